@@ -1,0 +1,1 @@
+"""The MFHQ corpus: the one definition of every table, content ids, and published snapshots."""

@@ -1,0 +1,269 @@
+"""The one definition of every corpus table.
+
+Writers, view definitions, audits and the data card all read these schemas. Every field carries its
+description and unit in the Arrow field metadata (``description``, ``unit``), and every table its own
+description and unique key in the schema metadata (``description``, ``key``).
+
+Conventions: boxes and landmarks are pixels of the upright frame (x right, y down, origin at the
+top-left corner of the top-left pixel); angles are degrees; cameras are OpenCV (x right, y down,
+z forward), world to camera, metres; ``end_frame`` is exclusive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pyarrow as pa
+
+OK, REJECTED, FAILED = "ok", "rejected", "failed"
+STATUSES = (OK, REJECTED, FAILED)
+
+BLOB_REF = pa.struct([("uri", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
+"""Where an encoded picture lies: a path relative to the corpus, and a byte range in that file."""
+
+MATRIX_3X3 = pa.list_(pa.float64(), 9)
+MATRIX_3X4 = pa.list_(pa.float64(), 12)
+LANDMARKS_5 = pa.list_(pa.float32(), 10)
+MESH_468 = pa.list_(pa.float32(), 468 * 3)
+
+
+def field(name: str, kind: pa.DataType, description: str, unit: str = "", nullable: bool = True) -> pa.Field:
+    """An Arrow field whose metadata says what it means and in which unit."""
+    return pa.field(name, kind, nullable=nullable, metadata={"description": description, "unit": unit})
+
+
+def table(description: str, key: tuple[str, ...], *fields: pa.Field) -> pa.Schema:
+    """A table's schema; ``key`` names the columns that are unique together."""
+    return pa.schema(fields, metadata={"description": description, "key": ",".join(key)})
+
+
+def key_of(schema: pa.Schema) -> tuple[str, ...]:
+    """The columns of a table that are unique together."""
+    return tuple((schema.metadata or {})[b"key"].decode().split(","))
+
+
+def schema_hash(schema: pa.Schema) -> str:
+    """A digest of names, types and nullability (descriptions may be reworded without changing it)."""
+    rows = [[f.name, str(f.type), f.nullable] for f in schema]
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
+
+
+def _status(what: str) -> tuple[pa.Field, pa.Field]:
+    return (
+        field("status", pa.string(), f"ok, rejected (on purpose) or failed: what became of this {what}", nullable=False),
+        field("reason", pa.string(), "machine-readable reason code; empty when there is nothing to say", nullable=False),
+    )
+
+
+_ID = pa.string()
+
+VIDEOS = table(
+    "a source file", ("video_id",),
+    field("video_id", _ID, "sha256 of the file's bytes, hexadecimal", nullable=False),
+    field("uri", pa.string(), "where the file was found", nullable=False),
+    *_status("file"),
+    field("codec", pa.string(), "video codec as the container names it"),
+    field("width", pa.int32(), "width of the upright frame", "px"),
+    field("height", pa.int32(), "height of the upright frame", "px"),
+    field("fps", pa.float64(), "average frame rate", "1/s"),
+    field("duration_s", pa.float64(), "duration that the container states", "s"),
+    field("n_frames", pa.int64(), "frames that the container promises"),
+    field("n_frames_decoded", pa.int64(), "frames that could be decoded"),
+    field("licence", pa.string(), "licence, from the source list"),
+    field("consent", pa.string(), "consent, from the source list"),
+)
+
+SHOTS = table(
+    "a run of frames with no cut in it", ("video_id", "shot_index"),
+    field("video_id", _ID, "the file", nullable=False),
+    field("shot_index", pa.int32(), "position in the file, from 0", nullable=False),
+    field("start_frame", pa.int64(), "first frame", nullable=False),
+    field("end_frame", pa.int64(), "one past the last frame", nullable=False),
+    field("transition", pa.string(), "how the shot begins: hard, dissolve, fade or none", nullable=False),
+)
+
+TRACKS = table(
+    "one face followed through one shot", ("track_id",),
+    field("track_id", _ID, "hash of video, first frame and first box", nullable=False),
+    field("video_id", _ID, "the file", nullable=False),
+    field("shot_index", pa.int32(), "the shot", nullable=False),
+    field("start_frame", pa.int64(), "first frame in which the face was detected", nullable=False),
+    field("end_frame", pa.int64(), "one past the last frame in which it was detected", nullable=False),
+    field("n_faces", pa.int32(), "detections in the track", nullable=False),
+    *_status("track"),
+    field("mean_width_px", pa.float32(), "mean width of the face box", "px"),
+    field("mean_sharpness", pa.float32(), "mean sharpness of the kept faces", "Laplacian variance of the aligned crop"),
+)
+
+FACES = table(
+    "one face in one frame: a candidate kept for its track", ("face_id",),
+    field("face_id", _ID, "hash of track, frame and box", nullable=False),
+    field("track_id", _ID, "the track", nullable=False),
+    field("video_id", _ID, "the file", nullable=False),
+    field("frame_index", pa.int64(), "frame number in decoding order, from 0", nullable=False),
+    field("time_s", pa.float64(), "presentation time of the frame", "s"),
+    field("x0", pa.float32(), "left edge of the face box", "px"),
+    field("y0", pa.float32(), "upper edge of the face box", "px"),
+    field("x1", pa.float32(), "right edge of the face box", "px"),
+    field("y1", pa.float32(), "lower edge of the face box", "px"),
+    field("score", pa.float32(), "detector score", "0 to 1"),
+    field("landmarks5", LANDMARKS_5, "left eye, right eye, nose, left and right mouth corner (the picture's left): x, y each, in the frame", "px"),
+    field("mesh468", MESH_468, "468 face mesh points, x, y, z each: x and y in pixels of the aligned crop, z on the same scale, smaller is nearer", "px of the crop"),
+    field("yaw_deg", pa.float32(), "turn of the head; positive looks to the picture's right", "deg"),
+    field("pitch_deg", pa.float32(), "nod of the head; positive looks up", "deg"),
+    field("roll_deg", pa.float32(), "tilt of the head in the frame; positive is clockwise in the picture", "deg"),
+    field("sharpness", pa.float32(), "Laplacian variance of the 112-pixel aligned crop in grey levels", "grey levels squared"),
+    field("exposure", pa.float32(), "mean luminance of the face, less the share of clipped pixels", "0 to 1"),
+    field("occlusion", pa.float32(), "share of the face's mesh that the matte does not cover", "0 to 1"),
+    field("completeness", pa.float32(), "share of the face box that lies inside the frame", "0 to 1"),
+    field("compression", pa.float32(), "blockiness: excess gradient on the codec's 8-pixel grid", "ratio - 1"),
+    field("agreement", pa.float32(), "cosine similarity of this face's embedding with the mean of the others of its track", "-1 to 1"),
+    *_status("face"),
+    field("crop", BLOB_REF, "the aligned crop, an encoded picture"),
+    field("matte", BLOB_REF, "the matte of the crop, an encoded grey picture; 255 is the person"),
+)
+
+EMBEDDINGS = table(
+    "a face's or a track's embedding: biometric data, kept under a prefix of its own", ("track_id", "face_id", "model"),
+    field("track_id", _ID, "the track", nullable=False),
+    field("face_id", _ID, "the face; empty for a track's mean", nullable=False),
+    field("model", pa.string(), "the embedding model and the digest of its weights", nullable=False),
+    field("vector", pa.list_(pa.float32()), "unit vector", nullable=False),
+)
+
+IDENTITIES = table(
+    "a person", ("identity_id",),
+    field("identity_id", _ID, "stable id of the person", nullable=False),
+    field("n_tracks", pa.int32(), "tracks assigned", nullable=False),
+    field("n_videos", pa.int32(), "files in which the person appears", nullable=False),
+    field("n_faces", pa.int32(), "faces chosen for training", nullable=False),
+    field("cohesion", pa.float32(), "mean cosine similarity of the tracks to their centre", "-1 to 1"),
+    field("split", pa.string(), "train, val or test", nullable=False),
+)
+
+ASSIGNMENTS = table(
+    "a track given to a person", ("track_id",),
+    field("track_id", _ID, "the track", nullable=False),
+    field("identity_id", _ID, "the person", nullable=False),
+    field("cluster_version", pa.string(), "digest of the clustering that said so", nullable=False),
+    field("similarity", pa.float32(), "cosine similarity of the track to the person's centre", "-1 to 1"),
+    field("source", pa.string(), "clustering or review", nullable=False),
+)
+
+IDENTITY_FACES = table(
+    "a face chosen for training", ("identity_id", "face_id"),
+    field("identity_id", _ID, "the person", nullable=False),
+    field("face_id", _ID, "the face", nullable=False),
+    field("rank", pa.int32(), "order of choice, from 0", nullable=False),
+    field("why", pa.string(), "what it adds: best, pose, expression or time", nullable=False),
+)
+
+CAMERAS = table(
+    "a calibrated camera of a multi-view capture", ("capture_id", "camera_id"),
+    field("capture_id", _ID, "the capture", nullable=False),
+    field("camera_id", pa.string(), "the camera's name in its data set", nullable=False),
+    field("K", MATRIX_3X3, "intrinsics of the full image, row by row", "px", nullable=False),
+    field("distortion", pa.list_(pa.float64()), "distortion coefficients in OpenCV's order; empty for none", nullable=False),
+    field("world_to_camera", MATRIX_3X4, "3 x 4, row by row, OpenCV axes", "m", nullable=False),
+    field("width", pa.int32(), "full image width", "px", nullable=False),
+    field("height", pa.int32(), "full image height", "px", nullable=False),
+)
+
+CAPTURES = table(
+    "a multi-view capture of one person", ("capture_id",),
+    field("capture_id", _ID, "the capture", nullable=False),
+    field("identity_id", _ID, "the person", nullable=False),
+    field("dataset", pa.string(), "ava256, nersemble or studio", nullable=False),
+    field("licence", pa.string(), "licence of the data set"),
+    field("n_cameras", pa.int32(), "cameras", nullable=False),
+    field("n_frames", pa.int32(), "moments", nullable=False),
+)
+
+VIEWS = table(
+    "an image of a multi-view capture", ("view_id",),
+    field("view_id", _ID, "hash of capture, camera and frame", nullable=False),
+    field("capture_id", _ID, "the capture", nullable=False),
+    field("identity_id", _ID, "the person", nullable=False),
+    field("camera_id", pa.string(), "the camera", nullable=False),
+    field("frame_index", pa.int64(), "the moment: views of one moment share it", nullable=False),
+    field("time_s", pa.float64(), "time of the moment", "s"),
+    field("image", BLOB_REF, "the picture, encoded"),
+    field("matte", BLOB_REF, "its matte, an encoded grey picture; 255 is the person"),
+    field("K", MATRIX_3X3, "intrinsics of this image, after crop and resize, row by row", "px"),
+    field("head_to_world", MATRIX_3X4, "head pose, 3 x 4, row by row", "m"),
+    field("segment", pa.string(), "name of the recorded segment"),
+    field("split", pa.string(), "train, val or test", nullable=False),
+    *_status("view"),
+)
+
+ALIASES = table(
+    "an identity that became another", ("identity_id",),
+    field("identity_id", _ID, "the id that is no longer used", nullable=False),
+    field("now", _ID, "the id that stands for it", nullable=False),
+    field("kind", pa.string(), "merge or split", nullable=False),
+    field("cluster_version", pa.string(), "the clustering that said so", nullable=False),
+)
+
+DECISIONS = table(
+    "a reviewer's word on a track's identity", ("decision_id",),
+    field("decision_id", _ID, "hash of the decision", nullable=False),
+    field("kind", pa.string(), "accept, split or merge", nullable=False),
+    field("identity_id", _ID, "the person", nullable=False),
+    field("track_id", _ID, "the track; empty for a decision on whole identities", nullable=False),
+    field("other_id", _ID, "the other identity of a merge; empty otherwise", nullable=False),
+    field("reviewer", pa.string(), "who said so"),
+    field("made_at", pa.timestamp("us", tz="UTC"), "when"),
+)
+
+TAKEDOWNS = table(
+    "a take-down: what it names is in no later snapshot", ("takedown_id",),
+    field("takedown_id", _ID, "hash of the request", nullable=False),
+    field("kind", pa.string(), "video, source or identity", nullable=False),
+    field("target", pa.string(), "the id or URI", nullable=False),
+    field("made_at", pa.timestamp("us", tz="UTC"), "when"),
+)
+
+RUNS = table(
+    "a run that made or read a snapshot", ("run_id",),
+    field("run_id", _ID, "the tracking run", nullable=False),
+    field("kind", pa.string(), "mine, cluster, publish, pretrain, multiview, personalize ...", nullable=False),
+    field("snapshot", pa.string(), "the snapshot made or read; empty for none", nullable=False),
+    field("git_revision", pa.string(), "revision of the code"),
+    field("config_hash", pa.string(), "digest of the configuration"),
+    field("parent_run_id", pa.string(), "the run that this one continues"),
+)
+
+ATTEMPTS = table(
+    "one attempt at one item", ("item_id", "step", "fingerprint", "run_id", "attempt"),
+    field("item_id", _ID, "the item", nullable=False),
+    field("step", pa.string(), "the step", nullable=False),
+    field("fingerprint", pa.string(), "the step's fingerprint", nullable=False),
+    field("attempt", pa.int32(), "1 for the first attempt ever", nullable=False),
+    *_status("attempt"),
+    field("error", pa.string(), "class and short traceback of a failure"),
+    field("seconds", pa.float64(), "time spent, the item's share of its batch", "s"),
+    field("bytes", pa.int64(), "bytes written for the item", "B"),
+    field("host", pa.string(), "the machine"),
+    field("run_id", _ID, "the run", nullable=False),
+)
+
+FUNNEL = table(
+    "a stage of the funnel", ("stage", "reason"),
+    field("stage", pa.string(), "videos, shots, tracks, faces or identities", nullable=False),
+    field("reason", pa.string(), "ok, or the reason code", nullable=False),
+    field("items", pa.int64(), "items", nullable=False),
+    field("seconds", pa.float64(), "processing time spent on them", "s"),
+    field("share", pa.float64(), "share of the stage's items", "0 to 1"),
+)
+
+TABLES: dict[str, pa.Schema] = {
+    "videos": VIDEOS, "shots": SHOTS, "tracks": TRACKS, "faces": FACES, "embeddings": EMBEDDINGS,
+    "identities": IDENTITIES, "assignments": ASSIGNMENTS, "identity_faces": IDENTITY_FACES,
+    "cameras": CAMERAS, "captures": CAPTURES, "views": VIEWS, "aliases": ALIASES, "decisions": DECISIONS,
+    "takedowns": TAKEDOWNS, "runs": RUNS, "attempts": ATTEMPTS, "funnel": FUNNEL,
+}  # fmt: skip
+"""Every view of a corpus (DESIGN: the names are a contract), in the order of the data card."""
+
+NOT_DIGESTED = frozenset({"runs", "attempts", "funnel"})
+"""Tables that hold run ids and times: left out of a snapshot's digest."""

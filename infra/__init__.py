@@ -1,0 +1,1 @@
+"""Adapters: storage, Ray session, Ray Train, tracking, settings."""

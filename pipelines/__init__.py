@@ -1,0 +1,1 @@
+"""Pure steps over Arrow tables, and the one adapter (``engine``) that runs them on Ray."""

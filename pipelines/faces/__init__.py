@@ -1,0 +1,1 @@
+"""The face stack: weights, packs, detection, embedding, mesh, matte, alignment and quality."""

@@ -1,0 +1,1 @@
+"""From track embeddings to people."""

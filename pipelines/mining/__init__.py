@@ -1,0 +1,1 @@
+"""From source files to scored, embedded face tracks: probe, shots, tracks, scores, embeddings."""

@@ -1,0 +1,95 @@
+"""What each mining step hands to the next. One row is one video; what was found in it is nested.
+
+The nested structs use the column names of the published tables (``mfhq.schema``), so that publishing
+is a matter of unnesting. ``large_binary`` fields are moved into packed files by the engine.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from mfhq.schema import FACES, LANDMARKS_5, MESH_468, SHOTS, TRACKS, VIDEOS
+
+_KEY = [pa.field("video_id", pa.string(), nullable=False)]
+_STATUS = [pa.field("status", pa.string(), nullable=False), pa.field("reason", pa.string(), nullable=False)]
+
+
+def _struct(schema: pa.Schema, *without: str, extra: tuple[pa.Field, ...] = ()) -> pa.DataType:
+    """The struct of a published table's columns, less those that the parent row already has."""
+    fields = [f.remove_metadata() for f in schema if f.name not in {"video_id", *without}]
+    return pa.struct([*fields, *extra])
+
+
+SOURCES = pa.schema(
+    [
+        *_KEY,
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("licence", pa.string()),
+        pa.field("consent", pa.string()),
+    ]
+)
+"""A source file whose bytes have been digested (``pipelines.mining.sources``)."""
+
+PROBED = pa.schema(
+    [
+        *_KEY,
+        *_STATUS,
+        *(f.remove_metadata() for f in VIDEOS if f.name not in {"video_id", "status", "reason", "n_frames_decoded"}),
+        pa.field("rotation_deg", pa.int32()),
+    ]
+)
+"""``probe``: what the container promises (PyAV)."""
+
+SHOTS_FOUND = pa.schema(
+    [
+        *_KEY,
+        *_STATUS,
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("n_frames", pa.int64()),
+        pa.field("n_frames_decoded", pa.int64()),
+        pa.field("shots", pa.list_(_struct(SHOTS))),
+    ]
+)
+"""``shots``: every frame decoded small; cuts, dissolves, fades; how many frames there really are."""
+
+CANDIDATE = _struct(
+    FACES, "mesh468", "yaw_deg", "pitch_deg", "roll_deg", "exposure", "occlusion", "agreement", "matte", "crop",
+    extra=(
+        pa.field("crop", pa.large_binary(), nullable=False),
+        pa.field("landmarks5_crop", LANDMARKS_5, nullable=False),
+    ),
+)  # fmt: skip
+"""A candidate face as ``tracks`` keeps it: box, landmarks, first scores, and the aligned crop (WebP, RGB)."""
+
+TRACKED = pa.schema(
+    [
+        *_KEY,
+        *_STATUS,
+        pa.field("tracks", pa.list_(_struct(TRACKS, extra=(pa.field("faces", pa.list_(CANDIDATE)),)))),
+    ]
+)
+"""``tracks``: faces detected in sampled frames, linked within a shot, up to K candidates each."""
+
+SCORES = pa.struct(
+    [
+        pa.field("face_id", pa.string(), nullable=False),
+        pa.field("mesh468", MESH_468),
+        *(pa.field(name, pa.float32()) for name in ("yaw_deg", "pitch_deg", "roll_deg", "exposure", "occlusion")),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("matte", pa.large_binary()),
+    ]
+)
+
+SCORED = pa.schema([*_KEY, *_STATUS, pa.field("faces", pa.list_(SCORES))])
+"""``scores``: mesh, matte (PNG, grey), pose and quality of every candidate's crop."""
+
+EMBEDDING = pa.struct(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("face_id", pa.string(), nullable=False),
+        pa.field("vector", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+
+EMBEDDED = pa.schema([*_KEY, *_STATUS, pa.field("model", pa.string()), pa.field("faces", pa.list_(EMBEDDING))])
+"""``embeddings``: a unit vector for each candidate; kept under the biometric prefix."""

@@ -1,0 +1,1 @@
+"""From step outputs to an audited, published snapshot."""

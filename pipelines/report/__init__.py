@@ -1,0 +1,1 @@
+"""The corpus in pictures: one HTML page."""

@@ -1,0 +1,105 @@
+"""A step: a pure function over Arrow tables, and what the engine must know to run it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from mfhq.ids import digest
+from mfhq.schema import FAILED, schema_hash
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What one worker of a step needs."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    batch: int = 8
+    """Items per call of ``fn``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One step of a pipeline.
+
+    ``fn(resource, table)`` is pure: no I/O beyond reading its input item, no clock, no global state,
+    randomness seeded from the item's id (``mfhq.ids.seed_of``). Every input row comes out once, in any
+    order, with ``status`` (ok, rejected, failed), ``reason`` and its scores. Anything larger than a row
+    (a crop, a matte) is a ``large_binary`` value inside the output: the engine moves it into a packed
+    file and leaves a ``mfhq.schema.BLOB_REF`` in its place.
+    """
+
+    name: str
+    version: int
+    """Raised when the meaning of the output changes."""
+    key: str
+    """The column that identifies an item, in input and output."""
+    input: pa.Schema
+    output: pa.Schema
+    """Of what ``fn`` returns; must hold ``key``, ``status`` and ``reason``."""
+    load: Callable[[], Any]
+    """Builds the resource (models, decoders) once a worker; heavy imports belong in here."""
+    fn: Callable[[Any, pa.Table], pa.Table]
+    resources: Resources = field(default_factory=Resources)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """Settings that change the output; part of the fingerprint."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Name to sha256 of every weight file that ``load`` reads; part of the fingerprint."""
+    private: bool = False
+    """True keeps the output under the corpus's biometric prefix (face embeddings)."""
+
+    def __post_init__(self) -> None:
+        for column in (self.key, "status", "reason"):
+            if column not in self.output.names:
+                raise ValueError(f"step {self.name}: output schema lacks {column!r}; it has {self.output.names}")
+        if self.key not in self.input.names:
+            raise ValueError(f"step {self.name}: input schema lacks its key {self.key!r}; it has {self.input.names}")
+
+    def fingerprint(self, upstream: str = "") -> str:
+        """hash(name, version, config, weights' digests, output schema, upstream's fingerprint)."""
+        return digest(
+            [self.name, self.version, dict(self.config), dict(self.weights), schema_hash(self.output), upstream], 16
+        )
+
+
+def run_isolated(step: Step, resource: Any, rows: pa.Table) -> Iterator[tuple[pa.Table, dict[str, str]]]:
+    """Run ``step.fn``; a failing batch is split until the bad row stands alone.
+
+    Yields ``(output rows, errors)`` for each part that ran, where ``errors`` maps the key of a failed row
+    to the error's class and a short traceback. A failed row comes out with status ``failed``, the error's
+    class as its reason, and nulls elsewhere. Out of GPU memory halves the batch the same way.
+    """
+    try:
+        out = step.fn(resource, rows).cast(step.output)
+        missing = set(rows[step.key].to_pylist()) ^ set(out[step.key].to_pylist())
+        if missing or out.num_rows != rows.num_rows:
+            raise RuntimeError(f"step {step.name}: {rows.num_rows} rows in, {out.num_rows} out; ids that differ: {sorted(missing)[:3]}")
+    except Exception as error:
+        if rows.num_rows > 1:
+            half = rows.num_rows // 2
+            yield from run_isolated(step, resource, rows.slice(0, half))
+            yield from run_isolated(step, resource, rows.slice(half))
+            return
+        key = rows[step.key][0].as_py()
+        short = "".join(traceback.format_exception(error, limit=-3))[-2000:]
+        yield failed_row(step, key, type(error).__name__), {key: short}
+    else:
+        yield out, {}
+
+
+def failed_row(step: Step, key: str, reason: str) -> pa.Table:
+    """One output row of status ``failed``: nulls (empty lists) in every other column."""
+    row: dict[str, Any] = {}
+    for f in step.output:
+        if f.nullable:
+            row[f.name] = None
+        elif pa.types.is_list(f.type) or pa.types.is_large_list(f.type):
+            row[f.name] = []
+        else:
+            row[f.name] = ""
+    row |= {step.key: key, "status": FAILED, "reason": reason}
+    return pa.Table.from_pylist([row], schema=step.output)

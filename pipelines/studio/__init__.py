@@ -1,0 +1,1 @@
+"""The capture studio: the open head, rendered by a ray caster, with its truth."""
