@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+
 from mfhq.ids import digest
 from mfhq.schema import FAILED, schema_hash
 
@@ -77,7 +78,8 @@ def run_isolated(step: Step, resource: Any, rows: pa.Table) -> Iterator[tuple[pa
         out = step.fn(resource, rows).cast(step.output)
         missing = set(rows[step.key].to_pylist()) ^ set(out[step.key].to_pylist())
         if missing or out.num_rows != rows.num_rows:
-            raise RuntimeError(f"step {step.name}: {rows.num_rows} rows in, {out.num_rows} out; ids that differ: {sorted(missing)[:3]}")
+            counts = f"{rows.num_rows} rows in, {out.num_rows} out"
+            raise RuntimeError(f"step {step.name}: {counts}; ids that differ: {sorted(missing)[:3]}")
     except Exception as error:
         if rows.num_rows > 1:
             half = rows.num_rows // 2

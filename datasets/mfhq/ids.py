@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import BinaryIO
+from io import BufferedIOBase
 
 N_SHARDS = 64
 """Logical shards of a corpus: a hash range of the id, independent of cluster size and of Ray's blocks."""
@@ -17,7 +17,7 @@ def digest(value: object, length: int = 32) -> str:
     return hashlib.sha256(encoded).hexdigest()[:length]
 
 
-def digest_file(stream: BinaryIO) -> str:
+def digest_file(stream: BufferedIOBase) -> str:
     """sha256 of a stream's bytes: the ``video_id`` of a source file."""
     return hashlib.file_digest(stream, "sha256").hexdigest()
 

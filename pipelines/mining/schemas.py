@@ -7,6 +7,7 @@ is a matter of unnesting. ``large_binary`` fields are moved into packed files by
 from __future__ import annotations
 
 import pyarrow as pa
+
 from mfhq.schema import FACES, LANDMARKS_5, MESH_468, SHOTS, TRACKS, VIDEOS
 
 _KEY = [pa.field("video_id", pa.string(), nullable=False)]

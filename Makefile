@@ -1,0 +1,26 @@
+# `make demo` and `make test` need nothing done before them.
+.DEFAULT_GOAL := help
+VENV ?= .venv
+export VENV
+VIDEOS ?=
+
+help:           ## what can be made
+	@grep -E '^[a-z-]+: .*##|^[a-z-]+:  *##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 16
+
+install:        ## make .venv with pinned versions (once)
+	@infra/install.sh
+
+demo: install   ## the whole loop on sample clips, or on your own: make demo VIDEOS=dir
+	@"$(VENV)/bin/ffavatar" demo $(if $(VIDEOS),--videos "$(VIDEOS)")
+
+test: install   ## every test that this machine can run
+	@"$(VENV)/bin/python" -m pytest -q
+
+lint: install   ## ruff and the type checker
+	@"$(VENV)/bin/python" -m ruff check .
+	@"$(VENV)/bin/python" -m mypy ffavatar_model flows infra pipelines datasets/mfhq
+
+lock:           ## resolve pyproject.toml anew (needs uv)
+	@infra/lock.sh
+
+.PHONY: help install demo test lint lock
