@@ -1,0 +1,92 @@
+"""Write frames as an H.264 mp4, by ffmpeg (the binary that ``imageio-ffmpeg`` ships)."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import IO
+
+import ffmpeg
+import imageio_ffmpeg
+import numpy as np
+
+
+class VideoWriteError(RuntimeError):
+    """ffmpeg refused the frames; the message holds the last lines that it said."""
+
+
+def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, crf: int = 18) -> int:
+    """Encode ``frames`` (H x W x 3 uint8 RGB, all of one size) at ``fps`` frames a second; returns how many.
+
+    H.264, yuv420p, index at the front. An odd height or width loses its last row or column (4:2:0 needs
+    even sizes). Atomic: ``path`` appears, or is replaced, only when the whole file is written.
+    ``crf`` is x264's constant rate factor, 0 (lossless) to 51. Raises ValueError for no frames, a frame of
+    another shape or type, a rate that is not positive; VideoWriteError when ffmpeg fails.
+    """
+    path = Path(path)
+    if not fps > 0:
+        raise ValueError(f"fps is {fps}; it must be positive")
+    iterator = iter(frames)
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError(f"no frames to write to {path}; a video needs at least one")
+    height, width = _checked(first, first.shape, 0).shape[:2]
+    if height < 2 or width < 2:
+        raise ValueError(f"frames are {width} x {height} px; a video needs at least 2 x 2")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
+        tempfile.TemporaryFile() as said,
+    ):
+        whole = Path(folder) / "video.mp4"
+        command = (
+            ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=repr(float(fps)))
+            .filter("crop", width // 2 * 2, height // 2 * 2, 0, 0)
+            # RGB to limited-range BT.709, and the file says so: players then show the colours that were given
+            .filter("scale", out_color_matrix="bt709", out_range="tv")
+            .output(
+                str(whole), vcodec="libx264", pix_fmt="yuv420p", crf=crf, preset="veryfast", movflags="+faststart",
+                colorspace="bt709", color_primaries="bt709", color_trc="bt709", threads=2,
+            )
+            .global_args("-loglevel", "error")
+            .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
+        )  # fmt: skip
+        written = _feed(command, first, iterator, said, path)
+        whole.replace(path)
+    return written
+
+
+def _feed(command: list[str], first: np.ndarray, rest: Iterable[np.ndarray], said: IO[bytes], path: Path) -> int:
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
+    assert process.stdin is not None
+    written = 0
+    try:
+        try:
+            process.stdin.write(np.ascontiguousarray(first).data)
+            written = 1
+            for frame in rest:
+                process.stdin.write(np.ascontiguousarray(_checked(frame, first.shape, written)).data)
+                written += 1
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # ffmpeg died: its exit status and what it said are reported below
+        code = process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    if code:
+        said.seek(0)
+        lines = said.read().decode(errors="replace").strip().splitlines()
+        raise VideoWriteError(f"ffmpeg ended with status {code} writing {path}: {' | '.join(lines[-3:])}")
+    return written
+
+
+def _checked(frame: np.ndarray, shape: tuple[int, ...], index: int) -> np.ndarray:
+    if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
+        raise ValueError(f"frame {index} is {frame.dtype} {frame.shape}; it must be uint8 (height, width, 3) RGB")
+    if frame.shape != shape:
+        raise ValueError(f"frame {index} is {frame.shape} where the first is {shape}; all must have one size")
+    return frame
