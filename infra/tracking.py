@@ -1,0 +1,170 @@
+"""MLflow: the one place that knows it. Every run of every kind is recorded here; embeddings never are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Dataset, DatasetInput, InputTag, RunStatus
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from infra.settings import Settings
+from mfhq.ids import digest
+
+log = logging.getLogger(__name__)
+
+EXPERIMENT = "ffavatar"
+_PARAM_LENGTH = 500
+_DIGEST_LENGTH = 36
+"""As long as MLflow lets a dataset's digest be."""
+
+
+class TrackedRun:
+    """A run by its id: any process that knows the tracking URI and the id can log to it (rank 0 does)."""
+
+    def __init__(self, tracking_uri: str, run_id: str) -> None:
+        self.tracking_uri = tracking_uri
+        self.run_id = run_id
+        self._client = MlflowClient(tracking_uri=tracking_uri)
+
+    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Log numbers, at a training step where one is given."""
+        for name, value in values.items():
+            self._client.log_metric(self.run_id, name, float(value), step=step)
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Log settings; nested mappings get dotted names, long values are cut."""
+        for name, value in _flat(values):
+            self._client.log_param(self.run_id, name, str(value)[:_PARAM_LENGTH])
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags."""
+        for name, value in values.items():
+            self._client.set_tag(self.run_id, name, value)
+
+    def file(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file with the run."""
+        self._client.log_artifact(self.run_id, str(path), folder)
+
+    def json(self, value: Any, name: str) -> None:
+        """Keep a value with the run, as a JSON file."""
+        self._client.log_dict(self.run_id, value, name)
+
+    def snapshot(self, corpus_uri: str, version: str, snapshot_digest: str, role: str) -> None:
+        """Record the corpus snapshot that the run read or wrote (``role``: the dataset input's context)."""
+        dataset = Dataset(
+            name=f"{Path(corpus_uri).name}@{version}",
+            digest=snapshot_digest[:_DIGEST_LENGTH],
+            source_type="corpus",
+            source=json.dumps({"uri": corpus_uri, "snapshot": version}),
+        )
+        self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", role)])])
+        self.tags({"corpus": corpus_uri, "snapshot": version, "snapshot_digest": snapshot_digest})
+
+    def register(self, name: str, checkpoint: Path, alias: str = "newest") -> str:
+        """Keep a checkpoint file as a version of a registered model; returns the version."""
+        self.file(checkpoint, "model")
+        try:
+            self._client.create_registered_model(name)
+        except MlflowException:  # it is there already
+            self._client.get_registered_model(name)
+        uri = f"{self._client.get_run(self.run_id).info.artifact_uri}/model"
+        version = self._client.create_model_version(name, uri, self.run_id).version
+        self._client.set_registered_model_alias(name, alias, version)
+        return str(version)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """A digest of a configuration, the same for equal values in any order."""
+    return digest(config, 16)
+
+
+def git_revision() -> str:
+    """Revision of the code that runs, with ``-dirty`` where files differ from it; ``unknown`` outside a checkout."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        out = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return out.stdout.strip() or "unknown"
+
+
+@contextmanager
+def tracked_run(
+    settings: Settings, kind: str, name: str, config: Mapping[str, Any], parent_run_id: str = ""
+) -> Iterator[TrackedRun]:
+    """A new run: config and its hash, git revision, parent; ended as finished, or as failed when the block raises.
+
+    Args:
+        kind: mine, cluster, publish, studio, pretrain, multiview, personalize ...: the tag ``kind``.
+        name: what the run is called in the list.
+        config: nested settings, logged as params and whole as ``config.json``.
+        parent_run_id: the run that this one continues (the stage before), shown as MLflow's parent.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        embedded = settings.tracking_uri.startswith("sqlite:")
+        experiment_id = client.create_experiment(EXPERIMENT, artifact_location=settings.artifacts if embedded else None)
+    else:
+        experiment_id = experiment.experiment_id
+    tags = {"kind": kind, "git_revision": git_revision(), "config_hash": config_hash(config)}
+    if parent_run_id:
+        tags |= {"mlflow.parentRunId": parent_run_id, "parent_run_id": parent_run_id}
+    info = client.create_run(experiment_id, tags=tags, run_name=name).info
+    run = TrackedRun(settings.tracking_uri, info.run_id)
+    try:
+        run.params(config)
+        run.json(dict(config), "config.json")
+        yield run
+    except BaseException as error:
+        run.tags({"error": f"{type(error).__name__}: {error}"[:_PARAM_LENGTH]})
+        client.set_terminated(info.run_id, RunStatus.to_string(RunStatus.FAILED))
+        raise
+    client.set_terminated(info.run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def runs_of(settings: Settings, snapshot_digest: str) -> list[dict[str, str]]:
+    """Every run that read or made a snapshot: rows of the ``runs`` view (``mfhq.schema.RUNS``)."""
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    if experiment is None:
+        return []
+    found = client.search_runs([experiment.experiment_id], f"tags.snapshot_digest = '{snapshot_digest}'")
+    return [_row(run.info.run_id, run.data.tags) for run in found]
+
+
+def _row(run_id: str, tags: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "run_id": run_id,
+        "kind": tags.get("kind", ""),
+        "snapshot": tags.get("snapshot", ""),
+        "git_revision": tags.get("git_revision", ""),
+        "config_hash": tags.get("config_hash", ""),
+        "parent_run_id": tags.get("parent_run_id", ""),
+    }
