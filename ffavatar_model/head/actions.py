@@ -1,0 +1,28 @@
+"""Named facial actions (jawOpen, eyeBlinkLeft ...) to a head model's own parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from ffavatar_model.head.interface import HeadModel
+
+
+def actions_to_parameters(head: HeadModel, actions: Mapping[str, Tensor | float]) -> tuple[Tensor, Tensor]:
+    """Expression coefficients (B, E) and joint rotations (B, 5, 3) of actions' strengths.
+
+    ``actions`` maps a name to a strength (B,) or one number, 0 for rest, 1 for full. Rotations of several
+    actions on one joint are added as axis-angle vectors (they are small). Raises ``ValueError`` naming
+    an action that the head does not have.
+    """
+    unknown = [name for name in actions if name not in head.action_names]
+    if unknown:
+        raise ValueError(f"head model {head.name!r} has no action {unknown[0]!r}; it has {list(head.action_names)}")
+    rows = [head.action_names.index(name) for name in actions]
+    values = [torch.as_tensor(v, dtype=torch.float32, device=head.template.device) for v in actions.values()]
+    if not values:
+        return head.action_expression.new_zeros(1, head.n_expression), head.action_rotations.new_zeros(1, 5, 3)
+    strength = torch.stack(torch.broadcast_tensors(*(v.reshape(-1) for v in values)), -1)
+    return strength @ head.action_expression[rows], torch.einsum("ba,ajc->bjc", strength, head.action_rotations[rows])

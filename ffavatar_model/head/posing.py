@@ -1,0 +1,119 @@
+"""From coefficients and joint rotations to a posed head, with the transforms that anything bound to it follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ffavatar_model.head.interface import N_JOINTS, PARENTS, HeadModel
+from ffavatar_model.head.skinning import (
+    apply_transforms,
+    axis_angle_to_matrix,
+    blend_quaternions,
+    blend_transforms,
+    joint_quaternions,
+    joint_transforms,
+)
+
+
+@dataclass(frozen=True)
+class PosedHead:
+    """A batch of B posed heads.
+
+    A point bound to the surface with rest position p and skinning weights w (N, 5) goes to
+    ``apply_transforms(blend_transforms(w, joint_transforms), p)``; its local frame turns by
+    ``blend_quaternions(w, joint_quaternions)``.
+    """
+
+    vertices: Tensor
+    """(B, V, 3) posed, metres, in the head's frame."""
+    rest: Tensor
+    """(B, V, 3) after shape, expression and pose correctives, before skinning."""
+    transforms: Tensor
+    """(B, V, 3, 4) each vertex's skinning transform, rest to posed."""
+    joints: Tensor
+    """(B, 5, 3) posed joint positions."""
+    joint_transforms: Tensor
+    """(B, 5, 3, 4) each joint's transform, rest to posed."""
+    joint_quaternions: Tensor
+    """(B, 5, 4) each joint's rotation, w x y z."""
+
+    def vertex_quaternions(self, head: HeadModel) -> Tensor:
+        """(B, V, 4) each vertex's rotation, w x y z, unit."""
+        return blend_quaternions(head.skinning_weights, self.joint_quaternions)
+
+
+def _directions(directions: Tensor, coefficients: Tensor) -> Tensor:
+    """(B, V, 3) the sum of directions (V, 3, K), K cut to the coefficients' (B, k), k <= K."""
+    k = coefficients.shape[-1]
+    if k > directions.shape[-1]:
+        raise ValueError(f"{k} coefficients given, the head model has {directions.shape[-1]} directions")
+    flat = directions[..., :k].flatten(0, 1)
+    return (coefficients @ flat.T).unflatten(-1, (-1, 3))
+
+
+def blend_shapes(head: HeadModel, shape: Tensor, expression: Tensor | None = None) -> Tensor:
+    """(B, V, 3) template plus shape (B, ≤S) and expression (B, ≤E), before pose correctives and skinning.
+
+    Coefficients that are not given are zero. Raises ``ValueError`` for more than the head has.
+    """
+    vertices = head.template + _directions(head.shape_directions, shape)
+    return vertices if expression is None else vertices + _directions(head.expression_directions, expression)
+
+
+def joint_positions(head: HeadModel, shaped: Tensor) -> Tensor:
+    """(B, 5, 3) rest joints of heads whose shaped vertices (B, V, 3) hold no expression."""
+    return head.joint_regressor @ shaped
+
+
+def pose_head(
+    head: HeadModel, shape: Tensor, expression: Tensor, rotations: Tensor, translation: Tensor | None = None
+) -> PosedHead:
+    """Pose a batch of heads.
+
+    Args:
+        head: the model, on the same device as the rest.
+        shape: (B, ≤S) coefficients. expression: (B, ≤E) coefficients.
+        rotations: (B, 5, 3) axis-angle of root, neck, jaw, left and right eye, relative to the parent, radians.
+        translation: (B, 3) metres, added to everything; none by default.
+
+    The formulas are FLAME's: joints from the shaped head, pose correctives linear in (R - I) of joints
+    1 to 4, linear blend skinning.
+    """
+    if rotations.shape[1:] != (N_JOINTS, 3):
+        raise ValueError(f"rotations have shape {tuple(rotations.shape)}, expected (B, {N_JOINTS}, 3)")
+    shaped = blend_shapes(head, shape)
+    joints = joint_positions(head, shaped)
+    rest = shaped + _directions(head.expression_directions, expression)
+    matrices = axis_angle_to_matrix(rotations)
+    if head.pose_correctives.shape[-1]:
+        feature = (matrices[:, 1:] - torch.eye(3, dtype=matrices.dtype, device=matrices.device)).flatten(1)
+        rest = rest + _directions(head.pose_correctives, feature)
+    transforms, posed_joints = joint_transforms(matrices, joints, PARENTS)
+    if translation is not None:
+        transforms = torch.cat([transforms[..., :3], transforms[..., 3:] + translation[:, None, :, None]], -1)
+        posed_joints = posed_joints + translation[:, None]
+    per_vertex = blend_transforms(head.skinning_weights, transforms)
+    return PosedHead(
+        vertices=apply_transforms(per_vertex, rest),
+        rest=rest,
+        transforms=per_vertex,
+        joints=posed_joints,
+        joint_transforms=transforms,
+        joint_quaternions=joint_quaternions(rotations, PARENTS),
+    )
+
+
+def pose_head_numpy(
+    head: HeadModel, shape: np.ndarray, expression: np.ndarray, rotations: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """``pose_head`` for callers without torch: (B, S), (B, E), (B, 5, 3) arrays in.
+
+    Returns vertices (B, V, 3) and joint transforms (B, 5, 3, 4), float32.
+    """
+    with torch.no_grad():
+        posed = pose_head(head, *(torch.as_tensor(np.asarray(a, np.float32)) for a in (shape, expression, rotations)))
+    return posed.vertices.numpy(), posed.joint_transforms.numpy()
