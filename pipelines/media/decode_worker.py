@@ -1,0 +1,204 @@
+"""The process that decodes: ``python -m pipelines.media.decode_worker``.
+
+Native decoders crash and hang on bad files; here that costs this process alone (``decoder.py`` kills it
+and starts another). It reads one JSON request a line from stdin and answers with messages on stdout: four
+bytes of length (big-endian), that many bytes of JSON, then ``nbytes`` of pixels where the JSON says so.
+
+A request for metadata has ``probe``, a path; the answer is one ``{"kind": "probed", ...}`` (``probe.py``). A request for
+frames has ``path``, ``backend`` (decord, pyav), ``start``/``stop``/``step`` or ``indices`` (ascending), ``size`` ([width, height]
+or null), ``threads``. Answers: ``{"kind": "frame", "index", "time_s", "shape", "nbytes"}`` in order, then one
+``{"kind": "end", "n_indexed", "n_decoded", "n_corrupt", "error"}``.
+
+A frame's index is its rank by presentation time among the packets that the container holds, with both backends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import IO, Any
+
+import numpy as np
+
+from pipelines.media.probe import probe_file
+
+
+@dataclass
+class Ending:
+    """What one request came to; ``error`` is empty when nothing was said."""
+
+    n_indexed: int = 0
+    """Frames that the container's packets promise."""
+    n_decoded: int = 0
+    """Frames that were decoded, whether asked for or passed over (PyAV), or handed out (decord)."""
+    n_corrupt: int = 0
+    """Packets that could not be decoded and frames that the decoder itself flags as damaged, which are not given (PyAV)."""
+    n_discarded: int = 0
+    """Packets that the container says are not to be shown: an edit list cuts them (PyAV)."""
+    error: str = ""
+
+
+Frame = tuple[int, float, np.ndarray]
+
+
+def wanted(request: dict[str, Any], n_frames: int) -> list[int]:
+    """The indices that a request asks for, ascending, inside the file."""
+    if request.get("indices") is not None:
+        return [i for i in request["indices"] if 0 <= i < n_frames]
+    stop = n_frames if request.get("stop") is None else min(request["stop"], n_frames)
+    return list(range(request.get("start") or 0, stop, request.get("step") or 1))
+
+
+def decord_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
+    """Frames by decord, which obeys the rotation that the container states.
+
+    Every frame is stepped through with ``next()`` where all are wanted, because only that tells of damage;
+    ``get_batch`` is silent. Errors end up in ``ending.error``, after the frames before them.
+    """
+    import decord
+
+    decord.logging.set_level(decord.logging.QUIET)
+    width, height = request.get("size") or (-1, -1)
+    try:
+        reader = decord.VideoReader(request["path"], width=width, height=height, num_threads=request["threads"])
+    except Exception as error:
+        ending.error = _short(error)
+        return
+    ending.n_indexed = len(reader)
+    indices = wanted(request, len(reader))
+    every = indices == list(range(len(reader)))
+    try:
+        for index in indices:
+            pixels = (reader.next() if every else reader[index]).asnumpy()
+            start, _ = reader.get_frame_timestamp(index)
+            ending.n_decoded += 1
+            yield index, float(start), pixels
+    except StopIteration:
+        ending.error = f"decoder stopped at frame {ending.n_decoded} of {len(reader)}"
+    except Exception as error:
+        ending.error = _short(error)
+
+
+def pyav_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
+    """Frames by PyAV, for what decord cannot read: packets that fail are counted and passed over."""
+    import av
+
+    try:
+        with av.open(request["path"]) as container:
+            packets = [(p.pts, p.is_discard) for p in _packets(container, Ending()) if p.pts is not None]
+        times = sorted(pts for pts, discarded in packets if not discarded)
+        ending.n_indexed, ending.n_discarded = len(times), len(packets) - len(times)
+        index_of = {pts: i for i, pts in enumerate(times)}
+        chosen = set(wanted(request, len(times)))
+        with av.open(request["path"]) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = request["threads"]
+            for frame in _decoded(container, ending):
+                if frame.pts not in index_of:
+                    continue
+                if frame.is_corrupt:
+                    ending.n_corrupt += 1
+                    continue
+                ending.n_decoded += 1
+                index = index_of[frame.pts]
+                if index in chosen:
+                    pixels = upright(frame, request.get("size"))
+                    yield index, float((frame.pts - times[0]) * stream.time_base), pixels
+    except Exception as error:
+        ending.error = _short(error)
+
+
+def upright(frame: Any, size: list[int] | None) -> np.ndarray:
+    """An ``av.VideoFrame`` as RGB, turned as its display matrix asks, then stretched to ``size`` (width, height)."""
+    turns = round(frame.rotation / 90) % 4  # PyAV gives degrees anticlockwise, np.rot90 turns anticlockwise
+    if size:
+        width, height = size if turns % 2 == 0 else size[::-1]
+        frame = frame.reformat(width=width, height=height, format="rgb24")
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+
+
+def _packets(container: Any, ending: Ending) -> Iterator[Any]:
+    """The video's packets, up to the end of what can be read."""
+    from av.error import FFmpegError
+
+    packets = container.demux(video=0)
+    while True:
+        try:
+            yield next(packets)
+        except StopIteration:
+            return
+        except FFmpegError as error:
+            ending.error = _short(error)
+            return
+
+
+def _decoded(container: Any, ending: Ending) -> Iterator[Any]:
+    from av.error import EOFError as StreamEnd
+    from av.error import FFmpegError
+
+    for packet in _packets(container, ending):
+        try:
+            yield from packet.decode()
+        except StreamEnd:
+            return
+        except FFmpegError as error:
+            ending.n_corrupt += 1
+            ending.error = ending.error or _short(error)
+
+
+BACKENDS: dict[str, Callable[[dict[str, Any], Ending], Iterator[Frame]]] = {"decord": decord_frames, "pyav": pyav_frames}
+
+
+def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    """Answer requests until ``requests`` ends."""
+    for line in requests:
+        request = json.loads(line)
+        if "probe" in request:
+            _send(answers, {"kind": "probed", **probe_file(request["probe"])})
+            continue
+        ending = Ending()
+        for index, time_s, pixels in BACKENDS[request["backend"]](request, ending):
+            header = {"kind": "frame", "index": index, "time_s": time_s, "shape": pixels.shape, "nbytes": pixels.nbytes}
+            _send(answers, header, np.ascontiguousarray(pixels).data)
+        _send(answers, {"kind": "end", **asdict(ending)})
+
+
+def _send(answers: IO[bytes], header: dict[str, Any], pixels: memoryview | bytes = b"") -> None:
+    encoded = json.dumps(header).encode()
+    answers.write(struct.pack(">I", len(encoded)) + encoded)
+    answers.write(pixels)
+    answers.flush()
+
+
+def _short(error: Exception) -> str:
+    """The error's last telling line: decord puts a stack trace behind its message."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
+
+
+def _die_with(parent: int) -> None:
+    """End this process when its parent is gone, even while native code hangs (which a closed pipe would not tell)."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+def main() -> None:
+    """Serve on the process's own pipes; whatever native code prints goes to stderr and not among the answers."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    try:
+        serve(sys.stdin.buffer, answers)
+    except BrokenPipeError:
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

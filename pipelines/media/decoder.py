@@ -1,0 +1,214 @@
+"""Frames of a video, decoded where a hang or a crash costs one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+
+class DecodedFrame(NamedTuple):
+    """One frame: ``index`` is its rank by presentation time, ``time_s`` that time, ``rgb`` (H, W, 3) uint8 upright."""
+
+    index: int
+    time_s: float
+    rgb: np.ndarray
+
+
+@dataclass(frozen=True)
+class DecodeSummary:
+    """What became of one call of ``frames``, held against what the file's packets promise."""
+
+    n_indexed: int = 0
+    n_decoded: int = 0
+    n_corrupt: int = 0
+    n_discarded: int = 0
+    error: str = ""
+    """What the decoder said; empty when it said nothing."""
+
+
+    def is_whole(self, promised: int | None = None) -> bool:
+        """Whether every frame was given (``frames`` was asked for all), and as many as the container promises."""
+        complete = self.n_decoded == self.n_indexed and not self.error and not self.n_corrupt
+        return complete and promised in (None, self.n_indexed + self.n_discarded)
+
+
+class DecodeTimeout(RuntimeError):
+    """The decoder gave nothing within its time limit."""
+
+
+class DecoderCrashed(RuntimeError):
+    """The decoder's process died."""
+
+
+class Decoder(Protocol):
+    """Gives frames of a video file."""
+
+    @property
+    def summary(self) -> DecodeSummary:
+        """Of the last call of ``frames`` that was read to its end."""
+        ...
+
+    def frames(
+        self,
+        path: str | Path,
+        *,
+        indices: Sequence[int] | None = None,
+        step: int = 1,
+        size: tuple[int, int] | None = None,
+    ) -> Iterator[DecodedFrame]:
+        """The frames ``indices`` (ascending), or every ``step``-th; stretched to ``size`` (width, height) if given."""
+        ...
+
+
+@dataclass
+class ProcessDecoder:
+    """A ``Decoder`` in a child process that stays warm, and is killed and replaced when it hangs or dies.
+
+    ``backend`` is ``decord`` or ``pyav``. ``silence_s`` bounds the wait for the next frame and ``limit_s`` the waiting for one
+    call of ``frames`` as a whole (the caller's own time between frames does not count). A broken file does
+    not raise: the frames that decode come out, and ``summary`` says what was missing. Picklable; not for two threads at once.
+    """
+
+    backend: str = "decord"
+    threads: int = 1
+    silence_s: float = 60.0
+    limit_s: float = 1800.0
+    _summary: DecodeSummary = field(default=DecodeSummary(), repr=False)
+    _process: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def summary(self) -> DecodeSummary:
+        """Of the last call of ``frames`` that was read to its end."""
+        return self._summary
+
+    def frames(
+        self,
+        path: str | Path,
+        *,
+        indices: Sequence[int] | None = None,
+        step: int = 1,
+        size: tuple[int, int] | None = None,
+    ) -> Iterator[DecodedFrame]:
+        """See ``Decoder.frames``. Raises DecodeTimeout, DecoderCrashed; one frame is in memory at a time."""
+        self._summary = DecodeSummary()
+        request = {
+            "path": str(path), "backend": self.backend, "threads": self.threads, "step": step, "size": size,
+            "indices": None if indices is None else [int(i) for i in indices],
+        }  # fmt: skip
+        process = self._started()
+        finished = False
+        waiting = _Patience(self.silence_s, self.limit_s)
+        try:
+            _write(process, json.dumps(request).encode() + b"\n")
+            while True:
+                header, pixels = _read_message(process, waiting, str(path))
+                if header.pop("kind") == "end":
+                    self._summary = DecodeSummary(**header)
+                    finished = True
+                    return
+                rgb = np.frombuffer(pixels, np.uint8).reshape(header["shape"])
+                yield DecodedFrame(header["index"], header["time_s"], rgb)
+        finally:
+            if not finished:  # left early, hung or dead: what it would still say belongs to no later call
+                self.close()
+
+    def probe(self, path: str | Path) -> dict[str, Any]:
+        """What the container says (``probe.probe_file``), asked in the child process."""
+        process, finished = self._started(), False
+        try:
+            _write(process, json.dumps({"probe": str(path)}).encode() + b"\n")
+            header, _ = _read_message(process, _Patience(self.silence_s, self.limit_s), str(path))
+            finished = True
+            header.pop("kind")
+            return header
+        finally:
+            if not finished:
+                self.close()
+
+    def close(self) -> None:
+        """End the child process; the next call starts another."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe:
+                pipe.close()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None or self._process.poll() is not None:
+            self.close()
+            # the worker must find this package however the caller found it
+            root = str(Path(__file__).resolve().parents[2])
+            paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "pipelines.media.decode_worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                bufsize=0,
+                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+            )
+        return self._process
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_process": None}
+
+    def __del__(self) -> None:
+        self.close()
+
+
+@dataclass
+class _Patience:
+    """How long may still be waited: for the next bytes, and for the whole call."""
+
+    silence_s: float
+    left_s: float
+
+    def wait(self, stream: Any, what: str) -> None:
+        start = time.monotonic()
+        with selectors.DefaultSelector() as selector:
+            selector.register(stream, selectors.EVENT_READ)
+            ready = selector.select(max(0.0, min(self.silence_s, self.left_s)))
+        self.left_s -= time.monotonic() - start
+        if not ready:
+            raise DecodeTimeout(f"{what}: the decoder was silent for {self.silence_s:g} s, or slower than its limit")
+
+
+def _read_message(process: subprocess.Popen[bytes], waiting: _Patience, what: str) -> tuple[dict[str, Any], bytearray]:
+    (length,) = struct.unpack(">I", _read_exactly(process, 4, waiting, what))
+    header = json.loads(_read_exactly(process, length, waiting, what))
+    return header, _read_exactly(process, header.pop("nbytes", 0), waiting, what)
+
+
+def _read_exactly(process: subprocess.Popen[bytes], length: int, waiting: _Patience, what: str) -> bytearray:
+    assert process.stdout is not None
+    data = bytearray(length)
+    view, got = memoryview(data), 0
+    while got < length:
+        waiting.wait(process.stdout, what)
+        count = process.stdout.readinto(view[got:])  # type: ignore[attr-defined]  # raw: bufsize is 0
+        if not count:
+            raise DecoderCrashed(f"{what}: the decoder's process ended with status {process.wait()}")
+        got += count
+    return data
+
+
+def _write(process: subprocess.Popen[bytes], line: bytes) -> None:
+    assert process.stdin is not None
+    try:
+        process.stdin.write(line)
+    except BrokenPipeError:
+        pass  # it died between two calls: reading from it says so
