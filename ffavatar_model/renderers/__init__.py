@@ -1,0 +1,65 @@
+"""Renderers of 3D Gaussians behind one function: gsplat on CUDA, plain PyTorch elsewhere; the same pictures."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ffavatar_model.renderers.gsplat_cuda import rasterize_gsplat
+from ffavatar_model.renderers.reference import rasterize_reference
+
+__all__ = ["Rendered", "rasterize_gsplat", "rasterize_reference", "render"]
+
+
+class Rendered(NamedTuple):
+    """Pictures of V cameras for each of B sets of Gaussians."""
+
+    rgb: Tensor
+    """(B, V, C, H, W) over the background."""
+    alpha: Tensor
+    """(B, V, 1, H, W) coverage, 0 to 1."""
+    depth: Tensor
+    """(B, V, 1, H, W) expected z of what covers the pixel, metres; 0 where nothing does."""
+
+
+def render(
+    means: Tensor,
+    rotations: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colours: Tensor,
+    world_to_camera: Tensor,
+    K: Tensor,
+    width: int,
+    height: int,
+    background: Tensor | None = None,
+) -> Rendered:
+    """Render B sets of N Gaussians into V cameras each, in one rasterizer call, differentiably.
+
+    Args:
+        means: (B, N, 3) centres, metres, world.
+        rotations: (B, N, 4) quaternions w, x, y, z; need not be of unit length.
+        scales: (B, N, 3) standard deviations along the rotated axes, metres.
+        opacities: (B, N) in 0 to 1.
+        colours: (B, N, C), any range.
+        world_to_camera: (B, V, 3, 4), OpenCV axes (x right, y down, z forward), metres.
+        K: (B, V, 3, 3) intrinsics in pixels; (0, 0) is the outer corner of the top-left pixel.
+        width, height: of the pictures, pixels.
+        background: (C,) or (B, V, C) colour behind everything; black by default.
+
+    Autocast is off inside: projection and blending need float32.
+    """
+    rasterize = rasterize_gsplat if means.is_cuda else rasterize_reference
+    with torch.autocast(means.device.type, enabled=False):
+        if not means.is_cuda and means.dtype != torch.float64:
+            means, rotations, scales, opacities, colours, world_to_camera, K = (
+                value.float() for value in (means, rotations, scales, opacities, colours, world_to_camera, K)
+            )
+        rgb, alpha, depth = rasterize(
+            means, rotations, scales, opacities, colours, world_to_camera, K, width, height
+        )
+        if background is not None:
+            rgb = rgb + (1 - alpha) * background.to(rgb)[..., None, None]
+        return Rendered(rgb, alpha, depth / alpha.clamp_min(1e-10))

@@ -1,0 +1,81 @@
+"""Projection of 3D Gaussians to the image plane (EWA splatting), in gsplat 1.5.3's exact conventions."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+EPS_2D = 0.3
+"""Added to the diagonal of every projected covariance, in px²: a Gaussian covers at least about a pixel."""
+NEAR_PLANE = 0.01
+"""Metres; what is nearer is not drawn."""
+ALPHA_MIN = 1.0 / 255.0
+"""A contribution below this is skipped."""
+MAX_EXTENT = 3.33
+"""Standard deviations after which a Gaussian of full opacity falls below ``ALPHA_MIN``."""
+
+
+class Projected(NamedTuple):
+    """Gaussians in the image plane; every tensor begins with the dimensions (B, V, N)."""
+
+    means: Tensor
+    """(B, V, N, 2) pixels, x right, y down, (0, 0) at the outer corner of the top-left pixel."""
+    conics: Tensor
+    """(B, V, N, 3) upper triangle (xx, xy, yy) of the inverse 2D covariance, 1/px²."""
+    depths: Tensor
+    """(B, V, N) z in the camera, metres."""
+    radii: Tensor
+    """(B, V, N, 2) half extent of the visible box in px, no gradient; 0 for what is not drawn."""
+
+
+def rotation_matrices(quaternions: Tensor) -> Tensor:
+    """(..., 4) quaternions w, x, y, z of any length but 0 → (..., 3, 3) rotation matrices."""
+    w, x, y, z = torch.nn.functional.normalize(quaternions, dim=-1).unbind(-1)
+    rows = (
+        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
+        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
+        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
+    )  # fmt: skip
+    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+
+
+def project(
+    means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor,
+    world_to_camera: Tensor, K: Tensor, width: int, height: int,
+) -> Projected:  # fmt: skip
+    """Project ``means (B, N, 3)``, ``rotations (B, N, 4)``, ``scales (B, N, 3)`` into V cameras each.
+
+    ``world_to_camera (B, V, 3, 4)`` in OpenCV axes and metres, ``K (B, V, 3, 3)`` in pixels. The
+    covariance J W Σ Wᵀ Jᵀ + 0.3 I is that of Zwicker et al., "EWA Splatting" (2002), with the Jacobian
+    taken at a point clamped to 1.3 times the field of view, as gsplat does.
+    """
+    turn, shift = world_to_camera[..., :3], world_to_camera[..., 3]
+    in_camera = torch.einsum("bvij,bnj->bvni", turn, means) + shift[:, :, None]
+    x, y, z = in_camera.unbind(-1)
+    depth = z.clamp_min(NEAR_PLANE)
+    fx, fy, cx, cy = (K[..., i, j, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
+    margin_x, margin_y = 0.15 * width / fx, 0.15 * height / fy
+    slope_x = (x / depth).clamp(-(cx / fx + margin_x), (width - cx) / fx + margin_x)
+    slope_y = (y / depth).clamp(-(cy / fy + margin_y), (height - cy) / fy + margin_y)
+
+    axes = rotation_matrices(rotations) * scales[..., None, :]
+    axes = torch.einsum("bvij,bnjk->bvnik", turn, axes)
+    # Rows of J W R S: their products are the entries of the projected covariance.
+    row_x = (fx / depth)[..., None] * (axes[..., 0, :] - slope_x[..., None] * axes[..., 2, :])
+    row_y = (fy / depth)[..., None] * (axes[..., 1, :] - slope_y[..., None] * axes[..., 2, :])
+    xx = row_x.square().sum(-1) + EPS_2D
+    yy = row_y.square().sum(-1) + EPS_2D
+    xy = (row_x * row_y).sum(-1)
+    determinant = xx * yy - xy * xy
+    conics = torch.stack((yy, -xy, xx), -1) / determinant[..., None]
+    pixels = torch.stack((fx * x / depth + cx, fy * y / depth + cy), -1)
+
+    with torch.no_grad():
+        opacity = opacities[:, None].expand_as(z)
+        extent = (2 * (opacity / ALPHA_MIN).clamp_min(1).log()).sqrt().clamp_max(MAX_EXTENT)
+        radii = extent[..., None] * torch.stack((xx, yy), -1).sqrt()
+        drawn = (z >= NEAR_PLANE) & (opacity >= ALPHA_MIN) & (determinant > 0) & torch.isfinite(pixels).all(-1)
+        radii = torch.where(drawn[..., None], radii, torch.zeros_like(radii))
+    return Projected(pixels, conics, z, radii)

@@ -1,0 +1,28 @@
+"""The plain PyTorch renderer: any device, any floating type, gradients to every input."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ffavatar_model.renderers.blending import blend
+from ffavatar_model.renderers.projection import project
+from ffavatar_model.renderers.tiles import blocks_of_tiles
+
+
+def rasterize_reference(
+    means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, colours: Tensor,
+    world_to_camera: Tensor, K: Tensor, width: int, height: int,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """See ``ffavatar_model.renderers.render``. Returns colour (B, V, C, H, W) over black, alpha
+    (B, V, 1, H, W) and α-weighted depth (B, V, 1, H, W), none divided by alpha."""
+    n_sets, n_views = world_to_camera.shape[:2]
+    flat = project(means, rotations, scales, opacities, world_to_camera, K, width, height)
+    pixels, conics, depths, radii = (value.flatten(0, 1) for value in flat)
+    blocks = blocks_of_tiles(pixels.detach(), radii, depths.detach(), width, height)
+    opacity = opacities[:, None].expand(-1, n_views, -1).flatten(0, 1)
+    colour = colours[:, None].expand(-1, n_views, -1, -1).flatten(0, 1)
+    features = torch.cat((colour, torch.ones_like(depths)[..., None], depths[..., None]), -1)
+    image = blend(pixels, conics, opacity, features, blocks, width, height).unflatten(0, (n_sets, n_views))
+    channels = colours.shape[-1]
+    return image[:, :, :channels], image[:, :, channels : channels + 1], image[:, :, channels + 1 :]

@@ -1,0 +1,73 @@
+"""Which Gaussians touch which tile of the image, in depth order, grouped into dense blocks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+TILE = 4
+"""Pixels along a tile's edge. Small tiles waste little on Gaussians of a few pixels."""
+BLOCK_ELEMENTS = 1 << 18
+"""Most (pixel, Gaussian) pairs of a block: its intermediate tensors then stay in the processor's cache."""
+
+
+class Block(NamedTuple):
+    """Tiles with about the same number of Gaussians."""
+
+    tiles: Tensor
+    """(B,) int64: image · tiles_per_image + row · columns + column."""
+    members: Tensor
+    """(B, K) int64 into the flat list of Gaussians, nearest first; the list's length stands for none."""
+
+
+def blocks_of_tiles(means: Tensor, radii: Tensor, depths: Tensor, width: int, height: int) -> list[Block]:
+    """Bin Gaussians of I images, ``means (I, N, 2)``, ``radii (I, N, 2)``, ``depths (I, N)``, into tiles.
+
+    Tiles that nothing touches appear in no block. Members of equal depth keep their order.
+    """
+    n_images, n = depths.shape
+    columns, rows = -(-width // TILE), -(-height // TILE)
+    reach = radii + 1e-3
+    # A pixel's centre lies at +0.5; the first and the last pixel whose centre the box holds.
+    low = torch.ceil(means - reach - 0.5).clamp_min(0)
+    size = means.new_tensor((width, height))
+    high = torch.minimum(torch.floor(means + reach - 0.5), size - 1)
+    seen = ((high >= low).all(-1) & (radii > 0).all(-1)).flatten()
+    order = depths.flatten().argsort(stable=True)
+    order = order[seen[order]]
+    low_tile = (low.flatten(0, 1)[order] / TILE).long()
+    span = (high.flatten(0, 1)[order] / TILE).long() - low_tile + 1
+    counts = span[:, 0] * span[:, 1]
+    owner = torch.repeat_interleave(torch.arange(len(order), device=order.device), counts)
+    within = torch.arange(len(owner), device=order.device) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    wide = span[owner, 0]
+    row = low_tile[owner, 1] + within // wide
+    column = low_tile[owner, 0] + within % wide
+    tile = (order[owner] // n * rows + row) * columns + column
+    tile, by_tile = tile.to(torch.int32).sort(stable=True)
+    members = order[owner[by_tile]]
+    tiles, sizes = torch.unique_consecutive(tile, return_counts=True)
+    return _blocks(tiles.long(), sizes, members, n_images * n)
+
+
+def _blocks(tiles: Tensor, sizes: Tensor, members: Tensor, none: int) -> list[Block]:
+    """Cut the tiles, ordered by their size, into blocks padded to the largest of each."""
+    starts = sizes.cumsum(0) - sizes
+    sizes, order = sizes.sort(descending=True, stable=True)
+    tiles, starts = tiles[order], starts[order]
+    members = torch.cat((members, members.new_tensor([none])))
+    blocks: list[Block] = []
+    first, ends = 0, sizes.tolist()
+    while first < len(ends):
+        longest = ends[first]
+        limit = max(1, BLOCK_ELEMENTS // (longest * TILE * TILE))
+        last = first + 1
+        while last < len(ends) and last - first < limit and ends[last] * 5 >= longest * 4 - 10:
+            last += 1
+        slot = torch.arange(longest, device=tiles.device)
+        index = torch.where(slot < sizes[first:last, None], starts[first:last, None] + slot, len(members) - 1)
+        blocks.append(Block(tiles[first:last], members[index]))
+        first = last
+    return blocks
