@@ -1,0 +1,130 @@
+"""The aligned crop: one layout of the head in a square picture, whoever and however large it is in the frame."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+MAX_UPSCALE = 1.5
+"""A crop is made smaller rather than enlarged beyond this factor."""
+
+EYE_SPAN = 0.22
+"""Distance of the eyes in the crop, of its side, in a frontal face: hair and chin are inside."""
+
+MOUTH_DROP = 0.254
+"""Distance from between the eyes to between the mouth corners, of the crop's side: 1.155 eye distances (ArcFace's template)."""
+
+EYE_LEVEL = 0.53
+"""Height of the eyes in the crop, from its top, of its side."""
+
+TURN_SHIFT = 1.5
+"""How far a turned head moves back to the middle: this many times the nose's offset from the middle of eyes and mouth.
+
+The nose's tip lies about 10 cm before the head's centre and the eyes 7 cm, so the centre is 7 / 3 of that offset behind the
+eyes; less is taken, as the nose is the least certain of the five points.
+"""
+
+MAX_SHIFT = 0.15
+"""The farthest that a turned head moves, of the crop's side."""
+
+ARCFACE_112 = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float64
+)
+"""Where ArcFace models want the five landmarks in a 112-pixel picture (insightface's ``arcface_dst``)."""
+
+Matrix = npt.NDArray[np.float64]
+
+
+def crop_transform(landmarks5: npt.ArrayLike, size: int = 512, margin: float = 0.0) -> Matrix:
+    """Similarity (2, 3) from frame pixels to pixels of a ``size`` square crop that holds the whole head.
+
+    In a frontal face the eyes lie at (0.39, 0.53) and (0.61, 0.53) of the crop, the mouth at (0.5, 0.78). The scale
+    is the larger face of two: that by the distance of the eyes (which shrinks in a turn) and that by the distance from
+    eyes to mouth (which shrinks in a nod); rotation comes from both, and a turned head is moved to the middle, so a profile
+    neither fills the crop, nor tips over, nor loses the back of the head. Pixel centres are at whole numbers, as
+    in OpenCV. ``margin`` adds that share of the side all around.
+    Raises ValueError where the five points fall together.
+    """
+    points = _five(landmarks5)
+    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
+    across, down = points[1] - points[0], mouth - eyes
+    # Both axes vote on the crop's x axis, each with its length: `down` turned by 90 degrees points along x.
+    along = across + np.array([down[1], -down[0]])
+    side = max(np.linalg.norm(across) / EYE_SPAN, np.linalg.norm(down) / MOUTH_DROP) * (1 + 2 * margin)
+    length = float(np.linalg.norm(along))
+    if not (np.isfinite(side) and side > 1e-6 and length > 1e-6):
+        raise ValueError(f"landmarks {points.round(2).tolist()}: five points of a face are needed, these fall together")
+    cosine, sine = along / length * (size / side)
+    rotation = np.array([[cosine, sine], [-sine, cosine]])
+    centre = (eyes + mouth) / 2
+    nose = float((rotation @ (points[2] - centre))[0]) / size
+    shift = min(MAX_SHIFT, max(-MAX_SHIFT, TURN_SHIFT * nose))
+    level = 0.5 + (EYE_LEVEL + MOUTH_DROP / 2 - 0.5) / (1 + 2 * margin)
+    target = np.array([0.5 + shift, level]) * size - 0.5
+    return np.column_stack([rotation, target - rotation @ centre])
+
+
+def crop_size(
+    landmarks5: npt.ArrayLike, wanted: int = 512, max_upscale: float = MAX_UPSCALE, multiple: int = 32
+) -> int:
+    """Side of the crop: ``wanted``, or the next lower ``multiple`` that enlarges the frame by at most ``max_upscale``.
+
+    Never under one ``multiple``.
+    """
+    scale = scale_of(crop_transform(landmarks5, wanted))
+    if scale <= max_upscale:
+        return wanted
+    return max(multiple, math.floor(wanted * max_upscale / scale / multiple) * multiple)
+
+
+def arcface_transform(landmarks5: npt.ArrayLike, size: int = 112) -> Matrix:
+    """Similarity (2, 3), least squares, from picture pixels to ArcFace's aligned face of ``size`` pixels."""
+    points, target = _five(landmarks5), ARCFACE_112 * (size / 112)
+    middle, wanted = points.mean(axis=0), target.mean(axis=0)
+    # As complex numbers a similarity is target = a * point + b; the least squares a is a quotient of two sums.
+    z, w = ((p - m) @ np.array([1, 1j]) for p, m in ((points, middle), (target, wanted)))
+    spread = float((np.abs(z) ** 2).sum())
+    if spread < 1e-9:
+        raise ValueError(f"landmarks {points.round(2).tolist()}: five points of a face are needed, these fall together")
+    a = complex((z.conj() * w).sum() / spread)
+    rotation = np.array([[a.real, -a.imag], [a.imag, a.real]])
+    return np.column_stack([rotation, wanted - rotation @ middle])
+
+
+def warp_crop(frame: npt.NDArray[np.uint8], transform: Matrix, size: int) -> npt.NDArray[np.uint8]:
+    """The square crop of a frame ((H, W, 3) or (H, W)) under a frame → crop transform; black outside the frame.
+
+    A frame that shrinks is averaged, not sampled: it is halved (area) until less than a factor of two is left.
+    """
+    matrix = np.asarray(transform, np.float64).copy()
+    while scale_of(matrix) < 0.5 and min(frame.shape[:2]) > 1:
+        height, width = frame.shape[:2]
+        half = (max(1, width // 2), max(1, height // 2))
+        factor = np.array([width / half[0], height / half[1]])
+        frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_AREA), np.uint8)
+        # full = (half + 0.5) * factor - 0.5: pixel centres, not corners, are at whole numbers
+        matrix[:, 2] += matrix[:, :2] @ (0.5 * factor - 0.5)
+        matrix[:, :2] *= factor
+    return np.asarray(cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
+
+
+def transform_points(transform: Matrix, points: npt.ArrayLike) -> Matrix:
+    """Points (..., 2) under a (2, 3) transform."""
+    return np.asarray(points, np.float64) @ transform[:, :2].T + transform[:, 2]
+
+
+def invert(transform: Matrix) -> Matrix:
+    """The (2, 3) transform that leads back: crop → frame."""
+    return np.asarray(cv2.invertAffineTransform(np.asarray(transform, np.float64)), np.float64)
+
+
+def scale_of(transform: Matrix) -> float:
+    """Crop pixels per frame pixel of a similarity."""
+    return float(math.sqrt(abs(np.linalg.det(transform[:, :2]))))
+
+
+def _five(landmarks5: npt.ArrayLike) -> Matrix:
+    return np.asarray(landmarks5, np.float64).reshape(5, 2)

@@ -1,0 +1,157 @@
+"""The int8 YuNet and SFace files rewritten as fp32 ONNX models that insightface's classes take."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+IR_VERSION = 8
+"""The ONNX file format that goes with opset 17."""
+
+STRIDES = (8, 16, 32)
+"""Pixels per cell of YuNet's three levels, which are SCRFD's too."""
+
+Array = npt.NDArray[np.generic]
+
+
+def dequantise(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A block-quantised model (opset 21) as a plain fp32 one (opset 17).
+
+    Every ``DequantizeLinear`` of constants, and the ``Reshape`` of its result, is folded into an fp32
+    initializer; inputs and initializers that nothing reads (the quantised files list both), go. Node names stay.
+    Raises ValueError where a ``DequantizeLinear`` reads something that is no constant.
+    """
+    constants: dict[str, Array] = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    nodes = []
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear":
+            absent = [name for name in node.input if name not in constants]
+            if absent:
+                raise ValueError(f"node {node.name}: {absent} are no constants; only quantised weights can be folded")
+            constants[node.output[0]] = _dequantised(node, *(constants[name] for name in node.input))
+        elif node.op_type == "Reshape" and node.input[0] in constants and node.input[1] in constants:
+            constants[node.output[0]] = constants[node.input[0]].reshape(constants[node.input[1]])
+        else:
+            nodes.append(node)
+    read = {name for node in nodes for name in node.input}
+    graph = helper.make_graph(
+        nodes,
+        model.graph.name,
+        [i for i in model.graph.input if i.name in read and i.name not in constants],
+        list(model.graph.output),
+        [_constant(name, value) for name, value in constants.items() if name in read],
+    )
+    return _model(graph)
+
+
+def yunet_as_scrfd(yunet: onnx.ModelProto) -> onnx.ModelProto:
+    """YuNet (fp32) with the input and the nine outputs of an SCRFD detector, as insightface decodes them.
+
+    Input (1, 3, H, W): RGB, (x - 127.5) / 128, H and W multiples of 32; YuNet itself reads BGR from 0 to 255.
+    Outputs for strides 8, 16, 32: score (1, 2HW/s², 1) = sqrt(class x object); distances from the cell's corner
+    to left, top, right and bottom, in strides, from YuNet's centre offset and log size (1, 2HW/s², 4); five
+    points relative to the corner, in strides (1, 2HW/s², 10). SCRFD has two anchors a cell: the second one's
+    score is zero.
+    """
+    graph = yunet.graph
+    source = graph.input[0].name
+    nodes = [
+        helper.make_node("Mul", ["input.1", "scrfd_std"], ["scrfd_scaled"], "scrfd_mul"),
+        helper.make_node("Add", ["scrfd_scaled", "scrfd_mean"], ["scrfd_rgb"], "scrfd_add"),
+        helper.make_node("Gather", ["scrfd_rgb", "scrfd_bgr"], [source], "scrfd_swap", axis=1),
+        *graph.node,
+    ]
+    constants: dict[str, Array] = {
+        "scrfd_std": np.float32(128.0).reshape(1),
+        "scrfd_mean": np.float32(127.5).reshape(1),
+        "scrfd_bgr": np.array([2, 1, 0]),
+        "scrfd_half": np.float32(0.5).reshape(1),
+        "scrfd_zero": np.float32(0.0).reshape(1),
+        "scrfd_one": np.float32(1.0).reshape(1),
+        "scrfd_split": np.array([2, 2]),
+    }
+    for width in (1, 4, 10):
+        constants[f"scrfd_rows_{width}"] = np.array([1, -1, width])
+    outputs: dict[str, list[str]] = {"score": [], "bbox": [], "kps": []}
+    for stride in STRIDES:
+        nodes += (
+            _score_nodes(stride)
+            + _box_nodes(stride)
+            + _anchor_nodes(f"kps_{stride}", 10, f"kps_out_{stride}", zero=False)
+        )
+        for kind, names in outputs.items():
+            names.append(f"{kind}_out_{stride}")
+    widths = {"score": 1, "bbox": 4, "kps": 10}
+    made = helper.make_graph(
+        nodes,
+        "yunet_as_scrfd",
+        [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, [1, 3, "height", "width"])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, None, widths[kind]])
+            for kind, names in outputs.items()
+            for name in names
+        ],
+        [*graph.initializer, *(_constant(name, value) for name, value in constants.items())],
+    )
+    return _model(made)
+
+
+def _score_nodes(stride: int) -> list[onnx.NodeProto]:
+    at = f"score_{stride}"
+    return [
+        helper.make_node("Mul", [f"cls_{stride}", f"obj_{stride}"], [f"{at}_product"], f"{at}_mul"),
+        helper.make_node("Sqrt", [f"{at}_product"], [f"{at}_root"], f"{at}_sqrt"),
+        *_anchor_nodes(f"{at}_root", 1, f"score_out_{stride}", zero=True),
+    ]
+
+
+def _box_nodes(stride: int) -> list[onnx.NodeProto]:
+    """(dx, dy, log w, log h) → (w/2 - dx, h/2 - dy, w/2 + dx, h/2 + dy)."""
+    at = f"box_{stride}"
+    return [
+        helper.make_node(
+            "Split", [f"bbox_{stride}", "scrfd_split"], [f"{at}_centre", f"{at}_log"], f"{at}_split", axis=2
+        ),
+        helper.make_node("Exp", [f"{at}_log"], [f"{at}_size"], f"{at}_exp"),
+        helper.make_node("Mul", [f"{at}_size", "scrfd_half"], [f"{at}_half"], f"{at}_halve"),
+        helper.make_node("Sub", [f"{at}_half", f"{at}_centre"], [f"{at}_low"], f"{at}_sub"),
+        helper.make_node("Add", [f"{at}_half", f"{at}_centre"], [f"{at}_high"], f"{at}_add"),
+        helper.make_node("Concat", [f"{at}_low", f"{at}_high"], [f"{at}_sides"], f"{at}_concat", axis=2),
+        *_anchor_nodes(f"{at}_sides", 4, f"bbox_out_{stride}", zero=False),
+    ]
+
+
+def _anchor_nodes(name: str, width: int, output: str, *, zero: bool) -> list[onnx.NodeProto]:
+    """(1, N, width) → (1, 2N, width): each row followed by its copy, or by a zero."""
+    second = f"{output}_second"
+    return [
+        helper.make_node("Mul", [name, "scrfd_zero" if zero else "scrfd_one"], [second], f"{output}_mul"),
+        helper.make_node("Concat", [name, second], [f"{output}_pair"], f"{output}_concat", axis=2),
+        helper.make_node("Reshape", [f"{output}_pair", f"scrfd_rows_{width}"], [output], f"{output}_reshape"),
+    ]
+
+
+def _dequantised(node: onnx.NodeProto, values: Array, scale: Array, zero: Array) -> Array:
+    attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
+    if block:  # one scale for each block of values along the axis; the last block may be shorter
+        length = values.shape[axis]
+        scale, zero = (np.repeat(a, block, axis).take(range(length), axis) for a in (scale, zero))
+    elif scale.ndim == 1:
+        shape = [-1 if i == axis else 1 for i in range(values.ndim)]
+        scale, zero = scale.reshape(shape), zero.reshape(shape)
+    return (values.astype(np.int32) - zero.astype(np.int32)).astype(np.float32) * scale.astype(np.float32)
+
+
+def _constant(name: str, value: Array) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.ascontiguousarray(value), name)
+
+
+def _model(graph: onnx.GraphProto) -> onnx.ModelProto:
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, producer_name="ffavatar", ir_version=IR_VERSION, opset_imports=[opset])
+    onnx.checker.check_model(model)
+    return model

