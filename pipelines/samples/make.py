@@ -1,0 +1,133 @@
+"""The sample clips: made once, the same bytes every time, with the truth beside them in ``samples.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from pipelines.media.video_writer import write_video
+from pipelines.samples.photographs import PORTRAITS, Portrait, load_photograph
+from pipelines.samples.takes import FPS, Take, film, takes_of
+
+TRUTH_FILE = "samples.json"
+RECIPE = 1
+"""Raised when the clips change: clips of another recipe are made anew."""
+
+_QUICK_PEOPLE = 3
+_WORKERS = 2
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleClip:
+    """What a sample clip shows: one entry of ``samples.json``."""
+
+    file: str
+    person: str
+    """Anonymous label: clips of the same person have the same one."""
+    kind: str
+    """photograph or rendered."""
+    licence: str
+    width: int
+    height: int
+    n_frames: int
+    fps: float
+    mirrored: bool
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class _Job:
+    clip: SampleClip
+    frames: Callable[[], Iterator[np.ndarray]]
+
+
+def make_samples(directory: str | Path, quick: bool = False) -> list[Path]:
+    """Make what is missing of the sample clips in a folder; returns every clip's path, sorted.
+
+    Deterministic: with the same versions installed, the same bytes. Idempotent: clips that stand in
+    ``samples.json`` with their recipe and digest are left alone. A clip appears when it is whole, and stands in
+    ``samples.json`` only after that; what a killed call left is removed.
+
+    Args:
+        directory: where the clips go; made if it does not exist.
+        quick: three people from photographs in clips of two seconds.
+
+    Raises:
+        FileNotFoundError: a package no longer ships a photograph that a clip is made from.
+    """
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = _jobs(quick)
+    done = {clip.file: clip for clip in read_truth(folder) if _is_whole(folder, clip)}
+    missing = [job for job in jobs if not _same(done.get(job.clip.file), job.clip)]
+    if missing:
+        for left in folder.glob(".*_[ab].mp4.*"):
+            shutil.rmtree(left, ignore_errors=True)
+        log.info("making %d sample clips in %s", len(missing), folder)
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            for clip in pool.map(lambda job: _make(folder, job), missing):
+                done[clip.file] = clip
+                _write_truth(folder, done)
+    return sorted(folder / job.clip.file for job in jobs)
+
+
+def read_truth(directory: str | Path) -> list[SampleClip]:
+    """The clips that ``samples.json`` of a folder names; none where there is no such file or another recipe's."""
+    path = Path(directory) / TRUTH_FILE
+    if not path.is_file():
+        return []
+    truth = json.loads(path.read_text())
+    return [SampleClip(**entry) for entry in truth["clips"]] if truth["recipe"] == RECIPE else []
+
+
+def _jobs(quick: bool) -> list[_Job]:
+    """Every clip to be made, in the order of the people."""
+    people = PORTRAITS[:_QUICK_PEOPLE] if quick else PORTRAITS
+    return [
+        _photograph_job(portrait, letter, take)
+        for portrait in people
+        for letter, take in zip("ab", takes_of(portrait.person, quick=quick), strict=True)
+    ]
+
+
+def _photograph_job(portrait: Portrait, letter: str, take: Take) -> _Job:
+    clip = SampleClip(
+        file=f"{portrait.person}_{letter}.mp4", person=portrait.person, kind="photograph",
+        licence=portrait.photograph.licence, width=take.width, height=take.height, n_frames=take.n_frames,
+        fps=FPS, mirrored=take.mirrored,
+    )  # fmt: skip
+    return _Job(clip, lambda: film(load_photograph(portrait.photograph), portrait, take))
+
+
+def _make(folder: Path, job: _Job) -> SampleClip:
+    path = folder / job.clip.file
+    write_video(path, job.frames(), job.clip.fps)
+    return replace(job.clip, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _is_whole(folder: Path, clip: SampleClip) -> bool:
+    path = folder / clip.file
+    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == clip.sha256
+
+
+def _same(made: SampleClip | None, wanted: SampleClip) -> bool:
+    return made is not None and replace(made, sha256="") == wanted
+
+
+def _write_truth(folder: Path, clips: dict[str, SampleClip]) -> None:
+    """Replace ``samples.json`` in one go."""
+    entries = [asdict(clips[file]) for file in sorted(clips)]
+    text = json.dumps({"recipe": RECIPE, "clips": entries}, indent=1) + "\n"
+    whole = folder / f".{TRUTH_FILE}.part"
+    whole.write_text(text)
+    whole.replace(folder / TRUTH_FILE)
