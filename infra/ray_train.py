@@ -1,0 +1,113 @@
+"""Ray Train around a loop that knows nothing of Ray.
+
+The loop gets a ``RayWorker``: its rank, where to resume, and a ``report`` that hands metrics and checkpoints on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+
+class RayWorker:
+    """What one training worker sees of Ray Train. Valid inside the worker function alone."""
+
+    def __init__(self) -> None:
+        context = train.get_context()
+        self.rank = context.get_world_rank()
+        self.world_size = context.get_world_size()
+
+    def resume_from(self) -> AbstractContextManager[str | None]:
+        """A context with the folder of the run's last checkpoint, fetched where it is remote; None at a first start."""
+        checkpoint = train.get_checkpoint()
+        return nullcontext(None) if checkpoint is None else checkpoint.as_directory()
+
+    def report(self, metrics: Mapping[str, Any], checkpoint: Path | None = None) -> None:
+        """Hand metrics, and a folder that holds a whole checkpoint, to Ray Train. Every rank calls it equally often.
+
+        ``checkpoint`` is given by rank 0 alone.
+        """
+        kept = train.Checkpoint.from_directory(checkpoint) if checkpoint is not None and self.rank == 0 else None
+        train.report(dict(metrics), checkpoint=kept)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """How a job ended."""
+
+    checkpoint: str
+    """Path or URI of the folder of the last checkpoint kept."""
+    metrics: dict[str, Any]
+    """What was reported last."""
+
+
+def fit(
+    loop: Callable[[Mapping[str, Any], RayWorker], None],
+    config: Mapping[str, Any],
+    *,
+    name: str,
+    storage: str,
+    workers: int = 1,
+    gpu: bool = False,
+    cpus: float | None = None,
+    max_failures: int = 1,
+    keep: int = 2,
+    timeout_s: int = 1800,
+) -> TrainResult:
+    """Run ``loop(config, worker)`` on each of ``workers`` workers and wait.
+
+    Args:
+        loop: a module-level function; it must report a checkpoint before it returns.
+        name: of the job; the same name at the same storage goes on from that job's last checkpoint.
+        storage: a path or ``s3://`` prefix that every node reaches.
+        cpus: of each worker; by default an equal share of the CPUs that the session has on one node.
+        max_failures: how often a lost worker restarts the loop from the last checkpoint.
+        keep: how many checkpoints stay.
+        timeout_s: how long a collective may wait for a lost worker.
+
+    Raises:
+        RuntimeError: the loop failed more than ``max_failures`` times; the message has the first worker's error.
+    """
+    share = cpus or max(1.0, float(int(ray.cluster_resources().get("CPU", 1)) // workers))
+    trainer = TorchTrainer(
+        _run_worker,
+        train_loop_config={"loop": loop, "config": dict(config)},
+        torch_config=TorchConfig(backend="nccl" if gpu else "gloo", timeout_s=timeout_s),
+        scaling_config=train.ScalingConfig(
+            num_workers=workers, use_gpu=gpu, resources_per_worker={"CPU": share} | ({"GPU": 1} if gpu else {})
+        ),
+        run_config=train.RunConfig(
+            name=name,
+            storage_path=storage,
+            failure_config=train.FailureConfig(max_failures=max_failures),
+            checkpoint_config=train.CheckpointConfig(num_to_keep=keep),
+        ),
+    )
+    try:
+        result = trainer.fit()
+    except train.TrainingFailedError as error:
+        raise RuntimeError(f"training job {name} failed: {_cause(error)}") from error
+    if result.checkpoint is None:
+        raise RuntimeError(f"training job {name} ended without a checkpoint: its loop must report one at its end")
+    return TrainResult(checkpoint=result.checkpoint.path, metrics=dict(result.metrics or {}))
+
+
+def _run_worker(arguments: dict[str, Any]) -> None:
+    arguments["loop"](arguments["config"], RayWorker())
+
+
+def _cause(error: BaseException) -> str:
+    """The last line of the first worker's error, which names what went wrong."""
+    failures = getattr(error, "worker_failures", None) or {}
+    first: BaseException = next(iter(failures.values()), error)
+    while first.__cause__ is not None:
+        first = first.__cause__
+    lines = [line for line in str(first).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(first).__name__
