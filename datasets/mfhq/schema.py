@@ -19,8 +19,9 @@ import pyarrow as pa
 OK, REJECTED, FAILED = "ok", "rejected", "failed"
 STATUSES = (OK, REJECTED, FAILED)
 
-BLOB_REF = pa.struct([("uri", pa.string()), ("offset", pa.int64()), ("length", pa.int64())])
-"""Where an encoded picture lies: a path relative to the corpus, and a byte range in that file."""
+BLOB_REF = pa.struct([("uri", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("sha256", pa.string())])
+"""Where an encoded picture lies: a path relative to the corpus, a byte range in that file, and the digest of
+those bytes (hexadecimal; null where the writer gave none). A snapshot's digest takes the last, not the place."""
 
 MATRIX_3X3 = pa.list_(pa.float64(), 9)
 MATRIX_3X4 = pa.list_(pa.float64(), 12)

@@ -6,6 +6,10 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 
+class StoreError(Exception):
+    """A place cannot be reached, read or written: one line that names the URI and the way out."""
+
+
 class Store(Protocol):
     """Bytes under paths relative to one root URI. Picklable: it travels to workers.
 

@@ -1,0 +1,44 @@
+"""Tables to Parquet bytes and back, with the exact schema on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+def storage_type(kind: pa.DataType) -> pa.DataType:
+    """The type that stands in Parquet: fixed-size lists become plain lists, at any depth.
+
+    Arrow's Parquet reader can't read a fixed-size list that has nulls (checked with pyarrow 25: "Expected
+    all lists to be of size"), and a face without a mesh is one.
+    """
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(pa.field("item", storage_type(kind.value_type)))
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(storage_type(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([f.with_type(storage_type(f.type)) for f in kind])
+    return kind
+
+
+def storage_schema(schema: pa.Schema) -> pa.Schema:
+    """``storage_type`` of every column; metadata stays."""
+    return pa.schema([f.with_type(storage_type(f.type)) for f in schema], metadata=schema.metadata)
+
+
+def to_parquet(table: pa.Table, row_group_rows: int = 65_536) -> bytes:
+    """The table as one Parquet file (zstd). The same rows give the same bytes with one version of pyarrow."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.cast(storage_schema(table.schema)).combine_chunks(), sink, compression="zstd", row_group_size=row_group_rows
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def from_parquet(data: bytes, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read what ``to_parquet`` wrote, as ``schema`` (or only ``columns`` of it)."""
+    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
+    table = pq.read_table(pa.BufferReader(data), columns=wanted.names)
+    return table.select(wanted.names).cast(wanted)

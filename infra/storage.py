@@ -1,0 +1,278 @@
+"""Places where a corpus lies: a folder, or a prefix of an S3 bucket. The protocol is ``mfhq.store.Store``."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import tempfile
+import urllib.parse
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mfhq.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from s3fs import S3FileSystem
+
+ENDPOINT_VARIABLES = ("FFAVATAR_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Environment variables that name an S3 endpoint other than Amazon's; the first that is set wins."""
+
+_TEMPORARY = ".part-"
+
+
+def open_store(uri: str | os.PathLike[str]) -> Store:
+    """The store at a URI: ``file:///folder``, a plain path, or ``s3://bucket/prefix``.
+
+    An S3 endpoint other than Amazon's comes from ``ENDPOINT_VARIABLES``; credentials come from the usual
+    places of AWS tools, on each machine, and are never part of the store. Nothing is created here.
+
+    Raises:
+        StoreError: unknown scheme, a file where a folder is needed, no such bucket, or an endpoint that
+            does not answer; one line that names the URI and the way out.
+    """
+    text = os.fspath(uri)
+    scheme, separator, rest = text.partition("://")
+    if not separator:
+        return _open_folder(text, Path(text))
+    if scheme == "file":
+        return _open_folder(text, Path(urllib.parse.unquote(urllib.parse.urlparse(text).path)))
+    if scheme == "s3":
+        bucket, _, prefix = rest.strip("/").partition("/")
+        if not bucket:
+            raise StoreError(f"{text}: names no bucket; write s3://bucket/prefix")
+        endpoint = next((os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name)), None)
+        store = S3Store(bucket=bucket, prefix=prefix, endpoint=endpoint)
+        store.check()
+        return store
+    raise StoreError(f"{text}: unknown scheme {scheme!r}; use file:///folder, a plain path, or s3://bucket/prefix")
+
+
+def _open_folder(text: str, path: Path) -> FolderStore:
+    root = path.expanduser().absolute()
+    if root.exists() and not root.is_dir():
+        raise StoreError(f"{text}: is a file; a corpus needs a folder")
+    return FolderStore(root=str(root))
+
+
+@dataclass(frozen=True)
+class FolderStore:
+    """A corpus in a folder of a file system with hard links (the conditional create rests on them)."""
+
+    root: str
+    """Absolute path of the folder; made at the first write."""
+
+    @property
+    def uri(self) -> str:
+        return Path(self.root).as_uri()
+
+    @cached_property
+    def filesystem(self) -> Any:
+        """fsspec's local file system."""
+        from fsspec.implementations.local import LocalFileSystem
+
+        return LocalFileSystem()
+
+    def __getstate__(self) -> dict[str, str]:
+        return {"root": self.root}
+
+    def url(self, path: str) -> str:
+        return str(self._path(path))
+
+    def _path(self, path: str) -> Path:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise StoreError(f"{self.uri}: {path!r} leads out of the corpus; paths are relative and have no '..'")
+        return Path(self.root, path)
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        with self._errors(path), self._path(path).open("rb") as stream:
+            stream.seek(offset)
+            return stream.read(-1 if length is None else length)
+
+    def write(self, path: str, data: bytes) -> None:
+        with self._temporary(path, data) as temporary:
+            temporary.replace(self._path(path))
+
+    def create(self, path: str, data: bytes) -> bool:
+        with self._temporary(path, data) as temporary:
+            try:
+                os.link(temporary, self._path(path))
+            except FileExistsError:
+                return False
+        return True
+
+    def exists(self, path: str) -> bool:
+        return self._path(path).is_file()
+
+    def size(self, path: str) -> int:
+        with self._errors(path):
+            return self._path(path).stat().st_size
+
+    def list(self, prefix: str) -> Iterator[str]:
+        folder = self._path(prefix)
+        found = []
+        with self._errors(prefix):
+            for where, _, names in os.walk(folder):
+                relative = Path(where).relative_to(self.root)
+                found += [(relative / name).as_posix() for name in names if not name.startswith(_TEMPORARY)]
+        return iter(sorted(found))
+
+    def delete(self, path: str) -> None:
+        with self._errors(path):
+            self._path(path).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _temporary(self, path: str, data: bytes) -> Iterator[Path]:
+        """A whole, synced file beside ``path``, for a rename or a link; it and the folder's entry reach the disk."""
+        target = self._path(path)
+        with self._errors(path):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
+            temporary = Path(name)
+            try:
+                with os.fdopen(descriptor, "wb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fchmod(stream.fileno(), 0o644)
+                    os.fsync(stream.fileno())
+                yield temporary
+                folder = os.open(target.parent, os.O_RDONLY)
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _errors(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            hint = {
+                errno.ENOSPC: "the disk is full; make room and run the same command again",
+                errno.EDQUOT: "the disk quota is used up; make room and run the same command again",
+                errno.EACCES: "no permission; check the folder's owner and mode",
+                errno.EROFS: "the file system is read-only; use another folder",
+                errno.EPERM: "not permitted; the corpus needs a file system with hard links",
+                errno.ENOTSUP: "the corpus needs a file system with hard links; use another folder",
+                errno.ENOTDIR: "a file stands where a folder is needed; use another folder",
+            }.get(error.errno or 0, error.strerror or str(error))
+            raise StoreError(f"{Path(self.root, path).as_uri()}: {hint}") from error
+
+
+@dataclass(frozen=True)
+class S3Store:
+    """A corpus under a prefix of an S3 bucket. The conditional create is a PUT with ``If-None-Match: *``."""
+
+    bucket: str
+    prefix: str
+    endpoint: str | None = None
+    """URL of an S3 server other than Amazon's."""
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    @cached_property
+    def filesystem(self) -> S3FileSystem:
+        """s3fs without its listings cache: other writers' files must show."""
+        from s3fs import S3FileSystem
+
+        config = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3, "mode": "standard"}}
+        return S3FileSystem(
+            endpoint_url=self.endpoint, config_kwargs=config, use_listings_cache=False, skip_instance_cache=True
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"bucket": self.bucket, "prefix": self.prefix, "endpoint": self.endpoint}
+
+    def check(self) -> None:
+        """Ask the endpoint for the bucket; raises ``StoreError`` if it does not answer or has no such bucket."""
+        with self._errors(""):
+            try:
+                self.filesystem.call_s3("list_objects_v2", Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
+            except FileNotFoundError as error:
+                raise StoreError(f"{self.uri}: no such bucket; make it, or name another") from error
+
+    def url(self, path: str) -> str:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise StoreError(f"{self.uri}: {path!r} leads out of the corpus; paths are relative and have no '..'")
+        return "/".join(part for part in (self.bucket, self.prefix, path) if part)
+
+    def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
+        if length == 0:
+            return b""
+        with self._errors(path):
+            start, end = (None, None) if not offset and length is None else (offset, length and offset + length)
+            return self.filesystem.cat_file(self.url(path), start=start, end=end)
+
+    def write(self, path: str, data: bytes) -> None:
+        with self._errors(path):
+            self._put(path, data, "overwrite")
+
+    def create(self, path: str, data: bytes) -> bool:
+        with self._errors(path):
+            try:
+                self._put(path, data, "create")
+            except FileExistsError:
+                return False
+        return True
+
+    def _put(self, path: str, data: bytes, mode: str) -> None:
+        try:
+            self.filesystem.pipe_file(self.url(path), data, mode=mode)
+        except FileNotFoundError as error:
+            raise StoreError(f"{self.uri}: no such bucket; make it, or name another") from error
+
+    def exists(self, path: str) -> bool:
+        with self._errors(path):
+            try:
+                return self.filesystem.info(self.url(path))["type"] == "file"
+            except FileNotFoundError:
+                return False
+
+    def size(self, path: str) -> int:
+        with self._errors(path):
+            return int(self.filesystem.info(self.url(path))["size"])
+
+    def list(self, prefix: str) -> Iterator[str]:
+        base = self.url("")
+        folder = self.url(prefix).rstrip("/")
+        with self._errors(prefix):
+            found = [name[len(base) + 1 :] for name in self.filesystem.find(folder) if name.startswith(f"{folder}/")]
+        return iter(sorted(found))
+
+    def delete(self, path: str) -> None:
+        with self._errors(path), contextlib.suppress(FileNotFoundError):
+            self.filesystem.rm_file(self.url(path))
+
+    @contextlib.contextmanager
+    def _errors(self, path: str) -> Iterator[None]:
+        """S3's many exceptions as one: ``FileNotFoundError`` passes, everything else is a ``StoreError``."""
+        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+
+        where = f"{self.uri}/{path}".rstrip("/")
+        try:
+            yield
+        except (FileNotFoundError, StoreError):
+            raise
+        except NoCredentialsError as error:
+            raise StoreError(f"{where}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
+        except PermissionError as error:
+            raise StoreError(f"{where}: access denied ({_one_line(error)}); check the credentials") from error
+        except (BotoCoreError, ClientError, OSError) as error:
+            server = self.endpoint or "Amazon S3"
+            raise StoreError(
+                f"{where}: {server} failed ({_one_line(error)}); check the network and {ENDPOINT_VARIABLES[0]}"
+            ) from error
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
