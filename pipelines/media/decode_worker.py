@@ -4,10 +4,10 @@ Native decoders crash and hang on bad files; here that costs this process alone 
 and starts another). It reads one JSON request a line from stdin and answers with messages on stdout: four
 bytes of length (big-endian), that many bytes of JSON, then ``nbytes`` of pixels where the JSON says so.
 
-A request for metadata has ``probe``, a path; the answer is one ``{"kind": "probed", ...}`` (``probe.py``). A request for
-frames has ``path``, ``backend`` (decord, pyav), ``start``/``stop``/``step`` or ``indices`` (ascending), ``size`` ([width, height]
-or null), ``threads``. Answers: ``{"kind": "frame", "index", "time_s", "shape", "nbytes"}`` in order, then one
-``{"kind": "end", "n_indexed", "n_decoded", "n_corrupt", "error"}``.
+A request for metadata has ``probe``, a path; the answer is one ``{"kind": "probed", ...}`` (``probe.py``).
+A request for frames has ``path``, ``backend`` (decord, pyav), ``step`` or ``indices`` (ascending), ``size``
+([width, height] or null) and ``threads``. Answers: ``{"kind": "frame", "frame_index", "time_s", "shape", "nbytes"}``
+in order, then one ``{"kind": "end", ...}`` with the fields of ``Ending``.
 
 A frame's index is its rank by presentation time among the packets that the container holds, with both backends.
 """
@@ -38,7 +38,7 @@ class Ending:
     n_decoded: int = 0
     """Frames that were decoded, whether asked for or passed over (PyAV), or handed out (decord)."""
     n_corrupt: int = 0
-    """Packets that could not be decoded and frames that the decoder itself flags as damaged, which are not given (PyAV)."""
+    """Packets that did not decode, and frames that the decoder flags as damaged: they are not given (PyAV)."""
     n_discarded: int = 0
     """Packets that the container says are not to be shown: an edit list cuts them (PyAV)."""
     error: str = ""
@@ -51,8 +51,7 @@ def wanted(request: dict[str, Any], n_frames: int) -> list[int]:
     """The indices that a request asks for, ascending, inside the file."""
     if request.get("indices") is not None:
         return [i for i in request["indices"] if 0 <= i < n_frames]
-    stop = n_frames if request.get("stop") is None else min(request["stop"], n_frames)
-    return list(range(request.get("start") or 0, stop, request.get("step") or 1))
+    return list(range(0, n_frames, request["step"]))
 
 
 def decord_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
@@ -152,7 +151,9 @@ def _decoded(container: Any, ending: Ending) -> Iterator[Any]:
             ending.error = ending.error or _short(error)
 
 
-BACKENDS: dict[str, Callable[[dict[str, Any], Ending], Iterator[Frame]]] = {"decord": decord_frames, "pyav": pyav_frames}
+Backend = Callable[[dict[str, Any], Ending], Iterator[Frame]]
+
+BACKENDS: dict[str, Backend] = {"decord": decord_frames, "pyav": pyav_frames}
 
 
 def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
@@ -164,8 +165,8 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
             continue
         ending = Ending()
         for index, time_s, pixels in BACKENDS[request["backend"]](request, ending):
-            header = {"kind": "frame", "index": index, "time_s": time_s, "shape": pixels.shape, "nbytes": pixels.nbytes}
-            _send(answers, header, np.ascontiguousarray(pixels).data)
+            header = {"kind": "frame", "frame_index": index, "time_s": time_s, "shape": pixels.shape}
+            _send(answers, header | {"nbytes": pixels.nbytes}, np.ascontiguousarray(pixels).data)
         _send(answers, {"kind": "end", **asdict(ending)})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -18,9 +19,9 @@ import numpy as np
 
 
 class DecodedFrame(NamedTuple):
-    """One frame: ``index`` is its rank by presentation time, ``time_s`` that time, ``rgb`` (H, W, 3) uint8 upright."""
+    """One frame: its rank by presentation time, that time, and ``rgb`` (H, W, 3) uint8, upright."""
 
-    index: int
+    frame_index: int
     time_s: float
     rgb: np.ndarray
 
@@ -75,9 +76,10 @@ class Decoder(Protocol):
 class ProcessDecoder:
     """A ``Decoder`` in a child process that stays warm, and is killed and replaced when it hangs or dies.
 
-    ``backend`` is ``decord`` or ``pyav``. ``silence_s`` bounds the wait for the next frame and ``limit_s`` the waiting for one
-    call of ``frames`` as a whole (the caller's own time between frames does not count). A broken file does
-    not raise: the frames that decode come out, and ``summary`` says what was missing. Picklable; not for two threads at once.
+    ``backend`` is ``decord`` or ``pyav``. ``silence_s`` bounds the wait for the next frame and ``limit_s`` the
+    waiting for one call of ``frames`` as a whole (the caller's own time between frames does not count). A broken
+    file does not raise: the frames that decode come out, and ``summary`` says what was missing. Picklable; not for
+    two threads at once.
     """
 
     backend: str = "decord"
@@ -118,7 +120,7 @@ class ProcessDecoder:
                     finished = True
                     return
                 rgb = np.frombuffer(pixels, np.uint8).reshape(header["shape"])
-                yield DecodedFrame(header["index"], header["time_s"], rgb)
+                yield DecodedFrame(header["frame_index"], header["time_s"], rgb)
         finally:
             if not finished:  # left early, hung or dead: what it would still say belongs to no later call
                 self.close()
@@ -208,7 +210,5 @@ def _read_exactly(process: subprocess.Popen[bytes], length: int, waiting: _Patie
 
 def _write(process: subprocess.Popen[bytes], line: bytes) -> None:
     assert process.stdin is not None
-    try:
+    with contextlib.suppress(BrokenPipeError):  # it died between two calls: reading from it says so
         process.stdin.write(line)
-    except BrokenPipeError:
-        pass  # it died between two calls: reading from it says so

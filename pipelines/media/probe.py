@@ -75,7 +75,8 @@ def _rotation(container: Any) -> int:
 
 def is_mp4_without_index(path: str | Path) -> bool:
     """Whether the file is made of ISO base media boxes (ISO/IEC 14496-12) and has no ``moov`` among them."""
-    size, kinds = Path(path).stat().st_size, []
+    size = Path(path).stat().st_size
+    kinds: list[bytes] = []
     with Path(path).open("rb") as stream:
         position = 0
         while position + 8 <= size and len(kinds) < 64:

@@ -1,0 +1,155 @@
+"""Find the shots of a video: hard cuts, fades through a blank frame, and dissolves.
+
+Pure functions of ``ShotFeatures``; nothing is decoded here. How each is told:
+
+- hard cut: a frame differs from the one before by much more than its neighbours differ from theirs, in pixels and in
+  colours; a flash (the frames on both sides are alike) is none;
+- fade: the contrast ramps down to a blank frame, or up from one;
+- dissolve: for a stretch of frames, each is the blend of the stretch's ends that its place in it calls for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.media.shot_features import ShotFeatures
+
+HARD, DISSOLVE, FADE, NONE = "hard", "dissolve", "fade", "none"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShotConfig:
+    """Thresholds; grey levels are of 0 to 255."""
+
+    cut_difference: float = 15.0
+    """Least mean difference of two frames at a hard cut, grey levels."""
+    cut_histogram: float = 0.12
+    """Least share of pixels that change colour at a hard cut."""
+    cut_ratio: float = 2.2
+    """Least ratio of a cut's difference to the median of those around it."""
+    blank_std: float = 3.0
+    """A frame whose luminance varies less is blank, grey levels."""
+    ramp_frames: int = 3
+    """Least frames over which a fade's contrast ramps."""
+    blend_difference: float = 15.0
+    """Least mean difference of a dissolve's two ends, grey levels."""
+    blend_error: float = 0.12
+    """Most that a dissolve's frames are off the blend, of the ends' distance."""
+    blend_likeness: float = 0.8
+    """Ends of a dissolve whose pictures correlate more are one scene under a changing light."""
+
+    def __post_init__(self) -> None:
+        for name in ("cut_difference", "cut_ratio", "blank_std", "ramp_frames", "blend_difference", "blend_error"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"ShotConfig.{name} is {getattr(self, name)}; it must be positive")
+        for name in ("cut_histogram", "blend_likeness"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"ShotConfig.{name} is {getattr(self, name)}; it must be from 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """Frames ``start_frame`` to ``end_frame`` (exclusive); ``transition`` is how it begins."""
+
+    start_frame: int
+    end_frame: int
+    transition: str
+
+
+def find_shots(features: ShotFeatures, config: ShotConfig | None = None) -> list[Shot]:
+    """The shots of a video, in order; frames of a gradual transition belong to none.
+
+    ``start_frame`` and ``end_frame`` are frame numbers as in ``features.index``. A video of no frames has no shots.
+    """
+    config = config or ShotConfig()
+    n = len(features)
+    gradual = [(a, b, FADE) for a, b in find_fades(features, config)]
+    cuts = [c for c in find_hard_cuts(features, config) if not any(a <= c <= b for a, b, _ in gradual)]
+    blends = find_dissolves(features, config, walls=sorted([*cuts, *(a for a, _, _ in gradual)]))
+    gradual += [(a, b, DISSOLVE) for a, b in blends if not any(a < fb and fa < b for fa, fb, _ in gradual)]
+    shots: list[Shot] = []
+    start, transition = 0, NONE
+    for a, b, kind in [*sorted([*((c, c, HARD) for c in cuts), *gradual]), (n, n, NONE)]:
+        if a > start:
+            shots.append(Shot(int(features.index[start]), int(features.index[a - 1]) + 1, transition))
+        start, transition = max(start, b), kind
+    return shots
+
+
+def find_hard_cuts(features: ShotFeatures, config: ShotConfig) -> list[int]:
+    """Positions of the first frames of new shots."""
+    d, h = features.difference, features.histogram
+    thumbs = features.thumbs.astype(np.int16)
+    cuts = []
+    for t in np.flatnonzero((d >= config.cut_difference) & (h >= config.cut_histogram)):
+        around = np.concatenate([d[max(1, t - 4) : t], d[t + 1 : t + 5]])
+        if len(around) and d[t] < config.cut_ratio * np.median(around):
+            continue
+        if not _is_flash(thumbs, int(t), float(d[t])):
+            cuts.append(int(t))
+    return cuts
+
+
+def _is_flash(thumbs: npt.NDArray[np.int16], t: int, difference: float) -> bool:
+    """Whether the picture from before ``t`` is back within three frames, or was there within the three before."""
+    after = thumbs[t + 1 : t + 4]
+    earlier = thumbs[max(0, t - 4) : t - 1]
+    back = np.abs(after - thumbs[t - 1]).mean(axis=(1, 2, 3)) if len(after) else np.array([np.inf])
+    was = np.abs(earlier - thumbs[t]).mean(axis=(1, 2, 3)) if len(earlier) else np.array([np.inf])
+    return bool(min(back.min(), was.min()) < 0.3 * difference)
+
+
+def find_fades(features: ShotFeatures, config: ShotConfig) -> list[tuple[int, int]]:
+    """(first frame, one past the last) of each fade: a run of blank frames and the ramps on both sides."""
+    std = features.luma_std
+    fades = []
+    for a, b in _runs(std < config.blank_std):
+        left, right = a, b
+        while left > 1 and std[left - 1] > std[left] and std[left - 2] > std[left - 1] * 1.02:
+            left -= 1
+        while right < len(std) - 1 and std[right] > std[right - 1] and std[right + 1] > std[right] * 1.02:
+            right += 1
+        gradual = max(a - left, right - b) >= config.ramp_frames or (a - left) + (right - b) > config.ramp_frames
+        if gradual and (left > 0 or right < len(std)):
+            fades.append((left, right))
+    return fades
+
+
+def find_dissolves(features: ShotFeatures, config: ShotConfig, walls: list[int]) -> list[tuple[int, int]]:
+    """(first blended frame, one past the last) of each dissolve; ``walls`` are positions that none may span."""
+    flat = features.thumbs.reshape(len(features), -1).astype(np.float32)
+    normal = flat - flat.mean(axis=1, keepdims=True)
+    normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-6
+    part_of = np.zeros(len(features), bool)
+    room = np.searchsorted(np.asarray(walls), np.arange(len(features)), side="right")
+    for length in (8, 12, 16, 24, 32, 48):
+        if len(features) <= length:
+            break
+        changed = np.abs(flat[length:] - flat[:-length]).mean(axis=1) >= config.blend_difference
+        unlike = (normal[length:] * normal[:-length]).sum(axis=1) <= config.blend_likeness
+        whole = room[length:] == room[:-length]
+        for start in np.flatnonzero(changed & unlike & whole):
+            if _is_blend(flat[start : start + length + 1], config.blend_error):
+                part_of[start + 1 : start + length] = True
+    return _runs(part_of)
+
+
+def _is_blend(stretch: npt.NDArray[np.float32], error: float) -> bool:
+    """Whether frame k of K lies at k / K of the line from the first to the last, in (K + 1, D) pixels."""
+    line = stretch[-1] - stretch[0]
+    length = float(line @ line)
+    offset = stretch - stretch[0]
+    place = offset @ line / length
+    if np.abs(place - np.linspace(0, 1, len(stretch))).max() > error:
+        return False
+    off = offset - place[:, None] * line
+    return bool(np.sqrt((off * off).sum(axis=1).max() / length) <= error)
+
+
+def _runs(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """(start, end) of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
