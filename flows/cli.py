@@ -1,1 +1,208 @@
-"""The command line."""
+"""The command line ``ffavatar``. Each command imports what it needs when it runs: start-up stays quick, and
+commands that need no Ray, Prefect, MLflow or DuckDB run where those are not installed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from flows.console import WRONG_CALL, err, report_error, start_log
+from infra.settings import load_settings, quiet_services
+
+CORPUS = click.option("--corpus", required=True, metavar="URI", help="The corpus: a path, file:// or s3:// URI.")
+PACK = click.option("--pack", metavar="PACK", help="insightface pack: a name or a folder; default the embedded one.")
+HEAD = click.option("--head", metavar="FILE", help="FLAME pickle or head file; default the open head.")
+PRESET = click.option("--preset", default="small", show_default=True, help="Publish thresholds: small or mfhq.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ffavatar")
+def cli() -> None:
+    """From in-the-wild video to a face corpus, and from photos to an animatable 3D Gaussian head."""
+
+
+@cli.command()
+def doctor() -> None:
+    """What is installed, which weights, which device, what is missing and how to get it."""
+    from flows.doctor import doctor as run
+
+    run(load_settings())
+
+
+@cli.command()
+@click.option("--videos", type=click.Path(path_type=Path), help="Your own folder of videos; default made samples.")
+@click.option("-o", "--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option("--seconds", default=75.0, show_default=True, help="Training time of each stage.")
+def demo(videos: Path | None, out: Path, seconds: float) -> None:
+    """The whole loop, on embedded defaults: videos, corpus, three training stages, avatar, video."""
+    from flows.demo import demo as run
+
+    run(out, videos, seconds)
+
+
+@cli.command()
+@click.argument("source")
+@CORPUS
+@PACK
+@PRESET
+def mine(source: str, corpus: str, pack: str | None, preset: str) -> None:
+    """Ingest SOURCE (a folder, an s3:// prefix, or a txt, csv or parquet list) up to a published snapshot."""
+    from flows.mine import mine_command
+
+    sys.exit(mine_command(source, corpus, pack, preset))
+
+
+@cli.command()
+@CORPUS
+@PACK
+def cluster(corpus: str, pack: str | None) -> None:
+    """Cluster the mined tracks into people, and publish."""
+    from flows.mine import cluster_command
+
+    cluster_command(corpus, pack)
+
+
+@cli.command()
+@CORPUS
+@PRESET
+@PACK
+def publish(corpus: str, preset: str, pack: str | None) -> None:
+    """Publish a snapshot of what has been mined, with other thresholds and no inference."""
+    from flows.mine import publish_command
+
+    publish_command(corpus, preset, pack)
+
+
+@cli.command()
+@click.argument("query", required=False)
+@click.option("--corpus", default="demo/corpus", show_default=True, metavar="URI", help="The corpus.")
+@click.option("--snapshot", metavar="vN", help="Default the newest.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+@click.option("--json", "form", flag_value="json", help="Print JSON lines.")
+def sql(query: str | None, corpus: str, snapshot: str | None, form: str | None) -> None:
+    """Answer QUERY over a corpus's views; without one, list the views and their columns."""
+    from flows.sql import sql as run
+
+    run(corpus, query, snapshot, form or "table")
+
+
+@cli.command()
+@CORPUS
+@click.option("--snapshot", metavar="vN", help="Default the newest.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
+def report(corpus: str, snapshot: str | None, out: Path) -> None:
+    """The corpus in pictures: one HTML page."""
+    from flows.report import report as run
+
+    run(corpus, snapshot, out)
+
+
+@cli.command()
+@click.option("--layout", type=click.Choice(["mfhq", "captures"]), required=True,
+              help="mfhq: talking-head videos; captures: a corpus of calibrated views.")  # fmt: skip
+@click.option("--identities", default=4, show_default=True, type=click.IntRange(1))
+@click.option("--cameras", default=6, show_default=True, type=click.IntRange(1), help="captures only.")
+@click.option("--moments", default=2, show_default=True, type=click.IntRange(1), help="captures only: frames each.")
+@click.option("--seconds", default=4.0, show_default=True, help="mfhq only: length of each video.")
+@click.option("--size", default=256, show_default=True, type=click.IntRange(32), help="Pixels.")
+@click.option("--seed", default=0, show_default=True)
+@click.option("-o", "--out", required=True, metavar="DIR", help="Folder of the videos, or URI of the corpus.")
+def studio(
+    layout: str, identities: int, cameras: int, moments: int, seconds: float, size: int, seed: int, out: str
+) -> None:
+    """Render captures of the open head, with their truth."""
+    from flows.studio import studio_command
+
+    studio_command(layout, identities, cameras, moments, seconds, size, seed, out)
+
+
+@cli.command()
+@click.argument("stage", type=click.Choice(["pretrain", "multiview", "personalize"]))
+@CORPUS
+@click.option("--init", metavar="CHECKPOINT", help="Start from these weights.")
+@click.option("--identity", metavar="ID", help="personalize: the person.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change a setting of the recipe.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Where the checkpoint is written.")
+@HEAD
+def train(
+    stage: str, corpus: str, init: str | None, identity: str | None, workers: int, overrides: Sequence[str],
+    out: Path | None, head: str | None,
+) -> None:  # fmt: skip
+    """Run a training STAGE as a Ray Train job."""
+    from flows.train import train_command
+
+    train_command(stage, corpus, init, identity, workers, list(overrides), out, head)
+
+
+@cli.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="Trained weights.")
+@click.option("--face", type=click.IntRange(1), help="Which face of a photo with several, from the left.")
+@PACK
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The avatar file.")
+def reconstruct(images: Sequence[Path], checkpoint: Path, face: int | None, pack: str | None, out: Path) -> None:
+    """From IMAGES of one person to an avatar, in one forward pass."""
+    from flows.avatars import reconstruct_command
+
+    reconstruct_command(list(images), checkpoint, face, pack, out)
+
+
+@cli.command()
+@click.argument("avatar", type=click.Path(path_type=Path))
+@click.option("--driver", required=True, type=click.Path(path_type=Path), help="A video of a face.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
+@PACK
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The mp4: driver | avatar.")
+def animate(avatar: Path, driver: Path, checkpoint: Path | None, pack: str | None, out: Path) -> None:
+    """Drive AVATAR by the face in a video."""
+    from flows.avatars import animate_command
+
+    animate_command(avatar, driver, checkpoint, pack, out)
+
+
+@cli.command()
+@click.argument("avatar", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A .ply file.")
+def export(avatar: Path, out: Path) -> None:
+    """Write AVATAR as a .ply that 3D Gaussian viewers open."""
+    from flows.avatars import export_command
+
+    export_command(avatar, out)
+
+
+@cli.command()
+@click.argument("what", type=click.Choice(["render", "reconstruct", "animate", "train"]))
+def bench(what: str) -> None:
+    """Measure, and print figures as JSON, one line each."""
+    from flows.bench import bench as run
+
+    run(what)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command; an error ends as one line, a log file for the rest, and an exit status (1 or 2)."""
+    settings = load_settings()
+    quiet_services(settings)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    log_file = start_log(settings.logs, words[0] if words and words[0].isalpha() else "help")
+    try:
+        cli.main(args=words, prog_name="ffavatar", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as shown:
+        err.print(shown.ctx.get_help(), markup=False)
+        sys.exit(WRONG_CALL)
+    except click.ClickException as wrong:
+        err.print(f"ffavatar: {wrong.format_message()}", markup=False)
+        sys.exit(WRONG_CALL)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        err.print("ffavatar: interrupted; the same command again goes on from here")
+        sys.exit(130)
+    except Exception as error:
+        sys.exit(report_error(error, log_file))
+
+
+if __name__ == "__main__":
+    main()

@@ -16,7 +16,7 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 OURS = ("ffavatar_model", "flows", "infra", "mfhq", "pipelines")
-"""Packages whose exceptions are written to be read by the user."""
+"""Packages whose code raises errors that are written to be read by the user."""
 
 WRONG_CALL, SOME_FAILED = 2, 1
 
@@ -97,11 +97,22 @@ def report_error(error: BaseException, log_file: Path | None) -> int:
     Returns the exit status: 2 for a wrong call, 1 for everything else.
     """
     logging.getLogger(__name__).error("%s", "".join(traceback.format_exception(error)))
-    expected = type(error).__module__.split(".")[0] in OURS
-    line = " ".join(str(error).split())
+    expected = _raised_by_us(error)
+    line = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     if not expected:
         line = f"{type(error).__name__}: {line}" if line else type(error).__name__
     rest = f" (details: {log_file})" if log_file and not expected else ""
     err.print(f"ffavatar: {line}{rest}", markup=False)
     wrong = expected and isinstance(error, ValueError | LookupError | FileNotFoundError)
     return WRONG_CALL if wrong else SOME_FAILED
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Whether the error was raised on purpose: its class is ours, or the last frame is."""
+    if type(error).__module__.split(".")[0] in OURS:
+        return True
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    name = str(last.tb_frame.f_globals.get("__name__", "")) if last is not None else ""
+    return name.split(".")[0] in OURS and isinstance(error, ValueError | LookupError | OSError | RuntimeError)

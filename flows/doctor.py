@@ -1,0 +1,111 @@
+"""``ffavatar doctor``: what is here, what is missing, and how to get it. Downloads nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import psutil
+
+from flows.console import say, table
+from flows.heads import open_head_path
+from infra.settings import Settings
+from pipelines.faces.cache import cache_dir
+from pipelines.faces.pack import describe_packs
+from pipelines.faces.weights import describe_weights
+
+PACKAGES = (
+    "torch", "gsplat", "ray", "prefect", "mlflow", "duckdb", "pyarrow", "decord", "av", "insightface", "onnxruntime",
+    "ffmpeg-python", "imageio-ffmpeg", "s3fs", "anny", "opencv-python-headless",
+)  # fmt: skip
+
+OPTIONAL_WEIGHTS = (
+    (
+        "DINOv2 (encoder of the paper's size)",
+        "FFAVATAR_DINOV2",
+        "a folder or name for transformers; without it the encoder starts from random weights",
+    ),
+    (
+        "FLAME head",
+        "FFAVATAR_FLAME",
+        "register at the FLAME project's site, download FLAME 2023 (or 2020), pass the pickle with --head; "
+        "without it the open head is used",
+    ),
+)
+
+
+def doctor(settings: Settings) -> None:
+    """Print tables of versions, machine, services, face stack, head models and optional weights."""
+    table("machine", ("what", "value"), _machine())
+    table("packages", ("package", "version"), [(name, _version(name)) for name in PACKAGES])
+    table(
+        "places",
+        ("what", "where"),
+        [
+            ("home (FFAVATAR_HOME)", settings.home),
+            ("cache (FFAVATAR_CACHE)", cache_dir()),
+            ("tracking (MLFLOW_TRACKING_URI)", settings.tracking_uri),
+            ("Ray (RAY_ADDRESS)", settings.ray_address or "started on this machine, per command"),
+            ("Prefect (PREFECT_API_URL)", os.environ.get("PREFECT_API_URL") or "embedded server, per command"),
+        ],
+    )
+    table(
+        "face weights",
+        ("name", "role", "from", "licence", "state"),
+        [
+            (row["name"], row["role"], row["package"], row["licence"], "ready" if row["present"] else row["get"])
+            for row in describe_weights()
+        ],
+    )
+    table(
+        "face packs",
+        ("name", "licence", "state"),
+        [(row["name"], row["licence"], "ready" if row["present"] else row["get"]) for row in describe_packs()],
+    )
+    head = open_head_path()
+    table(
+        "head models",
+        ("name", "licence", "state"),
+        [
+            ("open head (from anny)", "data CC0, code Apache-2.0", "ready" if head.exists() else "built at first use"),
+            ("FLAME", "its own, needs a registration", _optional("FFAVATAR_FLAME")),
+        ],
+    )
+    table("optional", ("what", "state", "how to get it"), [(n, _optional(v), get) for n, v, get in OPTIONAL_WEIGHTS])
+    missing = [name for name in PACKAGES if _version(name) == "missing"]
+    if missing:
+        say("missing packages: {names}; run make install", names=", ".join(missing))
+
+
+def _machine() -> list[tuple[str, object]]:
+    import imageio_ffmpeg
+    import torch
+
+    memory = psutil.virtual_memory()
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return [
+        ("python", platform.python_version()),
+        ("system", f"{platform.system()} {platform.release()} {platform.machine()}"),
+        ("cores", os.cpu_count()),
+        ("memory", f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} free"),
+        ("disk here", f"{shutil.disk_usage(Path.cwd()).free / 2**30:.0f} GiB free"),
+        ("GPU", ", ".join(gpus) or "none: everything runs on the CPU, with the PyTorch reference renderer"),
+        ("ffmpeg", f"{imageio_ffmpeg.get_ffmpeg_version()} (from imageio-ffmpeg)"),
+    ]
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _optional(variable: str) -> str:
+    value = os.environ.get(variable)
+    if not value:
+        return f"not set ({variable})"
+    return value if Path(value).exists() or "/" not in value else f"{value} does not exist"
