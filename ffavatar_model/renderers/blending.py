@@ -74,7 +74,7 @@ class _Blend(torch.autograd.Function):
             local[..., :2] -= _tile_centres(tiles, columns, rows, table)[:, None]
             log_alpha = basis @ _polynomial(local).transpose(1, 2)
             alpha = log_alpha.exp_().clamp_(max=ALPHA_MAX)
-            alpha = torch.nn.functional.threshold_(alpha, ALPHA_MIN, 0.0)
+            alpha = torch.threshold_(alpha, ALPHA_MIN, 0.0)
             left = 1 - alpha
             after = left.cumprod(-1)
             alpha *= after > TRANSMITTANCE_MIN
@@ -87,7 +87,7 @@ class _Blend(torch.autograd.Function):
         return out
 
     @staticmethod
-    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, ...]:
         (table,) = ctx.saved_tensors
         basis = _pixel_basis(table)
         grad_table = torch.zeros_like(table)

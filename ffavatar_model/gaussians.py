@@ -1,0 +1,89 @@
+"""Features of head points → canonical Gaussians."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ffavatar_model.config import require
+
+ATTRIBUTES = {"offset": 3, "scale": 3, "rotation": 4, "opacity": 1, "colour": 3}
+"""Raw values of a Gaussian, in this order."""
+RAW_SIZE = sum(ATTRIBUTES.values())
+
+
+class CanonicalAvatar(NamedTuple):
+    """Gaussians of B heads at rest, bound to the P points of a head model; metres, head axes."""
+
+    offsets: Tensor
+    """(B, P, 3) from the model's point."""
+    rotations: Tensor
+    """(B, P, 4) unit quaternions w, x, y, z."""
+    scales: Tensor
+    """(B, P, 3) standard deviations."""
+    opacities: Tensor
+    """(B, P) 0 to 1."""
+    colours: Tensor
+    """(B, P, 3) RGB, 0 to 1."""
+
+
+class GaussianHead(nn.Module):
+    """A linear layer and LAM's activations, around a learned mean head.
+
+    Offsets are tanh-limited, scales exp of a raw value around the local point spacing and clipped, opacity
+    and colour sigmoids. ``mean_raw`` holds raw values of the average head, one row a point.
+    """
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """Limits and starting values."""
+
+        offset_limit: float = 0.1
+        """Metres, either way along each axis."""
+        scale_limit: float = 0.01
+        """Metres; the largest standard deviation."""
+        initial_scale: float = 0.6
+        """Standard deviation at the start, in spacings of the points."""
+        initial_opacity: float = 0.1
+
+        def __post_init__(self) -> None:
+            require(0 < self.initial_opacity < 1, "initial_opacity", self.initial_opacity, "between 0 and 1")
+            for name in ("offset_limit", "scale_limit", "initial_scale"):
+                require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+
+    log_scale: Tensor
+
+    def __init__(self, config: GaussianHead.Config, width: int, spacing: Tensor) -> None:
+        """``spacing (P,)``: mean distance of each point to its neighbours, metres."""
+        super().__init__()
+        self.config = config
+        self.linear = nn.Linear(width, RAW_SIZE)
+        nn.init.normal_(self.linear.weight, std=0.02 / width**0.5)
+        nn.init.zeros_(self.linear.bias)
+        self.mean_raw = nn.Parameter(torch.zeros(len(spacing), RAW_SIZE))
+        self.register_buffer("log_scale", (config.initial_scale * spacing).log()[:, None], persistent=False)
+
+    def raw(self, features: Tensor) -> Tensor:
+        """(B, P, width) → (B, P, 14) raw values; personalization adds to these."""
+        return self.linear(features).float() + self.mean_raw
+
+    def activate(self, raw: Tensor) -> CanonicalAvatar:
+        """(B, P, 14) raw values → Gaussians. An offset of one raw unit is a centimetre."""
+        offset, scale, rotation, opacity, colour = raw.split(list(ATTRIBUTES.values()), -1)
+        limit, opacity_0 = self.config.offset_limit, self.config.initial_opacity
+        identity = raw.new_tensor((1.0, 0.0, 0.0, 0.0))
+        return CanonicalAvatar(
+            offsets=limit * torch.tanh(offset * (0.01 / limit)),
+            rotations=nn.functional.normalize(rotation + identity, dim=-1),
+            scales=(scale + self.log_scale).clamp(-12.0, math.log(self.config.scale_limit)).exp(),
+            opacities=torch.sigmoid(opacity[..., 0] + math.log(opacity_0 / (1 - opacity_0))),
+            colours=torch.sigmoid(colour),
+        )
+
+    def forward(self, features: Tensor) -> CanonicalAvatar:
+        """(B, P, width) → canonical Gaussians of B heads."""
+        return self.activate(self.raw(features))

@@ -1,0 +1,183 @@
+"""FFAvatar: 1 to N unposed pictures of a person → an animatable head of 3D Gaussians, driven by pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ffavatar_model.camera import pose_to_camera, project_points
+from ffavatar_model.config import require
+from ffavatar_model.encoder import ImageEncoder
+from ffavatar_model.estimator import DrivingParameters, Estimator
+from ffavatar_model.gaussians import RAW_SIZE, CanonicalAvatar, GaussianHead
+from ffavatar_model.head import HeadModel, subdivide
+from ffavatar_model.query_former import QueryFormer
+from ffavatar_model.renderers import Rendered, render
+from ffavatar_model.rig import Rig
+
+
+class PosedGaussians(NamedTuple):
+    """Gaussians of B avatars under D sets of parameters each, in the head's axes, metres."""
+
+    means: Tensor
+    """(B, D, P, 3)"""
+    rotations: Tensor
+    """(B, D, P, 4) quaternions w, x, y, z"""
+    avatar: CanonicalAvatar
+    """Scales, opacities and colours do not change with the pose."""
+
+
+class Output(NamedTuple):
+    """What a forward pass gives for B people with D drivers each."""
+
+    rendered: Rendered
+    """(B, D, ·, H, W)"""
+    landmarks: Tensor
+    """(B, D, L, 2) the head's landmarks in the picture, in picture widths (0 to 1 across)."""
+    estimated_landmarks: Tensor
+    """The same under the estimated pose, where a known camera was rendered; equal to ``landmarks`` otherwise."""
+    avatar: CanonicalAvatar
+    parameters: DrivingParameters
+
+
+class Personal(nn.Module):
+    """What one person adds to the model: to raw Gaussians, and to what the estimator says. Zero at first."""
+
+    def __init__(self, n_points: int, n_parameters: int) -> None:
+        super().__init__()
+        self.raw = nn.Parameter(torch.zeros(n_points, RAW_SIZE))
+        self.estimator_bias = nn.Parameter(torch.zeros(n_parameters))
+
+
+class FFAvatar(nn.Module):
+    """The whole model; every size is the same classes with other numbers."""
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """Sizes of every part."""
+
+        image_size: int = 128
+        """Rendered pictures are square, of this many pixels."""
+        subdivisions: int = 0
+        """How often the head model is subdivided: FLAME's 5,023 vertices become 20,018 points at 1."""
+        encoder: ImageEncoder.Config = field(default_factory=ImageEncoder.Config)
+        query_former: QueryFormer.Config = field(default_factory=QueryFormer.Config)
+        gaussians: GaussianHead.Config = field(default_factory=GaussianHead.Config)
+        estimator: Estimator.Config = field(default_factory=Estimator.Config)
+
+        def __post_init__(self) -> None:
+            require(self.image_size >= 8, "image_size", self.image_size, "at least 8 pixels")
+            require(0 <= self.subdivisions <= 2, "subdivisions", self.subdivisions, "0, 1 or 2")
+
+    def __init__(self, config: FFAvatar.Config, head: HeadModel) -> None:
+        """``head`` as it comes from its file: it is subdivided here."""
+        super().__init__()
+        self.config = config
+        self.head_name, self.head_digest = head.name, head.digest
+        for _ in range(config.subdivisions):
+            head = subdivide(head)
+        n_expression = min(config.estimator.n_expression, head.n_expression)
+        self.rig = Rig(head, n_expression)
+        self.encoder = ImageEncoder(config.encoder)
+        self.query_former = QueryFormer(config.query_former, config.encoder.backbone.width)
+        self.gaussians = GaussianHead(config.gaussians, config.query_former.width, self.rig.spacing)
+        self.estimator = Estimator(config.estimator, n_expression, self.rig.start_pose)
+        self.personal: Personal | None = None
+
+    def add_personal(self) -> Personal:
+        """Give the model a person's own parameters (zero), unless it has them."""
+        if self.personal is None:
+            self.personal = Personal(len(self.rig.points), self.estimator.head.out_features).to(self.rig.points.device)
+        return self.personal
+
+    def features(self, sources: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, S, 3, H, W) RGB in 0 to 1 and (B, S) bool (False is padding) → (B, P, width) a feature for each point."""
+        n, s = sources.shape[:2]
+        if mask is None:
+            mask = torch.ones(n, s, dtype=torch.bool, device=sources.device)
+        tokens = self.encoder(sources.flatten(0, 1)).unflatten(0, (n, s))
+        return self.query_former(self.rig.normalised, self.rig.places, tokens, self.encoder.places, mask)
+
+    def canonical(self, features: Tensor) -> CanonicalAvatar:
+        """(B, P, width) features → canonical Gaussians, the person's own part included."""
+        raw = self.gaussians.raw(features)
+        return self.gaussians.activate(raw if self.personal is None else raw + self.personal.raw)
+
+    def reconstruct(self, sources: Tensor, mask: Tensor | None = None) -> CanonicalAvatar:
+        """Any number of source pictures, in any order → one avatar for each of B people. See ``features``."""
+        return self.canonical(self.features(sources, mask))
+
+    def estimate(self, drivers: Tensor) -> DrivingParameters:
+        """(B, D, 3, H, W) aligned crops, RGB in 0 to 1 → expression, joint rotations and head pose (B, D, ·)."""
+        raw = self.estimator.raw(drivers.flatten(0, 1)).unflatten(0, drivers.shape[:2])
+        return self.estimator.limit(raw if self.personal is None else raw + self.personal.estimator_bias)
+
+    def animate(self, avatar: CanonicalAvatar, parameters: DrivingParameters) -> PosedGaussians:
+        """B avatars under (B, D) parameters."""
+        means, rotations = self.rig.pose(avatar, parameters)
+        return PosedGaussians(means, rotations, avatar)
+
+    def render(
+        self, posed: PosedGaussians, head_to_camera: Tensor, K: Tensor, background: Tensor | None = None,
+        size: int | None = None,
+    ) -> Rendered:  # fmt: skip
+        """Each of (B, D) posed heads by its own camera.
+
+        ``head_to_camera (B, D, 3, 4)``, ``K (B, D, 3, 3)`` for pictures of ``size`` pixels (by default the model's).
+        """
+        n, d = posed.means.shape[:2]
+        size = size or self.config.image_size
+
+        def each(value: Tensor) -> Tensor:
+            return value[:, None].expand(-1, d, *value.shape[1:]).flatten(0, 1)
+
+        a = posed.avatar
+        rendered = render(
+            posed.means.flatten(0, 1), posed.rotations.flatten(0, 1),
+            each(a.scales), each(a.opacities), each(a.colours),
+            head_to_camera.flatten(0, 1)[:, None], K.flatten(0, 1)[:, None], size, size, background,
+        )  # fmt: skip
+        return Rendered(*(image[:, 0].unflatten(0, (n, d)) for image in rendered))
+
+    def forward(
+        self, sources: Tensor, mask: Tensor | None, drivers: Tensor, K: Tensor, *,
+        head_to_camera: Tensor | None = None, moment: Tensor | None = None,
+        features: Tensor | None = None, background: Tensor | None = None,
+    ) -> Output:  # fmt: skip
+        """Reconstruct from sources, then re-enact the drivers.
+
+        Args:
+            sources, mask: see ``features``.
+            drivers: (B, D, 3, H, W) aligned crops.
+            K: (B, D, 3, 3) intrinsics for pictures of this model's size.
+            head_to_camera: (B, D, 3, 4) where it is known; the estimated pose is rendered otherwise.
+            moment: (B, D) int: drivers of one moment share their mean expression and joint rotations.
+            features: (B, P, width), to leave encoder and query former out.
+            background: (3,) behind the head.
+        """
+        avatar = self.canonical(self.features(sources, mask) if features is None else features)
+        parameters = self.estimate(drivers)
+        if moment is not None:
+            parameters = share_moments(parameters, moment)
+        posed = self.animate(avatar, parameters)
+        size = self.config.image_size
+        estimated = pose_to_camera(parameters.pose, K, size)
+        camera = estimated if head_to_camera is None else head_to_camera
+        points = self.rig.landmarks(posed.means)
+        landmarks = project_points(points, camera, K) / size
+        by_estimate = landmarks if head_to_camera is None else project_points(points, estimated, K) / size
+        rendered = self.render(posed, camera, K, background)
+        return Output(rendered, landmarks, by_estimate, avatar, parameters)
+
+
+def share_moments(parameters: DrivingParameters, moment: Tensor) -> DrivingParameters:
+    """Expression and joint rotations averaged over the drivers (B, D) of equal ``moment``; poses stay."""
+    same = (moment[:, :, None] == moment[:, None]).float()
+    same = same / same.sum(-1, keepdim=True)
+    return parameters._replace(
+        expression=torch.einsum("bij,bje->bie", same, parameters.expression),
+        rotations=torch.einsum("bij,bjkc->bikc", same, parameters.rotations),
+    )

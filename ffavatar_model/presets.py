@@ -1,0 +1,66 @@
+"""Models by size: functions that return a full configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ffavatar_model.encoder import ImageEncoder
+from ffavatar_model.estimator import Estimator
+from ffavatar_model.gaussians import GaussianHead
+from ffavatar_model.model import FFAvatar
+from ffavatar_model.query_former import QueryFormer
+from ffavatar_model.vit import Backbone
+
+
+def tiny() -> FFAvatar.Config:
+    """For two CPU cores: 128 pixels, random weights, the head's own vertices as queries."""
+    return FFAvatar.Config(
+        image_size=128,
+        encoder=ImageEncoder.Config(
+            backbone=Backbone.Config(image_size=128, patch=8, width=128, depth=3, heads=4), layers=(0, 3)
+        ),
+        query_former=QueryFormer.Config(width=128, depth=2, heads=4, mlp_ratio=2.0),
+        gaussians=GaussianHead.Config(initial_opacity=0.6, initial_scale=0.7),
+        estimator=Estimator.Config(
+            backbone=Backbone.Config(image_size=96, patch=8, width=128, depth=4, heads=4, mlp_ratio=3.0),
+            n_expression=30,
+        ),
+    )
+
+
+def base() -> FFAvatar.Config:
+    """One GPU: 256 pixels, DINOv2 ViT-B/14 with registers, 8 blocks of 768, the subdivided head."""
+    return FFAvatar.Config(
+        image_size=256,
+        subdivisions=1,
+        encoder=ImageEncoder.Config(
+            backbone=Backbone.Config(kind="dinov2", image_size=252, patch=14, width=768, depth=12, heads=12),
+            layers=(3, 6, 9, 12),
+        ),
+        query_former=QueryFormer.Config(width=768, depth=8, heads=12, mlp_ratio=4.0, octaves=8),
+        estimator=Estimator.Config(backbone=Backbone.Config(image_size=224, patch=16, width=384, depth=12, heads=6)),
+    )
+
+
+def paper() -> FFAvatar.Config:
+    """The paper's size, LAM's choices where it is silent: DINOv2 ViT-L/14 with registers, 10 blocks of 1,024."""
+    return FFAvatar.Config(
+        image_size=512,
+        subdivisions=1,
+        encoder=ImageEncoder.Config(
+            backbone=Backbone.Config(kind="dinov2", image_size=518, patch=14, width=1024, depth=24, heads=16),
+            layers=(5, 12, 18, 24),
+        ),
+        query_former=QueryFormer.Config(width=1024, depth=10, heads=16, mlp_ratio=4.0, octaves=8),
+        estimator=Estimator.Config(backbone=Backbone.Config(image_size=224, patch=16, width=768, depth=12, heads=12)),
+    )
+
+
+SIZES: dict[str, Callable[[], FFAvatar.Config]] = {"tiny": tiny, "base": base, "paper": paper}
+
+
+def by_name(name: str) -> FFAvatar.Config:
+    """A preset by its name. Raises ``ValueError`` naming those there are."""
+    if name not in SIZES:
+        raise ValueError(f"model={name!r}: allowed are {', '.join(SIZES)}")
+    return SIZES[name]()
