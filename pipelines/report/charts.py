@@ -1,0 +1,106 @@
+"""Histograms as geometry: what the template draws as inline SVG. Units are SVG user units, y down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+WIDTH, HEIGHT = 360, 190
+_LEFT, _RIGHT, _TOP, _BOTTOM = 38, 18, 10, 26
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """One bin: the share that the corpus uses below, the rest on top."""
+
+    x: float
+    width: float
+    used_y: float
+    used_height: float
+    unused_y: float
+    unused_height: float
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """A label on an axis, and where it stands on it."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Histogram:
+    """A stacked histogram, ready to be drawn."""
+
+    title: str
+    unit: str
+    bars: tuple[Bar, ...]
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    total: int
+    left: float = _LEFT
+    right: float = WIDTH - _RIGHT
+    base: float = HEIGHT - _BOTTOM
+    width: float = WIDTH
+    height: float = HEIGHT
+
+
+def histogram(
+    title: str,
+    unit: str,
+    rows: Sequence[Mapping[str, Any]],
+    step: float,
+    label: Callable[[float], str] = lambda value: f"{value:g}",
+) -> Histogram:
+    """Lay out bins of equal width.
+
+    Args:
+        title: what is counted.
+        unit: of the horizontal axis.
+        rows: ``low`` (lower edge of the bin), ``used`` and ``unused`` (counts), in any order.
+        step: width of a bin.
+        label: how an edge is written.
+    """
+    counts = {round(row["low"] / step): (int(row["used"]), int(row["unused"])) for row in rows}
+    if not counts:
+        return Histogram(title=title, unit=unit, bars=(), x_ticks=(), y_ticks=(), total=0)
+    first, last = min(counts), max(counts)
+    bin_width = (WIDTH - _LEFT - _RIGHT) / (last - first + 1)
+    top = _nice(max(used + unused for used, unused in counts.values()))
+    tall = HEIGHT - _TOP - _BOTTOM
+    base = HEIGHT - _BOTTOM
+    bars = []
+    for index, (used, unused) in sorted(counts.items()):
+        used_height, unused_height = tall * used / top, tall * unused / top
+        bars.append(
+            Bar(
+                x=round(_LEFT + (index - first) * bin_width + 0.5, 2),
+                width=round(max(bin_width - 1, 0.5), 2),
+                used_y=round(base - used_height, 2),
+                used_height=round(used_height, 2),
+                unused_y=round(base - used_height - unused_height, 2),
+                unused_height=round(unused_height, 2),
+                label=f"{label(index * step)} to {label((index + 1) * step)} {unit}: {used} used, {unused} not",
+            )
+        )
+    every = next(n for n in (1, 2, 4, 5, 10, 20, 50, 100, 10**9) if (last - first + 1) / n <= 7)
+    x_ticks = tuple(
+        Tick(at=round(_LEFT + (index - first) * bin_width, 2), text=label(index * step))
+        for index in range(-(-first // every) * every, last + 2, every)
+    )
+    y_ticks = tuple(Tick(at=round(base - tall * part, 2), text=f"{top * part:g}") for part in (0.0, 0.5, 1.0))
+    total = sum(used + unused for used, unused in counts.values())
+    return Histogram(title=title, unit=unit, bars=tuple(bars), x_ticks=x_ticks, y_ticks=y_ticks, total=total)
+
+
+def _nice(value: int) -> int:
+    """The least of 2, 4, 10, 20, 40, 100 … that is not below the value."""
+    scale = 1
+    while True:
+        for part in (2, 4, 10):
+            if value <= part * scale:
+                return part * scale
+        scale *= 10
