@@ -19,6 +19,16 @@ from pipelines.faces.pack import FacePack
 STRIDE = 32
 """Detector inputs are whole multiples of it."""
 
+SMALLEST_INPUT = 320
+"""Longer side of the smallest detector input: 5 to 8 ms on one core."""
+
+SURE_FACE = 20.0
+"""Width of a face at the detector's input, in pixels, from which on YuNet hardly misses one.
+
+Measured on 20 frames of a 1080p crowd, at 10 input sizes, against what it finds at 1280 and 1600 pixels: of faces 8 to
+10 pixels wide at the input it finds 33 %, 12 to 16 81 %, 16 to 20 89 %, 20 to 24 94 %, from 24 on 98 %.
+"""
+
 
 @dataclass(frozen=True, eq=False)
 class Detection:
@@ -51,7 +61,7 @@ class FaceAnalyzer:
     def detect(self, frame: npt.NDArray[np.uint8]) -> list[Detection]:
         """Faces of an RGB frame (H, W, 3), best score first.
 
-        The rows of a small det_size miss small faces: see ``detection_size``. Raises ValueError for a frame of another shape.
+        A small ``det_size`` misses small faces: see ``detection_size``. Raises ValueError for a frame of another shape.
         """
         bgr = _bgr(frame)
         size = self.det_size or detection_size(frame.shape[1], frame.shape[0])
@@ -82,16 +92,18 @@ class FaceAnalyzer:
         return (vector / length).astype(np.float32)
 
 
-def detection_size(width: int, height: int, min_face: int = 40) -> tuple[int, int]:
-    """Detector input (width, height) for a frame: large enough for faces of ``min_face`` frame pixels.
+def detection_size(width: int, height: int, min_face: float = 60.0) -> tuple[int, int]:
+    """Detector input (width, height) for a frame in which faces of ``min_face`` pixels of width are to be found.
 
-    The detectors want about 16 pixels of face width at their input. So the frame's longer side is scaled to
-    16 / ``min_face`` of itself, and to 320 at least; never beyond the frame's own size, above 320. Both sides are rounded up to
-    ``STRIDE``, in the frame's own shape, so that no time goes into letterbox bars.
+    The frame is scaled so that such a face comes to ``SURE_FACE`` pixels, to a longer side of ``SMALLEST_INPUT``
+    at least, and never enlarged beyond that; both sides are rounded up to whole ``STRIDE``, in the frame's own
+    shape, so that no time goes into letterbox bars. A larger input is not only slower: faces that fill more than
+    about 300 pixels of it break up into false ones.
     """
     longer = max(width, height)
-    scale = min(1.0, max(16 / min_face, 320 / longer)) if longer > 320 else 320 / longer
-    return tuple(max(STRIDE, STRIDE * math.ceil(round(side * scale, 3) / STRIDE)) for side in (width, height))  # type: ignore[return-value]
+    scale = max(min(1.0, SURE_FACE / min_face), SMALLEST_INPUT / longer)
+    sides = (max(1, math.ceil(round(side * scale, 3) / STRIDE)) * STRIDE for side in (width, height))
+    return next(sides), next(sides)
 
 
 def open_analysis(folder: Path, threads: int = 1) -> FaceAnalysis:

@@ -1,0 +1,92 @@
+"""How good a picture of a face is: plain measures on pixels, no networks. Thresholds are the presets' matter."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from pipelines.faces.align import arcface_transform, warp_crop
+
+Picture = npt.NDArray[np.uint8]
+
+SIDE = 112
+"""Side of the aligned face on which sharpness and exposure are measured."""
+
+DARK, BRIGHT = 8, 247
+"""Grey levels at and beyond which a pixel counts as clipped (limited-range video seldom reaches 0 and 255)."""
+
+BLOCK = 8
+"""The codecs' transform grid, in pixels."""
+
+
+def aligned_grey(picture: Picture, landmarks5: npt.ArrayLike) -> Picture:
+    """The face of an RGB picture (H, W, 3) as grey (112, 112), aligned by its five landmarks in that picture.
+
+    A face that is larger is averaged down, a smaller one enlarged (and comes out as unsharp as it is).
+    """
+    return warp_crop(
+        cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8), arcface_transform(landmarks5, SIDE), SIDE
+    )
+
+
+def sharpness(grey: Picture) -> float:
+    """Variance of the Laplacian (4 neighbours) of an aligned grey face, in grey levels squared.
+
+    The inner three quarters count: what lies around the face would otherwise decide.
+    """
+    edge = grey.shape[0] // 8
+    laplacian = cv2.Laplacian(grey, cv2.CV_64F)[edge:-edge, edge:-edge]
+    return float(laplacian.var())
+
+
+def exposure(grey: Picture) -> float:
+    """Mean luminance of an aligned grey face less the share of clipped pixels, 0 to 1."""
+    edge = grey.shape[0] // 8
+    inner = grey[edge:-edge, edge:-edge]
+    clipped = float(((inner <= DARK) | (inner >= BRIGHT)).mean())
+    return max(0.0, float(inner.mean()) / 255 - clipped)
+
+
+def completeness(box: npt.ArrayLike, width: int, height: int) -> float:
+    """Share of a box (left, upper, right, lower edge; pixels) that lies inside a frame, 0 to 1; 0 for an empty box."""
+    x0, y0, x1, y1 = np.asarray(box, np.float64)
+    area = max(0.0, x1 - x0) * max(0.0, y1 - y0)
+    inside = max(0.0, min(x1, width) - max(x0, 0.0)) * max(0.0, min(y1, height) - max(y0, 0.0))
+    return float(inside / area) if area > 0 else 0.0
+
+
+def compression(frame: Picture, box: npt.ArrayLike) -> float:
+    """Blockiness of a face's box in the frame as it was decoded: 0 for none.
+
+    Mean step in brightness between neighbours across the 8-pixel grid, over that inside the blocks, less one; rows and columns
+    together. The grid is the frame's, so neither the frame nor the box may have been resized. Noise makes
+    it a little negative. 0 where the box holds less than two blocks each way.
+    """
+    height, width = frame.shape[:2]
+    x0, y0, x1, y1 = np.asarray(box, np.float64)
+    left, top = max(0, int(x0)), max(0, int(y0))
+    right, bottom = min(width, int(np.ceil(x1))), min(height, int(np.ceil(y1)))
+    if right - left < 2 * BLOCK or bottom - top < 2 * BLOCK:
+        return 0.0
+    grey = cv2.cvtColor(np.ascontiguousarray(frame[top:bottom, left:right]), cv2.COLOR_RGB2GRAY).astype(np.float64)
+    on_grid, off_grid = [], []
+    for axis, start in ((0, top), (1, left)):
+        steps = np.abs(np.diff(grey, axis=axis)).mean(axis=1 - axis)
+        across = (start + 1 + np.arange(len(steps))) % BLOCK == 0
+        on_grid.append(steps[across])
+        off_grid.append(steps[~across])
+    inside = float(np.concatenate(off_grid).mean())
+    return float(np.concatenate(on_grid).mean()) / inside - 1 if inside > 0 else 0.0
+
+
+def occlusion(mesh468: npt.ArrayLike, matte: Picture) -> float:
+    """Share of the face's outline (the convex hull of its mesh, pixels of the crop) that the matte (H, W) does not cover, 0 to 1.
+
+    What of the face lies outside the crop is left out; 1 where nothing of it is inside.
+    """
+    outline = cv2.convexHull(np.asarray(mesh468, np.float32)[:, :2])
+    face = np.zeros(matte.shape, np.uint8)
+    cv2.fillConvexPoly(face, np.round(outline).astype(np.int32), 255)
+    inside = face > 0
+    return 1.0 - float(matte[inside].mean()) / 255 if inside.any() else 1.0
