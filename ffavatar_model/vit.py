@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
         if config.kind == "dinov2":
-            self.dino = _dinov2(config)
+            self.dino: Any = _dinov2(config)
         else:
             self.embed = nn.Conv2d(3, config.width, config.patch, config.patch)
             self.position = nn.Parameter(0.02 * torch.randn(self.side**2, config.width))

@@ -1,0 +1,71 @@
+"""Loss terms. Every function returns unreduced values; the caller weights and averages them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ffavatar_model.estimator import DrivingParameters
+from ffavatar_model.gaussians import CanonicalAvatar
+
+
+def photometric(rgb: Tensor, target: Tensor, matte: Tensor, outside: float = 0.2) -> Tensor:
+    """Absolute difference (..., 3, H, W) of pictures in 0 to 1.
+
+    It counts once inside the matte (..., 1, H, W), and ``outside`` times elsewhere.
+    """
+    return (rgb - target).abs() * (outside + (1 - outside) * matte)
+
+
+def coverage(alpha: Tensor, matte: Tensor) -> Tensor:
+    """Absolute difference (..., 1, H, W) of the rendered alpha and the matte, both 0 to 1."""
+    return (alpha - matte).abs()
+
+
+def structural(rgb: Tensor, target: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
+    """1 − SSIM, (N, C, H', W') for pictures (N, C, H, W) in 0 to 1, over full windows only.
+
+    Wang et al., "Image Quality Assessment" (2004): Gaussian window, K1 = 0.01, K2 = 0.03.
+    """
+    at = torch.arange(window, dtype=rgb.dtype, device=rgb.device) - (window - 1) / 2
+    line = torch.exp(-0.5 * (at / sigma) ** 2)
+    line = line / line.sum()
+    channels = rgb.shape[1]
+
+    def mean(x: Tensor) -> Tensor:
+        x = F.conv2d(x, line.expand(channels, 1, 1, -1), groups=channels)
+        return F.conv2d(x, line[:, None].expand(channels, 1, -1, -1), groups=channels)
+
+    mu_a, mu_b = mean(rgb), mean(target)
+    var_a, var_b = mean(rgb * rgb) - mu_a**2, mean(target * target) - mu_b**2
+    both = mean(rgb * target) - mu_a * mu_b
+    c1, c2 = 0.01**2, 0.03**2
+    similarity = (2 * mu_a * mu_b + c1) * (2 * both + c2) / ((mu_a**2 + mu_b**2 + c1) * (var_a + var_b + c2))
+    return 1 - similarity
+
+
+def landmark(predicted: Tensor, found: Tensor, valid: Tensor) -> Tensor:
+    """Distance (..., L) of landmarks (..., L, 2), in picture widths; 0 where ``valid (...)`` is False."""
+    distance = (predicted - found).square().sum(-1).clamp_min(1e-10).sqrt()
+    return torch.where(valid[..., None], distance, torch.zeros_like(distance))
+
+
+def offset_size(avatar: CanonicalAvatar) -> Tensor:
+    """(B, P) length of each Gaussian's offset from its head point, decimetres."""
+    return 10 * avatar.offsets.square().sum(-1).clamp_min(1e-12).sqrt()
+
+
+def scale_excess(avatar: CanonicalAvatar, spacing: Tensor, allowed: float = 1.5) -> Tensor:
+    """(B, P, 3) by how much a standard deviation exceeds ``allowed`` spacings of its point, in spacings."""
+    return (avatar.scales / spacing[:, None] - allowed).clamp_min(0)
+
+
+def expression_size(parameters: DrivingParameters) -> Tensor:
+    """(B, D, E) squared expression coefficients: a Gaussian prior in the head model's own units."""
+    return parameters.expression.square()
+
+
+def joint_size(parameters: DrivingParameters) -> Tensor:
+    """(B, D, 5, 3) squared joint rotations, rad²."""
+    return parameters.rotations.square()

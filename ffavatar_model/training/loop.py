@@ -1,0 +1,299 @@
+"""One loop for all three stages. It knows nothing of Ray, MLflow or where a corpus lies.
+
+It runs in one process, or as one of ``world`` processes of a ``torch.distributed`` group that the caller has set up
+(torchrun, Ray Train).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from ffavatar_model.data import Batch, FewToMany, collate
+from ffavatar_model.head import HeadModel
+from ffavatar_model.model import FFAvatar
+from ffavatar_model.training.checkpoint import load_state, save_checkpoint
+from ffavatar_model.training.config import TrainConfig
+from ffavatar_model.training.objective import Objective
+from ffavatar_model.training.optimizer import build_optimizer, set_learning_rate
+from ffavatar_model.training.validation import strip, validate
+from ffavatar_model.weights import check_and_load, load_weights
+
+log = logging.getLogger(__name__)
+
+
+class Reporter(Protocol):
+    """Where a run's news go. ``report`` is called by every rank at the same steps, ``picture`` by rank 0 alone."""
+
+    def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
+        """Numbers of a step, and the folder of a whole checkpoint when one was just written (rank 0)."""
+        ...
+
+    def picture(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
+        """An (H, W, 3) picture."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """How a run ended."""
+
+    checkpoint: Path
+    step: int
+    metrics: dict[str, float]
+    """``start/…`` of the untrained (or initial) model and ``end/…``, on held-out people; seconds by part."""
+
+
+def train(
+    config: TrainConfig,
+    head: HeadModel,
+    training: FewToMany,
+    validation: FewToMany | None,
+    reporter: Reporter,
+    folder: Path,
+    *,
+    init: Path | None = None,
+    resume: Path | None = None,
+    rank: int = 0,
+    world: int = 1,
+    device: torch.device | str | None = None,
+) -> Result:
+    """Train a stage to its end.
+
+    Args:
+        head: the head model as read from its file.
+        training, validation: data sets of disjoint people (``personalize``: of pictures); None for no validation.
+        folder: where checkpoints go.
+        init: a checkpoint whose weights the stage begins with.
+        resume: a checkpoint of this same run to go on from, wins over ``init``.
+        rank, world: this process and how many there are.
+        device: CUDA where there is one, by default.
+
+    Raises:
+        ValueError: a checkpoint does not fit, or the data set is empty.
+        FloatingPointError: the loss or its gradient is not finite; the message has the batch's ids.
+    """
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Trainer(config, head, device, rank, world).run(training, validation, reporter, folder, init, resume)
+
+
+class Trainer:
+    """State of a run: the model, its optimizer, how far it is."""
+
+    def __init__(self, config: TrainConfig, head: HeadModel, device: torch.device, rank: int, world: int) -> None:
+        if config.batch % (world * config.accumulate):
+            parts = f"{world} workers x accumulate={config.accumulate}"
+            raise ValueError(f"batch={config.batch}: a multiple of {parts} is needed")
+        self.config, self.device, self.rank, self.world = config, device, rank, world
+        torch.manual_seed(config.seed)
+        model = FFAvatar(config.model, head)
+        if config.stage == "personalize":
+            model.add_personal()
+        self.objective = Objective(config.objective, model.to(device))
+        names = [name for name, _ in model.named_parameters()]
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not config.moves or name.startswith(config.moves))
+        unused = [m for m in config.moves if not any(name.startswith(m) for name in names)]
+        if unused:
+            raise ValueError(f"moves={unused[0]!r}: no parameter begins so; they begin with {_beginnings(names)}")
+        self.optimizer = build_optimizer(config.optimizer, model)
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.step, self.elapsed = 0, 0.0
+        self.averaged: dict[str, Tensor] | None = None
+        self.seconds = {"data": 0.0, "step": 0.0, "validation": 0.0, "checkpoint": 0.0}
+        self._features: dict[str, Tensor] = {}
+        self.module: nn.Module = self.objective
+        if world > 1:
+            self.module = DistributedDataParallel(self.objective, find_unused_parameters=True)
+
+    @property
+    def model(self) -> FFAvatar:
+        """The model that is trained."""
+        return self.objective.model
+
+    @property
+    def progress(self) -> float:
+        """0 to 1: by steps, or by time where the run has a limit and that comes first."""
+        by_time = self.elapsed / self.config.max_seconds if self.config.max_seconds else 0.0
+        return min(1.0, max(self.step / self.config.steps, by_time))
+
+    def run(
+        self, training: FewToMany, validation: FewToMany | None, reporter: Reporter, folder: Path,
+        init: Path | None, resume: Path | None,
+    ) -> Result:  # fmt: skip
+        """See ``train``."""
+        config = self.config
+        if resume is not None:
+            self._restore(resume)
+        elif init is not None:
+            load_weights(init, self.model)
+        if config.ema and self.averaged is None:
+            self.averaged = {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
+        metrics: dict[str, float] = {}
+        if self.step == 0:
+            metrics |= self._validate(validation, reporter, "start")
+            reporter.report(0, metrics, None)
+        latest: Path | None = None
+        batches = self._batches(training)
+        while self.progress < 1:
+            begin = time.perf_counter()
+            batch = next(batches)
+            loaded = time.perf_counter()
+            news = self.train_step(batch)
+            done = time.perf_counter()
+            self.seconds["data"] += loaded - begin
+            self.seconds["step"] += done - loaded
+            self.elapsed += self._slowest(done - begin)
+            news["seconds"] = done - begin
+            last = self.progress >= 1
+            if last or (config.validate_every and self.step % config.validate_every == 0):
+                metrics |= (held_out := self._validate(validation, reporter, "end" if last else "val"))
+                news |= held_out
+            written = None
+            if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
+                latest = self._save(folder)
+                written = latest if self.rank == 0 else None
+            if written is not None or last or self.step % config.log_every == 0:
+                reporter.report(self.step, news, written)
+        if latest is None:
+            raise ValueError(f"{resume}: this run is at its end already (step {self.step} of {config.steps})")
+        metrics |= {f"seconds/{name}": value for name, value in self.seconds.items()}
+        return Result(checkpoint=latest, step=self.step, metrics=metrics)
+
+    def train_step(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimizer on this worker's share of the batch; the loss terms."""
+        self.module.train()
+        set_learning_rate(self.optimizer, self.config.optimizer, self.step, self.progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        news = self.forward_backward(batch)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
+        self._check_finite(news["loss"], float(norm), batch)
+        self.optimizer.step()
+        self.step += 1
+        if self.averaged is not None:
+            self._average()
+        return {**news, "gradient_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
+
+    def forward_backward(self, batch: Batch) -> dict[str, float]:
+        """Gradients of ``accumulate`` parts of the batch, averaged; the mean loss and its terms."""
+        parts = _parts(batch, self.config.accumulate)
+        total: dict[str, float] = {}
+        for part in parts:
+            part = part.to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
+                loss, terms, _ = self.module(part, self.progress, self._frozen_features(part))
+            (loss / len(parts)).backward()
+            for name, value in {"loss": loss.detach(), **terms}.items():
+                total[name] = total.get(name, 0.0) + float(value) / len(parts)
+        return total
+
+    def _frozen_features(self, batch: Batch) -> Tensor | None:
+        """Encoder and query former, computed once for each set of sources where nothing in them moves."""
+        moving = ("encoder.", "query_former.")
+        if any(p.requires_grad for n, p in self.model.named_parameters() if n.startswith(moving)):
+            return None
+        rows: list[Tensor] = []
+        for i, ids in enumerate(batch.ids):
+            key = " ".join(ids[: 1 + int(batch.source_mask[i].sum())])
+            if key not in self._features:
+                with torch.no_grad():
+                    self._features[key] = self.model.features(batch.sources[i : i + 1], batch.source_mask[i : i + 1])
+            rows.append(self._features[key])
+        return torch.cat(rows)
+
+    def _check_finite(self, loss: float, norm: float, batch: Batch) -> None:
+        """Before the optimizer moves anything: a batch that breaks the loss is named."""
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise FloatingPointError(
+                f"step {self.step + 1}, rank {self.rank}: loss {loss}, gradient norm {norm}; the batch: "
+                + "; ".join(" ".join(ids) for ids in batch.ids)
+            )
+
+    def _average(self) -> None:
+        decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
+        assert self.averaged is not None
+        for name, parameter in self.model.named_parameters():
+            if name in self.averaged:
+                self.averaged[name].lerp_(parameter.detach(), 1 - decay)
+
+    def _batches(self, data: FewToMany) -> Iterator[Batch]:
+        """This worker's share of each batch from the current step on; batches are the same for any ``world``."""
+        share = self.config.batch // self.world
+        steps = range(self.step, max(self.config.steps, self.step + 1))
+        cursors = [[s * self.config.batch + self.rank * share + i for i in range(share)] for s in steps]
+        workers = self.config.loader_workers
+        return iter(
+            DataLoader(
+                data, batch_sampler=cursors, collate_fn=collate, num_workers=workers,
+                pin_memory=self.device.type == "cuda", prefetch_factor=4 if workers else None,
+            )
+        )  # fmt: skip
+
+    def _validate(self, data: FewToMany | None, reporter: Reporter, name: str) -> dict[str, float]:
+        """Held-out metrics by rank 0, of the averaged weights where there are any."""
+        if data is None or not len(data) or self.rank:
+            return {}
+        begin = time.perf_counter()
+        own = {n: p.detach().clone() for n, p in self.model.named_parameters() if n in (self.averaged or {})}
+        self.model.load_state_dict(self.averaged or {}, strict=False)
+        found, shown = validate(self.objective, data, self.config.validation_people, self.device)
+        self.model.load_state_dict(own, strict=False)
+        reporter.picture(self.step, "sources | drivers | renderings", strip(shown))
+        self.seconds["validation"] += time.perf_counter() - begin
+        return {f"{name}/{key}": value for key, value in found.items()}
+
+    def _save(self, folder: Path) -> Path:
+        begin = time.perf_counter()
+        state = {
+            "step": self.step, "elapsed": self.elapsed, "optimizer": self.optimizer.state_dict(),
+            "rng": torch.get_rng_state(),
+        }  # fmt: skip
+        path = folder / f"step-{self.step:08d}"
+        if self.rank == 0:
+            path = save_checkpoint(folder, self.config, self.objective, state, self.averaged)
+        self.seconds["checkpoint"] += time.perf_counter() - begin
+        return path
+
+    def _restore(self, folder: Path) -> None:
+        state = load_state(folder)
+        check_and_load(state["weights"], self.model, str(folder))
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
+        torch.set_rng_state(state["rng"])
+        if state["averaged"] is not None:
+            self.averaged = {name: value.to(self.device) for name, value in state["averaged"].items()}
+        log.info("going on from step %d of %s", self.step, folder)
+
+    def _slowest(self, seconds: float) -> float:
+        """The same number on every worker, so that a time limit ends the run on all at the same step."""
+        if self.world == 1 or not self.config.max_seconds:
+            return seconds
+        value = torch.tensor(seconds, device=self.device)
+        torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
+        return float(value)
+
+
+def _parts(batch: Batch, n: int) -> list[Batch]:
+    """A batch cut into ``n`` equal parts."""
+    if n == 1:
+        return [batch]
+    size = len(batch.ids) // n
+    fields: dict[str, Any] = {name: value for name, value in vars(batch).items() if name != "ids"}
+    cuts = [slice(i * size, (i + 1) * size) for i in range(n)]
+    return [replace(batch, ids=batch.ids[cut], **{k: v[cut] for k, v in fields.items()}) for cut in cuts]
+
+
+def _beginnings(names: list[str]) -> str:
+    return ", ".join(sorted({name.split(".")[0] + "." for name in names}))

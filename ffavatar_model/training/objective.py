@@ -1,0 +1,86 @@
+"""The weighted sum that training lowers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ffavatar_model import losses
+from ffavatar_model.config import require
+from ffavatar_model.data import Batch
+from ffavatar_model.model import FFAvatar, Output
+from ffavatar_model.pictures import BACKGROUND
+
+
+class Objective(nn.Module):
+    """The model and its loss in one module, so that data-parallel wrappers see one forward pass."""
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """Weights of the terms; LAM's where the paper is silent, the landmark term's from a pilot (FACTS §5)."""
+
+        photometric: float = 1.0
+        outside: float = 0.2
+        """How much a pixel outside the matte counts."""
+        structural: float = 0.2
+        mask: float = 1.0
+        mask_final: float = 0.5
+        offset: float = 0.1
+        scale: float = 0.1
+        landmark: float = 5.0
+        landmark_until: float = 0.6
+        """Share of the run after which the landmark term has faded out."""
+        pose: float = 1.0
+        """Where cameras are known: distance of landmarks under the estimated and the known pose, in picture widths."""
+        expression: float = 1e-3
+        joints: float = 1e-2
+
+        def __post_init__(self) -> None:
+            require(0 < self.landmark_until <= 1, "landmark_until", self.landmark_until, "above 0, at most 1")
+
+    def __init__(self, config: Objective.Config, model: FFAvatar) -> None:
+        super().__init__()
+        self.config, self.model = config, model
+
+    def forward(
+        self, batch: Batch, progress: float, features: Tensor | None = None
+    ) -> tuple[Tensor, dict[str, Tensor], Output]:
+        """The loss of a batch at ``progress`` (0 to 1) of the run; its terms, weighted and detached; what was rendered.
+
+        ``features`` (B, P, width) leaves encoder and query former out. A batch has known cameras for all
+        drivers or for none.
+        """
+        c, model = self.config, self.model
+        known = bool(batch.known_camera.all())
+        output = model(
+            batch.sources, batch.source_mask, batch.drivers, batch.K,
+            head_to_camera=batch.head_to_camera if known else None, moment=batch.moment if known else None,
+            features=features, background=batch.drivers.new_tensor(BACKGROUND),
+        )  # fmt: skip
+        rendered = output.rendered
+        difference = losses.photometric(rendered.rgb, batch.drivers, batch.mattes, c.outside)
+        mask_weight = c.mask + (c.mask_final - c.mask) * progress
+        terms = {
+            "photometric": c.photometric * difference.mean(),
+            "mask": mask_weight * losses.coverage(rendered.alpha, batch.mattes).mean(),
+            "offset": c.offset * losses.offset_size(output.avatar).mean(),
+            "scale": c.scale * losses.scale_excess(output.avatar, model.rig.spacing).mean(),
+            "expression": c.expression * losses.expression_size(output.parameters).mean(),
+            "joints": c.joints * losses.joint_size(output.parameters).mean(),
+        }
+        if c.structural:
+            rendering, target = rendered.rgb.float().flatten(0, 1), batch.drivers.float().flatten(0, 1)
+            terms["structural"] = c.structural * losses.structural(rendering, target).mean()
+        fading = max(0.0, 1 - progress / c.landmark_until)
+        if len(model.rig.landmark_index):
+            if known:
+                miss = output.estimated_landmarks - output.landmarks.detach()
+                terms["pose"] = c.pose * miss.square().sum(-1).clamp_min(1e-10).sqrt().mean()
+            elif c.landmark * fading > 0:
+                found = batch.landmarks[:, :, model.rig.landmark_index]
+                distance = losses.landmark(output.landmarks, found, batch.has_landmarks)
+                terms["landmark"] = c.landmark * fading * distance.mean()
+        total = torch.stack(list(terms.values())).sum()
+        return total, {name: value.detach() for name, value in terms.items()}, output

@@ -1,0 +1,66 @@
+"""The three stages as functions that return a full configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ffavatar_model.data import FewToMany
+from ffavatar_model.presets import by_name
+from ffavatar_model.training.config import Optimizer, TrainConfig
+from ffavatar_model.training.objective import Objective
+
+
+def pretrain(size: str = "tiny") -> TrainConfig:
+    """In-the-wild crops of many people: cameras unknown, poses and expressions learned from pixels."""
+    model = by_name(size)
+    if size == "tiny":
+        return TrainConfig(
+            stage="pretrain", model=model, steps=150, batch=2,
+            data=FewToMany.Config(sources=(1, 2), drivers=3),
+            optimizer=Optimizer(lr=1e-3, mean_head_lr=2e-2, warmup=10),
+        )  # fmt: skip
+    return TrainConfig(
+        stage="pretrain", model=model, steps=100_000, batch=16, autocast="bf16", ema=0.999, loader_workers=8,
+        data=FewToMany.Config(sources=(1, 4), drivers=6, cache=0),
+        validate_every=2000, validation_people=64, checkpoint_every=1000, log_every=50,
+    )  # fmt: skip
+
+
+def multiview(size: str = "tiny") -> TrainConfig:
+    """Calibrated captures: one expression a moment, seen from all around; the estimator keeps to the known poses."""
+    model = by_name(size)
+    if size == "tiny":
+        return TrainConfig(
+            stage="multiview", model=model, steps=100, batch=2,
+            data=FewToMany.Config(sources=(1, 2), drivers=3),
+            optimizer=Optimizer(lr=5e-4, mean_head_lr=1e-2, warmup=5),
+        )  # fmt: skip
+    return TrainConfig(
+        stage="multiview", model=model, steps=30_000, batch=16, autocast="bf16", ema=0.999, loader_workers=8,
+        data=FewToMany.Config(sources=(1, 4), drivers=8, cache=0),
+        optimizer=Optimizer(lr=1e-4, mean_head_lr=1e-3, warmup=500),
+        validate_every=2000, validation_people=64, checkpoint_every=1000, log_every=50,
+    )  # fmt: skip
+
+
+def personalize(size: str = "tiny") -> TrainConfig:
+    """One person: encoder and query former run once; the person's own part and the estimator move."""
+    return TrainConfig(
+        stage="personalize", model=by_name(size), steps=100 if size == "tiny" else 500, batch=1,
+        data=FewToMany.Config(sources=(4, 4), drivers=4, source_choice="first"),
+        objective=Objective.Config(landmark=1.0, offset=0.02),
+        optimizer=Optimizer(lr=2e-4, mean_head_lr=1e-2, warmup=5, weight_decay=0.0),
+        moves=("personal.", "estimator."), autocast="off" if size == "tiny" else "bf16", validation_people=1,
+    )  # fmt: skip
+
+
+RECIPES: dict[str, Callable[[str], TrainConfig]] = {
+    "pretrain": pretrain, "multiview": multiview, "personalize": personalize,
+}  # fmt: skip
+
+
+def recipe(stage: str, size: str = "tiny") -> TrainConfig:
+    """A recipe by its stage's name. Raises ``ValueError`` naming the stages there are."""
+    if stage not in RECIPES:
+        raise ValueError(f"stage={stage!r}: allowed are {', '.join(RECIPES)}")
+    return RECIPES[stage](size)

@@ -1,0 +1,65 @@
+"""Held-out people: numbers and a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ffavatar_model.data import Batch, FewToMany, collate
+from ffavatar_model.model import Output
+from ffavatar_model.training.objective import Objective
+
+Shown = list[tuple[Batch, Output]]
+
+
+@torch.no_grad()
+def validate(
+    objective: Objective, data: FewToMany, people: int, device: torch.device
+) -> tuple[dict[str, float], Shown]:
+    """Mean metrics over the first ``people`` of a data set, the same samples at every call.
+
+    ``loss`` is the loss at the end of the schedule (no landmark term); ``psnr`` (dB) counts pixels inside the matte;
+    ``nearest_psnr`` is that of the best-fitting source picture copied as it is; ``landmark`` the mean distance in
+    picture widths. Returns what was rendered for the first few, too.
+    """
+    objective.eval()
+    sums: dict[str, list[float]] = {"loss": [], "photometric": [], "psnr": [], "nearest_psnr": [], "landmark": []}
+    shown: Shown = []
+    for cursor in range(min(people, len(data))):
+        batch = collate([data[cursor]]).to(device)
+        loss, terms, output = objective(batch, 1.0)
+        sums["loss"].append(float(loss))
+        sums["photometric"].append(float(terms["photometric"]))
+        weight = batch.mattes
+        sums["psnr"].append(float(matte_psnr(output.rendered.rgb, batch.drivers, weight).mean()))
+        sources = batch.sources[:, batch.source_mask[0]]
+        copies = torch.stack([matte_psnr(s[:, None], batch.drivers, weight) for s in sources.unbind(1)])
+        sums["nearest_psnr"].append(float(copies.amax(0).mean()))
+        rig = objective.model.rig
+        if bool(batch.has_landmarks.any()) and len(rig.landmark_index):
+            miss = (output.landmarks - batch.landmarks[:, :, rig.landmark_index]).norm(dim=-1).mean(-1)
+            sums["landmark"].append(float(miss[batch.has_landmarks].mean()))
+        if len(shown) < 4:
+            shown.append((batch.to("cpu"), output))
+    return {name: float(np.mean(values)) for name, values in sums.items() if values}, shown
+
+
+def matte_psnr(rgb: Tensor, target: Tensor, matte: Tensor) -> Tensor:
+    """(B, D) peak signal to noise in dB of pictures (B, D, 3, H, W) in 0 to 1, over the pixels of the matte."""
+    weight = matte.expand_as(target)
+    error = ((rgb.clamp(0, 1) - target).square() * weight).sum((-3, -2, -1)) / weight.sum((-3, -2, -1)).clamp_min(1)
+    return -10 * error.clamp_min(1e-10).log10()
+
+
+def strip(shown: Shown) -> NDArray[np.uint8]:
+    """(H, W, 3): a row a person: sources, then drivers over their renderings."""
+    rows: list[Tensor] = []
+    for batch, output in shown:
+        blank = torch.ones_like(batch.sources[0, 0])
+        sources = [s if m else blank for s, m in zip(batch.sources[0], batch.source_mask[0], strict=True)]
+        above = torch.cat([*sources, *batch.drivers[0]], -1)
+        rendered = output.rendered.rgb[0].float().cpu().clamp(0, 1)
+        rows.append(torch.cat((above, torch.cat([*[blank] * len(sources), *rendered], -1)), -2))
+    return (torch.cat(rows, -2) * 255).round().byte().permute(1, 2, 0).numpy()
