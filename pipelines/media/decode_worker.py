@@ -5,6 +5,7 @@ and starts another). It reads one JSON request a line from stdin and answers wit
 bytes of length (big-endian), that many bytes of JSON, then ``nbytes`` of pixels where the JSON says so.
 
 A request for metadata has ``probe``, a path; the answer is one ``{"kind": "probed", ...}`` (``probe.py``).
+A request for the frames' times has ``times``, a path, and ``backend``; the answer is one ``{"kind": "times", "times_s"}``.
 A request for frames has ``path``, ``backend`` (decord, pyav), ``step`` or ``indices`` (ascending), ``size``
 ([width, height] or null) and ``threads``. Answers: ``{"kind": "frame", "frame_index", "time_s", "shape", "nbytes"}``
 in order, then one ``{"kind": "end", ...}`` with the fields of ``Ending``.
@@ -90,9 +91,8 @@ def pyav_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
 
     try:
         with av.open(request["path"]) as container:
-            packets = [(p.pts, p.is_discard) for p in _packets(container, Ending()) if p.pts is not None]
-        times = sorted(pts for pts, discarded in packets if not discarded)
-        ending.n_indexed, ending.n_discarded = len(times), len(packets) - len(times)
+            times, ending.n_discarded = _presentation_times(container)
+        ending.n_indexed = len(times)
         index_of = {pts: i for i, pts in enumerate(times)}
         chosen = set(wanted(request, len(times)))
         with av.open(request["path"]) as container:
@@ -111,6 +111,38 @@ def pyav_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
                     yield index, float((frame.pts - times[0]) * stream.time_base), pixels
     except Exception as error:
         ending.error = _short(error)
+
+
+def decord_times(path: str) -> list[float]:
+    """Presentation time of every frame, in seconds; none where decord cannot open the file."""
+    import decord
+
+    decord.logging.set_level(decord.logging.QUIET)
+    try:
+        reader = decord.VideoReader(path, num_threads=1)
+        return [float(t) for t in reader.get_frame_timestamp(range(len(reader)))[:, 0]]
+    except Exception:  # whatever a native decoder makes of a bad file; the caller asks the other one
+        return []
+
+
+def pyav_times(path: str) -> list[float]:
+    """Presentation time of every frame that the packets promise, in seconds from the first."""
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(path) as container:
+            times, _ = _presentation_times(container)
+            return [float((pts - times[0]) * container.streams.video[0].time_base) for pts in times]
+    except FFmpegError:
+        return []
+
+
+def _presentation_times(container: Any) -> tuple[list[int], int]:
+    """Ascending times of the packets that are to be shown, in the stream's time base, and how many are not."""
+    packets = [(p.pts, p.is_discard) for p in _packets(container, Ending()) if p.pts is not None]
+    times = sorted(pts for pts, discarded in packets if not discarded)
+    return times, len(packets) - len(times)
 
 
 def upright(frame: Any, size: list[int] | None) -> np.ndarray:
@@ -153,6 +185,8 @@ def _decoded(container: Any, ending: Ending) -> Iterator[Any]:
 
 Backend = Callable[[dict[str, Any], Ending], Iterator[Frame]]
 
+TIMES: dict[str, Callable[[str], list[float]]] = {"decord": decord_times, "pyav": pyav_times}
+
 BACKENDS: dict[str, Backend] = {"decord": decord_frames, "pyav": pyav_frames}
 
 
@@ -162,6 +196,9 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         request = json.loads(line)
         if "probe" in request:
             _send(answers, {"kind": "probed", **probe_file(request["probe"])})
+            continue
+        if "times" in request:
+            _send(answers, {"kind": "times", "times_s": TIMES[request["backend"]](request["times"])})
             continue
         ending = Ending()
         for index, time_s, pixels in BACKENDS[request["backend"]](request, ending):

@@ -127,10 +127,17 @@ class ProcessDecoder:
 
     def probe(self, path: str | Path) -> dict[str, Any]:
         """What the container says (``probe.probe_file``), asked in the child process."""
+        return self._ask({"probe": str(path)}, str(path))
+
+    def times(self, path: str | Path) -> np.ndarray:
+        """(n_indexed,) float64: presentation time of every frame in seconds, ascending; empty for a broken file."""
+        return np.asarray(self._ask({"times": str(path), "backend": self.backend}, str(path))["times_s"], np.float64)
+
+    def _ask(self, request: dict[str, Any], what: str) -> dict[str, Any]:
         process, finished = self._started(), False
         try:
-            _write(process, json.dumps({"probe": str(path)}).encode() + b"\n")
-            header, _ = _read_message(process, _Patience(self.silence_s, self.limit_s), str(path))
+            _write(process, json.dumps(request).encode() + b"\n")
+            header, _ = _read_message(process, _Patience(self.silence_s, self.limit_s), what)
             finished = True
             header.pop("kind")
             return header

@@ -1,0 +1,67 @@
+"""Ids of people that survive a new clustering."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from mfhq.ids import digest
+
+MERGE, SPLIT = "merge", "split"
+
+
+@dataclass(frozen=True, order=True)
+class Alias:
+    """An id that is no longer used, and the one that stands for it (``mfhq.schema.ALIASES``)."""
+
+    identity_id: str
+    now: str
+    kind: str
+    """``merge``: its tracks are one person's, under another id. ``split``: they went to several people."""
+
+
+def stable_identities(
+    labels: Sequence[int], track_ids: Sequence[str], previous: Mapping[str, str], retired: Collection[str] = ()
+) -> tuple[dict[str, str], list[Alias]]:
+    """(track -> identity, aliases) for a clustering, given the track -> identity of the one before.
+
+    A cluster takes over the id with which it shares the most tracks, if no other cluster shares more; a cluster that
+    takes over none gets an id made from its lowest track id, and never one of ``retired``. An id that no cluster takes
+    over, though its tracks are still there, becomes an alias of the identity that holds most of them. The result does
+    not depend on the order.
+    """
+    clusters: dict[int, list[str]] = defaultdict(list)
+    for label, track_id in zip(labels, track_ids, strict=True):
+        clusters[int(label)].append(track_id)
+    members = sorted(sorted(tracks) for tracks in clusters.values())
+    shared = Counter(
+        (previous[track], number) for number, tracks in enumerate(members) for track in tracks if track in previous
+    )
+    taken: dict[int, str] = {}
+    kept: set[str] = set()
+    for (identity_id, number), _ in sorted(shared.items(), key=lambda item: (-item[1], item[0])):
+        if number not in taken and identity_id not in kept:
+            taken[number] = identity_id
+            kept.add(identity_id)
+    used = {*previous.values(), *retired}
+    assigned: dict[str, str] = {}
+    for number, tracks in enumerate(members):
+        identity_id = taken.get(number) or _new_id(tracks[0], used)
+        used.add(identity_id)
+        assigned.update(dict.fromkeys(tracks, identity_id))
+    heirs: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for (identity_id, number), count in shared.items():
+        if identity_id not in kept:
+            heirs[identity_id].append((-count, assigned[members[number][0]]))
+    return assigned, sorted(
+        Alias(identity_id, min(who)[1], MERGE if len(who) == 1 else SPLIT) for identity_id, who in heirs.items()
+    )
+
+
+def _new_id(track_id: str, used: set[str]) -> str:
+    """An id made from a track's; another when that one names someone already (the track was split off them)."""
+    attempt = 0
+    while (identity_id := digest(["identity", track_id, attempt], 24)) in used:
+        attempt += 1
+    return identity_id

@@ -1,0 +1,42 @@
+"""A source file as a local path, for decoders that read nothing else."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+
+def is_remote(uri: str) -> bool:
+    """Whether a URI names something that is not on this machine's file system."""
+    return "://" in uri and not uri.startswith("file://")
+
+
+def local_path(uri: str) -> Path:
+    """The path of a ``file://`` URI, or of a plain path."""
+    if not uri.startswith("file://"):
+        return Path(uri)
+    return Path(unquote(uri.removeprefix("file://").removeprefix("localhost")))
+
+
+@contextmanager
+def local_file(uri: str, filesystem: Any = None) -> Iterator[Path]:
+    """The file itself, or a temporary copy of it fetched through ``filesystem`` (fsspec), gone afterwards.
+
+    Raises ValueError for a remote URI without a filesystem; FileNotFoundError for a file that is not there.
+    """
+    if not is_remote(uri):
+        path = local_path(uri)
+        if not path.is_file():
+            raise FileNotFoundError(f"{uri} is not there")
+        yield path
+        return
+    if filesystem is None:
+        raise ValueError(f"{uri}: no file system was passed in to read it with")
+    with tempfile.TemporaryDirectory(prefix="ffavatar-") as folder:
+        copy = Path(folder) / ("source" + Path(uri).suffix)
+        filesystem.get_file(uri, str(copy))
+        yield copy

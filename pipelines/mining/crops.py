@@ -1,0 +1,146 @@
+"""One face in one frame: its first scores, and its aligned crop."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from mfhq.ids import child_id
+from mfhq.schema import OK, REJECTED
+
+from pipelines.faces import quality
+from pipelines.faces.align import (
+    Matrix,
+    arcface_transform,
+    crop_size,
+    crop_transform,
+    invert,
+    transform_points,
+    warp_crop,
+)
+from pipelines.faces.pictures import encode_webp
+from pipelines.media.decoder import DecodedFrame
+from pipelines.mining.config import TrackConfig
+
+CUT_BY_BORDER = "cut_by_border"
+"""The frame ends inside the face."""
+TOO_SMALL = "too_small"
+"""Fewer pixels than a face can be scored on."""
+
+Picture = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class FaceSeen:
+    """A detection and what is measured on the frame; numbers are rounded as they are stored."""
+
+    box: tuple[float, float, float, float]
+    score: float
+    landmarks5: npt.NDArray[np.float64]
+    sharpness: float
+    completeness: float
+    reason: str
+    """Empty, or why the face cannot be scored."""
+
+    @property
+    def width(self) -> float:
+        return self.box[2] - self.box[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A face kept for its track, with its crop (S, S, 3) RGB."""
+
+    face_id: str
+    track_id: str
+    frame_index: int
+    time_s: float
+    face: FaceSeen
+    compression: float
+    crop: Picture
+    landmarks5_crop: npt.NDArray[np.float64]
+
+    def row(self, webp_quality: int) -> dict[str, Any]:
+        """A row of ``schemas.CANDIDATE``."""
+        face = self.face
+        return {
+            "face_id": self.face_id,
+            "track_id": self.track_id,
+            "frame_index": self.frame_index,
+            "time_s": self.time_s,
+            **dict(zip(("x0", "y0", "x1", "y1"), face.box, strict=True)),
+            "score": face.score,
+            "landmarks5": face.landmarks5.ravel().tolist(),
+            "sharpness": face.sharpness,
+            "completeness": face.completeness,
+            "compression": self.compression,
+            "status": REJECTED if face.reason else OK,
+            "reason": face.reason,
+            "crop": encode_webp(self.crop, webp_quality),
+            "landmarks5_crop": self.landmarks5_crop.round(3).ravel().tolist(),
+        }
+
+
+def is_alignable(detection: Any) -> bool:
+    """Whether a detection's landmarks span a pixel or more each way: points that fall together are no face."""
+    spread = np.ptp(np.asarray(detection.landmarks5, np.float64), axis=0)
+    return bool(np.isfinite(spread).all() and spread.min() >= 1)
+
+
+def look_at(frame: Picture, detection: Any, config: TrackConfig) -> FaceSeen:
+    """First scores of a detection (``box`` (4,), ``score``, ``landmarks5`` (5, 2)) in an RGB frame (H, W, 3)."""
+    height, width = frame.shape[:2]
+    x0, y0, x1, y1 = (round(float(v), 2) for v in detection.box)
+    landmarks = np.round(np.asarray(detection.landmarks5, np.float64), 2)
+    completeness = round(quality.completeness((x0, y0, x1, y1), width, height), 4)
+    reason = ""
+    if completeness < config.min_completeness:
+        reason = CUT_BY_BORDER
+    elif x1 - x0 < config.min_width_px:
+        reason = TOO_SMALL
+    side = quality.SIDE
+    aligned = cv2.cvtColor(cut(frame, arcface_transform(landmarks, side), side), cv2.COLOR_RGB2GRAY)
+    return FaceSeen(
+        box=(x0, y0, x1, y1),
+        score=round(float(detection.score), 4),
+        landmarks5=landmarks,
+        sharpness=round(float(quality.sharpness(np.asarray(aligned, np.uint8))), 2),
+        completeness=completeness,
+        reason=reason,
+    )
+
+
+def rank_of(face: FaceSeen) -> float:
+    """How much a face is worth keeping: more for a sure, sharp, large one; one that cannot be scored comes last."""
+    return face.score * math.log1p(face.sharpness) * math.log1p(max(face.width, 0.0)) - (1e3 if face.reason else 0.0)
+
+
+def cut_candidate(frame: DecodedFrame, face: FaceSeen, track_id: str, config: TrackConfig) -> Candidate:
+    """The face's aligned crop, of ``crop_px`` or less (``align.MAX_UPSCALE``)."""
+    size = crop_size(face.landmarks5, config.crop_px)
+    transform = crop_transform(face.landmarks5, size)
+    return Candidate(
+        face_id=child_id(track_id, frame.frame_index, face.box),
+        track_id=track_id,
+        frame_index=frame.frame_index,
+        time_s=round(frame.time_s, 4),
+        face=face,
+        compression=round(quality.compression(frame.rgb, face.box), 4),
+        crop=cut(frame.rgb, transform, size),
+        landmarks5_crop=transform_points(transform, face.landmarks5),
+    )
+
+
+def cut(frame: Picture, transform: Matrix, size: int) -> Picture:
+    """``align.warp_crop`` of the part of the frame that the crop shows, which is all that a large frame need give."""
+    corners = transform_points(invert(transform), [[-1, -1], [size, -1], [size, size], [-1, size]])
+    limit = np.array(frame.shape[1::-1])
+    low = np.clip(np.floor(corners.min(axis=0)).astype(int) - 4, 0, limit - 1)
+    high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 5, low + 1, limit)
+    shifted = transform.copy()
+    shifted[:, 2] += transform[:, :2] @ low
+    return warp_crop(frame[low[1] : high[1], low[0] : high[0]], shifted, size)

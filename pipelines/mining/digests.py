@@ -1,0 +1,88 @@
+"""The ``video_id`` of every source: sha256 of its bytes, read once and remembered."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from mfhq.ids import digest, digest_file
+from mfhq.store import Store
+
+from pipelines.media.local import is_remote, local_path
+from pipelines.mining.schemas import SOURCES
+from pipelines.mining.sources import Source
+
+CACHE_PREFIX = "cache/digests"
+"""Where a corpus remembers (uri, size, stamp) -> video_id: files named after what is in them, so that two runs at
+once do each other no harm."""
+
+CACHED = pa.schema([(name, pa.string() if name != "size" else pa.int64()) for name in ("uri", "size", "stamp", "video_id")])
+
+logger = logging.getLogger(__name__)
+
+_Known = dict[tuple[str, int, str], str]
+
+
+def digest_sources(
+    sources: Sequence[Source], store: Store, filesystem: Any = None, *, threads: int = 4, chunk: int = 1000
+) -> pa.Table:
+    """``SOURCES`` rows, one a content: of files with the same bytes the one with the lowest URI stays.
+
+    Digests are read from the corpus's cache where (uri, size, stamp) is known, else computed, ``threads`` files at a
+    time, and remembered after every ``chunk`` of them. A file that cannot be read has size -1 and an id made from
+    its URI, so that it fails as a row of its own. Ordered by ``video_id``.
+    """
+    known = known_digests(store)
+    pending = [s for s in sources if s.size >= 0 and (s.uri, s.size, s.stamp) not in known]
+    with ThreadPoolExecutor(threads) as pool:
+        for start in range(0, len(pending), chunk):
+            part = pending[start : start + chunk]
+            digests = pool.map(lambda s: _digest(s, filesystem), part)
+            fresh = {(s.uri, s.size, s.stamp): d for s, d in zip(part, digests, strict=True) if d}
+            _remember(store, fresh)
+            known |= fresh
+    rows: dict[str, dict[str, Any]] = {}
+    for source in sorted(sources):
+        video_id = known.get((source.uri, source.size, source.stamp)) if source.size >= 0 else None
+        size = source.size if video_id else -1
+        video_id = video_id or digest(["unreachable", source.uri], 64)
+        if video_id in rows:
+            logger.info("%s has the same bytes as %s", source.uri, rows[video_id]["uri"])
+            continue
+        rows[video_id] = {
+            "video_id": video_id, "uri": source.uri, "size": size, "licence": source.licence, "consent": source.consent,
+        }  # fmt: skip
+    return pa.Table.from_pylist([rows[video_id] for video_id in sorted(rows)], schema=SOURCES)
+
+
+def known_digests(store: Store) -> _Known:
+    """(uri, size, stamp) -> video_id, as far as the corpus remembers."""
+    known: _Known = {}
+    for path in store.list(CACHE_PREFIX):
+        table = pq.read_table(io.BytesIO(store.read(path)))
+        columns = (table[name].to_pylist() for name in CACHED.names)
+        known.update({(uri, size, stamp): video_id for uri, size, stamp, video_id in zip(*columns, strict=True)})
+    return known
+
+
+def _remember(store: Store, fresh: _Known) -> None:
+    if not fresh:
+        return
+    rows = [dict(zip(CACHED.names, (*key, video_id), strict=True)) for key, video_id in sorted(fresh.items())]
+    buffer = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, schema=CACHED), buffer, compression="zstd")
+    store.create(f"{CACHE_PREFIX}/{digest([list(row.values()) for row in rows], 24)}.parquet", buffer.getvalue())
+
+
+def _digest(source: Source, filesystem: Any) -> str | None:
+    try:
+        with filesystem.open(source.uri, "rb") if is_remote(source.uri) else local_path(source.uri).open("rb") as stream:
+            return digest_file(stream)
+    except OSError as error:
+        logger.warning("%s cannot be read: %s", source.uri, error)
+        return None
