@@ -275,4 +275,3 @@ class S3Store:
 
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-

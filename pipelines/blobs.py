@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
 from mfhq.schema import BLOB_REF
 from mfhq.store import Store
 
@@ -38,7 +39,7 @@ class BlobFile:
 
     def add(self, values: pa.Array) -> pa.Array:
         """Append ``large_binary`` values; their ``BLOB_REF`` (uri empty until ``place``), null for null."""
-        refs = []
+        refs: list[dict[str, object] | None] = []
         for value in values:
             content = value.as_py()
             if content is None:
@@ -66,8 +67,7 @@ def place(table: pa.Table, uri: str) -> pa.Table:
 
     def set_uri(refs: pa.Array, _: pa.DataType) -> pa.Array:
         uris = pa.array([uri if valid else None for valid in refs.is_valid().to_pylist()], pa.string())
-        children = [uris, *(child.cast(f.type) for child, f in zip(refs.flatten()[1:], list(BLOB_REF)[1:], strict=True))]
-        return pa.StructArray.from_arrays(children, fields=list(BLOB_REF), mask=refs.is_null())
+        return pa.StructArray.from_arrays([uris, *refs.flatten()[1:]], fields=list(BLOB_REF), mask=refs.is_null())
 
     return _map_columns(table, table.schema, lambda kind: kind == BLOB_REF, set_uri)
 
@@ -78,8 +78,8 @@ def resolve(table: pa.Table, schema: pa.Schema, store: Store) -> pa.Table:
     contents = read_ranges(store, wanted)
 
     def fetch(refs: pa.Array, _: pa.DataType) -> pa.Array:
-        rows = refs.to_pylist()
-        return pa.array([None if r is None else contents[r["uri"], r["offset"], r["length"]] for r in rows], pa.large_binary())
+        found = [None if r is None else contents[r["uri"], r["offset"], r["length"]] for r in refs.to_pylist()]
+        return pa.array(found, pa.large_binary())
 
     resolved = _map_columns(table.select(schema.names), schema, lambda kind: kind == BLOB_REF, fetch, by_target=True)
     return resolved.cast(schema)
@@ -142,7 +142,8 @@ def _map_columns(
         if pa.types.is_list(kind):
             lengths = array.value_lengths().fill_null(0).cast(pa.int32())
             offsets = pa.concat_arrays([pa.array([0], pa.int32()), _running_sum(lengths)])
-            return pa.ListArray.from_arrays(offsets, walk(array.flatten(), kind.value_type), type=kind, mask=array.is_null())
+            values = walk(array.flatten(), kind.value_type)
+            return pa.ListArray.from_arrays(offsets, values, type=kind, mask=array.is_null())
         if pa.types.is_struct(kind):
             children = [walk(child, f.type) for child, f in zip(_children(array), kind, strict=True)]
             return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null())

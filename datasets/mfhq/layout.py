@@ -8,7 +8,7 @@
     steps/{step}/{fingerprint}/{shard}/{part}-{digest}.parquet  its rows
     steps/{step}/{fingerprint}/{shard}/{part}-{digest}.blobs    its pictures, packed
     biometric/steps/...                                         the same, of steps that are private
-    ledger/{step}/{fingerprint}/{shard}-{part}-{run}.parquet    every attempt at every item
+    ledger/{step}/{fingerprint}/{shard}-{run}-{digest}.parquet  every attempt at every item
     runs/{run}.json                                             runs that made or read a snapshot
     tables/{table}/{digest}.parquet                             published tables (biometric/tables/... for embeddings)
     snapshots/v0001.json                                        a snapshot's manifest (conditional create)
@@ -38,9 +38,9 @@ def shard_prefix(step: str, fingerprint: str, private: bool, shard: int) -> str:
     return f"{step_prefix(step, fingerprint, private)}{shard:04x}/"
 
 
-def ledger_path(step: str, fingerprint: str, shard: int, part: int, run_id: str) -> str:
-    """The ledger's file for one part of one run."""
-    return f"{LEDGER}{step}/{fingerprint}/{shard:04x}-{part:04d}-{run_id}.parquet"
+def ledger_path(step: str, fingerprint: str, shard: int, run_id: str, digest: str) -> str:
+    """A file of the ledger: attempts of one run in one shard, named by their content."""
+    return f"{LEDGER}{step}/{fingerprint}/{shard:04x}-{run_id}-{digest}.parquet"
 
 
 def table_path(table: str, digest: str) -> str:

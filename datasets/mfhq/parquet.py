@@ -31,9 +31,8 @@ def storage_schema(schema: pa.Schema) -> pa.Schema:
 def to_parquet(table: pa.Table, row_group_rows: int = 65_536) -> bytes:
     """The table as one Parquet file (zstd). The same rows give the same bytes with one version of pyarrow."""
     sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.cast(storage_schema(table.schema)).combine_chunks(), sink, compression="zstd", row_group_size=row_group_rows
-    )
+    stored = table.cast(storage_schema(table.schema)).combine_chunks()
+    pq.write_table(stored, sink, compression="zstd", row_group_size=row_group_rows)
     return sink.getvalue().to_pybytes()
 
 

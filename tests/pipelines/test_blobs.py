@@ -4,9 +4,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mfhq.schema import MESH_468
 
 from infra.storage import open_store
+from mfhq.schema import MESH_468
 from pipelines import blobs
 
 SCHEMA = pa.schema(
@@ -19,7 +19,10 @@ SCHEMA = pa.schema(
                 pa.struct(
                     [
                         pa.field("name", pa.string(), nullable=False),
-                        pa.field("faces", pa.list_(pa.struct([pa.field("crop", pa.large_binary()), pa.field("mesh", MESH_468)]))),
+                        pa.field(
+                            "faces",
+                            pa.list_(pa.struct([pa.field("crop", pa.large_binary()), pa.field("mesh", MESH_468)])),
+                        ),
                     ]
                 )
             ),
@@ -27,9 +30,15 @@ SCHEMA = pa.schema(
     ]
 )
 FACE = st.none() | st.fixed_dictionaries({"crop": st.none() | st.binary(max_size=5), "mesh": st.none()})
-TRACK = st.none() | st.fixed_dictionaries({"name": st.text("ab", max_size=2), "faces": st.none() | st.lists(FACE, max_size=3)})
+TRACK = st.none() | st.fixed_dictionaries(
+    {"name": st.text("ab", max_size=2), "faces": st.none() | st.lists(FACE, max_size=3)}
+)
 ROW = st.fixed_dictionaries(
-    {"id": st.text("xy", max_size=3), "picture": st.none() | st.binary(max_size=5), "tracks": st.none() | st.lists(TRACK, max_size=3)}
+    {
+        "id": st.text("xy", max_size=3),
+        "picture": st.none() | st.binary(max_size=5),
+        "tracks": st.none() | st.lists(TRACK, max_size=3),
+    }
 )
 
 
