@@ -15,7 +15,7 @@ EYE_SPAN = 0.22
 """Distance of the eyes in the crop, of its side, in a frontal face: hair and chin are inside."""
 
 MOUTH_DROP = 0.254
-"""Distance from between the eyes to between the mouth corners, of the crop's side: 1.155 eye distances (ArcFace's template)."""
+"""Distance from between the eyes to between the mouth corners, of the crop's side: 1.155 eye distances."""
 
 EYE_LEVEL = 0.53
 """Height of the eyes in the crop, from its top, of its side."""
@@ -23,8 +23,8 @@ EYE_LEVEL = 0.53
 TURN_SHIFT = 1.5
 """How far a turned head moves back to the middle: this many times the nose's offset from the middle of eyes and mouth.
 
-The nose's tip lies about 10 cm before the head's centre and the eyes 7 cm, so the centre is 7 / 3 of that offset behind the
-eyes; less is taken, as the nose is the least certain of the five points.
+The nose's tip lies about 10 cm before the head's centre and the eyes 7 cm, so the centre is 7 / 3 of that offset
+behind the eyes; less is taken, as the nose is the least certain of the five points.
 """
 
 MAX_SHIFT = 0.15
@@ -43,9 +43,9 @@ def crop_transform(landmarks5: npt.ArrayLike, size: int = 512, margin: float = 0
 
     In a frontal face the eyes lie at (0.39, 0.53) and (0.61, 0.53) of the crop, the mouth at (0.5, 0.78). The scale
     is the larger face of two: that by the distance of the eyes (which shrinks in a turn) and that by the distance from
-    eyes to mouth (which shrinks in a nod); rotation comes from both, and a turned head is moved to the middle, so a profile
-    neither fills the crop, nor tips over, nor loses the back of the head. Pixel centres are at whole numbers, as
-    in OpenCV. ``margin`` adds that share of the side all around.
+    eyes to mouth (which shrinks in a nod); rotation comes from both, and a turned head is moved to the middle, so a
+    profile neither fills the crop, nor tips over, nor loses the back of the head. Pixel centres are at whole
+    numbers, as in OpenCV. ``margin`` adds that share of the side all around.
     Raises ValueError where the five points fall together.
     """
     points = _five(landmarks5)
@@ -98,17 +98,18 @@ def warp_crop(frame: npt.NDArray[np.uint8], transform: Matrix, size: int) -> npt
     """The square crop of a frame ((H, W, 3) or (H, W)) under a frame → crop transform; black outside the frame.
 
     A frame that shrinks is averaged, not sampled: it is halved (area) until less than a factor of two is left.
+    Only the part that the crop shows is worked on.
     """
-    matrix = np.asarray(transform, np.float64).copy()
-    while scale_of(matrix) < 0.5 and min(frame.shape[:2]) > 1:
-        height, width = frame.shape[:2]
+    part, matrix = _part_shown(frame, np.asarray(transform, np.float64), size)
+    while scale_of(matrix) < 0.5 and min(part.shape[:2]) > 1:
+        height, width = part.shape[:2]
         half = (max(1, width // 2), max(1, height // 2))
         factor = np.array([width / half[0], height / half[1]])
-        frame = np.asarray(cv2.resize(frame, half, interpolation=cv2.INTER_AREA), np.uint8)
+        part = np.asarray(cv2.resize(part, half, interpolation=cv2.INTER_AREA), np.uint8)
         # full = (half + 0.5) * factor - 0.5: pixel centres, not corners, are at whole numbers
         matrix[:, 2] += matrix[:, :2] @ (0.5 * factor - 0.5)
         matrix[:, :2] *= factor
-    return np.asarray(cv2.warpAffine(frame, matrix, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
+    return np.asarray(cv2.warpAffine(part, matrix, (size, size), flags=cv2.INTER_LINEAR), np.uint8)
 
 
 def transform_points(transform: Matrix, points: npt.ArrayLike) -> Matrix:
@@ -128,3 +129,19 @@ def scale_of(transform: Matrix) -> float:
 
 def _five(landmarks5: npt.ArrayLike) -> Matrix:
     return np.asarray(landmarks5, np.float64).reshape(5, 2)
+
+
+def _part_shown(
+    frame: npt.NDArray[np.uint8], transform: Matrix, size: int, reserve: int = 4
+) -> tuple[npt.NDArray[np.uint8], Matrix]:
+    """The rectangle of the frame that the crop shows, ``reserve`` pixels more all around, and its transform.
+
+    Its corners lie at multiples of 64, so that halving pairs the same pixels whatever is cut away.
+    """
+    corners = transform_points(invert(transform), [[-1, -1], [size, -1], [size, size], [-1, size]])
+    limit = np.array(frame.shape[1::-1])
+    low = np.clip(np.floor(corners.min(axis=0)).astype(int) - reserve, 0, limit - 1) // 64 * 64
+    high = np.clip(-(-(np.ceil(corners.max(axis=0)).astype(int) + reserve) // 64 * 64), low + 1, limit)
+    moved = transform.copy()
+    moved[:, 2] += transform[:, :2] @ low
+    return np.ascontiguousarray(frame[low[1] : high[1], low[0] : high[0]]), moved

