@@ -80,8 +80,8 @@ def load_model(path: Path, head: HeadModel, device: torch.device | str = "cpu") 
 def load_weights(path: Path, model: FFAvatar) -> None:
     """Put a checkpoint's weights into a model of the same configuration.
 
-    """Put a checkpoint's weights into a model of the same configuration.
-
+    A person's own part is taken where both have it. Raises ``ValueError`` naming the first parameter that does not
+    fit, both shapes, and the way out.
     """
     header = read_header(path)
     if header.get("head_digest") != model.head_digest:
