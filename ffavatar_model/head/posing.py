@@ -115,5 +115,5 @@ def pose_head_numpy(
     Returns vertices (B, V, 3) and joint transforms (B, 5, 3, 4), float32.
     """
     with torch.no_grad():
-        posed = pose_head(head, *(torch.as_tensor(np.asarray(a, np.float32)) for a in (shape, expression, rotations)))
+        posed = pose_head(head, *(torch.tensor(np.asarray(a, np.float32)) for a in (shape, expression, rotations)))
     return posed.vertices.numpy(), posed.joint_transforms.numpy()

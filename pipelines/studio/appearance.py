@@ -1,0 +1,97 @@
+"""What a studio person looks like, as a small record of numbers drawn from the identity's id."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from mfhq.ids import seed_of
+
+Colour = tuple[float, float, float]
+
+SKIN_TONES: tuple[Colour, ...] = (
+    (0.96, 0.83, 0.74), (0.91, 0.74, 0.62), (0.86, 0.66, 0.51), (0.74, 0.53, 0.39), (0.55, 0.36, 0.25),
+    (0.38, 0.25, 0.18), (0.28, 0.19, 0.14),
+)  # fmt: skip
+"""sRGB, light to dark; a person's tone lies between two neighbours."""
+HAIR_COLOURS: tuple[Colour, ...] = (
+    (0.06, 0.05, 0.05), (0.14, 0.09, 0.06), (0.27, 0.17, 0.10), (0.42, 0.24, 0.13), (0.72, 0.56, 0.34),
+    (0.55, 0.53, 0.51), (0.50, 0.20, 0.10),
+)  # fmt: skip
+IRIS_COLOURS: tuple[Colour, ...] = (
+    (0.24, 0.13, 0.07), (0.38, 0.23, 0.11), (0.45, 0.38, 0.18), (0.30, 0.42, 0.28), (0.30, 0.47, 0.62),
+    (0.42, 0.48, 0.52),
+)  # fmt: skip
+FABRICS: tuple[Colour, ...] = ((0.15, 0.2, 0.4), (0.5, 0.12, 0.12), (0.2, 0.2, 0.2), (0.75, 0.7, 0.6), (0.2, 0.4, 0.3))
+HAIR_STYLES = ("bald", "cropped", "short", "long", "cap")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Appearance:
+    """Colours are sRGB in 0 to 1, lengths metres, amounts 0 to 1."""
+
+    seed: int
+    """For the noise of skin, hair and freckles."""
+    skin: Colour
+    lips: Colour
+    lip_strength: float
+    blush: float
+    freckles: int
+    """How many; 0 for most people."""
+    hair: Colour
+    hair_style: str
+    """One of ``HAIR_STYLES``."""
+    hair_thickness: float
+    hairline: float
+    """Height of the hairline over the usual one, metres."""
+    brow_width: float
+    brow_strength: float
+    brow_height: float
+    beard: float
+    """0 shaven, up to 0.4 a shadow, above a beard."""
+    iris: Colour
+    glasses: Colour | None
+    """The frame's colour; None without glasses."""
+
+
+def random_appearance(identity_id: str) -> Appearance:
+    """The appearance that belongs to an identity: the same each time."""
+    g = np.random.default_rng([seed_of(identity_id), 1])
+
+    def jitter(colour: Colour, by: float) -> Colour:
+        r, gr, b = np.clip(np.array(colour) * (1 + g.normal(scale=by, size=3)), 0.01, 1)
+        return float(r), float(gr), float(b)
+
+    tone = g.uniform(0, len(SKIN_TONES) - 1)
+    low, share = int(tone), tone - int(tone)
+    skin = jitter(_mix(SKIN_TONES[low], SKIN_TONES[low + 1], share), 0.03)
+    # Dark skin goes with dark hair and eyes more often than not.
+    n_hair, n_iris = (len(HAIR_COLOURS), len(IRIS_COLOURS)) if tone < 3 else (3, 3)
+    hair = jitter(HAIR_COLOURS[int(g.integers(n_hair))], 0.12)
+    style = str(g.choice(HAIR_STYLES, p=[0.1, 0.2, 0.35, 0.25, 0.1]))
+    red = (0.72, 0.28, 0.28) if g.random() < 0.3 else (0.78, 0.45, 0.42)
+    bearded = g.random()
+    return Appearance(
+        seed=int(g.integers(2**31)),
+        skin=skin,
+        lips=jitter(_mix(skin, red, 0.6), 0.06),
+        lip_strength=float(g.uniform(0.45, 0.95)),
+        blush=float(g.uniform(0, 0.35)),
+        freckles=int(g.integers(40, 220)) if g.random() < 0.2 else 0,
+        hair=hair if style != "cap" else FABRICS[int(g.integers(len(FABRICS)))],
+        hair_style=style,
+        hair_thickness=float({"cropped": 0.003, "short": 0.009, "long": 0.012, "cap": 0.008}.get(style, 0.0))
+        * float(g.uniform(0.7, 1.8)),
+        hairline=float(g.uniform(-0.008, 0.012)),
+        brow_width=float(g.uniform(0.0028, 0.0052)),
+        brow_strength=float(g.uniform(0.55, 0.95)),
+        brow_height=float(g.uniform(-0.0015, 0.002)),
+        beard=0.0 if style == "long" or bearded < 0.6 else float(g.uniform(0.15, 0.4) if bearded < 0.82 else g.uniform(0.6, 0.95)),
+        iris=jitter(IRIS_COLOURS[int(g.integers(n_iris))], 0.08),
+        glasses=jitter((0.12, 0.1, 0.1) if g.random() < 0.6 else (0.5, 0.25, 0.12), 0.2) if g.random() < 0.2 else None,
+    )  # fmt: skip
+
+
+def _mix(a: Colour, b: Colour, share: float) -> Colour:
+    x, y, z = (1 - share) * np.array(a) + share * np.array(b)
+    return float(x), float(y), float(z)

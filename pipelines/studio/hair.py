@@ -1,0 +1,61 @@
+"""Hair, beard and caps: where they cover the head, and how far they stand off."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.studio.appearance import Appearance
+
+Floats = NDArray[np.float32]
+CENTRE = np.float32([0.0, 0.02, -0.07])
+"""Middle of the skull on the template, metres."""
+# Height of the hairline by the angle round the head, 0 in front, 180 behind (degrees: metres).
+LINES = {
+    "cropped": ((0, 0.060), (35, 0.062), (60, 0.048), (78, 0.012), (92, 0.004), (115, -0.030), (150, -0.070), (180, -0.072)),
+    "short": ((0, 0.058), (35, 0.056), (60, 0.040), (78, 0.000), (92, -0.002), (115, -0.040), (150, -0.080), (180, -0.084)),
+    "long": ((0, 0.058), (35, 0.054), (60, 0.030), (78, -0.010), (92, -0.030), (115, -0.110), (150, -0.130), (180, -0.130)),
+    "cap": ((0, 0.036), (35, 0.034), (60, 0.026), (78, 0.020), (92, 0.012), (115, -0.004), (150, -0.020), (180, -0.024)),
+}  # fmt: skip
+
+
+def _height_over_line(p: Floats, look: Appearance) -> Floats:
+    """(...) how far points lie above the hairline, metres; minus one everywhere for the bald."""
+    if look.hair_style == "bald":
+        return np.full(p.shape[:-1], -1.0, np.float32)
+    angle = np.degrees(np.arctan2(np.abs(p[..., 0]), p[..., 2] - CENTRE[2]))
+    at, height = np.array(LINES[look.hair_style]).T
+    line = np.interp(angle, at, height) + look.hairline * np.interp(angle, [0, 60, 90], [1, 0.5, 0])
+    ragged = 0.0 if look.hair_style == "cap" else 0.0015
+    wobble = ragged * (np.sin(angle * 0.9 + look.seed % 7) + np.sin(angle * 2.3 + look.seed % 11))
+    return (p[..., 1] - line - wobble).astype(np.float32)
+
+
+def hair_cover(p: Floats, look: Appearance) -> Floats:
+    """(...) 0 to 1: how much hair (or the cap) hides the skin at template points (..., 3)."""
+    over = _height_over_line(p, look)
+    soft = 0.001 if look.hair_style == "cap" else 0.004
+    t = np.clip((over + soft) / (2 * soft), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def hair_offset(template: Floats, normals: Floats, ears: Floats, beard: Floats, look: Appearance) -> Floats:
+    """(V, 3) how far hair, cap and beard stand off the template's vertices, metres.
+
+    ``ears`` and ``beard`` (V,) are soft masks: hair leaves the ears free, a beard stands off where it grows.
+    """
+    over = _height_over_line(template, look)
+    rise = np.clip(over / 0.02, 0, 1) ** 0.5 * np.clip(over / 0.002, 0, 1)
+    g = np.random.default_rng(look.seed + 9)
+    lumps = np.ones(len(template), np.float32)
+    if look.hair_style in ("short", "long"):
+        for _ in range(8):
+            direction = g.normal(size=3)
+            wave = template @ (direction / np.linalg.norm(direction) * 2 * np.pi / g.uniform(0.015, 0.05)).astype(np.float32)
+            lumps += 0.07 * np.sin(wave + g.uniform(0, 6.3)).astype(np.float32)
+    outward = template - CENTRE
+    outward = outward / np.linalg.norm(outward, axis=1, keepdims=True) + normals
+    outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
+    hair = (look.hair_thickness * rise * lumps * (1 - np.clip(2 * ears, 0, 1)))[:, None] * outward
+    stands = 0.006 * max(look.beard - 0.5, 0.0) * np.clip(1.5 * beard, 0, 1)
+    return (hair + stands[:, None] * normals).astype(np.float32)

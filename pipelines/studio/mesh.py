@@ -1,0 +1,96 @@
+"""A triangle mesh with mesh colours: what the ray caster renders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+CHANNELS = 4
+"""Linear red, green, blue, and gloss (0 matt, 1 wet)."""
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Triangles with colours on a regular grid over each one.
+
+    The grid is that of *mesh colours* (Yuksel, Keyser and House 2010): order R gives each triangle
+    (R + 1)(R + 2) / 2 points, linear in between. Neighbours agree on their common edge when the colour is a function
+    of position, so there are neither seams nor a texture atlas.
+    """
+
+    vertices: NDArray[np.float32]
+    """(V, 3) metres."""
+    triangles: NDArray[np.int64]
+    """(F, 3) counter-clockwise from outside."""
+    colours: NDArray[np.float32]
+    """(F, G, 4) linear red, green, blue and gloss at the grid points of ``grid_barycentric(order)``."""
+    order: int
+    """R, the grid's divisions of an edge."""
+
+    def posed(self, vertices: NDArray[np.floating]) -> Mesh:
+        """The same mesh with other vertices (V, 3)."""
+        return Mesh(np.asarray(vertices, np.float32), self.triangles, self.colours, self.order)
+
+
+@cache
+def grid_barycentric(order: int) -> NDArray[np.float32]:
+    """(G, 3) barycentric coordinates of the grid points; the one at (i, j) steps along corners 1 and 2 is ``grid_index``."""
+    points = [(order - i - j, i, j) for i in range(order + 1) for j in range(order + 1 - i)]
+    return np.array(points, np.float32) / np.float32(order)
+
+
+def grid_index(i: NDArray[np.int64], j: NDArray[np.int64], order: int) -> NDArray[np.int64]:
+    """Row of ``grid_barycentric`` for i steps along corner 1 and j along corner 2."""
+    return i * (order + 1) - i * (i - 1) // 2 + j
+
+
+def grid_points(values: NDArray[np.floating], triangles: NDArray[np.int64], order: int) -> NDArray[np.float32]:
+    """(F, G, C) per-vertex values (V, C), linear over each triangle, at the grid points."""
+    return np.einsum("gk,fkc->fgc", grid_barycentric(order), values[triangles].astype(np.float32), optimize=True)
+
+
+def sample_colours(
+    mesh: Mesh, triangle: NDArray[np.integer], u: NDArray[np.float32], v: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(N, 4) colours at barycentric (1 - u - v, u, v) of triangles (N,)."""
+    order = mesh.order
+    x, y = np.clip(u, 0, 1) * order, np.clip(v, 0, 1) * order
+    i = np.minimum(x.astype(np.int64), order - 1)
+    j = np.minimum(y.astype(np.int64), order - 1 - i).clip(0)
+    fx, fy = (x - i)[:, None], (y - j)[:, None]
+    upper = (fx + fy > 1) & ((i + j) < order - 1)[:, None]
+    near = np.where(upper, fx + fy - 1, 1 - fx - fy)
+    flat, base = mesh.colours.reshape(-1, CHANNELS), triangle.astype(np.int64) * mesh.colours.shape[1]
+    flip = upper[:, 0].astype(np.int64)
+    corner = flat[base + grid_index(i + flip, j + flip, order)]
+    along_u = flat[base + grid_index(i + 1, j, order)]
+    along_v = flat[base + grid_index(i, j + 1, order)]
+    return near * corner + np.where(upper, 1 - fy, fx) * along_u + np.where(upper, 1 - fx, fy) * along_v
+
+
+def vertex_normals(vertices: NDArray[np.float32], triangles: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(V, 3) unit normals: the area-weighted mean of the faces'."""
+    corners = vertices[triangles]
+    faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    flat = triangles.T.reshape(-1)
+    normals = np.stack(
+        [np.bincount(flat, np.tile(faces[:, axis], 3), minlength=len(vertices)) for axis in range(3)], axis=1
+    )
+    return (normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)).astype(np.float32)
+
+
+def merge(meshes: Sequence[Mesh]) -> Mesh:
+    """One mesh of several of the same order."""
+    starts = np.cumsum([0, *(len(m.vertices) for m in meshes)])
+    if len({m.order for m in meshes}) != 1:
+        raise ValueError(f"meshes of orders {[m.order for m in meshes]} cannot be merged: use one order")
+    return Mesh(
+        np.concatenate([m.vertices for m in meshes]),
+        np.concatenate([m.triangles + s for m, s in zip(meshes, starts, strict=False)]),
+        np.concatenate([m.colours for m in meshes]),
+        meshes[0].order,
+    )

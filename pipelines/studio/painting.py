@@ -1,0 +1,140 @@
+"""Colours over the studio head: procedural, a function of the position on the template, so that there are no seams.
+
+Lengths are metres on the template: eyes at x = ±0.031, y = 0; mouth at y = -0.073; chin at -0.118; top at 0.116.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.studio.appearance import Appearance
+from pipelines.studio.hair import hair_cover
+from pipelines.studio.renderer import decode_srgb
+from pipelines.studio.studio_head import NECK, StudioHead
+
+Floats = NDArray[np.float32]
+EYEBALL = 0.0163
+IRIS, PUPIL = np.arcsin(0.0060 / EYEBALL), np.arcsin(0.0024 / EYEBALL)
+BROW = np.array([(0.011, 0.0165), (0.019, 0.0205), (0.031, 0.0235), (0.041, 0.0205), (0.050, 0.0130)])
+"""Points (x, y) of the left eyebrow's middle line, from the nose outwards."""
+
+
+def smoothstep(x: Floats, low: float, high: float) -> Floats:
+    """0 below ``low``, 1 above ``high`` (or the other way round), smooth between."""
+    t = np.clip((x - np.float32(low)) / np.float32(high - low), 0, 1)
+    return t * t * (3 - 2 * t)
+
+
+def noise(points: Floats, seed: int, wavelength: float, waves: int = 10) -> Floats:
+    """Smooth noise of mean 0 and deviation 1 at points (..., 3): a sum of random plane waves."""
+    g = np.random.default_rng(seed)
+    direction = g.normal(size=(waves, 3))
+    direction *= 2 * np.pi / wavelength * g.uniform(0.6, 1.6, (waves, 1)) / np.linalg.norm(direction, axis=1, keepdims=True)
+    phase = points @ direction.T.astype(np.float32) + g.uniform(0, 2 * np.pi, waves).astype(np.float32)
+    return np.sin(phase).sum(-1) * np.float32(np.sqrt(2 / waves))
+
+
+def paint(head: StudioHead, look: Appearance) -> Floats:
+    """(F, G, 4) mesh colours: linear red, green, blue, and gloss."""
+    p, regions = head.points, head.regions
+    skin, hair = decode_srgb(look.skin), decode_srgb(look.hair)
+    colour = np.broadcast_to(skin, p.shape).copy()
+    gloss = np.full(p.shape[:2], 0.13, np.float32)
+    colour *= (1 + 0.035 * noise(p, look.seed, 0.03, 16) + 0.012 * noise(p, look.seed + 1, 0.005, 24))[..., None]
+
+    def over(mask: Floats, tint: Floats | tuple[float, float, float]) -> None:
+        colour[:] += mask[..., None] * (np.float32(tint) - colour)
+
+    front = smoothstep(p[..., 2], -0.02, 0.0)
+    x, y = np.abs(p[..., 0]), p[..., 1]
+    red = skin * np.float32([1.12, 0.78, 0.75])
+    cheek = np.exp(-(((x - 0.042) / 0.017) ** 2 + ((y + 0.038) / 0.016) ** 2)) * front
+    tip = np.exp(-((x / 0.012) ** 2 + ((y + 0.042) / 0.012) ** 2)) * smoothstep(p[..., 2], 0.03, 0.045)
+    over(look.blush * (cheek + tip).clip(0, 1), red)
+    over(0.35 * smoothstep(regions["ears"], 0.3, 0.7), red)
+    over(0.35 * np.exp(-(((x - 0.03) / 0.016) ** 2 + ((y + 0.013) / 0.007) ** 2)) * front, skin * np.float32(0.72))
+    if look.freckles:
+        over(0.55 * _freckles(head, look), skin * np.float32([0.62, 0.48, 0.38]))
+    lips = smoothstep(regions["lips"], 0.35, 0.62)
+    if look.beard:
+        stubble = (0.75 + 0.2 * noise(p, look.seed + 2, 0.0025)).clip(0, 1)
+        over(look.beard * beard_mask(p) * (1 - lips) * stubble, 0.8 * hair + 0.05 * skin)
+    over(lips * look.lip_strength, decode_srgb(look.lips))
+    gloss += 0.25 * lips
+    over(look.brow_strength * _brows(p, look), hair * np.float32(0.8))
+    cover = hair_cover(p, look) * (1 - smoothstep(regions["ears"], 0.3, 0.6))
+    if look.hair_style == "cap":
+        over(cover, hair * (1 + 0.06 * noise(p * np.float32([1, 6, 1]), look.seed + 3, 0.02))[..., None])
+    else:
+        azimuth = np.stack([np.arctan2(p[..., 0], p[..., 2] + 0.07), 0.15 * p[..., 1] / 0.1, np.zeros_like(x)], -1)
+        strands = 1 + 0.16 * noise(azimuth, look.seed + 4, 0.05) + 0.12 * noise(p, look.seed + 5, 0.008)
+        over(cover, hair * strands.clip(0.4, 1.7)[..., None])
+    gloss = gloss + cover * (0.05 if look.hair_style == "cap" else 0.22)
+    colour *= (0.55 + 0.45 * smoothstep(head.openness, 0.0, 0.75))[..., None]
+
+    lids = smoothstep(regions["eyelids"], 0.55, 0.9)
+    over(0.75 * lids * smoothstep(p[..., 2], 0.004, 0.009), hair * np.float32(0.25) + skin * np.float32(0.18))
+    inside = smoothstep(regions["mouth_interior"], 0.45, 0.8) * (1 - lips)
+    over(inside, (0.10, 0.022, 0.022))
+    over(smoothstep(regions["tongue"], 0.3, 0.6), (0.36, 0.10, 0.10))
+    gloss = np.where(regions["tongue"] > 0.5, np.float32(0.4), gloss)
+    for name, centre in zip(("left_eye", "right_eye"), head.eye_centres, strict=True):
+        ball = regions[name] > 0.5
+        colour[ball] = _eye(p[ball] - centre, look)
+        gloss[ball] = 0.95
+    return np.concatenate([colour.clip(0, 1), gloss[..., None].clip(0, 1)], -1).astype(np.float32)
+
+
+def _eye(offset: Floats, look: Appearance) -> Floats:
+    """(N, 3) colours at offsets (N, 3) from the eye's centre; the pupil looks along +Z."""
+    angle = np.arctan2(np.hypot(offset[:, 0], offset[:, 1]), offset[:, 2])
+    around = np.arctan2(offset[:, 1], offset[:, 0])
+    g = np.random.default_rng(look.seed + 6)
+    rays = sum(np.sin(k * around + g.uniform(0, 6.3)) for k in (9, 17, 29))
+    white = np.float32([0.80, 0.77, 0.74]) - np.float32([0.10, 0.22, 0.22]) * smoothstep(angle, 0.5, 1.2)[:, None]
+    iris = decode_srgb(look.iris) * (1.15 + 0.10 * np.asarray(rays))[:, None]
+    iris = iris * (1 - 0.65 * smoothstep(angle, 0.82 * IRIS, IRIS))[:, None]
+    colour = np.where(smoothstep(angle, IRIS + 0.02, IRIS - 0.02)[:, None] > 0.5, iris, white)
+    pupil = smoothstep(angle, PUPIL + 0.03, PUPIL - 0.03)[:, None]
+    return (colour * (1 - pupil) + 0.008 * pupil).astype(np.float32)
+
+
+def _brows(p: Floats, look: Appearance) -> Floats:
+    """(F, G) soft mask of both eyebrows: distance to a line, tapered, frayed."""
+    x, y = np.abs(p[..., 0]), p[..., 1] - np.float32(look.brow_height)
+    nearest, along = np.full(x.shape, np.inf, np.float32), np.zeros(x.shape, np.float32)
+    for i, (a, b) in enumerate(zip(BROW[:-1], BROW[1:], strict=True)):
+        step = b - a
+        t = (((x - a[0]) * step[0] + (y - a[1]) * step[1]) / (step @ step)).clip(0, 1)
+        distance = np.hypot(x - a[0] - t * step[0], y - a[1] - t * step[1])
+        closer = distance < nearest
+        nearest, along = np.where(closer, distance, nearest), np.where(closer, (i + t) / (len(BROW) - 1), along)
+    width = np.float32(look.brow_width) * (1 - 0.65 * smoothstep(along, 0.45, 1.0))
+    frayed = nearest * (1 + 0.18 * noise(p * np.float32([1, 0.4, 1]), look.seed + 7, 0.0025))
+    return (1 - smoothstep(frayed / width, 0.6, 1.15)) * smoothstep(p[..., 2], 0.0, 0.006)
+
+
+def beard_mask(p: Floats) -> Floats:
+    """(...) soft mask of where a beard grows: jaw, chin and upper lip."""
+    x, y, z = np.abs(p[..., 0]), p[..., 1], p[..., 2]
+    jaw = smoothstep(y, -0.052, -0.066) * smoothstep(z, -0.075, -0.055) * smoothstep(y, -0.128, -0.116)
+    jaw = jaw * smoothstep(y + 0.6 * np.maximum(z + 0.02, 0) - 0.25 * np.maximum(x - 0.03, 0), -0.042, -0.056)
+    moustache = smoothstep(y, -0.0535, -0.057) * smoothstep(x, 0.032, 0.026) * smoothstep(z, 0.008, 0.016)
+    sideburn = smoothstep(z, -0.062, -0.055) * smoothstep(z, -0.04, -0.05) * smoothstep(y, 0.01, -0.005)
+    return np.maximum(np.maximum(jaw, moustache), sideburn * smoothstep(x, 0.06, 0.064)).astype(np.float32)
+
+
+def _freckles(head: StudioHead, look: Appearance) -> Floats:
+    """(F, G) soft spots of half a millimetre to a millimetre and a half, over nose and cheeks."""
+    from scipy.spatial import cKDTree
+
+    g = np.random.default_rng(look.seed + 8)
+    x, y, z = np.moveaxis(head.template, 1, 0)
+    near = np.flatnonzero((z > -0.01) & (np.abs(y + 0.028) < 0.03) & (head.weights[:, NECK] > 0.5))
+    centres = head.template[g.choice(near, look.freckles)] + g.normal(scale=0.0025, size=(look.freckles, 3))
+    radius = g.uniform(0.0006, 0.0015, look.freckles)
+    distance, which = cKDTree(centres).query(head.points.reshape(-1, 3), distance_upper_bound=0.004)
+    size = np.append(radius, 1e-9)[which]
+    return (1 - smoothstep((distance / size).astype(np.float32), 0.6, 1.3)).reshape(head.points.shape[:2])
+

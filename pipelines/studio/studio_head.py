@@ -1,0 +1,109 @@
+"""The open head as the studio needs it: numpy arrays, and what painting asks about each point of its surface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.studio.mesh import Mesh, grid_points, vertex_normals
+from pipelines.studio.renderer import build_scene
+
+if TYPE_CHECKING:
+    from ffavatar_model.head import HeadModel
+
+Floats = NDArray[np.float32]
+ORDER = 6
+"""Order of the studio's mesh colours: texels of 0.5 to 1 mm on the face."""
+NECK, JAW, LEFT_EYE, RIGHT_EYE = 1, 2, 3, 4
+"""Joints, as in ``ffavatar_model.head``."""
+
+
+@dataclass(frozen=True)
+class StudioHead:
+    """A head model and its template's surface, sampled at the grid points of mesh colours (F triangles, G points)."""
+
+    model: HeadModel
+    template: Floats
+    """(V, 3) metres; origin between the eyes, x to the head's left, y up, z out of the face."""
+    normals: Floats
+    """(V, 3)."""
+    triangles: NDArray[np.int64]
+    weights: Floats
+    """(V, 5) skinning weights."""
+    eye_centres: Floats
+    """(2, 3) left, right."""
+    points: Floats
+    """(F, G, 3) template positions."""
+    regions: dict[str, Floats]
+    """Soft masks (F, G) by name."""
+    openness: Floats
+    """(F, G) share of the sky that the template's surface sees: 0 in the mouth, 1 on the forehead."""
+
+    def parameters(self, actions: dict[str, NDArray[np.floating]]) -> tuple[Floats, Floats]:
+        """Expression (B, E) and rotations (B, 5, 3) of named actions' strengths (B,)."""
+        from ffavatar_model.head import actions_to_parameters
+
+        expression, rotations = actions_to_parameters(self.model, {k: _tensor(v) for k, v in actions.items()})
+        return expression.numpy(), rotations.numpy()
+
+    def pose(self, shape: Floats, expression: Floats, rotations: Floats) -> tuple[Floats, Floats]:
+        """Vertices (B, V, 3) and joint transforms (B, 5, 3, 4)."""
+        from ffavatar_model.head import pose_head_numpy
+
+        return pose_head_numpy(self.model, shape, expression, rotations)
+
+
+def load_studio_head(cache: Path) -> StudioHead:
+    """The studio's head, from the open head that lies (or is built) in a cache folder."""
+    from ffavatar_model.head.open_head import build_open_head
+
+    return studio_head(build_open_head(cache))
+
+
+def studio_head(model: HeadModel) -> StudioHead:
+    """The studio's view of a head model. Raises ``ValueError`` for one without the regions that painting needs."""
+    needed = {"lips", "eyelids", "ears", "mouth_interior", "left_eye", "right_eye", "tongue"}
+    if missing := sorted(needed - set(model.region_names)):
+        raise ValueError(f"head model {model.name!r} lacks the regions {missing}: the studio renders the open head")
+    template, triangles = model.template.numpy(), model.triangles.numpy()
+    normals = vertex_normals(template, triangles)
+    per_vertex = np.concatenate(
+        [template, model.regions.numpy(), _openness(template, triangles, normals)[:, None]], axis=1
+    )
+    grid = grid_points(per_vertex, triangles, ORDER)
+    joints = (model.joint_regressor @ model.template).numpy()
+    return StudioHead(
+        model=model,
+        template=template,
+        normals=normals,
+        triangles=triangles,
+        weights=model.skinning_weights.numpy(),
+        eye_centres=joints[[LEFT_EYE, RIGHT_EYE]],
+        points=grid[..., :3],
+        regions={name: grid[..., 3 + i] for i, name in enumerate(model.region_names)},
+        openness=grid[..., -1],
+    )
+
+
+def _openness(template: Floats, triangles: NDArray[np.int64], normals: Floats, n_rays: int = 64) -> Floats:
+    """(V,) share of a cosine-weighted hemisphere over each vertex that nothing within 8 cm blocks."""
+    g = np.random.default_rng(0)
+    scene = build_scene(Mesh(template, triangles, np.zeros((len(triangles), 3, 4), np.float32), 1))
+    free = np.zeros(len(template), np.float32)
+    for _ in range(n_rays):
+        direction = g.normal(size=3)
+        rays = normals + np.float32(direction / np.linalg.norm(direction))
+        rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-6)
+        found = scene.run(np.ascontiguousarray(template + 1e-3 * normals), np.ascontiguousarray(rays), query="DISTANCE")
+        free += found > 0.08
+    return free / n_rays
+
+
+def _tensor(values: NDArray[np.floating]) -> object:
+    import torch
+
+    return torch.as_tensor(np.asarray(values, np.float32))
