@@ -40,12 +40,12 @@ def cluster_tracks(
 ) -> npt.NDArray[np.int64]:
     """(N,) label of each track; tracks with one label are one person. Labels count from 0 by their lowest track id.
 
-    ``vectors`` (N, D) are unit embeddings; average linkage joins what is nearer than ``threshold`` (cosine distance). Two
-    tracks that are visible at once in one video are never joined, unless they are alike by ``same_picture`` (cosine similarity)
-    or more: then a person and an inset of the same person are seen. The result does not depend on the order.
+    ``vectors`` (N, D) are unit embeddings; average linkage joins what is nearer than ``threshold`` (cosine distance).
+    Two tracks that are visible at once in one video are never joined, unless they are alike by ``same_picture`` (cosine
+    similarity) or more: then a person and an inset of the same person are seen. The order changes nothing.
 
-    Exact, in memory for the largest group of tracks that are linked by distances under ``threshold``, not for all pairs: an
-    average under the threshold needs a pair under it.
+    Exact, in memory for the largest group of tracks that are linked by distances under ``threshold``, not for all
+    pairs: an average under the threshold needs a pair under it.
     """
     order = np.argsort(np.asarray(track_ids, dtype=object), kind="stable")
     unit = np.asarray(vectors, np.float32).reshape(len(order), -1)[order]
@@ -92,21 +92,25 @@ def _groups(unit: Vectors, apart: set[tuple[int, int]], threshold: float) -> lis
         keep = i + start < j
         rows.append(i[keep] + start)
         columns.append(j[keep])
-    pairs = [(i, j) for i, j in zip(np.concatenate(rows), np.concatenate(columns), strict=True) if (i, j) not in apart] if n else []
-    i, j = np.asarray(pairs, np.int64).reshape(-1, 2).T
+    if not n:
+        return []
+    pairs = zip(np.concatenate(rows).tolist(), np.concatenate(columns).tolist(), strict=True)
+    i, j = np.asarray([pair for pair in pairs if pair not in apart], np.int64).reshape(-1, 2).T
     _, labels = connected_components(coo_array((np.ones(len(i), np.int8), (i, j)), shape=(n, n)), directed=False)
     by_label = np.argsort(labels, kind="stable")
-    return np.split(by_label, np.flatnonzero(np.diff(labels[by_label])) + 1) if n else []
+    return np.split(by_label, np.flatnonzero(np.diff(labels[by_label])) + 1)
 
 
 def _split(
     members: npt.NDArray[np.int64], unit: Vectors, apart: set[tuple[int, int]], threshold: float
 ) -> list[npt.NDArray[np.int64]]:
-    """Average linkage inside one group, cut at the threshold, and lower where a cluster would hold a pair of ``apart``."""
+    """Average linkage in one group, cut at the threshold, and lower where a cluster would hold a pair of ``apart``."""
     if len(members) == 1:
         return [members]
-    distance = np.clip(1 - unit[members].astype(np.float64) @ unit[members].astype(np.float64).T, 0, APART)
-    inside = [(a, b) for a, i in enumerate(members) for b, j in enumerate(members[a + 1 :], a + 1) if (i, j) in apart] if apart else []
+    own = unit[members].astype(np.float64)
+    distance = np.clip(1 - own @ own.T, 0, APART)
+    place = {int(i): a for a, i in enumerate(members)}
+    inside = sorted((place[i], place[j]) for i, j in apart if i in place and j in place)
     for a, b in inside:
         distance[a, b] = distance[b, a] = APART
     np.fill_diagonal(distance, 0)
@@ -122,26 +126,3 @@ def _split(
         else:
             pending += [node.get_left(), node.get_right()]
     return clusters
-
-
-def track_means(
-    track_ids: Sequence[str], vectors: Vectors, weights: npt.ArrayLike, best: int = 3
-) -> tuple[list[str], Vectors]:
-    """(ids, means): the unit mean (T, D) of each track's ``best`` faces by weight, ids ascending.
-
-    ``track_ids`` (N) names the track of each face, ``vectors`` (N, D) its unit embedding, ``weights`` (N,) what the face is
-    worth; faces of weight 0 or less are left out, and so are tracks with no others.
-    """
-    vectors = np.asarray(vectors, np.float32)
-    weights = np.asarray(weights, np.float64)
-    faces: dict[str, list[int]] = defaultdict(list)
-    for i, track_id in enumerate(track_ids):
-        if weights[i] > 0:
-            faces[track_id].append(i)
-    ids = sorted(faces)
-    means = np.zeros((len(ids), vectors.shape[1] if vectors.ndim == 2 else 0), np.float32)
-    for row, track_id in enumerate(ids):
-        chosen = sorted(faces[track_id], key=lambda i: (-weights[i], vectors[i].tobytes()))[:best]
-        mean = vectors[chosen].astype(np.float64).mean(axis=0)
-        means[row] = np.round(mean / max(float(np.linalg.norm(mean)), 1e-12), 6)
-    return ids, means

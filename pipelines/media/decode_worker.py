@@ -5,7 +5,8 @@ and starts another). It reads one JSON request a line from stdin and answers wit
 bytes of length (big-endian), that many bytes of JSON, then ``nbytes`` of pixels where the JSON says so.
 
 A request for metadata has ``probe``, a path; the answer is one ``{"kind": "probed", ...}`` (``probe.py``).
-A request for the frames' times has ``times``, a path, and ``backend``; the answer is one ``{"kind": "times", "times_s"}``.
+A request for the frames' times has ``times``, a path, and ``backend``; the answer is one
+``{"kind": "times", "times_s"}``.
 A request for frames has ``path``, ``backend`` (decord, pyav), ``step`` or ``indices`` (ascending), ``size``
 ([width, height] or null) and ``threads``. Answers: ``{"kind": "frame", "frame_index", "time_s", "shape", "nbytes"}``
 in order, then one ``{"kind": "end", ...}`` with the fields of ``Ending``.
@@ -133,7 +134,8 @@ def pyav_times(path: str) -> list[float]:
     try:
         with av.open(path) as container:
             times, _ = _presentation_times(container)
-            return [float((pts - times[0]) * container.streams.video[0].time_base) for pts in times]
+            unit = container.streams.video[0].time_base
+            return [float((pts - times[0]) * unit) for pts in times] if unit else []
     except FFmpegError:
         return []
 

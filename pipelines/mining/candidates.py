@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+_Held = tuple[float, int, T]
+"""Rank, position, item."""
+
 
 class SpreadBest(Generic[T]):
-    """The best item of each of at most ``k`` equal bins of time.
+    """At most ``k`` items, the best of as many stretches of time.
 
-    While items stream in, at most ``2 k`` are held, one a bin; when there are more, bins are merged two by two, the
-    better item staying. Which are kept depends on positions and ranks alone.
+    While items stream in, at most ``2 k`` are held, one a bin of time; when there are more, bins are merged two by two,
+    the better item staying. Which are kept depends on positions and ranks alone.
     """
 
     def __init__(self, k: int) -> None:
         self._k = k
         self._width = 1
-        self._held: dict[int, tuple[float, int, T]] = {}
+        self._held: dict[int, _Held[T]] = {}
 
     def wants(self, position: int, rank: float) -> bool:
         """Whether an item would be held: asked before it is made, as making it costs."""
@@ -31,20 +35,19 @@ class SpreadBest(Generic[T]):
         self._held[position // self._width] = (rank, position, item)
         while len(self._held) > 2 * self._k:
             self._width *= 2
-            self._held = _best((position // self._width, rank, position, item) for rank, position, item in self._held.values())
+            self._held = _best((held[1] // self._width, held) for held in self._held.values())
 
     def best(self) -> list[T]:
-        """At most ``k`` items in the order of their positions."""
+        """``k`` items, or all that there were if they were fewer, in the order of their positions."""
         held = sorted(self._held.values(), key=lambda entry: entry[1])
         if len(held) > self._k:
-            first, length = held[0][1], held[-1][1] - held[0][1] + 1
-            held = list(_best(((p - first) * self._k // length, r, p, item) for r, p, item in held).values())
+            held = list(_best((i * self._k // len(held), entry) for i, entry in enumerate(held)).values())
         return [item for _, _, item in held]
 
 
-def _best(entries: object) -> dict[int, tuple[float, int, T]]:
-    best: dict[int, tuple[float, int, T]] = {}
-    for place, rank, position, item in entries:  # type: ignore[attr-defined]
-        if place not in best or rank > best[place][0]:
-            best[place] = (rank, position, item)
+def _best(entries: Iterable[tuple[int, _Held[T]]]) -> dict[int, _Held[T]]:
+    best: dict[int, _Held[T]] = {}
+    for place, held in entries:
+        if place not in best or held[0] > best[place][0]:
+            best[place] = held
     return best

@@ -30,8 +30,8 @@ class TrackConfig:
     """Side of the aligned crop where the frame has the pixels for it."""
     webp_quality: int = 95
     """Of the stored crop, 1 to 100; 101 is lossless."""
-    min_completeness: float = 0.98
-    """A face of which less lies inside the frame is cut by the border."""
+    min_completeness: float = 0.85
+    """A face of whose box less lies inside the frame is cut by the border."""
     min_width_px: float = 16.0
     """A narrower face cannot be scored."""
 

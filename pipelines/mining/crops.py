@@ -9,9 +9,9 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
+
 from mfhq.ids import child_id
 from mfhq.schema import OK, REJECTED
-
 from pipelines.faces import quality
 from pipelines.faces.align import (
     Matrix,
@@ -95,10 +95,11 @@ def look_at(frame: Picture, detection: Any, config: TrackConfig) -> FaceSeen:
     """First scores of a detection (``box`` (4,), ``score``, ``landmarks5`` (5, 2)) in an RGB frame (H, W, 3)."""
     height, width = frame.shape[:2]
     x0, y0, x1, y1 = (round(float(v), 2) for v in detection.box)
-    landmarks = np.round(np.asarray(detection.landmarks5, np.float64), 2)
+    landmarks = np.asarray(detection.landmarks5, np.float64).reshape(5, 2).round(2)
     completeness = round(quality.completeness((x0, y0, x1, y1), width, height), 4)
+    inside = ((landmarks >= 0) & (landmarks <= (width - 1, height - 1))).all()
     reason = ""
-    if completeness < config.min_completeness:
+    if completeness < config.min_completeness or not inside:
         reason = CUT_BY_BORDER
     elif x1 - x0 < config.min_width_px:
         reason = TOO_SMALL

@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
 from mfhq.ids import digest, digest_file
 from mfhq.store import Store
-
 from pipelines.media.local import is_remote, local_path
 from pipelines.mining.schemas import SOURCES
 from pipelines.mining.sources import Source
@@ -21,7 +21,7 @@ CACHE_PREFIX = "cache/digests"
 """Where a corpus remembers (uri, size, stamp) -> video_id: files named after what is in them, so that two runs at
 once do each other no harm."""
 
-CACHED = pa.schema([(name, pa.string() if name != "size" else pa.int64()) for name in ("uri", "size", "stamp", "video_id")])
+CACHED = pa.schema([("uri", pa.string()), ("size", pa.int64()), ("stamp", pa.string()), ("video_id", pa.string())])
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,8 @@ def _remember(store: Store, fresh: _Known) -> None:
 
 def _digest(source: Source, filesystem: Any) -> str | None:
     try:
-        with filesystem.open(source.uri, "rb") if is_remote(source.uri) else local_path(source.uri).open("rb") as stream:
+        remote = is_remote(source.uri)
+        with filesystem.open(source.uri, "rb") if remote else local_path(source.uri).open("rb") as stream:
             return digest_file(stream)
     except OSError as error:
         logger.warning("%s cannot be read: %s", source.uri, error)

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 import pyarrow as pa
-from mfhq.schema import FAILED, OK, REJECTED
 
+from mfhq.schema import FAILED, OK, REJECTED
 from pipelines.mining.config import MiningConfig
 from pipelines.mining.schemas import PROBED, SOURCES
 from pipelines.mining.videos import VideoTools, video_tools
@@ -18,7 +18,7 @@ UNREACHABLE = "unreachable"
 
 
 def probe_step(config: MiningConfig, filesystem: Any = None) -> Step:
-    """One video in (``SOURCES``), its metadata out (``PROBED``); a file that is no video is rejected with its reason."""
+    """One source in (``SOURCES``), its metadata out (``PROBED``); what is no video is rejected with its reason."""
     return Step(
         name="probe",
         version=1,

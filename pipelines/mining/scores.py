@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from mfhq.schema import OK
 
+from mfhq.schema import OK
 from pipelines.mining.schemas import SCORED, TRACKED
 from pipelines.step import Resources, Step
 

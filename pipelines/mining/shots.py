@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from mfhq.schema import OK, REJECTED
 
+from mfhq.schema import OK, REJECTED
 from pipelines.media.decoder import DecoderCrashed, DecodeSummary, DecodeTimeout, ProcessDecoder
 from pipelines.media.shot_features import FRAME_SIZE, ShotFeatures, shot_features
 from pipelines.media.shots import ShotConfig, find_shots

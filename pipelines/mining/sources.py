@@ -15,11 +15,17 @@ import pyarrow.parquet as pq
 from pipelines.media.local import is_remote, local_path
 
 VIDEO_EXTENSIONS = frozenset(
-    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+    f".{extension}"
+    for extension in (
+        *("3gp", "asf", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg", "mts", "mxf", "ogv", "ts"),
+        *("vob", "webm", "wmv"),
+    )
 )
 """Names that end so are taken for videos in a folder or under a prefix; a list names whatever it likes."""
 
 LIST_EXTENSIONS = (".txt", ".csv", ".parquet")
+
+_WAYS = "give a folder of videos, a video, an s3:// prefix or a list file (txt, csv, parquet)"
 
 
 class SourceError(ValueError):
@@ -46,13 +52,14 @@ def list_sources(source: str | os.PathLike[str], filesystem: Any = None) -> list
     A list is a txt (one path or URI a line, ``#`` begins a comment), csv or parquet with a column ``uri`` and, if
     known, ``licence`` and ``consent``; its relative paths start at the list's own folder, and a file in it that is not
     there becomes a source of size -1, which fails alone. Names that begin with a dot are passed over in folders.
-    ``filesystem`` (fsspec) reads what is remote. Raises ``SourceError`` for a missing folder, a folder without videos, an
-    empty list, a list without ``uri``, a remote source without a filesystem.
+    ``filesystem`` (fsspec) reads what is remote. Raises ``SourceError`` for a missing folder, a folder without videos,
+    an empty list, a list without ``uri``, a remote source without a filesystem.
     """
     text = os.fspath(source)
     remote = is_remote(text)
     if remote and filesystem is None:
-        raise SourceError(f"{text}: no file system for {text.split('://')[0]!r} sources; use a folder, an s3:// prefix or a list file")
+        scheme = text.split("://")[0]
+        raise SourceError(f"{text}: no file system for {scheme}:// sources; {_WAYS}")
     if text.lower().endswith(LIST_EXTENSIONS):
         listed = _listed(text, filesystem)
         found = [_stat(entry, filesystem) for entry in {e["uri"]: e for e in listed}.values()]
@@ -60,10 +67,9 @@ def list_sources(source: str | os.PathLike[str], filesystem: Any = None) -> list
             raise SourceError(f"{text}: the list names no file; write one path or URI a line, or a column 'uri'")
     elif remote:
         infos = filesystem.find(text, detail=True).values()
-        scheme = text.split("://")[0]
-        found = [
-            Source(f"{scheme}://{info['name']}", int(info["size"]), _stamp(info)) for info in infos if _is_video(info["name"])
-        ]
+        start = text.split("://")[0] + "://"
+        videos = [info for info in infos if _is_video(info["name"])]
+        found = [Source(start + info["name"], int(info["size"]), _stamp(info)) for info in videos]
         if not found:
             raise SourceError(f"{text}: no video under this prefix; {_extensions()} are taken for videos")
     else:
@@ -75,10 +81,10 @@ def _in_folder(text: str) -> list[Source]:
     root = local_path(text).expanduser().absolute()
     if root.is_file():
         if not _is_video(root.name):
-            raise SourceError(f"{text}: neither a video nor a list of them; give a folder, a video, or a txt, csv or parquet list")
+            raise SourceError(f"{text}: neither a video nor a list of them; {_WAYS}")
         return [_stat({"uri": str(root)}, None)]
     if not root.is_dir():
-        raise SourceError(f"{text}: no such folder; give a folder of videos, an s3:// prefix or a list file (txt, csv, parquet)")
+        raise SourceError(f"{text}: no such folder; {_WAYS}")
     found = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -93,13 +99,14 @@ def _listed(text: str, filesystem: Any) -> list[dict[str, str | None]]:
     try:
         data = filesystem.cat_file(text) if is_remote(text) else local_path(text).expanduser().read_bytes()
     except FileNotFoundError:
-        raise SourceError(f"{text}: no such list; give a folder, an s3:// prefix or a list file (txt, csv, parquet)") from None
+        raise SourceError(f"{text}: no such list; {_WAYS}") from None
     try:
         rows = _parsed(data, text.lower())
     except (UnicodeDecodeError, pa.ArrowInvalid, csv.Error) as error:
         raise SourceError(f"{text}: cannot be read as a list ({str(error).splitlines()[0][:120]})") from error
     if rows and "uri" not in rows[0]:
-        raise SourceError(f"{text}: the list has columns {sorted(map(str, rows[0]))}; it needs 'uri' (and may have 'licence', 'consent')")
+        columns = sorted(map(str, rows[0]))
+        raise SourceError(f"{text}: the list has columns {columns}; it needs 'uri' (and may have 'licence', 'consent')")
     folder = text.rsplit("/", 1)[0] if is_remote(text) else local_path(text).expanduser().absolute().parent
     return [
         {"uri": _absolute(str(row["uri"]), folder), **{name: row.get(name) or None for name in ("licence", "consent")}}
@@ -132,7 +139,7 @@ def _stat(entry: dict[str, str | None], filesystem: Any) -> Source:
     try:
         if is_remote(uri):
             if filesystem is None:
-                raise SourceError(f"{uri}: no file system for this source; list local files only, or files of one remote store")
+                raise SourceError(f"{uri}: no file system for this source; list local files, or one store's")
             info = filesystem.info(uri)
             size, stamp = int(info["size"]), _stamp(info)
         else:
@@ -149,7 +156,7 @@ def _stamp(info: dict[str, Any]) -> str:
 
 def _is_video(name: str) -> bool:
     base = name.rsplit("/", 1)[-1]
-    return not base.startswith(".") and os.path.splitext(base)[1].lower() in VIDEO_EXTENSIONS
+    return not base.startswith(".") and Path(base).suffix.lower() in VIDEO_EXTENSIONS
 
 
 def _extensions() -> str:

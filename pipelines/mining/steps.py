@@ -16,7 +16,9 @@ AFTER = {"shots": "probe", "tracks": "shots", "scores": "tracks", "embeddings": 
 """Which step's output each step reads; ``probe`` reads the sources."""
 
 
-def mining_steps(config: MiningConfig | None = None, pack_name: str | None = None, filesystem: Any = None) -> list[Step]:
+def mining_steps(
+    config: MiningConfig | None = None, pack_name: str | None = None, filesystem: Any = None
+) -> list[Step]:
     """probe, shots, tracks, scores, embeddings, in an order in which each comes after what it reads (``AFTER``).
 
     ``pack_name`` is a face pack's name or folder (None: the embedded one); ``filesystem`` (fsspec, picklable) reads

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+
 from mfhq.ids import child_id
 from mfhq.schema import OK, REJECTED
-
 from pipelines.media.decoder import DecodedFrame, DecoderCrashed, DecodeTimeout
 from pipelines.mining.candidates import SpreadBest
 from pipelines.mining.config import MiningConfig, TrackConfig, settings
@@ -76,7 +76,8 @@ def _tracks(config: TrackConfig, tools: TrackTools, row: dict[str, Any]) -> dict
         for decoder in decoders:
             try:
                 sampled = sample_frames(decoder.times(path), shots, config.samples_per_second)
-                tracks = track_faces(config, tools.detector, row["video_id"], shots, decoder.frames(path, indices=sampled))
+                frames = decoder.frames(path, indices=sampled)
+                tracks = track_faces(config, tools.detector, row["video_id"], shots, frames)
             except (DecodeTimeout, DecoderCrashed):
                 if decoder is decoders[-1]:
                     raise
