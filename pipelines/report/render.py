@@ -11,7 +11,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipelines.report import queries, wording
 from pipelines.report.charts import histogram
-from pipelines.report.reasons import meaning_of
 from pipelines.report.thumbnails import ReadBlob, Thumbnails
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def _environment() -> Environment:
         loader=PackageLoader("pipelines.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= wording.FILTERS | {"meaning": meaning_of}
+    environment.filters |= wording.FILTERS
     return environment
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pipelines.publishing.reasons import REASONS
+
 NONE = "–"
+_MEANINGS = {reason.code: reason.meaning for reason in REASONS} | {"": "", "ok": "used by the corpus"}
 
 
 def count(value: int | None) -> str:
@@ -57,6 +60,11 @@ def basename(uri: str) -> str:
     return uri.rstrip("/").rsplit("/", 1)[-1]
 
 
+def meaning(code: str) -> str:
+    """What a reason code means; an error's class stands for itself."""
+    return _MEANINGS.get(code, "a step raised this error; attempts.error has its traceback")
+
+
 def tiles(headline: Mapping[str, Any]) -> list[dict[str, str]]:
     """The headline numbers, as the page shows them."""
     chosen = f"of {count(headline['faces_ok'])} good, {count(headline['faces'])} kept"
@@ -73,6 +81,6 @@ def tiles(headline: Mapping[str, Any]) -> list[dict[str, str]]:
 
 FILTERS: dict[str, Callable[..., str]] = {
     "count": count, "number": number, "percent": percent, "width": width, "seconds": seconds, "bytes": size,
-    "basename": basename,
+    "basename": basename, "meaning": meaning,
 }  # fmt: skip
 """Under the names that the templates use."""

@@ -72,7 +72,7 @@ def corpus() -> MadeCorpus:
     _track(made, "t1", "v1", ok, 8)
     _track(made, "t2", "v2", ok, 3)
     _track(made, "t3", "v2", {"status": "rejected", "reason": "blurred"}, 2)
-    made.rows["faces"][1] |= {"status": "rejected", "reason": "cut_by_frame"}
+    made.rows["faces"][1] |= {"status": "rejected", "reason": "cut_by_border"}
     for track, person in (("t0", "p" * 32), ("t1", "p" * 32), ("t2", "q" * 32)):
         made.add("assignments", track_id=track, identity_id=person, cluster_version="c", similarity=0.9,
                  source="clustering")  # fmt: skip

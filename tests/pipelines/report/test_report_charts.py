@@ -49,6 +49,8 @@ def test_negative_bins_and_many_of_them_get_round_ticks() -> None:
         (wording.seconds(36000), "10 h"),
         (wording.size(999), "999 B"),
         (wording.size(12_340_000), "12.3 MB"),
+        (wording.meaning("no_index"), "the container lacks its index: cut off while it was written or copied"),
+        (wording.meaning("ValueError"), "a step raised this error; attempts.error has its traceback"),
         (wording.basename("s3://bucket/a b/c.mp4"), "c.mp4"),
     ],
 )

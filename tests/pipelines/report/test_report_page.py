@@ -86,7 +86,7 @@ def test_numbers_are_the_corpus_s(page: _Page) -> None:
 
 def test_refused_items_stand_under_their_reason(page: _Page) -> None:
     texts = page.text
-    for heading, reason in (("Tracks not used", "blurred"), ("Faces not used, in tracks that are", "cut_by_frame")):
+    for heading, reason in (("Tracks not used", "blurred"), ("Faces not used, in tracks that are", "cut_by_border")):
         assert reason in texts[texts.index(heading) : texts.index(heading) + 4]
 
 
