@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,8 +21,8 @@ TRUTH_FILE = "samples.json"
 RECIPE = 1
 """Raised when the clips change: clips of another recipe are made anew."""
 
-_QUICK_PEOPLE = 3
 _WORKERS = 2
+"""Clips made at once."""
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class _Job:
     frames: Callable[[], Iterator[np.ndarray]]
 
 
-def make_samples(directory: str | Path, quick: bool = False) -> list[Path]:
-    """Make what is missing of the sample clips in a folder; returns every clip's path, sorted.
+def make_samples(directory: str | Path, quick: bool = True, people: Collection[str] | None = None) -> list[Path]:
+    """Make what is missing of the sample clips in a folder; returns every clip's path, sorted. Each person is in two.
 
     Deterministic: with the same versions installed, the same bytes. Idempotent: clips that stand in
     ``samples.json`` with their recipe and digest are left alone. A clip appears when it is whole, and stands in
@@ -60,14 +60,21 @@ def make_samples(directory: str | Path, quick: bool = False) -> list[Path]:
 
     Args:
         directory: where the clips go; made if it does not exist.
-        quick: three people from photographs in clips of two seconds.
+        quick: clips of three to four seconds; four to five otherwise.
+        people: labels of the only people wanted; all by default.
 
     Raises:
         FileNotFoundError: a package no longer ships a photograph that a clip is made from.
+        ValueError: ``people`` names someone who is in no clip.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = _jobs(quick)
+    if people is not None:
+        known = {job.clip.person for job in jobs}
+        if unknown := sorted(set(people) - known):
+            raise ValueError(f"no sample clip shows {', '.join(unknown)}; there are {', '.join(sorted(known))}")
+        jobs = [job for job in jobs if job.clip.person in people]
     done = {clip.file: clip for clip in read_truth(folder) if _is_whole(folder, clip)}
     missing = [job for job in jobs if not _same(done.get(job.clip.file), job.clip)]
     if missing:
@@ -92,10 +99,9 @@ def read_truth(directory: str | Path) -> list[SampleClip]:
 
 def _jobs(quick: bool) -> list[_Job]:
     """Every clip to be made, in the order of the people."""
-    people = PORTRAITS[:_QUICK_PEOPLE] if quick else PORTRAITS
     return [
         _photograph_job(portrait, letter, take)
-        for portrait in people
+        for portrait in PORTRAITS
         for letter, take in zip("ab", takes_of(portrait.person, quick=quick), strict=True)
     ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -51,10 +51,10 @@ class Take:
         return round(self.seconds * FPS)
 
 
-def takes_of(person: str, *, quick: bool = False) -> tuple[Take, Take]:
+def takes_of(person: str, *, quick: bool = True) -> tuple[Take, Take]:
     """The two takes of a person: they differ in framing, light, size and side."""
     random = np.random.default_rng(seed_of(person))
-    seconds = 2.0 if quick else 3.2
+    seconds = 3.2 if quick else 4.6
     first = Take(
         width=480, height=480, seconds=seconds, face_share=float(random.uniform(0.38, 0.42)), mirrored=False,
         roll_deg=float(random.uniform(2, 4)), tilt_deg=float(random.uniform(8, 12)), relief=0.10, zoom=0.05, drift=0.03,
@@ -70,26 +70,36 @@ def takes_of(person: str, *, quick: bool = False) -> tuple[Take, Take]:
     return first, second
 
 
-def film(picture: np.ndarray, portrait: Portrait, take: Take) -> Iterator[np.ndarray]:
+def film(
+    picture: np.ndarray, portrait: Portrait, take: Take, frames: Iterable[int] | None = None
+) -> Iterator[np.ndarray]:
     """The take's frames, uint8 (height, width, 3), RGB.
 
     Args:
         picture: ``load_photograph``'s result, uint8 (H, W, 3).
         portrait: whose face in it is filmed.
         take: framing, motion and light.
+        frames: which frames; all by default.
     """
     light = _Light(take)
-    phases = np.random.default_rng(take.seed).uniform(0, 2 * np.pi, 8)
-    for index in range(take.n_frames):
-        turn = 2 * np.pi * index / take.n_frames
-        wave = np.sin(turn * np.array([1, 1, 1, 1, 2, 1, 2, 1]) + phases)
-        map_x, map_y = _sampling(picture, portrait, take, wave)
+    for index in range(take.n_frames) if frames is None else frames:
+        map_x, map_y = sampling_maps(picture.shape[:2], portrait, take, index)
         frame = cv2.remap(picture, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-        yield light.apply(frame[:, ::-1] if take.mirrored else frame, float(wave[7]))
+        yield light.apply(frame[:, ::-1] if take.mirrored else frame, float(_waves(take, index)[7]))
 
 
-def _sampling(picture: np.ndarray, portrait: Portrait, take: Take, wave: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel of a frame is read in the picture: two float32 maps (height, width)."""
+def _waves(take: Take, index: int) -> np.ndarray:
+    """Eight slow sines at a frame, (8,) in -1 to 1: ``sampling_maps`` says what each moves; the last is light."""
+    phases = np.random.default_rng(take.seed).uniform(0, 2 * np.pi, 8)
+    return np.sin(2 * np.pi * index / take.n_frames * np.array([1, 1, 1, 1, 2, 1, 2, 1]) + phases)
+
+
+def sampling_maps(size: tuple[int, ...], portrait: Portrait, take: Take, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where each pixel of a frame (before mirroring) is read in a picture of ``size`` (H, W).
+
+    Returns x and y in pixels of the picture, float32 (height, width) each.
+    """
+    wave = _waves(take, index)
     backdrop = portrait.photograph.backdrop
     face = np.array([portrait.x + backdrop, portrait.y + backdrop])
     per_pixel = portrait.width / (take.face_share * take.width) * (1 + take.zoom * wave[0])
@@ -104,8 +114,8 @@ def _sampling(picture: np.ndarray, portrait: Portrait, take: Take, wave: np.ndar
     map_y = ray[1] * scale - np.float32(rotation[1, 2] / rotation[2, 2] * focal * per_pixel)
     # The face sits a little above the middle; the window is then pushed into the picture where it sticks out.
     aim = face + [0.0, 0.12 * portrait.width] + take.drift * take.width * per_pixel * wave[[4, 5]]
-    aim_x = _inside(aim[0], float(map_x.min()), float(map_x.max()), picture.shape[1])
-    aim_y = _inside(aim[1], float(map_y.min()), float(map_y.max()), picture.shape[0])
+    aim_x = _inside(aim[0], float(map_x.min()), float(map_x.max()), size[1])
+    aim_y = _inside(aim[1], float(map_y.min()), float(map_y.max()), size[0])
     map_x += np.float32(aim_x)
     map_y += np.float32(aim_y)
     # Relief: points near the middle of the face move against its rim, as they do when a head turns and nods.

@@ -1,0 +1,105 @@
+"""Takes of the photographs: the camera stays in the picture, one face a frame, the same person in both takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from pipelines.samples.photographs import PORTRAITS, Photograph, Portrait, find_photograph, load_photograph
+from pipelines.samples.takes import Take, film, sampling_maps, takes_of
+
+ALL = [(portrait, take) for portrait in PORTRAITS for take in takes_of(portrait.person)]
+
+
+def _names() -> list[str]:
+    return [f"{portrait.person}_{'ba'[not take.mirrored]}" for portrait, take in ALL]
+
+
+@pytest.mark.parametrize(("portrait", "take"), ALL, ids=_names())
+def test_the_camera_stays_in_the_picture_and_the_face_in_the_frame(portrait: Portrait, take: Take) -> None:
+    height, width = load_photograph(portrait.photograph).shape[:2]
+    face = np.array([portrait.x, portrait.y]) + portrait.photograph.backdrop
+    for index in range(0, take.n_frames, 10):
+        map_x, map_y = sampling_maps((height, width), portrait, take, index)
+        assert map_x.min() > -2 and map_y.min() > -2 and map_x.max() < width + 1 and map_y.max() < height + 1
+        inside = (np.abs(map_x - face[0]) < portrait.width / 2) & (np.abs(map_y - face[1]) < portrait.width / 2)
+        rows, columns = np.nonzero(inside)
+        assert columns.min() > 0 and columns.max() < take.width - 1
+        assert rows.min() > 0 and rows.max() < take.height - 1
+        assert np.ptp(columns) > 100, "a face that is wide enough for the corpus"
+
+
+def test_takes_differ_and_depend_on_the_person_alone() -> None:
+    first, second = takes_of("photo_person_1")
+    assert (first, second) == takes_of("photo_person_1")
+    assert first.seed != second.seed and first.mirrored != second.mirrored and first.face_share < second.face_share
+    assert takes_of("photo_person_2")[0].seed != first.seed
+
+
+def test_frames_move_and_come_back() -> None:
+    portrait, take = ALL[0]
+    picture = load_photograph(portrait.photograph)
+    last = take.n_frames
+    start, middle, end = film(picture, portrait, take, [0, last // 2, last])
+    assert start.shape == (take.height, take.width, 3) and start.dtype == np.uint8
+    assert np.array_equal(start, end), "one slow turn"
+    assert np.abs(start.astype(int) - middle).mean() > 10
+
+
+def test_mirroring_and_light() -> None:
+    portrait = PORTRAITS[0]
+    grey = np.full((512, 512, 3), 128, np.uint8)
+    plain = replace(takes_of(portrait.person)[0], gain=1.0, gamma=1.0, warmth=0.0, gradient=0.0)
+    (neutral,) = film(grey, portrait, plain, [0])
+    assert set(np.unique(neutral)) == {128}
+    (warm,) = film(grey, portrait, replace(plain, warmth=0.1, gamma=1.2), [0])
+    assert warm[0, 0, 0] > warm[0, 0, 1] > warm[0, 0, 2] and warm[0, 0, 1] < 128
+    (side,) = film(grey, portrait, replace(plain, gradient=0.4), [0])
+    assert side[:, -1].mean() - side[:, 0].mean() > 25
+    picture = load_photograph(portrait.photograph)
+    (straight,), (mirrored,) = (film(picture, portrait, replace(plain, mirrored=m), [5]) for m in (False, True))
+    assert np.array_equal(straight[:, ::-1], mirrored)
+
+
+def test_a_photograph_that_is_gone_is_named() -> None:
+    gone = Photograph(package="skimage", folder="data", sha256="0" * 64, licence="")
+    with pytest.raises(FileNotFoundError, match="sha256 000000000000… is not in data of the package 'skimage'"):
+        find_photograph(gone)
+    with pytest.raises(FileNotFoundError, match="no_such_package"):
+        find_photograph(replace(gone, package="no_such_package"))
+
+
+def test_the_face_stack_finds_one_face_a_frame_and_the_same_person_in_both_takes() -> None:
+    from pipelines.faces.analysis import FaceAnalyzer
+    from pipelines.faces.pack import face_pack
+
+    analyzer = FaceAnalyzer(face_pack(None))
+    vectors: dict[str, list[np.ndarray]] = {}
+    for portrait, take in ALL:
+        picture = load_photograph(portrait.photograph)
+        seen = []
+        for frame in film(picture, portrait, take, [0, take.n_frames // 3, 2 * take.n_frames // 3]):
+            found = analyzer.detect(frame)
+            assert len(found) == 1, f"{portrait.person}: {len(found)} faces"
+            x0, y0, x1, y1 = found[0].box
+            assert x1 - x0 >= 100 and x0 > 0 and y0 > 0 and x1 < take.width and y1 < take.height
+            seen.append(analyzer.embed(frame, found[0].landmarks5))
+        mean = np.mean(seen, axis=0)
+        vectors.setdefault(portrait.person, []).append(mean / np.linalg.norm(mean))
+    same = [float(first @ second) for first, second in vectors.values()]
+    people = list(vectors)
+    other = [
+        float(a @ b) for i, one in enumerate(people) for two in people[:i] for a in vectors[one] for b in vectors[two]
+    ]
+    assert min(same) > 0.6 and max(other) < 0.45, f"same {min(same):.2f}, other {max(other):.2f}"
+
+
+def test_no_frame_has_a_black_border() -> None:
+    for portrait, take in ALL[::5]:
+        (frame,) = film(load_photograph(portrait.photograph), portrait, take, [7])
+        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        for edge in (grey[0], grey[-1], grey[:, 0], grey[:, -1]):
+            assert edge.max() > 20 or edge.std() > 1
