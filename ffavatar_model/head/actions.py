@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,10 +11,10 @@ from torch import Tensor
 from ffavatar_model.head.interface import HeadModel
 
 
-def actions_to_parameters(head: HeadModel, actions: Mapping[str, Tensor | float]) -> tuple[Tensor, Tensor]:
+def actions_to_parameters(head: HeadModel, actions: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Expression coefficients (B, E) and joint rotations (B, 5, 3) of actions' strengths.
 
-    ``actions`` maps a name to a strength (B,) or one number, 0 for rest, 1 for full. Rotations of several
+    ``actions`` maps a name to a strength (a tensor or array (B,), or one number), 0 for rest, 1 for full. Rotations of several
     actions on one joint are added as axis-angle vectors (they are small). Raises ``ValueError`` naming
     an action that the head does not have.
     """

@@ -57,7 +57,7 @@ def _grid_mesh(points: Floats, colour: Floats, gloss: float) -> Mesh:
 
 
 def _near(head: StudioHead, point: tuple[float, float, float], radius: float) -> NDArray[np.int64]:
-    return np.flatnonzero(np.linalg.norm(head.template - np.float32(point), axis=1) < radius)
+    return np.flatnonzero(np.linalg.norm(head.template - np.array(point, np.float32), axis=1) < radius)
 
 
 def _teeth(head: StudioHead, upper: bool) -> Accessory:
@@ -68,8 +68,8 @@ def _teeth(head: StudioHead, upper: bool) -> Accessory:
     heights = np.linspace(-0.0655, -0.0745, 5) if upper else np.linspace(-0.0765, -0.0845, 5)
     gaps = 0.72 + 0.28 * np.minimum(1, np.abs(np.sin(side * np.pi * 4.5)) * 4)
     points = np.stack(np.broadcast_arrays(x[:, None], heights[None], z[:, None]), -1)
-    gum = np.float32([0.45, 0.17, 0.16])
-    tooth = np.float32([0.70, 0.66, 0.56]) * gaps[:, None, None]
+    gum = np.array([0.45, 0.17, 0.16], np.float32)
+    tooth = np.array([0.70, 0.66, 0.56], np.float32) * gaps[:, None, None]
     root = np.array([1.0, 0.35, 0, 0, 0] if upper else [0, 0, 0, 0.35, 1.0])[None, :, None]
     colour = (1 - root) * tooth + root * gum
     colour = colour * (0.25 + 0.75 * np.cos(side * 1.35))[:, None, None]
@@ -141,7 +141,9 @@ def _long_hair(head: StudioHead, look: Appearance) -> Accessory:
     return Accessory(_grid_mesh(points, colour, 0.25), NECK, np.flatnonzero(head.template[:, 1] > 0.05))
 
 
-def _skull_radius(head: StudioHead, direction: Floats, height: Floats) -> Floats:
+def _skull_radius(
+    head: StudioHead, direction: NDArray[np.floating], height: NDArray[np.floating]
+) -> NDArray[np.floating]:
     """(M, N) metres from the skull's axis to its surface in directions (M, 2) (x, z) at heights (N,); below the ears
     (y < -0.02) that at their height."""
     flat, y = head.template[:, [0, 2]] - CENTRE[[0, 2]], head.template[:, 1]

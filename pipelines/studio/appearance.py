@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+
 from mfhq.ids import seed_of
 
 Colour = tuple[float, float, float]
@@ -70,7 +71,6 @@ def random_appearance(identity_id: str) -> Appearance:
     hair = jitter(HAIR_COLOURS[int(g.integers(n_hair))], 0.12)
     style = str(g.choice(HAIR_STYLES, p=[0.1, 0.2, 0.35, 0.25, 0.1]))
     red = (0.72, 0.28, 0.28) if g.random() < 0.3 else (0.78, 0.45, 0.42)
-    bearded = g.random()
     return Appearance(
         seed=int(g.integers(2**31)),
         skin=skin,
@@ -86,10 +86,17 @@ def random_appearance(identity_id: str) -> Appearance:
         brow_width=float(g.uniform(0.0028, 0.0052)),
         brow_strength=float(g.uniform(0.55, 0.95)),
         brow_height=float(g.uniform(-0.0015, 0.002)),
-        beard=0.0 if style == "long" or bearded < 0.6 else float(g.uniform(0.15, 0.4) if bearded < 0.82 else g.uniform(0.6, 0.95)),
+        beard=_beard(g, style),
         iris=jitter(IRIS_COLOURS[int(g.integers(n_iris))], 0.08),
         glasses=jitter((0.12, 0.1, 0.1) if g.random() < 0.6 else (0.5, 0.25, 0.12), 0.2) if g.random() < 0.2 else None,
     )  # fmt: skip
+
+
+def _beard(g: np.random.Generator, style: str) -> float:
+    kind, shadow, full = g.random(), g.uniform(0.15, 0.4), g.uniform(0.6, 0.95)
+    if style == "long" or kind < 0.6:
+        return 0.0
+    return float(shadow if kind < 0.82 else full)
 
 
 def _mix(a: Colour, b: Colour, share: float) -> Colour:

@@ -38,7 +38,7 @@ class Camera:
 
     def moved(self, head_to_world: Array) -> Camera:
         """This camera as seen from the head: its ``world_to_camera`` takes points of the head's frame."""
-        return Camera(compose(self.world_to_camera, head_to_world), width=self.width, height=self.height, K=self.K)
+        return Camera(self.K, compose(self.world_to_camera, head_to_world), self.width, self.height)
 
 
 def compose(outer: Array, inner: Array) -> Array:
@@ -50,7 +50,7 @@ def compose(outer: Array, inner: Array) -> Array:
 
 
 def rotation_yxz(yaw: float, pitch: float, roll: float) -> Array:
-    """(3, 3) turn about +Y by ``yaw``, after nodding about +X by ``pitch``, after tilting about +Z by ``roll``; radians.
+    """(3, 3) tilt about +Z by ``roll``, then nod about +X by ``pitch``, then turn about +Y by ``yaw``; radians.
 
     Applied to a head: positive yaw turns its face to its own left, positive pitch looks down.
     """

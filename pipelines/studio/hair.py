@@ -8,15 +8,17 @@ from numpy.typing import NDArray
 from pipelines.studio.appearance import Appearance
 
 Floats = NDArray[np.float32]
-CENTRE = np.float32([0.0, 0.02, -0.07])
+CENTRE = np.array([0.0, 0.02, -0.07], np.float32)
 """Middle of the skull on the template, metres."""
-# Height of the hairline by the angle round the head, 0 in front, 180 behind (degrees: metres).
+ANGLES = (0, 35, 60, 78, 92, 115, 150, 180)
+"""Degrees round the head, 0 in front, 180 behind."""
 LINES = {
-    "cropped": ((0, 0.060), (35, 0.062), (60, 0.048), (78, 0.012), (92, 0.004), (115, -0.030), (150, -0.070), (180, -0.072)),
-    "short": ((0, 0.058), (35, 0.056), (60, 0.040), (78, 0.000), (92, -0.002), (115, -0.040), (150, -0.080), (180, -0.084)),
-    "long": ((0, 0.058), (35, 0.054), (60, 0.030), (78, -0.010), (92, -0.030), (115, -0.110), (150, -0.130), (180, -0.130)),
-    "cap": ((0, 0.036), (35, 0.034), (60, 0.026), (78, 0.020), (92, 0.012), (115, -0.004), (150, -0.020), (180, -0.024)),
-}  # fmt: skip
+    "cropped": (0.060, 0.062, 0.048, 0.012, 0.004, -0.030, -0.070, -0.072),
+    "short": (0.058, 0.056, 0.040, 0.000, -0.002, -0.040, -0.080, -0.084),
+    "long": (0.058, 0.054, 0.030, -0.010, -0.030, -0.110, -0.130, -0.130),
+    "cap": (0.036, 0.034, 0.026, 0.020, 0.012, -0.004, -0.020, -0.024),
+}
+"""Height of the hairline on the template at ``ANGLES``, metres."""
 
 
 def _height_over_line(p: Floats, look: Appearance) -> Floats:
@@ -24,8 +26,7 @@ def _height_over_line(p: Floats, look: Appearance) -> Floats:
     if look.hair_style == "bald":
         return np.full(p.shape[:-1], -1.0, np.float32)
     angle = np.degrees(np.arctan2(np.abs(p[..., 0]), p[..., 2] - CENTRE[2]))
-    at, height = np.array(LINES[look.hair_style]).T
-    line = np.interp(angle, at, height) + look.hairline * np.interp(angle, [0, 60, 90], [1, 0.5, 0])
+    line = np.interp(angle, ANGLES, LINES[look.hair_style]) + look.hairline * np.interp(angle, [0, 60, 90], [1, 0.5, 0])
     ragged = 0.0 if look.hair_style == "cap" else 0.0015
     wobble = ragged * (np.sin(angle * 0.9 + look.seed % 7) + np.sin(angle * 2.3 + look.seed % 11))
     return (p[..., 1] - line - wobble).astype(np.float32)
@@ -51,7 +52,9 @@ def hair_offset(template: Floats, normals: Floats, ears: Floats, beard: Floats, 
     if look.hair_style in ("short", "long"):
         for _ in range(8):
             direction = g.normal(size=3)
-            wave = template @ (direction / np.linalg.norm(direction) * 2 * np.pi / g.uniform(0.015, 0.05)).astype(np.float32)
+            wave = template @ (direction / np.linalg.norm(direction) * 2 * np.pi / g.uniform(0.015, 0.05)).astype(
+                np.float32
+            )
             lumps += 0.07 * np.sin(wave + g.uniform(0, 6.3)).astype(np.float32)
     outward = template - CENTRE
     outward = outward / np.linalg.norm(outward, axis=1, keepdims=True) + normals

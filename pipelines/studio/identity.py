@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from mfhq.ids import seed_of
 from numpy.typing import NDArray
 
+from mfhq.ids import seed_of
 from pipelines.studio.accessories import Accessory, accessories
 from pipelines.studio.appearance import Appearance, random_appearance
 from pipelines.studio.hair import hair_offset

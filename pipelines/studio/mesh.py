@@ -38,7 +38,7 @@ class Mesh:
 
 @cache
 def grid_barycentric(order: int) -> NDArray[np.float32]:
-    """(G, 3) barycentric coordinates of the grid points; the one at (i, j) steps along corners 1 and 2 is ``grid_index``."""
+    """(G, 3) barycentric coordinates of the grid points, in the order of ``grid_index``."""
     points = [(order - i - j, i, j) for i in range(order + 1) for j in range(order + 1 - i)]
     return np.array(points, np.float32) / np.float32(order)
 

@@ -5,6 +5,8 @@ Lengths are metres on the template: eyes at x = ±0.031, y = 0; mouth at y = -0.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,7 +32,9 @@ def noise(points: Floats, seed: int, wavelength: float, waves: int = 10) -> Floa
     """Smooth noise of mean 0 and deviation 1 at points (..., 3): a sum of random plane waves."""
     g = np.random.default_rng(seed)
     direction = g.normal(size=(waves, 3))
-    direction *= 2 * np.pi / wavelength * g.uniform(0.6, 1.6, (waves, 1)) / np.linalg.norm(direction, axis=1, keepdims=True)
+    direction *= (
+        2 * np.pi / wavelength * g.uniform(0.6, 1.6, (waves, 1)) / np.linalg.norm(direction, axis=1, keepdims=True)
+    )
     phase = points @ direction.T.astype(np.float32) + g.uniform(0, 2 * np.pi, waves).astype(np.float32)
     return np.sin(phase).sum(-1) * np.float32(np.sqrt(2 / waves))
 
@@ -43,19 +47,19 @@ def paint(head: StudioHead, look: Appearance) -> Floats:
     gloss = np.full(p.shape[:2], 0.13, np.float32)
     colour *= (1 + 0.035 * noise(p, look.seed, 0.03, 16) + 0.012 * noise(p, look.seed + 1, 0.005, 24))[..., None]
 
-    def over(mask: Floats, tint: Floats | tuple[float, float, float]) -> None:
-        colour[:] += mask[..., None] * (np.float32(tint) - colour)
+    def over(mask: NDArray[np.floating], tint: NDArray[np.floating] | tuple[float, float, float]) -> None:
+        colour[:] += mask[..., None] * (np.array(tint, np.float32) - colour)
 
     front = smoothstep(p[..., 2], -0.02, 0.0)
     x, y = np.abs(p[..., 0]), p[..., 1]
-    red = skin * np.float32([1.12, 0.78, 0.75])
+    red = skin * np.array([1.12, 0.78, 0.75], np.float32)
     cheek = np.exp(-(((x - 0.042) / 0.017) ** 2 + ((y + 0.038) / 0.016) ** 2)) * front
     tip = np.exp(-((x / 0.012) ** 2 + ((y + 0.042) / 0.012) ** 2)) * smoothstep(p[..., 2], 0.03, 0.045)
     over(look.blush * (cheek + tip).clip(0, 1), red)
     over(0.35 * smoothstep(regions["ears"], 0.3, 0.7), red)
     over(0.35 * np.exp(-(((x - 0.03) / 0.016) ** 2 + ((y + 0.013) / 0.007) ** 2)) * front, skin * np.float32(0.72))
     if look.freckles:
-        over(0.55 * _freckles(head, look), skin * np.float32([0.62, 0.48, 0.38]))
+        over(0.55 * _freckles(head, look), skin * np.array([0.62, 0.48, 0.38], np.float32))
     lips = smoothstep(regions["lips"], 0.35, 0.62)
     if look.beard:
         stubble = (0.75 + 0.2 * noise(p, look.seed + 2, 0.0025)).clip(0, 1)
@@ -65,7 +69,7 @@ def paint(head: StudioHead, look: Appearance) -> Floats:
     over(look.brow_strength * _brows(p, look), hair * np.float32(0.8))
     cover = hair_cover(p, look) * (1 - smoothstep(regions["ears"], 0.3, 0.6))
     if look.hair_style == "cap":
-        over(cover, hair * (1 + 0.06 * noise(p * np.float32([1, 6, 1]), look.seed + 3, 0.02))[..., None])
+        over(cover, hair * (1 + 0.06 * noise(p * np.array([1, 6, 1], np.float32), look.seed + 3, 0.02))[..., None])
     else:
         azimuth = np.stack([np.arctan2(p[..., 0], p[..., 2] + 0.07), 0.15 * p[..., 1] / 0.1, np.zeros_like(x)], -1)
         strands = 1 + 0.16 * noise(azimuth, look.seed + 4, 0.05) + 0.12 * noise(p, look.seed + 5, 0.008)
@@ -92,7 +96,10 @@ def _eye(offset: Floats, look: Appearance) -> Floats:
     around = np.arctan2(offset[:, 1], offset[:, 0])
     g = np.random.default_rng(look.seed + 6)
     rays = sum(np.sin(k * around + g.uniform(0, 6.3)) for k in (9, 17, 29))
-    white = np.float32([0.80, 0.77, 0.74]) - np.float32([0.10, 0.22, 0.22]) * smoothstep(angle, 0.5, 1.2)[:, None]
+    white = (
+        np.array([0.80, 0.77, 0.74], np.float32)
+        - np.array([0.10, 0.22, 0.22], np.float32) * smoothstep(angle, 0.5, 1.2)[:, None]
+    )
     iris = decode_srgb(look.iris) * (1.15 + 0.10 * np.asarray(rays))[:, None]
     iris = iris * (1 - 0.65 * smoothstep(angle, 0.82 * IRIS, IRIS))[:, None]
     colour = np.where(smoothstep(angle, IRIS + 0.02, IRIS - 0.02)[:, None] > 0.5, iris, white)
@@ -104,14 +111,14 @@ def _brows(p: Floats, look: Appearance) -> Floats:
     """(F, G) soft mask of both eyebrows: distance to a line, tapered, frayed."""
     x, y = np.abs(p[..., 0]), p[..., 1] - np.float32(look.brow_height)
     nearest, along = np.full(x.shape, np.inf, np.float32), np.zeros(x.shape, np.float32)
-    for i, (a, b) in enumerate(zip(BROW[:-1], BROW[1:], strict=True)):
+    for i, (a, b) in enumerate(pairwise(BROW)):
         step = b - a
         t = (((x - a[0]) * step[0] + (y - a[1]) * step[1]) / (step @ step)).clip(0, 1)
         distance = np.hypot(x - a[0] - t * step[0], y - a[1] - t * step[1])
         closer = distance < nearest
         nearest, along = np.where(closer, distance, nearest), np.where(closer, (i + t) / (len(BROW) - 1), along)
     width = np.float32(look.brow_width) * (1 - 0.65 * smoothstep(along, 0.45, 1.0))
-    frayed = nearest * (1 + 0.18 * noise(p * np.float32([1, 0.4, 1]), look.seed + 7, 0.0025))
+    frayed = nearest * (1 + 0.18 * noise(p * np.array([1, 0.4, 1], np.float32), look.seed + 7, 0.0025))
     return (1 - smoothstep(frayed / width, 0.6, 1.15)) * smoothstep(p[..., 2], 0.0, 0.006)
 
 
@@ -130,11 +137,10 @@ def _freckles(head: StudioHead, look: Appearance) -> Floats:
     from scipy.spatial import cKDTree
 
     g = np.random.default_rng(look.seed + 8)
-    x, y, z = np.moveaxis(head.template, 1, 0)
+    y, z = head.template[:, 1], head.template[:, 2]
     near = np.flatnonzero((z > -0.01) & (np.abs(y + 0.028) < 0.03) & (head.weights[:, NECK] > 0.5))
     centres = head.template[g.choice(near, look.freckles)] + g.normal(scale=0.0025, size=(look.freckles, 3))
     radius = g.uniform(0.0006, 0.0015, look.freckles)
     distance, which = cKDTree(centres).query(head.points.reshape(-1, 3), distance_upper_bound=0.004)
     size = np.append(radius, 1e-9)[which]
     return (1 - smoothstep((distance / size).astype(np.float32), 0.6, 1.3)).reshape(head.points.shape[:2])
-

@@ -13,6 +13,8 @@ from pipelines.studio.cameras import Camera
 from pipelines.studio.mesh import Mesh, sample_colours, vertex_normals
 
 Floats = NDArray[np.float32]
+WRAP = 0.15
+"""How far past a right angle light still reaches: skin scatters."""
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,29 @@ class Rendered:
     """(H, W, 3) mean normal of what covers the pixel, in the mesh's frame, not normalised where nothing is."""
 
 
-def build_scene(mesh: Mesh) -> rtcore_scene.EmbreeScene:
-    """Embree's acceleration structure over a mesh."""
-    scene = rtcore_scene.EmbreeScene()
-    TriangleMesh(scene, np.ascontiguousarray(mesh.vertices[mesh.triangles], np.float32))
-    return scene
+@dataclass(frozen=True)
+class Scene:
+    """A mesh made ready for rays: build it once, render it from any number of cameras."""
+
+    mesh: Mesh
+    normals: Floats
+    """(V, 3) unit vertex normals."""
+    embree: rtcore_scene.EmbreeScene
 
 
-def cast(scene: rtcore_scene.EmbreeScene, mesh: Mesh, camera: Camera, samples: int = 1) -> Hits:
+def build_scene(mesh: Mesh) -> Scene:
+    """Vertex normals, and Embree's acceleration structure over the triangles."""
+    embree = rtcore_scene.EmbreeScene()
+    TriangleMesh(embree, np.ascontiguousarray(mesh.vertices[mesh.triangles], np.float32))
+    return Scene(mesh, vertex_normals(mesh.vertices, mesh.triangles), embree)
+
+
+def cast(scene: Scene, camera: Camera, samples: int = 1) -> Hits:
     """Cast ``samples`` x ``samples`` rays a pixel, on a regular grid; only inside the mesh's outline box."""
     h, w = camera.height * samples, camera.width * samples
     triangle = np.full((h, w), -1, np.int64)
     u, v, depth = np.zeros((h, w), np.float32), np.zeros((h, w), np.float32), np.full((h, w), np.inf, np.float32)
-    pixels, z = camera.project(mesh.vertices)
+    pixels, z = camera.project(scene.mesh.vertices)
     if (z > 1e-6).all():
         low, high = np.floor(pixels.min(0) * samples).astype(int), np.ceil(pixels.max(0) * samples).astype(int)
     else:
@@ -86,7 +98,9 @@ def cast(scene: rtcore_scene.EmbreeScene, mesh: Mesh, camera: Camera, samples: i
     # Directions with z = 1 in the camera, so that the ray's length parameter is the depth.
     directions = (pixel @ np.linalg.inv(camera.K).T @ camera.world_to_camera[:, :3]).astype(np.float32)
     origins = np.broadcast_to(camera.centre.astype(np.float32), directions.shape)
-    found = scene.run(np.ascontiguousarray(origins), np.ascontiguousarray(directions), query="INTERSECT", output=True)
+    found = scene.embree.run(
+        np.ascontiguousarray(origins), np.ascontiguousarray(directions), query="INTERSECT", output=True
+    )
     window, shape = np.s_[y0:y1, x0:x1], x.shape
     hit = found["primID"].reshape(shape) >= 0
     triangle[window] = found["primID"].reshape(shape)
@@ -96,7 +110,7 @@ def cast(scene: rtcore_scene.EmbreeScene, mesh: Mesh, camera: Camera, samples: i
 
 
 def render_mesh(
-    mesh: Mesh,
+    mesh: Mesh | Scene,
     camera: Camera,
     lighting: Lighting,
     background: NDArray[np.floating] | tuple[float, float, float] = (0.0, 0.0, 0.0),
@@ -105,7 +119,8 @@ def render_mesh(
     """Render a mesh.
 
     Args:
-        mesh: with mesh colours, in the frame that the camera's ``world_to_camera`` takes.
+        mesh: with mesh colours, in the frame that the camera's ``world_to_camera`` takes; a ``Scene`` saves time
+            where one mesh is seen by several cameras.
         camera: OpenCV axes, metres.
         lighting: in the mesh's frame.
         background: linear red, green, blue, one colour or (H, W, 3), 0 to 1.
@@ -114,35 +129,36 @@ def render_mesh(
     Diffuse (wrapped a little, as skin is), glossy by Blinn and Phong, shadows where a light asks for them; shaded in
     linear light, then encoded as sRGB.
     """
-    scene = build_scene(mesh)
-    hits = cast(scene, mesh, camera, samples)
+    scene = mesh if isinstance(mesh, Scene) else build_scene(mesh)
+    hits = cast(scene, camera, samples)
     covered = hits.triangle >= 0
     triangle, u, v = hits.triangle[covered], hits.u[covered], hits.v[covered]
-    corners = mesh.triangles[triangle]
+    corners = scene.mesh.triangles[triangle]
     weights = np.stack([1 - u - v, u, v], 1)
-    normal = _interpolate(vertex_normals(mesh.vertices, mesh.triangles), corners, weights)
-    point = _interpolate(mesh.vertices, corners, weights)
-    to_eye = camera.centre.astype(np.float32) - point
-    to_eye /= np.linalg.norm(to_eye, axis=1, keepdims=True)
-    normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
+    point = _interpolate(scene.mesh.vertices, corners, weights)
+    to_eye = _unit(camera.centre.astype(np.float32) - point)
+    normal = _unit(_interpolate(scene.normals, corners, weights))
     # Seen from behind (inside the mouth, under a fringe): the normal turns to the camera.
-    normal *= np.where((normal * to_eye).sum(1, keepdims=True) < 0, np.float32(-1), np.float32(1))
-    shaded = _shade(scene, point, normal, to_eye, sample_colours(mesh, triangle, u, v), lighting)
+    normal *= np.where(_dot(normal, to_eye) < 0, np.float32(-1), np.float32(1))[:, None]
+    shaded = _shade(scene, point, normal, to_eye, sample_colours(scene.mesh, triangle, u, v), lighting)
 
-    def pool(values: Floats) -> Floats:
-        full = np.zeros((*covered.shape, values.shape[-1]), np.float32)
-        full[covered] = values
-        return full.reshape(camera.height, samples, camera.width, samples, -1).mean((1, 3))
-
-    alpha = pool(np.ones((len(u), 1), np.float32))
-    share = np.maximum(alpha, 1e-12)
-    backdrop = np.asarray(background, np.float32)
-    picture = pool(shaded) + (1 - alpha) * backdrop
+    samples_of = np.zeros((*covered.shape, 8), np.float32)
+    samples_of[covered] = np.concatenate(
+        [shaded, np.ones((len(u), 1), np.float32), hits.depth[covered][:, None], normal], axis=1
+    )
+    tiles = samples_of.reshape(camera.height, samples, camera.width, samples, 8)
+    pooled = np.zeros((camera.height, camera.width, 8), np.float32)
+    for i in range(samples):
+        for j in range(samples):
+            pooled += tiles[:, i, :, j]
+    pooled /= samples**2
+    alpha = pooled[..., 3:4]
+    share = alpha.clip(1e-12)
     return Rendered(
-        rgb=encode_srgb(picture),
+        rgb=encode_srgb(pooled[..., :3] + (1 - alpha) * np.asarray(background, np.float32)),
         alpha=alpha[..., 0],
-        depth=(pool(hits.depth[covered][:, None]) / share)[..., 0],
-        normals=pool(normal) / share,
+        depth=pooled[..., 4] / share[..., 0],
+        normals=pooled[..., 5:] / share,
     )
 
 
@@ -158,6 +174,16 @@ def decode_srgb(rgb: NDArray[np.floating] | tuple[float, float, float]) -> Float
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
+def _dot(a: Floats, b: Floats) -> Floats:
+    """(N,) of (N, 3) and (N, 3)."""
+    return np.einsum("ij,ij->i", a, b)
+
+
+def _unit(vectors: Floats) -> Floats:
+    """(N, 3) of length one."""
+    return vectors / np.sqrt(_dot(vectors, vectors)).clip(1e-12)[:, None]
+
+
 def _interpolate(values: Floats, corners: NDArray[np.int64], weights: Floats) -> Floats:
     out = values[corners[:, 0]] * weights[:, :1]
     out += values[corners[:, 1]] * weights[:, 1:2]
@@ -166,42 +192,37 @@ def _interpolate(values: Floats, corners: NDArray[np.int64], weights: Floats) ->
 
 
 def _shade(
-    scene: rtcore_scene.EmbreeScene,
+    scene: Scene,
     point: Floats,
     normal: Floats,
     to_eye: Floats,
     colours: Floats,
     lighting: Lighting,
-    wrap: float = 0.15,
 ) -> Floats:
     """(N, 3) linear light towards the camera from points with unit normals and colours (N, 4)."""
     albedo, gloss = colours[:, :3], colours[:, 3:]
     up = (normal[:, 1:2] + 1) / 2
-    sky, ground = np.float32(lighting.sky), np.float32(lighting.ground)
+    sky, ground = np.array(lighting.sky, np.float32), np.array(lighting.ground, np.float32)
     light_in = ground + up * (sky - ground)
     shine = np.zeros_like(albedo)
     for light in lighting.lights:
-        direction = np.float32(light.direction) / np.float32(np.linalg.norm(light.direction))
-        colour = np.float32(light.colour)
+        direction = _unit(np.array([light.direction], np.float32))[0]
+        colour = np.array(light.colour, np.float32)
         facing = normal @ direction
-        lit = np.clip((facing + wrap) / (1 + wrap), 0, None)
+        lit = np.clip((facing + WRAP) / (1 + WRAP), 0, None)
         if light.shadows:
-            lit = lit * _visible(scene, point, normal, direction, facing > -wrap)
-        half = to_eye + direction
-        half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), 1e-9)
-        close = np.clip((normal * half).sum(1, keepdims=True), 0, 1)
+            lit = lit * _visible(scene, point, normal, direction, facing > -WRAP)
+        close = np.clip(_dot(normal, _unit(to_eye + direction)), 0, 1)[:, None]
         exponent = 12 + 140 * gloss
-        shine += (lit[:, None] > 0) * colour * gloss * close**exponent * (0.5 + gloss)
-        light_in = light_in + lit[:, None] * colour
+        shine += ((lit > 0)[:, None] * gloss * (0.5 + gloss) * close**exponent) * colour
+        light_in += lit[:, None] * colour
     return albedo * light_in + shine
 
 
-def _visible(
-    scene: rtcore_scene.EmbreeScene, point: Floats, normal: Floats, direction: Floats, wanted: NDArray[np.bool_]
-) -> Floats:
+def _visible(scene: Scene, point: Floats, normal: Floats, direction: Floats, wanted: NDArray[np.bool_]) -> Floats:
     """(N,) 1 where nothing stands between the point and the light; 0.25 in shadow, as skin scatters."""
     visible = np.ones(len(point), np.float32)
     origins = np.ascontiguousarray(point[wanted] + 1.5e-3 * normal[wanted])
     rays = np.ascontiguousarray(np.broadcast_to(direction, origins.shape), np.float32)
-    visible[wanted] = np.where(scene.run(origins, rays, query="OCCLUDED") >= 0, 0.25, 1.0)
+    visible[wanted] = np.where(scene.embree.run(origins, rays, query="OCCLUDED") >= 0, 0.25, 1.0)
     return visible

@@ -47,7 +47,8 @@ class StudioHead:
         """Expression (B, E) and rotations (B, 5, 3) of named actions' strengths (B,)."""
         from ffavatar_model.head import actions_to_parameters
 
-        expression, rotations = actions_to_parameters(self.model, {k: _tensor(v) for k, v in actions.items()})
+        strengths = {name: np.asarray(values, np.float32) for name, values in actions.items()}
+        expression, rotations = actions_to_parameters(self.model, strengths)
         return expression.numpy(), rotations.numpy()
 
     def pose(self, shape: Floats, expression: Floats, rotations: Floats) -> tuple[Floats, Floats]:
@@ -98,12 +99,8 @@ def _openness(template: Floats, triangles: NDArray[np.int64], normals: Floats, n
         direction = g.normal(size=3)
         rays = normals + np.float32(direction / np.linalg.norm(direction))
         rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-6)
-        found = scene.run(np.ascontiguousarray(template + 1e-3 * normals), np.ascontiguousarray(rays), query="DISTANCE")
+        found = scene.embree.run(
+            np.ascontiguousarray(template + 1e-3 * normals), np.ascontiguousarray(rays), query="DISTANCE"
+        )
         free += found > 0.08
-    return free / n_rays
-
-
-def _tensor(values: NDArray[np.floating]) -> object:
-    import torch
-
-    return torch.as_tensor(np.asarray(values, np.float32))
+    return (free / n_rays).astype(np.float32)

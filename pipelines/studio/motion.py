@@ -1,0 +1,94 @@
+"""What faces do: random expressions, and speech, blinks and turns over time, as strengths of named actions."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+EXPRESSIONS: dict[str, dict[str, float]] = {
+    "smile": {"mouthSmile": 0.8, "cheekSquint": 0.5, "eyeSquint": 0.3},
+    "grin": {"mouthSmile": 0.9, "jawOpen": 0.25, "cheekSquint": 0.6, "mouthUpperUp": 0.3},
+    "laugh": {"mouthSmile": 1.0, "jawOpen": 0.6, "cheekSquint": 0.8, "eyeSquint": 0.6},
+    "surprise": {"jawOpen": 0.7, "browInnerUp": 0.9, "browOuterUp": 0.9, "eyeWide": 0.8},
+    "anger": {"browDown": 1.0, "noseSneer": 0.6, "mouthPress": 0.5, "eyeSquint": 0.4},
+    "disgust": {"noseSneer": 1.0, "mouthUpperUp": 0.8, "browDown": 0.5, "mouthFrown": 0.3},
+    "sadness": {"mouthFrown": 0.9, "browInnerUp": 0.9, "mouthShrugLower": 0.4},
+    "pout": {"mouthPucker": 0.9, "mouthFunnel": 0.2},
+    "puff": {"cheekPuff": 0.9, "mouthPress": 0.4},
+    "wink": {"eyeBlinkLeft": 1.0, "cheekSquintLeft": 0.6, "mouthSmileLeft": 0.5},
+    "closed": {"eyeBlink": 1.0},
+    "ah": {"jawOpen": 0.75, "mouthLowerDown": 0.3},
+    "oh": {"jawOpen": 0.45, "mouthFunnel": 0.8},
+    "ee": {"jawOpen": 0.12, "mouthStretch": 0.7, "mouthSmile": 0.3},
+    "skew": {"jawLeft": 0.9, "mouthLeft": 0.6},
+    "roll": {"mouthRollLower": 0.8, "mouthRollUpper": 0.7},
+}
+"""Actions at full strength; a name without a side stands for both sides."""
+SIDED = frozenset(
+    ("browDown", "browOuterUp", "cheekSquint", "eyeBlink", "eyeSquint", "eyeWide", "mouthDimple", "mouthFrown",
+     "mouthLowerDown", "mouthPress", "mouthSmile", "mouthStretch", "mouthUpperUp", "noseSneer")
+)  # fmt: skip
+"""Actions that come as a pair, named with Left and Right at the end."""
+
+
+def sides(name: str) -> tuple[str, ...]:
+    """The actions that a name stands for: both sides of a pair, or itself."""
+    return (f"{name}Left", f"{name}Right") if name in SIDED else (name,)
+
+
+def random_expression(g: np.random.Generator) -> tuple[str, dict[str, float]]:
+    """One expression with a second one mixed in, uneven sides, and a look somewhere: (name, actions)."""
+    names = list(EXPRESSIONS)
+    first, second = g.choice(len(names), 2, replace=False)
+    actions: dict[str, float] = {}
+    for which, strength in ((first, g.uniform(0.5, 1.0)), (second, g.uniform(0.0, 0.4))):
+        for name, full in EXPRESSIONS[names[which]].items():
+            for action in sides(name):
+                actions[action] = actions.get(action, 0.0) + full * strength * g.uniform(0.85, 1.15)
+    actions = {name: float(np.clip(value, 0, 1)) for name, value in actions.items()}
+    return names[first], actions | gaze(float(g.normal(scale=0.35)), float(g.normal(scale=0.25)))
+
+
+def gaze(across: float, up: float) -> dict[str, float]:
+    """Actions that turn both eyes: ``across`` 1 fully to the head's left, ``up`` 1 fully up; -1 the other way."""
+    left, right, high, low = (max(v, 0.0) for v in (across, -across, up, -up))
+    return {
+        "eyeLookOutLeft": left, "eyeLookInRight": left, "eyeLookInLeft": right, "eyeLookOutRight": right,
+        "eyeLookUpLeft": high, "eyeLookUpRight": high, "eyeLookDownLeft": low, "eyeLookDownRight": low,
+    }  # fmt: skip
+
+
+def smooth_noise(g: np.random.Generator, times: Floats, period: float) -> Floats:
+    """(T,) smooth noise over times in seconds, mean 0, deviation about 1, changing within ``period`` seconds."""
+    rates = 2 * np.pi / period * g.uniform(0.4, 1.5, 6)
+    return np.sin(times[:, None] * rates + g.uniform(0, 2 * np.pi, 6)).sum(1) / np.sqrt(3)
+
+
+def blinks(g: np.random.Generator, times: Floats, every: float = 3.0, closed: float = 0.11) -> Floats:
+    """(T,) strength of both eyes' blink: about one in ``every`` seconds, each a bell of ``closed`` seconds' width."""
+    strength = np.zeros_like(times)
+    at = float(times[0]) + g.uniform(0.3, every)
+    while at < times[-1] + closed:
+        strength = np.maximum(strength, np.exp(-(((times - at) / closed) ** 2) * 1.4))
+        at += g.uniform(0.6, 1.4) * every
+    return strength
+
+
+def speech(g: np.random.Generator, times: Floats) -> dict[str, Floats]:
+    """Actions (T,) of someone who talks, with pauses: syllables four to five a second under a slow envelope."""
+    voiced = 1 / (1 + np.exp(-6 * (smooth_noise(g, times, 1.6) + 0.4)))
+    syllables = np.clip(0.5 + 0.5 * smooth_noise(g, times, 0.24), 0, 1)
+    actions = {"jawOpen": 0.62 * voiced * syllables}
+    for name, strength, period in (
+        ("mouthFunnel", 0.55, 0.35), ("mouthPucker", 0.45, 0.5), ("mouthStretch", 0.5, 0.4),
+        ("mouthLowerDown", 0.5, 0.3), ("mouthRollLower", 0.25, 0.5),
+        ("mouthUpperUp", 0.3, 0.4), ("mouthPress", 0.2, 0.6),
+    ):  # fmt: skip
+        value = strength * voiced * np.clip(smooth_noise(g, times, period), 0, 1)
+        actions |= dict.fromkeys(sides(name), value)
+    mood = np.clip(0.3 + 0.4 * smooth_noise(g, times, 4.0), 0, 0.8)
+    brows = np.clip(smooth_noise(g, times, 2.0), 0, 1)
+    actions |= {"mouthSmileLeft": 0.6 * mood, "mouthSmileRight": 0.55 * mood, "browInnerUp": 0.7 * brows}
+    return actions | {"browOuterUpLeft": 0.6 * brows, "browOuterUpRight": 0.6 * brows}

@@ -1,0 +1,56 @@
+"""Light and background of a studio picture, drawn at random."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.studio.renderer import Light, Lighting
+
+Floats = NDArray[np.float32]
+
+
+def random_lighting(g: np.random.Generator) -> Lighting:
+    """A key light in front, a weaker one from a side, sometimes one from behind; in the world's axes (+Y up)."""
+
+    def light(yaw: float, pitch: float, strength: float, warmth: float, shadows: bool = False) -> Light:
+        direction = (np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch))
+        colour = strength * np.array([1 + warmth, 1, 1 - warmth])
+        return Light(tuple(map(float, direction)), tuple(map(float, colour)), shadows)  # type: ignore[arg-type]
+
+    side = float(g.choice([-1, 1]))
+    lights = [
+        light(
+            side * g.uniform(0.1, 1.0), g.uniform(0.1, 0.9), g.uniform(0.5, 0.85), g.normal(scale=0.06), shadows=True
+        ),
+        light(-side * g.uniform(0.6, 1.5), g.uniform(-0.1, 0.6), g.uniform(0.08, 0.35), g.normal(scale=0.1)),
+    ]
+    if g.random() < 0.35:
+        lights.append(light(-side * g.uniform(2.0, 2.8), 0.4, g.uniform(0.3, 0.7), g.normal(scale=0.1)))
+    sky, tint = g.uniform(0.28, 0.45), g.normal(scale=0.03)
+    return Lighting(tuple(lights), sky=(sky + tint, sky, sky - tint), ground=(0.6 * sky,) * 3)
+
+
+def seen_from_head(lighting: Lighting, head_to_world: NDArray[np.float64]) -> Lighting:
+    """Lights of the world in the axes of a head posed by ``head_to_world`` (3, 4); the ambient light turns with it."""
+    turn = head_to_world[:, :3].T
+    moved = [replace(light, direction=tuple((turn @ np.array(light.direction)).tolist())) for light in lighting.lights]
+    return replace(lighting, lights=tuple(moved))
+
+
+def random_background(g: np.random.Generator, size: int) -> Floats:
+    """(size, size, 3) linear light: a plain wall with a soft glow and, half of the time, blurred shapes."""
+    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
+    base = np.float32(g.uniform(0.03, 0.55)) * (1 + g.normal(scale=0.12, size=3)).astype(np.float32)
+    glow = np.exp(-(((x - g.uniform(0.2, 0.8)) / 0.5) ** 2 + ((y - g.uniform(0.2, 0.8)) / 0.5) ** 2))
+    wall = base * (0.7 + 0.5 * glow[..., None])
+    if g.random() < 0.5:
+        for _ in range(int(g.integers(3, 8))):
+            colour = g.uniform(0.02, 0.6, 3).astype(np.float32)
+            rx, ry = g.uniform(0.08, 0.35, 2)
+            distance = np.hypot((x - g.uniform(0, 1)) / rx, (y - g.uniform(0, 1)) / ry)
+            share = (0.6 / (1 + np.exp((distance - 1) * 12)))[..., None]
+            wall = wall * (1 - share) + share * colour
+    return np.clip(wall, 0, 1).astype(np.float32)
