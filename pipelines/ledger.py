@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
-from mfhq.layout import LEDGER, ledger_path
-from mfhq.parquet import from_parquet, to_parquet
+from mfhq.layout import ledger_path
+from mfhq.parquet import to_parquet
 from mfhq.schema import ATTEMPTS
 from mfhq.store import Store
 
@@ -52,11 +51,3 @@ class Attempts:
             digest = hashlib.sha256(data).hexdigest()[:12]
             store.write(ledger_path(self.step, self.fingerprint, shard, self.run_id, digest), data)
             self.rows = []
-
-
-def read_ledger(store: Store, step: str = "", fingerprint: str = "") -> pa.Table:
-    """Every attempt on record (``ATTEMPTS``), of one step or of one fingerprint of it when named."""
-    prefix = LEDGER + (f"{step}/" if step else "") + (f"{fingerprint}/" if step and fingerprint else "")
-    with ThreadPoolExecutor(16) as pool:
-        tables = list(pool.map(lambda path: from_parquet(store.read(path), ATTEMPTS), list(store.list(prefix))))
-    return pa.concat_tables([ATTEMPTS.empty_table(), *tables])

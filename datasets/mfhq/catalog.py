@@ -1,0 +1,148 @@
+"""A corpus as its readers see it: published snapshots, as tables and as SQL views."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from mfhq import layout, live
+from mfhq.manifest import Manifest, versions
+from mfhq.parquet import from_parquet
+from mfhq.schema import TABLES
+from mfhq.store import Store
+from mfhq.views import create_views
+
+if TYPE_CHECKING:
+    import duckdb
+
+
+class CatalogError(Exception):
+    """What was asked of a corpus is not there, or the question is not one: one line that says what to do."""
+
+
+def read_blob(store: Store, ref: Mapping[str, Any]) -> bytes:
+    """The bytes of a picture: one ranged read.
+
+    Raises:
+        CatalogError: the packed file is missing or too short.
+    """
+    try:
+        data = store.read(ref["uri"], ref["offset"], ref["length"])
+    except FileNotFoundError:
+        data = b""
+    if len(data) != ref["length"]:
+        where = f"{store.uri}/{ref['uri']} at {ref['offset']}"
+        raise CatalogError(f"{where}: {len(data)} bytes of a picture's {ref['length']}; mine the corpus again")
+    return data
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The snapshots of a corpus."""
+
+    store: Store
+
+    def versions(self) -> list[str]:
+        """Names of the published snapshots, oldest first."""
+        return [f"v{number:04d}" for number in versions(self.store)]
+
+    def open(self, version: str | None = None) -> Snapshot:
+        """A snapshot by name (``v3`` and ``v0003`` are the same); the latest by default.
+
+        Raises:
+            CatalogError: nothing is published, or not that version.
+        """
+        known = list(versions(self.store))
+        if not known:
+            raise CatalogError(f"{self.store.uri}: no snapshot is published here; `ffavatar mine` publishes one")
+        number = known[-1]
+        if version is not None:
+            named = re.fullmatch(r"v?(\d+)", version)
+            if not named or int(named[1]) not in known:
+                has = f"v{known[0]:04d} to v{known[-1]:04d}" if len(known) > 1 else f"v{known[0]:04d}"
+                raise CatalogError(f"{self.store.uri}: no snapshot {version!r}; there is {has}")
+            number = int(named[1])
+        return Snapshot(self.store, Manifest.from_json(self.store.read(layout.snapshot_path(number))))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One published state of a corpus; it never changes, but for ``attempts`` and ``runs``: the corpus's own."""
+
+    store: Store
+    manifest: Manifest
+
+    @property
+    def version(self) -> str:
+        """For example ``v0003``."""
+        return self.manifest.name
+
+    @property
+    def digest(self) -> str:
+        return self.manifest.digest
+
+    def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
+        """A table, or some of its columns, with the schema of ``mfhq.schema`` (no rows where nothing was published).
+
+        Raises:
+            CatalogError: no such table or column, or a file that the manifest names is missing.
+        """
+        if name not in TABLES:
+            raise CatalogError(f"no table {name!r}; there are {', '.join(TABLES)}")
+        schema = TABLES[name]
+        if unknown := set(columns or ()) - set(schema.names):
+            raise CatalogError(f"table {name} has no column {sorted(unknown)[0]!r}; it has {', '.join(schema.names)}")
+        if name in live.READERS:
+            table = live.READERS[name](self.store)
+            return table.select(columns) if columns is not None else table
+        empty = schema.empty_table().select(columns) if columns is not None else schema.empty_table()
+        return pa.concat_tables([empty, *self._read(name, columns)])
+
+    def _read(self, name: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+        entry = self.manifest.tables.get(name)
+        for file in entry.files if entry else ():
+            try:
+                yield from_parquet(self.store.read(file.path), TABLES[name], columns)
+            except FileNotFoundError as error:
+                lost = f"{self.store.uri}/{file.path}"
+                raise CatalogError(f"{lost}: missing, and {self.version} needs it; publish the corpus again") from error
+
+    @contextlib.contextmanager
+    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A DuckDB connection with every view of ``mfhq.schema.TABLES``, closed at the end.
+
+        The database is in memory and holds views only: nothing that is done in it changes the corpus. Column comments
+        and the view ``dictionary`` (table_name, column_name, type, unit, description) say what the columns mean.
+        """
+        import duckdb
+
+        with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
+            create_views(connection, self.store, self.manifest)
+            yield connection
+
+    def query(self, sql: str) -> pa.Table:
+        """The result of one SQL query.
+
+        Raises:
+            CatalogError: DuckDB refuses it, or it is something else than a query.
+        """
+        import duckdb
+
+        readers = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.PRAGMA}
+        try:
+            statements = duckdb.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type not in readers:
+                raise CatalogError(
+                    "a corpus is asked with one query (SELECT, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN) at a time"
+                )
+            with self.connect() as connection:
+                return connection.execute(statements[0]).to_arrow_table()
+        except duckdb.Error as error:
+            lines = [line.strip() for line in str(error).splitlines()]
+            text = " ".join(line for line in lines if line and not line.startswith(("LINE", "^")))
+            raise CatalogError(f"SQL: {text}; `ffavatar sql` with no query lists the views") from error

@@ -1,0 +1,106 @@
+"""SQL views over a snapshot, made from ``mfhq.schema``: names, types, comments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from mfhq import live
+from mfhq.layout import LEDGER, RUNS
+from mfhq.manifest import Manifest
+from mfhq.schema import TABLES
+from mfhq.store import Store
+
+if TYPE_CHECKING:
+    import duckdb
+
+_SCALARS = {
+    pa.string(): "VARCHAR",
+    pa.large_binary(): "BLOB",
+    pa.bool_(): "BOOLEAN",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float32(): "FLOAT",
+    pa.float64(): "DOUBLE",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
+}
+
+DICTIONARY = "dictionary"
+"""The view that describes the others."""
+
+
+def sql_type(kind: pa.DataType) -> str:
+    """DuckDB's name of an Arrow type; a list of fixed size is a list."""
+    if pa.types.is_struct(kind):
+        return "STRUCT(" + ", ".join(f"{_name(f.name)} {sql_type(f.type)}" for f in kind) + ")"
+    if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
+        return f"{sql_type(kind.value_type)}[]"
+    return _SCALARS[kind]
+
+
+def create_views(connection: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest) -> None:
+    """Every view of ``TABLES``, with its types whether or not there are rows, and ``DICTIONARY``."""
+    scheme = store.uri.partition("://")[0]
+    if scheme != "file":  # DuckDB's own S3 reader is an extension to download; this one reads through fsspec
+        connection.register_filesystem(store.filesystem)
+    for name, schema in TABLES.items():
+        files = [file.path for file in manifest.tables[name].files] if name in manifest.tables else []
+        if name == "attempts":
+            files = list(store.list(LEDGER))
+        columns = [f"CAST({_name(f.name)} AS {sql_type(f.type)}) AS {_name(f.name)}" for f in schema]
+        if files:
+            prefix = "" if scheme == "file" else f"{scheme}://"
+            names = ", ".join(_text(_literal_path(prefix + store.url(path))) for path in files)
+            source = f"read_parquet([{names}])"
+        elif name == "runs" and next(store.list(RUNS), None):
+            connection.register("_runs", live.read_runs(store))
+            source = "_runs"
+        else:
+            columns = [f"CAST(NULL AS {sql_type(f.type)}) AS {_name(f.name)}" for f in schema]
+            source = "(SELECT 1) WHERE false"
+        connection.execute(f"CREATE VIEW {name} AS SELECT {', '.join(columns)} FROM {source}")
+        connection.execute(f"COMMENT ON VIEW {name} IS {_text('one row is ' + _meta(schema, b'description'))}")
+        for f in schema:
+            connection.execute(f"COMMENT ON COLUMN {name}.{_name(f.name)} IS {_text(describe(f))}")
+    connection.register("_dictionary", dictionary())
+    connection.execute(f"CREATE VIEW {DICTIONARY} AS SELECT * FROM _dictionary")
+
+
+def describe(column: pa.Field) -> str:
+    """What a column means, with its unit."""
+    unit = _meta(column, b"unit")
+    return _meta(column, b"description") + (f" [{unit}]" if unit else "")
+
+
+def dictionary() -> pa.Table:
+    """One row for each column of each view: table_name, column_name, type, unit, description."""
+    rows = [
+        {
+            "table_name": name,
+            "column_name": f.name,
+            "type": sql_type(f.type),
+            "unit": _meta(f, b"unit"),
+            "description": _meta(f, b"description"),
+        }
+        for name, schema in TABLES.items()
+        for f in schema
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def _meta(described: pa.Schema | pa.Field, key: bytes) -> str:
+    return (described.metadata or {}).get(key, b"").decode()
+
+
+def _name(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _text(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _literal_path(path: str) -> str:
+    """A path in which DuckDB finds no wildcard: a corpus may lie in a folder whose name has brackets or stars."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in path)

@@ -1,0 +1,83 @@
+"""``identities`` and ``assignments`` of a snapshot, and the vectors that people are clustered by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mfhq.schema import EMBEDDINGS, IDENTITIES, OK
+from pipelines.identity.means import track_means
+from pipelines.publishing.presets import Preset
+from pipelines.publishing.selection import quality
+from pipelines.publishing.unnest import vectors_of
+
+TRAIN, VAL, TEST = "train", "val", "test"
+
+
+def split_of(identity_id: str, preset: Preset) -> str:
+    """train, val or test, by a hash of the id alone: adding people moves nobody to another split."""
+    place = int(hashlib.sha256(b"split:" + identity_id.encode()).hexdigest()[:12], 16) / 16**12
+    if place < preset.test_share:
+        return TEST
+    return VAL if place < preset.test_share + preset.val_share else TRAIN
+
+
+def track_embeddings(faces: pa.Table, tracks: pa.Table, embeddings: pa.Table) -> pa.Table:
+    """``embeddings`` rows of whole tracks (``face_id`` empty): the mean of the best ok faces of each ok track."""
+    good = pc.and_(
+        pc.equal(faces["status"], OK),
+        pc.is_in(
+            faces["track_id"], value_set=tracks.filter(pc.equal(tracks["status"], OK))["track_id"].combine_chunks()
+        ),
+    )
+    weight_of = dict(zip(faces["face_id"].to_pylist(), np.where(good.to_numpy(), quality(faces), 0.0), strict=True))
+    weights = [weight_of.get(face, 0.0) for face in embeddings["face_id"].to_pylist()]
+    ids, means = track_means(embeddings["track_id"].to_pylist(), vectors_of(embeddings).astype(np.float32), weights)
+    models = dict(zip(embeddings["track_id"].to_pylist(), embeddings["model"].to_pylist(), strict=True))
+    rows = [{"track_id": t, "face_id": "", "model": models[t], "vector": v} for t, v in zip(ids, means, strict=True)]
+    return pa.Table.from_pylist(rows, schema=EMBEDDINGS)
+
+
+def kept_assignments(assignments: pa.Table, tracks: pa.Table) -> pa.Table:
+    """The assignments of tracks that the corpus uses."""
+    used = tracks.filter(pc.equal(tracks["status"], OK))["track_id"].combine_chunks()
+    return assignments.filter(pc.is_in(assignments["track_id"], value_set=used))
+
+
+def identities_table(
+    assignments: pa.Table, tracks: pa.Table, means: pa.Table, chosen: pa.Table, preset: Preset
+) -> pa.Table:
+    """``identities``: everybody to whom a track is assigned, those with few faces too."""
+    video_of = dict(zip(tracks["track_id"].to_pylist(), tracks["video_id"].to_pylist(), strict=True))
+    vector_of = dict(zip(means["track_id"].to_pylist(), vectors_of(means), strict=True))
+    faces = Counter(chosen["identity_id"].to_pylist())
+    tracks_of: defaultdict[str, list[str]] = defaultdict(list)
+    for track, identity in zip(
+        assignments["track_id"].to_pylist(), assignments["identity_id"].to_pylist(), strict=True
+    ):
+        tracks_of[identity].append(track)
+    rows = [
+        {
+            "identity_id": identity,
+            "n_tracks": len(members),
+            "n_videos": len({video_of[track] for track in members}),
+            "n_faces": faces[identity],
+            "cohesion": _cohesion([vector_of[track] for track in sorted(members) if track in vector_of]),
+            "split": split_of(identity, preset),
+        }
+        for identity, members in sorted(tracks_of.items())
+    ]
+    return pa.Table.from_pylist(rows, schema=IDENTITIES)
+
+
+def _cohesion(vectors: list[npt.NDArray[np.float64]]) -> float | None:
+    """Mean cosine similarity of unit vectors to their centre; null for none."""
+    if not vectors:
+        return None
+    centre = np.mean(vectors, axis=0)
+    return round(float(np.mean(np.array(vectors) @ (centre / max(float(np.linalg.norm(centre)), 1e-9)))), 4)

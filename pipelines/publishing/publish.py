@@ -1,0 +1,99 @@
+"""From the mining steps' outputs and a clustering to a snapshot: unnest, threshold, choose, count, commit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mfhq.ids import digest
+from mfhq.live import read_attempts
+from mfhq.schema import ALIASES, DECISIONS, TAKEDOWNS
+from mfhq.store import Store
+from pipelines.intake import read_sources
+from pipelines.mining.schemas import SOURCES
+from pipelines.parts import read_step
+from pipelines.publishing.commit import SnapshotRef, publish_tables
+from pipelines.publishing.funnel import funnel_table
+from pipelines.publishing.people import identities_table, kept_assignments, track_embeddings
+from pipelines.publishing.presets import SMALL, Preset
+from pipelines.publishing.selection import identity_faces
+from pipelines.publishing.thresholds import apply_to_faces, apply_to_tracks, apply_to_videos
+from pipelines.publishing.unnest import STEPS, face_embeddings, faces_table, shots_table, tracks_table, videos_table
+
+
+def mined_tables(store: Store, fingerprints: Mapping[str, str], preset: Preset = SMALL) -> dict[str, pa.Table]:
+    """videos, shots, tracks, faces and embeddings of what was mined, after the preset's thresholds.
+
+    Embeddings hold a row for each face, and one for each ok track (``face_id`` empty), which is what people are
+    clustered by. Nothing is written.
+
+    Raises:
+        StoreError: a step has not run under its fingerprint.
+    """
+    outputs = {step: read_step(store, step, fingerprints[step]) for step in STEPS}
+    return cut_tables(outputs, read_sources(store, SOURCES, "video_id"), preset)
+
+
+def cut_tables(outputs: Mapping[str, pa.Table], sources: pa.Table, preset: Preset) -> dict[str, pa.Table]:
+    """``mined_tables`` from the steps' outputs (pictures as references); pure."""
+    faces = apply_to_faces(faces_table(outputs), preset)
+    tracks = apply_to_tracks(tracks_table(outputs), faces, preset)
+    embeddings = face_embeddings(outputs)
+    return {
+        "videos": apply_to_videos(videos_table(sources, outputs), tracks),
+        "shots": shots_table(outputs),
+        "tracks": tracks,
+        "faces": faces,
+        "embeddings": pa.concat_tables([embeddings, track_embeddings(faces, tracks, embeddings)]),
+    }
+
+
+def publish(
+    store: Store,
+    fingerprints: Mapping[str, str],
+    assignments: pa.Table,
+    preset: Preset = SMALL,
+    *,
+    aliases: pa.Table | None = None,
+    decisions: pa.Table | None = None,
+    takedowns: pa.Table | None = None,
+    run_id: str = "",
+    tables: Mapping[str, pa.Table] | None = None,
+) -> SnapshotRef:
+    """Publish what was mined under these fingerprints, with people as assigned. The same content is published once.
+
+    Args:
+        store: the corpus.
+        fingerprints: step to fingerprint, for each of ``unnest.STEPS`` (``pipelines.plan.fingerprints`` gives them).
+        assignments: track to person (``mfhq.schema.ASSIGNMENTS``); tracks that the preset rejects are left out.
+        preset: the thresholds.
+        aliases, decisions, takedowns: published as they are.
+        run_id: the tracking run, for the manifest.
+        tables: what ``mined_tables`` gave for the same arguments, to save reading it again.
+
+    Raises:
+        AuditError: the result would not hold together.
+        StoreError: a step has not run, or the corpus can't be read or written.
+    """
+    cut = dict(tables or mined_tables(store, fingerprints, preset))
+    kept = kept_assignments(assignments, cut["tracks"])
+    identity_of = dict(zip(kept["track_id"].to_pylist(), kept["identity_id"].to_pylist(), strict=True))
+    chosen = identity_faces(cut["faces"], identity_of, preset)
+    means = cut["embeddings"].filter(pc.equal(cut["embeddings"]["face_id"], ""))
+    cut |= {
+        "assignments": kept,
+        "identity_faces": chosen,
+        "identities": identities_table(kept, cut["tracks"], means, chosen, preset),
+        "aliases": aliases if aliases is not None else ALIASES.empty_table(),
+        "decisions": decisions if decisions is not None else DECISIONS.empty_table(),
+        "takedowns": takedowns if takedowns is not None else TAKEDOWNS.empty_table(),
+    }
+    cut["funnel"] = funnel_table(cut, read_attempts(store), {step: fingerprints[step] for step in STEPS}, preset)
+    about = {
+        "preset": preset.to_dict(),
+        "fingerprints": {step: fingerprints[step] for step in STEPS},
+        "clustering": digest(sorted(set(kept["cluster_version"].to_pylist())), 16),
+    }
+    return publish_tables(store, cut, run_id=run_id, about=about)

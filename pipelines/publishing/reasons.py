@@ -1,0 +1,53 @@
+"""Every reason code that a published table can hold: what it means, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A reason code."""
+
+    code: str
+    meaning: str
+    what_to_do: str
+
+
+_THRESHOLD = "publish with a preset that asks for less, if such faces are good enough"
+
+REASONS: tuple[Reason, ...] = (
+    Reason("unreachable", "the source list names a file that could not be read", "check the path and the rights"),
+    Reason("empty_file", "the file has no bytes", "fetch it again"),
+    Reason("not_a_video", "no container that the decoder knows", "leave it out, or convert it"),
+    Reason("no_index", "the container lacks its index: cut off while it was written or copied", "fetch it again"),
+    Reason("no_video_stream", "the container holds no pictures", "leave it out"),
+    Reason("no_frame_decoded", "the container opens, and not one frame decodes", "fetch it again"),
+    Reason(
+        "decoded_in_part",
+        "fewer frames decode than the container promises; they are used",
+        "fetch it again for the rest",
+    ),
+    Reason("no_face", "no face in the sampled frames", "nothing, or lower the detector's threshold and mine again"),
+    Reason("too_brief", "the face was found in too few of the sampled frames", _THRESHOLD),
+    Reason("no_candidate", "the track has no candidate face", "mine again with more candidates a track"),
+    Reason("cut_by_border", "the frame ends inside the face", "nothing: such embeddings match nobody"),
+    Reason("low_score", "the detector is not sure that it is a face", _THRESHOLD),
+    Reason("too_small", "the face has too few pixels", _THRESHOLD),
+    Reason("blurred", "the aligned crop has too little detail", _THRESHOLD),
+    Reason("badly_exposed", "the face is too dark, or too much of it is clipped", _THRESHOLD),
+    Reason("mesh_unsure", "the mesh model does not take the crop for a face", "nothing: it often is none"),
+    Reason("turned_away", "the head is turned further than the preset allows", _THRESHOLD),
+    Reason("occluded", "too much of the face is covered", _THRESHOLD),
+    Reason("compressed", "the codec's blocks show", _THRESHOLD),
+    Reason("disagrees", "the face's embedding is unlike the others of its track", "look: two people in one track?"),
+    Reason("not_scored", "the step that scores it did not get that far", "run the same mine command again"),
+    Reason("not_finished", "a step has not worked on it yet", "run the same mine command again"),
+    Reason(
+        "few_faces",
+        "the person has fewer chosen faces than the preset wants; listed all the same",
+        "add videos of them",
+    ),
+)
+"""In the order of the checks. Any other reason, with the status ``failed``, is the class of the error that a step
+raised three times; its traceback stands in ``attempts.error``, and ``ffavatar retry`` tries again."""
