@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,7 @@ class StudioHead:
     openness: Floats
     """(F, G) share of the sky that the template's surface sees: 0 in the mouth, 1 on the forehead."""
 
-    def parameters(self, actions: dict[str, NDArray[np.floating]]) -> tuple[Floats, Floats]:
+    def parameters(self, actions: Mapping[str, NDArray[np.floating]]) -> tuple[Floats, Floats]:
         """Expression (B, E) and rotations (B, 5, 3) of named actions' strengths (B,)."""
         from ffavatar_model.head import actions_to_parameters
 

@@ -1,0 +1,128 @@
+"""Talking-head videos with truth: one camera, a head that turns, talks, looks about and blinks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from mfhq.ids import seed_of
+from mfhq.schema import MATRIX_3X4
+from pipelines.media.video_writer import write_video
+from pipelines.studio.cameras import Camera, aimed_camera, rotation_yxz
+from pipelines.studio.captures import HEAD_CENTRE
+from pipelines.studio.identity import StudioIdentity, make_identity
+from pipelines.studio.motion import blinks, gaze, smooth_noise, speech
+from pipelines.studio.renderer import render_mesh
+from pipelines.studio.scenes import random_background, random_lighting, seen_from_head
+from pipelines.studio.studio_head import StudioHead
+
+Floats = NDArray[np.float64]
+SPAN = 0.5
+"""Metres that the picture spans at the head: a face of about a third of its width, as in a video call."""
+MAX_YAW, MAX_PITCH, MAX_ROLL = np.radians([30.0, 15.0, 10.0])
+
+TRUTH = pa.schema(
+    [
+        pa.field("frame_index", pa.int64(), nullable=False),
+        pa.field("time_s", pa.float64(), nullable=False),
+        pa.field("identity_id", pa.string(), nullable=False),
+        pa.field("yaw_deg", pa.float32(), nullable=False),
+        pa.field("pitch_deg", pa.float32(), nullable=False),
+        pa.field("roll_deg", pa.float32(), nullable=False),
+        pa.field("head_to_world", MATRIX_3X4, nullable=False),
+        pa.field("expression", pa.list_(pa.float32()), nullable=False),
+        pa.field("rotations", pa.list_(pa.float32(), 15), nullable=False),
+        pa.field("shape", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+"""One row a frame. Angles as in ``mfhq.schema.FACES``: yaw to the picture's right, pitch up, roll clockwise."""
+
+
+@dataclass(frozen=True)
+class TalkingHead:
+    """A planned video: everything but the pixels, which ``frames`` renders one by one."""
+
+    person: StudioIdentity
+    camera: Camera
+    fps: float
+    truth: pa.Table
+    """Rows of ``TRUTH``."""
+    seed: int
+
+    def frames(self) -> Iterator[NDArray[np.uint8]]:
+        """(size, size, 3) RGB pictures in order."""
+        g = np.random.default_rng([self.seed, 1])
+        lighting, background = random_lighting(g), random_background(g, self.camera.width)
+        for row in self.truth.select(["expression", "rotations", "head_to_world"]).to_pylist():
+            place = np.array(row["head_to_world"]).reshape(3, 4)
+            mesh = self.person.meshes(
+                np.array(row["expression"], np.float32)[None], np.array(row["rotations"], np.float32).reshape(1, 5, 3)
+            )[0]
+            yield render_mesh(mesh, self.camera.moved(place), seen_from_head(lighting, place), background).rgb
+
+
+def render_talking_head(
+    head: StudioHead, identity_id: str, duration_s: float, fps: float, size: int, take: int = 0
+) -> TalkingHead:
+    """Plan a video of the person ``identity_id``; another ``take`` is another performance, light and background.
+
+    Raises ``ValueError`` for a duration, a rate or a size with which there would be no picture.
+    """
+    n = round(duration_s * fps)
+    if n < 1 or size < 32:
+        raise ValueError(f"{duration_s} s at {fps} frames/s and {size} px give no video: at least 1 frame, 32 px")
+    seed = seed_of(f"{identity_id}/take/{take}")
+    g, times = np.random.default_rng([seed, 0]), np.arange(n) / fps
+    yaw = np.clip(0.55 * MAX_YAW * smooth_noise(g, times, 4.0), -MAX_YAW, MAX_YAW)
+    pitch = np.clip(0.4 * MAX_PITCH * smooth_noise(g, times, 3.0), -MAX_PITCH, MAX_PITCH)
+    roll = np.clip(0.4 * MAX_ROLL * smooth_noise(g, times, 5.0), -MAX_ROLL, MAX_ROLL)
+    drift = 0.012 * np.stack([smooth_noise(g, times, 5.0) for _ in range(3)], 1)
+    expression, rotations = head.parameters(_actions(g, times))
+    places = []
+    for y, p, r, d in zip(yaw, pitch, roll, drift, strict=True):
+        turn = rotation_yxz(y, p, r)
+        # The head turns about the neck, some way below and behind the eyes.
+        pivot = np.array([0.0, -0.09, -0.09])
+        places.append(np.concatenate([turn, (pivot - turn @ pivot + d)[:, None]], axis=1))
+    person = make_identity(head, identity_id)
+    camera = aimed_camera(
+        float(g.normal(scale=0.05)), float(g.normal(scale=0.05)), distance=g.uniform(0.9, 1.3),
+        target=HEAD_CENTRE + g.normal(scale=0.01, size=3), span=SPAN * g.uniform(0.85, 1.1), size=size,
+    )  # fmt: skip
+    truth = pa.Table.from_pydict(
+        {
+            "frame_index": np.arange(n), "time_s": times, "identity_id": [identity_id] * n,
+            # The head's left is the picture's right, seen from the front; its own nod down is positive about +X.
+            "yaw_deg": np.degrees(yaw), "pitch_deg": -np.degrees(pitch), "roll_deg": -np.degrees(roll),
+            "head_to_world": [p.ravel().tolist() for p in places], "expression": expression.tolist(),
+            "rotations": rotations.reshape(n, 15).tolist(), "shape": [person.shape.tolist()] * n,
+        },
+        schema=TRUTH,
+    )  # fmt: skip
+    return TalkingHead(person, camera, fps, truth, seed)
+
+
+def write_talking_head(video: TalkingHead, path: Path) -> Path:
+    """Write the mp4, and its truth beside it as ``<name>.truth.parquet``; returns the truth's path."""
+    import pyarrow.parquet as pq
+
+    write_video(path, video.frames(), video.fps)
+    truth = path.with_suffix(".truth.parquet")
+    pq.write_table(video.truth, truth)
+    return truth
+
+
+def _actions(g: np.random.Generator, times: Floats) -> dict[str, Floats]:
+    """Strengths (T,) of every action over time: speech, blinks, and eyes that rest and jump."""
+    actions = speech(g, times)
+    blink = blinks(g, times)
+    actions |= {"eyeBlinkLeft": blink, "eyeBlinkRight": blink}
+    rest = np.floor(times / g.uniform(0.7, 1.4)).astype(int)
+    targets = g.normal(scale=[0.3, 0.15], size=(rest.max() + 1, 2))[rest]
+    looks = [gaze(float(across), float(up)) for across, up in targets]
+    return actions | {name: np.array([look[name] for look in looks]) for name in looks[0]}
