@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from pipelines.studio.appearance import random_appearance
 from pipelines.studio.cameras import Camera, aimed_camera
 from pipelines.studio.mesh import Mesh
 from pipelines.studio.painting import paint
 from pipelines.studio.renderer import Light, Lighting, Scene, build_scene, cast, render_mesh
-from pipelines.studio.studio_head import ORDER, studio_head
+from pipelines.studio.studio_head import JAW, ORDER, studio_head
 
 if TYPE_CHECKING:
     from ffavatar_model.head import HeadModel
@@ -34,8 +35,17 @@ TARGET = np.array([0.0, 0.005, 0.0])
 VIEWS = ((0.0, 0.0), (-0.26, 0.0), (0.26, 0.0), (0.0, 0.14), (0.0, -0.14), (-0.15, 0.08), (0.15, 0.08))
 """Yaw and pitch of the cameras, radians."""
 LIGHTING = Lighting((Light((0.4, 0.5, 1.0), (0.6, 0.58, 0.55)), Light((-0.8, 0.2, 0.5), (0.25, 0.25, 0.28))))
-MAX_SPREAD, MAX_SNAP = 0.004, 0.006
-"""Metres: how far the views' points may lie from their middle, and how far a point on an eyeball from the lid."""
+JAW_OPEN = 0.28
+"""Radians: upper and lower lip touch at rest, so the mouth's points are looked for with the jaw open."""
+MOUTH = (
+    61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185, 78, 95, 88, 178, 87, 14,
+    317, 402, 318, 324, 308, 415, 310, 311, 312, 13, 82, 81, 80, 191, 76, 62, 306, 292, 77, 90, 180, 85, 16, 315, 404,
+    320, 307, 96, 89, 179, 86, 15, 316, 403, 319, 325, 184, 74, 73, 72, 11, 302, 303, 304, 408, 183, 42, 41, 38, 12,
+    268, 271, 272, 407,
+)  # fmt: skip
+"""The points of the face mesh on the lips."""
+MAX_SPREAD, REACH = 0.004, 0.006
+"""Metres: how far the views' points may lie from their middle, and how far a point may be from the surface it sees."""
 INNER = ("left_eye", "right_eye", "tongue", "mouth_interior")
 """Regions that no landmark may be bound to: a lid's point must not turn with the eyeball behind it."""
 
@@ -60,30 +70,36 @@ def find_landmarks(head: HeadModel, detect: Detect) -> LandmarkCorrespondences:
     Points that hit nothing in most views, or on whose place the views differ by more than ``MAX_SPREAD``, are left
     out. Raises ``ValueError`` when fewer than 100 remain: the detector did not take the rendering for a face.
     """
-    template, triangles = head.template.numpy(), head.triangles.numpy()
-    mesh, outer = _template_mesh(head)
-    scene = build_scene(mesh)
-    found = np.full((len(VIEWS), N_MESH, 3), np.nan)
-    for v, (yaw, pitch) in enumerate(VIEWS):
-        camera = aimed_camera(yaw, pitch, distance=1.0, target=TARGET, span=SPAN, size=SIZE)
-        picture = render_mesh(scene, camera, LIGHTING, (0.35, 0.37, 0.4)).rgb
-        triangle, weights = _surface_at(scene, camera, np.asarray(detect(picture))[:, :2])
-        hit = triangle >= 0
-        found[v, hit] = (template[triangles[triangle[hit]]] * weights[hit, :, None]).sum(1)
-    enough = np.isfinite(found[..., 0]).sum(0) > len(VIEWS) / 2
-    middle = np.full((N_MESH, 3), np.nan)
-    middle[enough] = np.nanmedian(found[:, enough], axis=0)
-    spread = np.full(N_MESH, np.inf)
-    spread[enough] = np.nanmedian(np.linalg.norm(found[:, enough] - middle[enough], axis=2), axis=0)
+    from ffavatar_model.head import pose_head_numpy
+
+    rotations = np.zeros((2, 5, 3), np.float32)
+    rotations[1, JAW, 0] = JAW_OPEN
+    postures, _ = pose_head_numpy(head, np.zeros((2, 0)), np.zeros((2, 0)), rotations)
+    painted, outer = _template_mesh(head)
+    triangle, weights = np.full((len(VIEWS), N_MESH), -1, np.int64), np.zeros((len(VIEWS), N_MESH, 3), np.float32)
+    for which, posture in enumerate(postures):
+        points = np.array(MOUTH) if which else np.setdiff1d(np.arange(N_MESH), MOUTH)
+        scene = build_scene(painted.posed(posture))
+        skin = build_scene(Mesh(posture.astype(np.float32), painted.triangles[outer], painted.colours[outer], 1))
+        for v, (yaw, pitch) in enumerate(VIEWS):
+            camera = aimed_camera(yaw, pitch, distance=1.0, target=TARGET, span=SPAN, size=SIZE)
+            picture = render_mesh(scene, camera, LIGHTING, (0.35, 0.37, 0.4)).rgb
+            pixels = np.asarray(detect(picture), np.float64)[points, :2]
+            triangle[v, points], weights[v, points] = _surface_at(skin, camera, pixels)
+    hit = triangle >= 0
+    triangle[hit] = np.flatnonzero(outer)[triangle[hit]]
+    places = (head.template.numpy()[painted.triangles[triangle]] * weights[..., None]).sum(2)
+    places[~hit] = np.nan
+    seen = hit.sum(0) > len(VIEWS) / 2
+    middle = np.nanmedian(np.where(seen[:, None], places, 0.0), axis=0)
+    off = np.linalg.norm(places - middle, axis=2)
+    spread = np.where(seen, np.nanmedian(np.where(seen, off, 0.0), axis=0), np.inf)
     index = np.flatnonzero(spread <= MAX_SPREAD)
-    triangle, weights, distance = closest_on_surface(middle[index], template, triangles, np.flatnonzero(outer))
-    kept = distance <= MAX_SNAP
-    if kept.sum() < 100:
-        raise ValueError(f"only {int(kept.sum())} of {N_MESH} face-mesh points found on head model {head.name!r}")
-    index = index[kept]
-    return LandmarkCorrespondences(
-        index, triangle[kept], weights[kept].astype(np.float32), spread[index].astype(np.float32)
-    )
+    if len(index) < 100:
+        raise ValueError(f"only {len(index)} of {N_MESH} face-mesh points found on head model {head.name!r}")
+    # The view whose point lies nearest to the middle: a mean of points could end on the other lip.
+    best = np.nanargmin(off[:, index], axis=0)
+    return LandmarkCorrespondences(index, triangle[best, index], weights[best, index], spread[index].astype(np.float32))
 
 
 def open_head_with_landmarks(cache: Path, load_detector: Callable[[], Detect]) -> HeadModel:
@@ -117,34 +133,19 @@ def _template_mesh(head: HeadModel) -> tuple[Mesh, NDArray[np.bool_]]:
     return Mesh(template, triangles, paint(studio_head(head), look), ORDER), ~(inner & ~lips)[triangles].any(1)
 
 
-def _surface_at(scene: Scene, camera: Camera, pixels: NDArray[np.floating]) -> tuple[NDArray[np.int64], NDArray]:
-    """Triangle (N,), -1 for none, and barycentric coordinates (N, 3) of what lies behind pixels (N, 2)."""
-    triangle, weights = np.full(len(pixels), -1, np.int64), np.zeros((len(pixels), 3))
-    for i, (x, y) in enumerate(pixels):
-        # One-pixel picture whose only ray goes through (x, y).
-        shift = np.array([[1, 0, 0.5 - x], [0, 1, 0.5 - y], [0, 0, 1]])
-        hits = cast(scene, Camera(shift @ camera.K, camera.world_to_camera, 1, 1))
-        triangle[i] = hits.triangle[0, 0]
-        weights[i] = 1 - hits.u[0, 0] - hits.v[0, 0], hits.u[0, 0], hits.v[0, 0]
-    return triangle, weights
+def _surface_at(skin: Scene, camera: Camera, pixels: Floats, samples: int = 2) -> tuple[NDArray[np.int64], NDArray]:
+    """Triangle (N,) and barycentric coordinates (N, 3) of the skin nearest to pixels (N, 2); -1 where none is near.
 
-
-def closest_on_surface(
-    points: Floats, vertices: NDArray[np.floating], triangles: NDArray[np.int64], allowed: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], Floats, Floats]:
-    """The closest points on the triangles in ``allowed``: triangle (N,), barycentric (N, 3), distance (N,).
-
-    Only the 32 triangles whose centres are nearest are looked at: enough where triangles are of similar size.
+    Skin that faces away (the back of the head, seen through an eye socket) does not count.
     """
-    from scipy.spatial import cKDTree
-    from trimesh.triangles import closest_point, points_to_barycentric
-
-    corners = vertices[triangles[allowed]].astype(np.float64)
-    _, near = cKDTree(corners.mean(1)).query(points, k=min(32, len(allowed)))
-    n, k = near.shape
-    closest = closest_point(corners[near.ravel()], np.repeat(points, k, axis=0)).reshape(n, k, 3)
-    distance = np.linalg.norm(closest - points[:, None], axis=2)
-    best = distance.argmin(1)
-    rows, which = np.arange(n), near[np.arange(n), best]
-    weights = np.clip(points_to_barycentric(corners[which], closest[rows, best]), 0, 1)
-    return allowed[which], weights / weights.sum(1, keepdims=True), distance[rows, best]
+    hits = cast(skin, camera, samples)
+    corners = skin.mesh.vertices[skin.mesh.triangles]
+    facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    towards = (facing * (camera.centre - corners[:, 0])).sum(1) > 0
+    rows, columns = np.nonzero((hits.triangle >= 0) & towards[hits.triangle])
+    seen = (np.stack([columns, rows], 1) + 0.5) / samples
+    distance, nearest = cKDTree(seen).query(pixels)
+    at = rows[nearest], columns[nearest]
+    u, v = hits.u[at], hits.v[at]
+    near = distance * SPAN / SIZE <= REACH
+    return np.where(near, hits.triangle[at], -1), np.stack([1 - u - v, u, v], 1)
