@@ -87,7 +87,7 @@ def arcface_transform(landmarks5: npt.ArrayLike, size: int = 112) -> Matrix:
     # As complex numbers a similarity is target = a * point + b; the least squares a is a quotient of two sums.
     z, w = ((p - m) @ np.array([1, 1j]) for p, m in ((points, middle), (target, wanted)))
     spread = float((np.abs(z) ** 2).sum())
-    if spread < 1e-9:
+    if not spread > 1e-9:
         raise ValueError(f"landmarks {points.round(2).tolist()}: five points of a face are needed, these fall together")
     a = complex((z.conj() * w).sum() / spread)
     rotation = np.array([[a.real, -a.imag], [a.imag, a.real]])

@@ -26,7 +26,8 @@ SURE_FACE = 20.0
 """Width of a face at the detector's input, in pixels, from which on YuNet hardly misses one.
 
 Measured on 20 frames of a 1080p crowd, at 10 input sizes, against what it finds at 1280 and 1600 pixels: of faces 8 to
-10 pixels wide at the input it finds 33 %, 12 to 16 81 %, 16 to 20 89 %, 20 to 24 94 %, from 24 on 98 %.
+10 pixels wide at the input it finds 33 %, 12 to 16 81 %, 16 to 20 89 %, 20 to 24 94 %, from 24 on 98 %. Landmarks
+are off by 7 % of the face's width at 16 pixels (median of 36 frames of 12 people), 4.4 % at 20, 3 % from 64 on.
 """
 
 

@@ -39,13 +39,13 @@ class MatteModel:
         shrink = height > side or width > side
         small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
         probability = self._model.run(np.asarray(small, np.uint8))[0].reshape(side, side)
-        probability = probability * _hangs_together(probability)
+        probability = probability * hangs_together(probability)
         matte = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(np.clip(matte * 255 + 0.5, 0, 255), np.uint8)
 
 
-def _hangs_together(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """(S, S) True for every part of the matte that reaches into the face's disc."""
+def hangs_together(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """(S, S) True for every part of the matte that reaches into the face's disc, for probabilities (S, S)."""
     _, parts = cv2.connectedComponents((probability > FAINT).astype(np.uint8), connectivity=8)
     side = probability.shape[0]
     rows, columns = np.mgrid[:side, :side] / side

@@ -9,10 +9,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import onnx
-
 from pipelines.faces.cache import WeightsError, cache_dir, locked, sha256_of
-from pipelines.faces.onnx_graphs import dequantise, yunet_as_scrfd
 from pipelines.faces.weights import WEIGHTS, weight_path
 
 log = logging.getLogger(__name__)
@@ -141,6 +138,10 @@ def _read_record(folder: Path) -> dict[str, str] | None:
 
 def _make_embedded(folder: Path) -> dict[str, str]:
     """Write the pack whole, then move it in place; the lock of the folder above is held."""
+    import onnx  # only where the pack is made: every command imports this module
+
+    from pipelines.faces.onnx_graphs import dequantise, yunet_as_scrfd
+
     log.info("making the embedded face pack in %s", folder)
     models = {
         _DETECTOR: yunet_as_scrfd(dequantise(onnx.load(str(weight_path("yunet"))))),
