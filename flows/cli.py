@@ -57,20 +57,10 @@ def mine(source: str, corpus: str, pack: str | None, preset: str) -> None:
 
 @cli.command()
 @CORPUS
-@PACK
-def cluster(corpus: str, pack: str | None) -> None:
-    """Cluster the mined tracks into people, and publish."""
-    from flows.mine import cluster_command
-
-    cluster_command(corpus, pack)
-
-
-@cli.command()
-@CORPUS
 @PRESET
 @PACK
 def publish(corpus: str, preset: str, pack: str | None) -> None:
-    """Publish a snapshot of what has been mined, with other thresholds and no inference."""
+    """Cluster what has been mined and publish a snapshot: other thresholds, no inference."""
     from flows.mine import publish_command
 
     publish_command(corpus, preset, pack)

@@ -14,7 +14,7 @@ from flows.console import say, table
 from flows.heads import open_head_path
 from infra.settings import Settings
 from pipelines.faces.cache import cache_dir
-from pipelines.faces.pack import describe_packs
+from pipelines.faces.pack import pack_status
 from pipelines.faces.weights import describe_weights
 
 PACKAGES = (
@@ -63,7 +63,10 @@ def doctor(settings: Settings) -> None:
     table(
         "face packs",
         ("name", "licence", "state"),
-        [(row["name"], row["licence"], "ready" if row["present"] else row["get"]) for row in describe_packs()],
+        [
+            (row["name"], row["licence"], "ready" if row["present"] else row["get"])
+            for row in (pack_status(), pack_status("buffalo_l"))
+        ],
     )
     head = open_head_path()
     table(

@@ -5,6 +5,7 @@ The loop gets a ``RayWorker``: its rank, where to resume, and a ``report`` that 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -42,10 +43,20 @@ class RayWorker:
 class TrainResult:
     """How a job ended."""
 
-    checkpoint: str
-    """Path or URI of the folder of the last checkpoint kept."""
+    checkpoint: train.Checkpoint
+    """The last checkpoint kept, where the job's storage is."""
     metrics: dict[str, Any]
     """What was reported last."""
+
+    def save(self, folder: Path) -> None:
+        """Copy the checkpoint into ``folder``, replacing what is there; a reader sees it whole or not at all."""
+        part = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.parent.mkdir(parents=True, exist_ok=True)
+        with self.checkpoint.as_directory() as source:
+            shutil.copytree(source, part)
+        shutil.rmtree(folder, ignore_errors=True)
+        part.replace(folder)
 
 
 def fit(
@@ -96,7 +107,7 @@ def fit(
         raise RuntimeError(f"training job {name} failed: {_cause(error)}") from error
     if result.checkpoint is None:
         raise RuntimeError(f"training job {name} ended without a checkpoint: its loop must report one at its end")
-    return TrainResult(checkpoint=result.checkpoint.path, metrics=dict(result.metrics or {}))
+    return TrainResult(checkpoint=result.checkpoint, metrics=dict(result.metrics or {}))
 
 
 def _run_worker(arguments: dict[str, Any]) -> None:

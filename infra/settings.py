@@ -46,8 +46,10 @@ def quiet_services(settings: Settings) -> None:
     """Set what Prefect, Ray and MLflow read from the environment at import; call it before importing them.
 
     Analytics are off; Prefect's embedded server gets time to start (its default is too short on two cores) and a
-    database in ``home``. Variables that the user has set are left alone.
+    database in ``home`` (the folder is made here: Prefect does not make those above it). Variables that the user has
+    set are left alone.
     """
+    (settings.home / "prefect").mkdir(parents=True, exist_ok=True)
     for name, value in {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

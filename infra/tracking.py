@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,14 @@ class TrackedRun:
     def file(self, path: Path, folder: str | None = None) -> None:
         """Keep a file with the run."""
         self._client.log_artifact(self.run_id, str(path), folder)
+
+    def bytes(self, data: bytes, name: str) -> None:
+        """Keep bytes with the run, under a path such as ``pictures/000010.png``."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(name).name
+            path.write_bytes(data)
+            parent = str(Path(name).parent)
+            self.file(path, None if parent == "." else parent)
 
     def json(self, value: Any, name: str) -> None:
         """Keep a value with the run, as a JSON file."""

@@ -1,0 +1,59 @@
+"""The head model that a command uses: the user's FLAME file, or the open head, with its face-mesh landmarks found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock
+
+from ffavatar_model.head import save_head, with_landmarks
+from ffavatar_model.head.open_head import open_head_path as model_head_path
+from flows.console import CallError
+from pipelines.faces.cache import cache_dir
+from pipelines.studio.landmarks import find_landmarks, open_head_with_landmarks
+
+
+def open_head_path() -> Path:
+    """Where the open head is kept, made or not."""
+    return model_head_path(cache_dir())
+
+
+def head_file(given: str | None) -> Path:
+    """A head file that training and use can load, made where it is missing (the open head: half a minute, once).
+
+    ``given`` is None (the open head), a head file, or a FLAME pickle, which is converted into the cache.
+
+    Raises:
+        CallError: no such file.
+        ValueError: the file is no head model.
+    """
+    if given is None:
+        path = open_head_path()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{path}.lock"):
+            open_head_with_landmarks(cache_dir(), _detector)
+        return path
+    source = Path(given)
+    if not source.is_file():
+        raise CallError(f"--head {given}: no such file; give a FLAME pickle or a head file, or leave it out")
+    if source.suffix == ".safetensors":
+        return source
+    from ffavatar_model.head.flame import load_flame
+
+    head = load_flame(source)
+    path = cache_dir() / "heads" / f"{head.name}-{head.digest}.safetensors"
+    if not path.is_file():
+        found = find_landmarks(head, _detector())
+        save_head(with_landmarks(head, found.index, found.triangles, found.barycentric), path)
+    return path
+
+
+def _detector() -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
+    """The face mesh detector: a crop to its 468 points."""
+    from pipelines.faces.mesh import MeshDetector
+
+    mesh = MeshDetector.load()
+    return lambda crop: mesh.detect(crop)[0]

@@ -1,0 +1,173 @@
+"""Ingestion: source files → steps on Ray → people → a published snapshot, as one Prefect flow."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import pyarrow as pa
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from flows.console import SOME_FAILED, CallError, Progress, say, table
+from infra.ray_session import ray_session
+from infra.settings import load_settings
+from infra.storage import open_store
+from infra.tracking import TrackedRun, config_hash, git_revision, tracked_run
+from mfhq.catalog import Catalog
+from mfhq.live import record_run
+from mfhq.store import Store
+from pipelines.engine import StepSummary, run_steps
+from pipelines.faces.pack import face_pack
+from pipelines.identity.assign import ClusterConfig, Clustering, assign_identities
+from pipelines.mining.digests import digest_sources
+from pipelines.mining.sources import list_sources
+from pipelines.mining.steps import AFTER, mining_steps
+from pipelines.parts import read_step
+from pipelines.plan import fingerprints
+from pipelines.publishing.presets import preset_named
+from pipelines.publishing.publish import publish as publish_snapshot
+
+FUNNEL = "SELECT stage, reason, items, round(share, 3) AS share, round(seconds, 1) AS seconds FROM funnel"
+
+
+def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int:
+    """``ffavatar mine``: returns the exit status, 1 when items failed."""
+    settings = load_settings()
+    preset_named(preset)
+    open_store(corpus)
+    list_sources(source, _filesystem(source))
+    with ray_session(settings):
+        done = mine(source=source, corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home))
+    for item, reason in done["failures"].items():
+        say("  failed {item}: {reason}", item=item, reason=reason)
+    return SOME_FAILED if done["failures"] else 0
+
+
+def publish_command(corpus: str, preset: str, pack: str | None) -> None:
+    """``ffavatar publish``."""
+    settings = load_settings()
+    preset_named(preset)
+    publish(corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home), parent="")
+
+
+@flow(name="mine", validate_parameters=False)
+def mine(*, source: str, corpus: str, pack: str = "", preset: str = "small", home: str = "") -> dict[str, Any]:
+    """Mine ``source`` into ``corpus``: the same call again does what is new, and goes on after a kill.
+
+    Returns:
+        ``snapshot`` and ``digest`` of what was published, ``failures`` (item id to reason), ``run_id``.
+    """
+    settings = load_settings(home or None)
+    described = {"source": source, "corpus": corpus, "pack": pack, "preset": asdict(preset_named(preset))}
+    with tracked_run(settings, "mine", f"mine {source}", described) as run:
+        summaries = run_mining(source, corpus, pack, run.run_id)
+        run.metrics(
+            {
+                f"{s['step']}/{name}": s[name]
+                for s in summaries
+                for name in ("items", "ok", "rejected", "failed", "seconds")
+            }
+        )
+        published = publish(corpus=corpus, pack=pack, preset=preset, home=home, parent=run.run_id)
+        run.snapshot(corpus, published["snapshot"], published["digest"], "output")
+        _on_record(open_store(corpus), run, "mine", published["snapshot"], described, "")
+    failures = {item: reason for s in summaries for item, reason in s["failures"].items()}
+    return {**published, "failures": failures, "run_id": run.run_id}
+
+
+@task(name="mining steps", cache_policy=NO_CACHE)
+def run_mining(source: str, corpus: str, pack: str, run_id: str) -> list[dict[str, Any]]:
+    """Every mining step on every shard of the source; a row a step: items, ok, rejected, failed, seconds, failures."""
+    store, filesystem = open_store(corpus), _filesystem(source)
+    found = list_sources(source, filesystem)
+    sources = digest_sources(found, store, filesystem)
+    say(
+        "mining {n} files ({unique} different) of {source} into {uri}",
+        n=len(found),
+        unique=len(sources),
+        source=source,
+        uri=store.uri,
+    )
+    progress = Progress("mining")
+    steps = mining_steps(pack_name=pack or None, filesystem=filesystem)
+    summaries = run_steps(
+        steps, sources, store, run_id, after=AFTER,
+        on_progress=lambda p: progress.update(p.step, p.done, p.total, p.failed),
+    )  # fmt: skip
+    progress.close()
+    return [_summary(s) for s in summaries]
+
+
+def _summary(summary: StepSummary) -> dict[str, Any]:
+    counts = {
+        name: getattr(summary, name) for name in ("step", "items", "before", "ok", "rejected", "failed", "seconds")
+    }
+    return counts | {"failures": dict(summary.failures)}
+
+
+@flow(name="publish", validate_parameters=False)
+def publish(*, corpus: str, pack: str = "", preset: str = "small", home: str = "", parent: str = "") -> dict[str, Any]:
+    """Cluster what has been mined into people and publish a snapshot, with no inference.
+
+    Returns:
+        ``snapshot``, ``digest``, ``created`` (False where the newest snapshot holds the same), ``rows`` by table.
+    """
+    settings, store = load_settings(home or None), open_store(corpus)
+    prints = fingerprints(mining_steps(pack_name=pack or None), AFTER)
+    with tracked_run(settings, "cluster", f"cluster {corpus}", {"corpus": corpus, "pack": pack}, parent) as run:
+        clustering = cluster(store, prints, pack)
+        run.params({"cluster_version": clustering.version})
+        people = clustering.assignments["identity_id"].unique()
+        run.metrics({"tracks": len(clustering.assignments), "identities": len(people)})
+        _on_record(store, run, "cluster", "", {"version": clustering.version}, parent)
+    thresholds = preset_named(preset)
+    with tracked_run(settings, "publish", f"publish {corpus}", {"preset": asdict(thresholds)}, parent) as run:
+        made = publish_snapshot(
+            store, prints, clustering.assignments, thresholds, aliases=clustering.aliases, run_id=run.run_id
+        )
+        run.snapshot(store.uri, made.version, made.digest, "output")
+        snapshot = Catalog(store).open(made.version)
+        funnel = snapshot.query(FUNNEL)
+        run.metrics({f"funnel/{r['stage']}/{r['reason']}": r["items"] for r in funnel.to_pylist()})
+        run.json(funnel.to_pylist(), "funnel.json")
+        _on_record(store, run, "publish", made.version, asdict(thresholds), parent)
+    create_table_artifact(table=funnel.to_pylist(), key="funnel", description=f"{store.uri} {made.version}")
+    show_funnel(funnel, store.uri, made.version)
+    return {"snapshot": made.version, "digest": made.digest, "created": made.created, "rows": dict(made.rows)}
+
+
+def cluster(store: Store, prints: dict[str, str], pack: str) -> Clustering:
+    """Who is who among all mined tracks; ids of the newest snapshot live on.
+
+    Raises:
+        CallError: the pack has no calibrated threshold.
+    """
+    threshold = face_pack(pack or None).threshold
+    if threshold is None:
+        raise CallError(f"face pack {pack}: no threshold for clustering; put a calibration.json beside its files")
+    tracked, scored, embedded = (read_step(store, step, prints[step]) for step in ("tracks", "scores", "embeddings"))
+    catalog = Catalog(store)
+    before, retired = {}, []
+    if catalog.versions():
+        newest = catalog.open()
+        rows = newest.table("assignments").select(["track_id", "identity_id"])
+        before = dict(zip(*(column.to_pylist() for column in rows.columns), strict=True))
+        retired = newest.table("aliases")["identity_id"].to_pylist()
+    return assign_identities(tracked, scored, embedded, ClusterConfig(threshold=threshold), before, retired)
+
+
+def show_funnel(funnel: pa.Table, uri: str, version: str) -> None:
+    """Print the funnel as a table."""
+    rows = [tuple(row.values()) for row in funnel.to_pylist()]
+    table(f"funnel of {uri} {version}", ("stage", "reason", "items", "share", "seconds"), rows)
+
+
+def _on_record(store: Store, run: TrackedRun, kind: str, version: str, config: dict[str, Any], parent: str) -> None:
+    record_run(store, run.run_id, kind, version, git_revision(), config_hash(config), parent)
+
+
+def _filesystem(source: str) -> Any:
+    """What reads a remote source; None for a local one."""
+    return open_store(source).filesystem if source.startswith("s3://") else None

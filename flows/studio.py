@@ -1,0 +1,95 @@
+"""``ffavatar studio``: rendered captures with truth, as talking-head videos or as a corpus of calibrated views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from ffavatar_model.head.open_head import build_open_head
+from flows.console import Progress, say
+from infra.ray_session import ray_session
+from infra.settings import load_settings
+from infra.storage import open_store
+from infra.tracking import tracked_run
+from mfhq.ids import digest
+from pipelines.engine import run_steps
+from pipelines.faces.cache import cache_dir
+from pipelines.parts import read_step
+from pipelines.publishing.commit import publish_tables
+from pipelines.studio.captures import plan_captures, render_capture_step
+from pipelines.studio.studio_head import load_studio_head
+from pipelines.studio.tables import capture_tables
+from pipelines.studio.talking_head import render_talking_head, write_talking_head
+
+FPS = 25.0
+"""Of talking-head videos."""
+
+
+def studio_command(
+    layout: str, identities: int, cameras: int, moments: int, seconds: float, size: int, seed: int, out: str
+) -> None:
+    """``ffavatar studio``."""
+    if layout == "mfhq":
+        talking_heads(Path(out), identities, seconds, size, seed)
+        return
+    settings = load_settings()
+    with ray_session(settings):
+        render_captures(
+            out=out, identities=identities, cameras=cameras, moments=moments, size=size, seed=seed,
+            home=str(settings.home),
+        )  # fmt: skip
+
+
+def talking_heads(folder: Path, identities: int, seconds: float, size: int, seed: int) -> None:
+    """Videos of one rendered person each, who turns and talks, with the truth beside them."""
+    head = load_studio_head(cache_dir())
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(identities):
+        person = digest(["studio", seed, number])
+        video = folder / f"head_{seed}_{number:05d}.mp4"
+        truth = write_talking_head(render_talking_head(head, person, seconds, FPS, size), video)
+        say("{video}  (truth: {truth})", video=video, truth=truth.name)
+
+
+@flow(name="studio", validate_parameters=False)
+def render_captures(
+    *, out: str, identities: int, cameras: int, moments: int, size: int, seed: int = 0, home: str = ""
+) -> dict[str, Any]:
+    """Render calibrated captures of random people into a corpus (``cameras``, ``captures``, ``views``) and publish it.
+
+    Returns:
+        ``snapshot``, ``digest``, ``rows`` by table, ``run_id``.
+    """
+    described = {
+        "out": out, "identities": identities, "cameras": cameras, "moments": moments, "size": size, "seed": seed,
+    }  # fmt: skip
+    with tracked_run(load_settings(home or None), "studio", f"studio {out}", described) as run:
+        fingerprint = render(out, identities, cameras, moments, size, seed, run.run_id)
+        store = open_store(out)
+        made = publish_tables(store, capture_tables(read_step(store, "render_capture", fingerprint)), run_id=run.run_id)
+        run.snapshot(store.uri, made.version, made.digest, "output")
+    say(
+        "{views} views of {people} people published as {version} of {uri}",
+        views=made.rows["views"], people=identities, version=made.version, uri=store.uri,
+    )  # fmt: skip
+    return {"snapshot": made.version, "digest": made.digest, "rows": dict(made.rows), "run_id": run.run_id}
+
+
+@task(name="render captures", cache_policy=NO_CACHE)
+def render(out: str, identities: int, cameras: int, moments: int, size: int, seed: int, run_id: str) -> str:
+    """Render what is not there yet; returns the step's fingerprint."""
+    step = render_capture_step(cache_dir(), build_open_head(cache_dir()).digest)
+    plan = plan_captures(identities, cameras, moments, size, seed)
+    progress = Progress("rendering")
+    (summary,) = run_steps(
+        [step], plan, open_store(out), run_id,
+        on_progress=lambda p: progress.update(p.step, p.done, p.total, p.failed),
+    )  # fmt: skip
+    progress.close()
+    if summary.failed:
+        item, reason = next(iter(summary.failures.items()))
+        raise RuntimeError(f"{summary.failed} of {summary.items} captures did not render (first: {item}, {reason})")
+    return summary.fingerprint

@@ -1,0 +1,127 @@
+"""A training stage: a Prefect flow that launches a Ray Train job, logs to MLflow and hands its checkpoint on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from prefect import flow, task
+from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
+
+from ffavatar_model.config import from_dict, override, to_dict
+from ffavatar_model.model import FFAvatar
+from ffavatar_model.training import recipe
+from ffavatar_model.weights import read_header
+from flows.console import CallError, say, table
+from flows.heads import head_file
+from flows.training_job import Job, job_values, run_job
+from infra import ray_train
+from infra.ray_session import ray_session
+from infra.settings import load_settings
+from infra.storage import open_store
+from infra.tracking import TrackedRun, config_hash, file_digest, tracked_run
+from mfhq.catalog import Catalog
+
+RUN_FILE = "run.json"
+"""Beside a checkpoint: which run made it, from which snapshot; the next stage finds its parent here."""
+MAX_FAILURES = 1
+
+
+def train_command(
+    stage: str, corpus: str, init: str | None, identity: str | None, workers: int, overrides: list[str],
+    out: Path | None, head: str | None,
+) -> None:  # fmt: skip
+    """``ffavatar train``."""
+    if stage == "personalize" and not identity:
+        raise CallError("train personalize needs --identity ID; list them: ffavatar sql 'SELECT * FROM identities'")
+    settings = load_settings()
+    with ray_session(settings):
+        ended = train(
+            stage=stage, corpus=corpus, init=init or "", identity=identity or "", workers=workers, overrides=overrides,
+            out=str(out or ""), head=head or "", home=str(settings.home),
+        )  # fmt: skip
+    show(stage, ended)
+
+
+def show(stage: str, ended: dict[str, Any]) -> None:
+    """Print what a stage reached on held-out pictures, before and after, and where its checkpoint is."""
+    metrics = ended["metrics"]
+    names = sorted(name.removeprefix("end/") for name in metrics if name.startswith("end/"))
+    rows = [(name, metrics.get(f"start/{name}"), metrics[f"end/{name}"]) for name in names]
+    table(f"{stage}: held out, {ended['steps']} steps", ("metric", "before", "after"), rows)
+    say("checkpoint {path}  (MLflow run {run})", path=ended["checkpoint"], run=ended["run_id"])
+
+
+@task(name="ray train job", cache_policy=NO_CACHE)
+def fit(job: dict[str, Any], name: str, workers: int, home: str, out: str) -> dict[str, Any]:
+    """Run the job on Ray and copy its last checkpoint to ``out``; returns the last metrics."""
+    result = ray_train.fit(
+        run_job, job, name=name, storage=load_settings(home).train_storage, workers=workers,
+        gpu=torch.cuda.is_available(), max_failures=MAX_FAILURES,
+    )  # fmt: skip
+    result.save(Path(out))
+    return result.metrics
+
+
+@flow(name="train", validate_parameters=False)
+def train(
+    *, stage: str, corpus: str, init: str = "", identity: str = "", workers: int = 1,
+    overrides: list[str] | None = None, out: str = "", head: str = "", home: str = "", size: str = "tiny",
+) -> dict[str, Any]:  # fmt: skip
+    """Train ``stage`` on the newest snapshot of ``corpus``.
+
+    Returns:
+        ``checkpoint`` (folder), ``run_id``, ``metrics`` (``start/…`` and ``end/…`` on held-out people or pictures,
+        ``seconds/…``), ``steps``.
+    """
+    settings = load_settings(home or None)
+    config = recipe(stage, size)
+    if init:
+        config = replace(config, model=from_dict(FFAvatar.Config, read_header(Path(init))["model"]))
+    config = override(config, overrides or [])
+    store = open_store(corpus)
+    snapshot = Catalog(store).open()
+    where = head_file(head or None)
+    parent = _parent_run(init)
+    described = {
+        "stage": stage, "corpus": corpus, "snapshot": snapshot.version, "identity": identity, "workers": workers,
+        "init": init, "head": str(where), "train": to_dict(config),
+    }  # fmt: skip
+    with tracked_run(settings, stage, f"{stage} {snapshot.version}", described, parent) as run:
+        run.snapshot(store.uri, snapshot.version, snapshot.digest, "training")
+        if init:
+            run.tags({"init_digest": file_digest(Path(init) / "model.safetensors")})
+        job = Job(
+            corpus=corpus, snapshot=snapshot.version, head=str(where), config=to_dict(config), identity=identity,
+            init=init, tracking_uri=settings.tracking_uri, run_id=run.run_id,
+        )  # fmt: skip
+        checkpoint = Path(out) if out else settings.home / "checkpoints" / f"{stage}-{run.run_id[:8]}"
+        metrics = fit(job_values(job), f"{stage}-{run.run_id}", workers, str(settings.home), str(checkpoint))
+        record = {"run_id": run.run_id, "stage": stage, "corpus": store.uri, "snapshot": snapshot.version}
+        (checkpoint / RUN_FILE).write_text(json.dumps(record | {"config_hash": config_hash(described)}, indent=1))
+        _register(run, stage, checkpoint)
+    steps = int(metrics.pop("step", 0))
+    _artifact(stage, metrics, checkpoint, snapshot.version)
+    return {"checkpoint": str(checkpoint), "run_id": run.run_id, "metrics": metrics, "steps": steps}
+
+
+def _parent_run(init: str) -> str:
+    """The run that made a checkpoint; empty where it does not say."""
+    path = Path(init) / RUN_FILE
+    return str(json.loads(path.read_text()).get("run_id", "")) if init and path.is_file() else ""
+
+
+def _register(run: TrackedRun, stage: str, checkpoint: Path) -> None:
+    weights = checkpoint / "model.safetensors"
+    run.tags({"weights_digest": file_digest(weights)})
+    run.register(f"ffavatar-{stage}", weights)
+
+
+def _artifact(stage: str, metrics: dict[str, Any], checkpoint: Path, version: str) -> None:
+    rows = [f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items()) if isinstance(value, float)]
+    body = "\n".join(["| metric | value |", "|---|---|", *rows])
+    create_markdown_artifact(f"# {stage} on {version}\n\n{body}\n\ncheckpoint: `{checkpoint}`", key=f"train-{stage}")

@@ -1,0 +1,204 @@
+"""What each training worker runs: data sets from a snapshot, the model's own loop, news to MLflow and Ray Train.
+
+Imported by Ray workers, so it imports no Prefect.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from ffavatar_model.config import from_dict
+from ffavatar_model.data import FewToMany, IdentityDataset, MultiviewDataset
+from ffavatar_model.head import load_head
+from ffavatar_model.training import TrainConfig, train
+from infra.ray_train import RayWorker
+from infra.storage import open_store
+from infra.tracking import TrackedRun
+from mfhq.catalog import Catalog, Snapshot, read_blob
+from mfhq.store import Store
+from pipelines.faces.pictures import encode_png
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = 6
+"""Where nobody is in the split ``val``, every sixth person of ``train`` is held out for validation."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training run, as plain values."""
+
+    corpus: str
+    snapshot: str
+    head: str
+    """The head model's file, on every node."""
+    config: dict[str, Any]
+    """A ``TrainConfig`` as dictionaries."""
+    identity: str
+    """personalize: the person; empty for the other stages."""
+    init: str
+    """Folder of the checkpoint to begin with; empty for none."""
+    tracking_uri: str
+    run_id: str
+
+
+class NoPeopleError(ValueError):
+    """The snapshot has nobody to train on."""
+
+
+def run_job(values: Mapping[str, Any], worker: RayWorker) -> None:
+    """Train; the loop's own checkpoints go to Ray Train as they are written."""
+    job = Job(**values)
+    config = from_dict(TrainConfig, job.config)
+    torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads()))
+    store = open_store(job.corpus)
+    training, validation = datasets(config, store, Catalog(store).open(job.snapshot), job.identity)
+    reporter = _Reporter(worker, TrackedRun(job.tracking_uri, job.run_id) if worker.rank == 0 else None)
+    with tempfile.TemporaryDirectory(prefix="ffavatar-train-") as folder, worker.resume_from() as resume:
+        result = train(
+            config, load_head(Path(job.head)), training, validation, reporter, Path(folder),
+            init=Path(job.init) if job.init else None, resume=Path(resume) if resume else None,
+            rank=worker.rank, world=worker.world_size,
+        )  # fmt: skip
+        reporter.end(result.step, result.metrics, result.checkpoint)
+
+
+def datasets(
+    config: TrainConfig, store: Store, snapshot: Snapshot, identity: str
+) -> tuple[FewToMany, FewToMany | None]:
+    """Training and validation data of a stage: disjoint people, or one person's disjoint pictures.
+
+    Raises:
+        NoPeopleError: the snapshot lacks what the stage needs; the message says what.
+    """
+    where = f"{store.uri} {snapshot.version}"
+
+    def blob(uri: str, offset: int, length: int) -> bytes:
+        return read_blob(store, {"uri": uri, "offset": offset, "length": length})
+
+    size, digest = config.model.image_size, snapshot.digest
+    everybody: FewToMany
+    parts: list[FewToMany]
+    if config.stage == "multiview":
+        views, cameras = snapshot.table("views"), snapshot.table("cameras")
+        everybody = MultiviewDataset(config.data, size, digest, blob, views=views, cameras=cameras, split=None)
+        of_split = dict(zip(views["identity_id"].to_pylist(), views["split"].to_pylist(), strict=True))
+        kept, held = _divide([person for person, _ in everybody.groups], of_split)
+        if not kept:
+            raise NoPeopleError(f"{where}: no calibrated views of two pictures a person; make some: ffavatar studio")
+        parts = [
+            MultiviewDataset(
+                config.data, size, digest, blob, views=views, cameras=cameras, split=None, identities=people
+            )
+            for people in (kept, held)
+        ]
+    elif config.stage == "personalize":
+        faces, chosen = snapshot.table("faces"), pictures_of(snapshot, identity)
+        if len(chosen) < 2:
+            raise NoPeopleError(f"{where}: identity {identity} has {len(chosen)} usable faces, 2 are needed")
+        parts = [
+            IdentityDataset(config.data, size, digest, blob, identity_faces=part, faces=faces)
+            for part in _hold_out_pictures(chosen, config.data.sources[1])
+        ]
+    else:
+        faces, chosen = snapshot.table("faces"), snapshot.table("identity_faces")
+        identities = snapshot.table("identities")
+        of_split = dict(zip(identities["identity_id"].to_pylist(), identities["split"].to_pylist(), strict=True))
+        everybody = IdentityDataset(config.data, size, digest, blob, identity_faces=chosen, faces=faces)
+        kept, held = _divide([person for person, _ in everybody.groups], of_split)
+        if not kept:
+            raise NoPeopleError(f"{where}: nobody has two faces chosen for training; mine more, or use another preset")
+        parts = [
+            IdentityDataset(config.data, size, digest, blob, identity_faces=chosen, faces=faces, identities=people)
+            for people in (kept, held)
+        ]
+    log.info("%s: %d people to train on, %d held out", where, len(parts[0]), len(parts[1]))
+    return parts[0], parts[1] if len(parts[1]) else None
+
+
+def _divide(people: list[str], of_split: Mapping[str, str]) -> tuple[set[str], set[str]]:
+    """(train, validation) by the published split; every ``HELD_OUT``-th of ``train`` where ``val`` has nobody."""
+    kept = sorted(p for p in people if of_split[p] == "train")
+    held = {p for p in people if of_split[p] == "val"}
+    if not held and len(kept) > 1:
+        held = set(kept[HELD_OUT - 1 :: HELD_OUT]) or {kept[-1]}
+    return set(kept) - held, held
+
+
+def pictures_of(snapshot: Snapshot, identity: str) -> pa.Table:
+    """Every usable face of a person as ``identity_faces`` rows: the chosen ones first, then the others by id.
+
+    Raises:
+        NoPeopleError: the snapshot has no such person.
+    """
+    known = snapshot.table("identities")["identity_id"].to_pylist()
+    if identity not in known:
+        some = ", ".join(known[:3]) or "nobody"
+        raise NoPeopleError(
+            f"identity {identity!r} is not in snapshot {snapshot.version}; it has {len(known)}: {some} ..."
+        )
+    chosen = snapshot.table("identity_faces")
+    chosen = chosen.filter(pc.equal(chosen["identity_id"], identity)).sort_by("rank")
+    assignments, faces = snapshot.table("assignments"), snapshot.table("faces")
+    tracks = assignments.filter(pc.equal(assignments["identity_id"], identity))["track_id"]
+    mine = faces.filter(pc.and_(pc.is_in(faces["track_id"], tracks), pc.equal(faces["status"], "ok")))
+    first = chosen["face_id"].to_pylist()
+    rest = sorted(set(mine["face_id"].to_pylist()) - set(first))
+    rows = [
+        {"identity_id": identity, "face_id": face, "rank": rank, "why": "" if rank >= len(first) else "chosen"}
+        for rank, face in enumerate([*first, *rest])
+    ]
+    return pa.Table.from_pylist(rows, schema=chosen.schema)
+
+
+def _hold_out_pictures(chosen: pa.Table, n_sources: int) -> tuple[pa.Table, pa.Table]:
+    """One person's pictures for training, and for validation the same sources with pictures of their own.
+
+    The first ``n_sources`` are sources in both; of the others every fourth (at least one) is held out.
+    """
+    n_sources = min(n_sources, max(1, len(chosen) - 2))
+    others = list(range(n_sources, len(chosen)))
+    held = others[1::4] or others[-1:]
+    kept = [i for i in range(len(chosen)) if i not in held]
+    return chosen.take(kept), chosen.take([*range(n_sources), *held])
+
+
+class _Reporter:
+    """The loop's news to Ray Train from every rank, to MLflow from rank 0."""
+
+    def __init__(self, worker: RayWorker, run: TrackedRun | None) -> None:
+        self._worker, self._run = worker, run
+        self._reported: dict[str, float] = {}
+
+    def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
+        """See ``ffavatar_model.training.Reporter``."""
+        if self._run is not None:
+            self._run.metrics(metrics, step)
+        self._reported |= metrics
+        self._worker.report({**self._reported, "step": step}, checkpoint)
+
+    def picture(self, step: int, name: str, rgb: npt.NDArray[np.uint8]) -> None:
+        """Keep a picture with the run."""
+        if self._run is not None:
+            self._run.bytes(encode_png(rgb), f"pictures/{step:06d} {name.replace('|', '-')}.png")
+
+    def end(self, step: int, metrics: Mapping[str, float], checkpoint: Path) -> None:
+        """The run's last numbers, with its last checkpoint."""
+        self.report(step, metrics, checkpoint)
+
+
+def job_values(job: Job) -> dict[str, Any]:
+    """A job as the plain values that travel to workers."""
+    return asdict(job)
