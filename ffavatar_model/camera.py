@@ -108,3 +108,24 @@ def compose(outer: Tensor, inner: Tensor) -> Tensor:
     """(..., 3, 4) rigid transform that applies ``inner`` first, then ``outer``."""
     turn = outer[..., :3] @ inner[..., :3]
     return torch.cat((turn, outer[..., :3] @ inner[..., 3:] + outer[..., 3:]), -1)
+
+
+def reframe_pose(pose: Tensor, similarity: Tensor, from_width: int, to_width: int) -> Tensor:
+    """A pose (..., 9) in one square picture as it appears in another.
+
+    Args:
+        similarity: (2, 3) from pixels of the first picture to pixels of the second, pixel centres at whole numbers (as
+            in OpenCV; the model's are at +0.5).
+        from_width, to_width: pixels along the edge of the two.
+
+    Exact for a weak perspective: the picture plane turns by the similarity's angle, the scale by its factor.
+    """
+    linear, shift = similarity[:, :2], similarity[:, 2]
+    factor = linear.det().abs().sqrt()
+    turn = torch.eye(3).to(pose)
+    turn[:2, :2] = linear / factor
+    pixel = (pose[..., 7:9] + 1) * (from_width / 2) - 0.5
+    place = (pixel @ linear.T + shift + 0.5) * (2 / to_width) - 1
+    scale = pose[..., 6:7] + (factor * from_width / to_width).log()
+    rotation = turn @ rotation_from_6d(pose[..., :6])
+    return torch.cat((rotation_to_6d(rotation), scale, place), -1)
