@@ -92,6 +92,9 @@ def pyav_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
 
     try:
         with av.open(request["path"]) as container:
+            if not container.streams.video:
+                ending.error = "no video stream"
+                return
             times, ending.n_discarded = _presentation_times(container)
         ending.n_indexed = len(times)
         index_of = {pts: i for i, pts in enumerate(times)}
@@ -133,6 +136,8 @@ def pyav_times(path: str) -> list[float]:
 
     try:
         with av.open(path) as container:
+            if not container.streams.video:
+                return []
             times, _ = _presentation_times(container)
             unit = container.streams.video[0].time_base
             return [float((pts - times[0]) * unit) for pts in times] if unit else []

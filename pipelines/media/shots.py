@@ -66,6 +66,8 @@ def find_shots(features: ShotFeatures, config: ShotConfig | None = None) -> list
     """
     config = config or ShotConfig()
     n = len(features)
+    if not n:
+        return []
     gradual = [(a, b, FADE) for a, b in find_fades(features, config)]
     cuts = [c for c in find_hard_cuts(features, config) if not any(a <= c <= b for a, b, _ in gradual)]
     blends = find_dissolves(features, config, walls=sorted([*cuts, *(a for a, _, _ in gradual)]))

@@ -1,0 +1,17 @@
+"""Videos to decode, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.media.made_up import make_videos
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder, with a space in its name, of the videos that ``make_videos`` names."""
+    folder = tmp_path_factory.mktemp("made up")
+    make_videos(folder)
+    return folder

@@ -1,0 +1,131 @@
+"""Frames come out upright, numbered and timed by either backend, and damage costs a reason, not the run."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines.media.decoder import DecoderCrashed, DecodeTimeout, ProcessDecoder
+from tests.pipelines.media.made_up import N_FRAMES, VFR_TIMES_MS, moving_square, number_of
+
+BOTH = pytest.mark.parametrize("backend", ["decord", "pyav"])
+
+
+@pytest.fixture(scope="module")
+def decoders() -> dict[str, ProcessDecoder]:
+    return {backend: ProcessDecoder(backend=backend, silence_s=60) for backend in ("decord", "pyav")}
+
+
+@BOTH
+def test_every_frame_comes_once_in_order(decoders, videos, backend):
+    decoder = decoders[backend]
+    frames = list(decoder.frames(videos / "whole.mp4"))
+    assert [f.frame_index for f in frames] == list(range(N_FRAMES)) == [number_of(f.rgb) for f in frames]
+    np.testing.assert_allclose([f.time_s for f in frames], np.arange(N_FRAMES) / 25, atol=1e-3)
+    assert np.abs(frames[7].rgb.astype(int) - moving_square()[7]).mean() < 4
+    assert decoder.summary.is_whole(N_FRAMES)
+    assert not decoder.summary.is_whole(N_FRAMES + 1)
+
+
+@BOTH
+def test_chosen_frames(decoders, videos, backend):
+    frames = list(decoders[backend].frames(videos / "whole.mp4", indices=[0, 13, 14, 59, 400]))
+    assert [(f.frame_index, number_of(f.rgb)) for f in frames] == [(0, 0), (13, 13), (14, 14), (59, 59)]
+    every_tenth = decoders[backend].frames(videos / "whole.mp4", step=10, size=(40, 24))
+    assert [(f.frame_index, f.rgb.shape) for f in every_tenth] == [(i, (24, 40, 3)) for i in range(0, 60, 10)]
+
+
+@BOTH
+def test_rotation_is_obeyed(decoders, videos, backend):
+    (frame,) = decoders[backend].frames(videos / "rotated.mp4", indices=[5])
+    upright = np.rot90(moving_square()[5])  # the file asks for a turn of 90 degrees anticlockwise
+    assert frame.rgb.shape == upright.shape == (160, 96, 3)
+    assert np.abs(frame.rgb.astype(int) - upright).mean() < 4
+    small = next(iter(decoders[backend].frames(videos / "rotated.mp4", size=(64, 36))))
+    assert small.rgb.shape == (36, 64, 3)
+    facts = decoders[backend].probe(videos / "rotated.mp4")
+    assert (facts["width"], facts["height"], facts["rotation_deg"]) == (96, 160, 90)
+
+
+@BOTH
+def test_variable_frame_rate_keeps_its_times(decoders, videos, backend):
+    times = np.array(VFR_TIMES_MS) / 1000
+    np.testing.assert_allclose(decoders[backend].times(videos / "vfr.mp4"), times, atol=2e-3)
+    frames = list(decoders[backend].frames(videos / "vfr.mp4", indices=[3, 41]))
+    assert [number_of(f.rgb) for f in frames] == [3, 41]
+    np.testing.assert_allclose([f.time_s for f in frames], times[[3, 41]], atol=2e-3)
+
+
+@BOTH
+def test_a_truncated_file_is_not_taken_for_whole(decoders, videos, backend):
+    frames = list(decoders[backend].frames(videos / "truncated.mp4"))
+    assert not decoders[backend].summary.is_whole(N_FRAMES)
+    assert [number_of(f.rgb) for f in frames] == [f.frame_index for f in frames]
+    if backend == "pyav":  # decord gives up at the start of some such files; this one has to go on
+        assert 30 < len(frames) < N_FRAMES
+
+
+def test_broken_packets_are_counted_and_the_rest_keeps_its_numbers(decoders, videos):
+    decord_frames = list(decoders["decord"].frames(videos / "broken.mp4"))
+    assert len(decord_frames) < N_FRAMES and decoders["decord"].summary.error
+    frames = list(decoders["pyav"].frames(videos / "broken.mp4"))
+    summary = decoders["pyav"].summary
+    assert summary.n_corrupt and not summary.is_whole(N_FRAMES)
+    assert [number_of(f.rgb) for f in frames if f.frame_index < 15] == list(range(15))
+    assert frames[-1].frame_index == N_FRAMES - 1
+
+
+@pytest.mark.parametrize("name", ["empty", "text", "noindex", "sound"])
+@BOTH
+def test_what_is_no_video_gives_no_frame_and_says_so(decoders, videos, backend, name):
+    assert list(decoders[backend].frames(videos / f"{name}.mp4")) == []
+    assert decoders[backend].summary.error
+    assert len(decoders[backend].times(videos / f"{name}.mp4")) == 0
+
+
+@BOTH
+def test_a_decoder_that_hangs_is_stopped_and_replaced(tmp_path: Path, videos, backend):
+    hangs = tmp_path / "hangs.mp4"
+    os.mkfifo(hangs)  # opening it for reading waits for a writer, who never comes
+    decoder = ProcessDecoder(backend=backend, silence_s=2.0)
+    with pytest.raises(DecodeTimeout, match=r"hangs\.mp4: the decoder was silent for 2 s"):
+        list(decoder.frames(hangs))
+    decoder.silence_s = 60.0
+    assert len(list(decoder.frames(videos / "whole.mp4"))) == N_FRAMES
+    decoder.close()
+
+
+def test_a_decoder_that_dies_is_replaced(videos):
+    decoder = ProcessDecoder()
+    frames = decoder.frames(videos / "whole.mp4")
+    next(frames)
+    os.kill(decoder._process.pid, signal.SIGKILL)
+    with pytest.raises(DecoderCrashed, match=r"whole\.mp4.*status -9"):
+        for _ in frames:
+            pass
+    assert len(list(decoder.frames(videos / "whole.mp4"))) == N_FRAMES
+    decoder.close()
+
+
+def test_leaving_early_disturbs_no_later_call(videos):
+    decoder = pickle.loads(pickle.dumps(ProcessDecoder()))
+    for frame in decoder.frames(videos / "whole.mp4"):
+        if frame.frame_index == 3:
+            break
+    assert [number_of(f.rgb) for f in decoder.frames(videos / "vfr.mp4", indices=[9])] == [9]
+    decoder.close()
+
+
+def test_probe_says_what_the_container_promises(decoders, videos):
+    facts = {path.stem: decoders["pyav"].probe(path) for path in videos.glob("*.mp4")}
+    reasons = {"empty": "empty_file", "text": "not_a_video", "noindex": "no_index", "sound": "no_video_stream"}
+    assert {name: f["reason"] for name, f in facts.items() if f["reason"]} == reasons
+    whole = facts["whole"]
+    assert (whole["codec"], whole["width"], whole["height"], whole["n_frames"]) == ("h264", 160, 96, N_FRAMES)
+    assert whole["fps"] == pytest.approx(25) and whole["duration_s"] == pytest.approx(2.4, abs=0.05)
+    assert facts["truncated"]["n_frames"] == N_FRAMES
