@@ -102,6 +102,11 @@ class FolderStore:
                 os.link(temporary, self._path(path))
             except FileExistsError:
                 return False
+            folder = os.open(temporary.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)  # with what was written beside it before: a marker never outlives its data
+            finally:
+                os.close(folder)
         return True
 
     def exists(self, path: str) -> bool:
@@ -126,7 +131,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _temporary(self, path: str, data: bytes) -> Iterator[Path]:
-        """A whole, synced file beside ``path``, for a rename or a link; it and the folder's entry reach the disk."""
+        """A whole, synced file beside ``path``, for a rename or a link."""
         target = self._path(path)
         with self._errors(path):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -139,11 +144,6 @@ class FolderStore:
                     os.fchmod(stream.fileno(), 0o644)
                     os.fsync(stream.fileno())
                 yield temporary
-                folder = os.open(target.parent, os.O_RDONLY)
-                try:
-                    os.fsync(folder)
-                finally:
-                    os.close(folder)
             finally:
                 temporary.unlink(missing_ok=True)
 
