@@ -74,7 +74,7 @@ REJECTED_TRACKS = Query(
     f"""
 WITH refused AS (
   SELECT *, count(*) OVER (PARTITION BY reason) AS total,
-         row_number() OVER (PARTITION BY reason ORDER BY n_faces DESC, track_id) AS place
+         row_number() OVER (PARTITION BY reason ORDER BY track_id) AS place
   FROM tracks WHERE status <> 'ok'
 ), picture AS (
   SELECT track_id, arg_max(crop, (score, face_id)) AS crop
@@ -94,13 +94,17 @@ REJECTED_FACES = Query(
     "rejected_faces",
     f"""
 WITH refused AS (
-  SELECT faces.*, count(*) OVER (PARTITION BY faces.reason) AS total,
-         row_number() OVER (PARTITION BY faces.reason ORDER BY hash(face_id), face_id) AS place
+  SELECT faces.face_id, faces.video_id, faces.status, faces.reason, x1 - x0 AS width_px, sharpness, frame_index,
+         count(*) OVER (PARTITION BY faces.reason) AS total,
+         row_number() OVER (PARTITION BY faces.reason ORDER BY face_id) AS place
   FROM faces JOIN tracks USING (track_id)
   WHERE faces.status <> 'ok' AND tracks.status = 'ok'
 )
-SELECT refused.reason, refused.status, total, x1 - x0 AS width_px, sharpness, frame_index, videos.uri, crop
-FROM refused LEFT JOIN videos ON videos.video_id = refused.video_id
+SELECT refused.reason, refused.status, total, refused.width_px, refused.sharpness, refused.frame_index, videos.uri,
+       faces.crop
+FROM refused
+LEFT JOIN faces ON faces.face_id = refused.face_id
+LEFT JOIN videos ON videos.video_id = refused.video_id
 WHERE place <= {SHOWN_SAMPLES}
 ORDER BY total DESC, refused.reason, place""",
 )
