@@ -11,7 +11,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ffavatar_model.augment import Augment, augment
 from ffavatar_model.camera import compose, virtual_intrinsics
 from ffavatar_model.config import require
 from ffavatar_model.pictures import BACKGROUND, decode, prepare
@@ -103,12 +104,17 @@ class FewToMany(Dataset[Batch], ABC):
         """Decoded pictures kept in memory by each worker."""
         source_choice: Literal["random", "first"] = "random"
         """first: always the best-ranked pictures, as in use."""
+        augment: Augment = field(default_factory=Augment)
 
         def __post_init__(self) -> None:
             low, high = self.sources
             require(1 <= low <= high, "sources", self.sources, "two numbers, 1 <= fewest <= most")
             require(self.drivers >= 1, "drivers", self.drivers, "at least 1")
             require(self.cache >= 0, "cache", self.cache, "0 or more")
+
+        def held_out(self) -> FewToMany.Config:
+            """The same for validation: nothing is augmented."""
+            return replace(self, augment=Augment())
 
     def __init__(self, config: FewToMany.Config, size: int, digest: str, read_blob: ReadBlob) -> None:
         self.config, self.size, self.digest, self.read_blob = config, size, digest, read_blob
@@ -129,7 +135,8 @@ class FewToMany(Dataset[Batch], ABC):
             raise ValueError(f"snapshot {self.digest[:12]} has no person with enough pictures for training")
         epoch, place = divmod(cursor, len(self.groups))
         index = int(torch.randperm(len(self.groups), generator=self._generator("epoch", epoch))[place])
-        return self.sample(index, self._generator("sample", cursor))
+        random = self._generator("sample", cursor)
+        return augment(self.sample(index, random), self.config.augment, BACKGROUND, random)
 
     def sample(self, index: int, random: torch.Generator) -> Batch:
         """A few sources and ``drivers`` other pictures of person ``index``; pictures repeat where there are too few."""

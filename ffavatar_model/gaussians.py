@@ -14,6 +14,8 @@ from ffavatar_model.config import require
 ATTRIBUTES = {"offset": 3, "scale": 3, "rotation": 4, "opacity": 1, "colour": 3}
 """Raw values of a Gaussian, in this order."""
 RAW_SIZE = sum(ATTRIBUTES.values())
+LIFTED = 4
+"""Values at the end of a feature: colour lifted from the sources (3), how well it was seen (1)."""
 
 
 class CanonicalAvatar(NamedTuple):
@@ -34,8 +36,10 @@ class CanonicalAvatar(NamedTuple):
 class GaussianHead(nn.Module):
     """A linear layer and LAM's activations, around a learned mean head.
 
-    Offsets are tanh-limited, scales exp of a raw value around the local point spacing and clipped, opacity
-    and colour sigmoids. ``mean_raw`` holds raw values of the average head, one row a point.
+    A feature ends with the colour that the sources show at the point and how well it was seen
+    (``LIFTED`` values): a learned gate mixes that colour with the predicted one. Offsets are tanh-limited,
+    scales exp of a raw value around the local point spacing and clipped, opacity and colour sigmoids.
+    ``mean_raw`` holds raw values of the average head, one row a point.
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,15 +65,22 @@ class GaussianHead(nn.Module):
         """``spacing (P,)``: mean distance of each point to its neighbours, metres."""
         super().__init__()
         self.config = config
-        self.linear = nn.Linear(width, RAW_SIZE)
-        nn.init.normal_(self.linear.weight, std=0.02 / width**0.5)
-        nn.init.zeros_(self.linear.bias)
+        self.linear = nn.Linear(width + LIFTED, RAW_SIZE)
+        self.gate = nn.Linear(width + LIFTED, 1)
+        for layer in (self.linear, self.gate):
+            nn.init.normal_(layer.weight, std=0.02 / width**0.5)
+            nn.init.zeros_(layer.bias)
+        nn.init.constant_(self.gate.bias, 2.0)
         self.mean_raw = nn.Parameter(torch.zeros(len(spacing), RAW_SIZE))
         self.register_buffer("log_scale", (config.initial_scale * spacing).log()[:, None], persistent=False)
 
     def raw(self, features: Tensor) -> Tensor:
-        """(B, P, width) → (B, P, 14) raw values; personalization adds to these."""
-        return self.linear(features).float() + self.mean_raw
+        """(B, P, width + 4) → (B, P, 14) raw values; personalization adds to these."""
+        raw = self.linear(features).float() + self.mean_raw
+        shown, seen = features[..., -LIFTED:].float().split((3, 1), -1)
+        share = seen * torch.sigmoid(self.gate(features).float())
+        colour = torch.lerp(raw[..., -3:], torch.logit(shown.clamp(0.02, 0.98)), share)
+        return torch.cat((raw[..., :-3], colour), -1)
 
     def activate(self, raw: Tensor) -> CanonicalAvatar:
         """(B, P, 14) raw values → Gaussians. An offset of one raw unit is a centimetre."""
@@ -85,5 +96,5 @@ class GaussianHead(nn.Module):
         )
 
     def forward(self, features: Tensor) -> CanonicalAvatar:
-        """(B, P, width) → canonical Gaussians of B heads."""
+        """(B, P, width + 4) → canonical Gaussians of B heads."""
         return self.activate(self.raw(features))

@@ -8,12 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ffavatar_model.camera import pose_to_camera, project_points
+from ffavatar_model.camera import pose_to_camera, project_points, virtual_intrinsics
 from ffavatar_model.config import require
 from ffavatar_model.encoder import ImageEncoder
 from ffavatar_model.estimator import DrivingParameters, Estimator
 from ffavatar_model.gaussians import RAW_SIZE, CanonicalAvatar, GaussianHead
 from ffavatar_model.head import HeadModel, subdivide
+from ffavatar_model.lifting import lift_colours
 from ffavatar_model.query_former import QueryFormer
 from ffavatar_model.renderers import Rendered, render
 from ffavatar_model.rig import Rig
@@ -63,6 +64,8 @@ class FFAvatar(nn.Module):
         """Rendered pictures are square, of this many pixels."""
         subdivisions: int = 0
         """How often the head model is subdivided: FLAME's 5,023 vertices become 20,018 points at 1."""
+        lift: bool = True
+        """Whether colours are also lifted from the sources' own pixels (``ffavatar_model.lifting``)."""
         encoder: ImageEncoder.Config = field(default_factory=ImageEncoder.Config)
         query_former: QueryFormer.Config = field(default_factory=QueryFormer.Config)
         gaussians: GaussianHead.Config = field(default_factory=GaussianHead.Config)
@@ -94,15 +97,32 @@ class FFAvatar(nn.Module):
         return self.personal
 
     def features(self, sources: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, S, 3, H, W) RGB in 0 to 1 and (B, S) bool (False is padding) → (B, P, width) a feature for each point."""
+        """(B, S, 3, H, W) RGB in 0 to 1, (B, S) bool (False is padding) → (B, P, width + 4) a feature a point."""
         n, s = sources.shape[:2]
         if mask is None:
             mask = torch.ones(n, s, dtype=torch.bool, device=sources.device)
         tokens = self.encoder(sources.flatten(0, 1)).unflatten(0, (n, s))
-        return self.query_former(self.rig.normalised, self.rig.places, tokens, self.encoder.places, mask)
+        queried = self.query_former(self.rig.normalised, self.rig.places, tokens, self.encoder.places, mask)
+        return torch.cat((queried, *self.lift(sources, mask)), -1)
+
+    @torch.no_grad()
+    def lift(self, sources: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Colours (B, P, 3) that the sources show at the head's points as posed by the estimator; visibility (B, P, 1).
+
+        All zero where the configuration has ``lift=False``.
+        """
+        n = len(sources)
+        if not self.config.lift:
+            nothing = sources.new_zeros(n, len(self.rig.points), 4)
+            return nothing[..., :3], nothing[..., 3:]
+        parameters = self.estimate(sources)
+        with torch.autocast(sources.device.type, enabled=False):
+            means, _ = self.rig.pose(self.rig.mean_head(n), parameters)
+            camera = pose_to_camera(parameters.pose, virtual_intrinsics(2, means), 2)
+            return lift_colours(sources.float(), mask, means, self.rig.normals, camera)
 
     def canonical(self, features: Tensor) -> CanonicalAvatar:
-        """(B, P, width) features → canonical Gaussians, the person's own part included."""
+        """(B, P, width + 4) features → canonical Gaussians, the person's own part included."""
         raw = self.gaussians.raw(features)
         return self.gaussians.activate(raw if self.personal is None else raw + self.personal.raw)
 
@@ -155,7 +175,7 @@ class FFAvatar(nn.Module):
             K: (B, D, 3, 3) intrinsics for pictures of this model's size.
             head_to_camera: (B, D, 3, 4) where it is known; the estimated pose is rendered otherwise.
             moment: (B, D) int: drivers of one moment share their mean expression and joint rotations.
-            features: (B, P, width), to leave encoder and query former out.
+            features: (B, P, width + 4), to leave encoder and query former out.
             background: (3,) behind the head.
         """
         avatar = self.canonical(self.features(sources, mask) if features is None else features)

@@ -18,6 +18,7 @@ from ffavatar_model.head.skinning import (
     joint_transforms,
     multiply_quaternions,
 )
+from ffavatar_model.lifting import point_normals
 
 
 class Rig(nn.Module):
@@ -36,6 +37,8 @@ class Rig(nn.Module):
     """(P, 2) where a frontal aligned crop shows each, -1 to 1."""
     spacing: Tensor
     """(P,) mean distance to the neighbours, metres."""
+    normals: Tensor
+    """(P, 3) outward, at rest."""
     start_pose: Tensor
     """(9,) pose of a frontal head in an aligned crop."""
     landmark_index: Tensor
@@ -61,6 +64,7 @@ class Rig(nn.Module):
             "weights": head.skinning_weights,
             "joints": head.joint_regressor @ head.template,
             "spacing": spacing(head.template, edges),
+            "normals": point_normals(head.template, head.triangles),
             "landmark_corners": head.triangles[head.landmark_triangles],
             "landmark_barycentric": head.landmark_barycentric,
             "landmark_index": head.landmark_index,
@@ -92,6 +96,12 @@ class Rig(nn.Module):
         follow = multiply_quaternions(blend_quaternions(self.weights, joint_quaternions(joints, PARENTS)), turns)
         rotations = multiply_quaternions(follow.unflatten(0, (n, d)), avatar.rotations[:, None])
         return means.unflatten(0, (n, d)), rotations
+
+    def mean_head(self, n: int) -> CanonicalAvatar:
+        """n avatars whose points lie where the head model has them; the other values are not meant to be used."""
+        points = self.points.new_zeros(n, len(self.points), 3)
+        turn = points.new_tensor((1.0, 0.0, 0.0, 0.0)).expand(*points.shape[:2], 4)
+        return CanonicalAvatar(points, turn, points, points[..., 0], points)
 
     def landmarks(self, means: Tensor) -> Tensor:
         """(..., P, 3) posed points → (..., L, 3): row l is point ``landmark_index[l]`` of the 468-point mesh."""

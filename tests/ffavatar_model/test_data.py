@@ -1,0 +1,140 @@
+"""Samples from a corpus's tables."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import pyarrow as pa
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from ffavatar_model.augment import Augment, augment
+from ffavatar_model.camera import project_points
+from ffavatar_model.data import Batch, FewToMany, IdentityDataset, MultiviewDataset, collate
+from ffavatar_model.head import HeadModel, landmark_points
+from ffavatar_model.pictures import BACKGROUND, CHIN, FOREHEAD, decode, head_matte, prepare
+
+
+@pytest.fixture
+def crops(people, few_to_many: FewToMany.Config) -> IdentityDataset:
+    return IdentityDataset(
+        few_to_many, 32, "digest", people.read, identity_faces=people.identity_faces, faces=people.faces
+    )
+
+
+@pytest.fixture
+def views(people, few_to_many: FewToMany.Config) -> MultiviewDataset:
+    return MultiviewDataset(few_to_many, 32, "digest", people.read, views=people.views, cameras=people.cameras)
+
+
+def test_a_sample_holds_one_person_and_drivers_that_are_no_sources(crops: IdentityDataset):
+    for cursor in range(28):
+        sample = crops[cursor]
+        person, *pictures = sample.ids[0]
+        n = int(sample.source_mask.sum())
+        assert all(p.startswith(person) for p in pictures)
+        assert not set(pictures[:n]) & set(pictures[n:])
+        assert len(set(pictures[n:])) == 3
+    counts = {int(crops[i].source_mask.sum()) for i in range(28)}
+    assert counts == {1, 2}
+
+
+def test_an_epoch_has_everyone_once_and_the_next_another_order(crops: IdentityDataset):
+    first, second = ([crops[e * len(crops) + i].ids[0][0] for i in range(len(crops))] for e in (0, 1))
+    assert sorted(first) == sorted(second) == sorted(person for person, _ in crops.groups)
+    assert first != second
+
+
+def test_order_depends_on_seed_and_snapshot_alone(crops: IdentityDataset, people, few_to_many: FewToMany.Config):
+    one = [crops[i].ids for i in range(12)]
+    loader = DataLoader(crops, batch_sampler=[[i, i + 1] for i in range(0, 12, 2)], collate_fn=collate, num_workers=2)
+    assert [[row] for batch in loader for row in batch.ids] == one
+    tables = {"identity_faces": people.identity_faces, "faces": people.faces}
+    other_seed = IdentityDataset(replace(few_to_many, seed=1), 32, "digest", people.read, **tables)
+    other_snapshot = IdentityDataset(few_to_many, 32, "other", people.read, **tables)
+    for other in (other_seed, other_snapshot):
+        assert [other[i].ids for i in range(12)] != one
+
+
+def test_landmarks_lie_where_the_picture_shows_them(people, head: HeadModel, crops: IdentityDataset):
+    """The corpus counts pixel centres from 0, the model from 0.5; both must name the same place."""
+    row = people.views.to_pylist()[0]  # a face at rest
+    camera, K = torch.tensor(row["head_to_world"]).view(3, 4).float(), torch.tensor(row["K"]).view(3, 3).float()
+    face = crops._face(next(r for _, rows in crops.groups for r in rows if r["id"] == row["view_id"]))
+    expected = project_points(landmark_points(head, head.template[None])[0], camera, K) / 48
+    assert face.landmarks is not None
+    torch.testing.assert_close(face.landmarks[head.landmark_index], expected, atol=1e-4, rtol=0)
+
+
+def test_calibrated_views_keep_their_camera_and_share_a_moment(views: MultiviewDataset):
+    sample = views[0]
+    assert sample.known_camera.all() and len(set(sample.moment.tolist())) == 1
+    torch.testing.assert_close(sample.K[0, 0, 0], torch.tensor(4.0 * 32))  # 4 widths, after the resize from 48 to 32
+
+
+def test_picture_that_does_not_decode_is_named(people, few_to_many: FewToMany.Config):
+    broken = IdentityDataset(
+        few_to_many, 32, "digest", lambda *_: b"no picture", identity_faces=people.identity_faces, faces=people.faces
+    )
+    with pytest.raises(ValueError, match=r"picture \w+-\d: a picture of 10 bytes does not decode"):
+        broken[0]
+
+
+def test_rejected_faces_and_people_with_one_picture_are_left_out(people, few_to_many: FewToMany.Config):
+    status = ["rejected" if i >= 7 else "ok" for i in range(len(people.faces))]
+    faces = people.faces.set_column(people.faces.schema.get_field_index("status"), "status", pa.array(status))
+    data = IdentityDataset(few_to_many, 32, "d", people.read, identity_faces=people.identity_faces, faces=faces)
+    assert [len(rows) for _, rows in data.groups] == [6]
+    empty = IdentityDataset(few_to_many, 32, "d", people.read, identity_faces=people.identity_faces[:0], faces=faces)
+    with pytest.raises(ValueError, match="no person with enough pictures"):
+        empty[0]
+
+
+def test_body_below_the_chin_fades_out():
+    landmarks = torch.full((468, 2), 0.5)
+    landmarks[FOREHEAD], landmarks[CHIN] = torch.tensor([0.5, 0.2]), torch.tensor([0.5, 0.6])
+    kept = head_matte(torch.ones(1, 100, 100), landmarks)[0, :, 50]
+    assert (kept[:65] == 1).all() and 0 < kept[70] < 1 and (kept[78:] == 0).all()
+    rgb, matte = prepare(torch.zeros(3, 64, 64, dtype=torch.uint8), torch.zeros(1, 64, 64), None, 32)
+    assert (matte == 0).all() and torch.equal(rgb, torch.tensor(BACKGROUND)[:, None, None].expand(3, 32, 32))
+
+
+def test_framing_moves_landmarks_with_the_picture(crops: IdentityDataset):
+    """A dot drawn at a landmark is still at that landmark after turn, zoom and shift."""
+    sample = crops[0]
+    at = torch.tensor([0.55, 0.4])
+    y, x = torch.meshgrid((torch.arange(64) + 0.5) / 64, (torch.arange(64) + 0.5) / 64, indexing="ij")
+    dot = 1 - torch.exp(-((x - at[0]) ** 2 + (y - at[1]) ** 2) / (2 * 0.03**2))
+    sample = replace(
+        sample, drivers=dot.expand(3, 3, 64, 64), mattes=torch.ones(3, 1, 64, 64), landmarks=at.expand(3, 468, 2)
+    )
+    moved = augment(sample, Augment(turn=30, zoom=0.2, shift=0.1), BACKGROUND, torch.Generator().manual_seed(4))
+    dark = 1 - moved.drivers[:, 0]
+    centre = torch.stack(((dark * x).sum((1, 2)), (dark * y).sum((1, 2))), -1) / dark.sum((1, 2))[:, None]
+    torch.testing.assert_close(centre, moved.landmarks[:, 0], atol=0.01, rtol=0)
+    assert (moved.landmarks[:, 0] - at).norm(dim=-1).min() > 0.02
+
+
+def test_light_changes_the_head_and_not_the_background(crops: IdentityDataset):
+    sample = crops[1]
+    lit = augment(sample, Augment(light=0.5), BACKGROUND, torch.Generator().manual_seed(1))
+    outside = sample.mattes.expand(3, 3, 32, 32) == 0
+    torch.testing.assert_close(lit.drivers[outside], sample.drivers[outside])
+    assert (lit.drivers - sample.drivers).abs().max() > 0.05
+    assert (lit.sources - sample.sources).abs().max() > 0.05
+
+
+def test_batches_move_as_a_whole(crops: IdentityDataset):
+    batch = collate([crops[0], crops[1]])
+    assert isinstance(batch, Batch) and len(batch.ids) == 2
+    moved = batch.to("meta")
+    assert all(getattr(moved, f.name).device.type == "meta" for f in fields(Batch) if f.name != "ids")
+
+
+def test_decode_refuses_what_is_cut_off(people):
+    row = people.faces["crop"][0].as_py()
+    data = people.read(row["uri"], row["offset"], row["length"])
+    assert decode(data).shape == (3, 48, 48)
+    with pytest.raises(ValueError, match="does not decode"):
+        decode(data[: len(data) // 2])

@@ -1,0 +1,52 @@
+"""Loss terms: unreduced, right on hand-made cases; SSIM against another implementation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ffavatar_model import losses
+from ffavatar_model.gaussians import CanonicalAvatar
+
+
+def test_photometric_counts_outside_the_matte_less():
+    rgb, target = torch.full((1, 3, 2, 2), 0.5), torch.zeros(1, 3, 2, 2)
+    matte = torch.tensor([[[[1.0, 0.0], [0.5, 1.0]]]])
+    expected = 0.5 * torch.tensor([[1.0, 0.2], [0.6, 1.0]])
+    torch.testing.assert_close(losses.photometric(rgb, target, matte), expected.expand(1, 3, 2, 2))
+
+
+def test_structural_is_one_minus_ssim():
+    metrics = pytest.importorskip("skimage.metrics")
+    random = torch.Generator().manual_seed(0)
+    a = torch.rand(1, 3, 40, 40, generator=random, dtype=torch.float64)
+    b = (a + 0.2 * torch.randn(1, 3, 40, 40, generator=random, dtype=torch.float64)).clamp(0, 1)
+    _, picture = metrics.structural_similarity(
+        a[0].numpy(), b[0].numpy(), channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5,
+        use_sample_covariance=False, full=True,
+    )  # fmt: skip
+    ours = 1 - losses.structural(a, b)[0]
+    torch.testing.assert_close(ours, torch.from_numpy(picture)[:, 5:-5, 5:-5], atol=1e-6, rtol=0)
+    assert losses.structural(a, a).abs().max() < 1e-9
+
+
+def test_landmark_ignores_pictures_without_and_has_finite_gradients_at_zero():
+    found = torch.rand(2, 2, 5, 2)
+    predicted = (found + torch.tensor([0.3, 0.4])).requires_grad_()
+    distance = losses.landmark(predicted, found, torch.tensor([[True, False], [True, True]]))
+    expected = torch.full((2, 2, 5), 0.5)
+    expected[0, 1] = 0
+    torch.testing.assert_close(distance, expected)
+    exact = found.clone().requires_grad_()
+    losses.landmark(exact, found, torch.ones(2, 2, dtype=torch.bool)).sum().backward()
+    assert exact.grad is not None and torch.isfinite(exact.grad).all()
+
+
+def test_regularisers_measure_what_they_say():
+    avatar = CanonicalAvatar(
+        torch.tensor([[[0.03, 0.04, 0.0]]]), torch.ones(1, 1, 4), torch.tensor([[[0.01, 0.02, 0.04]]]),
+        torch.ones(1, 1), torch.ones(1, 1, 3),
+    )  # fmt: skip
+    torch.testing.assert_close(losses.offset_size(avatar), torch.tensor([[0.5]]))
+    excess = losses.scale_excess(avatar, torch.tensor([0.01]), allowed=1.5)
+    torch.testing.assert_close(excess, torch.tensor([[[0.0, 0.5, 2.5]]]))
