@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from flows.console import CallError, out, say, table
 from infra.settings import Settings, load_settings, quiet_services
@@ -44,16 +43,17 @@ def demo(folder: Path, videos: Path | None, seconds: float) -> None:
     quiet_services(settings)
     times: list[tuple[str, float]] = []
     with _services(settings, times):
-        done = _loop(folder, settings, videos, seconds, times)
+        page = _loop(folder, settings, videos, seconds, times)
     table("time", ("part", "seconds"), [(name, round(spent)) for name, spent in times])
     say(f"the whole loop took {(time.monotonic() - began) / 60:.1f} minutes")
-    _where(folder, settings, done)
+    _where(folder, settings, page)
 
 
 def _loop(
     folder: Path, settings: Settings, videos: Path | None, seconds: float, times: list[tuple[str, float]]
-) -> dict[str, Any]:
+) -> Path:
     from flows.avatars import animate_video, export_ply, reconstruct_photos
+    from flows.demo_cast import choose_cast, write_photos, write_strip
     from flows.heads import head_file
     from flows.mine import mine
     from flows.report import report
@@ -76,13 +76,14 @@ def _loop(
                 where=videos,
             )
     with _part("mining", times):
-        mined = mine(source=str(videos), corpus=corpus, home=home)
+        mine(source=str(videos), corpus=corpus, home=home)
     for question, query in QUESTIONS:
         say(f'[bold]{question}[/bold]  ffavatar sql "…"')
         sql(corpus, query, None, "table")
     with _part("captures", times):
         render_captures(out=captures, home=home, seed=0, **CAPTURES)
-    person = _person(corpus)
+    cast = choose_cast(corpus, videos)
+    person = cast.identity
     init, ended = "", {}
     for stage, where in (("pretrain", corpus), ("multiview", captures), ("personalize", corpus)):
         with _part(stage, times):
@@ -93,14 +94,14 @@ def _loop(
             show(stage, ended)
             init = ended["checkpoint"]
     with _part("avatar and video", times):
-        photos = _photos(corpus, person, folder / "photos")
+        photos = write_photos(corpus, person, folder / "photos", SOURCES)
         avatar = reconstruct_photos(photos, Path(init), folder / "avatar.safetensors")
         export_ply(avatar, folder / "avatar.ply")
-        driver = _driver(corpus, person)
-        animate_video(avatar, driver, folder / "avatar.mp4")
+        animate_video(avatar, cast.driver, folder / "avatar.mp4")
+        write_strip(photos, folder / "avatar.mp4", folder / "strip.png")
     with _part("report", times):
         page = report(corpus, None, folder / "report")
-    return {"page": page, "mined": mined, "person": person, "driver": driver, "checkpoint": init}
+    return page
 
 
 @contextmanager
@@ -130,72 +131,7 @@ def _part(name: str, times: list[tuple[str, float]]) -> Iterator[None]:
     times.append((name, time.monotonic() - began))
 
 
-def _person(corpus: str) -> str:
-    """The person with the most faces for training, of those seen in two videos where there are any."""
-    from infra.storage import open_store
-    from mfhq.catalog import Catalog
-
-    people = (
-        Catalog(open_store(corpus))
-        .open()
-        .query(
-            "SELECT identity_id FROM identities WHERE n_faces >= 2 "
-            "ORDER BY n_videos > 1 DESC, n_faces DESC, identity_id LIMIT 1"
-        )
-    )
-    if not len(people):
-        raise CallError(
-            "nobody has two usable faces in these videos; give clips in which a face is seen for a second or more"
-        )
-    return str(people["identity_id"][0].as_py())
-
-
-def _photos(corpus: str, person: str, folder: Path) -> list[Path]:
-    """The person's best-ranked crops, as picture files."""
-    from infra.storage import open_store
-    from mfhq.catalog import Catalog, read_blob
-    from pipelines.faces.pictures import decode_picture, encode_png
-
-    store = open_store(corpus)
-    rows = (
-        Catalog(store)
-        .open()
-        .query(
-            "SELECT crop FROM identity_faces JOIN faces USING (face_id) "
-            f"WHERE identity_id = '{person}' ORDER BY rank LIMIT {SOURCES}"
-        )
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for number, crop in enumerate(rows["crop"].to_pylist()):
-        path = folder / f"{number}.png"
-        path.write_bytes(encode_png(decode_picture(read_blob(store, crop))))
-        paths.append(path)
-    return paths
-
-
-def _driver(corpus: str, person: str) -> Path:
-    """A clip of somebody else who moves: the widest range of poses, one face alone in the picture."""
-    from infra.storage import open_store
-    from mfhq.catalog import Catalog
-
-    rows = (
-        Catalog(open_store(corpus))
-        .open()
-        .query(
-            "WITH one AS (SELECT video_id FROM tracks GROUP BY video_id HAVING count(*) = 1) "
-            "SELECT v.uri FROM faces f JOIN assignments a USING (track_id) JOIN videos v USING (video_id) "
-            "JOIN one USING (video_id) WHERE f.status = 'ok' GROUP BY v.uri "
-            f"ORDER BY bool_or(a.identity_id = '{person}'), "
-            "max(yaw_deg) - min(yaw_deg) + max(pitch_deg) - min(pitch_deg) DESC, v.uri"
-        )
-    )
-    if not len(rows):
-        raise CallError("no clip shows one face alone, so none can drive the avatar; add one to the folder")
-    return Path(str(rows["uri"][0].as_py()).removeprefix("file://"))
-
-
-def _where(folder: Path, settings: Settings, done: dict[str, Any]) -> None:
+def _where(folder: Path, settings: Settings, page: Path) -> None:
     """Where everything is, and the command that shows it."""
     corpus = f"--corpus {folder / 'corpus'}"
     table(
@@ -203,7 +139,7 @@ def _where(folder: Path, settings: Settings, done: dict[str, Any]) -> None:
         ("what", "where", "command"),
         [
             ("corpus", folder / "corpus", f"ffavatar sql {corpus} 'SELECT * FROM identities'"),
-            ("report", done["page"], f"xdg-open {done['page']}"),
+            ("report", page, f"xdg-open {page}"),
             ("runs", settings.home / "mlflow.db", f"mlflow ui --backend-store-uri {settings.tracking_uri}"),
             (
                 "checkpoints",
@@ -212,6 +148,7 @@ def _where(folder: Path, settings: Settings, done: dict[str, Any]) -> None:
             ),
             ("avatar", folder / "avatar.safetensors", f"ffavatar export {folder / 'avatar.safetensors'} -o avatar.ply"),
             ("video", folder / "avatar.mp4", f"xdg-open {folder / 'avatar.mp4'}"),
+            ("strip", folder / "strip.png", f"xdg-open {folder / 'strip.png'}"),
         ],
     )
     say(

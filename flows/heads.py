@@ -9,11 +9,10 @@ import numpy as np
 import numpy.typing as npt
 from filelock import FileLock
 
-from ffavatar_model.head import save_head, with_landmarks
+from ffavatar_model.head import load_head, save_head, with_landmarks
 from ffavatar_model.head.open_head import open_head_path as model_head_path
 from flows.console import CallError
 from pipelines.faces.cache import cache_dir
-from pipelines.studio.landmarks import find_landmarks, open_head_with_landmarks
 
 
 def open_head_path() -> Path:
@@ -34,7 +33,10 @@ def head_file(given: str | None) -> Path:
         path = open_head_path()
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
-            open_head_with_landmarks(cache_dir(), _detector)
+            if not (path.is_file() and load_head(path).n_landmarks):
+                from pipelines.studio.landmarks import open_head_with_landmarks
+
+                open_head_with_landmarks(cache_dir(), _detector)
         return path
     source = Path(given)
     if not source.is_file():
@@ -42,6 +44,7 @@ def head_file(given: str | None) -> Path:
     if source.suffix == ".safetensors":
         return source
     from ffavatar_model.head.flame import load_flame
+    from pipelines.studio.landmarks import find_landmarks
 
     head = load_flame(source)
     path = cache_dir() / "heads" / f"{head.name}-{head.digest}.safetensors"

@@ -33,14 +33,14 @@ def ray_session(settings: Settings) -> Iterator[None]:
         return
     try:
         if settings.ray_address:
-            ray.init(address=settings.ray_address, log_to_driver=False, logging_level=logging.WARNING)
+            ray.init(address=settings.ray_address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             ray.init(
                 num_cpus=os.cpu_count(),
                 include_dashboard=False,
                 object_store_memory=min(int(psutil.virtual_memory().total * _OBJECT_STORE_SHARE), _OBJECT_STORE_MOST),
                 log_to_driver=False,
-                logging_level=logging.WARNING,
+                logging_level=logging.ERROR,
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = settings.ray_address or "this machine"

@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mfhq.store import Store, StoreError
+from mfhq.store import Store, StoreError, StoreUriError
 
 if TYPE_CHECKING:
     from s3fs import S3FileSystem
@@ -31,8 +31,8 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     places of AWS tools, on each machine, and are never part of the store. Nothing is created here.
 
     Raises:
-        StoreError: unknown scheme, a file where a folder is needed, no such bucket, or an endpoint that
-            does not answer; one line that names the URI and the way out.
+        StoreUriError: unknown scheme, no bucket named, or a file where a folder is needed.
+        StoreError: no such bucket, or an endpoint that does not answer; one line that names the URI and the way out.
     """
     text = os.fspath(uri)
     scheme, separator, rest = text.partition("://")
@@ -43,18 +43,18 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     if scheme == "s3":
         bucket, _, prefix = rest.strip("/").partition("/")
         if not bucket:
-            raise StoreError(f"{text}: names no bucket; write s3://bucket/prefix")
+            raise StoreUriError(f"{text}: names no bucket; write s3://bucket/prefix")
         endpoint = next((os.environ[name] for name in ENDPOINT_VARIABLES if os.environ.get(name)), None)
         store = S3Store(bucket=bucket, prefix=prefix, endpoint=endpoint)
         store.check()
         return store
-    raise StoreError(f"{text}: unknown scheme {scheme!r}; use file:///folder, a plain path, or s3://bucket/prefix")
+    raise StoreUriError(f"{text}: unknown scheme {scheme!r}; use file:///folder, a plain path, or s3://bucket/prefix")
 
 
 def _open_folder(text: str, path: Path) -> FolderStore:
     root = path.expanduser().absolute()
     if root.exists() and not root.is_dir():
-        raise StoreError(f"{text}: is a file; a corpus needs a folder")
+        raise StoreUriError(f"{text}: is a file; a corpus needs a folder")
     return FolderStore(root=str(root))
 
 

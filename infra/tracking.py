@@ -20,6 +20,7 @@ from infra.settings import Settings
 from mfhq.ids import digest
 
 log = logging.getLogger(__name__)
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells the terminal of every table that it makes
 
 EXPERIMENT = "ffavatar"
 _PARAM_LENGTH = 500
@@ -156,24 +157,3 @@ def file_digest(path: Path) -> str:
     """sha256 of a file, hexadecimal."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def runs_of(settings: Settings, snapshot_digest: str) -> list[dict[str, str]]:
-    """Every run that read or made a snapshot: rows of the ``runs`` view (``mfhq.schema.RUNS``)."""
-    client = MlflowClient(tracking_uri=settings.tracking_uri)
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        return []
-    found = client.search_runs([experiment.experiment_id], f"tags.snapshot_digest = '{snapshot_digest}'")
-    return [_row(run.info.run_id, run.data.tags) for run in found]
-
-
-def _row(run_id: str, tags: Mapping[str, str]) -> dict[str, str]:
-    return {
-        "run_id": run_id,
-        "kind": tags.get("kind", ""),
-        "snapshot": tags.get("snapshot", ""),
-        "git_revision": tags.get("git_revision", ""),
-        "config_hash": tags.get("config_hash", ""),
-        "parent_run_id": tags.get("parent_run_id", ""),
-    }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import duckdb
 
 
-class CatalogError(Exception):
+class CatalogError(ValueError):
     """What was asked of a corpus is not there, or the question is not one: one line that says what to do."""
 
 
@@ -141,7 +141,7 @@ class Snapshot:
                     "a corpus is asked with one query (SELECT, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN) at a time"
                 )
             with self.connect() as connection:
-                return connection.execute(statements[0]).to_arrow_table()
+                return connection.sql(sql).to_arrow_table()
         except duckdb.Error as error:
             lines = [line.strip() for line in str(error).splitlines()]
             text = " ".join(line for line in lines if line and not line.startswith(("LINE", "^")))

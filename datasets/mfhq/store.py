@@ -10,6 +10,10 @@ class StoreError(Exception):
     """A place cannot be reached, read or written: one line that names the URI and the way out."""
 
 
+class StoreUriError(StoreError, ValueError):
+    """A URI that names no place for a corpus: the caller's mistake, and not the place's."""
+
+
 class Store(Protocol):
     """Bytes under paths relative to one root URI. Picklable: it travels to workers.
 

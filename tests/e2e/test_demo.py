@@ -1,0 +1,118 @@
+"""The whole loop, as a newcomer runs it, in one Ray session and one Prefect server: the demo, then the README's commands."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from html.parser import HTMLParser
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from ffavatar_model.ply import read_ply
+from flows.cli import cli
+from infra.storage import open_store
+from mfhq.catalog import Catalog, Snapshot
+from mfhq.schema import TABLES
+
+ROOT = Path(__file__).parents[2]
+STAGES = ("pretrain", "multiview", "personalize")
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, ray_session: None, prefect_server: None) -> Path:
+    """A folder, with a space in its name, in which ``ffavatar demo`` has run."""
+    folder = tmp_path_factory.mktemp("new user")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        cli.main(["demo", "--seconds", "20"], standalone_mode=False)
+    return folder / "demo"
+
+
+@pytest.fixture(scope="module")
+def snapshot(demo: Path) -> Snapshot:
+    return Catalog(open_store(demo / "corpus")).open()
+
+
+def test_every_person_of_the_samples_is_one_identity(demo: Path, snapshot: Snapshot) -> None:
+    truth = {clip["file"]: clip["person"] for clip in json.loads((demo / "samples" / "samples.json").read_text())["clips"]}
+    rows = snapshot.query(
+        "SELECT regexp_extract(uri, '[^/]*$') AS file, identity_id FROM videos JOIN tracks USING (video_id) "
+        "JOIN assignments USING (track_id)"
+    ).to_pylist()
+    found = {(truth[row["file"]], row["identity_id"]) for row in rows}
+    assert {person for person, _ in found} == set(truth.values())
+    assert len(found) == len({person for person, _ in found}) == len({identity for _, identity in found})
+
+
+def test_every_view_is_there_and_answers(snapshot: Snapshot) -> None:
+    for name, schema in TABLES.items():
+        assert snapshot.query(f"SELECT * FROM {name} LIMIT 1").column_names == schema.names, name
+    assert snapshot.query("SELECT count(*) AS n FROM attempts WHERE status = 'ok'")["n"][0].as_py() > 0
+    kinds = set(snapshot.query("SELECT kind FROM runs")["kind"].to_pylist())
+    assert {"mine", "cluster", "publish"} <= kinds
+
+
+def test_each_stage_lowers_the_loss_on_pictures_that_it_was_not_trained_on(demo: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{demo / 'runs' / 'mlflow.db'}")
+    runs = {stage: json.loads((demo / "checkpoints" / stage / "run.json").read_text())["run_id"] for stage in STAGES}
+    for stage, run_id in runs.items():
+        run = client.get_run(run_id)
+        assert run.info.status == "FINISHED"
+        assert run.data.metrics["end/loss"] < run.data.metrics["start/loss"], stage
+        assert run.data.tags["snapshot_digest"] and run.data.tags["git_revision"]
+        assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["snapshot_digest"][:36]
+    parents = {stage: client.get_run(run_id).data.tags.get("parent_run_id", "") for stage, run_id in runs.items()}
+    assert parents == {"pretrain": "", "multiview": runs["pretrain"], "personalize": runs["multiview"]}
+
+
+def test_the_video_shows_the_driver_and_an_avatar(demo: Path) -> None:
+    with av.open(str(demo / "avatar.mp4")) as video:
+        frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
+    assert len(frames) > 20
+    height, width = frames[0].shape[:2]
+    assert width == 2 * height
+    avatar = np.stack([frame[:, height:] for frame in frames]).astype(float)
+    assert (avatar[0] < 200).mean() > 0.1, "a head is drawn on the white background"
+    assert np.abs(np.diff(avatar, axis=0)).mean() > 0.05, "and it moves"
+
+
+def test_avatar_report_and_ply_are_whole(demo: Path) -> None:
+    means, _, scales, opacities, _ = read_ply(demo / "avatar.ply")
+    assert len(means) > 1000 and bool((scales > 0).all()) and bool((opacities <= 1).all())
+    parser = HTMLParser()
+    parser.feed((demo / "report" / "report.html").read_text())
+    assert "funnel" in parser.rawdata or (demo / "report" / "report.html").stat().st_size > 50_000
+
+
+def test_no_embedding_is_in_mlflow(demo: Path, snapshot: Snapshot) -> None:
+    vector = snapshot.table("embeddings")["vector"][0].as_py()
+    text = f"{vector[0]:.5f}"
+    for path in (demo / "runs" / "artifacts").rglob("*.json"):
+        assert text not in path.read_text(), path
+
+
+def commands() -> list[str]:
+    """Every command of the README that says what a reader does with the demo's results."""
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    return [line for block in blocks for line in block.splitlines() if line.startswith("ffavatar ")]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_the_readmes_commands_run(command: str, demo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(demo.parent)
+    monkeypatch.setenv("FFAVATAR_HOME", str(demo / "runs"))
+    cli.main(shlex.split(command)[1:], standalone_mode=False)
+
+
+def test_mining_again_does_nothing_twice(demo: Path, snapshot: Snapshot) -> None:
+    """After the README's ``mine`` of the same folder: no item was worked on twice, and nothing new was published."""
+    newest = Catalog(open_store(demo / "corpus")).open()
+    assert newest.digest == snapshot.digest and newest.version == snapshot.version
+    twice = newest.query("SELECT item_id, step FROM attempts GROUP BY ALL HAVING count(*) > 1")
+    assert len(twice) == 0

@@ -1,0 +1,111 @@
+"""The command line's surface, what it imports, and how wrong calls end."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from flows.cli import cli, main
+from pipelines.faces.pictures import encode_png
+from pipelines.media.video_writer import write_video
+
+SURFACE = {
+    "animate": {"avatar", "driver", "checkpoint", "pack", "out"},
+    "bench": {"what"},
+    "demo": {"videos", "out", "seconds"},
+    "doctor": set(),
+    "export": {"avatar", "out"},
+    "mine": {"source", "corpus", "pack", "preset"},
+    "publish": {"corpus", "preset", "pack"},
+    "reconstruct": {"images", "checkpoint", "face", "pack", "out"},
+    "report": {"corpus", "snapshot", "out"},
+    "sql": {"query", "corpus", "snapshot", "form"},
+    "studio": {"layout", "identities", "cameras", "moments", "seconds", "size", "seed", "out"},
+    "train": {"stage", "corpus", "init", "identity", "workers", "overrides", "out", "head"},
+}
+
+BLOCKER = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"ray", "prefect", "mlflow", "duckdb"}:
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocked())
+from flows.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FFAVATAR_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, list[str]]:
+    """Exit status and the lines on standard error."""
+    with pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    return int(ended.value.code or 0), capsys.readouterr().err.strip().splitlines()
+
+
+def without_the_four(*words: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process that cannot import Ray, Prefect, MLflow or DuckDB."""
+    command = [sys.executable, "-c", BLOCKER, *(str(word) for word in words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_surface_is_frozen() -> None:
+    assert {name: {p.name for p in command.params} for name, command in cli.commands.items()} == SURFACE
+
+
+def test_every_command_says_what_it_does() -> None:
+    for name, command in cli.commands.items():
+        assert command.help, name
+        assert isinstance(command, click.Command)
+
+
+@pytest.mark.parametrize(
+    ("words", "named", "way_out"),
+    [
+        (("mine", "{tmp}/nowhere", "--corpus", "{tmp}/corpus"), "nowhere", "folder"),
+        (("mine", "{tmp}/empty", "--corpus", "{tmp}/corpus"), "empty", ".mp4"),
+        (("mine", "{tmp}/videos", "--corpus", "gopher://x"), "gopher", "s3://"),
+        (("mine", "{tmp}/videos", "--corpus", "{tmp}/corpus", "--preset", "best"), "best", "mfhq"),
+        (("sql", "SELECT 1", "--corpus", "{tmp}/corpus"), "corpus", "ffavatar mine"),
+        (("demo", "--videos", "{tmp}/nowhere"), "nowhere", "folder"),
+        (("train", "personalize", "--corpus", "{tmp}/corpus"), "--identity", "ffavatar sql"),
+        (("train", "pretrain", "--corpus", "{tmp}/corpus"), "corpus", "ffavatar mine"),
+        (("export", "{tmp}/none.safetensors", "-o", "{tmp}/x.ply"), "none.safetensors", "ffavatar reconstruct"),
+        (("export", "{tmp}/photo.png", "-o", "{tmp}/x.txt"), "x.txt", ".ply"),
+        (("reconstruct", "{tmp}/photo.png", "--checkpoint", "{tmp}/none", "-o", "{tmp}/a"), "none", "safetensors"),
+        (("reconstruct", "{tmp}/photo.png", "--checkpoint", "{tmp}/photo.png", "-o", "{tmp}/a"), "photo.png", "training"),
+        (("studio", "--layout", "mfhq", "--identities", "0", "-o", "{tmp}/x"), "identities", "x>=1"),
+        (("paint",), "paint", "No such command"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_is_one_line_and_status_2(
+    words: tuple[str, ...], named: str, way_out: str, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "empty").mkdir()
+    (home / "photo.png").write_bytes(encode_png(np.zeros((64, 64, 3), np.uint8)))
+    write_video(home / "videos" / "grey.mp4", [np.full((64, 64, 3), 99, np.uint8)] * 5, 25)
+    before = {path for path in home.rglob("*") if "home" not in path.parts[len(home.parts) :]}
+    status, lines = run(capsys, *(word.format(tmp=home) for word in words))
+    assert status == 2, lines
+    assert len(lines) == 1 and named in lines[0] and way_out in lines[0], lines
+    after = {path for path in home.rglob("*") if "home" not in path.parts[len(home.parts) :]}
+    assert after == before, "nothing may be left that a reader would take for whole"
+
+
+def test_commands_without_the_four_run(home: Path) -> None:
+    """``--help`` and ``bench`` need none of Ray, Prefect, MLflow and DuckDB."""
+    assert without_the_four("--help").returncode == 0
+    done = without_the_four("bench", "reconstruct")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"photos"') == 3
