@@ -14,9 +14,9 @@ from ffavatar_model.head.interface import HeadModel
 def actions_to_parameters(head: HeadModel, actions: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
     """Expression coefficients (B, E) and joint rotations (B, 5, 3) of actions' strengths.
 
-    ``actions`` maps a name to a strength (a tensor or array (B,), or one number), 0 for rest, 1 for full. Rotations of several
-    actions on one joint are added as axis-angle vectors (they are small). Raises ``ValueError`` naming
-    an action that the head does not have.
+    ``actions`` maps a name to a strength (a tensor or array (B,), or one number), 0 for rest, 1 for full.
+    Rotations of several actions on one joint are added as axis-angle vectors (they are small). Raises
+    ``ValueError`` naming an action that the head does not have.
     """
     unknown = [name for name in actions if name not in head.action_names]
     if unknown:

@@ -1,0 +1,75 @@
+"""FLAME (Li et al. 2017) from the file that the user brings, as a ``HeadModel``.
+
+Tried layouts: ``generic_model.pkl`` of 2020 and ``flame2023.pkl``, ``flame2023_no_jaw.pkl`` of 2023: 5,023 vertices,
+``shapedirs`` of 300 shape and 100 expression directions. Their expression codes differ from file to file: the head's
+digest tells them apart.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ffavatar_model.head.interface import LEFT_EYE, N_JOINTS, PARENTS, RIGHT_EYE, HeadModel
+from ffavatar_model.head.safe_pickle import RefusedPickle, read_arrays
+
+N_SHAPE = 300
+"""The first directions of ``shapedirs`` are shape, the rest expression."""
+NEEDED = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "f", "kintree_table")
+
+
+def load_flame(path: Path, n_shape: int = N_SHAPE) -> HeadModel:
+    """A FLAME pickle as a head model; nothing in the file is executed.
+
+    FLAME's axes and joints are the interface's own; the origin is moved to between the eyes. Landmarks and regions are
+    empty. ``n_shape`` is how many of the file's directions are shape. Raises ``FileNotFoundError``, or ``ValueError``
+    naming the file and what is wrong with it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such FLAME file; it comes from flame.is.tue.mpg.de after a registration")
+    try:
+        arrays = read_arrays(path.read_bytes())
+    except RefusedPickle as error:
+        raise ValueError(f"{path}: refused as a FLAME model: {error}") from None
+    if missing := [name for name in NEEDED if name not in arrays]:
+        raise ValueError(f"{path}: not a FLAME model: it lacks {missing}")
+    directions = arrays["shapedirs"]
+    if directions.ndim != 3 or directions.shape[2] <= n_shape:
+        raise ValueError(f"{path}: shapedirs has shape {directions.shape}, expected (V, 3, more than {n_shape})")
+    parents = tuple(int(p) for p in arrays["kintree_table"].reshape(2, -1)[0].astype(np.int64).astype(np.int32))
+    if len(parents) != N_JOINTS or parents[1:] != PARENTS[1:]:
+        raise ValueError(f"{path}: joints' parents are {parents}, FLAME's are {PARENTS}")
+    template, regressor = arrays["v_template"].astype(np.float64), arrays["J_regressor"].astype(np.float64)
+    origin = (regressor @ template)[[LEFT_EYE, RIGHT_EYE]].mean(0)
+    n_expression = directions.shape[2] - n_shape
+    has_uvs = "vt" in arrays and "ft" in arrays
+    try:
+        return HeadModel(
+            name=path.stem,
+            template=_tensor(template - origin),
+            shape_directions=_tensor(directions[:, :, :n_shape]),
+            expression_directions=_tensor(directions[:, :, n_shape:]),
+            pose_correctives=_tensor(arrays["posedirs"]),
+            joint_regressor=_tensor(regressor),
+            skinning_weights=_tensor(arrays["weights"]),
+            triangles=_tensor(arrays["f"].astype(np.int64)),
+            uvs=_tensor(arrays["vt"] if has_uvs else np.zeros((0, 2))),
+            uv_triangles=_tensor(arrays["ft"].astype(np.int64) if has_uvs else np.zeros((0, 3), np.int64)),
+            landmark_index=torch.zeros(0, dtype=torch.int64),
+            landmark_triangles=torch.zeros(0, dtype=torch.int64),
+            landmark_barycentric=torch.zeros(0, 3),
+            regions=torch.zeros(len(template), 0),
+            action_expression=torch.zeros(0, n_expression),
+            action_rotations=torch.zeros(0, N_JOINTS, 3),
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _tensor(values: NDArray[Any]) -> torch.Tensor:
+    kind = np.int64 if np.issubdtype(values.dtype, np.integer) else np.float32
+    return torch.from_numpy(np.ascontiguousarray(values, kind))
