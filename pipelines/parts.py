@@ -220,11 +220,12 @@ class ShardState:
                 self.add(marker)
         return self
 
-    def add(self, marker: Marker) -> None:
-        """Take in one part."""
+    def add(self, marker: Marker, rows: pa.Table | None = None) -> None:
+        """Take in one part; its rows are read unless they are given."""
         self.markers[f"{self.at.shard(self.shard)}{marker.part:04d}.json"] = marker
-        rows = read_part(self.store, self.at, marker, [self.at.key, "status", "reason", ATTEMPT])
-        columns = (rows[name].to_pylist() for name in rows.column_names)
+        names = [self.at.key, "status", "reason", ATTEMPT]
+        rows = read_part(self.store, self.at, marker, names) if rows is None else rows
+        columns = (rows[name].to_pylist() for name in names)
         for key, status, reason, attempt in zip(*columns, strict=True):
             before = self.items.get(key)
             if before is None or before.part <= marker.part:

@@ -180,7 +180,7 @@ class _OpenPart:
             number = self.state.next_part
             marker = commit_part(store, at, self.state.shard, number, rows, self.file, self.inputs, self.runner.run_id)
             if marker is not None:
-                self.state.add(marker)
+                self.state.add(marker, rows)
                 break
             log.info("part %d of shard %d of %s was taken by another run", number, self.state.shard, at.name)
             items = self.state.refresh().items

@@ -7,6 +7,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+_LARGE = 4 << 20
+"""Bytes from which reading with several threads is faster than with one."""
+
 
 def storage_type(kind: pa.DataType) -> pa.DataType:
     """The type that stands in Parquet: fixed-size lists become plain lists, at any depth.
@@ -39,5 +42,5 @@ def to_parquet(table: pa.Table, row_group_rows: int = 65_536) -> bytes:
 def from_parquet(data: bytes, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """Read what ``to_parquet`` wrote, as ``schema`` (or only ``columns`` of it)."""
     wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    table = pq.read_table(pa.BufferReader(data), columns=wanted.names)
+    table = pq.read_table(pa.BufferReader(data), columns=wanted.names, use_threads=len(data) > _LARGE)
     return table.select(wanted.names).cast(wanted)

@@ -54,8 +54,7 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, manifest: 
             names = ", ".join(_text(_literal_path(prefix + store.url(path))) for path in files)
             source = f"read_parquet([{names}])"
         elif name == "runs" and next(store.list(RUNS), None):
-            connection.register("_runs", live.read_runs(store))
-            source = "_runs"
+            source = _inline(live.read_runs(store))
         else:
             columns = [f"CAST(NULL AS {sql_type(f.type)}) AS {_name(f.name)}" for f in schema]
             source = "(SELECT 1) WHERE false"
@@ -63,8 +62,8 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, manifest: 
         connection.execute(f"COMMENT ON VIEW {name} IS {_text('one row is ' + _meta(schema, b'description'))}")
         for f in schema:
             connection.execute(f"COMMENT ON COLUMN {name}.{_name(f.name)} IS {_text(describe(f))}")
-    connection.register("_dictionary", dictionary())
-    connection.execute(f"CREATE VIEW {DICTIONARY} AS SELECT * FROM _dictionary")
+    connection.execute(f"CREATE VIEW {DICTIONARY} AS SELECT * FROM {_inline(dictionary())}")
+    connection.execute(f"COMMENT ON VIEW {DICTIONARY} IS 'one row is a column of a view'")
 
 
 def describe(column: pa.Field) -> str:
@@ -87,6 +86,15 @@ def dictionary() -> pa.Table:
         for f in schema
     ]
     return pa.Table.from_pylist(rows)
+
+
+def _inline(table: pa.Table) -> str:
+    """A small table of texts as part of a query: the view stands alone, and no helper shows beside it."""
+    rows = (
+        "(" + ", ".join("NULL" if value is None else _text(value) for value in row.values()) + ")"
+        for row in table.to_pylist()
+    )
+    return f"(VALUES {', '.join(rows)}) AS rows({', '.join(map(_name, table.column_names))})"
 
 
 def _meta(described: pa.Schema | pa.Field, key: bytes) -> str:

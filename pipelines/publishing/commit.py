@@ -14,7 +14,7 @@ import pyarrow as pa
 from mfhq.layout import snapshot_path, table_path
 from mfhq.manifest import FileEntry, Manifest, TableEntry, snapshot_digest, versions
 from mfhq.parquet import from_parquet, to_parquet
-from mfhq.schema import TABLES, key_of, schema_hash
+from mfhq.schema import NOT_DIGESTED, TABLES, key_of, schema_hash
 from mfhq.store import Store
 from pipelines.publishing.audits import AuditError, audit
 from pipelines.publishing.digests import table_digest
@@ -81,12 +81,14 @@ def publish_tables(
 
 
 def _in_order(table: pa.Table, name: str) -> pa.Table:
-    """The table with its schema's types and metadata, in the order of its key."""
+    """The table with its schema's types and metadata; in the order of its key, unless the digest leaves it out."""
     schema = TABLES[name]
     if set(table.column_names) != set(schema.names):
         differing = sorted(set(table.column_names) ^ set(schema.names))
         raise AuditError(f"table {name}: columns {differing} are missing or not in mfhq.schema")
     rows = pa.table([table[f.name].cast(f.type) for f in schema], schema=schema)
+    if name in NOT_DIGESTED:
+        return rows
     return rows.sort_by([(column, "ascending") for column in key_of(schema)]).replace_schema_metadata(schema.metadata)
 
 

@@ -90,7 +90,7 @@ MFHQ = Preset(
 PRESETS = {preset.name: preset for preset in (SMALL, MFHQ)}
 
 
-def preset_named(name: str, **changes: Any) -> Preset:
+def preset_named(name: str, /, **changes: Any) -> Preset:
     """A preset by name, with some of its settings changed.
 
     Raises:

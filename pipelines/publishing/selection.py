@@ -15,9 +15,9 @@ from pipelines.publishing.presets import Preset
 
 Floats = npt.NDArray[np.float64]
 
-POSE_DEG = 30.0
+POSE_DEG = 20.0
 """Turn between two heads that counts as 1."""
-EXPRESSION = 0.08
+EXPRESSION = 0.15
 """Root mean square distance of two aligned meshes, of their radius, that counts as 1 (a mouth wide open)."""
 TIME_S = 10.0
 """Time between two frames of one video that counts as 1, which is the most; another video counts as 1."""

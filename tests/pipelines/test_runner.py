@@ -1,4 +1,4 @@
-"""Part by part: a bad item harms itself alone, what is done is never done again, and a crash at any write costs nothing."""
+"""A bad item harms itself alone, what is done is never done again, and a crash at any write costs nothing."""
 
 from __future__ import annotations
 
@@ -74,10 +74,8 @@ def test_pictures_reach_the_next_step_and_the_reader(tmp_path, toy, mine):
     packed = read_step(store, "tracks", prints(toy)["tracks"]).to_pylist()
     whole = read_step(store, "tracks", prints(toy)["tracks"], with_blobs=True).to_pylist()
     for reference, row in zip(packed, whole, strict=True):
-        for with_place, face in zip(
-            [f for t in reference["tracks"] or () for f in t["faces"]], [f for t in row["tracks"] or () for f in t["faces"]],
-            strict=True,
-        ):  # fmt: skip
+        places, faces = ([f for t in r["tracks"] or () for f in t["faces"]] for r in (reference, row))
+        for with_place, face in zip(places, faces, strict=True):
             place = with_place["crop"]
             assert store.read(place["uri"], place["offset"], place["length"]) == face["crop"]
             assert face["crop"].endswith(b".mp4")

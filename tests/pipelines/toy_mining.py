@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -53,7 +54,8 @@ def probe(resource, table):
 def shots(resource, table):
     rows = [
         {"video_id": row["video_id"], "status": "ok", "reason": "", "uri": row["uri"], "n_frames": 100,
-         "n_frames_decoded": 100, "shots": [{"shot_index": 0, "start_frame": 0, "end_frame": 100, "transition": "none"}]}
+         "n_frames_decoded": 100,
+         "shots": [{"shot_index": 0, "start_frame": 0, "end_frame": 100, "transition": "none"}]}
         for row in table.to_pylist()
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=SHOTS_FOUND)
@@ -61,7 +63,7 @@ def shots(resource, table):
 
 def tracks(seconds, table):
     if log := os.environ.get("TOY_LOG"):
-        with open(log, "a") as stream:
+        with Path(log).open("a") as stream:
             stream.writelines(f"{row['video_id']}\n" for row in table.to_pylist())
     time.sleep(seconds * table.num_rows)
     rows = []
@@ -86,8 +88,8 @@ def track(row):
             {
                 "face_id": child_id(track_id, frame, [frame, 0, 10, 10]), "track_id": track_id, "frame_index": frame,
                 "time_s": frame / 25, "x0": 10.0, "y0": 10.0, "x1": 110.0, "y1": 130.0, "score": 0.9,
-                "landmarks5": [0.0] * 10, "landmarks5_crop": [0.0] * 10, "sharpness": 200.0 + frame, "completeness": 1.0,
-                "compression": 0.0, "status": "ok", "reason": "", "crop": rng.bytes(40) + row["uri"].encode(),
+                "landmarks5": [0.0] * 10, "landmarks5_crop": [0.0] * 10, "sharpness": 200.0 + frame,
+                "completeness": 1.0, "compression": 0.0, "status": "ok", "reason": "", "crop": rng.bytes(40) + row["uri"].encode(),
             }
             for frame in range(0, 20 * FACES, 20)
         ],
@@ -101,8 +103,9 @@ def scores(resource, table):
         for face in row["tracks"][0]["faces"]:
             rng = np.random.default_rng(seed_of(face["face_id"]))
             found.append(
-                {"face_id": face["face_id"], "mesh468": rng.random(1404).round(2).tolist(), "yaw_deg": 10.0 * len(found),
-                 "pitch_deg": 0.0, "roll_deg": 0.0, "exposure": 0.5, "occlusion": 0.0, "reason": "", "matte": face["crop"][::-1]}
+                {"face_id": face["face_id"], "mesh468": rng.random(1404).round(2).tolist(), "exposure": 0.5,
+                 "yaw_deg": 10.0 * len(found), "pitch_deg": 0.0, "roll_deg": 0.0, "occlusion": 0.0, "reason": "",
+                 "matte": face["crop"][::-1]}
             )  # fmt: skip
         rows.append({"video_id": row["video_id"], "status": "ok", "reason": "", "faces": found})
     return pa.Table.from_pylist(rows, schema=SCORED)
@@ -129,8 +132,8 @@ def load(seconds):
 def toy_steps(seconds: float = 0.0, batch: int = 3) -> list[Step]:
     """probe, shots, tracks (``seconds`` a video), scores, embeddings (private): pass ``AFTER`` along."""
     few, nothing = Resources(cpus=0.3, batch=batch), partial(load, 0.0)
-    made = [("probe", SOURCES, PROBED, probe), ("shots", PROBED, SHOTS_FOUND, shots), ("tracks", SHOTS_FOUND, TRACKED, tracks),
-            ("scores", TRACKED, SCORED, scores), ("embeddings", TRACKED, EMBEDDED, embeddings)]  # fmt: skip
+    made = [("probe", SOURCES, PROBED, probe), ("shots", PROBED, SHOTS_FOUND, shots),
+            ("tracks", SHOTS_FOUND, TRACKED, tracks), ("scores", TRACKED, SCORED, scores), ("embeddings", TRACKED, EMBEDDED, embeddings)]  # fmt: skip
     return [
         Step(
             name=name, version=1, key="video_id", input=given, output=out, fn=fn, resources=few,

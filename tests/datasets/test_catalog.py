@@ -1,0 +1,124 @@
+"""What readers of a corpus get: versions, columns, comments, one-line errors, a data card."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from infra.storage import open_store
+from mfhq.card import data_card
+from mfhq.catalog import Catalog, CatalogError, read_blob
+from mfhq.parquet import from_parquet, to_parquet
+from mfhq.schema import FACES, IDENTITIES, TABLES
+from mfhq.views import DICTIONARY
+from pipelines.publishing.commit import publish_tables
+
+
+def people(*names):
+    rows = [
+        {"identity_id": n, "n_tracks": 1, "n_videos": 1, "n_faces": 2, "cohesion": 1.0, "split": "train"} for n in names
+    ]
+    return {"identities": pa.Table.from_pylist(rows, schema=IDENTITIES)}
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    store = open_store(tmp_path / "it's [here]*")
+    publish_tables(store, people("b", "a"), about={"preset": {"name": "small", "min_width_px": 40}})
+    publish_tables(store, people("a", "b", "c"))
+    return Catalog(store)
+
+
+def test_versions(catalog):
+    assert catalog.versions() == ["v0001", "v0002"]
+    assert catalog.open().version == "v0002" and catalog.open("v1").table("identities").num_rows == 2
+    assert catalog.open("v0001").digest != catalog.open("2").digest
+    for wrong in ("v3", "latest", "v-1"):
+        with pytest.raises(CatalogError, match=f"no snapshot '{wrong}'; there is v0001 to v0002"):
+            catalog.open(wrong)
+
+
+def test_tables_and_columns(catalog):
+    snapshot = catalog.open()
+    assert snapshot.table("identities", ["n_faces", "identity_id"]).to_pylist()[0] == {"n_faces": 2, "identity_id": "a"}
+    assert snapshot.table("faces").schema.equals(FACES) and snapshot.table("attempts").num_rows == 0
+    with pytest.raises(CatalogError, match="no table 'people'; there are videos, shots"):
+        snapshot.table("people")
+    with pytest.raises(CatalogError, match="table identities has no column 'age'; it has identity_id"):
+        snapshot.table("identities", ["age"])
+
+
+def test_a_lost_file_is_named(catalog):
+    snapshot = catalog.open()
+    catalog.store.delete(snapshot.manifest.tables["identities"].files[0].path)
+    with pytest.raises(CatalogError, match=r"tables/identities/.*: missing, and v0002 needs it"):
+        snapshot.table("identities")
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        ("SELECT * FROM nothing", r"^SQL: Catalog Error: Table with name nothing does not exist!.*lists the views$"),
+        ("SELEC 1", r"^SQL: Parser Error: syntax error at or near \"SELEC\".*"),
+        ("SELECT 1; SELECT 2", r"one query .* at a time"),
+        ("", r"one query .* at a time"),
+        ("CREATE TABLE x AS SELECT 1", r"one query .* at a time"),
+        ("COPY identities TO '/tmp/x.csv'", r"one query .* at a time"),
+        ("SELECT CAST(identity_id AS INTEGER) FROM identities", r"^SQL: Conversion Error"),
+    ],
+)
+def test_a_bad_query_is_one_line(catalog, sql, message):
+    with pytest.raises(CatalogError, match=message) as caught:
+        catalog.open().query(sql)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT count(*) n FROM identities", "SUMMARIZE identities", "DESCRIBE faces", "SHOW TABLES", "FROM identities"],
+)
+def test_queries(catalog, sql):
+    assert catalog.open().query(sql).num_rows
+
+
+def test_every_column_says_what_it_means(catalog):
+    with catalog.open().connect() as connection:
+        comments = connection.execute("SELECT view_name, comment FROM duckdb_views() WHERE NOT internal").fetchall()
+        columns = connection.execute(
+            "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal AND comment IS NOT NULL"
+        ).fetchall()
+    about = dict(comments)
+    assert set(about) == {*TABLES, DICTIONARY} and about["faces"].startswith("one row is one face in one frame")
+    described = {(table, column): comment for table, column, comment in columns}
+    assert set(described) == {(name, f.name) for name, schema in TABLES.items() for f in schema}
+    assert described["faces", "x0"] == "left edge of the face box [px]"
+    units = catalog.open().query(
+        f"SELECT unit FROM {DICTIONARY} WHERE table_name = 'faces' AND column_name = 'yaw_deg'"
+    )
+    assert units.to_pylist() == [{"unit": "deg"}]
+
+
+def test_a_picture_that_is_cut_short_is_said(catalog):
+    catalog.store.write("some.blobs", b"12345")
+    assert read_blob(catalog.store, {"uri": "some.blobs", "offset": 1, "length": 3}) == b"234"
+    for uri in ("some.blobs", "gone.blobs"):
+        with pytest.raises(CatalogError, match=f"{uri} at 3: . bytes of a picture's 9"):
+            read_blob(catalog.store, {"uri": uri, "offset": 3, "length": 9})
+
+
+def test_the_data_card_has_every_view_and_column(catalog):
+    card = data_card(catalog.open("v1"))
+    assert "| `identities` | a person | 2 |" in card and "min_width_px 40" in card
+    for name, schema in TABLES.items():
+        assert f"\n## {name}\n" in card
+        for f in schema:
+            assert f"| `{f.name}` |" in card
+
+
+def test_a_fixed_size_list_with_nulls_survives_parquet():
+    rows = [{f.name: "x" for f in FACES if f.type == pa.string()} | {"frame_index": i} for i in range(3)]
+    rows[1]["mesh468"] = [1.0] * 1404
+    table = pa.Table.from_pylist(rows, schema=FACES)
+    assert from_parquet(to_parquet(table), FACES).equals(table)
+    assert to_parquet(table) == to_parquet(table.slice(0))
+    assert from_parquet(to_parquet(table), FACES, ["mesh468"]).column_names == ["mesh468"]
