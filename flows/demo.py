@@ -133,24 +133,19 @@ def _part(name: str, times: list[tuple[str, float]]) -> Iterator[None]:
 
 def _where(folder: Path, settings: Settings, page: Path) -> None:
     """Where everything is, and the command that shows it."""
-    corpus = f"--corpus {folder / 'corpus'}"
-    table(
-        "what there is now, and how to look at it",
-        ("what", "where", "command"),
-        [
-            ("corpus", folder / "corpus", f"ffavatar sql {corpus} 'SELECT * FROM identities'"),
-            ("report", page, f"xdg-open {page}"),
-            ("runs", settings.home / "mlflow.db", f"mlflow ui --backend-store-uri {settings.tracking_uri}"),
-            (
-                "checkpoints",
-                folder / "checkpoints",
-                f"ffavatar train pretrain {corpus} --init {folder / 'checkpoints' / 'pretrain'}",
-            ),
-            ("avatar", folder / "avatar.safetensors", f"ffavatar export {folder / 'avatar.safetensors'} -o avatar.ply"),
-            ("video", folder / "avatar.mp4", f"xdg-open {folder / 'avatar.mp4'}"),
-            ("strip", folder / "strip.png", f"xdg-open {folder / 'strip.png'}"),
-        ],
-    )
+    out.rule("[bold]what there is now, and how to look at it", align="left")
+    corpus, avatar = folder / "corpus", folder / "avatar.safetensors"
+    for what, command in {
+        "corpus": f"ffavatar sql --corpus '{corpus}' 'SELECT * FROM identities'",
+        "report": f"xdg-open '{page}'",
+        "runs": f"mlflow ui --backend-store-uri '{settings.tracking_uri}'",
+        "checkpoints": f"ls '{folder / 'checkpoints'}'",
+        "avatar": f"ffavatar animate '{avatar}' --driver VIDEO -o OUT.mp4",
+        "viewer file": f"ls '{folder / 'avatar.ply'}'",
+        "video": f"xdg-open '{folder / 'avatar.mp4'}'",
+        "strip": f"xdg-open '{folder / 'strip.png'}'",
+    }.items():
+        out.print(f"{what:12} {command}", markup=False)
     say(
         "The avatar is blurred: it comes from a few minutes of training, from random weights, on a few people. "
         "The stages are those of long runs on large corpora; only the numbers are small."
