@@ -42,9 +42,11 @@ class Estimator(nn.Module):
         """Radians. Small: turning the neck and turning the head look nearly alike."""
         jaw_limit: float = 0.6
         eye_limit: float = 0.6
+        gain: float = 0.1
+        """Of the last layer's output: Adam moves its weights by about the learning rate, whatever the gradient."""
 
         def __post_init__(self) -> None:
-            for name in ("expression_limit", "neck_limit", "jaw_limit", "eye_limit"):
+            for name in ("expression_limit", "neck_limit", "jaw_limit", "eye_limit", "gain"):
                 require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
 
     start: Tensor
@@ -68,7 +70,7 @@ class Estimator(nn.Module):
         (tokens,) = self.backbone(images)
         # The mean says what is there; a few channels kept at their place say where: a mean alone forgets it.
         where = self.places(self.pool(tokens).flatten(1))
-        return self.head(torch.cat((tokens.mean(1), where), -1)).float()
+        return self.config.gain * self.head(torch.cat((tokens.mean(1), where), -1)).float()
 
     def limit(self, raw: Tensor) -> DrivingParameters:
         """(..., n_expression + 21) → parameters within the configured limits."""

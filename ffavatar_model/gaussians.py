@@ -14,6 +14,8 @@ from ffavatar_model.config import require
 ATTRIBUTES = {"offset": 3, "scale": 3, "rotation": 4, "opacity": 1, "colour": 3}
 """Raw values of a Gaussian, in this order."""
 RAW_SIZE = sum(ATTRIBUTES.values())
+OFFSET_UNIT = 0.02
+"""Metres a raw unit."""
 LIFTED = 4
 """Values at the end of a feature: colour lifted from the sources (3), how well it was seen (1)."""
 
@@ -83,12 +85,12 @@ class GaussianHead(nn.Module):
         return torch.cat((raw[..., :-3], colour), -1)
 
     def activate(self, raw: Tensor) -> CanonicalAvatar:
-        """(B, P, 14) raw values → Gaussians. An offset of one raw unit is a centimetre."""
+        """(B, P, 14) raw values → Gaussians. An offset of one raw unit is ``OFFSET_UNIT``."""
         offset, scale, rotation, opacity, colour = raw.split(list(ATTRIBUTES.values()), -1)
         limit, opacity_0 = self.config.offset_limit, self.config.initial_opacity
         identity = raw.new_tensor((1.0, 0.0, 0.0, 0.0))
         return CanonicalAvatar(
-            offsets=limit * torch.tanh(offset * (0.01 / limit)),
+            offsets=limit * torch.tanh(offset * (OFFSET_UNIT / limit)),
             rotations=nn.functional.normalize(rotation + identity, dim=-1),
             scales=(scale + self.log_scale).clamp(-12.0, math.log(self.config.scale_limit)).exp(),
             opacities=torch.sigmoid(opacity[..., 0] + math.log(opacity_0 / (1 - opacity_0))),

@@ -20,9 +20,9 @@ def tiny() -> FFAvatar.Config:
             backbone=Backbone.Config(image_size=128, patch=8, width=128, depth=3, heads=4), layers=(0, 3)
         ),
         query_former=QueryFormer.Config(width=128, depth=2, heads=4, mlp_ratio=2.0),
-        gaussians=GaussianHead.Config(initial_opacity=0.6, initial_scale=0.7),
+        gaussians=GaussianHead.Config(initial_opacity=0.8, initial_scale=0.5),
         estimator=Estimator.Config(
-            backbone=Backbone.Config(image_size=96, patch=8, width=128, depth=4, heads=4, mlp_ratio=3.0),
+            backbone=Backbone.Config(image_size=96, patch=8, width=128, depth=2, heads=4, mlp_ratio=3.0),
             n_expression=30,
         ),
     )

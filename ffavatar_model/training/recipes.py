@@ -10,7 +10,7 @@ from ffavatar_model.presets import by_name
 from ffavatar_model.training.config import Optimizer, TrainConfig
 from ffavatar_model.training.objective import Objective
 
-WILD = Augment(turn=20.0, zoom=0.15, shift=0.06, light=0.3)
+WILD = Augment(turn=5.0, zoom=0.05, shift=0.02, light=0.3)
 """Aligned crops are never quite aligned; people come in every light."""
 
 
@@ -21,6 +21,7 @@ def pretrain(size: str = "tiny") -> TrainConfig:
         return TrainConfig(
             stage="pretrain", model=model, steps=150, batch=2,
             data=FewToMany.Config(sources=(1, 2), drivers=3, augment=WILD),
+            objective=Objective.Config(landmark=10.0, landmark_until=1.0, mask=0.5),
             optimizer=Optimizer(lr=1e-3, mean_head_lr=2e-2, warmup=10),
         )  # fmt: skip
     return TrainConfig(

@@ -114,8 +114,9 @@ def make_people(head: HeadModel, n_people: int, n_faces: int, size: int = 48) ->
         skin, hair = 0.3 + 0.6 * torch.rand(3, generator=random), 0.6 * torch.rand(3, generator=random)
         colours = torch.where(head.template[:, 1:2] > 0.035, hair, skin)
         colours = torch.where(head.template[:, 1:2].abs() < 0.012, 1 - skin, colours)
-        rows["cameras"].append({"capture_id": person, "camera_id": "0", "K": K.flatten().tolist(), "distortion": [],
-                                "world_to_camera": torch.eye(3, 4).flatten().tolist(), "width": size, "height": size})  # fmt: skip
+        camera_row = {"capture_id": person, "camera_id": "0", "K": K.flatten().tolist(), "distortion": []}
+        world = torch.eye(3, 4).flatten().tolist()
+        rows["cameras"].append({**camera_row, "world_to_camera": world, "width": size, "height": size})
         for f in range(n_faces):
             expression = (2 * torch.rand(2, generator=random) - 0.5) * min(f, 1)  # the first face is at rest
             vertices = head.template + (head.expression_directions * expression).sum(-1)
