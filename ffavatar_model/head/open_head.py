@@ -29,10 +29,11 @@ from ffavatar_model.head.rotation_fit import fit_rotation, rotate
 _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
-VERSION = 1
+VERSION = 2
 """Raised when the built head changes; part of the file's name."""
 N_HEADS, N_SHAPE, SEED = 400, 60, 2605
 AGE, LOCAL_SIGMA, ASYMMETRY = (0.5, 0.9), 0.35, 0.25
+FACE_WEIGHT = 6.0
 ACTION_SIGMA = 0.25
 """Standard deviation of an action's strength that one unit of expression coefficient stands for."""
 HEAD_PARTS = ("cheek", "chin", "ear", "eyebrows", "eye", "forehead", "head", "mouth", "neck", "nose")
@@ -231,13 +232,21 @@ def _fix_signs(rows: Array) -> Array:
 
 
 def _principal_directions(vertices: Array) -> Array:
-    """(V, 3, S) principal directions of heads (N, V, 3), scaled to one standard deviation."""
-    flat = (vertices - vertices.mean(0)).reshape(len(vertices), -1)
+    """(V, 3, S) principal directions of heads (N, V, 3), scaled to one standard deviation.
+
+    The face counts ``FACE_WEIGHT`` times as much as the skull and the neck, which move more and say less about who
+    it is.
+    """
+    template = vertices.mean(0)
+    y, z = template[:, 1], template[:, 2]
+    face = np.clip((z + 0.03) / 0.02, 0, 1) * np.clip((y + 0.125) / 0.01, 0, 1) * np.clip((0.05 - y) / 0.02, 0, 1)
+    weight = (1 + (FACE_WEIGHT - 1) * face)[:, None]
+    flat = ((vertices - template) * weight).reshape(len(vertices), -1)
     _, scale, rows = np.linalg.svd(flat, full_matrices=False)
     directions = (_fix_signs(rows) * rows * scale[:, None] / np.sqrt(len(vertices)))[:N_SHAPE]
     share = (scale[:N_SHAPE] ** 2).sum() / (scale**2).sum()
     _log.info("%d directions hold %.1f %% of the variance of %d heads", N_SHAPE, 100 * share, len(vertices))
-    return directions.T.reshape(vertices.shape[1], 3, -1)
+    return directions.T.reshape(vertices.shape[1], 3, -1) / weight[..., None]
 
 
 def _action_basis(residual: Array) -> tuple[Array, Array]:

@@ -45,9 +45,27 @@ class Appearance:
     hair_thickness: float
     hairline: float
     """Height of the hairline over the usual one, metres."""
+    lip_border: float
+    """Where the lips' colour ends on the soft mask: 0.2 wide, 0.8 narrow."""
     brow_width: float
     brow_strength: float
-    brow_height: float
+    brow_shift: tuple[float, float, float]
+    """How far the eyebrow's inner end, peak and outer end lie above the usual, metres."""
+    brow_gap: float
+    """How much further from the middle its inner end is, metres; negative nearly joins them."""
+    complexion: float
+    """How blotchy the skin is, the same on both sides of the face."""
+    folds: float
+    """Lines from the nose to the mouth's corners."""
+    wrinkles: float
+    """Lines on the forehead."""
+    bags: float
+    """Shade under the eyes; negative is light."""
+    eye_shadow: float
+    """Shade on and over the lids."""
+    liner: float
+    """Dark rim of the lids."""
+    moles: int
     beard: float
     """0 shaven, up to 0.4 a shadow, above a beard."""
     iris: Colour
@@ -83,9 +101,18 @@ def random_appearance(identity_id: str) -> Appearance:
         hair_thickness=float({"cropped": 0.003, "short": 0.009, "long": 0.012, "cap": 0.008}.get(style, 0.0))
         * float(g.uniform(0.7, 1.8)),
         hairline=float(g.uniform(-0.008, 0.012)),
-        brow_width=float(g.uniform(0.0028, 0.0052)),
-        brow_strength=float(g.uniform(0.55, 0.95)),
-        brow_height=float(g.uniform(-0.0015, 0.002)),
+        lip_border=float(g.uniform(0.28, 0.72)),
+        brow_width=float(g.uniform(0.0020, 0.0062)),
+        brow_strength=float(g.uniform(0.3, 0.97)),
+        brow_shift=tuple(g.normal(scale=[0.0022, 0.0022, 0.0032]).tolist()),
+        brow_gap=float(g.uniform(-0.006, 0.005)),
+        complexion=float(g.uniform(0.03, 0.11)),
+        folds=float(g.uniform(0, 0.55)) if g.random() < 0.5 else 0.0,
+        wrinkles=float(g.uniform(0.1, 0.4)) if g.random() < 0.3 else 0.0,
+        bags=float(g.uniform(-0.15, 0.55)),
+        eye_shadow=float(g.uniform(0, 0.6)) if g.random() < 0.5 else 0.0,
+        liner=float(g.uniform(0.25, 0.9)),
+        moles=int(g.integers(1, 5)) if g.random() < 0.4 else 0,
         beard=_beard(g, style),
         iris=jitter(IRIS_COLOURS[int(g.integers(n_iris))], 0.08),
         glasses=jitter((0.12, 0.1, 0.1) if g.random() < 0.6 else (0.5, 0.25, 0.12), 0.2) if g.random() < 0.2 else None,

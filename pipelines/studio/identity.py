@@ -16,7 +16,7 @@ from pipelines.studio.painting import beard_mask, paint
 from pipelines.studio.studio_head import ORDER, StudioHead
 
 Floats = NDArray[np.float32]
-SHAPE_SCALE = 0.85
+SHAPE_SCALE = 1.1
 """Standard deviation of a person's shape coefficients."""
 
 
@@ -50,7 +50,7 @@ class StudioIdentity:
 def make_identity(head: StudioHead, identity_id: str) -> StudioIdentity:
     """The person of an id: the same each time."""
     g = np.random.default_rng([seed_of(identity_id), 0])
-    shape = np.clip(g.normal(scale=SHAPE_SCALE, size=head.model.n_shape), -2, 2).astype(np.float32)
+    shape = np.clip(g.normal(scale=SHAPE_SCALE, size=head.model.n_shape), -2.2, 2.2).astype(np.float32)
     look = random_appearance(identity_id)
     shaped, _ = head.pose(shape[None], np.zeros((1, 0), np.float32), np.zeros((1, 5, 3), np.float32))
     ears = head.model.regions.numpy()[:, head.model.region_names.index("ears")]

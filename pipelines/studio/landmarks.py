@@ -124,8 +124,10 @@ def _template_mesh(head: HeadModel) -> tuple[Mesh, NDArray[np.bool_]]:
         return Mesh(template, triangles, plain, 1), np.ones(len(triangles), bool)
     look = replace(
         random_appearance("template"), skin=(0.82, 0.62, 0.50), lips=(0.72, 0.38, 0.36), lip_strength=0.8,
-        hair=(0.14, 0.09, 0.06), hair_style="bald", brow_width=0.004, brow_strength=0.85, brow_height=0.0, beard=0.0,
-        freckles=0, glasses=None, iris=(0.3, 0.2, 0.1),
+        hair=(0.14, 0.09, 0.06), hair_style="bald",
+        brow_width=0.004, brow_strength=0.85, brow_shift=(0.0, 0.0, 0.0), brow_gap=0.0,
+        lip_border=0.48, complexion=0.02, folds=0.0, wrinkles=0.0, bags=0.2, eye_shadow=0.0, liner=0.6, moles=0,
+        beard=0.0, freckles=0, glasses=None, iris=(0.3, 0.2, 0.1),
     )  # fmt: skip
     regions = head.regions.numpy()
     lips = regions[:, head.region_names.index("lips")] > 0.5

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pipelines.studio.appearance import Appearance
 from pipelines.studio.hair import hair_cover
 from pipelines.studio.renderer import decode_srgb
-from pipelines.studio.studio_head import NECK, StudioHead
+from pipelines.studio.studio_head import StudioHead
 
 Floats = NDArray[np.float32]
 EYEBALL = 0.0163
@@ -45,7 +45,11 @@ def paint(head: StudioHead, look: Appearance) -> Floats:
     skin, hair = decode_srgb(look.skin), decode_srgb(look.hair)
     colour = np.broadcast_to(skin, p.shape).copy()
     gloss = np.full(p.shape[:2], 0.13, np.float32)
-    colour *= (1 + 0.035 * noise(p, look.seed, 0.03, 16) + 0.012 * noise(p, look.seed + 1, 0.005, 24))[..., None]
+    mirrored = p * np.array([1, 1, 0.5], np.float32)
+    mirrored[..., 0] = np.abs(mirrored[..., 0])
+    blotches = noise(mirrored, look.seed, 0.035, 16) + 0.7 * noise(mirrored, look.seed + 12, 0.016, 16)
+    fine = 0.02 * noise(p, look.seed + 13, 0.03, 16) + 0.012 * noise(p, look.seed + 1, 0.005, 24)
+    colour *= (1 + look.complexion * np.clip(blotches, -1.6, 1.2) + fine)[..., None]
 
     def over(mask: NDArray[np.floating], tint: NDArray[np.floating] | tuple[float, float, float]) -> None:
         colour[:] += mask[..., None] * (np.array(tint, np.float32) - colour)
@@ -57,10 +61,20 @@ def paint(head: StudioHead, look: Appearance) -> Floats:
     tip = np.exp(-((x / 0.012) ** 2 + ((y + 0.042) / 0.012) ** 2)) * smoothstep(p[..., 2], 0.03, 0.045)
     over(look.blush * (cheek + tip).clip(0, 1), red)
     over(0.35 * smoothstep(regions["ears"], 0.3, 0.7), red)
-    over(0.35 * np.exp(-(((x - 0.03) / 0.016) ** 2 + ((y + 0.013) / 0.007) ** 2)) * front, skin * np.float32(0.72))
+    over(np.abs(look.bags) * _under_eye(x, y) * front, skin * np.float32(0.55 if look.bags > 0 else 1.3))
+    over(look.eye_shadow * _over_eye(x, y) * front, skin * np.array([0.5, 0.42, 0.45], np.float32))
+    over(0.8 * look.folds * _folds(x, y) * front, skin * np.array([0.55, 0.45, 0.42], np.float32))
+    over(look.wrinkles * _wrinkles(x, y, look) * front, skin * np.array([0.6, 0.5, 0.45], np.float32))
+    if look.moles:
+        over(
+            0.85 * _spots(head, look, look.moles, (0.0010, 0.0020), 14), skin * np.array([0.35, 0.25, 0.2], np.float32)
+        )
     if look.freckles:
-        over(0.55 * _freckles(head, look), skin * np.array([0.62, 0.48, 0.38], np.float32))
-    lips = smoothstep(regions["lips"], 0.35, 0.62)
+        over(
+            0.55 * _spots(head, look, look.freckles, (0.0006, 0.0015), 8),
+            skin * np.array([0.62, 0.48, 0.38], np.float32),
+        )
+    lips = smoothstep(regions["lips"], look.lip_border - 0.13, look.lip_border + 0.13)
     if look.beard:
         stubble = (0.75 + 0.2 * noise(p, look.seed + 2, 0.0025)).clip(0, 1)
         over(look.beard * beard_mask(p) * (1 - lips) * stubble, 0.8 * hair + 0.05 * skin)
@@ -78,7 +92,8 @@ def paint(head: StudioHead, look: Appearance) -> Floats:
     colour *= (0.55 + 0.45 * smoothstep(head.openness, 0.0, 0.75))[..., None]
 
     lids = smoothstep(regions["eyelids"], 0.55, 0.9)
-    over(0.75 * lids * smoothstep(p[..., 2], 0.004, 0.009), hair * np.float32(0.25) + skin * np.float32(0.18))
+    rim = (1 - 0.6 * look.liner) * skin * np.float32(0.6)
+    over(look.liner * lids * smoothstep(p[..., 2], 0.004, 0.009), rim)
     inside = smoothstep(regions["mouth_interior"], 0.45, 0.8) * (1 - lips)
     over(inside, (0.10, 0.022, 0.022))
     over(smoothstep(regions["tongue"], 0.3, 0.6), (0.36, 0.10, 0.10))
@@ -107,16 +122,46 @@ def _eye(offset: Floats, look: Appearance) -> Floats:
     return (colour * (1 - pupil) + 0.008 * pupil).astype(np.float32)
 
 
+def _bell(x: Floats, y: Floats, at: tuple[float, float], size: tuple[float, float]) -> Floats:
+    return np.exp(-(((x - at[0]) / size[0]) ** 2 + ((y - at[1]) / size[1]) ** 2)).astype(np.float32)
+
+
+def _under_eye(x: Floats, y: Floats) -> Floats:
+    return _bell(x, y, (0.028, -0.0145), (0.015, 0.006))
+
+
+def _over_eye(x: Floats, y: Floats) -> Floats:
+    return _bell(x, y, (0.032, 0.009), (0.017, 0.007))
+
+
+def _folds(x: Floats, y: Floats) -> Floats:
+    """Soft lines from beside the nose to beside the mouth."""
+    along = (y + 0.042) / -0.034
+    line = 0.019 + 0.012 * along
+    return np.exp(-(((x - line) / 0.0022) ** 2)) * smoothstep(along, -0.05, 0.2) * smoothstep(along, 1.1, 0.8)
+
+
+def _wrinkles(x: Floats, y: Floats, look: Appearance) -> Floats:
+    """Soft level lines on the forehead."""
+    bend = 0.004 * np.cos(x / 0.013 + look.seed % 5)
+    waves = smoothstep(np.cos((y + bend) * (2 * np.pi / 0.0085)), 0.55, 1.0)
+    return waves * smoothstep(y, 0.032, 0.036) * smoothstep(y, 0.056, 0.050) * smoothstep(x, 0.042, 0.03)
+
+
 def _brows(p: Floats, look: Appearance) -> Floats:
     """(F, G) soft mask of both eyebrows: distance to a line, tapered, frayed."""
-    x, y = np.abs(p[..., 0]), p[..., 1] - np.float32(look.brow_height)
+    x, y = np.abs(p[..., 0]), p[..., 1]
+    line = BROW.copy()
+    share = np.linspace(0, 1, len(line))
+    line[:, 0] += look.brow_gap * (1 - share)
+    line[:, 1] += np.interp(share, [0, 0.5, 1], look.brow_shift)
     nearest, along = np.full(x.shape, np.inf, np.float32), np.zeros(x.shape, np.float32)
-    for i, (a, b) in enumerate(pairwise(BROW)):
+    for i, (a, b) in enumerate(pairwise(line)):
         step = b - a
         t = (((x - a[0]) * step[0] + (y - a[1]) * step[1]) / (step @ step)).clip(0, 1)
         distance = np.hypot(x - a[0] - t * step[0], y - a[1] - t * step[1])
         closer = distance < nearest
-        nearest, along = np.where(closer, distance, nearest), np.where(closer, (i + t) / (len(BROW) - 1), along)
+        nearest, along = np.where(closer, distance, nearest), np.where(closer, (i + t) / (len(line) - 1), along)
     width = np.float32(look.brow_width) * (1 - 0.65 * smoothstep(along, 0.45, 1.0))
     frayed = nearest * (1 + 0.18 * noise(p * np.array([1, 0.4, 1], np.float32), look.seed + 7, 0.0025))
     return (1 - smoothstep(frayed / width, 0.6, 1.15)) * smoothstep(p[..., 2], 0.0, 0.006)
@@ -132,15 +177,16 @@ def beard_mask(p: Floats) -> Floats:
     return np.maximum(np.maximum(jaw, moustache), sideburn * smoothstep(x, 0.06, 0.064)).astype(np.float32)
 
 
-def _freckles(head: StudioHead, look: Appearance) -> Floats:
-    """(F, G) soft spots of half a millimetre to a millimetre and a half, over nose and cheeks."""
+def _spots(head: StudioHead, look: Appearance, count: int, radii: tuple[float, float], salt: int) -> Floats:
+    """(F, G) ``count`` soft round spots, of ``radii`` metres, over nose, cheeks and chin."""
     from scipy.spatial import cKDTree
 
-    g = np.random.default_rng(look.seed + 8)
+    g = np.random.default_rng(look.seed + salt)
     y, z = head.template[:, 1], head.template[:, 2]
-    near = np.flatnonzero((z > -0.01) & (np.abs(y + 0.028) < 0.03) & (head.weights[:, NECK] > 0.5))
-    centres = head.template[g.choice(near, look.freckles)] + g.normal(scale=0.0025, size=(look.freckles, 3))
-    radius = g.uniform(0.0006, 0.0015, look.freckles)
+    low = -0.058 if count > 8 else -0.1
+    near = np.flatnonzero((z > -0.01) & (y > low) & (y < 0.002) & (head.normals[:, 2] > 0.2))
+    centres = head.template[g.choice(near, count)] + g.normal(scale=0.0025, size=(count, 3))
+    radius = g.uniform(*radii, count)
     distance, which = cKDTree(centres).query(head.points.reshape(-1, 3), distance_upper_bound=0.004)
     size = np.append(radius, 1e-9)[which]
     return (1 - smoothstep((distance / size).astype(np.float32), 0.6, 1.3)).reshape(head.points.shape[:2])
