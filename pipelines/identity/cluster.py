@@ -47,8 +47,10 @@ def cluster_tracks(
     Exact, in memory for the largest group of tracks that are linked by distances under ``threshold``, not for all
     pairs: an average under the threshold needs a pair under it.
     """
+    if not len(track_ids):
+        return np.empty(0, np.int64)
     order = np.argsort(np.asarray(track_ids, dtype=object), kind="stable")
-    unit = np.asarray(vectors, np.float32).reshape(len(order), -1)[order]
+    unit = np.asarray(vectors, np.float32)[order]
     apart = _apart([presences[i] for i in order], unit, same_picture)
     found = np.full(len(order), -1, np.int64)
     n_labels = 0
@@ -92,8 +94,6 @@ def _groups(unit: Vectors, apart: set[tuple[int, int]], threshold: float) -> lis
         keep = i + start < j
         rows.append(i[keep] + start)
         columns.append(j[keep])
-    if not n:
-        return []
     pairs = zip(np.concatenate(rows).tolist(), np.concatenate(columns).tolist(), strict=True)
     i, j = np.asarray([pair for pair in pairs if pair not in apart], np.int64).reshape(-1, 2).T
     _, labels = connected_components(coo_array((np.ones(len(i), np.int8), (i, j)), shape=(n, n)), directed=False)

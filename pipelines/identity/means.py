@@ -49,7 +49,7 @@ def track_means(
         mean = unit[sorted(alike, key=lambda i: -worth[i])[:best]].mean(axis=0)
         ids.append(track_id)
         means.append(np.round(mean / np.linalg.norm(mean), 6))
-    return ids, np.asarray(means, np.float32).reshape(len(ids), -1)
+    return ids, np.asarray(means, np.float32).reshape(len(ids), unit.shape[-1])
 
 
 def _by_track(track_ids: Sequence[str]) -> dict[str, list[int]]:

@@ -20,8 +20,12 @@ class TrackConfig:
     """A face that is not seen for longer ends its track."""
     min_overlap: float = 0.1
     """Least intersection over union of a face with its track's last box."""
-    max_jump: float = 0.7
+    max_jump: float = 1.5
     """Or: most that its centre moved, of the larger box's width."""
+    clear_overlap: float = 0.4
+    """A face that overlaps its track's last box by this much, and no other, is taken for the same unseen."""
+    min_likeness: float = 0.3
+    """Of all other pairs: least cosine similarity of the two embeddings."""
     max_scaling: float = 1.8
     """Most that its width changed from one sampled frame to the next, as a ratio."""
     candidates: int = 8
@@ -30,8 +34,8 @@ class TrackConfig:
     """Side of the aligned crop where the frame has the pixels for it."""
     webp_quality: int = 95
     """Of the stored crop, 1 to 100; 101 is lossless."""
-    min_completeness: float = 0.85
-    """A face of whose box less lies inside the frame is cut by the border."""
+    min_completeness: float = 0.7
+    """A face of which less lies inside the frame is cut by the border: its embedding is off by 0.2 and more."""
     min_width_px: float = 16.0
     """A narrower face cannot be scored."""
 
@@ -39,7 +43,7 @@ class TrackConfig:
         for name in ("samples_per_second", "max_gap_s", "max_jump", "candidates", "crop_px", "min_width_px"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrackConfig.{name} is {getattr(self, name)}; it must be positive")
-        for name in ("detector_threshold", "min_overlap", "min_completeness"):
+        for name in ("detector_threshold", "min_overlap", "clear_overlap", "min_completeness"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"TrackConfig.{name} is {getattr(self, name)}; it must be from 0 to 1")
         if self.max_scaling < 1:

@@ -31,6 +31,10 @@ CUT_BY_BORDER = "cut_by_border"
 TOO_SMALL = "too_small"
 """Fewer pixels than a face can be scored on."""
 
+FACE_IN_CROP = (0.261, 0.294, 0.732, 0.941)
+"""Left, upper, right and lower edge of a whole face's box in the aligned crop, of its side: the median of 298
+detections (score of 0.9 or more, 5 px or more from every border) in the tracks of 35 real clips."""
+
 Picture = npt.NDArray[np.uint8]
 
 
@@ -45,9 +49,12 @@ class FaceSeen:
     completeness: float
     reason: str
     """Empty, or why the face cannot be scored."""
+    aligned: Picture
+    """(112, 112, 3) RGB, its landmarks at ``align.ARCFACE_112``."""
 
     @property
     def width(self) -> float:
+        """Of the box, pixels of the frame."""
         return self.box[2] - self.box[0]
 
 
@@ -85,6 +92,17 @@ class Candidate:
         }
 
 
+def share_inside(landmarks5: npt.NDArray[np.float64], width: int, height: int) -> float:
+    """Share, 0 to 1, of the face that the five landmarks call for that lies inside a frame of that size.
+
+    A detector puts its box inside the frame even where half of the face is outside; the landmarks tell.
+    """
+    across, down = (np.linspace(low, high, 24) for low, high in (FACE_IN_CROP[::2], FACE_IN_CROP[1::2]))
+    grid = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
+    points = transform_points(invert(crop_transform(landmarks5, 1000)), grid * 1000)
+    return float(((points >= -0.5) & (points <= (width - 0.5, height - 0.5))).all(axis=1).mean())
+
+
 def is_alignable(detection: Any) -> bool:
     """Whether a detection's landmarks span a pixel or more each way: points that fall together are no face."""
     spread = np.ptp(np.asarray(detection.landmarks5, np.float64), axis=0)
@@ -96,7 +114,7 @@ def look_at(frame: Picture, detection: Any, config: TrackConfig) -> FaceSeen:
     height, width = frame.shape[:2]
     x0, y0, x1, y1 = (round(float(v), 2) for v in detection.box)
     landmarks = np.asarray(detection.landmarks5, np.float64).reshape(5, 2).round(2)
-    completeness = round(quality.completeness((x0, y0, x1, y1), width, height), 4)
+    completeness = min(quality.completeness((x0, y0, x1, y1), width, height), share_inside(landmarks, width, height))
     inside = ((landmarks >= 0) & (landmarks <= (width - 1, height - 1))).all()
     reason = ""
     if completeness < config.min_completeness or not inside:
@@ -104,14 +122,16 @@ def look_at(frame: Picture, detection: Any, config: TrackConfig) -> FaceSeen:
     elif x1 - x0 < config.min_width_px:
         reason = TOO_SMALL
     side = quality.SIDE
-    aligned = cv2.cvtColor(cut(frame, arcface_transform(landmarks, side), side), cv2.COLOR_RGB2GRAY)
+    aligned = cut(frame, arcface_transform(landmarks, side), side)
+    grey = np.asarray(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), np.uint8)
     return FaceSeen(
         box=(x0, y0, x1, y1),
         score=round(float(detection.score), 4),
         landmarks5=landmarks,
-        sharpness=round(float(quality.sharpness(np.asarray(aligned, np.uint8))), 2),
-        completeness=completeness,
+        sharpness=round(quality.sharpness(grey), 2),
+        completeness=round(completeness, 4),
         reason=reason,
+        aligned=aligned,
     )
 
 

@@ -22,5 +22,7 @@ def sample_frames(times_s: npt.NDArray[np.float64], spans: Iterable[tuple[int, i
         while frame < end:
             sampled.append(frame)
             last_in_reach = int(np.searchsorted(times_s, times_s[frame] + period, side="right")) - 1
+            if times_s[end - 1] < times_s[frame] + period - 2e-3:
+                break  # what is left of the span is nearer than a period
             frame = max(frame + 1, last_in_reach)
     return sampled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mfhq.ids import child_id
 from mfhq.schema import OK, REJECTED
+from pipelines.faces.align import ARCFACE_112
 from pipelines.media.decoder import DecodedFrame, DecoderCrashed, DecodeTimeout
 from pipelines.mining.candidates import SpreadBest
 from pipelines.mining.config import MiningConfig, TrackConfig, settings
@@ -28,7 +29,7 @@ NO_FACE = "no_face"
 
 @dataclass
 class TrackTools:
-    """A worker's decoders and face detector (``FaceAnalyzer``)."""
+    """A worker's decoders, and the face pack (``FaceAnalyzer``)."""
 
     videos: VideoTools
     detector: Any
@@ -53,7 +54,7 @@ def tracks_step(config: MiningConfig, pack_name: str | None = None, filesystem: 
 
 
 def load_track_tools(config: MiningConfig, pack_name: str | None, filesystem: Any) -> TrackTools:
-    """Decoders, and the pack's detector at the config's threshold."""
+    """Decoders, and the pack with its detector at the config's threshold."""
     from pipelines.faces.analysis import FaceAnalyzer
     from pipelines.faces.pack import face_pack
 
@@ -105,7 +106,7 @@ def track_faces(
     """Tracks (rows of ``TRACKED.tracks``) of sampled frames, ascending, one in memory at a time.
 
     ``shots`` are (start, end) frames, end exclusive; a frame of no shot is passed over. ``detector.detect(rgb)``
-    gives the faces of a frame.
+    gives the faces of a frame, ``detector.embed(rgb, landmarks5)`` tells them apart where their places do not.
     """
     done: list[_Track] = []
     shot_index, linker, running = -1, Linker(config), dict[int, _Track]()
@@ -118,7 +119,8 @@ def track_faces(
             shot_index, linker, running = at, Linker(config), {}
         seen = [look_at(frame.rgb, found, config) for found in detector.detect(frame.rgb) if is_alignable(found)]
         seen.sort(key=lambda face: face.box)
-        for face, number in zip(seen, linker.link(frame.time_s, [face.box for face in seen]), strict=True):
+        looks = [cache(partial(detector.embed, face.aligned, ARCFACE_112)) for face in seen]
+        for face, number in zip(seen, linker.link(frame.time_s, [face.box for face in seen], looks), strict=True):
             if number not in running:
                 track_id = child_id(video_id, frame.frame_index, face.box)
                 running[number] = _Track(track_id, shot_index, SpreadBest(config.candidates))

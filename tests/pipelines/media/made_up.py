@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 import imageio_ffmpeg
 import numpy as np
+
 from pipelines.media.video_writer import write_video
 
 N_FRAMES = 60

@@ -1,0 +1,37 @@
+"""A track's embedding is that of the person who is there longest, and faces of others disagree with it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipelines.identity.means import agreement, track_means
+
+
+def unit(*values: float) -> np.ndarray:
+    return np.asarray(values, np.float32) / np.linalg.norm(values)
+
+
+def test_the_best_faces_make_the_mean_and_junk_makes_none():
+    ids = ["b", "a", "a", "a", "a"]
+    vectors = np.stack([unit(0, 0, 1), unit(1, 0, 0), unit(1, 1, 0), unit(1, 0.5, 0), unit(1, 0.2, 0)])
+    found, means = track_means(ids, vectors, [0.0, 3.0, 0.0, 2.0, 1.0], best=2)
+    assert found == ["a"]
+    expected = vectors[1] + vectors[3]
+    np.testing.assert_allclose(means, [expected / np.linalg.norm(expected)], atol=1e-5)
+    nothing, means = track_means(ids, vectors, np.zeros(5))
+    assert nothing == [] and means.shape[0] == 0
+
+
+def test_a_track_that_changes_hands_counts_for_whom_it_shows_longer():
+    first, second = unit(1, 0.1, 0), unit(0, 0.1, 1)
+    ids, vectors = ["t"] * 5, np.stack([first, first, first, second, second])
+    _, means = track_means(ids, vectors, [1, 1, 1, 9, 9])
+    np.testing.assert_allclose(means[0], first, atol=1e-5)
+    agree = agreement(ids, vectors)
+    assert agree[:3].min() > agree[3:].max()
+
+
+def test_agreement_is_with_the_others_and_one_alone_agrees():
+    vectors = np.stack([unit(1, 0), unit(1, 1), unit(0, 1)])
+    np.testing.assert_allclose(agreement(["a", "a", "b"], vectors), [0.7071, 0.7071, 1.0], atol=1e-4)
+    assert agreement([], np.zeros((0, 2), np.float32)).shape == (0,)
