@@ -264,7 +264,7 @@ TABLES: dict[str, pa.Schema] = {
     "cameras": CAMERAS, "captures": CAPTURES, "views": VIEWS, "aliases": ALIASES, "decisions": DECISIONS,
     "takedowns": TAKEDOWNS, "runs": RUNS, "attempts": ATTEMPTS, "funnel": FUNNEL,
 }  # fmt: skip
-"""Every view of a corpus (DESIGN: the names are a contract), in the order of the data card."""
+"""Every view of a corpus (the names are a contract), in the order of the data card."""
 
 NOT_DIGESTED = frozenset({"runs", "attempts", "funnel"})
 """Tables that hold run ids and times: left out of a snapshot's digest."""

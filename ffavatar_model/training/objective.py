@@ -19,7 +19,7 @@ class Objective(nn.Module):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Weights of the terms; LAM's where the paper is silent, the landmark term's from a pilot (FACTS §5)."""
+        """Weights of the terms; LAM's where the paper is silent, the landmark term's from a pilot run."""
 
         photometric: float = 1.0
         outside: float = 0.2

@@ -44,10 +44,6 @@ WEIGHTS: Mapping[str, WeightSource] = MappingProxyType(
                 "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
             ),
             _mediapipe(
-                "iris_landmark", "iris and eyelid points", "iris_landmark",
-                "d1744d2a09c25f501d39eba4faff47e53ecca8852c5ce19bce8eeac39357521f",
-            ),
-            _mediapipe(
                 "selfie_segmentation", "matte of the person", "selfie_segmentation",
                 "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
             ),

@@ -50,4 +50,4 @@ REASONS: tuple[Reason, ...] = (
     ),
 )
 """In the order of the checks. Any other reason, with the status ``failed``, is the class of the error that a step
-raised three times; its traceback stands in ``attempts.error``, and ``ffavatar retry`` tries again."""
+raised three times; its traceback stands in ``attempts.error``."""

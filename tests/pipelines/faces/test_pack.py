@@ -49,7 +49,7 @@ def test_a_damaged_pack_is_made_anew(pack: FacePack, own_cache: Path, damage: st
 
 
 def test_the_threshold_lies_where_people_were_told_apart() -> None:
-    """FACTS: average linkage at a cosine distance of 0.50 to 0.637 clustered real tracks without an error."""
+    """Average linkage at a cosine distance of 0.50 to 0.637 clustered real tracks without an error."""
     assert 0.50 <= (embedded_pack().threshold or 0) <= 0.637
 
 
