@@ -29,7 +29,7 @@ from ffavatar_model.head.rotation_fit import fit_rotation, rotate
 _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
-VERSION = 2
+VERSION = 3
 """Raised when the built head changes; part of the file's name."""
 N_HEADS, N_SHAPE, SEED = 400, 60, 2605
 AGE, LOCAL_SIGMA, ASYMMETRY = (0.5, 0.9), 0.35, 0.25
@@ -122,11 +122,11 @@ def _to_head_axes(points: Array) -> Array:
 
 
 def _assemble(model: Any) -> HeadModel:
-    vertices, joints = _random_heads(model)
-    template, mean_joints = vertices.mean(0), joints.mean(0)
-    weights = np.zeros((len(template), len(model.bone_labels)))
+    weights = np.zeros((len(model.template_vertices), len(model.bone_labels)))
     np.put_along_axis(weights, model.vertex_bone_indices.numpy(), model.vertex_bone_weights.numpy(), 1)
     eyes = {j: weights[:, model.bone_labels.index(BONES[j])] > 0.5 for j in (LEFT_EYE, RIGHT_EYE)}
+    vertices, joints = _random_heads(model, eyes)
+    template, mean_joints = vertices.mean(0), joints.mean(0)
     names = tuple(str(n) for n in model.facial_action_labels)
     rows = [list(model.blendshape_labels).index(f"facial_action:{name}") for name in names]
     moves = _to_head_axes(model.blendshapes[rows].numpy())
@@ -160,11 +160,12 @@ def _assemble(model: Any) -> HeadModel:
     )  # fmt: skip
 
 
-def _random_heads(model: Any) -> tuple[Array, Array]:
+def _random_heads(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> tuple[Array, Array]:
     """``N_HEADS`` adults at rest: vertices (N, V, 3) and joints (N, 5, 3), origin between the eyes' centres.
 
     Age 0.5 to 0.9 and a fixed height keep babies out; head-related local changes are drawn at ``LOCAL_SIGMA``, both
-    sides of the face together but for a share of ``ASYMMETRY``.
+    sides of the face together but for a share of ``ASYMMETRY``. The eyes' joints are the eyeballs' centres (their
+    bones stay behind when a local change moves the balls).
     """
     g = np.random.default_rng(SEED)
     labels = [str(name) for name in model.local_change_labels]
@@ -192,8 +193,25 @@ def _random_heads(model: Any) -> tuple[Array, Array]:
     vertices = _to_head_axes(out["rest_vertices"].numpy())
     bones = [list(model.bone_labels).index(BONES[j]) for j in range(N_JOINTS)]
     joints = _to_head_axes(out["rest_bone_heads"].numpy()[:, bones])
+    for j, ball in eyes.items():
+        joints[:, j] = _sphere_centres(vertices[:, ball])
     origin = joints[:, [LEFT_EYE, RIGHT_EYE]].mean(1, keepdims=True)
     return vertices - origin, joints - origin
+
+
+def _sphere_centres(points: Array) -> Array:
+    """(N, 3) centres of the best spheres through points (N, P, 3): least squares on |p|² = 2 c·p + r² - |c|².
+
+    The front halves alone are used: the right eyeball has no other.
+    """
+    depth = points[:, :, 2].mean(0)
+    points = points[:, depth > depth.max() - 0.012]
+    middle = points.mean(1, keepdims=True)
+    local = points - middle
+    system = np.concatenate([2 * local, np.ones((*local.shape[:2], 1))], axis=2)
+    gram = np.einsum("npi,npj->nij", system, system)
+    right = np.einsum("npi,np->ni", system, (local**2).sum(2))
+    return middle[:, 0] + np.linalg.solve(gram, right[..., None])[:, :3, 0]
 
 
 def _split_actions(
