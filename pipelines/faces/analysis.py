@@ -138,7 +138,7 @@ def _onnx_names(folder: Path) -> list[str]:
 
 def _bgr(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """RGB → BGR: everything of ours is RGB, insightface reads what cv2.imread gives. The one place of the flip."""
-    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
         raise ValueError(
             f"picture of shape {picture.shape} and type {picture.dtype}: (height, width, 3) of uint8, RGB, is needed"
         )
