@@ -6,23 +6,26 @@ import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pipelines.media.video_writer import write_video
+from pipelines.samples import rendered
 from pipelines.samples.photographs import PORTRAITS, Portrait, load_photograph
 from pipelines.samples.takes import FPS, Take, film, takes_of
 
-TRUTH_FILE = "samples.json"
-RECIPE = 1
-"""Raised when the clips change: clips of another recipe are made anew."""
+if TYPE_CHECKING:
+    from pipelines.studio.studio_head import StudioHead
 
-_WORKERS = 2
-"""Clips made at once."""
+TRUTH_FILE = "samples.json"
+RECIPE = 2
+"""Raised when the clips change: clips of another recipe are made anew."""
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +54,13 @@ class _Job:
     frames: Callable[[], Iterator[np.ndarray]]
 
 
-def make_samples(directory: str | Path, quick: bool = True, people: Collection[str] | None = None) -> list[Path]:
-    """Make what is missing of the sample clips in a folder; returns every clip's path, sorted. Each person is in two.
+def make_samples(
+    directory: str | Path,
+    quick: bool = True,
+    people: Collection[str] | None = None,
+    head_cache: Path | None = None,
+) -> list[Path]:
+    """Make what is missing of the sample clips in a folder, two of each person; returns every clip's path, sorted.
 
     Deterministic: with the same versions installed, the same bytes. Idempotent: clips that stand in
     ``samples.json`` with their recipe and digest are left alone. A clip appears when it is whole, and stands in
@@ -62,6 +70,7 @@ def make_samples(directory: str | Path, quick: bool = True, people: Collection[s
         directory: where the clips go; made if it does not exist.
         quick: clips of three to four seconds; four to five otherwise.
         people: labels of the only people wanted; all by default.
+        head_cache: where the open head lies, or is built (once, in a minute); the project's cache by default.
 
     Raises:
         FileNotFoundError: a package no longer ships a photograph that a clip is made from.
@@ -69,7 +78,8 @@ def make_samples(directory: str | Path, quick: bool = True, people: Collection[s
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = _jobs(quick)
+    load_head = cache(lambda: _load_head(head_cache))
+    jobs = _jobs(quick, load_head)
     if people is not None:
         known = {job.clip.person for job in jobs}
         if unknown := sorted(set(people) - known):
@@ -81,10 +91,9 @@ def make_samples(directory: str | Path, quick: bool = True, people: Collection[s
         for left in folder.glob(".*_[ab].mp4.*"):
             shutil.rmtree(left, ignore_errors=True)
         log.info("making %d sample clips in %s", len(missing), folder)
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            for clip in pool.map(lambda job: _make(folder, job), missing):
-                done[clip.file] = clip
-                _write_truth(folder, done)
+        for clip in _make_all(folder, missing):
+            done[clip.file] = clip
+            _write_truth(folder, done)
     return sorted(folder / job.clip.file for job in jobs)
 
 
@@ -97,13 +106,13 @@ def read_truth(directory: str | Path) -> list[SampleClip]:
     return [SampleClip(**entry) for entry in truth["clips"]] if truth["recipe"] == RECIPE else []
 
 
-def _jobs(quick: bool) -> list[_Job]:
+def _jobs(quick: bool, load_head: Callable[[], StudioHead]) -> list[_Job]:
     """Every clip to be made, in the order of the people."""
     return [
         _photograph_job(portrait, letter, take)
         for portrait in PORTRAITS
         for letter, take in zip("ab", takes_of(portrait.person, quick=quick), strict=True)
-    ]
+    ] + [_rendered_job(person, take, quick, load_head) for person in rendered.rendered_people(quick) for take in (0, 1)]
 
 
 def _photograph_job(portrait: Portrait, letter: str, take: Take) -> _Job:
@@ -113,6 +122,34 @@ def _photograph_job(portrait: Portrait, letter: str, take: Take) -> _Job:
         fps=FPS, mirrored=take.mirrored,
     )  # fmt: skip
     return _Job(clip, lambda: film(load_photograph(portrait.photograph), portrait, take))
+
+
+def _rendered_job(person: str, take: int, quick: bool, load_head: Callable[[], StudioHead]) -> _Job:
+    clip = SampleClip(
+        file=f"{person}_{'ab'[take]}.mp4", person=person, kind="rendered", licence=rendered.LICENCE,
+        width=rendered.SIZES[take], height=rendered.SIZES[take], fps=rendered.FPS, mirrored=False,
+        n_frames=round(rendered.seconds_of(quick) * rendered.FPS),
+    )  # fmt: skip
+    return _Job(clip, lambda: rendered.film_rendered(load_head(), person, take, quick))
+
+
+def _load_head(head_cache: Path | None) -> StudioHead:
+    from pipelines.faces.cache import cache_dir
+    from pipelines.studio.studio_head import load_studio_head
+
+    return load_studio_head(head_cache or cache_dir())
+
+
+def _make_all(folder: Path, jobs: Iterable[_Job]) -> Iterator[SampleClip]:
+    """Make clips, photographs beside rendered ones (one thread each), and hand each over when it is whole."""
+    with ThreadPoolExecutor(1) as filming, ThreadPoolExecutor(1) as rendering:
+        pools = {"photograph": filming, "rendered": rendering}
+        try:
+            for made in as_completed([pools[job.clip.kind].submit(_make, folder, job) for job in jobs]):
+                yield made.result()
+        finally:
+            filming.shutdown(wait=False, cancel_futures=True)
+            rendering.shutdown(wait=False, cancel_futures=True)
 
 
 def _make(folder: Path, job: _Job) -> SampleClip:

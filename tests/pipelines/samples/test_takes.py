@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations, islice
 
 import cv2
 import numpy as np
 import pytest
 
 from pipelines.samples.photographs import PORTRAITS, Photograph, Portrait, find_photograph, load_photograph
+from pipelines.samples.rendered import SIZES, film_rendered, rendered_people
 from pipelines.samples.takes import Take, film, sampling_maps, takes_of
 
 ALL = [(portrait, take) for portrait in PORTRAITS for take in takes_of(portrait.person)]
@@ -95,6 +97,31 @@ def test_the_face_stack_finds_one_face_a_frame_and_the_same_person_in_both_takes
         float(a @ b) for i, one in enumerate(people) for two in people[:i] for a in vectors[one] for b in vectors[two]
     ]
     assert min(same) > 0.6 and max(other) < 0.45, f"same {min(same):.2f}, other {max(other):.2f}"
+
+
+def test_rendered_people_are_told_apart_and_known_again() -> None:
+    from pipelines.faces.analysis import FaceAnalyzer
+    from pipelines.faces.cache import cache_dir
+    from pipelines.faces.pack import face_pack
+    from pipelines.studio.studio_head import load_studio_head
+
+    head, pack = load_studio_head(cache_dir()), face_pack(None)
+    analyzer, vectors = FaceAnalyzer(pack), {}
+    for person in rendered_people(quick=True):
+        for take in (0, 1):
+            seen = []
+            for frame in islice(film_rendered(head, person, take, quick=True), 2):
+                assert frame.shape == (SIZES[take], SIZES[take], 3)
+                (face,) = analyzer.detect(frame)
+                assert face.box[2] - face.box[0] >= 80
+                seen.append(analyzer.embed(frame, face.landmarks5))
+            mean = np.mean(seen, axis=0)
+            vectors[person, take] = mean / np.linalg.norm(mean)
+    pairs = [(one[0] == two[0], float(vectors[one] @ vectors[two])) for one, two in combinations(vectors, 2)]
+    same, other = (sorted(value for alike, value in pairs if alike is wanted) for wanted in (True, False))
+    assert pack.threshold is not None
+    near = 1 - pack.threshold
+    assert same[0] > near + 0.1 and other[-1] < near - 0.02, f"same from {same[0]:.2f}, other up to {other[-1]:.2f}"
 
 
 def test_no_frame_has_a_black_border() -> None:

@@ -1,0 +1,43 @@
+"""Rendered people among the samples: heads that turn and talk, since photographs don't."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pipelines.studio.studio_head import StudioHead
+
+FPS = 8.0
+"""A rendered frame costs twenty times as much as one of a photograph, and mining looks at a few a second."""
+SIZES = (304, 288)
+"""Width and height of a person's first and second clip, px."""
+LICENCE = "CC0 (rendered from the open head)"
+_ZOOM = 1.25
+"""The studio's camera leaves room for shoulders that a rendered head does not have."""
+_PEOPLE = ("rendered_person_6", "rendered_person_14", "rendered_person_17")
+_MORE_PEOPLE = ("rendered_person_4", "rendered_person_7")
+"""Of the first 24 people that the studio draws, those whom SFace takes apart best: as it does people, not all heads."""
+
+
+def rendered_people(quick: bool) -> tuple[str, ...]:
+    """Anonymous labels of the rendered people; the studio draws each one's looks from the label."""
+    return _PEOPLE if quick else _PEOPLE + _MORE_PEOPLE
+
+
+def seconds_of(quick: bool) -> float:
+    """Length of a rendered clip."""
+    return 3.25 if quick else 5.0
+
+
+def film_rendered(head: StudioHead, person: str, take: int, quick: bool) -> Iterator[np.ndarray]:
+    """Frames, uint8 (size, size, 3), RGB, of a person's take: another one has other light, background and words."""
+    from pipelines.studio.talking_head import render_talking_head
+
+    video = render_talking_head(head, person, seconds_of(quick), FPS, SIZES[take], take)
+    closer = video.camera.K.copy()
+    closer[[0, 1], [0, 1]] *= _ZOOM
+    return replace(video, camera=replace(video.camera, K=closer)).frames()
