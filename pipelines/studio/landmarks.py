@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 Detect = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
 """An RGB picture (H, W, 3) to the face mesh (468, 3): x and y in pixels, z on the same scale."""
 N_MESH = 468
-SIZE, SPAN = 384, 0.29
+SIZE, SPAN = 288, 0.29
 """Pixels and metres across the pictures: the face lies in them as in an aligned crop."""
 TARGET = np.array([0.0, 0.005, 0.0])
 VIEWS = ((0.0, 0.0), (-0.26, 0.0), (0.26, 0.0), (0.0, 0.14), (0.0, -0.14), (-0.15, 0.08), (0.15, 0.08))
