@@ -50,6 +50,7 @@ class _Reader(pickle.Unpickler):
         return self._known[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
+        """Always raises ``RefusedPickle``: a model file stands alone."""
         raise RefusedPickle("it refers to objects outside of the file")
 
     def _resolve(self, module: str, name: str) -> Any:
