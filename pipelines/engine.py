@@ -1,4 +1,4 @@
-"""Steps on Ray Data: tasks of a few items of one shard stream through one pool of warm workers for each step.
+"""Steps on Ray Data: tasks of a few items of one shard stream through pools of warm workers.
 
 What travels between the steps is ids and counts; rows and pictures go through the corpus, where every part is
 committed by a marker (``pipelines.parts``). So the same call again continues, whatever stopped it. This module
@@ -13,7 +13,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
@@ -25,8 +25,10 @@ from mfhq.store import Store
 from pipelines.intake import first_of_each, record_sources
 from pipelines.parts import describe_step
 from pipelines.plan import BoundStep, Plan, Tally, bind_steps, make_plan
+from pipelines.progress import Progress, StepSummary, progress_of
 from pipelines.runner import PartRunner
 from pipelines.step import Step
+from pipelines.workers import EngineError, worker_groups
 
 log = logging.getLogger(__name__)
 
@@ -44,44 +46,6 @@ _TRAVELLER = pa.schema(
     ]
 )
 """What Ray Data carries from step to step, one row a task: ``sources`` is Arrow IPC, ``tallies`` JSON by step."""
-
-
-class EngineError(RuntimeError):
-    """The run could not go on (a step that does not start, a corpus out of reach): one line.
-
-    What was committed stays, and the same call again continues.
-    """
-
-
-@dataclass(frozen=True)
-class StepSummary:
-    """What became of the items of a call in one step; items finished by earlier calls are counted too."""
-
-    step: str
-    fingerprint: str
-    items: int
-    before: int
-    """Of the items: finished by an earlier call, and not touched by this one."""
-    ok: int
-    rejected: int
-    failed: int
-    """Quarantined: every attempt failed."""
-    reasons: Mapping[str, int]
-    failures: Mapping[str, str]
-    """Id to reason of failed items (the first hundred)."""
-    seconds: float
-    """Worker time that this call spent inside the step."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far one step is. ``total`` falls while earlier steps reject items."""
-
-    step: str
-    done: int
-    total: int
-    failed: Mapping[str, int]
-    """Failed items by reason."""
 
 
 def run_steps(
@@ -123,25 +87,9 @@ def run_steps(
             for name, tally in tallies.items():
                 totals[name].add(tally)
     elif on_progress:
-        for b in bound:
-            total = totals[b.step.name]
-            on_progress(Progress(b.step.name, total.items, total.items, _failed(total)))
-    return [_summary(b, totals[b.step.name]) for b in bound]
-
-
-def _summary(bound: BoundStep, tally: Tally) -> StepSummary:
-    return StepSummary(
-        step=bound.step.name,
-        fingerprint=bound.at.fingerprint,
-        items=tally.items,
-        before=tally.before,
-        ok=tally.ok,
-        rejected=tally.rejected,
-        failed=tally.failed,
-        reasons=tally.reasons,
-        failures=dict(sorted(tally.failures.items())),
-        seconds=tally.seconds,
-    )
+        for progress in progress_of(bound, totals, {}, len(sources)):
+            on_progress(progress)
+    return [StepSummary.of(b, totals[b.step.name]) for b in bound]
 
 
 def _stream(
@@ -160,23 +108,23 @@ def _stream(
     with _quiet_ray_data(), _watch(board, bound, plan, len(sources), on_progress):
         travellers = [_traveller(task.shard, task.keys, bound, sources) for task in plan.tasks]
         dataset: ray.data.Dataset = ray.data.from_arrow(travellers)
-        shares = worker_shares(bound, ray.cluster_resources())
-        for b, share in zip(bound, shares, strict=True):
+        groups = worker_groups(bound, ray.cluster_resources(), len(plan.tasks))
+        for i, group in enumerate(groups):
+            readers_to_come = any(b.upstream is None for later in groups[i + 1 :] for b in later.steps)
             with warnings.catch_warnings():  # Ray has no other way yet to bound the restarts
                 warnings.simplefilter("ignore", RayDeprecationWarning)
                 dataset = dataset.map_batches(
                     _Worker,
                     batch_size=1,  # a row is a task
                     batch_format="pyarrow",
-                    compute=ray.data.ActorPoolStrategy(min_size=1, max_size=share.most),
+                    compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=group.workers, max_size=group.workers),
                     fn_constructor_args=(
-                        b.step.name,
-                        ray.cloudpickle.dumps((b, store, run_id, max_attempts)),
+                        ray.cloudpickle.dumps((group.steps, store, run_id, max_attempts)),
                         board,
-                        b.step.name == _last_reader(bound),
+                        not readers_to_come,
                     ),
-                    num_cpus=share.cpus,
-                    num_gpus=share.gpus or None,
+                    num_cpus=group.cpus,
+                    num_gpus=group.gpus or None,
                     max_restarts=RESTARTS,
                     max_task_retries=RESTARTS,
                 )
@@ -190,65 +138,33 @@ def _stream(
             raise EngineError(f"a worker died ({_last_line(error)}); run the same command again") from error
 
 
-@dataclass(frozen=True)
-class WorkerShare:
-    """What Ray reserves for one worker of a step, and how many of them there may be."""
-
-    cpus: float
-    gpus: float
-    most: int
-
-
-def worker_shares(bound: Sequence[BoundStep], cluster: Mapping[str, float]) -> list[WorkerShare]:
-    """Share the cluster out: one worker a step always fits, with room for one more where the work piles up.
-
-    On a machine with fewer cores than the steps ask for together, each reserves its fraction; a reservation
-    limits how many workers there are, not how fast one runs.
-
-    Raises:
-        EngineError: a step needs a GPU, and the cluster has none.
-    """
-    cores, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
-    wanted = [b.step.resources for b in bound]
-    for b in bound:
-        if b.step.resources.gpus > gpus:
-            need = f"needs {b.step.resources.gpus:g} GPUs, and Ray has {gpus:g}"
-            raise EngineError(f"step {b.step.name} {need}; set its device to cpu")
-    scale = min(1.0, 0.98 * cores / (sum(r.cpus for r in wanted) + max(r.cpus for r in wanted)))
-    shares = []
-    for r in wanted:
-        most = int(cores / r.cpus) if r.cpus else int(cores)
-        most = min(most, int(gpus / r.gpus)) if r.gpus else most
-        shares.append(WorkerShare(cpus=int(1000 * r.cpus * scale) / 1000, gpus=r.gpus, most=max(1, most)))
-    return shares
-
-
 class _Worker:
-    """A warm worker of one step. An error that is no item's fault travels to the driver as a line of text."""
+    """A warm worker of some steps. An error that is no item's fault travels to the driver as a line of text."""
 
-    def __init__(self, name: str, pickled: bytes, board: Any, forget_sources: bool) -> None:
-        self.name, self.pickled, self.board, self.forget_sources = name, pickled, board, forget_sources
-        self.runner: PartRunner | None = None
+    def __init__(self, pickled: bytes, board: Any, forget_sources: bool) -> None:
+        self.pickled, self.board, self.forget_sources = pickled, board, forget_sources
+        self.runners: list[PartRunner] = []
 
     def __call__(self, block: pa.Table) -> pa.Table:
         rows = [self._work(row) for row in block.to_pylist()]
         return pa.Table.from_pylist(rows, schema=_TRAVELLER)
 
     def _work(self, row: dict[str, Any]) -> dict[str, Any]:
-        if row["error"]:
-            return row
-        sources = pa.ipc.open_stream(row["sources"]).read_all() if row["sources"] else None
+        tallies = json.loads(row["tallies"])
+        step = ""
         try:
-            if self.runner is None:  # here and not in __init__: what can't be unpickled is reported like other errors
-                bound, store, run_id, max_attempts = ray.cloudpickle.loads(self.pickled)
+            if not self.runners:  # here and not in __init__: what can't be unpickled is reported like other errors
+                steps, store, run_id, max_attempts = ray.cloudpickle.loads(self.pickled)
                 report = self._report if self.board is not None else None
-                self.runner = PartRunner(bound, store, run_id, max_attempts, report)
-            tally = self.runner.run_part(row["shard"], row["keys"], sources)
+                self.runners = [PartRunner(b, store, run_id, max_attempts, report) for b in steps]
+            sources = pa.ipc.open_stream(row["sources"]).read_all() if row["sources"] else None
+            for runner in self.runners if not row["error"] else ():
+                step = runner.bound.step.name
+                tallies[step] = asdict(runner.run_part(row["shard"], row["keys"], sources))
         except Exception as error:
-            log.exception("step %s, shard %d", self.name, row["shard"])
+            log.exception("step %s, shard %d", step, row["shard"])
             text = " ".join(str(error).split()) or type(error).__name__
-            return row | {"error": text if self.name in text else f"step {self.name}: {text}"}
-        tallies = json.loads(row["tallies"]) | {self.name: asdict(tally)}
+            return row | {"error": text if step in text else f"step {step}: {text}"}
         return row | {"tallies": json.dumps(tallies), "sources": None if self.forget_sources else row["sources"]}
 
     def _report(self, name: str, tally: Tally) -> None:
@@ -277,7 +193,7 @@ def _watch(
         yield
         return
     stop, shown = threading.Event(), dict[str, Progress]()
-    finished = {name: _copy(tally) for name, tally in plan.finished.items()}
+    finished = {name: tally.copy() for name, tally in plan.finished.items()}
 
     def look() -> None:
         now: dict[str, Tally] = ray.get(board.read.remote())
@@ -303,47 +219,14 @@ def _watch(
     look()
 
 
-def progress_of(
-    bound: Sequence[BoundStep], finished: Mapping[str, Tally], now: Mapping[str, Tally], n_items: int
-) -> list[Progress]:
-    """Each step's progress from what earlier calls finished and what this one did."""
-    sums: dict[str, Tally] = {}
-    totals: dict[str, int] = {}
-    for b in bound:
-        name = b.step.name
-        both = _copy(finished[name])
-        both.add(now.get(name, Tally()))
-        sums[name] = both
-        totals[name] = n_items
-        if b.upstream:
-            before = sums[b.upstream.name]
-            totals[name] = totals[b.upstream.name] - before.rejected - before.failed
-    return [Progress(name, t.items, totals[name], _failed(t)) for name, t in sums.items()]
-
-
 def _last_line(error: BaseException) -> str:
     """The cause that a Ray error ends with, without the traceback before it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]
 
 
-def _failed(tally: Tally) -> dict[str, int]:
-    return dict(tally.failed_reasons)
-
-
-def _copy(tally: Tally) -> Tally:
-    fresh = Tally()
-    fresh.add(tally)
-    return fresh
-
-
 def _tally(counts: dict[str, Any]) -> Tally:
     return Tally(**counts)
-
-
-def _last_reader(bound: Sequence[BoundStep]) -> str:
-    """The last step that reads the sources: after it they need not travel on."""
-    return [b.step.name for b in bound if b.upstream is None][-1]
 
 
 def _traveller(shard: int, keys: Sequence[str], bound: Sequence[BoundStep], sources: pa.Table) -> pa.Table:

@@ -97,6 +97,12 @@ class Tally:
         if status == FAILED and len(self.failures) < _NAMED:
             self.failures[key] = reason
 
+    def copy(self) -> Tally:
+        """The same counts, to be added to."""
+        fresh = Tally()
+        fresh.add(self)
+        return fresh
+
     def add(self, other: Tally) -> None:
         """Add another's counts to this one."""
         self.ok += other.ok

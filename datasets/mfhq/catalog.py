@@ -13,6 +13,7 @@ import pyarrow as pa
 from mfhq import layout, live
 from mfhq.manifest import Manifest, versions
 from mfhq.parquet import from_parquet
+from mfhq.queries import named_queries
 from mfhq.schema import TABLES
 from mfhq.store import Store
 from mfhq.views import create_views
@@ -126,13 +127,18 @@ class Snapshot:
             yield connection
 
     def query(self, sql: str) -> pa.Table:
-        """The result of one SQL query.
+        """The result of one SQL query, or of one in ``mfhq/sql`` named as ``@funnel``.
 
         Raises:
-            CatalogError: DuckDB refuses it, or it is something else than a query.
+            CatalogError: DuckDB refuses it, it is something else than a query, or nothing has that name.
         """
         import duckdb
 
+        if sql.strip().startswith("@"):
+            named = named_queries()
+            if sql.strip()[1:] not in named:
+                raise CatalogError(f"no query {sql.strip()!r}; there are {', '.join('@' + name for name in named)}")
+            sql = named[sql.strip()[1:]]
         readers = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.PRAGMA}
         try:
             statements = duckdb.extract_statements(sql)

@@ -9,6 +9,7 @@ from infra.storage import open_store
 from mfhq.card import data_card
 from mfhq.catalog import Catalog, CatalogError, read_blob
 from mfhq.parquet import from_parquet, to_parquet
+from mfhq.queries import named_queries
 from mfhq.schema import FACES, IDENTITIES, TABLES
 from mfhq.views import DICTIONARY
 from pipelines.publishing.commit import publish_tables
@@ -79,6 +80,15 @@ def test_a_bad_query_is_one_line(catalog, sql, message):
 )
 def test_queries(catalog, sql):
     assert catalog.open().query(sql).num_rows
+
+
+def test_named_queries_run_on_any_corpus(catalog):
+    assert {"funnel", "people", "cost"} <= set(named_queries())
+    for name, sql in named_queries().items():
+        assert sql.startswith("-- "), name
+        assert catalog.open().query(f"@{name}").column_names
+    with pytest.raises(CatalogError, match="no query '@nothing'; there are @cost, @failures"):
+        catalog.open().query("@nothing")
 
 
 def test_every_column_says_what_it_means(catalog):

@@ -14,11 +14,13 @@ import pytest
 
 from infra.storage import open_store
 from mfhq.live import read_attempts
-from pipelines.engine import EngineError, progress_of, run_steps, worker_shares
+from pipelines.engine import EngineError, run_steps
 from pipelines.parts import markers, open_step
 from pipelines.plan import Tally, bind_steps, fingerprints
+from pipelines.progress import progress_of
 from pipelines.publishing.publish import mined_tables, publish
 from pipelines.step import Resources
+from pipelines.workers import worker_groups
 
 N = 20
 
@@ -126,15 +128,35 @@ def _no_weights():
     raise FileNotFoundError("yunet.onnx is not in the cache;\nrun doctor")
 
 
-def test_workers_fit_on_two_cores_and_spread_over_many(toy):
-    bound = bind_steps([type(s)(**{**vars(s), "resources": Resources(cpus=1)}) for s in toy.toy_steps()], toy.AFTER)
-    small = worker_shares(bound, {"CPU": 2.0})
-    assert sum(s.cpus for s in small) + max(s.cpus for s in small) <= 2
-    assert [s.cpus for s in worker_shares(bound, {"CPU": 64.0})] == [1.0] * 5
-    on_gpu = bind_steps([type(toy.toy_steps()[0])(**{**vars(toy.toy_steps()[0]), "resources": Resources(gpus=1)})])
-    with pytest.raises(EngineError, match="step probe needs 1 GPUs, and Ray has 0"):
-        worker_shares(on_gpu, {"CPU": 2.0})
-    assert worker_shares(on_gpu, {"CPU": 8.0, "GPU": 2.0})[0].most == 2
+def with_resources(steps, **resources):
+    return [
+        type(s)(**{**vars(s), "resources": Resources(**resources[s.name]) if s.name in resources else s.resources})
+        for s in steps
+    ]
+
+
+def test_steps_without_a_gpu_share_their_workers(toy):
+    bound = bind_steps(with_resources(toy.toy_steps(), tracks={"cpus": 1}), toy.AFTER)
+    (group,) = worker_groups(bound, {"CPU": 2.0}, 100)
+    assert len(group.steps) == 5 and (group.cpus, group.workers) == (1.0, 2)
+    assert worker_groups(bound, {"CPU": 64.0}, 100)[0].workers == 64
+    assert worker_groups(bound, {"CPU": 64.0}, 3)[0].workers == 3, "no more than there are tasks"
+
+
+def test_steps_with_a_gpu_have_their_own_workers(toy):
+    steps = with_resources(toy.toy_steps(), tracks={"cpus": 1, "gpus": 0.5}, scores={"cpus": 1, "gpus": 1})
+    bound = bind_steps(steps, toy.AFTER)
+    groups = worker_groups(bound, {"CPU": 2.0, "GPU": 2.0}, 100)
+    assert [[b.step.name for b in g.steps] for g in groups] == [
+        ["probe", "shots"],
+        ["tracks"],
+        ["scores"],
+        ["embeddings"],
+    ]
+    assert [(g.gpus, g.workers) for g in groups][1:3] == [(0.5, 4), (1.0, 2)]
+    assert sum(g.cpus for g in groups) <= 2, "one worker of each group fits at once"
+    with pytest.raises(EngineError, match=r"step tracks needs 0\.5 GPUs, and Ray has 0; set its device to cpu"):
+        worker_groups(bound, {"CPU": 2.0}, 100)
 
 
 def test_totals_fall_while_earlier_steps_reject(toy):

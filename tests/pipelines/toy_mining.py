@@ -89,7 +89,8 @@ def track(row):
                 "face_id": child_id(track_id, frame, [frame, 0, 10, 10]), "track_id": track_id, "frame_index": frame,
                 "time_s": frame / 25, "x0": 10.0, "y0": 10.0, "x1": 110.0, "y1": 130.0, "score": 0.9,
                 "landmarks5": [0.0] * 10, "landmarks5_crop": [0.0] * 10, "sharpness": 200.0 + frame,
-                "completeness": 1.0, "compression": 0.0, "status": "ok", "reason": "", "crop": rng.bytes(40) + row["uri"].encode(),
+                "completeness": 1.0, "compression": 0.0, "status": "ok", "reason": "",
+                "crop": rng.bytes(40) + row["uri"].encode(),
             }
             for frame in range(0, 20 * FACES, 20)
         ],
@@ -133,7 +134,8 @@ def toy_steps(seconds: float = 0.0, batch: int = 3) -> list[Step]:
     """probe, shots, tracks (``seconds`` a video), scores, embeddings (private): pass ``AFTER`` along."""
     few, nothing = Resources(cpus=0.3, batch=batch), partial(load, 0.0)
     made = [("probe", SOURCES, PROBED, probe), ("shots", PROBED, SHOTS_FOUND, shots),
-            ("tracks", SHOTS_FOUND, TRACKED, tracks), ("scores", TRACKED, SCORED, scores), ("embeddings", TRACKED, EMBEDDED, embeddings)]  # fmt: skip
+            ("tracks", SHOTS_FOUND, TRACKED, tracks), ("scores", TRACKED, SCORED, scores),
+            ("embeddings", TRACKED, EMBEDDED, embeddings)]  # fmt: skip
     return [
         Step(
             name=name, version=1, key="video_id", input=given, output=out, fn=fn, resources=few,

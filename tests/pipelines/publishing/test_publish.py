@@ -120,6 +120,16 @@ def test_the_funnel_adds_up(corpus, toy):
     assert funnel[0]["stage"] == "videos"
 
 
+def test_named_queries_answer(corpus, toy):
+    cut_and_publish(corpus, toy)
+    snapshot = Catalog(corpus[0]).open()
+    assert snapshot.query("@people").num_rows == 4
+    assert set(snapshot.query("@unused_videos")["reason"].to_pylist()) == {"not_a_video", "no_face", "ValueError"}
+    assert sum(snapshot.query("@pose_coverage")["faces"].to_pylist()) == snapshot.table("identity_faces").num_rows
+    failed = snapshot.query("@failures").to_pylist()
+    assert {row["attempt"] for row in failed} == {3} and all("-bad.mp4" in row["uri"] for row in failed)
+
+
 def test_every_reason_is_documented(corpus, toy):
     cut_and_publish(corpus, toy, preset_named("small", min_sharpness=230, max_yaw_deg=25))
     snapshot = Catalog(corpus[0]).open()
@@ -180,7 +190,7 @@ def test_captures_join_what_was_mined_and_are_carried_over(corpus, toy):
     ("break_it", "message"),
     [
         (lambda t: {**t, "cameras": pa.concat_tables([t["cameras"]] * 2)}, r"cameras: 1 keys are not unique.*'c1'"),
-        (lambda t: {**t, "cameras": t["cameras"].slice(1)}, r"views: capture_id 'c1', camera_id 'a' stands in no row of"),
+        (lambda t: {**t, "cameras": t["cameras"].slice(1)}, r"views: capture_id 'c1', camera_id 'a' stands in no row"),
         (lambda t: {**t, "views": t["views"].drop_columns(["status"])}, r"views: columns \['status'\] are missing"),
         (lambda t: {**t, "views": _set(t["views"], "status", "fine")}, r"views: status 'fine'; it must be one of"),
         (lambda t: {**t, "views": _set(t["views"], "split", None)}, r"table views: column split holds 1 nulls"),
