@@ -151,6 +151,19 @@ def test_a_video_that_no_step_has_seen_is_not_finished(corpus, toy):
     assert [(r["status"], r["reason"]) for r in rows if r["uri"] == "/late.mp4"] == [("failed", "not_finished")]
 
 
+def test_a_corpus_of_junk_is_published_with_its_reasons(tmp_path, toy, mine, monkeypatch):
+    store = open_store(tmp_path)
+    monkeypatch.setattr(toy, "sources", lambda n, made=toy.sources: made(5).slice(4))
+    mine(store, 1)
+    ref = cut_and_publish((store, fingerprints(toy.toy_steps(), toy.AFTER)), toy)
+    assert (ref.rows["videos"], ref.rows["faces"], ref.rows["identities"]) == (1, 0, 0)
+    snapshot = Catalog(store).open()
+    assert snapshot.query("SELECT status, reason FROM videos").to_pylist() == [
+        {"status": "rejected", "reason": "not_a_video"}
+    ]
+    assert snapshot.query("@people").num_rows == 0
+
+
 def test_nothing_mined_under_a_fingerprint_is_said(corpus):
     store, prints = corpus
     with pytest.raises(StoreError, match="step scores has not run with fingerprint nonsense"):
