@@ -52,7 +52,8 @@ def mine(source: str, corpus: str, pack: str | None, preset: str) -> None:
     """Ingest SOURCE (a folder, an s3:// prefix, or a txt, csv or parquet list) up to a published snapshot."""
     from flows.mine import mine_command
 
-    sys.exit(mine_command(source, corpus, pack, preset))
+    if status := mine_command(source, corpus, pack, preset):
+        sys.exit(status)
 
 
 @cli.command()

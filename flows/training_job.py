@@ -89,6 +89,7 @@ def datasets(
         return read_blob(store, {"uri": uri, "offset": offset, "length": length})
 
     size, digest = config.model.image_size, snapshot.digest
+    settings = (config.data, config.data.held_out())
     everybody: FewToMany
     parts: list[FewToMany]
     if config.stage == "multiview":
@@ -99,18 +100,16 @@ def datasets(
         if not kept:
             raise NoPeopleError(f"{where}: no calibrated views of two pictures a person; make some: ffavatar studio")
         parts = [
-            MultiviewDataset(
-                config.data, size, digest, blob, views=views, cameras=cameras, split=None, identities=people
-            )
-            for people in (kept, held)
+            MultiviewDataset(data, size, digest, blob, views=views, cameras=cameras, split=None, identities=people)
+            for data, people in zip(settings, (kept, held), strict=True)
         ]
     elif config.stage == "personalize":
         faces, chosen = snapshot.table("faces"), pictures_of(snapshot, identity)
         if len(chosen) < 2:
             raise NoPeopleError(f"{where}: identity {identity} has {len(chosen)} usable faces, 2 are needed")
         parts = [
-            IdentityDataset(config.data, size, digest, blob, identity_faces=part, faces=faces)
-            for part in _hold_out_pictures(chosen, config.data.sources[1])
+            IdentityDataset(data, size, digest, blob, identity_faces=part, faces=faces)
+            for data, part in zip(settings, _hold_out_pictures(chosen, config.data.sources[1]), strict=True)
         ]
     else:
         faces, chosen = snapshot.table("faces"), snapshot.table("identity_faces")
@@ -121,8 +120,8 @@ def datasets(
         if not kept:
             raise NoPeopleError(f"{where}: nobody has two faces chosen for training; mine more, or use another preset")
         parts = [
-            IdentityDataset(config.data, size, digest, blob, identity_faces=chosen, faces=faces, identities=people)
-            for people in (kept, held)
+            IdentityDataset(data, size, digest, blob, identity_faces=chosen, faces=faces, identities=people)
+            for data, people in zip(settings, (kept, held), strict=True)
         ]
     log.info("%s: %d people to train on, %d held out", where, len(parts[0]), len(parts[1]))
     return parts[0], parts[1] if len(parts[1]) else None
