@@ -33,10 +33,14 @@ def test_publish_read_and_query(store):
     views = snapshot.table("views")
     assert views.schema.equals(VIEWS) and views.num_rows == 2
     assert read_blob(store, views["image"][1].as_py()) == b"mage"
-    asked = snapshot.query("SELECT view_id, image.length, camera.K[9] k FROM views v JOIN cameras camera USING (capture_id) ORDER BY 1")
+    asked = snapshot.query(
+        "SELECT view_id, image.length, camera.K[9] k FROM views v JOIN cameras camera USING (capture_id) ORDER BY 1"
+    )
     assert asked.to_pylist() == [{"view_id": "v0", "length": 5, "k": 8.0}, {"view_id": "v1", "length": 4, "k": 8.0}]
     record_run(store, "train-1", "pretrain", snapshot=ref.version)
-    assert snapshot.query("SELECT run_id, snapshot FROM runs").to_pylist() == [{"run_id": "train-1", "snapshot": "v0001"}]
+    assert snapshot.query("SELECT run_id, snapshot FROM runs").to_pylist() == [
+        {"run_id": "train-1", "snapshot": "v0001"}
+    ]
 
 
 def test_every_view_is_there_with_its_types_also_when_empty(store):
