@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -33,11 +33,22 @@ def seconds_of(quick: bool) -> float:
     return 3.25 if quick else 5.0
 
 
-def film_rendered(head: StudioHead, person: str, take: int, quick: bool) -> Iterator[np.ndarray]:
-    """Frames, uint8 (size, size, 3), RGB, of a person's take: another one has other light, background and words."""
+def film_rendered(
+    head: StudioHead, person: str, take: int, quick: bool, frames: Sequence[int] | None = None
+) -> Iterator[np.ndarray]:
+    """Frames, uint8 (size, size, 3), RGB, of a person's take: another one has other light, background and words.
+
+    Args:
+        head: ``pipelines.studio.studio_head.load_studio_head``'s.
+        person: one of ``rendered_people``.
+        take: 0 or 1.
+        quick: length, as ``seconds_of`` says.
+        frames: which frames; all by default.
+    """
     from pipelines.studio.talking_head import render_talking_head
 
     video = render_talking_head(head, person, seconds_of(quick), FPS, SIZES[take], take)
     closer = video.camera.K.copy()
     closer[[0, 1], [0, 1]] *= _ZOOM
-    return replace(video, camera=replace(video.camera, K=closer)).frames()
+    truth = video.truth if frames is None else video.truth.take(list(frames))
+    return replace(video, camera=replace(video.camera, K=closer), truth=truth).frames()

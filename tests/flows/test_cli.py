@@ -84,7 +84,7 @@ def test_every_command_says_what_it_does() -> None:
         (("export", "{tmp}/none.safetensors", "-o", "{tmp}/x.ply"), "none.safetensors", "ffavatar reconstruct"),
         (("export", "{tmp}/photo.png", "-o", "{tmp}/x.txt"), "x.txt", ".ply"),
         (("reconstruct", "{tmp}/photo.png", "--checkpoint", "{tmp}/none", "-o", "{tmp}/a"), "none", "safetensors"),
-        (("reconstruct", "{tmp}/photo.png", "--checkpoint", "{tmp}/photo.png", "-o", "{tmp}/a"), "photo.png", "training"),
+        (("reconstruct", "{tmp}/p.png", "--checkpoint", "{tmp}/photo.png", "-o", "{tmp}/a"), "photo.png", "checkpoint"),
         (("studio", "--layout", "mfhq", "--identities", "0", "-o", "{tmp}/x"), "identities", "x>=1"),
         (("paint",), "paint", "No such command"),
     ],

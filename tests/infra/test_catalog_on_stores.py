@@ -17,8 +17,8 @@ def publish_capture(store):
               "world_to_camera": [0.0] * 12, "width": 8, "height": 8}  # fmt: skip
     capture = {"capture_id": "c", "identity_id": "p", "dataset": "studio", "n_cameras": 1, "n_frames": 2}
     views = [
-        {"view_id": f"v{i}", "capture_id": "c", "identity_id": "p", "camera_id": "a", "frame_index": i, "split": "train",
-         "image": {"uri": "captures/c.blobs", "offset": i, "length": 5 - i}, "status": "ok", "reason": ""}
+        {"view_id": f"v{i}", "capture_id": "c", "identity_id": "p", "camera_id": "a", "frame_index": i,
+         "split": "train", "image": {"uri": "captures/c.blobs", "offset": i, "length": 5 - i}, "status": "ok", "reason": ""}
         for i in range(2)
     ]  # fmt: skip
     rows = {"cameras": ([camera], CAMERAS), "captures": ([capture], CAPTURES), "views": (views, VIEWS)}

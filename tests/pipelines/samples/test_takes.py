@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import combinations, islice
+from itertools import combinations
 
 import cv2
 import numpy as np
@@ -110,7 +110,7 @@ def test_rendered_people_are_told_apart_and_known_again() -> None:
     for person in rendered_people(quick=True):
         for take in (0, 1):
             seen = []
-            for frame in islice(film_rendered(head, person, take, quick=True), 2):
+            for frame in film_rendered(head, person, take, quick=True, frames=[2, 12, 22]):
                 assert frame.shape == (SIZES[take], SIZES[take], 3)
                 (face,) = analyzer.detect(frame)
                 assert face.box[2] - face.box[0] >= 80
