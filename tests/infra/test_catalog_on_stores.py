@@ -18,7 +18,8 @@ def publish_capture(store):
     capture = {"capture_id": "c", "identity_id": "p", "dataset": "studio", "n_cameras": 1, "n_frames": 2}
     views = [
         {"view_id": f"v{i}", "capture_id": "c", "identity_id": "p", "camera_id": "a", "frame_index": i,
-         "split": "train", "image": {"uri": "captures/c.blobs", "offset": i, "length": 5 - i}, "status": "ok", "reason": ""}
+         "split": "train", "image": {"uri": "captures/c.blobs", "offset": i, "length": 5 - i},
+         "status": "ok", "reason": ""}
         for i in range(2)
     ]  # fmt: skip
     rows = {"cameras": ([camera], CAMERAS), "captures": ([capture], CAPTURES), "views": (views, VIEWS)}
