@@ -61,7 +61,7 @@ SMALL = Preset(
     max_yaw_deg=60,
     max_pitch_deg=45,
     max_occlusion=0.3,
-    min_completeness=0.85,
+    min_completeness=0.7,
     max_compression=2.0,
     min_agreement=0.4,
 )
@@ -78,7 +78,7 @@ MFHQ = Preset(
     max_yaw_deg=60,
     max_pitch_deg=40,
     max_occlusion=0.25,
-    min_completeness=1.0,
+    min_completeness=0.95,
     max_compression=0.5,
     min_agreement=0.5,
     min_faces_per_identity=2,
