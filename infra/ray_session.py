@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +18,12 @@ log = logging.getLogger(__name__)
 
 _OBJECT_STORE_SHARE = 0.1
 _OBJECT_STORE_MOST = 2 * 1024**3
+
+
+def _quoted_python() -> dict[str, str]:
+    """A path with a space in it, quoted: Ray hands the interpreter's path to a shell as it is."""
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"py_executable": quoted}
 
 
 @contextmanager
@@ -41,6 +49,7 @@ def ray_session(settings: Settings) -> Iterator[None]:
                 object_store_memory=min(int(psutil.virtual_memory().total * _OBJECT_STORE_SHARE), _OBJECT_STORE_MOST),
                 log_to_driver=False,
                 logging_level=logging.ERROR,
+                runtime_env=_quoted_python(),
             )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = settings.ray_address or "this machine"
