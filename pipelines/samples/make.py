@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipelines.studio.studio_head import StudioHead
 
 TRUTH_FILE = "samples.json"
-RECIPE = 2
+RECIPE = 3
 """Raised when the clips change: clips of another recipe are made anew."""
 
 log = logging.getLogger(__name__)
