@@ -40,10 +40,12 @@ class StepPlace:
 
     @classmethod
     def of(cls, step: Step, fingerprint: str) -> StepPlace:
+        """The place of a step under its fingerprint, chained through what it reads."""
         return cls(step.name, fingerprint, step.private, step.key, step.output)
 
     @property
     def prefix(self) -> str:
+        """The folder of the output, relative to the corpus."""
         return step_prefix(self.name, self.fingerprint, self.private)
 
     @property
@@ -52,6 +54,7 @@ class StepPlace:
         return stored_schema(self.schema).append(pa.field(ATTEMPT, pa.int32(), nullable=False))
 
     def shard(self, shard: int) -> str:
+        """The folder of one logical shard."""
         return shard_prefix(self.name, self.fingerprint, self.private, shard)
 
 
@@ -77,10 +80,12 @@ class Marker:
 
     @classmethod
     def from_json(cls, data: bytes) -> Marker:
+        """What ``to_json`` wrote."""
         row = json.loads(data)
         return cls(**{**row, "inputs": tuple(row["inputs"])})
 
     def to_json(self) -> bytes:
+        """As it stands in the corpus."""
         return json.dumps(asdict(self), indent=1).encode()
 
 
@@ -233,6 +238,7 @@ class ShardState:
 
     @property
     def next_part(self) -> int:
+        """The number after the last part that was seen: a part that another writer has since made takes it."""
         return 1 + max((marker.part for marker in self.markers.values()), default=-1)
 
     def ok(self, keys: Iterable[str]) -> list[str]:

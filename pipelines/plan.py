@@ -82,6 +82,7 @@ class Tally:
 
     @property
     def items(self) -> int:
+        """Items with an outcome, whichever."""
         return self.ok + self.rejected + self.failed
 
     def count(self, key: str, status: str, reason: str, before: bool) -> None:

@@ -29,6 +29,7 @@ class StepSummary:
 
     @classmethod
     def of(cls, bound: BoundStep, tally: Tally) -> StepSummary:
+        """The summary of a step's tally."""
         return cls(
             step=bound.step.name,
             fingerprint=bound.at.fingerprint,

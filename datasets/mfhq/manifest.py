@@ -50,13 +50,16 @@ class Manifest:
 
     @property
     def name(self) -> str:
+        """For example ``v0003``."""
         return f"v{self.version:04d}"
 
     def to_json(self) -> bytes:
+        """As it stands in the corpus."""
         return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
+        """What ``to_json`` wrote."""
         row = json.loads(data)
         tables = {
             name: TableEntry(**{**entry, "files": tuple(FileEntry(**file) for file in entry["files"])})
