@@ -22,9 +22,10 @@ from ffavatar_model.pictures import BACKGROUND, prepare
 from ffavatar_model.ply import write_ply
 from ffavatar_model.weights import load_model, model_file, read_header
 from flows.console import CallError, say
-from flows.heads import head_file
+from flows.heads import head_file, kept_head
 from flows.portraits import Picture, Portrait, PortraitMaker, follow
 from pipelines.faces.align import Matrix, crop_transform, invert, warp_crop
+from pipelines.faces.analysis import Detection
 from pipelines.faces.cache import cache_dir, sha256_of
 from pipelines.media.decoder import DecodedFrame, ProcessDecoder
 from pipelines.media.video_writer import write_video
@@ -58,7 +59,7 @@ def reconstruct_photos(
     maker = PortraitMaker(pack)
     portraits = [maker.from_photo(path, face) for path in images]
     size = model.config.image_size
-    sources = torch.stack([prepared(portrait, size) for portrait in portraits])[None]
+    sources = torch.stack([prepared(portrait, size) for portrait in portraits])[None].to(model.rig.points.device)
     with torch.inference_mode():
         avatar = model.reconstruct(sources)
     header = AvatarHeader(
@@ -89,7 +90,7 @@ def animate_video(
         CallError: the driver is missing, is no video, or shows no face.
         ValueError: the avatar is not one, or was made with another head or model than the checkpoint's.
     """
-    canonical, header = load_avatar(avatar)
+    canonical, header = load_avatar(avatar, device())
     model, _ = open_model(checkpoint or recall(header, avatar))
     if header.head_digest != model.head_digest or header.subdivisions != model.config.subdivisions:
         raise CallError(
@@ -97,55 +98,67 @@ def animate_video(
         )
     if not driver.is_file():
         raise CallError(f"--driver {driver}: no such file; name a video of a face")
+    maker = PortraitMaker(pack)
     decoder = ProcessDecoder()
     try:
         fps = float(decoder.probe(driver).get("fps") or 25.0)
-        frames = _driven(canonical, model, PortraitMaker(pack), decoder.frames(driver), driver)
-        return write_video(out, frames, fps)
+        first = _first_face(maker, decoder, driver)
+        return write_video(out, _driven(canonical, model, maker, decoder.frames(driver), *first), fps)
     finally:
         decoder.close()
 
 
+def _first_face(maker: PortraitMaker, decoder: ProcessDecoder, driver: Path) -> tuple[Picture, Detection]:
+    """The first frame of a video that shows a face, and that face."""
+    n = 0
+    for frame in decoder.frames(driver):
+        n += 1
+        face = follow(maker.find(frame.rgb), None)
+        if face is not None:
+            return frame.rgb, face
+    what = "shows no face" if n else "is not a video that can be read"
+    raise CallError(f"--driver {driver}: {what}; name a video in which a face is seen whole")
+
+
 def _driven(
-    avatar: CanonicalAvatar, model: FFAvatar, maker: PortraitMaker, frames: Iterator[DecodedFrame], driver: Path
+    avatar: CanonicalAvatar,
+    model: FFAvatar,
+    maker: PortraitMaker,
+    frames: Iterator[DecodedFrame],
+    first: Picture,
+    face: Detection,
 ) -> Iterator[Picture]:
     """(H, 2W, 3) pictures: the driver in the frame of its first face, beside the avatar in the same place."""
-    face, stage, parameters, waiting = None, None, None, []
+    stage = crop_transform(face.landmarks5, SHOWN_PX)
+    parameters = estimate(model, maker.take(first, face), stage)
     for frame in frames:
         found = follow(maker.find(frame.rgb), face)
         if found is not None:
             face = found
-            stage = crop_transform(face.landmarks5, SHOWN_PX) if stage is None else stage
             parameters = estimate(model, maker.take(frame.rgb, face), stage)
-        if stage is None or parameters is None:
-            waiting.append(frame.rgb)
-            continue
-        for rgb in (*waiting, frame.rgb):
-            yield np.concatenate([warp_crop(rgb, stage, SHOWN_PX), picture_of(avatar, model, parameters)], 1)
-        waiting = []
-    if stage is None:
-        what = "shows no face" if waiting else "is not a video that can be read"
-        raise CallError(f"--driver {driver}: {what}; name a video in which a face is seen whole")
+        yield np.concatenate([warp_crop(frame.rgb, stage, SHOWN_PX), picture_of(avatar, model, parameters)], 1)
 
 
 @torch.inference_mode()
 def estimate(model: FFAvatar, portrait: Portrait, stage: Matrix) -> DrivingParameters:
     """What moves the head, (1, 1, ...), with the pose as it is seen in ``stage``, a frame → picture similarity."""
-    driver = prepared(portrait, model.config.image_size)
+    driver = prepared(portrait, model.config.image_size).to(model.rig.points.device)
     parameters = model.estimate(driver[None, None])
     crop_px = portrait.crop.shape[0]
     to_stage = _compose(stage, invert(portrait.transform))
-    pose = reframe_pose(parameters.pose, torch.from_numpy(to_stage).float(), crop_px, SHOWN_PX)
+    pose = reframe_pose(parameters.pose, torch.from_numpy(to_stage).to(parameters.pose), crop_px, SHOWN_PX)
     return parameters._replace(pose=pose)
 
 
 @torch.inference_mode()
 def picture_of(avatar: CanonicalAvatar, model: FFAvatar, parameters: DrivingParameters) -> Picture:
     """The avatar under parameters (1, 1, ...), (SHOWN_PX, SHOWN_PX, 3)."""
-    K = virtual_intrinsics(SHOWN_PX)[None, None]
+    K = virtual_intrinsics(SHOWN_PX, parameters.pose)[None, None]
     camera = pose_to_camera(parameters.pose, K, SHOWN_PX)
-    rendered = model.render(model.animate(avatar, parameters), camera, K, torch.tensor(BACKGROUND), SHOWN_PX)
-    return (rendered.rgb[0, 0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    rendered = model.render(
+        model.animate(avatar, parameters), camera, K, parameters.pose.new_tensor(BACKGROUND), SHOWN_PX
+    )
+    return (rendered.rgb[0, 0].clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
 
 
 def export_command(avatar: Path, out: Path) -> None:
@@ -158,7 +171,7 @@ def export_command(avatar: Path, out: Path) -> None:
 
 def export_ply(avatar: Path, out: Path) -> int:
     """Write an avatar at rest as a ``.ply`` of 3D Gaussians (head axes, metres); returns how many."""
-    canonical, header = load_avatar(avatar)
+    canonical, header = load_avatar(avatar, device())
     model, _ = open_model(recall(header, avatar))
     with torch.inference_mode():
         rest = model.animate(canonical, neutral(model))
@@ -170,9 +183,8 @@ def export_ply(avatar: Path, out: Path) -> int:
 def neutral(model: FFAvatar) -> DrivingParameters:
     """(1, 1, ...) the head at rest, looking straight out."""
     start: Tensor = model.rig.start_pose
-    return DrivingParameters(
-        torch.zeros(1, 1, model.estimator.n_expression), torch.zeros(1, 1, 5, 3), start[None, None]
-    )
+    expression, rotations = start.new_zeros(1, 1, model.estimator.n_expression), start.new_zeros(1, 1, 5, 3)
+    return DrivingParameters(expression, rotations, start[None, None])
 
 
 def prepared(portrait: Portrait, size: int) -> Tensor:
@@ -187,8 +199,13 @@ def prepared(portrait: Portrait, size: int) -> Tensor:
 def open_model(checkpoint: Path) -> tuple[FFAvatar, Path]:
     """A checkpoint's model with the head that it was trained on (the open head, or one in the cache), and its file."""
     header, weights = read_header(checkpoint), model_file(checkpoint)
-    named = cache_dir() / "heads" / f"{header.get('head')}-{header.get('head_digest')}.safetensors"
-    return load_model(checkpoint, load_head(named if named.is_file() else head_file(None))), weights
+    named = kept_head(str(header.get("head")), str(header.get("head_digest")))
+    return load_model(checkpoint, load_head(named if named.is_file() else head_file(None)), device()), weights
+
+
+def device() -> torch.device:
+    """CUDA where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def remember(weights: Path) -> str:

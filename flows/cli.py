@@ -40,7 +40,8 @@ def demo(videos: Path | None, out: Path, seconds: float) -> None:
     """The whole loop, on embedded defaults: videos, corpus, three training stages, avatar, video."""
     from flows.demo import demo as run
 
-    run(out, videos, seconds)
+    if status := run(out, videos, seconds):
+        sys.exit(status)
 
 
 @cli.command()
@@ -176,11 +177,12 @@ def bench(what: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; an error ends as one line, a log file for the rest, and an exit status (1 or 2)."""
-    settings = load_settings()
-    quiet_services(settings)
     words = list(sys.argv[1:] if arguments is None else arguments)
-    log_file = start_log(settings.logs, words[0] if words and words[0].isalpha() else "help")
+    log_file: Path | None = None
     try:
+        settings = load_settings()
+        quiet_services(settings)
+        log_file = start_log(settings.logs, words[0] if words and words[0].isalpha() else "help")
         cli.main(args=words, prog_name="ffavatar", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as shown:
         err.print(shown.ctx.get_help(), markup=False)
@@ -189,7 +191,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         err.print(f"ffavatar: {wrong.format_message()}", markup=False)
         sys.exit(WRONG_CALL)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        err.print("ffavatar: interrupted; the same command again goes on from here")
+        err.print("ffavatar: interrupted; what was committed stays, and the same command goes on from there")
         sys.exit(130)
     except Exception as error:
         sys.exit(report_error(error, log_file))

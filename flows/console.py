@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import threading
 import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -78,6 +81,35 @@ class Progress:
         """Draw the last state."""
         if self._parts:
             self._draw("\n")
+
+
+class PeakMemory:
+    """The most memory that this process and those below it had together while the body ran, sampled every two seconds.
+
+    Pages that processes share are counted once (proportional set size).
+    """
+
+    def __init__(self) -> None:
+        self.gib = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        root = psutil.Process()
+        while not self._stop.wait(2.0):
+            total = 0
+            for process in (root, *root.children(recursive=True)):
+                with contextlib.suppress(psutil.Error):
+                    total += process.memory_full_info().pss
+            self.gib = max(self.gib, total / 2**30)
 
 
 def start_log(folder: Path, command: str) -> Path:

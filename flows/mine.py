@@ -36,12 +36,16 @@ def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int
     """``ffavatar mine``: returns the exit status, 1 when items failed."""
     settings = load_settings()
     preset_named(preset)
-    open_store(corpus)
+    store = open_store(corpus)
     list_sources(source, _filesystem(source))
+    clustering_threshold(pack or "")
     with ray_session(settings):
         done = mine(source=source, corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home))
-    for item, reason in done["failures"].items():
-        say("  failed {item}: {reason}", item=item, reason=reason)
+    if done["failures"]:
+        videos = Catalog(store).open(done["snapshot"]).table("videos", ["video_id", "uri"])
+        uri_of = dict(zip(*(column.to_pylist() for column in videos.columns), strict=True))
+        for item, reason in done["failures"].items():
+            say("  failed {uri}: {reason}", uri=uri_of.get(item, item), reason=reason)
     return SOME_FAILED if done["failures"] else 0
 
 
@@ -71,7 +75,7 @@ def mine(*, source: str, corpus: str, pack: str = "", preset: str = "small", hom
             }
         )
         published = publish(corpus=corpus, pack=pack, preset=preset, home=home, parent=run.run_id)
-        run.snapshot(corpus, published["snapshot"], published["digest"], "output")
+        run.snapshot(open_store(corpus).uri, published["snapshot"], published["digest"], "output")
         _on_record(open_store(corpus), run, "mine", published["snapshot"], described, "")
     failures = {item: reason for s in summaries for item, reason in s["failures"].items()}
     return {**published, "failures": failures, "run_id": run.run_id}
@@ -144,9 +148,7 @@ def cluster(store: Store, prints: dict[str, str], pack: str) -> Clustering:
     Raises:
         CallError: the pack has no calibrated threshold.
     """
-    threshold = face_pack(pack or None).threshold
-    if threshold is None:
-        raise CallError(f"face pack {pack}: no threshold for clustering; put a calibration.json beside its files")
+    threshold = clustering_threshold(pack)
     tracked, scored, embedded = (read_step(store, step, prints[step]) for step in ("tracks", "scores", "embeddings"))
     catalog = Catalog(store)
     before, retired = {}, []
@@ -156,6 +158,20 @@ def cluster(store: Store, prints: dict[str, str], pack: str) -> Clustering:
         before = dict(zip(*(column.to_pylist() for column in rows.columns), strict=True))
         retired = newest.table("aliases")["identity_id"].to_pylist()
     return assign_identities(tracked, scored, embedded, ClusterConfig(threshold=threshold), before, retired)
+
+
+def clustering_threshold(pack: str) -> float:
+    """The pack's calibrated cosine distance.
+
+    Raises:
+        CallError: it has none.
+        WeightsError: there is no such pack.
+    """
+    threshold = face_pack(pack or None).threshold
+    if threshold is None:
+        way_out = 'put a calibration.json such as {"threshold": 0.6} beside its files'
+        raise CallError(f"face pack {pack}: no clustering threshold (cosine distance); {way_out}")
+    return threshold
 
 
 def show_funnel(funnel: pa.Table, uri: str, version: str) -> None:

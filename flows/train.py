@@ -14,17 +14,18 @@ from prefect.cache_policies import NO_CACHE
 
 from ffavatar_model.config import from_dict, override, to_dict
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.training import recipe
-from ffavatar_model.weights import read_header
+from ffavatar_model.training import TrainConfig, recipe
+from ffavatar_model.weights import MODEL_FILE, model_file, read_header
 from flows.console import CallError, say, table
 from flows.heads import head_file
-from flows.training_job import Job, job_values, run_job
+from flows.training_job import Job, datasets, job_values, run_job
 from infra import ray_train
 from infra.ray_session import ray_session
 from infra.settings import load_settings
 from infra.storage import open_store
-from infra.tracking import TrackedRun, config_hash, file_digest, tracked_run
+from infra.tracking import TrackedRun, config_hash, file_digest, git_revision, tracked_run
 from mfhq.catalog import Catalog
+from mfhq.live import record_run
 
 RUN_FILE = "run.json"
 """Beside a checkpoint: which run made it, from which snapshot; the next stage finds its parent here."""
@@ -39,12 +40,37 @@ def train_command(
     if stage == "personalize" and not identity:
         raise CallError("train personalize needs --identity ID; list them: ffavatar sql 'SELECT * FROM identities'")
     settings = load_settings()
+    check(stage, corpus, init or "", identity or "", overrides, out)
     with ray_session(settings):
         ended = train(
             stage=stage, corpus=corpus, init=init or "", identity=identity or "", workers=workers, overrides=overrides,
             out=str(out or ""), head=head or "", home=str(settings.home),
         )  # fmt: skip
     show(stage, ended)
+
+
+def check(stage: str, corpus: str, init: str, identity: str, overrides: list[str], out: Path | None) -> None:
+    """Find what is wrong with a call before anything is started.
+
+    Raises:
+        CallError: ``out`` holds something else than a checkpoint.
+        ValueError: the recipe, the checkpoint, the corpus or the person does not fit; the message says which.
+    """
+    if out is not None:
+        out = out.resolve()
+        if out.exists() and not (out / MODEL_FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
+            raise CallError(f"-o {out}: is there and holds no checkpoint; name a new folder")
+    config = configured(stage, init, overrides)
+    store = open_store(corpus)
+    datasets(config, store, Catalog(store).open(), identity)
+
+
+def configured(stage: str, init: str, overrides: list[str], size: str = "tiny") -> TrainConfig:
+    """The recipe of a stage, with the model of the checkpoint that it begins with, and with settings replaced."""
+    config = recipe(stage, size)
+    if init:
+        config = replace(config, model=from_dict(FFAvatar.Config, read_header(Path(init))["model"]))
+    return override(config, overrides)
 
 
 def show(stage: str, ended: dict[str, Any]) -> None:
@@ -79,44 +105,43 @@ def train(
         ``seconds/…``), ``steps``.
     """
     settings = load_settings(home or None)
-    config = recipe(stage, size)
-    if init:
-        config = replace(config, model=from_dict(FFAvatar.Config, read_header(Path(init))["model"]))
-    config = override(config, overrides or [])
+    init = str(model_file(Path(init)).resolve()) if init else ""
+    config = configured(stage, init, overrides or [], size)
     store = open_store(corpus)
     snapshot = Catalog(store).open()
-    where = head_file(head or None)
+    where = head_file(head or None).resolve()
     parent = _parent_run(init)
     described = {
-        "stage": stage, "corpus": corpus, "snapshot": snapshot.version, "identity": identity, "workers": workers,
+        "stage": stage, "corpus": store.uri, "snapshot": snapshot.version, "identity": identity, "workers": workers,
         "init": init, "head": str(where), "train": to_dict(config),
     }  # fmt: skip
     with tracked_run(settings, stage, f"{stage} {snapshot.version}", described, parent) as run:
         run.snapshot(store.uri, snapshot.version, snapshot.digest, "training")
         if init:
-            run.tags({"init_digest": file_digest(Path(init) / "model.safetensors")})
+            run.tags({"init_digest": file_digest(Path(init))})
         job = Job(
-            corpus=corpus, snapshot=snapshot.version, head=str(where), config=to_dict(config), identity=identity,
+            corpus=store.uri, snapshot=snapshot.version, head=str(where), config=to_dict(config), identity=identity,
             init=init, tracking_uri=settings.tracking_uri, run_id=run.run_id,
         )  # fmt: skip
-        checkpoint = Path(out) if out else settings.home / "checkpoints" / f"{stage}-{run.run_id[:8]}"
+        checkpoint = Path(out).resolve() if out else settings.home / "checkpoints" / f"{stage}-{run.run_id[:8]}"
         metrics = fit(job_values(job), f"{stage}-{run.run_id}", workers, str(settings.home), str(checkpoint))
         record = {"run_id": run.run_id, "stage": stage, "corpus": store.uri, "snapshot": snapshot.version}
         (checkpoint / RUN_FILE).write_text(json.dumps(record | {"config_hash": config_hash(described)}, indent=1))
         _register(run, stage, checkpoint)
+        record_run(store, run.run_id, stage, snapshot.version, git_revision(), config_hash(described), parent)
     steps = int(metrics.pop("step", 0))
     _artifact(stage, metrics, checkpoint, snapshot.version)
     return {"checkpoint": str(checkpoint), "run_id": run.run_id, "metrics": metrics, "steps": steps}
 
 
 def _parent_run(init: str) -> str:
-    """The run that made a checkpoint; empty where it does not say."""
-    path = Path(init) / RUN_FILE
+    """The run that made a checkpoint; empty where nothing beside the model file says so."""
+    path = Path(init).with_name(RUN_FILE)
     return str(json.loads(path.read_text()).get("run_id", "")) if init and path.is_file() else ""
 
 
 def _register(run: TrackedRun, stage: str, checkpoint: Path) -> None:
-    weights = checkpoint / "model.safetensors"
+    weights = checkpoint / MODEL_FILE
     run.tags({"weights_digest": file_digest(weights)})
     run.register(f"ffavatar-{stage}", weights)
 

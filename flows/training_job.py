@@ -124,13 +124,22 @@ def datasets(
             for data, people in zip(settings, (kept, held), strict=True)
         ]
     log.info("%s: %d people to train on, %d held out", where, len(parts[0]), len(parts[1]))
+    if not len(parts[0]):
+        raise NoPeopleError(f"{where}: nobody has two pictures to train on; mine more, or use another preset")
     return parts[0], parts[1] if len(parts[1]) else None
 
 
 def _divide(people: list[str], of_split: Mapping[str, str]) -> tuple[set[str], set[str]]:
-    """(train, validation) by the published split; every ``HELD_OUT``-th of ``train`` where ``val`` has nobody."""
+    """(train, validation) by the published split.
+
+    In a small corpus one of the splits may be empty: where ``train`` has nobody, everybody is trained on, and where
+    ``val`` has nobody, every ``HELD_OUT``-th of those (at least one of two) is held out.
+    """
     kept = sorted(p for p in people if of_split[p] == "train")
     held = {p for p in people if of_split[p] == "val"}
+    if not kept:
+        log.info("nobody is in the split train: all %d people are trained on", len(people))
+        kept, held = sorted(people), set()
     if not held and len(kept) > 1:
         held = set(kept[HELD_OUT - 1 :: HELD_OUT]) or {kept[-1]}
     return set(kept) - held, held
@@ -165,11 +174,12 @@ def pictures_of(snapshot: Snapshot, identity: str) -> pa.Table:
 def _hold_out_pictures(chosen: pa.Table, n_sources: int) -> tuple[pa.Table, pa.Table]:
     """One person's pictures for training, and for validation the same sources with pictures of their own.
 
-    The first ``n_sources`` are sources in both; of the others every fourth (at least one) is held out.
+    The first ``n_sources`` are sources in both; of the others every fourth is held out, one at least
+    where there are three pictures.
     """
     n_sources = min(n_sources, max(1, len(chosen) - 2))
     others = list(range(n_sources, len(chosen)))
-    held = others[1::4] or others[-1:]
+    held = others[1::4] or (others[-1:] if len(chosen) > 2 else [])
     kept = [i for i in range(len(chosen)) if i not in held]
     return chosen.take(kept), chosen.take([*range(n_sources), *held])
 

@@ -6,7 +6,7 @@ The loop gets a ``RayWorker``: its rank, where to resume, and a ``report`` that 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,14 +49,17 @@ class TrainResult:
     """What was reported last."""
 
     def save(self, folder: Path) -> None:
-        """Copy the checkpoint into ``folder``, replacing what is there; a reader sees it whole or not at all."""
-        part = folder.with_name(f".{folder.name}.part")
-        shutil.rmtree(part, ignore_errors=True)
+        """Copy the checkpoint into ``folder``; one that stands there is replaced when the new one is whole."""
+        part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
+        for left in (part, old):
+            shutil.rmtree(left, ignore_errors=True)
         part.parent.mkdir(parents=True, exist_ok=True)
         with self.checkpoint.as_directory() as source:
             shutil.copytree(source, part)
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            folder.replace(old)
         part.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def fit(
@@ -78,7 +81,7 @@ def fit(
         loop: a module-level function; it must report a checkpoint before it returns.
         name: of the job; the same name at the same storage goes on from that job's last checkpoint.
         storage: a path or ``s3://`` prefix that every node reaches.
-        cpus: of each worker; by default an equal share of the CPUs that the session has on one node.
+        cpus: of each worker; by default ``cpu_share``.
         max_failures: how often a lost worker restarts the loop from the last checkpoint.
         keep: how many checkpoints stay.
         timeout_s: how long a collective may wait for a lost worker.
@@ -86,7 +89,7 @@ def fit(
     Raises:
         RuntimeError: the loop failed more than ``max_failures`` times; the message has the first worker's error.
     """
-    share = cpus or max(1.0, float(int(ray.cluster_resources().get("CPU", 1)) // workers))
+    share = cpus or cpu_share([node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]], workers)
     trainer = TorchTrainer(
         _run_worker,
         train_loop_config={"loop": loop, "config": dict(config)},
@@ -108,6 +111,14 @@ def fit(
     if result.checkpoint is None:
         raise RuntimeError(f"training job {name} ended without a checkpoint: its loop must report one at its end")
     return TrainResult(checkpoint=result.checkpoint, metrics=dict(result.metrics or {}))
+
+
+def cpu_share(nodes: Sequence[float], workers: int) -> float:
+    """CPUs of each worker: as many as let all of them fit, whole ones, and never more than one node has."""
+    for share in range(int(max(nodes, default=1)), 1, -1):
+        if sum(int(cpus // share) for cpus in nodes) >= workers:
+            return float(share)
+    return 1.0
 
 
 def _run_worker(arguments: dict[str, Any]) -> None:

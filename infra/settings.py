@@ -47,9 +47,12 @@ def quiet_services(settings: Settings) -> None:
 
     Analytics are off; Prefect's embedded server gets time to start (its default is too short on two cores) and a
     database in ``home`` (the folder is made here: Prefect does not make those above it). Variables that the user has
-    set are left alone.
+    set are left alone. Raises ``ValueError`` where ``home`` cannot be made.
     """
-    (settings.home / "prefect").mkdir(parents=True, exist_ok=True)
+    try:
+        (settings.home / "prefect").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{settings.home}: cannot be made ({error.strerror}); set FFAVATAR_HOME to another") from error
     for name, value in {
         "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

@@ -39,6 +39,10 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
     if not separator:
         return _open_folder(text, Path(text))
     if scheme == "file":
+        if not rest.startswith("/"):
+            raise StoreUriError(
+                f"{text}: names a host, {rest.partition('/')[0]!r}; write file:///folder, or a plain path"
+            )
         return _open_folder(text, Path(urllib.parse.unquote(urllib.parse.urlparse(text).path)))
     if scheme == "s3":
         bucket, _, prefix = rest.strip("/").partition("/")

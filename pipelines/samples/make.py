@@ -103,7 +103,7 @@ def read_truth(directory: str | Path) -> list[SampleClip]:
     if not path.is_file():
         return []
     truth = json.loads(path.read_text())
-    return [SampleClip(**entry) for entry in truth["clips"]] if truth["recipe"] == RECIPE else []
+    return [SampleClip(**entry) for entry in truth["clips"]] if truth.get("recipe") == RECIPE else []
 
 
 def _jobs(quick: bool, load_head: Callable[[], StudioHead]) -> list[_Job]:
