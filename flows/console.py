@@ -128,7 +128,8 @@ def report_error(error: BaseException, log_file: Path | None) -> int:
 
     Returns the exit status: 2 for a wrong call, 1 for everything else.
     """
-    logging.getLogger(__name__).error("%s", "".join(traceback.format_exception(error)))
+    if log_file is not None:
+        logging.getLogger(__name__).error("%s", "".join(traceback.format_exception(error)))
     expected = _raised_by_us(error)
     line = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     if not expected:
