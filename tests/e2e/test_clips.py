@@ -16,8 +16,8 @@ from mfhq.catalog import Catalog, Snapshot
 
 pytestmark = [pytest.mark.clips, pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(1500)]
 
-# Frames 100 to 149 of edit_hardcuts.mp4 show lp_woman_s20 through a window that cuts her face off above the mouth:
-# only mouth and chin are visible, so there is nothing to recognise her by. This is the one documented exception.
+# In frames 100 to 149 of edit_hardcuts.mp4 the frame's upper edge cuts the face of lp_woman_s20 off above the mouth:
+# only mouth and chin are visible, so there is nothing to find her by. This is the one documented exception.
 UNSEEN_FILE, UNSEEN_PERSON, UNSEEN_SHOT = "edit_hardcuts.mp4", "lp_woman_s20", 2
 
 BY_SHOT = {
