@@ -110,7 +110,7 @@ def _stream(
         dataset: ray.data.Dataset = ray.data.from_arrow(travellers)
         groups = worker_groups(bound, ray.cluster_resources(), len(plan.tasks))
         for i, group in enumerate(groups):
-            readers_to_come = any(b.upstream is None for later in groups[i + 1 :] for b in later.steps)
+            readers_to_come = any(b.from_sources(sources.schema) for later in groups[i + 1 :] for b in later.steps)
             with warnings.catch_warnings():  # Ray has no other way yet to bound the restarts
                 warnings.simplefilter("ignore", RayDeprecationWarning)
                 dataset = dataset.map_batches(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
+from collections.abc import Iterator
+from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfhq.layout import SOURCES
@@ -22,19 +22,39 @@ def first_of_each(table: pa.Table, key: str) -> pa.Table:
 
 
 def record_sources(store: Store, sources: pa.Table, key: str) -> None:
-    """Put on record those rows whose key is not there yet."""
-    known = read_sources(store, sources.schema, key)[key]
-    fresh = sources.filter(pc.invert(pc.is_in(sources[key], value_set=known.combine_chunks())))
-    if fresh.num_rows:
-        data = to_parquet(fresh.sort_by(key))
-        store.create(f"{SOURCES}{hashlib.sha256(data).hexdigest()[:16]}.parquet", data)
+    """Put on record those rows that say something new: a key that is not there yet, or another URI, licence ... of one.
+
+    Each call's file has the next number, by conditional create: of two that record at once, the later one compares
+    its rows again with what the other put there.
+    """
+    while True:
+        number = max((_number(path) for path in store.list(SOURCES)), default=0) + 1
+        known = set(_rows(read_sources(store, sources.schema, key)))
+        fresh = sources.filter(pa.array([row not in known for row in _rows(sources)], pa.bool_()))
+        if not fresh.num_rows or store.create(f"{SOURCES}{number:08d}.parquet", to_parquet(fresh.sort_by(key))):
+            return
 
 
 def read_sources(store: Store, schema: pa.Schema, key: str) -> pa.Table:
-    """One row for each key on record that has the columns of ``schema`` (a corpus may hold other kinds too)."""
+    """The newest row of each key on record."""
+    return first_of_each(recorded_sources(store, schema), key)
+
+
+def recorded_sources(store: Store, schema: pa.Schema) -> pa.Table:
+    """Every row ever recorded, the newest first, that has ``schema``'s columns (a corpus may hold other kinds too)."""
     tables = [schema.empty_table()]
-    for path in store.list(SOURCES):
+    for path in sorted(store.list(SOURCES), key=lambda path: (_number(path), path), reverse=True):
         data = store.read(path)
         if set(schema.names) <= set(pq.read_schema(pa.BufferReader(data)).names):
             tables.append(from_parquet(data, schema))
-    return first_of_each(pa.concat_tables(tables), key)
+    return pa.concat_tables(tables)
+
+
+def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
+    return zip(*(column.to_pylist() for column in table.columns), strict=True)
+
+
+def _number(path: str) -> int:
+    """The place of a file in the order of recording; 0 where an earlier version named it by its content."""
+    stem = path.removeprefix(SOURCES).removesuffix(".parquet")
+    return int(stem) if len(stem) == 8 and stem.isdigit() else 0

@@ -29,6 +29,16 @@ class BoundStep:
     upstream: StepPlace | None
     """None for a step that reads the sources."""
 
+    def from_sources(self, sources: pa.Schema) -> list[str]:
+        """Columns of the step's input that a call's sources give: all, or those that its upstream has from them too.
+
+        Where a file lies now is what the call says, and not what the step before was told when it ran.
+        """
+        if self.upstream is None:
+            return self.step.input.names
+        kinds = dict(zip(sources.names, sources.types, strict=True))
+        return [f.name for f in self.step.input if f.name != self.step.key and kinds.get(f.name) == f.type]
+
 
 def bind_steps(steps: Sequence[Step], after: Mapping[str, str] | None = None) -> list[BoundStep]:
     """Chain the steps' fingerprints. Each reads the one before it in the list, or the one that ``after`` names.

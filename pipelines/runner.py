@@ -47,8 +47,8 @@ class PartRunner:
         """Work on those of the items that this step has still to do, and commit what comes out.
 
         Items whose upstream row is not ok are none of this step's; those that are finished are counted and
-        left alone. A failed item is tried again until ``max_attempts``. ``sources`` has the rows of the items
-        for a step that reads the sources.
+        left alone. A failed item is tried again until ``max_attempts``. ``sources`` has the rows of the items: a
+        step that reads the sources needs them, and another takes from them the columns that it shares (the URI).
 
         Raises:
             StoreError: the corpus can't be read or written. What was committed stays.
@@ -125,7 +125,10 @@ class PartRunner:
                 tables.append(rows.filter(pc.is_in(rows[step.key], value_set=pa.array(latest, pa.string()))))
                 inputs.append(marker.sha256)
         rows = pa.concat_tables(tables)
-        return rows.filter(pc.is_in(rows[step.key], value_set=wanted)).sort_by(step.key).combine_chunks(), inputs
+        rows = rows.filter(pc.is_in(rows[step.key], value_set=wanted)).sort_by(step.key)
+        if sources is not None:
+            rows = _overlay(rows, sources, step.key, self.bound.from_sources(sources.schema))
+        return rows.combine_chunks(), inputs
 
     def _state(self, at: StepPlace, shard: int) -> ShardState:
         state = self._states.pop((at.name, shard), None) or ShardState(self.store, at, shard)
@@ -189,6 +192,16 @@ class _OpenPart:
             ]
             rows = rows.filter(pc.is_in(rows[key], value_set=pa.array(left, pa.string())))
         self._begin()
+
+
+def _overlay(rows: pa.Table, sources: pa.Table, key: str, columns: Sequence[str]) -> pa.Table:
+    """The rows with these columns as the sources have them; a row whose key is not among the sources stays."""
+    at = pc.index_in(rows[key], value_set=sources[key].combine_chunks())
+    for name in columns:
+        index = rows.schema.get_field_index(name)
+        current = pc.if_else(at.is_valid(), sources[name].take(at), rows[name])
+        rows = rows.set_column(index, rows.schema.field(index), current)
+    return rows
 
 
 def _split_failed(rows: pa.Table, key: str, attempts: dict[str, int], max_attempts: int) -> tuple[pa.Table, list[str]]:

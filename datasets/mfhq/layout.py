@@ -2,7 +2,7 @@
 
 ::
 
-    sources/{digest}.parquet                                    source rows that were handed in
+    sources/{number}.parquet                                    source rows as handed in, the newest of a key counting
     steps/{step}/{fingerprint}/step.json                        what ran: settings, weights, schema
     steps/{step}/{fingerprint}/{shard}/{part}.json              marker: the part is whole (conditional create)
     steps/{step}/{fingerprint}/{shard}/{part}-{digest}.parquet  its rows

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfhq.ids import digest, digest_file
@@ -58,6 +59,13 @@ def digest_sources(
             "video_id": video_id, "uri": source.uri, "size": size, "licence": source.licence, "consent": source.consent,
         }  # fmt: skip
     return pa.Table.from_pylist([rows[video_id] for video_id in sorted(rows)], schema=SOURCES)
+
+
+def reached(recorded: pa.Table) -> pa.Table:
+    """``SOURCES`` rows without those of files that could not be read, where the file at that URI has been read too."""
+    read = pc.greater_equal(recorded["size"], 0)
+    uris = recorded.filter(read)["uri"].combine_chunks()
+    return recorded.filter(pc.or_(read, pc.invert(pc.is_in(recorded["uri"], value_set=uris))))
 
 
 def known_digests(store: Store) -> _Known:

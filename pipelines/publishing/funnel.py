@@ -20,7 +20,7 @@ def funnel_table(
     """``funnel`` of the published tables: items and seconds by stage and reason.
 
     Seconds in a video in which a step found nothing stand with the video, so that the column adds up to the
-    whole processing time of these fingerprints, attempts that failed or were lost included.
+    whole processing time of these videos and fingerprints, attempts that failed or were lost included.
     """
     spent: defaultdict[tuple[str, str], float] = defaultdict(float)
     columns = (ledger[name].to_pylist() for name in ("step", "fingerprint", "item_id", "seconds"))

@@ -11,7 +11,8 @@ from mfhq.ids import digest
 from mfhq.live import read_attempts
 from mfhq.schema import ALIASES, DECISIONS, TAKEDOWNS
 from mfhq.store import Store
-from pipelines.intake import read_sources
+from pipelines.intake import first_of_each, recorded_sources
+from pipelines.mining.digests import reached
 from pipelines.mining.schemas import SOURCES
 from pipelines.parts import read_step
 from pipelines.publishing.commit import SnapshotRef, publish_tables
@@ -33,7 +34,8 @@ def mined_tables(store: Store, fingerprints: Mapping[str, str], preset: Preset =
         StoreError: a step has not run under its fingerprint.
     """
     outputs = {step: read_step(store, step, fingerprints[step]) for step in STEPS}
-    return cut_tables(outputs, read_sources(store, SOURCES, "video_id"), preset)
+    sources = first_of_each(reached(recorded_sources(store, SOURCES)), "video_id")
+    return cut_tables(outputs, sources, preset)
 
 
 def cut_tables(outputs: Mapping[str, pa.Table], sources: pa.Table, preset: Preset) -> dict[str, pa.Table]:

@@ -11,8 +11,8 @@ from infra.storage import FolderStore, open_store
 from mfhq.live import read_attempts
 from mfhq.store import StoreError
 from pipelines import runner as runner_module
-from pipelines.parts import Marker, commit_part, markers, open_step, read_step
-from pipelines.plan import bind_steps, fingerprints, make_plan
+from pipelines.parts import Marker, commit_part, describe_step, markers, open_step, read_step
+from pipelines.plan import bind_steps, fingerprints, make_plan, shards
 from pipelines.publishing.publish import mined_tables, publish
 from pipelines.runner import PartRunner
 
@@ -66,6 +66,28 @@ def test_new_items_add_a_part_and_old_ones_are_not_touched(tmp_path, toy, mine):
     assert len(list(store.list("steps"))) > len(before)
     items = [row["item_id"] for row in read_attempts(store, "probe").to_pylist()]
     assert len(items) == len(set(items)) == N
+
+
+def moved(sources):
+    uris = pa.array([uri.replace("/videos/", "/moved/") for uri in sources["uri"].to_pylist()])
+    return sources.set_column(sources.schema.get_field_index("uri"), sources.schema.field("uri"), uris)
+
+
+def test_a_step_reads_a_file_where_this_call_says_it_is(tmp_path, toy):
+    store, sources = open_store(tmp_path), toy.sources(10)
+    probe, shots, tracks = bind_steps(toy.toy_steps(), toy.AFTER)[:3]
+    for b in (probe, shots):
+        for shard, keys in shards(sources["video_id"].to_pylist()):
+            PartRunner(b, store, "before").run_part(shard, keys, sources)
+    describe_step(store, tracks.at, tracks.step, "shots")
+    for shard, keys in shards(sources["video_id"].to_pylist()):
+        PartRunner(tracks, store, "after").run_part(shard, keys, moved(sources).slice(0, 5))
+    rows = read_step(store, "tracks", tracks.at.fingerprint, with_blobs=True).to_pylist()
+    last = set(sources["video_id"].to_pylist()[5:])
+    crops = [(row["video_id"], f["crop"]) for row in rows for t in row["tracks"] or () for f in t["faces"]]
+    assert {video_id in last for video_id, _ in crops} == {True, False}
+    for video_id, crop in crops:  # what the call does not name is read where it was
+        assert (b"/videos/" in crop, b"/moved/" in crop) == (video_id in last, video_id not in last)
 
 
 def test_pictures_reach_the_next_step_and_the_reader(tmp_path, toy, mine):

@@ -151,6 +151,25 @@ def test_a_video_that_no_step_has_seen_is_not_finished(corpus, toy):
     assert [(r["status"], r["reason"]) for r in rows if r["uri"] == "/late.mp4"] == [("failed", "not_finished")]
 
 
+def test_a_corrected_list_reaches_the_next_snapshot(corpus, toy):
+    store = corpus[0]
+    from pipelines.intake import record_sources
+
+    first = cut_and_publish(corpus, toy)
+    row = next(row for row in toy.sources(N).to_pylist() if "good" in row["uri"])
+    corrected = row | {"uri": row["uri"].replace("/videos/", "/moved/"), "licence": "CC BY", "consent": "signed"}
+    unread = {"video_id": "f" * 64, "uri": corrected["uri"], "size": -1}
+    record_sources(store, pa.Table.from_pylist([corrected, unread], schema=toy.SOURCES), "video_id")
+    second = cut_and_publish(corpus, toy)
+    assert second.created and second.rows["videos"] == N and second.rows["faces"] == first.rows["faces"]
+    shown = {r["video_id"]: r for r in Catalog(store).open().table("videos").to_pylist()}[row["video_id"]]
+    assert {name: shown[name] for name in ("uri", "licence", "consent")} == {
+        name: corrected[name] for name in ("uri", "licence", "consent")
+    }
+    record_sources(store, toy.sources(N), "video_id")
+    assert cut_and_publish(corpus, toy).digest == first.digest
+
+
 def test_a_corpus_of_junk_is_published_with_its_reasons(tmp_path, toy, mine, monkeypatch):
     store = open_store(tmp_path)
     monkeypatch.setattr(toy, "sources", lambda n, made=toy.sources: made(5).slice(4))
