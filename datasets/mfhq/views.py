@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mfhq import live
-from mfhq.layout import LEDGER, RUNS
+from mfhq.layout import LEDGER, PRIVATE_TABLES, RUNS
 from mfhq.manifest import Manifest
 from mfhq.schema import TABLES
 from mfhq.store import Store
@@ -39,13 +39,20 @@ def sql_type(kind: pa.DataType) -> str:
     return _SCALARS[kind]
 
 
+def published_files(store: Store, manifest: Manifest, name: str) -> list[str]:
+    """The files of a table; none where it is private and was deleted, with the prefix that it lies under."""
+    files = [file.path for file in manifest.tables[name].files] if name in manifest.tables else []
+    deleted = name in PRIVATE_TABLES and not any(map(store.exists, files))
+    return [] if deleted else files
+
+
 def create_views(connection: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest) -> None:
     """Every view of ``TABLES``, with its types whether or not there are rows, and ``DICTIONARY``."""
     scheme = store.uri.partition("://")[0]
     if scheme != "file":  # DuckDB's own S3 reader is an extension to download; this one reads through fsspec
         connection.register_filesystem(store.filesystem)
     for name, schema in TABLES.items():
-        files = [file.path for file in manifest.tables[name].files] if name in manifest.tables else []
+        files = published_files(store, manifest, name)
         if name == "attempts":
             files = list(store.list(LEDGER))
         columns = [f"CAST({_name(f.name)} AS {sql_type(f.type)}) AS {_name(f.name)}" for f in schema]

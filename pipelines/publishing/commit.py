@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from mfhq.manifest import FileEntry, Manifest, TableEntry, snapshot_digest, vers
 from mfhq.parquet import from_parquet, to_parquet
 from mfhq.schema import NOT_DIGESTED, TABLES, key_of, schema_hash
 from mfhq.store import Store
+from mfhq.views import published_files
 from pipelines.publishing.audits import AuditError, audit
 from pipelines.publishing.digests import table_digest
 
@@ -56,7 +57,7 @@ def publish_tables(
     while True:
         latest = max(versions(store), default=0)
         parent = Manifest.from_json(store.read(snapshot_path(latest))) if latest else None
-        carried = {n: t for n, t in parent.tables.items() if n not in ready and t.rows} if parent else {}
+        carried = _carried(store, parent, set(ready)) if parent else {}
         audit({**ready, **{name: _read(store, name, entry) for name, entry in carried.items()}}, store)
         entries = entries or {name: _write(store, name, table) for name, table in ready.items()}
         everything = {**entries, **carried}
@@ -78,6 +79,12 @@ def publish_tables(
             log.info("published %s %s in %s", manifest.name, digest[:12], store.uri)
             return SnapshotRef(manifest.name, digest, True, rows)
         log.info("%s was taken by another publisher; trying the next", manifest.name)
+
+
+def _carried(store: Store, parent: Manifest, ready: Collection[str]) -> dict[str, TableEntry]:
+    """The tables of the snapshot before that have rows, less the new ones, and those that were deleted for privacy."""
+    tables = {name: entry for name, entry in parent.tables.items() if name not in ready and entry.rows}
+    return {name: entry for name, entry in tables.items() if published_files(store, parent, name)}
 
 
 def _in_order(table: pa.Table, name: str) -> pa.Table:

@@ -218,6 +218,21 @@ def test_captures_join_what_was_mined_and_are_carried_over(corpus, toy):
     assert again.rows["views"] == 1
 
 
+def test_without_the_biometric_prefix_readers_and_publishers_go_on(corpus, toy):
+    store = corpus[0]
+    cut_and_publish(corpus, toy)
+    for path in list(store.list("biometric")):
+        store.delete(path)
+    snapshot = Catalog(store).open()
+    assert snapshot.query("SELECT count(*) AS n FROM embeddings").to_pylist() == [{"n": 0}]
+    assert snapshot.query("SELECT track_id, vector FROM embeddings").num_rows == 0
+    assert snapshot.query("@people").num_rows == 4
+    with pytest.raises(StoreError, match="step embeddings has not run"):
+        mined_tables(*corpus)
+    after = publish_tables(store, capture_tables(store))
+    assert after.rows["views"] == 1 and after.rows["identities"] == 4 and "embeddings" not in after.rows
+
+
 @pytest.mark.parametrize(
     ("break_it", "message"),
     [
