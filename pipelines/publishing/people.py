@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfhq.schema import EMBEDDINGS, IDENTITIES, OK
+from mfhq.schema import ALIASES, EMBEDDINGS, IDENTITIES, OK
 from pipelines.identity.means import track_means
 from pipelines.publishing.presets import Preset
 from pipelines.publishing.selection import quality
@@ -47,6 +47,18 @@ def kept_assignments(assignments: pa.Table, tracks: pa.Table) -> pa.Table:
     """The assignments of tracks that the corpus uses."""
     used = tracks.filter(pc.equal(tracks["status"], OK))["track_id"].combine_chunks()
     return assignments.filter(pc.is_in(assignments["track_id"], value_set=used))
+
+
+def aliases_so_far(before: pa.Table, fresh: pa.Table, assignments: pa.Table) -> pa.Table:
+    """``aliases`` of a snapshot: those of the one before, led on where this clustering moved their target, and the new.
+
+    An id that names somebody again is no alias.
+    """
+    now_of = dict(zip(fresh["identity_id"].to_pylist(), fresh["now"].to_pylist(), strict=True))
+    used = {*assignments["identity_id"].to_pylist(), *now_of}
+    kept = [row for row in before.to_pylist() if row["identity_id"] not in used]
+    led_on = [row | {"now": now_of.get(row["now"], row["now"])} for row in kept]
+    return pa.concat_tables([pa.Table.from_pylist(led_on, schema=ALIASES), fresh.cast(ALIASES)])
 
 
 def identities_table(

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mfhq.catalog import Catalog
 from mfhq.ids import digest
 from mfhq.live import read_attempts
-from mfhq.schema import ALIASES, DECISIONS, TAKEDOWNS
+from mfhq.schema import ALIASES
 from mfhq.store import Store
 from pipelines.intake import first_of_each, recorded_sources
 from pipelines.mining.digests import reached
@@ -17,7 +18,7 @@ from pipelines.mining.schemas import SOURCES
 from pipelines.parts import read_step
 from pipelines.publishing.commit import SnapshotRef, publish_tables
 from pipelines.publishing.funnel import funnel_table
-from pipelines.publishing.people import identities_table, kept_assignments, track_embeddings
+from pipelines.publishing.people import aliases_so_far, identities_table, kept_assignments, track_embeddings
 from pipelines.publishing.presets import SMALL, Preset
 from pipelines.publishing.selection import identity_faces
 from pipelines.publishing.thresholds import apply_to_faces, apply_to_tracks, apply_to_videos
@@ -71,7 +72,8 @@ def publish(
         fingerprints: step to fingerprint, for each of ``unnest.STEPS`` (``pipelines.plan.fingerprints`` gives them).
         assignments: track to person (``mfhq.schema.ASSIGNMENTS``); tracks that the preset rejects are left out.
         preset: the thresholds.
-        aliases, decisions, takedowns: published as they are.
+        aliases: those of this clustering; they join those of the snapshot before.
+        decisions, takedowns: published as they are; by default those of the snapshot before.
         run_id: the tracking run, for the manifest.
         tables: what ``mined_tables`` gave for the same arguments, to save reading it again.
 
@@ -84,13 +86,13 @@ def publish(
     identity_of = dict(zip(kept["track_id"].to_pylist(), kept["identity_id"].to_pylist(), strict=True))
     chosen = identity_faces(cut["faces"], identity_of, preset)
     means = cut["embeddings"].filter(pc.equal(cut["embeddings"]["face_id"], ""))
+    if aliases is not None:
+        cut["aliases"] = aliases_so_far(_latest_aliases(store), aliases, kept)
+    cut |= {name: table for name, table in (("decisions", decisions), ("takedowns", takedowns)) if table is not None}
     cut |= {
         "assignments": kept,
         "identity_faces": chosen,
         "identities": identities_table(kept, cut["tracks"], means, chosen, preset),
-        "aliases": aliases if aliases is not None else ALIASES.empty_table(),
-        "decisions": decisions if decisions is not None else DECISIONS.empty_table(),
-        "takedowns": takedowns if takedowns is not None else TAKEDOWNS.empty_table(),
     }
     cut["funnel"] = funnel_table(cut, read_attempts(store), {step: fingerprints[step] for step in STEPS}, preset)
     about = {
@@ -99,3 +101,8 @@ def publish(
         "clustering": digest(sorted(set(kept["cluster_version"].to_pylist())), 16),
     }
     return publish_tables(store, cut, run_id=run_id, about=about)
+
+
+def _latest_aliases(store: Store) -> pa.Table:
+    catalog = Catalog(store)
+    return catalog.open().table("aliases") if catalog.versions() else ALIASES.empty_table()

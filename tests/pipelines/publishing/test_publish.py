@@ -13,7 +13,7 @@ import pytest
 from infra.storage import open_store
 from mfhq.catalog import Catalog
 from mfhq.ids import digest
-from mfhq.schema import CAMERAS, CAPTURES, VIEWS
+from mfhq.schema import ALIASES, ASSIGNMENTS, CAMERAS, CAPTURES, DECISIONS, TAKEDOWNS, VIEWS
 from mfhq.store import StoreError
 from pipelines.media.probe import EMPTY_FILE, NO_INDEX, NO_VIDEO_STREAM, NOT_A_VIDEO
 from pipelines.mining.crops import CUT_BY_BORDER, TOO_SMALL
@@ -24,6 +24,7 @@ from pipelines.mining.tracks import NO_FACE
 from pipelines.plan import fingerprints
 from pipelines.publishing.audits import AuditError
 from pipelines.publishing.commit import publish_tables
+from pipelines.publishing.people import aliases_so_far
 from pipelines.publishing.presets import SMALL, preset_named
 from pipelines.publishing.publish import mined_tables, publish
 from pipelines.publishing.reasons import REASONS
@@ -216,6 +217,37 @@ def test_captures_join_what_was_mined_and_are_carried_over(corpus, toy):
     assert publish_tables(store, capture_tables(store)).created is False
     again = cut_and_publish(corpus, toy, preset_named("small", name="other", min_sharpness=250))
     assert again.rows["views"] == 1
+
+
+def test_takedowns_decisions_and_aliases_stay_from_snapshot_to_snapshot(corpus, toy):
+    def aliases(*pairs):
+        rows = [{"identity_id": old, "now": now, "kind": "merge", "cluster_version": "toy"} for old, now in pairs]
+        return pa.Table.from_pylist(rows, schema=ALIASES)
+
+    takedown = {"takedown_id": "t", "kind": "identity", "target": "person-9"}
+    decision = {"decision_id": "d", "kind": "accept", "identity_id": "person-1", "track_id": "", "other_id": ""}
+    first = cut_and_publish(
+        corpus,
+        toy,
+        aliases=aliases(("x", "y")),
+        takedowns=pa.Table.from_pylist([takedown], schema=TAKEDOWNS),
+        decisions=pa.Table.from_pylist([decision], schema=DECISIONS),
+    )
+    assert cut_and_publish(corpus, toy).digest == first.digest
+    assert cut_and_publish(corpus, toy, aliases=aliases()).digest == first.digest  # no new ones: a clustering again
+    last = cut_and_publish(corpus, toy, aliases=aliases(("y", "person-1"), ("person-8", "person-2")))
+    assert (last.rows["takedowns"], last.rows["decisions"], last.rows["aliases"]) == (1, 1, 3)
+    rows = Catalog(corpus[0]).open().table("aliases").to_pylist()
+    now = {row["identity_id"]: row["now"] for row in rows}
+    assert now == {"x": "person-1", "y": "person-1", "person-8": "person-2"}
+    assert Catalog(corpus[0]).open().table("takedowns")["target"].to_pylist() == ["person-9"]
+
+
+def test_an_id_in_use_is_no_alias(toy):
+    before = [{"identity_id": i, "now": "c", "kind": "merge", "cluster_version": "toy"} for i in ("a", "b")]
+    assigned = [{"track_id": "t", "identity_id": "a", "cluster_version": "toy", "source": "clustering"}]
+    tables = pa.Table.from_pylist(before, ALIASES), ALIASES.empty_table(), pa.Table.from_pylist(assigned, ASSIGNMENTS)
+    assert aliases_so_far(*tables)["identity_id"].to_pylist() == ["b"]
 
 
 def test_without_the_biometric_prefix_readers_and_publishers_go_on(corpus, toy):
