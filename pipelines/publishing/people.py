@@ -1,4 +1,4 @@
-"""``identities`` and ``assignments`` of a snapshot, and the vectors that people are clustered by."""
+"""``identities``, ``assignments`` and ``aliases`` of a snapshot."""
 
 from __future__ import annotations
 
@@ -10,10 +10,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfhq.schema import ALIASES, EMBEDDINGS, IDENTITIES, OK
-from pipelines.identity.means import track_means
+from mfhq.schema import ALIASES, IDENTITIES, OK
 from pipelines.publishing.presets import Preset
-from pipelines.publishing.selection import quality
 from pipelines.publishing.unnest import vectors_of
 
 TRAIN, VAL, TEST = "train", "val", "test"
@@ -25,22 +23,6 @@ def split_of(identity_id: str, preset: Preset) -> str:
     if place < preset.test_share:
         return TEST
     return VAL if place < preset.test_share + preset.val_share else TRAIN
-
-
-def track_embeddings(faces: pa.Table, tracks: pa.Table, embeddings: pa.Table) -> pa.Table:
-    """``embeddings`` rows of whole tracks (``face_id`` empty): the mean of the best ok faces of each ok track."""
-    good = pc.and_(
-        pc.equal(faces["status"], OK),
-        pc.is_in(
-            faces["track_id"], value_set=tracks.filter(pc.equal(tracks["status"], OK))["track_id"].combine_chunks()
-        ),
-    )
-    weight_of = dict(zip(faces["face_id"].to_pylist(), np.where(good.to_numpy(), quality(faces), 0.0), strict=True))
-    weights = [weight_of.get(face, 0.0) for face in embeddings["face_id"].to_pylist()]
-    ids, means = track_means(embeddings["track_id"].to_pylist(), vectors_of(embeddings).astype(np.float32), weights)
-    models = dict(zip(embeddings["track_id"].to_pylist(), embeddings["model"].to_pylist(), strict=True))
-    rows = [{"track_id": t, "face_id": "", "model": models[t], "vector": v} for t, v in zip(ids, means, strict=True)]
-    return pa.Table.from_pylist(rows, schema=EMBEDDINGS)
 
 
 def kept_assignments(assignments: pa.Table, tracks: pa.Table) -> pa.Table:
@@ -64,7 +46,10 @@ def aliases_so_far(before: pa.Table, fresh: pa.Table, assignments: pa.Table) -> 
 def identities_table(
     assignments: pa.Table, tracks: pa.Table, means: pa.Table, chosen: pa.Table, preset: Preset
 ) -> pa.Table:
-    """``identities``: everybody to whom a track is assigned, those with few faces too."""
+    """``identities``: everybody to whom a track is assigned, those with few faces too.
+
+    ``means`` are the ``embeddings`` rows of whole tracks that people were clustered by.
+    """
     video_of = dict(zip(tracks["track_id"].to_pylist(), tracks["video_id"].to_pylist(), strict=True))
     vector_of = dict(zip(means["track_id"].to_pylist(), vectors_of(means), strict=True))
     faces = Counter(chosen["identity_id"].to_pylist())

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mfhq.catalog import Catalog
 from mfhq.ids import digest
 from mfhq.live import read_attempts
-from mfhq.schema import ALIASES
+from mfhq.schema import ALIASES, EMBEDDINGS
 from mfhq.store import Store
 from pipelines.intake import first_of_each, recorded_sources
 from pipelines.mining.digests import reached
@@ -18,7 +17,7 @@ from pipelines.mining.schemas import SOURCES
 from pipelines.parts import read_step
 from pipelines.publishing.commit import SnapshotRef, publish_tables
 from pipelines.publishing.funnel import funnel_table
-from pipelines.publishing.people import aliases_so_far, identities_table, kept_assignments, track_embeddings
+from pipelines.publishing.people import aliases_so_far, identities_table, kept_assignments
 from pipelines.publishing.presets import SMALL, Preset
 from pipelines.publishing.selection import identity_faces
 from pipelines.publishing.thresholds import apply_to_faces, apply_to_tracks, apply_to_videos
@@ -28,8 +27,7 @@ from pipelines.publishing.unnest import STEPS, face_embeddings, faces_table, sho
 def mined_tables(store: Store, fingerprints: Mapping[str, str], preset: Preset = SMALL) -> dict[str, pa.Table]:
     """videos, shots, tracks, faces and embeddings of what was mined, after the preset's thresholds.
 
-    Embeddings hold a row for each face, and one for each ok track (``face_id`` empty), which is what people are
-    clustered by. Nothing is written.
+    Nothing is written.
 
     Raises:
         StoreError: a step has not run under its fingerprint.
@@ -43,13 +41,12 @@ def cut_tables(outputs: Mapping[str, pa.Table], sources: pa.Table, preset: Prese
     """``mined_tables`` from the steps' outputs (pictures as references); pure."""
     faces = apply_to_faces(faces_table(outputs), preset)
     tracks = apply_to_tracks(tracks_table(outputs), faces, preset)
-    embeddings = face_embeddings(outputs)
     return {
         "videos": apply_to_videos(videos_table(sources, outputs), tracks),
         "shots": shots_table(outputs),
         "tracks": tracks,
         "faces": faces,
-        "embeddings": pa.concat_tables([embeddings, track_embeddings(faces, tracks, embeddings)]),
+        "embeddings": face_embeddings(outputs),
     }
 
 
@@ -59,6 +56,7 @@ def publish(
     assignments: pa.Table,
     preset: Preset = SMALL,
     *,
+    track_embeddings: pa.Table | None = None,
     aliases: pa.Table | None = None,
     decisions: pa.Table | None = None,
     takedowns: pa.Table | None = None,
@@ -72,6 +70,8 @@ def publish(
         fingerprints: step to fingerprint, for each of ``unnest.STEPS`` (``pipelines.plan.fingerprints`` gives them).
         assignments: track to person (``mfhq.schema.ASSIGNMENTS``); tracks that the preset rejects are left out.
         preset: the thresholds.
+        track_embeddings: what the tracks were clustered by (``Clustering.track_embeddings``), published beside those
+            of the faces. ``identities.cohesion`` is made from them, and null without.
         aliases: those of this clustering; they join those of the snapshot before.
         decisions, takedowns: published as they are; by default those of the snapshot before.
         run_id: the tracking run, for the manifest.
@@ -85,11 +85,12 @@ def publish(
     kept = kept_assignments(assignments, cut["tracks"])
     identity_of = dict(zip(kept["track_id"].to_pylist(), kept["identity_id"].to_pylist(), strict=True))
     chosen = identity_faces(cut["faces"], identity_of, preset)
-    means = cut["embeddings"].filter(pc.equal(cut["embeddings"]["face_id"], ""))
+    means = track_embeddings if track_embeddings is not None else EMBEDDINGS.empty_table()
     if aliases is not None:
         cut["aliases"] = aliases_so_far(_latest_aliases(store), aliases, kept)
     cut |= {name: table for name, table in (("decisions", decisions), ("takedowns", takedowns)) if table is not None}
     cut |= {
+        "embeddings": pa.concat_tables([cut["embeddings"], means.cast(EMBEDDINGS)]),
         "assignments": kept,
         "identity_faces": chosen,
         "identities": identities_table(kept, cut["tracks"], means, chosen, preset),

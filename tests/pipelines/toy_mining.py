@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from mfhq.ids import child_id, digest, seed_of
-from mfhq.schema import ASSIGNMENTS
+from mfhq.schema import ASSIGNMENTS, EMBEDDINGS
 from pipelines.mining.schemas import EMBEDDED, PROBED, SCORED, SHOTS_FOUND, SOURCES, TRACKED
 from pipelines.step import Resources, Step
 
@@ -155,3 +155,10 @@ def assign(cut: dict[str, pa.Table]) -> pa.Table:
         if row["status"] == "ok"
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=ASSIGNMENTS)
+
+
+def means(cut: dict[str, pa.Table]) -> pa.Table:
+    """What a clustering would say that the ok tracks look like: each one's first face."""
+    used = {row["track_id"] for row in cut["tracks"].to_pylist() if row["status"] == "ok"}
+    first = {row["track_id"]: row | {"face_id": ""} for row in cut["embeddings"].to_pylist()[::-1]}
+    return pa.Table.from_pylist([row for track_id, row in first.items() if track_id in used], schema=EMBEDDINGS)

@@ -13,6 +13,7 @@ import pytest
 from infra.storage import open_store
 from mfhq.catalog import Catalog
 from mfhq.ids import digest
+from mfhq.live import read_attempts
 from mfhq.schema import ALIASES, ASSIGNMENTS, CAMERAS, CAPTURES, DECISIONS, TAKEDOWNS, VIEWS
 from mfhq.store import StoreError
 from pipelines.media.probe import EMPTY_FILE, NO_INDEX, NO_VIDEO_STREAM, NOT_A_VIDEO
@@ -41,7 +42,7 @@ def corpus(tmp_path, toy, mined_folder):
 
 def cut_and_publish(corpus, toy, preset=SMALL, **kwargs):
     cut = mined_tables(*corpus, preset)
-    return publish(*corpus, toy.assign(cut), preset, tables=cut, **kwargs)
+    return publish(*corpus, toy.assign(cut), preset, tables=cut, track_embeddings=toy.means(cut), **kwargs)
 
 
 def test_each_video_has_a_row_with_its_reason(corpus, toy):
@@ -63,6 +64,8 @@ def test_people_their_faces_and_splits(corpus, toy):
     people = snapshot.table("identities").to_pylist()
     assert {p["identity_id"] for p in people} == {f"person-{i}" for i in range(4)}
     assert all(p["n_faces"] == SMALL.faces_per_identity and p["cohesion"] > 0.9 for p in people)
+    means = snapshot.query("SELECT track_id FROM embeddings WHERE face_id = ''")
+    assert sorted(means["track_id"].to_pylist()) == sorted(snapshot.table("assignments")["track_id"].to_pylist())
     chosen = snapshot.table("identity_faces").to_pylist()
     track_of = dict(zip(*(snapshot.table("faces")[c].to_pylist() for c in ("face_id", "track_id")), strict=True))
     person_of = dict(
@@ -250,9 +253,9 @@ def test_an_id_in_use_is_no_alias(toy):
     assert aliases_so_far(*tables)["identity_id"].to_pylist() == ["b"]
 
 
-def test_without_the_biometric_prefix_readers_and_publishers_go_on(corpus, toy):
+def test_without_the_biometric_prefix_readers_and_publishers_go_on(corpus, toy, mine):
     store = corpus[0]
-    cut_and_publish(corpus, toy)
+    before = cut_and_publish(corpus, toy)
     for path in list(store.list("biometric")):
         store.delete(path)
     snapshot = Catalog(store).open()
@@ -263,6 +266,10 @@ def test_without_the_biometric_prefix_readers_and_publishers_go_on(corpus, toy):
         mined_tables(*corpus)
     after = publish_tables(store, capture_tables(store))
     assert after.rows["views"] == 1 and after.rows["identities"] == 4 and "embeddings" not in after.rows
+    mine(store, N, run_id="again", batch=32)  # from the crops: nothing else is done again
+    again = read_attempts(store).filter(pc.equal(read_attempts(store)["run_id"], "again"))
+    assert set(again["step"].to_pylist()) == {"embeddings"}
+    assert cut_and_publish(corpus, toy).rows["embeddings"] == before.rows["embeddings"]
 
 
 @pytest.mark.parametrize(
