@@ -129,7 +129,13 @@ def publish(*, corpus: str, pack: str = "", preset: str = "small", home: str = "
     thresholds = preset_named(preset)
     with tracked_run(settings, "publish", f"publish {corpus}", {"preset": asdict(thresholds)}, parent) as run:
         made = publish_snapshot(
-            store, prints, clustering.assignments, thresholds, aliases=clustering.aliases, run_id=run.run_id
+            store,
+            prints,
+            clustering.assignments,
+            thresholds,
+            track_embeddings=clustering.track_embeddings,
+            aliases=clustering.aliases,
+            run_id=run.run_id,
         )
         run.snapshot(store.uri, made.version, made.digest, "output")
         snapshot = Catalog(store).open(made.version)

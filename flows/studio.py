@@ -13,8 +13,9 @@ from flows.console import Progress, say
 from infra.ray_session import ray_session
 from infra.settings import load_settings
 from infra.storage import open_store
-from infra.tracking import tracked_run
+from infra.tracking import config_hash, git_revision, tracked_run
 from mfhq.ids import digest
+from mfhq.live import record_run
 from pipelines.engine import run_steps
 from pipelines.faces.cache import cache_dir
 from pipelines.parts import read_step
@@ -71,6 +72,7 @@ def render_captures(
         store = open_store(out)
         made = publish_tables(store, capture_tables(read_step(store, "render_capture", fingerprint)), run_id=run.run_id)
         run.snapshot(store.uri, made.version, made.digest, "output")
+        record_run(store, run.run_id, "studio", made.version, git_revision(), config_hash(described))
     say(
         "{views} views of {people} people published as {version} of {uri}",
         views=made.rows["views"], people=identities, version=made.version, uri=store.uri,

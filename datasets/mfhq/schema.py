@@ -218,7 +218,7 @@ DECISIONS = table(
 )
 
 TAKEDOWNS = table(
-    "a take-down: what it names is in no later snapshot", ("takedown_id",),
+    "a take-down: what has to leave the corpus", ("takedown_id",),
     field("takedown_id", _ID, "hash of the request", nullable=False),
     field("kind", pa.string(), "video, source or identity", nullable=False),
     field("target", pa.string(), "the id or URI", nullable=False),
