@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,10 +85,7 @@ def datasets(
         NoPeopleError: the snapshot lacks what the stage needs; the message says what.
     """
     where = f"{store.uri} {snapshot.version}"
-
-    def blob(uri: str, offset: int, length: int) -> bytes:
-        return read_blob(store, {"uri": uri, "offset": offset, "length": length})
-
+    blob = partial(_read, store)
     size, digest = config.model.image_size, snapshot.digest
     settings = (config.data, config.data.held_out())
     everybody: FewToMany
@@ -127,6 +125,11 @@ def datasets(
     if not len(parts[0]):
         raise NoPeopleError(f"{where}: nobody has two pictures to train on; mine more, or use another preset")
     return parts[0], parts[1] if len(parts[1]) else None
+
+
+def _read(store: Store, uri: str, offset: int, length: int) -> bytes:
+    """A picture's bytes. A module's function, so that data sets travel to loader processes."""
+    return read_blob(store, {"uri": uri, "offset": offset, "length": length})
 
 
 def _divide(people: list[str], of_split: Mapping[str, str]) -> tuple[set[str], set[str]]:

@@ -238,6 +238,8 @@ class Trainer:
             DataLoader(
                 data, batch_sampler=cursors, collate_fn=collate, num_workers=workers,
                 pin_memory=self.device.type == "cuda", prefetch_factor=4 if workers else None,
+                # a fork of a process with Ray's or CUDA's threads in it may never come back
+                multiprocessing_context="forkserver" if workers else None,
             )
         )  # fmt: skip
 
