@@ -59,10 +59,12 @@ class Progress:
         self._title, self._every_s = title, every_s
         self._began, self._last = time.monotonic(), 0.0
         self._parts: dict[str, tuple[int, int, Mapping[str, int]]] = {}
+        self._shown = False
 
     def update(self, part: str, done: int, total: int, failed: Mapping[str, int] | None = None) -> None:
         """Record how far a part is; ``failed`` counts failures by reason."""
         self._parts[part] = (done, total, failed or {})
+        self._shown = False
         now = time.monotonic()
         every = 0.2 if out.is_terminal else self._every_s
         if now - self._last >= every:
@@ -70,6 +72,7 @@ class Progress:
             self._draw("\r" if out.is_terminal else "\n")
 
     def _draw(self, end: str) -> None:
+        self._shown = True
         seconds = time.monotonic() - self._began
         parts = []
         for name, (done, total, failed) in self._parts.items():
@@ -78,8 +81,8 @@ class Progress:
         out.print(f"  {self._title} {seconds:5.0f} s  " + "  ".join(parts), end=end, markup=False)
 
     def close(self) -> None:
-        """Draw the last state."""
-        if self._parts:
+        """Draw the last state, unless it stands there already."""
+        if self._parts and not (self._shown and not out.is_terminal):
             self._draw("\n")
 
 

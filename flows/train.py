@@ -136,8 +136,8 @@ def train(
 
 def _parent_run(init: str) -> str:
     """The run that made a checkpoint; empty where nothing beside the model file says so."""
-    path = Path(init).with_name(RUN_FILE)
-    return str(json.loads(path.read_text()).get("run_id", "")) if init and path.is_file() else ""
+    path = Path(init).with_name(RUN_FILE) if init else None
+    return str(json.loads(path.read_text()).get("run_id", "")) if path and path.is_file() else ""
 
 
 def _register(run: TrackedRun, stage: str, checkpoint: Path) -> None:
