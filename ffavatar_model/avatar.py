@@ -63,7 +63,8 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> tuple[Canonic
             fields = json.loads((opened.metadata() or {}).get("ffavatar_avatar", "null"))
         tensors = load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path}: not an avatar file ({str(error).splitlines()[0]})") from None
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: not an avatar file ({reason}); make one with 'ffavatar reconstruct'") from None
     if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
         raise ValueError(f"{path}: not an avatar file of format {FORMAT}")
     header = _header(path, fields)

@@ -13,9 +13,10 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
 from ffavatar_model.config import from_dict, override, to_dict
+from ffavatar_model.head import load_head
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import TrainConfig, recipe
-from ffavatar_model.weights import MODEL_FILE, model_file, read_header
+from ffavatar_model.weights import MODEL_FILE, load_weights, model_file, read_header
 from flows.console import CallError, say, table
 from flows.heads import head_file
 from flows.training_job import Job, datasets, job_values, run_job
@@ -40,7 +41,7 @@ def train_command(
     if stage == "personalize" and not identity:
         raise CallError("train personalize needs --identity ID; list them: ffavatar sql 'SELECT * FROM identities'")
     settings = load_settings()
-    check(stage, corpus, init or "", identity or "", overrides, out)
+    check(stage, corpus, init or "", identity or "", overrides, out, head or "")
     with ray_session(settings):
         ended = train(
             stage=stage, corpus=corpus, init=init or "", identity=identity or "", workers=workers, overrides=overrides,
@@ -49,7 +50,7 @@ def train_command(
     show(stage, ended)
 
 
-def check(stage: str, corpus: str, init: str, identity: str, overrides: list[str], out: Path | None) -> None:
+def check(stage: str, corpus: str, init: str, identity: str, overrides: list[str], out: Path | None, head: str) -> None:
     """Find what is wrong with a call before anything is started.
 
     Raises:
@@ -63,6 +64,8 @@ def check(stage: str, corpus: str, init: str, identity: str, overrides: list[str
     config = configured(stage, init, overrides)
     store = open_store(corpus)
     datasets(config, store, Catalog(store).open(), identity)
+    if init:
+        load_weights(Path(init), FFAvatar(config.model, load_head(head_file(head or None))))
 
 
 def configured(stage: str, init: str, overrides: list[str], size: str = "tiny") -> TrainConfig:

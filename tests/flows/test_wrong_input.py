@@ -141,7 +141,7 @@ CHECKPOINT = ("--checkpoint", "{given}/model.safetensors", "-o", "{out}")
         (
             ("animate", "{given}/astronaut.png", "--driver", "{given}/faceless.mp4", "-o", "{out}.mp4"),
             ("astronaut.png",),
-            "not an avatar file",
+            "ffavatar reconstruct",
         ),
         (("sql", "SELEC status FROM videos", "--corpus", "{given}/nobody"), ("SELEC",), "lists the views"),
         (("sql", "SELECT nothing FROM videos", "--corpus", "{given}/nobody"), ("nothing",), "lists the views"),
