@@ -28,7 +28,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, ray_session: None, prefect_se
     folder = tmp_path_factory.mktemp("new user")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        cli.main(["demo", "--seconds", "25"], standalone_mode=False)
+        cli.main(["demo", "--seconds", "35"], standalone_mode=False)
     return folder / "demo"
 
 
