@@ -59,7 +59,7 @@ def _moves_most(snapshot: Snapshot, identity: str) -> Path:
     rows = snapshot.query(
         "WITH one AS (SELECT video_id FROM tracks GROUP BY video_id HAVING count(*) = 1) "
         "SELECT v.uri FROM faces f JOIN assignments a USING (track_id) JOIN videos v USING (video_id) "
-        "JOIN one USING (video_id) WHERE f.status = 'ok' GROUP BY v.uri "
+        "JOIN one USING (video_id) WHERE f.status = 'ok' AND v.reason = '' GROUP BY v.uri "
         f"ORDER BY bool_or(a.identity_id = '{identity}'), "
         "max(yaw_deg) - min(yaw_deg) + max(pitch_deg) - min(pitch_deg) DESC, v.uri LIMIT 1"
     )
