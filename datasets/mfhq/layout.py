@@ -9,6 +9,7 @@
     steps/{step}/{fingerprint}/{shard}/{part}-{digest}.blobs    its pictures, packed
     biometric/steps/...                                         the same, of steps that are private
     ledger/{step}/{fingerprint}/{shard}-{run}-{digest}.parquet  every attempt at every item
+    decisions/{number}.parquet                                  what reviewers decided, in the order of saving
     runs/{run}.json                                             runs that made or read a snapshot
     tables/{table}/{digest}.parquet                             published tables (biometric/tables/... for embeddings)
     snapshots/v0001.json                                        a snapshot's manifest (conditional create)
@@ -22,6 +23,7 @@ BIOMETRIC = "biometric/"
 SOURCES = "sources/"
 LEDGER = "ledger/"
 RUNS = "runs/"
+DECISIONS = "decisions/"
 SNAPSHOTS = "snapshots/"
 
 PRIVATE_TABLES = frozenset({"embeddings"})
