@@ -166,13 +166,26 @@ def export(avatar: Path, out: Path) -> None:
     export_command(avatar, out)
 
 
-@cli.command()
-@click.argument("what", type=click.Choice(["render", "reconstruct", "animate", "train"]))
-def bench(what: str) -> None:
+@cli.group()
+def bench() -> None:
     """Measure, and print figures as JSON, one line each."""
-    from flows.bench import bench as run
 
-    run(what)
+
+def _bench_model(what: str, help_text: str) -> None:
+    """A subcommand that measures the model."""
+
+    @bench.command(what, help=help_text)
+    @click.option("--model", "size", default="tiny", show_default=True, help="Preset: tiny, base or paper.")
+    def measure(size: str) -> None:
+        from flows.bench.model import bench_model
+
+        bench_model(what, size)
+
+
+_bench_model("render", "Pictures a second of the renderer.")
+_bench_model("reconstruct", "From 1, 4 and 16 photos to an avatar.")
+_bench_model("animate", "Frames a second, driven from pixels and from parameters.")
+_bench_model("train", "A training step.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,15 +1,11 @@
-"""``ffavatar bench``: figures as JSON, one line each. Needs the model and its head alone.
+"""``ffavatar bench {render,reconstruct,animate,train}``: the model's speed. Needs the model and its head alone.
 
 Random weights: they time the same as trained ones, but for the renderer, whose speed depends on the Gaussians.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,20 +18,20 @@ from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.head import load_head
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.presets import by_name
+from flows.bench import emit
 from flows.heads import head_file
 
 SECONDS = 5.0
 """Each figure is measured for about so long, after a warm-up."""
 
 
-def bench(what: str, size: str = "tiny") -> None:
-    """Measure ``what`` and print a JSON line for each figure."""
+def bench_model(what: str, size: str = "tiny") -> None:
+    """Measure ``what`` (render, reconstruct, animate, train) on a model of a preset's size and print the figures."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = FFAvatar(by_name(size), load_head(head_file(None))).to(device)
+    name = torch.cuda.get_device_name() if device.type == "cuda" else ""
     for figure in {"render": _render, "reconstruct": _reconstruct, "animate": _animate, "train": _train}[what](model):
-        name = torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} cores"
-        line = {"bench": what, "model": size, "device": name, "machine": platform.machine(), **figure}
-        sys.stdout.write(json.dumps(line) + "\n")
+        emit(what, name, model=size, **figure)
 
 
 def _render(model: FFAvatar) -> Iterator[dict[str, Any]]:
