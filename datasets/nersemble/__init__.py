@@ -1,0 +1,1 @@
+"""NeRSemble: its layouts on disk, calibration, colour, tracking, and the benchmark on its hold-out recordings."""

@@ -1,0 +1,130 @@
+"""The NeRSemble benchmark's hold-out recordings, and what a submission must hold.
+
+Facts of ``nersemble-benchmark`` 0.2.0 (``constants.py``, ``data/submission_data.py``): ids, sequences, cameras, sizes,
+frame rates, encoder setting, names inside the zip.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from nersemble.errors import NersembleError
+from nersemble.layout import SERIALS, TASKS
+
+CRF = 14
+"""x264's constant rate factor of every submitted video."""
+
+NVS_SEQUENCES = {388: "GLASSES", 422: "EXP-2-eyes", 443: "FREE", 445: "EXP-6-tongue-1", 475: "HAIR"}
+NVS_HELD_OUT = ("222200046", "222200037", "222200039")
+NVS_TRAIN = tuple(serial for serial in SERIALS if serial not in NVS_HELD_OUT)
+
+MONO_PARTICIPANTS = (393, 404, 461, 477, 486)
+MONO_TRAIN_SEQUENCES = (
+    "EXP-1-head", "EXP-2-eyes", "EXP-3-cheeks+nose", "EXP-4-lips", "EXP-5-mouth", "EXP-8-jaw-1", "EXP-9-jaw-2",
+    "EMO-2-surprise+fear", "EMO-3-angry+sad", "EMO-4-disgust+happy", "SEN-01-cramp_small_danger",
+    "SEN-02-same_phrase_thirty_times", "SEN-03-pluck_bright_rose", "SEN-04-two_plus_seven",
+    "SEN-05-glow_eyes_sweet_girl", "SEN-06-problems_wise_chief", "SEN-07-fond_note_fried",
+    "SEN-08-clothes_and_lodging",
+)  # fmt: skip
+MONO_TEST_SEQUENCES = ("FREE", "EMO-1-shout+laugh", "SEN-09-frown_events_bad", "SEN-10-port_strong_smokey")
+MONO_TRAIN = "222200037"
+MONO_HELD_OUT = ("222200046", "220700191", "222200039")
+
+SVFR_PARTICIPANTS = (
+    17, 60, 71, 102, 112, 123, 133, 139, 175, 178, 183, 194, 215, 226, 256, 266, 289, 310, 320, 372,
+)  # fmt: skip
+"""Of the single-view reconstruction task."""
+
+HELD_OUT_PARTICIPANTS = frozenset({*NVS_SEQUENCES, *MONO_PARTICIPANTS, *SVFR_PARTICIPANTS})
+"""Nobody of these is ever in the split train: the hidden truth of the three tasks shows them."""
+
+
+class Video(NamedTuple):
+    """One video of a submission."""
+
+    participant: int
+    sequence: str
+    serial: str
+
+    @property
+    def member(self) -> str:
+        """Its name inside the zip."""
+        return f"{self.participant:03d}/{self.sequence}/cam_{self.serial}.mp4"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of the benchmark that is answered with videos."""
+
+    name: str
+    fps: float
+    width: int
+    height: int
+    recordings: tuple[tuple[int, str], ...]
+    """(participant, sequence) pairs that are to be rendered."""
+    serials: tuple[str, ...]
+    """Cameras from which."""
+
+    def videos(self) -> Iterator[Video]:
+        """Every video that a whole submission holds."""
+        for participant, sequence in self.recordings:
+            for serial in self.serials:
+                yield Video(participant, sequence, serial)
+
+
+MONO = Task(
+    "mono_flame_avatar", 24.3, 512, 512,
+    tuple((p, s) for p in MONO_PARTICIPANTS for s in MONO_TEST_SEQUENCES), (MONO_TRAIN, *MONO_HELD_OUT),
+)  # fmt: skip
+NVS = Task("nvs", 73.0, 1100, 1604, tuple(NVS_SEQUENCES.items()), NVS_HELD_OUT)
+BY_NAME = {task.name: task for task in (MONO, NVS)}
+if tuple(BY_NAME) != TASKS:
+    raise AssertionError("layout.TASKS must name the tasks")
+
+
+def n_frames(folder: Path, task: Task) -> dict[tuple[int, str], int]:
+    """Frames of each recording of a task that ``{folder}/{task}/metadata.json`` knows.
+
+    The kit reads the same file from the benchmark's address.
+
+    Raises:
+        NersembleError: the file is missing, or is not of the task's form.
+    """
+    path = folder / task.name / "metadata.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if task is NVS:
+            found = {(int(p), s["sequence_name"]): len(s["timesteps"]) for p, s in content["sequences"].items()}
+        else:
+            found = {
+                (int(p), sequence): int(about["n_frames"])
+                for p, person in content["participants_metadata"].items()
+                for sequence, about in person["sequences_metadata"].items()
+            }
+    except FileNotFoundError:
+        raise NersembleError(
+            f"{path}: missing; fetch {task.name}/metadata.json from the address in your access mail"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise NersembleError(f"{path}: no {task.name} metadata ({type(error).__name__}: {error})") from error
+    return {recording: n for recording, n in found.items() if recording in task.recordings}
+
+
+def write_metadata(folder: Path, task: Task, frames: dict[tuple[int, str], int]) -> None:
+    """Write a task's ``metadata.json`` for recordings of so many frames."""
+    if task is NVS:
+        content: dict[str, object] = {
+            "sequences": {str(p): {"sequence_name": s, "timesteps": list(range(n))} for (p, s), n in frames.items()}
+        }
+    else:
+        people: dict[str, dict[str, dict[str, dict[str, int]]]] = {}
+        for (p, s), n in frames.items():
+            people.setdefault(str(p), {"sequences_metadata": {}})["sequences_metadata"][s] = {"n_frames": n}
+        content = {"participants_metadata": people}
+    path = folder / task.name / "metadata.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content), encoding="utf-8")

@@ -1,0 +1,107 @@
+"""NeRSemble v2's colour calibration: a polynomial a camera, applied in linear light.
+
+``color_calibration.json`` holds for each serial a matrix (3, T). As ``nersemble_data`` 0.0.6 applies it
+(``util/color_correction.py``): decode sRGB to linear light, expand (R, G, B) to the T terms of Cheung, Westland, Connah
+and Ripamonti (2004), "A comparative study of the characterisation of colour cameras by means of neural networks
+and polynomial transforms", multiply, encode again, clip. It corrects the picture after it was scaled down; so do we.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nersemble.errors import NersembleError
+
+Floats = NDArray[np.float32]
+
+_LINEAR = ("r", "g", "b")
+_PAIRS, _SQUARES, _TRIPLE = ("rg", "rb", "gb"), ("rr", "gg", "bb"), ("rgb",)
+_MIXED, _OTHER_MIXED, _CUBES = ("rrg", "ggb", "bbr"), ("rrb", "ggr", "bbg"), ("rrr", "ggg", "bbb")
+_SECOND = (*_LINEAR, *_PAIRS, *_SQUARES)
+_THIRD = (*_SECOND, *_TRIPLE, *_MIXED, *_OTHER_MIXED, *_CUBES)
+_FOURTH = (
+    "rrrg", "rrrb", "gggr", "gggb", "bbbr", "bbbg", "rrgb", "rggb", "rgbb", "rrgg", "rrbb", "ggbb",
+    "rrrr", "gggg", "bbbb",
+)  # fmt: skip
+CHEUNG_2004: dict[int, tuple[str, ...]] = {
+    3: _LINEAR,
+    4: (*_LINEAR, ""),
+    5: (*_LINEAR, *_TRIPLE, ""),
+    7: (*_LINEAR, *_PAIRS, ""),
+    8: (*_LINEAR, *_PAIRS, *_TRIPLE, ""),
+    10: (*_SECOND, ""),
+    11: (*_SECOND, *_TRIPLE, ""),
+    14: (*_SECOND, *_TRIPLE, *_CUBES, ""),
+    16: (*_SECOND, *_TRIPLE, *_MIXED, *_CUBES),
+    17: (*_SECOND, *_TRIPLE, *_MIXED, *_CUBES, ""),
+    19: _THIRD,
+    20: (*_THIRD, ""),
+    22: (*_THIRD, "rrgb", "rggb", "rgbb"),
+    35: (*_THIRD, *_FOURTH, ""),
+}
+"""Number of terms to the monomials, in their order: ``"rrg"`` is R squared times G, ``""`` is 1. The numbers and
+orders are those of colour-science 0.4.7 (``matrix_augmented_Cheung2004``), which the kit calls."""
+
+
+def augment(linear: Floats, terms: int) -> Floats:
+    """(N, 3) linear light → (N, terms) monomials. Raises ``NersembleError`` for a number that is not defined."""
+    if terms not in CHEUNG_2004:
+        raise NersembleError(f"colour calibration of {terms} terms; Cheung (2004) has {list(CHEUNG_2004)}")
+    known: dict[str, Floats] = {"": np.ones(len(linear), np.float32)}
+    known |= {name: np.ascontiguousarray(linear[:, i]) for i, name in enumerate("rgb")}
+
+    def monomial(name: str) -> Floats:
+        if name not in known:
+            known[name] = monomial(name[:-1]) * known[name[-1]]
+        return known[name]
+
+    return np.stack([monomial(name) for name in CHEUNG_2004[terms]], axis=1)
+
+
+def correct_colours(rgb: NDArray[np.uint8], matrix: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """A picture (..., 3) of encoded sRGB as its camera's matrix (3, T) corrects it.
+
+    Values that leave 0 to 1 are clipped; others are rounded (the kit cuts their fraction off: half a level darker).
+    Raises ``NersembleError`` for a matrix of another shape.
+    """
+    matrix = np.asarray(matrix, np.float32)
+    if matrix.ndim != 2 or matrix.shape[0] != 3:
+        raise NersembleError(f"colour calibration of shape {matrix.shape}; (3, terms) is needed")
+    linear = _decoded()[rgb.reshape(-1, 3)]
+    corrected = augment(linear, matrix.shape[1]) @ matrix.T
+    return encode(corrected).reshape(rgb.shape)
+
+
+def correct_affine(rgb: NDArray[np.uint8], matrix: NDArray[np.floating]) -> NDArray[np.uint8]:
+    """v1's correction: encoded values in 0 to 1 as rows times ``matrix[:3, :3]``, plus ``matrix[:3, 3]``, clipped.
+
+    Source: ``NeRSembleInputDataset.get_numpy_image`` of the paper's code.
+    """
+    matrix = np.asarray(matrix, np.float32)
+    if matrix.ndim != 2 or matrix.shape[0] < 3 or matrix.shape[1] != 4:
+        raise NersembleError(f"affine colour correction of shape {matrix.shape}; (3, 4) or (4, 4) is needed")
+    corrected = rgb.reshape(-1, 3) / np.float32(255) @ matrix[:3, :3] + matrix[:3, 3]
+    return np.asarray(np.clip(corrected * 255 + 0.5, 0, 255), np.uint8).reshape(rgb.shape)
+
+
+def encode(linear: Floats) -> NDArray[np.uint8]:
+    """8-bit sRGB (IEC 61966-2-1) of linear light, clipped to 0 to 1; exact to a level for steps of 1 / 65535."""
+    index = np.clip(linear * 65535 + 0.5, 0, 65535).astype(np.uint16)
+    return _encoded()[index]
+
+
+@cache
+def _decoded() -> Floats:
+    """(256,) linear light of each level."""
+    x = np.arange(256) / 255
+    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
+
+
+@cache
+def _encoded() -> NDArray[np.uint8]:
+    """(65536,) level of each of so many steps of linear light."""
+    x = np.arange(65536) / 65535
+    return (np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055) * 255 + 0.5).astype(np.uint8)

@@ -1,0 +1,122 @@
+"""Where NeRSemble's files lie: v2 (videos), v1 (a picture a moment) and the benchmark's folders told apart.
+
+Names and templates are those of the official kits, ``nersemble-data`` 0.0.6 and ``nersemble-benchmark`` 0.2.0, and for
+v1 of the paper's code (``NeRSembleDataManager``).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+from nersemble.errors import NersembleError
+
+SERIALS = (
+    "222200042", "222200044", "222200046", "222200040", "222200036", "222200048", "220700191", "222200041",
+    "222200037", "222200038", "222200047", "222200043", "222200049", "222200039", "222200045", "221501007",
+)  # fmt: skip
+"""The 16 cameras."""
+FRONT_SERIAL = "222200037"
+"""The camera in front of the face: the benchmark calls it the centre one."""
+FULL_WIDTH, FULL_HEIGHT = 2200, 3208
+"""Pixels of a camera's picture; the data set's one intrinsic matrix is for this size."""
+FPS = 73.0
+
+BACKGROUND = "BACKGROUND"
+SEQUENCES = (
+    "GLASSES", "EXP-1-head", "EXP-2-eyes", "EXP-3-cheeks+nose", "EXP-4-lips", "EXP-5-mouth", "EXP-6-tongue-1",
+    "EXP-7-tongue-2", "EXP-8-jaw-1", "EXP-9-jaw-2", "HAIR", "FREE", "EMO-1-shout+laugh", "EMO-2-surprise+fear",
+    "EMO-3-angry+sad", "EMO-4-disgust+happy", "SEN-01-cramp_small_danger", "SEN-02-same_phrase_thirty_times",
+    "SEN-03-pluck_bright_rose", "SEN-04-two_plus_seven", "SEN-05-glow_eyes_sweet_girl",
+    "SEN-06-problems_wise_chief", "SEN-07-fond_note_friend", "SEN-08-clothes_and_lodging",
+    "SEN-09-frown_events_bad", "SEN-10-port_strong_smokey",
+)  # fmt: skip
+"""What each person was asked to do. The benchmark spells ``SEN-07-fond_note_fried``."""
+
+PARTICIPANTS_CSV, SEQUENCES_CSV = "metadata_participants.csv", "metadata_sequences.csv"
+
+
+class Layout(StrEnum):
+    """How a folder of NeRSemble data is laid out."""
+
+    V2 = "v2"
+    """``{id}/calibration/camera_params.json``, ``{id}/sequences/{SEQ}/images/cam_{serial}.mp4``."""
+    V1 = "v1"
+    """``{id}/camera_params.json``, ``{id}/sequences/{SEQ}/frame_{t}/images-2x*/cam_{serial}.png``."""
+    BENCHMARK = "benchmark"
+    """``{task}/{id}/…`` as v2's, with one intrinsic matrix a camera."""
+
+
+TASKS = ("mono_flame_avatar", "nvs")
+"""The benchmark's tasks that are made of videos, and their folders."""
+
+
+def find_layout(root: Path) -> Layout:
+    """Which layout a folder has.
+
+    Raises:
+        NersembleError: it is no folder, or has none of them.
+    """
+    if not root.is_dir():
+        raise NersembleError(f"{root}: no such folder; give the folder that holds the participants, such as {root}/018")
+    if any((root / task).is_dir() for task in TASKS):
+        return Layout.BENCHMARK
+    people = [root / name for name in participant_folders(root)]
+    if any((person / "camera_params.json").is_file() for person in people):
+        return Layout.V1
+    if any((person / "calibration").is_dir() or (person / "sequences").is_dir() for person in people):
+        return Layout.V2
+    raise NersembleError(
+        f"{root}: no NeRSemble data; expected {root}/018/calibration/camera_params.json (v2), "
+        f"{root}/018/camera_params.json (v1) or {root}/nvs (benchmark)"
+    )
+
+
+def participant_folders(root: Path) -> list[str]:
+    """Names of the folders of participants: three digits, ascending."""
+    return sorted(p.name for p in root.iterdir() if p.is_dir() and p.name.isdecimal() and len(p.name) == 3)
+
+
+def calibration_path(person: Path, layout: Layout = Layout.V2) -> Path:
+    """The cameras of a participant's folder."""
+    return person / "camera_params.json" if layout is Layout.V1 else person / "calibration" / "camera_params.json"
+
+
+def colour_path(person: Path) -> Path:
+    """v2's colour calibration of a participant's folder."""
+    return person / "calibration" / "color_calibration.json"
+
+
+def video_path(person: Path, sequence: str, serial: str) -> Path:
+    """A camera's video of a sequence."""
+    return person / "sequences" / sequence / "images" / f"cam_{serial}.mp4"
+
+
+def alpha_path(person: Path, sequence: str, serial: str) -> Path:
+    """The benchmark's matte of a video, itself a video."""
+    return person / "sequences" / sequence / "alpha_maps" / f"cam_{serial}.mp4"
+
+
+def background_path(person: Path, serial: str) -> Path:
+    """What a camera saw of the empty room."""
+    return person / "sequences" / BACKGROUND / f"image_{serial}.jpg"
+
+
+def tracking_path(person: Path, sequence: str) -> Path:
+    """The benchmark's FLAME tracking of a sequence."""
+    return person / "sequences" / sequence / "tracking" / "flame2023_tracking_v2.npz"
+
+
+def sequence_names(person: Path) -> list[str]:
+    """The sequences that a participant's folder holds, less the empty room's pictures."""
+    folder = person / "sequences"
+    if not folder.is_dir():
+        return []
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != BACKGROUND)
+
+
+def serials_of(person: Path, sequence: str) -> list[str]:
+    """The cameras of which a sequence has a video, in the order of ``SERIALS``, unknown ones last."""
+    folder = person / "sequences" / sequence / "images"
+    found = {p.stem.removeprefix("cam_") for p in folder.glob("cam_*.mp4")} if folder.is_dir() else set()
+    return [s for s in SERIALS if s in found] + sorted(found - set(SERIALS))

@@ -1,0 +1,62 @@
+"""``metadata_participants.csv`` and ``metadata_sequences.csv``: who was recorded, and doing what."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from nersemble.errors import NersembleError
+from nersemble.layout import BACKGROUND, PARTICIPANTS_CSV, SEQUENCES, SEQUENCES_CSV
+
+RECORDED = ("x", "m")
+"""Marks of a sequence that there is; source: ``nersemble_data`` 0.0.6, ``util/metadata.py``."""
+
+
+def read_participants(root: Path) -> dict[int, dict[str, str]]:
+    """Participant → what the table says, columns as they are named there; empty without the file.
+
+    Raises:
+        NersembleError: the file has no column ``ID`` of numbers.
+    """
+    return _read(root / PARTICIPANTS_CSV)
+
+
+def read_sequences(root: Path) -> dict[int, tuple[str, ...]]:
+    """Participant → the sequences that were recorded, in the table's order, less the empty room; empty without it.
+
+    Raises:
+        NersembleError: the file has no column ``ID`` of numbers.
+    """
+    rows = _read(root / SEQUENCES_CSV)
+    return {
+        participant: tuple(name for name, mark in row.items() if mark in RECORDED and name != BACKGROUND)
+        for participant, row in rows.items()
+    }
+
+
+def write_tables(root: Path, people: Mapping[int, Mapping[str, str]], recorded: Mapping[int, Sequence[str]]) -> None:
+    """Write both tables. ``people`` is what is said of each; ``recorded`` the sequences of each."""
+    columns = ["ID", *dict.fromkeys(name for about in people.values() for name in about)]
+    with (root / PARTICIPANTS_CSV).open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, columns, restval="")
+        writer.writeheader()
+        writer.writerows({"ID": participant, **about} for participant, about in sorted(people.items()))
+    names = (BACKGROUND, *SEQUENCES)
+    with (root / SEQUENCES_CSV).open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["ID", "wears_glasses", *names], restval="")
+        writer.writeheader()
+        for participant, sequences in sorted(recorded.items()):
+            marks = {name: "x" for name in names if name in sequences or name == BACKGROUND}
+            writer.writerow({"ID": participant, "wears_glasses": "", **marks})
+
+
+def _read(path: Path) -> dict[int, dict[str, str]]:
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            rows = [{k: v for k, v in row.items() if k} for row in csv.DictReader(stream)]
+        return {int(row.pop("ID")): {k: v or "" for k, v in row.items()} for row in rows}
+    except (OSError, ValueError, KeyError) as error:
+        raise NersembleError(f"{path}: no table with a column ID ({type(error).__name__}: {error})") from error
