@@ -16,13 +16,13 @@ from infra.storage import open_store
 from infra.tracking import config_hash, git_revision, tracked_run
 from mfhq.ids import digest
 from mfhq.live import record_run
+from pipelines.conversion.publish import publish_captures
+from pipelines.conversion.tables import capture_tables
 from pipelines.engine import run_steps
 from pipelines.faces.cache import cache_dir
 from pipelines.parts import read_step
-from pipelines.publishing.commit import publish_tables
 from pipelines.studio.captures import plan_captures, render_capture_step
 from pipelines.studio.studio_head import load_studio_head
-from pipelines.studio.tables import capture_tables
 from pipelines.studio.talking_head import render_talking_head, write_talking_head
 
 FPS = 25.0
@@ -70,7 +70,8 @@ def render_captures(
     with tracked_run(load_settings(home or None), "studio", f"studio {out}", described) as run:
         fingerprint = render(out, identities, cameras, moments, size, seed, run.run_id)
         store = open_store(out)
-        made = publish_tables(store, capture_tables(read_step(store, "render_capture", fingerprint)), run_id=run.run_id)
+        tables = capture_tables(read_step(store, "render_capture", fingerprint))
+        made = publish_captures(store, tables, run_id=run.run_id)
         run.snapshot(store.uri, made.version, made.digest, "output")
         record_run(store, run.run_id, "studio", made.version, git_revision(), config_hash(described))
     say(

@@ -95,14 +95,25 @@ def _audit_reference(reference: Reference, tables: Mapping[str, pa.Table]) -> No
 
 
 def _audit_splits(tables: Mapping[str, pa.Table]) -> None:
+    """A person is in one split. Of a person in train, whole segments of a capture may be held out, as val or test."""
     splits: defaultdict[str, set[str]] = defaultdict(set)
-    for name in ("identities", "views"):
-        if name in tables:
-            for identity, split in _rows(tables[name], ("identity_id", "split")):
-                splits[identity].add(split)
+    segments: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
+    if "identities" in tables:
+        for identity, split in _rows(tables["identities"], ("identity_id", "split")):
+            splits[identity].add(split)
+    trained = {identity for identity, found in splits.items() if found == {"train"}}
+    columns = ("identity_id", "capture_id", "segment", "split")
+    for identity, capture, segment, split in _rows(tables["views"], columns) if "views" in tables else ():
+        segments[identity, capture, segment or ""].add(split)
+        if identity not in trained:
+            splits[identity].add(split)
     for identity, found in splits.items():
         if len(found) > 1:
             raise AuditError(f"identity {identity!r} is in the splits {sorted(found)}; a person must be in one")
+    for (identity, capture, segment), found in segments.items():
+        if len(found) > 1:
+            where = f"segment {segment!r} of capture {capture!r} (identity {identity!r})"
+            raise AuditError(f"{where} is in the splits {sorted(found)}; hold out a whole segment")
 
 
 def _audit_pictures(name: str, table: pa.Table, store: Store) -> None:

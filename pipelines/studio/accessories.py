@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipelines.studio.appearance import Appearance
 from pipelines.studio.hair import CENTRE
 from pipelines.studio.mesh import Mesh, grid_barycentric
+from pipelines.studio.parts import Part
 from pipelines.studio.renderer import decode_srgb
 from pipelines.studio.studio_head import JAW, NECK, ORDER, StudioHead
 
@@ -27,6 +28,7 @@ class Accessory:
     joint: int
     anchor: NDArray[np.int64]
     """Head vertices with whose mean the accessory moves when the identity's shape changes."""
+    part: Part
 
     def on(self, head: StudioHead, shaped: Floats, transforms: Floats) -> Mesh:
         """This on a head with shaped rest vertices (V, 3) and joint transforms (5, 3, 4)."""
@@ -74,7 +76,8 @@ def _teeth(head: StudioHead, upper: bool) -> Accessory:
     colour = (1 - root) * tooth + root * gum
     colour = colour * (0.25 + 0.75 * np.cos(side * 1.35))[:, None, None]
     lips = np.flatnonzero(head.model.regions.numpy()[:, head.model.region_names.index("lips")] > 0.5)
-    return Accessory(_grid_mesh(points, colour, 0.6), NECK if upper else JAW, lips)
+    part = Part.UPPER_TEETH if upper else Part.LOWER_TEETH
+    return Accessory(_grid_mesh(points, colour, 0.6), NECK if upper else JAW, lips, part)
 
 
 def _tube(path: NDArray[np.floating], radius: float, colour: Floats, closed: bool) -> Mesh:
@@ -117,7 +120,7 @@ def _glasses(head: StudioHead, look: Appearance) -> Accessory:
     t = np.linspace(-1, 1, 9)
     bridge = np.stack([t * (0.0325 - wide), 0.004 + 0.003 * (1 - t**2), np.full(9, 0.037)], 1)
     parts.append(_tube(bridge, radius, colour, closed=False))
-    return Accessory(merge(parts), NECK, _near(head, (0.0, 0.0, 0.024), 0.02))
+    return Accessory(merge(parts), NECK, _near(head, (0.0, 0.0, 0.024), 0.02), Part.GLASSES)
 
 
 def _long_hair(head: StudioHead, look: Appearance) -> Accessory:
@@ -138,7 +141,8 @@ def _long_hair(head: StudioHead, look: Appearance) -> Accessory:
     strand = 1 + 0.25 * np.sin(angle * 41 + g.uniform(0, 6.3)) * np.sin(angle * 17) + g.normal(scale=0.06, size=90)
     shade = strand[:, None] * (1 - 0.25 * drop[None])
     colour = decode_srgb(look.hair) * np.clip(shade, 0.4, 1.5)[..., None]
-    return Accessory(_grid_mesh(points, colour, 0.25), NECK, np.flatnonzero(head.template[:, 1] > 0.05))
+    scalp = np.flatnonzero(head.template[:, 1] > 0.05)
+    return Accessory(_grid_mesh(points, colour, 0.25), NECK, scalp, Part.HAIR)
 
 
 def _skull_radius(

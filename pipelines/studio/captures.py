@@ -14,20 +14,20 @@ import numpy as np
 import pyarrow as pa
 
 from mfhq.ids import digest, seed_of
-from mfhq.schema import MATRIX_3X3, MATRIX_3X4, OK
+from mfhq.schema import MATRIX_3X4, OK
+from pipelines.cameras import Camera, aimed_camera, rotation_yxz
+from pipelines.conversion.crops import HEAD_CENTRE, aligned_crop
+from pipelines.conversion.schemas import CAPTURE_FIELDS, camera_row, view_row
 from pipelines.faces.pictures import encode_png, encode_webp
 from pipelines.step import Resources, Step
-from pipelines.studio.cameras import Array, Camera, aimed_camera, rotation_yxz
 from pipelines.studio.identity import make_identity
 from pipelines.studio.motion import random_expression, speech
 from pipelines.studio.renderer import build_scene, render_mesh
 from pipelines.studio.scenes import random_background, random_lighting, seen_from_head
 from pipelines.studio.studio_head import StudioHead, load_studio_head
 
-HEAD_CENTRE = np.array([0.0, -0.012, -0.05])
-"""Middle of the head in its own frame, metres: crops are centred on it."""
-HEAD_SPAN = 0.36
-"""Metres at the head's distance that a crop spans: a head of 0.27 m fills three quarters of it."""
+DATASET, LICENCE = "studio", "CC0-1.0"
+"""What the studio renders is made of CC0 data."""
 FULL_SPAN, FULL_SCALE = 0.6, 2
 """A camera's full image spans ``FULL_SPAN`` metres and has ``FULL_SCALE`` x ``size`` pixels a side."""
 MAX_YAW, MAX_PITCH = np.radians(60), np.radians(20)
@@ -45,29 +45,6 @@ PLAN = pa.schema(
 )
 """A capture to render: which person, how many cameras and moments, pixels a side."""
 
-CAMERA = pa.struct(
-    [
-        pa.field("camera_id", pa.string()),
-        pa.field("K", MATRIX_3X3),
-        pa.field("distortion", pa.list_(pa.float64())),
-        pa.field("world_to_camera", MATRIX_3X4),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-    ]
-)
-VIEW = pa.struct(
-    [
-        pa.field("view_id", pa.string()),
-        pa.field("camera_id", pa.string()),
-        pa.field("frame_index", pa.int64()),
-        pa.field("time_s", pa.float64()),
-        pa.field("image", pa.large_binary()),
-        pa.field("matte", pa.large_binary()),
-        pa.field("K", MATRIX_3X3),
-        pa.field("head_to_world", MATRIX_3X4),
-        pa.field("segment", pa.string()),
-    ]
-)
 TRUTH = pa.struct(
     [
         pa.field("frame_index", pa.int64()),
@@ -82,15 +59,12 @@ RENDERED = pa.schema(
         pa.field("capture_id", pa.string(), nullable=False),
         pa.field("status", pa.string(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
-        pa.field("identity_id", pa.string()),
-        pa.field("split", pa.string()),
-        pa.field("cameras", pa.list_(CAMERA)),
-        pa.field("views", pa.list_(VIEW)),
+        *(field for field in CAPTURE_FIELDS if field.name != "capture_id"),
         pa.field("truth", pa.list_(TRUTH)),
         pa.field("shape", pa.list_(pa.float32())),
     ]
 )
-"""``render_capture``: everything about a capture, nested; ``pipelines.studio.tables`` flattens it."""
+"""``render_capture``: everything about a capture, nested; ``pipelines.conversion.tables`` flattens it."""
 
 
 def plan_captures(
@@ -128,7 +102,7 @@ def render_capture_step(cache: Path, head_digest: str, batch: int = 1) -> Step:
     the head's, stands in the fingerprint."""
     return Step(
         name="render_capture",
-        version=1,
+        version=2,
         key="capture_id",
         input=PLAN,
         output=RENDERED,
@@ -165,18 +139,6 @@ def studio_cameras(g: np.random.Generator, n: int, size: int) -> list[Camera]:
             )
         )
     return cameras
-
-
-def aligned_crop(camera: Camera, head_to_world: Array, size: int, span: float = HEAD_SPAN) -> Camera:
-    """The camera of the square picture that is cut round the head and resized to ``size`` pixels a side.
-
-    The same pose, another K: the crop is centred on the head's middle and spans ``span`` metres at its depth.
-    """
-    centre, depth = camera.project((head_to_world[:, :3] @ HEAD_CENTRE + head_to_world[:, 3])[None])
-    scale = size * depth[0] / (span * camera.K[0, 0])
-    corner = centre[0] - size / (2 * scale)
-    crop = np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]], [0, 0, 1]])
-    return Camera(crop @ camera.K, camera.world_to_camera, size, size)
 
 
 def _moments(head: StudioHead, g: np.random.Generator, n: int) -> list[dict[str, Any]]:
@@ -218,25 +180,28 @@ def _render(head: StudioHead, row: dict[str, Any]) -> dict[str, Any]:
             crop = aligned_crop(camera, place, size)
             seen = render_mesh(scene, crop.moved(place), lights, backgrounds[name])
             views.append(
-                {
-                    "view_id": digest([row["capture_id"], name, frame]),
-                    "camera_id": name,
-                    "frame_index": frame,
-                    "time_s": frame / 2,
-                    "image": encode_webp(seen.rgb, 95),
-                    "matte": encode_png((seen.alpha * 255 + 0.5).astype(np.uint8)),
-                    "K": crop.K.ravel(),
-                    "head_to_world": place.ravel(),
-                    "segment": moment["segment"],
-                }
+                view_row(
+                    row["capture_id"],
+                    name,
+                    frame,
+                    segment=moment["segment"],
+                    split=row["split"],
+                    time_s=frame / 2,
+                    image=encode_webp(seen.rgb, 95),
+                    matte=encode_png((seen.alpha * 255 + 0.5).astype(np.uint8)),
+                    K=crop.K,
+                    head_to_world=place,
+                )
             )
     return {
         "capture_id": row["capture_id"],
         "status": OK,
         "reason": "",
         "identity_id": row["identity_id"],
+        "dataset": DATASET,
+        "licence": LICENCE,
         "split": row["split"],
-        "cameras": [_camera_row(name, camera) for name, camera in cameras.items()],
+        "cameras": [camera_row(name, camera) for name, camera in cameras.items()],
         "views": views,
         "truth": [
             {
@@ -248,15 +213,4 @@ def _render(head: StudioHead, row: dict[str, Any]) -> dict[str, Any]:
             for frame, m in enumerate(moments)
         ],
         "shape": person.shape,
-    }
-
-
-def _camera_row(name: str, camera: Camera) -> dict[str, Any]:
-    return {
-        "camera_id": name,
-        "K": camera.K.ravel(),
-        "distortion": [],
-        "world_to_camera": camera.world_to_camera.ravel(),
-        "width": camera.width,
-        "height": camera.height,
     }

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
+from pipelines.cameras import Camera, aimed_camera
 from pipelines.studio.appearance import random_appearance
-from pipelines.studio.cameras import Camera, aimed_camera
 from pipelines.studio.mesh import Mesh
 from pipelines.studio.painting import paint
 from pipelines.studio.renderer import Light, Lighting, Scene, build_scene, cast, render_mesh

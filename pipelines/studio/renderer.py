@@ -9,7 +9,7 @@ from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 from numpy.typing import NDArray
 
-from pipelines.studio.cameras import Camera
+from pipelines.cameras import Camera
 from pipelines.studio.mesh import Mesh, sample_colours, vertex_normals
 
 Floats = NDArray[np.float32]
@@ -61,6 +61,8 @@ class Rendered:
     """(H, W) mean z in the camera of what covers the pixel, metres; 0 for none."""
     normals: Floats
     """(H, W, 3) mean normal of what covers the pixel, in the mesh's frame, not normalised where nothing is."""
+    triangle: NDArray[np.int64]
+    """(H, W) the triangle that one of the pixel's samples hits; -1 for none."""
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,7 @@ def render_mesh(
         alpha=alpha[..., 0],
         depth=pooled[..., 4] / share[..., 0],
         normals=pooled[..., 5:] / share,
+        triangle=hits.triangle[samples // 2 :: samples, samples // 2 :: samples],
     )
 
 

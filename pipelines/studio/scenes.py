@@ -40,9 +40,11 @@ def seen_from_head(lighting: Lighting, head_to_world: NDArray[np.float64]) -> Li
     return replace(lighting, lights=tuple(moved))
 
 
-def random_background(g: np.random.Generator, size: int) -> Floats:
-    """(size, size, 3) linear light: a plain wall with a soft glow and, half of the time, blurred shapes."""
-    y, x = np.mgrid[0:size, 0:size].astype(np.float32) / size
+def random_background(g: np.random.Generator, width: int, height: int | None = None) -> Floats:
+    """(height, width, 3) linear light, square by default: a wall, a soft glow and, half of the time, blurred shapes."""
+    height = height or width
+    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
+    y, x = y / height, x / width
     base = np.float32(g.uniform(0.03, 0.55)) * (1 + g.normal(scale=0.12, size=3)).astype(np.float32)
     glow = np.exp(-(((x - g.uniform(0.2, 0.8)) / 0.5) ** 2 + ((y - g.uniform(0.2, 0.8)) / 0.5) ** 2))
     wall = base * (0.7 + 0.5 * glow[..., None])

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from mfhq.ids import seed_of
 from mfhq.schema import MATRIX_3X4
+from pipelines.cameras import Camera, aimed_camera, rotation_yxz
+from pipelines.conversion.crops import HEAD_CENTRE
 from pipelines.media.video_writer import write_video
-from pipelines.studio.cameras import Camera, aimed_camera, rotation_yxz
-from pipelines.studio.captures import HEAD_CENTRE
 from pipelines.studio.identity import StudioIdentity, make_identity
 from pipelines.studio.motion import blinks, gaze, smooth_noise, speech
 from pipelines.studio.renderer import render_mesh

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 
 from mfhq.schema import BLOB_REF, CAMERAS, CAPTURES, IDENTITIES, VIEWS, key_of
+from pipelines.cameras import Camera
+from pipelines.conversion.tables import capture_tables
 from pipelines.faces.pictures import decode_picture
 from pipelines.step import run_isolated
-from pipelines.studio.cameras import Camera
 from pipelines.studio.captures import PLAN, RENDERED, plan_captures, render_capture_step, render_captures
-from pipelines.studio.tables import capture_tables
 
 SIZE = 96
 

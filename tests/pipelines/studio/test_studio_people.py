@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.cameras import aimed_camera
 from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.faces.mesh import MeshDetector
 from pipelines.faces.pack import face_pack
 from pipelines.studio.appearance import HAIR_STYLES, random_appearance
-from pipelines.studio.cameras import aimed_camera
 from pipelines.studio.identity import make_identity
 from pipelines.studio.landmarks import LIGHTING, SIZE, SPAN, TARGET, find_landmarks, open_head_with_landmarks
 from pipelines.studio.motion import EXPRESSIONS, blinks, gaze, random_expression, sides, smooth_noise, speech

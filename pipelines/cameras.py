@@ -1,4 +1,4 @@
-"""Pinhole cameras of the studio, OpenCV axes: x right, y down, z forward; world to camera; metres; pixels.
+"""Pinhole cameras of captures, OpenCV axes: x right, y down, z forward; world to camera; metres; pixels.
 
 Pixel coordinates have their origin at the top-left corner of the top-left pixel, whose centre is (0.5, 0.5).
 """
@@ -35,6 +35,11 @@ class Camera:
         in_camera = np.asarray(points, np.float64) @ self.world_to_camera[:, :3].T + self.world_to_camera[:, 3]
         pixels = in_camera @ self.K.T
         return pixels[:, :2] / pixels[:, 2:], in_camera[:, 2]
+
+    def resized(self, width: int, height: int) -> Camera:
+        """The camera of the same picture at another size: each axis of ``K`` follows its own scale."""
+        scale = np.diag([width / self.width, height / self.height, 1.0])
+        return Camera(scale @ self.K, self.world_to_camera, width, height)
 
     def moved(self, head_to_world: Array) -> Camera:
         """This camera as seen from the head: its ``world_to_camera`` takes points of the head's frame."""

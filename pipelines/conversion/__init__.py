@@ -1,0 +1,1 @@
+"""From calibrated multi-view captures, whatever their format, to the tables of a corpus."""
