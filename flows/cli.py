@@ -69,6 +69,18 @@ def publish(corpus: str, preset: str, pack: str | None) -> None:
 
 
 @cli.command()
+@CORPUS
+@click.option("--reviewer", metavar="NAME", help="Who signs the decisions; default the user of this machine.")
+@click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
+@click.option("--each", default=20, show_default=True, type=click.IntRange(1), help="Most cases of each kind.")
+def review(corpus: str, reviewer: str | None, port: int, each: int) -> None:
+    """Look over the people that most deserve an eye: a page on 127.0.0.1; accept, split, merge."""
+    from flows.review import review_command
+
+    review_command(corpus, reviewer, port, each)
+
+
+@cli.command()
 @click.argument("query", required=False)
 @click.option("--corpus", default="demo/corpus", show_default=True, metavar="URI", help="The corpus.")
 @click.option("--snapshot", metavar="vN", help="Default the newest.")

@@ -1,4 +1,4 @@
-"""Small pictures for the page, inline as data URIs."""
+"""Small pictures for the pages, as WebP or inline as data URIs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ class Thumbnails:
         self._quality = quality
 
     def uri(self, location: Mapping[str, Any] | None, matte: Mapping[str, Any] | None = None) -> str:
-        """A ``data:image/webp`` URI, at most ``size`` px on the longer side; empty where there is no such picture.
+        """``picture`` as a ``data:image/webp`` URI; empty where there is no such picture."""
+        data = self.picture(location, matte)
+        return "data:image/webp;base64," + base64.b64encode(data).decode() if data else ""
+
+    def picture(self, location: Mapping[str, Any] | None, matte: Mapping[str, Any] | None = None) -> bytes | None:
+        """A WebP, at most ``size`` px on the longer side; None where there is no such picture.
 
         Args:
             location: ``uri``, ``offset``, ``length`` of an encoded picture (``mfhq.schema.BLOB_REF``).
@@ -35,14 +40,14 @@ class Thumbnails:
         """
         picture = self._decode(location, grey=False)
         if picture is None:
-            return ""
+            return None
         scale = min(self._size / max(picture.shape[:2]), 1.0)
         picture = np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
         alpha = self._decode(matte, grey=True)
         if alpha is not None:
             share = cv2.resize(alpha, picture.shape[1::-1], interpolation=cv2.INTER_AREA)[..., None] / 255.0
             picture = np.rint(picture * (0.25 + 0.75 * share)).astype(np.uint8)
-        return "data:image/webp;base64," + base64.b64encode(encode_webp(picture, self._quality)).decode()
+        return encode_webp(picture, self._quality)
 
     def _decode(self, location: Mapping[str, Any] | None, grey: bool) -> Picture | None:
         if not location or not location.get("uri") or not location["length"]:
@@ -51,5 +56,5 @@ class Thumbnails:
             data = self._read_blob(location["uri"], location["offset"], location["length"])
             return decode_picture(data, grey=grey)
         except (OSError, ValueError) as error:
-            log.warning("the report lacks a picture: %s at byte %s: %s", location["uri"], location["offset"], error)
+            log.warning("a picture is missing: %s at byte %s: %s", location["uri"], location["offset"], error)
             return None

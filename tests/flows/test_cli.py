@@ -28,6 +28,7 @@ SURFACE = {
     "publish": {"corpus", "preset", "pack"},
     "reconstruct": {"images", "checkpoint", "face", "pack", "out"},
     "report": {"corpus", "snapshot", "out"},
+    "review": {"corpus", "reviewer", "port", "each"},
     "sql": {"query", "corpus", "snapshot", "form"},
     "studio": {"layout", "identities", "cameras", "moments", "seconds", "size", "seed", "out"},
     "train": {"stage", "corpus", "init", "identity", "workers", "overrides", "out", "head"},

@@ -1,0 +1,1 @@
+"""People looked over by a reviewer: which clusters deserve an eye, a page for them, and decisions as rows."""

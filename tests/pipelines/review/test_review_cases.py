@@ -1,0 +1,92 @@
+"""Who deserves an eye, and which words go against each other."""
+
+from __future__ import annotations
+
+import datetime
+
+import numpy as np
+
+from mfhq.decisions import ACCEPT, MERGE, SPLIT, Decision, decision_rows
+from pipelines.review.cases import (
+    LARGEST,
+    LEAST_COHESIVE,
+    NEARLY_MERGED,
+    RANDOM,
+    Case,
+    Person,
+    centres,
+    choose_cases,
+    nearest_pairs,
+)
+from pipelines.review.people import contradictions, words
+
+PEOPLE = [Person("a", 9, 0.9), Person("b", 2, 0.5), Person("c", 3, 0.7), Person("d", 1, 1.0), Person("e", 4, None)]
+
+
+def rows(*said):
+    """(reviewer, hour, decision) as rows in the order of saving."""
+    made = []
+    for reviewer, hour, decision in said:
+        made += decision_rows(
+            [decision], reviewer, datetime.datetime(2024, 1, 1, hour, tzinfo=datetime.UTC)
+        ).to_pylist()
+    return made
+
+
+def test_each_reason_has_its_cases_and_nobody_stands_alone_in_two():
+    cases = choose_cases(PEOPLE, [(0.6, "a", "b"), (0.5, "c", "gone")], (), each=2)
+    assert cases[:2] == [Case(LEAST_COHESIVE, "b", score=0.5), Case(LEAST_COHESIVE, "c", score=0.7)]
+    assert cases[2] == Case(NEARLY_MERGED, "a", "b", 0.6)
+    assert [(c.why, c.identity_id) for c in cases[3:]] == [(LARGEST, "a"), (LARGEST, "e")]
+    one_each = choose_cases(PEOPLE, [], (), each=1)
+    assert [c.why for c in one_each] == [LEAST_COHESIVE, LARGEST, RANDOM]
+    assert one_each[2].identity_id in {"c", "e"} and "d" not in {c.identity_id for c in cases}
+    assert one_each == choose_cases(PEOPLE[::-1], [], (), each=1)
+
+
+def test_who_was_decided_on_is_left_out():
+    cases = choose_cases(PEOPLE, [(0.6, "a", "b"), (0.5, "b", "c")], {"b", "c"}, each=5)
+    assert [(c.identity_id, c.other_id) for c in cases if c.why == NEARLY_MERGED] == [("a", "b")]
+    assert {c.identity_id for c in cases if not c.other_id} == {"a", "e"}
+
+
+def test_the_nearest_pairs_are_those_of_a_plain_search():
+    rng = np.random.default_rng(0)
+    unit = rng.normal(size=(40, 8)).astype(np.float32)
+    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
+    ids = [f"{i:02d}" for i in range(40)]
+    found = nearest_pairs(ids, unit, {})
+    product = unit @ unit.T - 3 * np.eye(40)
+    wanted = {tuple(sorted((ids[i], ids[int(row.argmax())]))) for i, row in enumerate(product)}
+    assert {pair[1:] for pair in found} == wanted
+    assert [p[0] for p in found] == sorted((p[0] for p in found), reverse=True)
+    assert found[0][0] == round(float(product.max()), 4) and nearest_pairs(["x"], unit[:1], {}) == []
+
+
+def test_centres_are_unit_means_of_the_people_that_are_known():
+    ids, unit = centres({"t1": "p", "t2": "p", "t3": "q"}, ["t3", "t1", "t2", "t9"], np.eye(4, dtype=np.float32))
+    assert ids == ["p", "q"]
+    assert np.allclose(unit, [[0, 0.5**0.5, 0.5**0.5, 0], [1, 0, 0, 0]])
+
+
+def test_the_later_word_on_a_track_holds():
+    tracks, merged = words(rows(
+        ("x", 1, Decision(ACCEPT, "p", "t")), ("y", 2, Decision(SPLIT, "p", "t", "n")),
+        ("x", 3, Decision(MERGE, "p", other_id="q")),
+    ))  # fmt: skip
+    assert tracks["t"].identity_id == "n" and tracks["t"].reviewer == "y" and merged["q"].identity_id == "p"
+    _, merged = words(rows(("x", 3, Decision(MERGE, "p", other_id="q")), ("x", 4, Decision(ACCEPT, "q", "u"))))
+    assert not merged, "who takes a merge back says that the two are two"
+
+
+def test_contradictions_are_other_reviewers_words_alone():
+    said = rows(("x", 1, Decision(ACCEPT, "p", "t")), ("z", 2, Decision(ACCEPT, "q", "u")))
+    split = [Decision(SPLIT, "p", "t", "n")]
+    assert [w.reviewer for w in contradictions(split, said, {}, "y")] == ["x"]
+    assert (
+        contradictions(split, said, {}, "x") == [] and contradictions([Decision(ACCEPT, "p", "t")], said, {}, "y") == []
+    )
+    merge = [Decision(MERGE, "p", other_id="q")]
+    assert [w.reviewer for w in contradictions(merge, said, {"q": ["u"]}, "y")] == ["z"]
+    after = said + rows(("z", 3, Decision(MERGE, "p", other_id="q")))
+    assert [w.identity_id for w in contradictions([Decision(ACCEPT, "q", "v")], after, {}, "y")] == ["p"]
