@@ -157,25 +157,30 @@ def reconstruct(images: Sequence[Path], checkpoint: Path, face: int | None, pack
 
 @cli.command()
 @click.argument("avatar", type=click.Path(path_type=Path))
-@click.option("--driver", required=True, type=click.Path(path_type=Path), help="A video of a face.")
+@click.option("--driver", required=True, metavar="VIDEO|INDEX|-", help="A video of a face, a camera's index, or - for "
+              "raw frames on standard input (y4m).")  # fmt: skip
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
+@click.option("--smooth", is_flag=True, help="Steady what the estimator says (a one-euro filter).")
 @PACK
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The mp4: driver | avatar.")
-def animate(avatar: Path, driver: Path, checkpoint: Path | None, pack: str | None, out: Path) -> None:
-    """Drive AVATAR by the face in a video."""
-    from flows.avatars import animate_command
+@click.option("-o", "--out", required=True, metavar="MP4|-", help="The video, driver | avatar; - is raw frames (y4m).")
+def animate(avatar: Path, driver: str, checkpoint: Path | None, smooth: bool, pack: str | None, out: str) -> None:
+    """Drive AVATAR by a face, frame by frame."""
+    from flows.animation import animate_command
 
-    animate_command(avatar, driver, checkpoint, pack, out)
+    animate_command(avatar, driver, checkpoint, pack, smooth, out)
 
 
 @cli.command()
 @click.argument("avatar", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A .ply file.")
-def export(avatar: Path, out: Path) -> None:
-    """Write AVATAR as a .ply that 3D Gaussian viewers open."""
-    from flows.avatars import export_command
+@click.option("--driver", metavar="VIDEO", help="Write the avatar as this video drives it, one .ply a frame.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
+@PACK
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A .ply file; a folder of them.")
+def export(avatar: Path, driver: str | None, checkpoint: Path | None, pack: str | None, out: Path) -> None:
+    """Write AVATAR as a .ply that 3D Gaussian viewers open, or as one for each frame of a video."""
+    from flows.exports import export_command
 
-    export_command(avatar, out)
+    export_command(avatar, out, driver, checkpoint, pack)
 
 
 @cli.group()

@@ -77,8 +77,10 @@ def demo(folder: Path, videos: Path | None, seconds: float) -> int:
 
 def _loop(places: _Places, samples: bool, seconds: float, times: list[tuple[str, float, float | None]]) -> int:
     """Every part in turn; returns how many videos failed."""
-    from flows.avatars import animate_video, export_ply, reconstruct_photos
+    from flows.animation import animate_video
+    from flows.avatars import reconstruct_photos
     from flows.demo_cast import choose_cast, write_photos, write_strip
+    from flows.exports import export_ply
     from flows.heads import head_file
     from flows.mine import mine
     from flows.report import report

@@ -59,7 +59,10 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, crf:
 
 
 def _feed(command: list[str], first: np.ndarray, rest: Iterable[np.ndarray], said: IO[bytes], path: Path) -> int:
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said,
+        start_new_session=True,  # Ctrl-C on the terminal is for the caller, who may want to end the video there
+    )  # fmt: skip
     assert process.stdin is not None
     written = 0
     try:

@@ -16,14 +16,14 @@ from pipelines.faces.pictures import encode_png
 from pipelines.media.video_writer import write_video
 
 SURFACE = {
-    "animate": {"avatar", "driver", "checkpoint", "pack", "out"},
+    "animate": {"avatar", "driver", "checkpoint", "smooth", "pack", "out"},
     "bench animate": {"size"},
     "bench reconstruct": {"size"},
     "bench render": {"size"},
     "bench train": {"size"},
     "demo": {"videos", "out", "seconds"},
     "doctor": set(),
-    "export": {"avatar", "out"},
+    "export": {"avatar", "driver", "checkpoint", "pack", "out"},
     "mine": {"source", "corpus", "pack", "preset"},
     "publish": {"corpus", "preset", "pack"},
     "reconstruct": {"images", "checkpoint", "face", "pack", "out"},
