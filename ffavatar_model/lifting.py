@@ -24,7 +24,7 @@ def point_normals(points: Tensor, triangles: Tensor) -> Tensor:
     return F.normalize(total, dim=-1)
 
 
-def lift_colours(
+def lifted_sums(
     sources: Tensor, mask: Tensor, points: Tensor, normals: Tensor, head_to_camera: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Sample S aligned source crops at the head's points.
@@ -36,7 +36,8 @@ def lift_colours(
         head_to_camera: (B, S, 3, 4) for the virtual camera of aligned crops.
 
     Returns:
-        Colours (B, P, 3), and how well they were seen (B, P, 1), 0 for not at all to 1.
+        Colours (B, P, 3) weighted by how well each source sees the point, and those weights (B, P, 1), both summed
+        over the sources: sums of more sources add to them.
     """
     in_crop = project_points(points, head_to_camera, virtual_intrinsics(2, points)) - 1
     sampled = F.grid_sample(sources.flatten(0, 1), in_crop.flatten(0, 1)[:, None], align_corners=False)
@@ -46,5 +47,9 @@ def lift_colours(
     facing = -(view * (normals @ turn.transpose(-1, -2))).sum(-1, keepdim=True)
     inside = (in_crop.abs() < 1).all(-1, keepdim=True)
     seen = ((facing - GRAZING) / (1 - GRAZING)).clamp(0, 1).square() * inside * mask[:, :, None, None]
-    total = seen.sum(1)
-    return (seen * sampled).sum(1) / total.clamp_min(1e-4), (4 * total).clamp_max(1)
+    return (seen * sampled).sum(1), seen.sum(1)
+
+
+def lifted_colours(colours: Tensor, weights: Tensor) -> Tensor:
+    """(B, P, 4) from the sums of ``lifted_sums``: colour (3), and how well it was seen, 0 for not at all to 1."""
+    return torch.cat((colours / weights.clamp_min(1e-4), (4 * weights).clamp_max(1)), -1)

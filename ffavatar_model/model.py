@@ -14,10 +14,30 @@ from ffavatar_model.encoder import ImageEncoder
 from ffavatar_model.estimator import DrivingParameters, Estimator
 from ffavatar_model.gaussians import RAW_SIZE, CanonicalAvatar, GaussianHead
 from ffavatar_model.head import HeadModel, subdivide
-from ffavatar_model.lifting import lift_colours
+from ffavatar_model.lifting import lifted_colours, lifted_sums
 from ffavatar_model.query_former import QueryFormer
 from ffavatar_model.renderers import Rendered, render
 from ffavatar_model.rig import Rig
+
+
+class Seen(NamedTuple):
+    """What source pictures of B people contribute: it adds up, so a view that comes later costs its own alone."""
+
+    tokens: Tensor
+    """(B, S, T, width)"""
+    mask: Tensor
+    """(B, S) bool, False is padding."""
+    colours: Tensor
+    """(B, P, 3) see ``lifting.lifted_sums``."""
+    weights: Tensor
+    """(B, P, 1)"""
+
+    def joined(self, other: Seen) -> Seen:
+        """Both together."""
+        return Seen(
+            torch.cat((self.tokens, other.tokens), 1), torch.cat((self.mask, other.mask), 1),
+            self.colours + other.colours, self.weights + other.weights,
+        )  # fmt: skip
 
 
 class PosedGaussians(NamedTuple):
@@ -96,18 +116,29 @@ class FFAvatar(nn.Module):
             self.personal = Personal(len(self.rig.points), self.estimator.head.out_features).to(self.rig.points.device)
         return self.personal
 
-    def features(self, sources: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(B, S, 3, H, W) RGB in 0 to 1, (B, S) bool (False is padding) → (B, P, width + 4) a feature a point."""
+    def see(self, sources: Tensor, mask: Tensor | None = None) -> Seen:
+        """What each source picture contributes, computed once a picture.
+
+        ``sources (B, S, 3, H, W)`` RGB in 0 to 1, ``mask (B, S)`` bool (False is padding).
+        """
         n, s = sources.shape[:2]
         if mask is None:
             mask = torch.ones(n, s, dtype=torch.bool, device=sources.device)
         tokens = self.encoder(sources.flatten(0, 1)).unflatten(0, (n, s))
-        queried = self.query_former(self.rig.normalised, self.rig.places, tokens, self.encoder.places, mask)
-        return torch.cat((queried, *self.lift(sources, mask)), -1)
+        return Seen(tokens, mask, *self._lift(sources, mask))
+
+    def features_of(self, seen: Seen) -> Tensor:
+        """(B, P, width + 4) a feature a point, from all views seen so far."""
+        queried = self.query_former(self.rig.normalised, self.rig.places, seen.tokens, self.encoder.places, seen.mask)
+        return torch.cat((queried, lifted_colours(seen.colours, seen.weights)), -1)
+
+    def features(self, sources: Tensor, mask: Tensor | None = None) -> Tensor:
+        """``features_of`` what is seen in ``sources``."""
+        return self.features_of(self.see(sources, mask))
 
     @torch.no_grad()
-    def lift(self, sources: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Colours (B, P, 3) that the sources show at the head's points as posed by the estimator; visibility (B, P, 1).
+    def _lift(self, sources: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums (B, P, 3), (B, P, 1) of what the sources show at the head's points as posed by the estimator.
 
         All zero where the configuration has ``lift=False``.
         """
@@ -119,7 +150,7 @@ class FFAvatar(nn.Module):
         with torch.autocast(sources.device.type, enabled=False):
             means, _ = self.rig.pose(self.rig.mean_head(n), parameters)
             camera = pose_to_camera(parameters.pose, virtual_intrinsics(2, means), 2)
-            return lift_colours(sources.float(), mask, means, self.rig.normals, camera)
+            return lifted_sums(sources.float(), mask, means, self.rig.normals, camera)
 
     def canonical(self, features: Tensor) -> CanonicalAvatar:
         """(B, P, width + 4) features → canonical Gaussians, the person's own part included."""
@@ -127,7 +158,7 @@ class FFAvatar(nn.Module):
         return self.gaussians.activate(raw if self.personal is None else raw + self.personal.raw)
 
     def reconstruct(self, sources: Tensor, mask: Tensor | None = None) -> CanonicalAvatar:
-        """Any number of source pictures, in any order → one avatar for each of B people. See ``features``."""
+        """Any number of source pictures, in any order → one avatar for each of B people. See ``see``."""
         return self.canonical(self.features(sources, mask))
 
     def estimate(self, drivers: Tensor) -> DrivingParameters:
@@ -170,7 +201,7 @@ class FFAvatar(nn.Module):
         """Reconstruct from sources, then re-enact the drivers.
 
         Args:
-            sources, mask: see ``features``.
+            sources, mask: see ``see``.
             drivers: (B, D, 3, H, W) aligned crops.
             K: (B, D, 3, 3) intrinsics for pictures of this model's size.
             head_to_camera: (B, D, 3, 4) where it is known; the estimated pose is rendered otherwise.

@@ -39,8 +39,12 @@ class CrossAttention(nn.Module):
         self.phases = nn.Parameter(2 * torch.pi * torch.rand(width))
 
     def _place(self, places: Tensor) -> Tensor:
-        """(..., 2) → (..., width) random Fourier features, whose products fall with distance as a Gaussian."""
-        return (places @ self.frequencies + self.phases).cos()
+        """(..., 2) → (..., width) random Fourier features, whose products fall with distance as a Gaussian.
+
+        Not a matrix product: under autocast that would round the phases to bfloat16.
+        """
+        x, y = places[..., :1], places[..., 1:]
+        return (x * self.frequencies[0] + y * self.frequencies[1] + self.phases).cos()
 
     def keys_values(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """(B, M, token_width), (M, 2) → keys and values (B, heads, M, head width): what a view costs once."""

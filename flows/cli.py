@@ -193,15 +193,18 @@ def _bench_model(what: str, help_text: str) -> None:
 
     @bench.command(what, help=help_text)
     @click.option("--model", "size", default="tiny", show_default=True, help="Preset: tiny, base or paper.")
-    def measure(size: str) -> None:
+    @click.option("--head", metavar="FILE", help="Head file; stand-in: a mesh of FLAME's size; default the open head.")
+    @click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change a setting of the stage's recipe.")
+    def measure(size: str, head: str | None, overrides: Sequence[str]) -> None:
         from flows.bench.model import bench_model
 
-        bench_model(what, size)
+        bench_model(what, size, head, list(overrides))
 
 
 _bench_model("render", "Pictures a second of the renderer.")
 _bench_model("reconstruct", "From 1, 4 and 16 photos to an avatar.")
 _bench_model("animate", "Frames a second, driven from pixels and from parameters.")
+_bench_model("personalize", "500 steps of personalization (5 without a GPU).")
 _bench_model("train", "A training step.")
 
 

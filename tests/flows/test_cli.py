@@ -17,10 +17,11 @@ from pipelines.media.video_writer import write_video
 
 SURFACE = {
     "animate": {"avatar", "driver", "checkpoint", "smooth", "pack", "out"},
-    "bench animate": {"size"},
-    "bench reconstruct": {"size"},
-    "bench render": {"size"},
-    "bench train": {"size"},
+    "bench animate": {"size", "head", "overrides"},
+    "bench personalize": {"size", "head", "overrides"},
+    "bench reconstruct": {"size", "head", "overrides"},
+    "bench render": {"size", "head", "overrides"},
+    "bench train": {"size", "head", "overrides"},
     "demo": {"videos", "out", "seconds"},
     "doctor": set(),
     "export": {"avatar", "driver", "checkpoint", "pack", "out"},

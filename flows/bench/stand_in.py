@@ -1,0 +1,68 @@
+"""A head of FLAME's size for timing where no FLAME file is at hand, and Gaussians of a trained model's sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from scipy.spatial import ConvexHull
+from torch import Tensor
+
+from ffavatar_model.gaussians import CanonicalAvatar
+from ffavatar_model.head import N_JOINTS, HeadModel
+
+N_VERTICES, N_TRIANGLES, N_SHAPE, N_EXPRESSION = 5023, 9976, 300, 100
+"""FLAME's (Li et al. 2017)."""
+
+OPACITY = (0.0, 1.0)
+SCALE = (0.5, 0.5)
+"""Quantiles, equally spaced from 0 to 1."""
+
+
+def stand_in_head() -> HeadModel:
+    """An egg of FLAME's vertices, faces, joints and directions (random ones), open at the neck as FLAME is."""
+    k = torch.arange(N_VERTICES) + 0.5
+    polar, turn = torch.arccos(1 - 2 * k / N_VERTICES), torch.pi * (1 + 5**0.5) * k
+    ball = torch.stack((polar.sin() * turn.cos(), polar.cos(), polar.sin() * turn.sin()), -1)
+    template = ball * torch.tensor([0.075, 0.12, 0.095]) + torch.tensor([0.0, -0.02, -0.07])
+    hull = torch.from_numpy(ConvexHull(ball.double().numpy()).simplices).long()
+    a, b, c = ball[hull].unbind(1)
+    inward = (torch.linalg.cross(b - a, c - a) * a).sum(-1) < 0
+    hull[inward] = hull[inward].flip(1)
+    height = template[hull][..., 1].mean(1)
+    triangles = hull[height.argsort(descending=True)[:N_TRIANGLES]]
+    random = torch.Generator().manual_seed(0)
+    regressor = torch.zeros(N_JOINTS, N_VERTICES)
+    places = torch.tensor(
+        [[0.0, -0.12, -0.08], [0.0, -0.1, -0.08], [0.0, -0.04, -0.06], [0.032, 0.0, 0.0], [-0.032, 0.0, 0.0]]
+    )
+    nearest = torch.cdist(places, template).topk(8, largest=False).indices
+    regressor.scatter_(1, nearest, 1 / 8)
+    weights = torch.softmax(-torch.cdist(template, places) / 0.02, -1)
+    return HeadModel(
+        name="stand-in", template=template,
+        shape_directions=1e-3 * torch.randn(N_VERTICES, 3, N_SHAPE, generator=random),
+        expression_directions=1e-3 * torch.randn(N_VERTICES, 3, N_EXPRESSION, generator=random),
+        pose_correctives=1e-3 * torch.randn(N_VERTICES, 3, 9 * (N_JOINTS - 1), generator=random),
+        joint_regressor=regressor, skinning_weights=weights, triangles=triangles,
+        uvs=torch.zeros(0, 2), uv_triangles=torch.zeros(0, 3, dtype=torch.int64),
+        landmark_index=torch.zeros(0, dtype=torch.int64), landmark_triangles=torch.zeros(0, dtype=torch.int64),
+        landmark_barycentric=torch.zeros(0, 3), regions=torch.zeros(N_VERTICES, 0),
+        action_expression=torch.zeros(0, N_EXPRESSION), action_rotations=torch.zeros(0, N_JOINTS, 3),
+    )  # fmt: skip
+
+
+def trained_sizes(avatar: CanonicalAvatar, spacing: Tensor) -> CanonicalAvatar:
+    """The avatar with opacities and scales drawn from a trained checkpoint's (``OPACITY``; ``SCALE``, in spacings).
+
+    The rasterizer's speed depends on them, and random weights give others.
+    """
+    random = np.random.default_rng(0)
+
+    def draw(quantiles: tuple[float, ...], shape: torch.Size) -> Tensor:
+        at = np.linspace(0, 1, len(quantiles))
+        return torch.from_numpy(np.interp(random.random(tuple(shape)), at, quantiles)).to(spacing)
+
+    return avatar._replace(
+        opacities=draw(OPACITY, avatar.opacities.shape),
+        scales=draw(SCALE, avatar.scales.shape) * spacing[:, None],
+    )
