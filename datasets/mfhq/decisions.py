@@ -1,6 +1,6 @@
 """What reviewers decided: rows in the corpus that win over every clustering from then on.
 
-Files are immutable and numbered by conditional create, so that decisions have one order whoever made them, and each
+Files are immutable and numbered by conditional create, so that no two reviewers' rows get in each other's way, and each
 snapshot's ``decisions`` table holds all that were saved when it was published.
 """
 
@@ -32,21 +32,13 @@ class Decision:
     other_id: str = ""
 
     def __post_init__(self) -> None:
-        wants = {ACCEPT: (True, False), SPLIT: (True, True), MERGE: (False, True)}
+        wants = {ACCEPT: [(True, False)], SPLIT: [(True, False), (True, True)], MERGE: [(False, True)]}
         if self.kind not in wants:
             raise ValueError(f"decision of kind {self.kind!r}; it must be one of {', '.join(KINDS)}")
-        if not self.identity_id or wants[self.kind] != (bool(self.track_id), bool(self.other_id)):
-            raise ValueError(
-                f"{self}: accept names an identity and a track, split a track and another identity too, merge two "
-                "identities and no track"
-            )
+        if not self.identity_id or (bool(self.track_id), bool(self.other_id)) not in wants[self.kind]:
+            raise ValueError(f"{self}: accept and split name an identity and a track, merge two identities")
         if self.identity_id == self.other_id:
             raise ValueError(f"{self.kind} of identity {self.identity_id} with itself; name two")
-
-
-def split_id(track_ids: Sequence[str]) -> str:
-    """Id of the person whom these tracks, split off together, show: from the tracks alone."""
-    return digest(["split", sorted(track_ids)], 24)
 
 
 def decision_rows(decisions: Sequence[Decision], reviewer: str, made_at: datetime.datetime) -> pa.Table:
@@ -67,6 +59,9 @@ def record_decisions(store: Store, rows: pa.Table) -> str:
 
 
 def read_decisions(store: Store) -> pa.Table:
-    """Every decision, in the order of saving: a later row on the same track wins."""
+    """Every decision, in the order in which they were made: a later row on the same track wins."""
     files = [from_parquet(store.read(path), SCHEMA) for path in store.list(DECISIONS)]
-    return pa.concat_tables([SCHEMA.empty_table(), *files])
+    rows = pa.concat_tables([SCHEMA.empty_table(), *files])
+    return rows.sort_by([("made_at", "ascending"), ("decision_id", "ascending")]).replace_schema_metadata(
+        SCHEMA.metadata
+    )

@@ -209,10 +209,10 @@ ALIASES = table(
 DECISIONS = table(
     "a reviewer's word on a track's identity; of two on one track the later one holds", ("decision_id",),
     field("decision_id", _ID, "hash of the decision", nullable=False),
-    field("kind", pa.string(), "accept (the track is this person), split (the track is not this person, but other_id) or merge (other_id is this person too)", nullable=False),
+    field("kind", pa.string(), "accept (the track is this person), split (the track is not this person) or merge (other_id is this person too)", nullable=False),
     field("identity_id", _ID, "the person", nullable=False),
     field("track_id", _ID, "the track; empty for a decision on whole identities (a merge)", nullable=False),
-    field("other_id", _ID, "of a merge the identity that goes up in this one; of a split the one that the track goes to (tracks split off together share it); empty otherwise", nullable=False),
+    field("other_id", _ID, "of a merge the identity that goes up in this one; of a split the one that the track goes to, empty for a new one (tracks of a person split off by one reviewer at one moment are one new person); empty otherwise", nullable=False),
     field("reviewer", pa.string(), "who said so"),
     field("made_at", pa.timestamp("us", tz="UTC"), "when"),
 )

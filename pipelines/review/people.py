@@ -8,13 +8,16 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from mfhq.decisions import MERGE, Decision
+from mfhq.decisions import MERGE, SPLIT, Decision
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 SHOWN_TRACKS, SHOWN_FACES = 24, 4
 """Of a person at a time, those without a word first, the least similar first; and faces of a track."""
+
+NEW = "somebody new"
+"""Where a track goes that is split off with no other identity named."""
 
 _TRACKS = """
 SELECT assignments.track_id, assignments.similarity, tracks.mean_width_px, tracks.start_frame, videos.uri
@@ -38,7 +41,7 @@ class Word:
 
 
 def words(decisions: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Word], dict[str, Word]]:
-    """(track -> its word, identity -> the one that it went up in) of rows in the order of saving: the later holds."""
+    """(track -> its word, identity -> the one that it went up in) of rows in their order: the later holds."""
     tracks: dict[str, Word] = {}
     merged: dict[str, Word] = {}
     for row in decisions:
@@ -47,9 +50,14 @@ def words(decisions: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Word], dict
             merged[row["other_id"]] = Word(row["identity_id"], *said)
             merged.pop(row["identity_id"], None)
         else:
-            tracks[row["track_id"]] = Word(row["other_id"] or row["identity_id"], *said)
+            tracks[row["track_id"]] = Word(_target(row["kind"], row["identity_id"], row["other_id"]), *said)
             merged.pop(tracks[row["track_id"]].identity_id, None)
     return tracks, merged
+
+
+def _target(kind: str, identity_id: str, other_id: str) -> str:
+    """Whose track a decision on one says that it is; ``NEW`` for nobody who is known."""
+    return (other_id or NEW) if kind == SPLIT else identity_id
 
 
 def contradictions(
@@ -69,7 +77,7 @@ def contradictions(
                 if t in tracks and tracks[t].identity_id == decision.other_id
             ]
             continue
-        target = decision.other_id or decision.identity_id
+        target = _target(decision.kind, decision.identity_id, decision.other_id)
         standing = [tracks.get(decision.track_id), merged.get(decision.identity_id)]
         against += [word for word in standing if word and word.identity_id != target]
     others = {word for word in against if word.reviewer != reviewer}

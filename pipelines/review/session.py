@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from mfhq.catalog import Catalog, read_blob
-from mfhq.decisions import ACCEPT, MERGE, SPLIT, Decision, decision_rows, read_decisions, record_decisions, split_id
+from mfhq.decisions import ACCEPT, MERGE, SPLIT, Decision, decision_rows, read_decisions, record_decisions
 from mfhq.store import Store
 from pipelines.publishing.unnest import vectors_of
 from pipelines.report.thumbnails import Thumbnails
 from pipelines.report.wording import basename
 from pipelines.review.cases import REASONS, Case, Person, centres, choose_cases, nearest_pairs
-from pipelines.review.people import contradictions, faces_of_tracks, shown_tracks, tracks_of_person, words
+from pipelines.review.people import NEW, contradictions, faces_of_tracks, shown_tracks, tracks_of_person, words
 
 FACE_PX = 200
 """Longer side of a picture on the page."""
@@ -176,8 +176,7 @@ class Review:
                 return [Decision(MERGE, identity_id, other_id=other_id)]
             if kind not in (ACCEPT, SPLIT) or not track_ids:
                 raise ReviewError(f"decision {kind!r} of {len(track_ids)} tracks; give accept or split, and tracks")
-            to = split_id(track_ids) if kind == SPLIT else ""
-            return [Decision(kind, identity_id, track, to) for track in track_ids]
+            return [Decision(kind, identity_id, track) for track in track_ids]
         except ReviewError:
             raise
         except ValueError as error:
@@ -194,5 +193,5 @@ def _phrase(word: Any, identity_id: str) -> str:
     """What was said of a track, in a few words."""
     if word is None:
         return ""
-    what = "accepted" if word.identity_id == identity_id else f"given to {word.identity_id[:8]}"
+    what = {identity_id: "accepted", NEW: "split off"}.get(word.identity_id, f"given to {word.identity_id[:8]}")
     return f"{what} by {word.reviewer or 'a reviewer'}"
