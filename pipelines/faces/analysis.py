@@ -7,6 +7,7 @@ import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import onnxruntime
@@ -46,15 +47,21 @@ class FaceAnalyzer:
     """A pack, loaded: finds faces in RGB frames and embeds them.
 
     ``det_size`` is (width, height) of the detector's input; frames are letterboxed into it. None chooses by the
-    frame (``detection_size``). ``threads`` is onnxruntime's for one operator: 1 gives the same numbers on every
-    machine with that processor and leaves the cores to the workers.
+    frame (``detection_size``, with ``smallest_input``). ``threads`` is onnxruntime's for one operator: 1 gives the
+    same numbers on every machine with that processor and leaves the cores to the workers.
     """
 
     def __init__(
-        self, pack: FacePack, det_size: tuple[int, int] | None = None, det_thresh: float = 0.6, threads: int = 1
+        self,
+        pack: FacePack,
+        det_size: tuple[int, int] | None = None,
+        det_thresh: float = 0.6,
+        threads: int = 1,
+        smallest_input: int = SMALLEST_INPUT,
     ) -> None:
         self.pack = pack
         self.det_size = det_size
+        self.smallest_input = smallest_input
         self._analysis = open_analysis(pack.root, threads)
         self._analysis.prepare(ctx_id=0, det_thresh=det_thresh, det_size=det_size or (320, 320))
         self._recogniser = self._analysis.models["recognition"]
@@ -64,11 +71,17 @@ class FaceAnalyzer:
 
         A small ``det_size`` misses small faces: see ``detection_size``. Raises ValueError for a frame of another shape.
         """
-        bgr = _bgr(frame)
-        size = self.det_size or detection_size(frame.shape[1], frame.shape[0])
-        boxes, landmarks = self._analysis.det_model.detect(bgr, input_size=size)
+        _check(frame)
+        height, width = frame.shape[:2]
+        size = self.det_size or detection_size(width, height, smallest=self.smallest_input)
+        canvas, scale = _letterbox(frame, size)
+        boxes, landmarks = self._analysis.det_model.detect(canvas[:, :, ::-1], input_size=size)
         return [
-            Detection(box=row[:4].astype(np.float32), score=float(row[4]), landmarks5=points.astype(np.float32))
+            Detection(
+                box=(row[:4] / scale).astype(np.float32),
+                score=float(row[4]),
+                landmarks5=(points / scale).astype(np.float32),
+            )
             for row, points in zip(boxes, landmarks, strict=True)
         ]
 
@@ -89,16 +102,16 @@ class FaceAnalyzer:
         return (vector / length).astype(np.float32)
 
 
-def detection_size(width: int, height: int, min_face: float = 60.0) -> tuple[int, int]:
+def detection_size(width: int, height: int, min_face: float = 60.0, smallest: int = SMALLEST_INPUT) -> tuple[int, int]:
     """Detector input (width, height) for a frame in which faces of ``min_face`` pixels of width are to be found.
 
-    The frame is scaled so that such a face comes to ``SURE_FACE`` pixels, to a longer side of ``SMALLEST_INPUT``
+    The frame is scaled so that such a face comes to ``SURE_FACE`` pixels, to a longer side of ``smallest``
     at least, and never enlarged beyond that; both sides are rounded up to whole ``STRIDE``, in the frame's own
     shape, so that no time goes into letterbox bars. A larger input is not only slower: faces that fill more than
     about 300 pixels of it break up into false ones.
     """
     longer = max(width, height)
-    scale = max(min(1.0, SURE_FACE / min_face), SMALLEST_INPUT / longer)
+    scale = max(min(1.0, SURE_FACE / min_face), smallest / longer)
     sides = (max(1, math.ceil(round(side * scale, 3) / STRIDE)) * STRIDE for side in (width, height))
     return next(sides), next(sides)
 
@@ -136,10 +149,29 @@ def _onnx_names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.onnx"))
 
 
-def _bgr(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """RGB → BGR: everything of ours is RGB, insightface reads what cv2.imread gives. The one place of the flip."""
+def _letterbox(frame: npt.NDArray[np.uint8], size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], float]:
+    """The frame in the upper left of a black canvas of that (width, height), and by which factor it was scaled.
+
+    What insightface does too, but on the frame as it is: it would have to be turned to BGR whole for that.
+    """
+    height, width = frame.shape[:2]
+    if height / width > size[1] / size[0]:
+        new_width, new_height = max(1, int(size[1] / (height / width))), size[1]
+    else:
+        new_width, new_height = size[0], max(1, int(size[0] * (height / width)))
+    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    canvas[:new_height, :new_width] = cv2.resize(frame, (new_width, new_height))
+    return canvas, new_height / height
+
+
+def _check(picture: npt.NDArray[np.uint8]) -> None:
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
         raise ValueError(
             f"picture of shape {picture.shape} and type {picture.dtype}: (height, width, 3) of uint8, RGB, is needed"
         )
-    return np.ascontiguousarray(picture[:, :, ::-1])
+
+
+def _bgr(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """RGB → BGR: everything of ours is RGB, insightface reads what cv2.imread gives."""
+    _check(picture)
+    return np.asarray(cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), np.uint8)

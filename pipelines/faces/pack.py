@@ -15,8 +15,9 @@ from pipelines.faces.weights import WEIGHTS, weight_path
 log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
-RECIPE = 1
-"""Raised when the embedded pack is made in another way: packs in the caches are then made anew."""
+RECIPE = 2
+"""Raised when the embedded pack is made in another way. Each has its own folder in the cache, so that two versions on
+one machine do not undo each other's."""
 
 EMBEDDED_THRESHOLD = 0.55
 """Cosine distance under which two of SFace's track means are one person, for average linkage.
@@ -93,7 +94,7 @@ def embedded_pack() -> FacePack:
 
 def embedded_dir() -> Path:
     """Where the embedded pack lies, made or not; insightface's own layout, with the cache as its root."""
-    return cache_dir() / "models" / EMBEDDED
+    return cache_dir() / "models" / f"{EMBEDDED}-{RECIPE}"
 
 
 def pack_status(name_or_path: str | Path | None = None) -> dict[str, str | bool]:
@@ -140,12 +141,12 @@ def _make_embedded(folder: Path) -> dict[str, str]:
     """Write the pack whole, then move it in place; the lock of the folder above is held."""
     import onnx  # only where the pack is made: every command imports this module
 
-    from pipelines.faces.onnx_graphs import dequantise, yunet_as_scrfd
+    from pipelines.faces.onnx_graphs import dequantise, without_prelu, yunet_as_scrfd
 
     log.info("making the embedded face pack in %s", folder)
     models = {
         _DETECTOR: yunet_as_scrfd(dequantise(onnx.load(str(weight_path("yunet"))))),
-        _RECOGNISER: dequantise(onnx.load(str(weight_path("sface")))),
+        _RECOGNISER: without_prelu(dequantise(onnx.load(str(weight_path("sface"))))),
     }
     with tempfile.TemporaryDirectory(prefix="partial-", dir=folder.parent) as scratch:
         part = Path(scratch) / EMBEDDED

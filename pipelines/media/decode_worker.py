@@ -5,11 +5,11 @@ and starts another). It reads one JSON request a line from stdin and answers wit
 bytes of length (big-endian), that many bytes of JSON, then ``nbytes`` of pixels where the JSON says so.
 
 A request for metadata has ``probe``, a path; the answer is one ``{"kind": "probed", ...}`` (``probe.py``).
-A request for the frames' times has ``times``, a path, and ``backend``; the answer is one
-``{"kind": "times", "times_s"}``.
 A request for frames has ``path``, ``backend`` (decord, pyav), ``step`` or ``indices`` (ascending), ``size``
 ([width, height] or null) and ``threads``. Answers: ``{"kind": "frame", "frame_index", "time_s", "shape", "nbytes"}``
 in order, then one ``{"kind": "end", ...}`` with the fields of ``Ending``.
+With ``survey`` (the fields of ``SurveyConfig``) every frame is decoded and looked at, the sampled ones alone are given
+(``survey.py``; their messages have ``after_cut`` too), and ``ShotFeatures`` as bytes follow the end's JSON.
 
 A frame's index is its rank by presentation time among the packets that the container holds, with both backends.
 """
@@ -29,6 +29,8 @@ from typing import IO, Any
 import numpy as np
 
 from pipelines.media.probe import probe_file
+from pipelines.media.shots import ShotConfig
+from pipelines.media.survey import SurveyConfig, Surveyor
 
 
 @dataclass
@@ -117,34 +119,6 @@ def pyav_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
         ending.error = _short(error)
 
 
-def decord_times(path: str) -> list[float]:
-    """Presentation time of every frame, in seconds; none where decord cannot open the file."""
-    import decord
-
-    decord.logging.set_level(decord.logging.QUIET)
-    try:
-        reader = decord.VideoReader(path, num_threads=1)
-        return [float(t) for t in reader.get_frame_timestamp(range(len(reader)))[:, 0]]
-    except Exception:  # whatever a native decoder makes of a bad file; the caller asks the other one
-        return []
-
-
-def pyav_times(path: str) -> list[float]:
-    """Presentation time of every frame that the packets promise, in seconds from the first."""
-    import av
-    from av.error import FFmpegError
-
-    try:
-        with av.open(path) as container:
-            if not container.streams.video:
-                return []
-            times, _ = _presentation_times(container)
-            unit = container.streams.video[0].time_base
-            return [float((pts - times[0]) * unit) for pts in times] if unit else []
-    except FFmpegError:
-        return []
-
-
 def _presentation_times(container: Any) -> tuple[list[int], int]:
     """Ascending times of the packets that are to be shown, in the stream's time base, and how many are not."""
     packets = [(p.pts, p.is_discard) for p in _packets(container, Ending()) if p.pts is not None]
@@ -192,8 +166,6 @@ def _decoded(container: Any, ending: Ending) -> Iterator[Any]:
 
 Backend = Callable[[dict[str, Any], Ending], Iterator[Frame]]
 
-TIMES: dict[str, Callable[[str], list[float]]] = {"decord": decord_times, "pyav": pyav_times}
-
 BACKENDS: dict[str, Backend] = {"decord": decord_frames, "pyav": pyav_frames}
 
 
@@ -204,14 +176,27 @@ def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
         if "probe" in request:
             _send(answers, {"kind": "probed", **probe_file(request["probe"])})
             continue
-        if "times" in request:
-            _send(answers, {"kind": "times", "times_s": TIMES[request["backend"]](request["times"])})
-            continue
         ending = Ending()
-        for index, time_s, pixels in BACKENDS[request["backend"]](request, ending):
-            header = {"kind": "frame", "frame_index": index, "time_s": time_s, "shape": pixels.shape}
-            _send(answers, header | {"nbytes": pixels.nbytes}, np.ascontiguousarray(pixels).data)
+        frames = BACKENDS[request["backend"]](request, ending)
+        if request.get("survey"):
+            _survey(answers, request["survey"], frames, ending)
+            continue
+        for index, time_s, pixels in frames:
+            _send_frame(answers, index, time_s, pixels)
         _send(answers, {"kind": "end", **asdict(ending)})
+
+
+def _survey(answers: IO[bytes], config: dict[str, Any], frames: Iterator[Frame], ending: Ending) -> None:
+    surveyor = Surveyor(SurveyConfig(**config | {"shots": ShotConfig(**config["shots"])}))
+    for index, time_s, pixels, after_cut in surveyor.sampled(frames):
+        _send_frame(answers, index, time_s, pixels, after_cut=after_cut)
+    features = surveyor.features().to_bytes()
+    _send(answers, {"kind": "end", **asdict(ending), "nbytes": len(features)}, features)
+
+
+def _send_frame(answers: IO[bytes], index: int, time_s: float, pixels: np.ndarray, **more: Any) -> None:
+    header = {"kind": "frame", "frame_index": index, "time_s": time_s, "shape": pixels.shape, "nbytes": pixels.nbytes}
+    _send(answers, header | more, np.ascontiguousarray(pixels).data)
 
 
 def _send(answers: IO[bytes], header: dict[str, Any], pixels: memoryview | bytes = b"") -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -11,11 +12,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+from pipelines.media.shot_features import ShotFeatures
+from pipelines.media.survey import SampledFrame, SurveyConfig
+
+PIPE_BYTES = 1 << 20
+"""Of the pipe from the decoder's process (Linux gives 64 KiB unless asked): fewer turns for a frame."""
+
+_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python knows on Linux alone
 
 
 class DecodedFrame(NamedTuple):
@@ -36,7 +45,6 @@ class DecodeSummary:
     n_discarded: int = 0
     error: str = ""
     """What the decoder said; empty when it said nothing."""
-
 
     def is_whole(self, promised: int | None = None) -> bool:
         """Whether every frame was given (``frames`` was asked for all), and as many as the container promises."""
@@ -87,6 +95,7 @@ class ProcessDecoder:
     silence_s: float = 60.0
     limit_s: float = 1800.0
     _summary: DecodeSummary = field(default=DecodeSummary(), repr=False)
+    _features: ShotFeatures = field(default_factory=ShotFeatures.of_nothing, repr=False, compare=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -103,24 +112,44 @@ class ProcessDecoder:
         size: tuple[int, int] | None = None,
     ) -> Iterator[DecodedFrame]:
         """See ``Decoder.frames``. Raises DecodeTimeout, DecoderCrashed; one frame is in memory at a time."""
+        chosen = None if indices is None else [int(i) for i in indices]
+        for header, pixels in self._read(path, {"step": step, "size": size, "indices": chosen}):
+            if header["kind"] == "frame":
+                yield DecodedFrame(header["frame_index"], header["time_s"], _picture(header, pixels))
+
+    def survey(self, path: str | Path, config: SurveyConfig) -> Iterator[SampledFrame]:
+        """Decode every frame once, and give those on which faces are looked for (``survey.py``).
+
+        ``features`` then has those of all frames. Raises DecodeTimeout, DecoderCrashed.
+        """
+        self._features = ShotFeatures.of_nothing()
+        for header, data in self._read(path, {"step": 1, "survey": asdict(config)}):
+            if header["kind"] == "frame":
+                rgb = _picture(header, data)
+                yield SampledFrame(header["frame_index"], header["time_s"], rgb, header["after_cut"])
+            else:
+                self._features = ShotFeatures.from_bytes(data)
+
+    @property
+    def features(self) -> ShotFeatures:
+        """Of every frame that the last call of ``survey``, if it was read to its end, decoded."""
+        return self._features
+
+    def _read(self, path: str | Path, asked: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytearray]]:
+        """The messages that answer a request for frames, up to the end, which ``summary`` keeps."""
         self._summary = DecodeSummary()
-        request = {
-            "path": str(path), "backend": self.backend, "threads": self.threads, "step": step, "size": size,
-            "indices": None if indices is None else [int(i) for i in indices],
-        }  # fmt: skip
+        request = {"path": str(path), "backend": self.backend, "threads": self.threads, **asked}
         process = self._started()
         finished = False
         waiting = _Patience(self.silence_s, self.limit_s)
         try:
             _write(process, json.dumps(request).encode() + b"\n")
-            while True:
-                header, pixels = _read_message(process, waiting, str(path))
-                if header.pop("kind") == "end":
-                    self._summary = DecodeSummary(**header)
-                    finished = True
-                    return
-                rgb = np.frombuffer(pixels, np.uint8).reshape(header["shape"])
-                yield DecodedFrame(header["frame_index"], header["time_s"], rgb)
+            while not finished:
+                header, data = _read_message(process, waiting, str(path))
+                finished = header["kind"] == "end"
+                if finished:
+                    self._summary = DecodeSummary(**{name: n for name, n in header.items() if name != "kind"})
+                yield header, data
         finally:
             if not finished:  # left early, hung or dead: what it would still say belongs to no later call
                 self.close()
@@ -128,10 +157,6 @@ class ProcessDecoder:
     def probe(self, path: str | Path) -> dict[str, Any]:
         """What the container says (``probe.probe_file``), asked in the child process."""
         return self._ask({"probe": str(path)}, str(path))
-
-    def times(self, path: str | Path) -> np.ndarray:
-        """(n_indexed,) float64: presentation time of every frame in seconds, ascending; empty for a broken file."""
-        return np.asarray(self._ask({"times": str(path), "backend": self.backend}, str(path))["times_s"], np.float64)
 
     def _ask(self, request: dict[str, Any], what: str) -> dict[str, Any]:
         process, finished = self._started(), False
@@ -170,6 +195,9 @@ class ProcessDecoder:
                 bufsize=0,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
             )
+            if sys.platform == "linux":
+                with contextlib.suppress(OSError):  # a limit of the machine: the pipe then stays as it is
+                    fcntl.fcntl(self._process.stdout, _F_SETPIPE_SZ, PIPE_BYTES)  # type: ignore[arg-type]
         return self._process
 
     def __getstate__(self) -> dict[str, Any]:
@@ -194,6 +222,10 @@ class _Patience:
         self.left_s -= time.monotonic() - start
         if not ready:
             raise DecodeTimeout(f"{what}: the decoder was silent for {self.silence_s:g} s, or slower than its limit")
+
+
+def _picture(header: dict[str, Any], pixels: bytearray) -> np.ndarray:
+    return np.frombuffer(pixels, np.uint8).reshape(header["shape"])
 
 
 def _read_message(process: subprocess.Popen[bytes], waiting: _Patience, what: str) -> tuple[dict[str, Any], bytearray]:

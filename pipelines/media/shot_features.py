@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Self
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 FRAME_SIZE = (64, 36)
-"""Width and height to which every frame is decoded, whatever its shape."""
+"""Width and height to which every frame is shrunk, whatever its shape."""
+
+POINTS = 4
+"""Each way: a shrunk pixel is the mean of so many points squared of the frame (an area's mean costs as much as
+decoding a frame of 512 x 512 pixels, and finds the same cuts)."""
 
 THUMB_SIZE = (16, 9)
 
 Floats = npt.NDArray[np.float32]
+Picture = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +30,7 @@ class ShotFeatures:
 
     index: npt.NDArray[np.int64]
     """(N,) frame numbers, ascending; gaps where frames could not be decoded."""
-    thumbs: npt.NDArray[np.uint8]
+    thumbs: Picture
     """(N, 9, 16, 3) RGB."""
     difference: Floats
     """(N,) mean absolute difference to the frame before, 0 to 255, all channels; 0 for the first."""
@@ -35,33 +42,80 @@ class ShotFeatures:
     def __len__(self) -> int:
         return len(self.index)
 
+    @classmethod
+    def of_nothing(cls) -> Self:
+        """Of no frames."""
+        return cls(*(np.empty(shape, kind) for shape, kind in _EMPTY))
 
-def shot_features(frames: Iterable[tuple[int, npt.NDArray[np.uint8]]]) -> ShotFeatures:
-    """Features of frames given one by one as (index, RGB (36, 64, 3) uint8); only two are held at a time."""
-    index, thumbs, difference, histogram, spread = [], [], [], [], []
-    before: npt.NDArray[np.uint8] | None = None
-    counts_before = np.zeros(512, np.int64)
-    for i, rgb in frames:
-        counts = _colour_counts(rgb)
-        if before is None:
-            difference.append(0.0)
-            histogram.append(0.0)
-        else:
-            difference.append(float(cv2.absdiff(rgb, before).mean()))
-            histogram.append(float(np.abs(counts - counts_before).sum() / 2 / counts.sum()))
-        index.append(i)
-        thumbs.append(cv2.resize(rgb, THUMB_SIZE, interpolation=cv2.INTER_AREA))
-        spread.append(float(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY).std()))
-        before, counts_before = rgb, counts
-    return ShotFeatures(
-        np.asarray(index, np.int64),
-        np.asarray(thumbs, np.uint8).reshape(-1, THUMB_SIZE[1], THUMB_SIZE[0], 3),
-        np.asarray(difference, np.float32),
-        np.asarray(histogram, np.float32),
-        np.asarray(spread, np.float32),
-    )
+    def to_bytes(self) -> bytes:
+        """For another process; ``from_bytes`` gives it back."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **{f.name: getattr(self, f.name) for f in fields(self)})
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes | bytearray) -> Self:
+        """What ``to_bytes`` wrote."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            return cls(**{f.name: arrays[f.name] for f in fields(cls)})
 
 
-def _colour_counts(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+_EMPTY = (((0,), np.int64), ((0, 9, 16, 3), np.uint8), *3 * (((0,), np.float32),))
+
+
+class FeatureGatherer:
+    """Features of frames that come one by one; only the last frame is held, shrunk."""
+
+    def __init__(self) -> None:
+        self.index: list[int] = []
+        self.thumbs: list[Picture] = []
+        self.difference: list[float] = []
+        self.histogram: list[float] = []
+        self.luma_std: list[float] = []
+        self._before: Picture | None = None
+        self._counts = np.zeros(512, np.int64)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def add(self, index: int, small: Picture) -> None:
+        """Take in the next frame: its number, and the frame as ``shrink`` gives it, (36, 64, 3) uint8."""
+        counts = _colour_counts(small)
+        first = self._before is None
+        self.difference.append(0.0 if first else float(cv2.absdiff(small, self._before).mean()))
+        moved = 0.0 if first else float(np.abs(counts - self._counts).sum() / 2 / counts.sum())
+        self.histogram.append(moved)
+        self.index.append(index)
+        self.thumbs.append(np.asarray(cv2.resize(small, THUMB_SIZE, interpolation=cv2.INTER_AREA), np.uint8))
+        self.luma_std.append(float(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).std()))
+        self._before, self._counts = small, counts
+
+    def features(self) -> ShotFeatures:
+        """Of all frames so far."""
+        return ShotFeatures(
+            np.asarray(self.index, np.int64),
+            np.asarray(self.thumbs, np.uint8).reshape(-1, THUMB_SIZE[1], THUMB_SIZE[0], 3),
+            np.asarray(self.difference, np.float32),
+            np.asarray(self.histogram, np.float32),
+            np.asarray(self.luma_std, np.float32),
+        )
+
+
+def shot_features(frames: Iterable[tuple[int, Picture]]) -> ShotFeatures:
+    """Features of frames given one by one as (index, RGB (36, 64, 3) uint8)."""
+    gatherer = FeatureGatherer()
+    for index, small in frames:
+        gatherer.add(index, small)
+    return gatherer.features()
+
+
+def shrink(rgb: Picture) -> Picture:
+    """An RGB frame (H, W, 3) as (36, 64, 3), whatever its shape."""
+    width, height = FRAME_SIZE
+    points = cv2.resize(rgb, (POINTS * width, POINTS * height), interpolation=cv2.INTER_NEAREST)
+    return np.asarray(cv2.resize(points, FRAME_SIZE, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _colour_counts(rgb: Picture) -> npt.NDArray[np.int64]:
     bins = (rgb >> 5).astype(np.int64) @ np.array([64, 8, 1])
     return np.bincount(bins.ravel(), minlength=512)

@@ -10,7 +10,9 @@ Pure functions of ``ShotFeatures``; nothing is decoded here. How each is told:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +20,9 @@ import numpy.typing as npt
 from pipelines.media.shot_features import ShotFeatures
 
 HARD, DISSOLVE, FADE, NONE = "hard", "dissolve", "fade", "none"
+
+CUT_REACH = 4
+"""Frames before and after a frame that decide whether it is the first after a hard cut."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,16 +88,31 @@ def find_shots(features: ShotFeatures, config: ShotConfig | None = None) -> list
 
 def find_hard_cuts(features: ShotFeatures, config: ShotConfig) -> list[int]:
     """Positions of the first frames of new shots."""
-    d, h = features.difference, features.histogram
-    thumbs = features.thumbs.astype(np.int16)
-    cuts = []
-    for t in np.flatnonzero((d >= config.cut_difference) & (h >= config.cut_histogram)):
-        around = np.concatenate([d[max(1, t - 4) : t], d[t + 1 : t + 5]])
-        if len(around) and d[t] < config.cut_ratio * np.median(around):
-            continue
-        if not _is_flash(thumbs, int(t), float(d[t])):
-            cuts.append(int(t))
-    return cuts
+    return [t for t in range(len(features)) if is_hard_cut(features, t, config)]
+
+
+class FrameFeatures(Protocol):
+    """Features by position, of ``ShotFeatures`` or of a ``FeatureGatherer`` that has seen ``CUT_REACH`` frames more."""
+
+    @property
+    def difference(self) -> Sequence[float] | npt.NDArray[np.float32]: ...
+    @property
+    def histogram(self) -> Sequence[float] | npt.NDArray[np.float32]: ...
+    @property
+    def thumbs(self) -> Any: ...
+
+
+def is_hard_cut(features: FrameFeatures, t: int, config: ShotConfig) -> bool:
+    """Whether a new shot begins at position ``t``, as the ``CUT_REACH`` frames around it say."""
+    d = features.difference
+    if d[t] < config.cut_difference or features.histogram[t] < config.cut_histogram:
+        return False
+    around = [*d[max(1, t - CUT_REACH) : t], *d[t + 1 : t + 1 + CUT_REACH]]
+    if around and d[t] < config.cut_ratio * np.median(np.asarray(around, np.float32)):
+        return False
+    first = max(0, t - CUT_REACH)
+    near = np.asarray(features.thumbs[first : t + CUT_REACH], np.int16)
+    return not _is_flash(near, t - first, float(d[t]))
 
 
 def _is_flash(thumbs: npt.NDArray[np.int16], t: int, difference: float) -> bool:

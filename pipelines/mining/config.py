@@ -16,6 +16,9 @@ class TrackConfig:
     """At least so many frames a second of video are looked at; a shot's first frame always is."""
     detector_threshold: float = 0.6
     """Least detector score of a face that is followed."""
+    detector_input_px: int = 224
+    """Longer side of the smallest picture in which faces are looked for; a frame in which faces of 60 pixels would
+    become too small in it gets a larger one (``faces.analysis.detection_size``)."""
     max_gap_s: float = 1.0
     """A face that is not seen for longer ends its track."""
     min_overlap: float = 0.1
@@ -32,6 +35,8 @@ class TrackConfig:
     """Faces kept of a track, spread over its time."""
     crop_px: int = 512
     """Side of the aligned crop where the frame has the pixels for it."""
+    max_upscale: float = 1.5
+    """A crop is made smaller than ``crop_px`` rather than enlarged beyond this factor."""
     webp_quality: int = 95
     """Of the stored crop, 1 to 100; 101 is lossless."""
     min_completeness: float = 0.7
@@ -40,7 +45,8 @@ class TrackConfig:
     """A narrower face cannot be scored."""
 
     def __post_init__(self) -> None:
-        for name in ("samples_per_second", "max_gap_s", "max_jump", "candidates", "crop_px", "min_width_px"):
+        sizes = ("detector_input_px", "candidates", "crop_px", "max_upscale", "min_width_px")
+        for name in ("samples_per_second", "max_gap_s", "max_jump", *sizes):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrackConfig.{name} is {getattr(self, name)}; it must be positive")
         for name in ("detector_threshold", "min_overlap", "clear_overlap", "min_completeness"):

@@ -14,7 +14,6 @@ from mfhq.ids import child_id
 from mfhq.schema import OK, REJECTED
 from pipelines.faces import quality
 from pipelines.faces.align import (
-    Matrix,
     arcface_transform,
     crop_size,
     crop_transform,
@@ -23,7 +22,6 @@ from pipelines.faces.align import (
     warp_crop,
 )
 from pipelines.faces.pictures import encode_webp
-from pipelines.media.decoder import DecodedFrame
 from pipelines.mining.config import TrackConfig
 
 CUT_BY_BORDER = "cut_by_border"
@@ -36,6 +34,9 @@ FACE_IN_CROP = (0.261, 0.294, 0.732, 0.941)
 detections (score of 0.9 or more, 5 px or more from every border) in the tracks of 35 real clips."""
 
 Picture = npt.NDArray[np.uint8]
+
+_GRID, _RESERVE = 64, 4
+"""As ``align.warp_crop`` takes its part of a frame; a multiple of the codecs' blocks too."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +57,18 @@ class FaceSeen:
     def width(self) -> float:
         """Of the box, pixels of the frame."""
         return self.box[2] - self.box[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Cutting:
+    """The part of a frame that a face's crop shows: what is kept of the frame until the track's best are known."""
+
+    frame_index: int
+    time_s: float
+    pixels: Picture
+    left: int
+    top: int
+    """Of the frame; multiples of ``_GRID``, so that it is scaled and measured as in the whole frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +135,7 @@ def look_at(frame: Picture, detection: Any, config: TrackConfig) -> FaceSeen:
     elif x1 - x0 < config.min_width_px:
         reason = TOO_SMALL
     side = quality.SIDE
-    aligned = cut(frame, arcface_transform(landmarks, side), side)
+    aligned = warp_crop(frame, arcface_transform(landmarks, side), side)
     grey = np.asarray(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), np.uint8)
     return FaceSeen(
         box=(x0, y0, x1, y1),
@@ -140,28 +153,39 @@ def rank_of(face: FaceSeen) -> float:
     return face.score * math.log1p(face.sharpness) * math.log1p(max(face.width, 0.0)) - (1e3 if face.reason else 0.0)
 
 
-def cut_candidate(frame: DecodedFrame, face: FaceSeen, track_id: str, config: TrackConfig) -> Candidate:
-    """The face's aligned crop, of ``crop_px`` or less (``align.MAX_UPSCALE``)."""
-    size = crop_size(face.landmarks5, config.crop_px)
+def take_cutting(frame: Any, face: FaceSeen, config: TrackConfig) -> Cutting:
+    """A copy of what ``cut_candidate`` will want of a frame (``frame_index``, ``time_s``, ``rgb`` (H, W, 3))."""
+    corners = transform_points(invert(crop_transform(face.landmarks5, config.crop_px)), _square(config.crop_px))
+    box = np.reshape(face.box, (2, 2))
+    limit = np.array(frame.rgb.shape[1::-1])
+    low = np.floor(np.minimum(corners.min(axis=0), box[0])).astype(int) - _RESERVE
+    high = np.ceil(np.maximum(corners.max(axis=0), box[1])).astype(int) + _RESERVE
+    low = np.clip(low, 0, limit - 1) // _GRID * _GRID
+    high = np.clip(-(-high // _GRID) * _GRID, low + 1, limit)
+    pixels = frame.rgb[low[1] : high[1], low[0] : high[0]].copy()
+    return Cutting(frame.frame_index, frame.time_s, pixels, int(low[0]), int(low[1]))
+
+
+def cut_candidate(cutting: Cutting, face: FaceSeen, track_id: str, config: TrackConfig) -> Candidate:
+    """The face's aligned crop, of ``crop_px`` or less (``TrackConfig.max_upscale``)."""
+    size = crop_size(face.landmarks5, config.crop_px, config.max_upscale)
     transform = crop_transform(face.landmarks5, size)
+    corner = np.array([cutting.left, cutting.top])
+    inside = transform.copy()
+    inside[:, 2] += transform[:, :2] @ corner
+    box = np.asarray(face.box) - np.tile(corner, 2)
     return Candidate(
-        face_id=child_id(track_id, frame.frame_index, face.box),
+        face_id=child_id(track_id, cutting.frame_index, face.box),
         track_id=track_id,
-        frame_index=frame.frame_index,
-        time_s=round(frame.time_s, 4),
+        frame_index=cutting.frame_index,
+        time_s=round(cutting.time_s, 4),
         face=face,
-        compression=round(quality.compression(frame.rgb, face.box), 4),
-        crop=cut(frame.rgb, transform, size),
+        compression=round(quality.compression(cutting.pixels, box), 4),
+        crop=warp_crop(cutting.pixels, inside, size),
         landmarks5_crop=transform_points(transform, face.landmarks5),
     )
 
 
-def cut(frame: Picture, transform: Matrix, size: int) -> Picture:
-    """``align.warp_crop`` of the part of the frame that the crop shows, which is all that a large frame need give."""
-    corners = transform_points(invert(transform), [[-1, -1], [size, -1], [size, size], [-1, size]])
-    limit = np.array(frame.shape[1::-1])
-    low = np.clip(np.floor(corners.min(axis=0)).astype(int) - 4, 0, limit - 1)
-    high = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 5, low + 1, limit)
-    shifted = transform.copy()
-    shifted[:, 2] += transform[:, :2] @ low
-    return warp_crop(frame[low[1] : high[1], low[0] : high[0]], shifted, size)
+def _square(size: int) -> npt.NDArray[np.float64]:
+    """The corners of a crop, a pixel further out."""
+    return np.array([[-1, -1], [size, -1], [size, size], [-1, size]], np.float64)

@@ -41,18 +41,6 @@ PROBED = pa.schema(
 )
 """``probe``: what the container promises (PyAV)."""
 
-SHOTS_FOUND = pa.schema(
-    [
-        *_KEY,
-        *_STATUS,
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("n_frames", pa.int64()),
-        pa.field("n_frames_decoded", pa.int64()),
-        pa.field("shots", pa.list_(_struct(SHOTS))),
-    ]
-)
-"""``shots``: every frame decoded small; cuts, dissolves, fades; how many frames there really are."""
-
 CANDIDATE = _struct(
     FACES, "mesh468", "yaw_deg", "pitch_deg", "roll_deg", "exposure", "occlusion", "agreement", "matte", "crop",
     extra=(
@@ -66,10 +54,14 @@ TRACKED = pa.schema(
     [
         *_KEY,
         *_STATUS,
+        pa.field("n_frames", pa.int64()),
+        pa.field("n_frames_decoded", pa.int64()),
+        pa.field("shots", pa.list_(_struct(SHOTS))),
         pa.field("tracks", pa.list_(_struct(TRACKS, extra=(pa.field("faces", pa.list_(CANDIDATE)),)))),
     ]
 )
-"""``tracks``: faces detected in sampled frames, linked within a shot, up to K candidates each."""
+"""``tracks``: every frame decoded once: how many there really are, cuts, dissolves, fades; faces detected in sampled
+frames, linked within a shot, up to K candidates each."""
 
 SCORES = pa.struct(
     [

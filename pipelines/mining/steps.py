@@ -8,18 +8,17 @@ from pipelines.mining.config import MiningConfig
 from pipelines.mining.embeddings import embeddings_step
 from pipelines.mining.probe import probe_step
 from pipelines.mining.scores import scores_step
-from pipelines.mining.shots import shots_step
 from pipelines.mining.tracks import tracks_step
 from pipelines.step import Step
 
-AFTER = {"shots": "probe", "tracks": "shots", "scores": "tracks", "embeddings": "tracks"}
+AFTER = {"tracks": "probe", "scores": "tracks", "embeddings": "tracks"}
 """Which step's output each step reads; ``probe`` reads the sources."""
 
 
 def mining_steps(
     config: MiningConfig | None = None, pack_name: str | None = None, filesystem: Any = None
 ) -> list[Step]:
-    """probe, shots, tracks, scores, embeddings, in an order in which each comes after what it reads (``AFTER``).
+    """probe, tracks, scores, embeddings, in an order in which each comes after what it reads (``AFTER``).
 
     ``pack_name`` is a face pack's name or folder (None: the embedded one); ``filesystem`` (fsspec, picklable) reads
     sources that are not local. Raises ``WeightsError`` where the pack cannot be had.
@@ -27,7 +26,6 @@ def mining_steps(
     config = config or MiningConfig()
     return [
         probe_step(config, filesystem),
-        shots_step(config, filesystem),
         tracks_step(config, pack_name, filesystem),
         scores_step(),
         embeddings_step(pack_name),

@@ -1,30 +1,30 @@
-"""Step ``tracks``: faces found in sampled frames, followed through each shot, the best few of each kept."""
+"""Step ``tracks``: one decoding of a video gives its shots, its damage, and the faces followed through each shot."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cache, partial
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from mfhq.ids import child_id
 from mfhq.schema import OK, REJECTED
-from pipelines.faces.align import ARCFACE_112
-from pipelines.media.decoder import DecodedFrame, DecoderCrashed, DecodeTimeout
-from pipelines.mining.candidates import SpreadBest
-from pipelines.mining.config import MiningConfig, TrackConfig, settings
-from pipelines.mining.crops import Candidate, FaceSeen, cut_candidate, is_alignable, look_at, rank_of
-from pipelines.mining.linking import Linker
-from pipelines.mining.sampling import sample_frames
-from pipelines.mining.schemas import SHOTS_FOUND, TRACKED
+from pipelines.media.decoder import DecoderCrashed, DecodeSummary, DecodeTimeout, ProcessDecoder
+from pipelines.media.shots import find_shots
+from pipelines.media.survey import SurveyConfig
+from pipelines.mining.config import MiningConfig, settings
+from pipelines.mining.following import Stretch, follow_shots, settled
+from pipelines.mining.schemas import PROBED, TRACKED
 from pipelines.mining.videos import VideoTools, video_tools
 from pipelines.step import Resources, Step
 
 NO_FACE = "no_face"
 """Not one face in the sampled frames."""
+DECODED_IN_PART = "decoded_in_part"
+"""Fewer frames decode than the container promises; those that do are used."""
+NO_FRAME_DECODED = "no_frame_decoded"
+"""A container that opens, and not one frame of it decodes."""
 
 
 @dataclass
@@ -36,19 +36,19 @@ class TrackTools:
 
 
 def tracks_step(config: MiningConfig, pack_name: str | None = None, filesystem: Any = None) -> Step:
-    """One video's shots in (``SHOTS_FOUND``), its tracks and their candidate faces out (``TRACKED``)."""
+    """One probed video in (``PROBED``), its shots, tracks and candidate faces out (``TRACKED``)."""
     from pipelines.faces.pack import face_pack
 
     return Step(
         name="tracks",
-        version=1,
+        version=2,
         key="video_id",
-        input=SHOTS_FOUND,
+        input=PROBED,
         output=TRACKED,
         load=partial(load_track_tools, config, pack_name, filesystem),
-        fn=partial(tracks_of_videos, config.tracks),
+        fn=partial(tracks_of_videos, config),
         resources=Resources(cpus=1, batch=1),
-        config=settings(config.tracks),
+        config={"shots": settings(config.shots), "tracks": settings(config.tracks)},
         weights=face_pack(pack_name).files,
     )
 
@@ -58,99 +58,84 @@ def load_track_tools(config: MiningConfig, pack_name: str | None, filesystem: An
     from pipelines.faces.analysis import FaceAnalyzer
     from pipelines.faces.pack import face_pack
 
-    detector = FaceAnalyzer(face_pack(pack_name), det_thresh=config.tracks.detector_threshold)
+    detector = FaceAnalyzer(
+        face_pack(pack_name),
+        det_thresh=config.tracks.detector_threshold,
+        smallest_input=config.tracks.detector_input_px,
+    )
     return TrackTools(video_tools(config, filesystem), detector)
 
 
-def tracks_of_videos(config: TrackConfig, tools: TrackTools, videos: pa.Table) -> pa.Table:
-    """Tracks of each video; a video without a face is rejected with reason ``no_face``."""
+def tracks_of_videos(config: MiningConfig, tools: TrackTools, videos: pa.Table) -> pa.Table:
+    """Shots and tracks of each video; a video without a face is rejected with reason ``no_face``.
+
+    What decord does not give whole is decoded again by PyAV, which goes on after damage.
+    """
     return pa.Table.from_pylist([_tracks(config, tools, row) for row in videos.to_pylist()], schema=TRACKED)
 
 
-def _tracks(config: TrackConfig, tools: TrackTools, row: dict[str, Any]) -> dict[str, Any]:
-    shots = [(shot["start_frame"], shot["end_frame"]) for shot in row["shots"]]
-    decoders = [tools.videos.first, tools.videos.second]
-    if row["n_frames_decoded"] != row["n_frames"]:
-        decoders.pop(0)  # the shots were found by the second: decord does not go on after damage
-    tracks: list[dict[str, Any]] = []
+def _tracks(config: MiningConfig, tools: TrackTools, row: dict[str, Any]) -> dict[str, Any]:
+    promised = row["n_frames"]
     with tools.videos.local(row["uri"]) as path:
-        for decoder in decoders:
-            try:
-                sampled = sample_frames(decoder.times(path), shots, config.samples_per_second)
-                frames = decoder.frames(path, indices=sampled)
-                tracks = track_faces(config, tools.detector, row["video_id"], shots, frames)
-            except (DecodeTimeout, DecoderCrashed):
-                if decoder is decoders[-1]:
-                    raise
-                continue
-            if not decoder.summary.error:
-                break
-    found = {"status": OK, "reason": ""} if tracks else {"status": REJECTED, "reason": NO_FACE}
-    return {"video_id": row["video_id"], "tracks": tracks, **found}
+        survey = partial(_survey, config, tools, row["video_id"], path)
+        try:
+            found = survey(tools.videos.first, promised)
+        except (DecodeTimeout, DecoderCrashed, _NotWhole):
+            found = survey(tools.videos.second)
+    out = {
+        "video_id": row["video_id"],
+        "n_frames": promised if promised is not None else found.summary.n_indexed,
+        "n_frames_decoded": found.n_decoded,
+        "shots": found.shots,
+        "tracks": found.tracks,
+    }
+    if not found.n_decoded:
+        return out | {"status": REJECTED, "reason": NO_FRAME_DECODED}
+    if not found.tracks:
+        return out | {"status": REJECTED, "reason": NO_FACE}
+    return out | {"status": OK, "reason": "" if found.summary.is_whole(promised) else DECODED_IN_PART}
+
+
+class _NotWhole(Exception):
+    """The decoder did not give every frame that the container promises."""
 
 
 @dataclass
-class _Track:
-    """What is known of a track while its shot goes by."""
-
-    track_id: str
-    shot_index: int
-    candidates: SpreadBest[Candidate]
-    frames: list[int] = field(default_factory=list)
-    widths: list[float] = field(default_factory=list)
+class _Found:
+    shots: list[dict[str, Any]]
+    tracks: list[dict[str, Any]]
+    n_decoded: int
+    summary: DecodeSummary
 
 
-def track_faces(
-    config: TrackConfig, detector: Any, video_id: str, shots: list[tuple[int, int]], frames: Iterable[DecodedFrame]
-) -> list[dict[str, Any]]:
-    """Tracks (rows of ``TRACKED.tracks``) of sampled frames, ascending, one in memory at a time.
+def _survey(
+    config: MiningConfig, tools: TrackTools, video_id: str, path: Path, decoder: ProcessDecoder, *whole: int | None
+) -> _Found:
+    """What one decoder gives of a video.
 
-    ``shots`` are (start, end) frames, end exclusive; a frame of no shot is passed over. ``detector.detect(rgb)``
-    gives the faces of a frame, ``detector.embed(rgb, landmarks5)`` tells them apart where their places do not.
+    Faces are followed while the frames go by, from hard cut to hard cut. Where a gradual transition turns out to lie
+    in between, the sampled frames of the shots beside it are decoded and followed once more. With ``whole``, what the
+    container promises, ``_NotWhole`` is raised where less than that was decoded.
     """
-    done: list[_Track] = []
-    shot_index, linker, running = -1, Linker(config), dict[int, _Track]()
-    for frame in frames:
-        at = next((i for i, (start, end) in enumerate(shots) if start <= frame.frame_index < end), None)
-        if at is None:
-            continue
-        if at != shot_index:  # nothing is followed across a cut
-            done.extend(running.values())
-            shot_index, linker, running = at, Linker(config), {}
-        seen = [look_at(frame.rgb, found, config) for found in detector.detect(frame.rgb) if is_alignable(found)]
-        seen.sort(key=lambda face: face.box)
-        looks = [cache(partial(detector.embed, face.aligned, ARCFACE_112)) for face in seen]
-        for face, number in zip(seen, linker.link(frame.time_s, [face.box for face in seen], looks), strict=True):
-            if number not in running:
-                track_id = child_id(video_id, frame.frame_index, face.box)
-                running[number] = _Track(track_id, shot_index, SpreadBest(config.candidates))
-            _follow(running[number], frame, face, config)
-    done.extend(running.values())
-    return [_row(track, config) for track in done]
-
-
-def _follow(track: _Track, frame: DecodedFrame, face: FaceSeen, config: TrackConfig) -> None:
-    track.frames.append(frame.frame_index)
-    track.widths.append(face.width)
-    rank = rank_of(face)
-    if track.candidates.wants(frame.frame_index, rank):
-        candidate = cut_candidate(frame, face, track.track_id, config)
-        track.candidates.put(frame.frame_index, rank, candidate)
-
-
-def _row(track: _Track, config: TrackConfig) -> dict[str, Any]:
-    faces = [candidate.row(config.webp_quality) for candidate in track.candidates.best()]
-    reasons = [face["reason"] for face in faces]
-    usable = any(face["status"] == OK for face in faces)
-    return {
-        "track_id": track.track_id,
-        "shot_index": track.shot_index,
-        "start_frame": track.frames[0],
-        "end_frame": track.frames[-1] + 1,
-        "n_faces": len(track.frames),
-        "status": OK if usable else REJECTED,
-        "reason": "" if usable else max(sorted(set(reasons)), key=reasons.count),
-        "mean_width_px": round(float(np.mean(track.widths)), 2),
-        "mean_sharpness": round(float(np.mean([face["sharpness"] for face in faces])), 2),
-        "faces": faces,
-    }
+    stretches: list[Stretch] = []
+    for frame in decoder.survey(path, SurveyConfig(per_second=config.tracks.samples_per_second, shots=config.shots)):
+        if frame.after_cut:
+            stretches.append(Stretch(config.tracks, video_id))
+        stretches[-1].follow(frame, tools.detector)
+    summary = decoder.summary
+    if whole and not summary.is_whole(*whole):
+        raise _NotWhole
+    shots = find_shots(decoder.features, config.shots)
+    found = settled(stretches, shots)
+    again = [shot for number, shot in enumerate(shots) if number not in found]
+    sampled = [index for stretch in stretches for index in stretch.frames]
+    sampled = [index for index in sampled if any(shot.start_frame <= index < shot.end_frame for shot in again)]
+    if sampled:
+        frames = decoder.frames(path, indices=sampled)
+        found |= follow_shots(config.tracks, tools.detector, video_id, shots, frames)
+    return _Found(
+        shots=[{"shot_index": i, **asdict(shot)} for i, shot in enumerate(shots)],
+        tracks=[face.row(i, config.tracks) for i in sorted(found) for face in found[i].tracks.values()],
+        n_decoded=len(decoder.features),
+        summary=summary,
+    )

@@ -10,8 +10,9 @@ import pyarrow as pa
 from mfhq.schema import FUNNEL, OK
 from pipelines.publishing.presets import Preset
 
-STEP_OF_STAGE = {"videos": ("probe",), "shots": ("shots",), "tracks": ("tracks",), "faces": ("scores", "embeddings")}
-"""Whose seconds stand at which stage; a video's seconds in a step are shared by what the step found in it."""
+STEP_OF_STAGE = {"videos": ("probe",), "shots": (), "tracks": ("tracks",), "faces": ("scores", "embeddings")}
+"""Whose seconds stand at which stage (``tracks`` finds the shots too); a video's seconds in a step are shared by what
+the step found in it."""
 
 
 def funnel_table(

@@ -13,7 +13,7 @@ from mfhq.schema import EMBEDDINGS, FACES, FAILED, OK, REJECTED, SHOTS, TRACKS, 
 from pipelines.identity.means import agreement
 from pipelines.mining.schemas import SCORES
 
-STEPS = ("probe", "shots", "tracks", "scores", "embeddings")
+STEPS = ("probe", "tracks", "scores", "embeddings")
 """The mining steps, in the order in which a video goes through them."""
 
 
@@ -45,7 +45,7 @@ def videos_table(sources: pa.Table, outputs: Mapping[str, pa.Table]) -> pa.Table
 
     What the thresholds make of a video whose tracks are all rejected is decided later (``thresholds``).
     """
-    probe, shots = match(sources, outputs["probe"], "video_id"), match(sources, outputs["shots"], "video_id")
+    probe, decoded = match(sources, outputs["probe"], "video_id"), match(sources, outputs["tracks"], "video_id")
     states = {
         step: match(sources, outputs[step].select(["video_id", "status", "reason"]), "video_id").to_pylist()
         for step in STEPS
@@ -53,7 +53,7 @@ def videos_table(sources: pa.Table, outputs: Mapping[str, pa.Table]) -> pa.Table
     status, reason = zip(*map(_first_trouble, *states.values()), strict=True) if sources.num_rows else ((), ())
     columns = {name: sources[name] for name in ("video_id", "uri", "licence", "consent")}
     columns |= {name: probe[name] for name in ("codec", "width", "height", "fps", "duration_s", "n_frames")}
-    columns |= {"n_frames_decoded": shots["n_frames_decoded"]}
+    columns |= {"n_frames_decoded": decoded["n_frames_decoded"]}
     return fit({**columns, "status": pa.array(status, pa.string()), "reason": pa.array(reason, pa.string())}, VIDEOS)
 
 
@@ -71,7 +71,7 @@ def _first_trouble(*states: Mapping[str, str | None]) -> tuple[str, str]:
 
 def shots_table(outputs: Mapping[str, pa.Table]) -> pa.Table:
     """``shots``."""
-    return fit(_columns(explode(outputs["shots"], "shots", ["video_id"])), SHOTS)
+    return fit(_columns(explode(outputs["tracks"], "shots", ["video_id"])), SHOTS)
 
 
 def tracks_table(outputs: Mapping[str, pa.Table]) -> pa.Table:

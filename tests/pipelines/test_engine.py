@@ -118,10 +118,10 @@ def test_kill_9_and_the_same_call_again_give_the_same_snapshot(mined, on_ray, tm
 @pytest.mark.ray
 def test_what_is_no_items_fault_is_one_line(on_ray, tmp_path):
     store = open_store(tmp_path)
-    steps = [type(s)(**{**vars(s), "load": _no_weights}) if s.name == "shots" else s for s in on_ray.toy_steps()[:2]]
+    steps = [type(s)(**{**vars(s), "load": _no_weights}) if s.name == "tracks" else s for s in on_ray.toy_steps()[:2]]
     with pytest.raises(EngineError) as caught:
         run_steps(steps, on_ray.sources(4), store, "run")
-    assert str(caught.value) == "step shots can't start: FileNotFoundError: yunet.onnx is not in the cache; run doctor"
+    assert str(caught.value) == "step tracks can't start: FileNotFoundError: yunet.onnx is not in the cache; run doctor"
 
 
 def _no_weights():
@@ -138,7 +138,7 @@ def with_resources(steps, **resources):
 def test_steps_without_a_gpu_share_their_workers(toy):
     bound = bind_steps(with_resources(toy.toy_steps(), tracks={"cpus": 1}), toy.AFTER)
     (group,) = worker_groups(bound, {"CPU": 2.0}, 100)
-    assert len(group.steps) == 5 and (group.cpus, group.workers) == (1.0, 2)
+    assert len(group.steps) == 4 and (group.cpus, group.workers) == (1.0, 2)
     assert worker_groups(bound, {"CPU": 64.0}, 100)[0].workers == 64
     assert worker_groups(bound, {"CPU": 64.0}, 3)[0].workers == 3, "no more than there are tasks"
 
@@ -147,12 +147,7 @@ def test_steps_with_a_gpu_have_their_own_workers(toy):
     steps = with_resources(toy.toy_steps(), tracks={"cpus": 1, "gpus": 0.5}, scores={"cpus": 1, "gpus": 1})
     bound = bind_steps(steps, toy.AFTER)
     groups = worker_groups(bound, {"CPU": 2.0, "GPU": 2.0}, 100)
-    assert [[b.step.name for b in g.steps] for g in groups] == [
-        ["probe", "shots"],
-        ["tracks"],
-        ["scores"],
-        ["embeddings"],
-    ]
+    assert [[b.step.name for b in g.steps] for g in groups] == [["probe"], ["tracks"], ["scores"], ["embeddings"]]
     assert [(g.gpus, g.workers) for g in groups][1:3] == [(0.5, 4), (1.0, 2)]
     assert sum(g.cpus for g in groups) <= 2, "one worker of each group fits at once"
     with pytest.raises(EngineError, match=r"step tracks needs 0\.5 GPUs, and Ray has 0; set its device to cpu"):
@@ -162,6 +157,6 @@ def test_steps_with_a_gpu_have_their_own_workers(toy):
 def test_totals_fall_while_earlier_steps_reject(toy):
     bound = bind_steps(toy.toy_steps(), toy.AFTER)
     before = {b.step.name: Tally() for b in bound}
-    now = {"probe": Tally(ok=6, rejected=2), "shots": Tally(ok=3, failed=1)}
+    now = {"probe": Tally(ok=6, rejected=2), "tracks": Tally(ok=3, failed=1)}
     totals = {p.step: (p.done, p.total) for p in progress_of(bound, before, now, 10)}
-    assert totals == {"probe": (8, 10), "shots": (4, 8), "tracks": (0, 7), "scores": (0, 7), "embeddings": (0, 7)}
+    assert totals == {"probe": (8, 10), "tracks": (4, 8), "scores": (0, 7), "embeddings": (0, 7)}

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mfhq.ids import child_id, digest, seed_of
 from mfhq.schema import ASSIGNMENTS, EMBEDDINGS
-from pipelines.mining.schemas import EMBEDDED, PROBED, SCORED, SHOTS_FOUND, SOURCES, TRACKED
+from pipelines.mining.schemas import EMBEDDED, PROBED, SCORED, SOURCES, TRACKED
 from pipelines.step import Resources, Step
 
 AFTER = {"scores": "tracks", "embeddings": "tracks"}
@@ -51,16 +51,6 @@ def probe(resource, table):
     return pa.Table.from_pylist([{f.name: row.get(f.name) for f in PROBED} for row in rows], schema=PROBED)
 
 
-def shots(resource, table):
-    rows = [
-        {"video_id": row["video_id"], "status": "ok", "reason": "", "uri": row["uri"], "n_frames": 100,
-         "n_frames_decoded": 100,
-         "shots": [{"shot_index": 0, "start_frame": 0, "end_frame": 100, "transition": "none"}]}
-        for row in table.to_pylist()
-    ]  # fmt: skip
-    return pa.Table.from_pylist(rows, schema=SHOTS_FOUND)
-
-
 def tracks(seconds, table):
     if log := os.environ.get("TOY_LOG"):
         with Path(log).open("a") as stream:
@@ -73,8 +63,10 @@ def tracks(seconds, table):
         nobody = "noface" in row["uri"]
         status, reason = ("rejected", "no_face") if nobody else ("ok", "")
         rows.append(
-            {"video_id": row["video_id"], "status": status, "reason": reason, "tracks": [] if nobody else [track(row)]}
-        )
+            {"video_id": row["video_id"], "status": status, "reason": reason, "n_frames": 100, "n_frames_decoded": 100,
+             "shots": [{"shot_index": 0, "start_frame": 0, "end_frame": 100, "transition": "none"}],
+             "tracks": [] if nobody else [track(row)]}
+        )  # fmt: skip
     return pa.Table.from_pylist(rows, schema=TRACKED)
 
 
@@ -131,10 +123,10 @@ def load(seconds):
 
 
 def toy_steps(seconds: float = 0.0, batch: int = 3) -> list[Step]:
-    """probe, shots, tracks (``seconds`` a video), scores, embeddings (private): pass ``AFTER`` along."""
+    """probe, tracks (``seconds`` a video), scores, embeddings (private): pass ``AFTER`` along."""
     few, nothing = Resources(cpus=0.3, batch=batch), partial(load, 0.0)
-    made = [("probe", SOURCES, PROBED, probe), ("shots", PROBED, SHOTS_FOUND, shots),
-            ("tracks", SHOTS_FOUND, TRACKED, tracks), ("scores", TRACKED, SCORED, scores),
+    made = [("probe", SOURCES, PROBED, probe), ("tracks", PROBED, TRACKED, tracks),
+            ("scores", TRACKED, SCORED, scores),
             ("embeddings", TRACKED, EMBEDDED, embeddings)]  # fmt: skip
     return [
         Step(

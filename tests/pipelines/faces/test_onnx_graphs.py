@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from pipelines.faces.onnx_graphs import OPSET, dequantise, yunet_as_scrfd
+from pipelines.faces.onnx_graphs import OPSET, dequantise, without_prelu, yunet_as_scrfd
 
 
 def quantised_model(rng: np.random.Generator) -> onnx.ModelProto:
@@ -117,3 +117,24 @@ def test_the_wrapper_decodes_as_yunet_is_defined() -> None:
         np.testing.assert_allclose(-box[::2, :2], centre - half, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(box[::2, 2:], centre + half, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(points[::2], values[f"kps_{stride}"][0])
+
+
+def test_prelu_is_written_with_relu_and_gives_the_same() -> None:
+    rng = np.random.default_rng(2)
+    slope = rng.normal(size=(5, 1, 1)).astype(np.float32)
+    nodes = [helper.make_node("PRelu", ["x", "slope"], ["y"], "act"), helper.make_node("Abs", ["y"], ["z"], "abs")]
+    shape = [1, 5, 4, 4]
+    model = helper.make_model(
+        helper.make_graph(
+            nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("z", TensorProto.FLOAT, shape)], [numpy_helper.from_array(slope, "slope")],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+    )  # fmt: skip
+    x = rng.normal(size=shape).astype(np.float32)
+    made = without_prelu(model)
+    assert "PRelu" not in {node.op_type for node in made.graph.node}
+    session = onnxruntime.InferenceSession(made.SerializeToString())
+    np.testing.assert_allclose(
+        session.run(None, {"x": x})[0], np.abs(np.where(x > 0, x, slope[None] * x)), rtol=1e-5, atol=1e-6
+    )

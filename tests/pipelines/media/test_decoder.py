@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from pipelines.media.decoder import DecoderCrashed, DecodeTimeout, ProcessDecoder
+from pipelines.media.shot_features import shot_features, shrink
+from pipelines.media.survey import SurveyConfig
 from tests.pipelines.media.made_up import N_FRAMES, VFR_TIMES_MS, moving_square, number_of
 
 BOTH = pytest.mark.parametrize("backend", ["decord", "pyav"])
@@ -55,10 +57,21 @@ def test_rotation_is_obeyed(decoders, videos, backend):
 @BOTH
 def test_variable_frame_rate_keeps_its_times(decoders, videos, backend):
     times = np.array(VFR_TIMES_MS) / 1000
-    np.testing.assert_allclose(decoders[backend].times(videos / "vfr.mp4"), times, atol=2e-3)
     frames = list(decoders[backend].frames(videos / "vfr.mp4", indices=[3, 41]))
     assert [number_of(f.rgb) for f in frames] == [3, 41]
     np.testing.assert_allclose([f.time_s for f in frames], times[[3, 41]], atol=2e-3)
+
+
+@BOTH
+def test_a_survey_gives_the_sampled_frames_and_the_features_of_all(decoders, videos, backend):
+    decoder = decoders[backend]
+    sampled = list(decoder.survey(videos / "whole.mp4", SurveyConfig(per_second=5)))
+    assert [f.frame_index for f in sampled] == [number_of(f.rgb) for f in sampled] == list(range(0, N_FRAMES, 5))
+    assert [f.after_cut for f in sampled] == [True] + [False] * 11
+    assert decoder.summary.is_whole(N_FRAMES) and decoder.features.index.tolist() == list(range(N_FRAMES))
+    frames = decoder.frames(videos / "whole.mp4")
+    again = shot_features((f.frame_index, shrink(f.rgb)) for f in frames)
+    assert decoder.features.to_bytes() == again.to_bytes()
 
 
 @BOTH
@@ -85,7 +98,8 @@ def test_broken_packets_are_counted_and_the_rest_keeps_its_numbers(decoders, vid
 def test_what_is_no_video_gives_no_frame_and_says_so(decoders, videos, backend, name):
     assert list(decoders[backend].frames(videos / f"{name}.mp4")) == []
     assert decoders[backend].summary.error
-    assert len(decoders[backend].times(videos / f"{name}.mp4")) == 0
+    assert list(decoders[backend].survey(videos / f"{name}.mp4", SurveyConfig())) == []
+    assert decoders[backend].summary.error and len(decoders[backend].features) == 0
 
 
 @BOTH

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.media.decoder import ProcessDecoder
-from pipelines.media.shot_features import FRAME_SIZE, shot_features
+from pipelines.media.shot_features import shot_features
 from pipelines.media.shots import ShotConfig, find_shots
+from pipelines.media.survey import SurveyConfig
 
 
 def scene(seed: int, n: int, drift: float = 0.15) -> np.ndarray:
@@ -48,9 +49,7 @@ def test_a_dissolve_is_one_transition():
 @pytest.mark.parametrize("level", [0.0, 255.0])
 def test_a_fade_through_a_blank_frame_is_one_transition(level):
     out = np.concatenate([np.ones(40), np.linspace(1, 0, 12), np.zeros(3)])[:, None, None, None]
-    frames = np.concatenate(
-        [level + (scene(3, 55) - level) * out, level + (scene(4, 55) - level) * out[::-1]]
-    )
+    frames = np.concatenate([level + (scene(3, 55) - level) * out, level + (scene(4, 55) - level) * out[::-1]])
     (first, second) = found(frames)
     assert first[0] == 0 and second[1:] == (110, "fade")
     assert first[1] == pytest.approx(41, abs=3) and second[0] == pytest.approx(69, abs=3)
@@ -87,8 +86,10 @@ def test_the_cuts_of_real_clips(clips):
         rows = [row for row in csv.DictReader(stream) if row["cuts"] or float(row["duration"] or 99) < 5]
     decoder = ProcessDecoder()
     for row in rows:
-        frames = decoder.frames(clips / row["file"], size=FRAME_SIZE)
-        shots = find_shots(shot_features((f.frame_index, f.rgb) for f in frames))
+        sampled = list(decoder.survey(clips / row["file"], SurveyConfig()))
+        shots = find_shots(decoder.features)
+        hard = [shot.start_frame for shot in shots if shot.transition == "hard"]
+        assert set(hard) <= {f.frame_index for f in sampled if f.after_cut}
         truth = [tuple(map(int, cut.split("-"))) for cut in row["cuts"].split(";") if cut]
         assert len(shots) == len(truth) + 1, row["file"]
         for shot, before, cut in zip(shots[1:], shots, truth, strict=False):

@@ -81,11 +81,9 @@ def test_every_source_has_a_row_with_its_reason(mined):
         "sound": ("rejected", "no_video_stream"),
         "gone": ("failed", "unreachable"),
     }
-    shots = by_name(sources, tables["shots"])
-    assert {name: row["reason"] for name, row in shots.items() if row["reason"]} == {"truncated": "decoded_in_part"}
-    assert 30 < shots["truncated"]["n_frames_decoded"] < shots["truncated"]["n_frames"] == 60
-    assert [(s["start_frame"], s["end_frame"]) for s in shots["cut"]["shots"]] == [(0, 20), (20, 40), (40, 60)]
     tracks = by_name(sources, tables["tracks"])
+    assert 30 < tracks["truncated"]["n_frames_decoded"] < tracks["truncated"]["n_frames"] == 60
+    assert [(s["start_frame"], s["end_frame"]) for s in tracks["cut"]["shots"]] == [(0, 20), (20, 40), (40, 60)]
     faceless = {name for name, row in tracks.items() if (row["status"], row["reason"]) == ("rejected", "no_face")}
     assert faceless == {"truncated", "vfr"}
 
@@ -193,4 +191,4 @@ def test_real_clips_give_their_people(clips, tmp_path):
     assert {name: len(found) for name, found in people.items()} == dict(zip(names, (2, 1, 1), strict=True))
     assert people["rot90_meta"] < people["two_people"]
     assert not people["truncated_faststart"] & people["two_people"]
-    assert by_name(sources, tables["shots"])["truncated_faststart"]["reason"] == "decoded_in_part"
+    assert by_name(sources, tables["tracks"])["truncated_faststart"]["reason"] == "decoded_in_part"

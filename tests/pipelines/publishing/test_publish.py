@@ -20,8 +20,7 @@ from pipelines.media.probe import EMPTY_FILE, NO_INDEX, NO_VIDEO_STREAM, NOT_A_V
 from pipelines.mining.crops import CUT_BY_BORDER, TOO_SMALL
 from pipelines.mining.probe import UNREACHABLE
 from pipelines.mining.scores import MESH_UNSURE
-from pipelines.mining.shots import DECODED_IN_PART, NO_FRAME_DECODED
-from pipelines.mining.tracks import NO_FACE
+from pipelines.mining.tracks import DECODED_IN_PART, NO_FACE, NO_FRAME_DECODED
 from pipelines.plan import fingerprints
 from pipelines.publishing.audits import AuditError
 from pipelines.publishing.commit import publish_tables

@@ -1,4 +1,4 @@
-"""Frames are sampled by time; faces are followed by place and size; the kept few are spread and best."""
+"""Faces are followed by place and size; the kept few are spread and best."""
 
 from __future__ import annotations
 
@@ -13,28 +13,6 @@ from hypothesis import strategies as st
 from pipelines.mining.candidates import SpreadBest
 from pipelines.mining.config import MiningConfig, TrackConfig
 from pipelines.mining.linking import Linker, iou
-from pipelines.mining.sampling import sample_frames
-
-
-@pytest.mark.parametrize(("fps", "step"), [(25, 5), (30, 6), (24, 4), (60, 12), (3, 1)])
-def test_a_constant_rate_is_sampled_at_least_as_often_as_asked(fps, step):
-    times = np.arange(fps * 4) / fps
-    assert sample_frames(times, [(0, len(times))], 5.0) == list(range(0, len(times), step))
-
-
-@given(st.lists(st.floats(0.01, 0.5), min_size=1, max_size=200), st.integers(1, 5))
-def test_a_variable_rate_is_sampled_by_time(gaps, n_shots):
-    times = np.cumsum([0.0, *gaps])
-    cuts = np.unique(np.linspace(0, len(times), n_shots + 1).astype(int)).tolist()
-    shots = list(itertools.pairwise(cuts))
-    sampled = sample_frames(times, shots, 5.0)
-    assert sampled == sorted(set(sampled)) and {start for start, _ in shots} <= set(sampled)
-    for a, b in itertools.pairwise(sampled):
-        assert b == a + 1 or b in cuts or times[b] - times[a] <= 0.2 + 2e-3
-
-
-def test_shots_that_promise_more_than_there_is_are_cut_short():
-    assert sample_frames(np.arange(10) / 5, [(0, 4), (8, 40)], 5.0) == [0, 1, 2, 3, 8, 9]
 
 
 def box(x: float, width: float = 40.0) -> tuple[float, float, float, float]:
