@@ -34,8 +34,11 @@ POSE_SIZE = 9
 def virtual_intrinsics(size: int, like: Tensor | None = None) -> Tensor:
     """(3, 3) intrinsics in pixels of a square crop of ``size`` pixels whose camera is not known."""
     focal, centre = FOCAL_IN_WIDTHS * size, size / 2
-    values = [[focal, 0.0, centre], [0.0, focal, centre], [0.0, 0.0, 1.0]]
-    return torch.tensor(values) if like is None else like.new_tensor(values)
+    K = torch.eye(3) if like is None else torch.eye(3, dtype=like.dtype, device=like.device)
+    # fills and not a copy from the host: this may be part of a CUDA graph
+    K[:2, :2] *= focal
+    K[:2, 2] = centre
+    return K
 
 
 def rotation_from_6d(values: Tensor) -> Tensor:
@@ -51,9 +54,10 @@ def rotation_to_6d(rotation: Tensor) -> Tensor:
     return rotation[..., :2].transpose(-1, -2).flatten(-2)
 
 
-def _facing(like: Tensor) -> Tensor:
-    """Head axes → camera axes of a head that looks into the lens: y and z flip (both are right-handed)."""
-    return torch.diag(like.new_tensor((1.0, -1.0, -1.0)))
+def _flip(rotation: Tensor) -> Tensor:
+    """(..., 3, 3) after a turn from head axes to the camera's of a head that looks into the lens: y and z flip."""
+    x, y, z = rotation.unbind(-1)
+    return torch.stack((x, -y, -z), -1)
 
 
 def _towards(ray: Tensor) -> Tensor:
@@ -72,7 +76,7 @@ def pose_to_camera(pose: Tensor, K: Tensor, width: int) -> Tensor:
     slope_x = (pixel[..., 0] - K[..., 0, 2]) / K[..., 0, 0]
     slope_y = (pixel[..., 1] - K[..., 1, 2]) / K[..., 1, 1]
     ray = torch.stack((slope_x, slope_y, torch.ones_like(slope_x)), -1)
-    turn = _towards(ray) @ rotation_from_6d(pose[..., :6]) @ _facing(pose)
+    turn = _flip(_towards(ray) @ rotation_from_6d(pose[..., :6]))
     return torch.cat((turn, (ray * depth[..., None])[..., None]), -1)
 
 
@@ -84,7 +88,7 @@ def camera_to_pose(head_to_camera: Tensor, K: Tensor, width: int) -> Tensor:
     scale = (focal / (width * at[..., 2])).log()
     u = (ray[..., 0] * K[..., 0, 0] + K[..., 0, 2]) * (2 / width) - 1
     v = (ray[..., 1] * K[..., 1, 1] + K[..., 1, 2]) * (2 / width) - 1
-    turn = _towards(ray).transpose(-1, -2) @ head_to_camera[..., :3] @ _facing(at)
+    turn = _flip(_towards(ray).transpose(-1, -2) @ head_to_camera[..., :3])
     return torch.cat((rotation_to_6d(turn), torch.stack((scale, u, v), -1)), -1)
 
 

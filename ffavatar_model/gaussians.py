@@ -88,10 +88,9 @@ class GaussianHead(nn.Module):
         """(B, P, 14) raw values → Gaussians. An offset of one raw unit is ``OFFSET_UNIT``."""
         offset, scale, rotation, opacity, colour = raw.split(list(ATTRIBUTES.values()), -1)
         limit, opacity_0 = self.config.offset_limit, self.config.initial_opacity
-        identity = raw.new_tensor((1.0, 0.0, 0.0, 0.0))
         return CanonicalAvatar(
             offsets=limit * torch.tanh(offset * (OFFSET_UNIT / limit)),
-            rotations=nn.functional.normalize(rotation + identity, dim=-1),
+            rotations=nn.functional.normalize(torch.cat((rotation[..., :1] + 1, rotation[..., 1:]), -1), dim=-1),
             scales=(scale + self.log_scale).clamp(-12.0, math.log(self.config.scale_limit)).exp(),
             opacities=torch.sigmoid(opacity[..., 0] + math.log(opacity_0 / (1 - opacity_0))),
             colours=torch.sigmoid(colour),

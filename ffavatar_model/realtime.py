@@ -1,15 +1,16 @@
 """Frames in real time on a CUDA device: crop in, picture out, one frame at a time, nothing batched over time.
 
-What does not change from frame to frame is set up once. Each frame's work up to the rasterizer (the copy's cast and
-resize, estimator, blendshapes, skinning, camera) is one CUDA graph: replaying it costs one launch instead of hundreds.
-The rasterizer sizes its lists by what it sees, so it runs outside the graph. Copies to and from the host go through
-page-locked memory on streams of their own, beside the frame before or after.
+What does not change from frame to frame is set up once. A frame's work, from the crop's bytes over estimator,
+blendshapes, skinning and rasterizer to the picture's bytes, is one CUDA graph: replaying it costs the host one launch
+instead of hundreds. Copies to and from the host go through page-locked memory on streams of their own, beside the
+frame before.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -23,47 +24,57 @@ from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.pictures import BACKGROUND
 from ffavatar_model.precision import mixed_precision
-from ffavatar_model.renderers.gsplat_cuda import Splats, splat
+from ffavatar_model.renderers.gsplat_cuda import FixedLists, fixed_lists
+
+log = logging.getLogger(__name__)
 
 Pictures = NDArray[np.uint8]
 _WARM_UP = 3
+_ROOM = 2.0
+"""Capacity of the tile lists, in entries of the head at rest: turned heads and open mouths need a little more."""
+_RING = 3
 
 
-class _Graph(NamedTuple):
-    """A captured graph and the tensors that a replay writes."""
+class _Captured(NamedTuple):
+    """A graph and what its replay writes."""
 
     graph: torch.cuda.CUDAGraph
-    means: Tensor
-    rotations: Tensor
-    world_to_camera: Tensor
+    pixels: Tensor
+    """(A, size, size, 3) uint8."""
+    crossings: Tensor
+    """() int64: entries of tile lists that the frame needed."""
 
 
-@dataclass(frozen=True)
-class _Flight:
-    """A frame on its way to the host."""
+class _Slot:
+    """Where one frame waits for the host."""
 
-    picture: Tensor
-    done: torch.cuda.Event
+    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
+        self.pixels = torch.zeros(shape, dtype=torch.uint8, device=device)
+        self.crossings = torch.zeros((), dtype=torch.int64, device=device)
+        self.landed = torch.zeros(shape, dtype=torch.uint8).pin_memory()
+        self.needed = torch.zeros((), dtype=torch.int64).pin_memory()
+        self.done = torch.cuda.Event()
 
 
 class RealTimeAnimator:
     """A avatars of one model, driven and rendered frame by frame; pictures of all A come from one call.
 
     ``frame`` takes a frame and returns its picture: the lowest latency. ``submit`` and ``collect`` overlap: with one
-    frame in flight the host's copies and launches run beside the device's work, and every frame still leaves in order.
+    frame in flight the host's copies and launches run beside the device's work, and frames leave in their order.
     """
 
     def __init__(
         self, model: FFAvatar, avatars: CanonicalAvatar, size: int, crop_px: int | None = None,
         background: tuple[float, float, float] = BACKGROUND,
     ) -> None:  # fmt: skip
-        """Capture the graphs.
+        """Capture the graphs (about a second).
 
         Args:
             model: on a CUDA device, prepared by ``precision.for_inference``.
             avatars: A canonical avatars of this model, on the same device.
             size: pixels along the edge of the pictures.
             crop_px: pixels along the edge of the driving crops; by default the estimator's own.
+            background: RGB, 0 to 1.
 
         Raises ``ValueError`` where the model is not on a CUDA device.
         """
@@ -79,19 +90,16 @@ class RealTimeAnimator:
             start.new_zeros(n, 1, model.estimator.n_expression), start.new_zeros(n, 1, 5, 3), start.clone()
         )
         self._K = virtual_intrinsics(size, start).expand(n, 1, 3, 3).contiguous()
-        self._behind = start.new_tensor(background).expand(n, 1, 3).contiguous()
-        self._last_row = start.new_tensor((0.0, 0.0, 0.0, 1.0)).expand(n, 1, 1, 4)
-        self._splats = Splats.of(avatars.scales, avatars.opacities, avatars.colours)
+        self._behind = start.new_tensor(background)
         self._in, self._out = torch.cuda.Stream(device), torch.cuda.Stream(device)
         self._staged = [torch.zeros(self._crops.shape, dtype=torch.uint8).pin_memory() for _ in range(2)]
-        self._landed = [torch.zeros(n, size, size, 3, dtype=torch.uint8).pin_memory() for _ in range(3)]
         self._copied = [torch.cuda.Event() for _ in range(2)]
         self._read = torch.cuda.Event()
+        self._slots = [_Slot((n, size, size, 3), device) for _ in range(_RING)]
         self._turn = 0
-        self._flights: deque[_Flight] = deque()
-        with torch.inference_mode():
-            self._from_pixels = self._capture(self._estimate)
-            self._from_parameters = self._capture(lambda: self._given)
+        self._flights: deque[_Slot] = deque()
+        self._capacity = 0
+        self._capture()
 
     def frame(self, crops: Pictures) -> Pictures:
         """(A, crop_px, crop_px, 3) RGB aligned crops on the host → (A, size, size, 3) RGB pictures on the host."""
@@ -105,12 +113,12 @@ class RealTimeAnimator:
 
     @torch.inference_mode()
     def submit(self, crops: Pictures) -> None:
-        """Start a frame; ``collect`` gives its picture."""
+        """Start a frame; ``collect`` gives its picture. At most two frames may be in flight."""
         slot = self._turn % 2
-        self._copied[slot].synchronize()  # the copy before the last from this buffer
+        self._copied[slot].synchronize()  # the last copy out of this staging buffer
         self._staged[slot].numpy()[:] = crops
         with torch.cuda.stream(self._in):
-            self._in.wait_event(self._read)  # the frame before has read its crops; it need not be rendered yet
+            self._in.wait_event(self._read)
             self._crops.copy_(self._staged[slot], non_blocking=True)
             self._copied[slot].record()
         torch.cuda.current_stream(self.device).wait_stream(self._in)
@@ -124,34 +132,26 @@ class RealTimeAnimator:
         self._launch(self._from_parameters)
 
     def collect(self) -> Pictures:
-        """The picture of the oldest frame that was submitted, a view that stays valid until two more were collected.
+        """The picture of the oldest frame that was submitted, a view that stays valid until two more were submitted.
 
-        Raises ``IndexError`` where nothing was submitted.
+        A frame that needed longer tile lists than there is room for (a head very near the camera) lacks its last
+        Gaussians; the frames after it have room. Raises ``IndexError`` where nothing was submitted.
         """
-        flight = self._flights.popleft()
-        flight.done.synchronize()
-        return flight.picture.numpy()
+        slot = self._flights.popleft()
+        slot.done.synchronize()
+        if int(slot.needed) > self._capacity:
+            log.info("a frame needed %d entries of tile lists, there was room for %d", slot.needed, self._capacity)
+            self._capture(int(slot.needed))
+        return slot.landed.numpy()
 
     def parts(self, repeats: int = 200) -> dict[str, float]:
-        """Seconds on the device of each part of a frame, each run by itself, for reports of where the time goes."""
-        captured = self._from_pixels
-
-        def draw() -> Tensor:
-            return splat(
-                captured.means, captured.rotations, self._splats, captured.world_to_camera, self._K, self.size,
-                self.size, self._behind,
-            )  # fmt: skip
-
-        pixels = draw()
-        work = {
+        """Seconds on the device of a frame and of parts of it, for reports of where the time goes."""
+        slot = self._slots[0]
+        work: dict[str, Callable[[], object]] = {
             "crop to the device": lambda: self._crops.copy_(self._staged[0], non_blocking=True),
-            "estimator, blendshapes, skinning": captured.graph.replay,
-            "blendshapes, skinning": self._from_parameters.graph.replay,
-            "rasterizer": draw,
-            "picture to bytes": lambda: (pixels * 255).add_(0.5).to(torch.uint8),
-            "picture to the host": lambda: self._landed[0].copy_(
-                torch.empty_like(self._landed[0], device=self.device), non_blocking=True
-            ),
+            "pixels to picture (graph)": self._from_pixels.graph.replay,
+            "parameters to picture (graph)": self._from_parameters.graph.replay,
+            "picture to the host": lambda: slot.landed.copy_(slot.pixels, non_blocking=True),
         }
         seconds = {}
         with torch.inference_mode():
@@ -171,40 +171,47 @@ class RealTimeAnimator:
         with mixed_precision(self.device):
             return self.model.estimate(pixels[:, None])
 
-    def _capture(self, source: object) -> _Graph:
-        """A graph from this frame's inputs to posed Gaussians and cameras."""
+    def _show(self, parameters: DrivingParameters) -> Tensor:
+        """(A, size, size, 3) uint8."""
+        posed = self.model.animate(self.avatars, parameters)
+        camera = pose_to_camera(parameters.pose, self._K, self.size)
+        rgb = self.model.render(posed, camera, self._K, self._behind, self.size).rgb[:, 0]
+        return (rgb.movedim(1, -1) * 255 + 0.5).clamp(0, 255).to(torch.uint8)
 
-        def work() -> tuple[Tensor, Tensor, Tensor]:
-            parameters: DrivingParameters = source()  # type: ignore[operator]
-            means, rotations = self.model.rig.pose(self.avatars, parameters)
-            camera = pose_to_camera(parameters.pose, self._K, self.size)
-            return means[:, 0], rotations[:, 0], torch.cat((camera, self._last_row), -2)
+    @torch.inference_mode()
+    def _capture(self, needed: int = 0) -> None:
+        """Both ways of driving as graphs, with room for ``_ROOM`` times the entries that are needed."""
+        if not needed:
+            probe = FixedLists(1)
+            with fixed_lists(probe):
+                self._show(self._given)
+            needed = int(probe.crossings[0])
+        self._capacity = max(1, int(_ROOM * needed))
+        self._from_pixels = self._graph(lambda: self._show(self._estimate()))
+        self._from_parameters = self._graph(lambda: self._show(self._given))
 
+    def _graph(self, work: Callable[[], Tensor]) -> _Captured:
         aside = torch.cuda.Stream(self.device)
         aside.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(aside):  # libraries set themselves up outside the capture
-            for _ in range(_WARM_UP):
+        with torch.cuda.stream(aside), fixed_lists(FixedLists(self._capacity)):
+            for _ in range(_WARM_UP):  # libraries set themselves up outside the capture
                 work()
         torch.cuda.current_stream(self.device).wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = work()
-        return _Graph(graph, *outputs)
+        graph, lists = torch.cuda.CUDAGraph(), FixedLists(self._capacity)
+        with fixed_lists(lists), torch.cuda.graph(graph):
+            pixels = work()
+        return _Captured(graph, pixels, lists.crossings[0])
 
-    def _launch(self, captured: _Graph) -> None:
+    def _launch(self, captured: _Captured) -> None:
+        slot = self._slots[self._turn % _RING]
+        self._turn += 1
         captured.graph.replay()
         self._read.record()
-        picture = splat(
-            captured.means, captured.rotations, self._splats, captured.world_to_camera, self._K, self.size, self.size,
-            self._behind,
-        )[:, 0]  # fmt: skip
-        pixels = (picture * 255).add_(0.5).to(torch.uint8)
-        landed = self._landed[self._turn % 3]
-        self._turn += 1
+        slot.pixels.copy_(captured.pixels)  # the next replay writes over the graph's own
+        slot.crossings.copy_(captured.crossings)
         self._out.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(self._out):
-            landed.copy_(pixels, non_blocking=True)
-            pixels.record_stream(self._out)
-            done = torch.cuda.Event()
-            done.record()
-        self._flights.append(_Flight(landed, done))
+            slot.landed.copy_(slot.pixels, non_blocking=True)
+            slot.needed.copy_(slot.crossings, non_blocking=True)
+            slot.done.record()
+        self._flights.append(slot)

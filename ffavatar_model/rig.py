@@ -100,7 +100,7 @@ class Rig(nn.Module):
     def mean_head(self, n: int) -> CanonicalAvatar:
         """n avatars whose points lie where the head model has them; the other values are not meant to be used."""
         points = self.points.new_zeros(n, len(self.points), 3)
-        turn = points.new_tensor((1.0, 0.0, 0.0, 0.0)).expand(*points.shape[:2], 4)
+        turn = torch.cat((torch.ones_like(points[..., :1]), points), -1)
         return CanonicalAvatar(points, turn, points, points[..., 0], points)
 
     def landmarks(self, means: Tensor) -> Tensor:

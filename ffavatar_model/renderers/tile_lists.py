@@ -1,0 +1,59 @@
+"""gsplat's tile lists by tensor operations of fixed size: the same lists, with nothing read back to the host.
+
+gsplat sizes its lists by a number that it reads from the device, so it cannot be part of a CUDA graph. Here the lists
+have a capacity that the caller chooses. Slots that are not needed stand before the first tile's list, where no tile
+reads.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+TILE_PX = 16
+"""gsplat's tile."""
+
+
+class TileLists(NamedTuple):
+    """Which Gaussians touch which tile, nearest first."""
+
+    offsets: Tensor
+    """(I, rows, columns) int32: where each tile's list begins; it ends where the next tile's begins."""
+    members: Tensor
+    """(capacity,) int32 into the flat list of I · N Gaussians."""
+    crossings: Tensor
+    """() int64: entries that were needed. Above the capacity, the lists lack the last Gaussians' entries."""
+
+
+def tile_lists(means: Tensor, radii: Tensor, depths: Tensor, width: int, height: int, capacity: int) -> TileLists:
+    """Lists for I images of N Gaussians: ``means (I, N, 2)`` px, ``radii (I, N, 2)`` int px, ``depths (I, N)`` metres.
+
+    A Gaussian of radius 0 touches nothing. Entries of one tile are ordered by depth, as float32 above zero.
+    """
+    n_images, n = depths.shape
+    columns, rows = -(-width // TILE_PX), -(-height // TILE_PX)
+    size = torch.stack((torch.full_like(depths, columns), torch.full_like(depths, rows)), -1)
+    seen = (radii > 0).all(-1, keepdim=True)
+    means = torch.where(seen, means, torch.zeros_like(means))  # gsplat leaves means of what it culls unwritten
+    low = torch.minimum(((means - radii) / TILE_PX).floor().clamp_min(0), size)
+    high = torch.minimum(((means + radii) / TILE_PX).ceil().clamp_min(0), size)
+    span = (torch.where(seen, high - low, torch.zeros_like(low)).clamp_min(0)).long().flatten(0, 1)
+    low = low.long().flatten(0, 1)
+    counts = span[:, 0] * span[:, 1]
+    ends = counts.cumsum(0)
+    crossings = ends[-1]
+    slot = torch.arange(capacity, device=means.device)
+    owner = torch.searchsorted(ends, slot, right=True).clamp_max(n_images * n - 1)
+    within = slot - (ends - counts)[owner]
+    wide = span[owner, 0].clamp_min(1)
+    row, column = low[owner, 1] + within // wide, low[owner, 0] + within % wide
+    tile = (owner // n * rows + row) * columns + column
+    # The bits of a positive float32 are ordered as the number is; unused slots come first.
+    key = (tile << 32) | depths.flatten()[owner].view(torch.int32).long()
+    key = torch.where(slot < crossings, key, torch.full_like(key, -1))
+    key, order = key.sort()
+    first = torch.arange(n_images * rows * columns, device=means.device) << 32
+    offsets = torch.searchsorted(key, first).int().view(n_images, rows, columns)
+    return TileLists(offsets, owner[order].int(), crossings)
