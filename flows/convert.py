@@ -22,6 +22,8 @@ from mfhq.live import record_run
 from mfhq.schema import FAILED, REJECTED
 from mfhq.store import Store
 from pipelines.conversion.config import ConversionConfig
+from pipelines.conversion.nersemble.config import NersembleConfig
+from pipelines.conversion.nersemble.plan import plan_nersemble
 from pipelines.conversion.plan import ConversionPlan
 from pipelines.conversion.publish import publish_captures
 from pipelines.conversion.tables import capture_tables
@@ -31,7 +33,9 @@ from pipelines.parts import read_step
 Planner = Callable[[str, Any], ConversionPlan]
 """(source, the data set's configuration) → the work."""
 
-DATASETS: dict[str, tuple[type[ConversionConfig], Planner]] = {}
+DATASETS: dict[str, tuple[type[ConversionConfig], Planner]] = {
+    "nersemble": (NersembleConfig, plan_nersemble),
+}
 """Name to the data set's configuration and planner."""
 
 SHOWN = 20

@@ -1,0 +1,1 @@
+"""NeRSemble's recordings, and the benchmark's, into captures: plan, videos side by side, head-centred crops."""

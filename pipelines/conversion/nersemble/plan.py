@@ -1,0 +1,162 @@
+"""What there is to convert in a folder of NeRSemble data, and what is listed and missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from mfhq.ids import digest, seed_of
+from nersemble.benchmark import (
+    BY_NAME,
+    HELD_OUT_PARTICIPANTS,
+    MONO,
+    MONO_TRAIN_SEQUENCES,
+    NVS,
+    NVS_SEQUENCES,
+    NVS_TRAIN,
+)
+from nersemble.calibration import read_calibration
+from nersemble.errors import NersembleError
+from nersemble.layout import (
+    FULL_HEIGHT,
+    FULL_WIDTH,
+    SERIALS,
+    Layout,
+    alpha_path,
+    background_path,
+    calibration_path,
+    colour_path,
+    find_layout,
+    participant_folders,
+    sequence_names,
+    serials_of,
+    tracking_path,
+    video_path,
+)
+from nersemble.metadata import read_sequences
+from pipelines.conversion.nersemble.config import NersembleConfig
+from pipelines.conversion.nersemble.step import ITEM, nersemble_step
+from pipelines.conversion.plan import Absent, ConversionPlan, SourceError
+from pipelines.media.local import is_remote, local_path
+
+DATASET = "nersemble"
+LICENCE = "NeRSemble: non-commercial research, by its own agreement"
+
+
+def plan_nersemble(source: str, config: NersembleConfig, filesystem: Any = None) -> ConversionPlan:
+    """The work of converting a folder: one item a sequence of a participant, with the cameras that are there.
+
+    ``filesystem`` is not used: sixteen videos are open at once, so they lie on a local disk. Calibrations are read now, so that a camera that none of them has is listed and harms no other.
+
+    Raises:
+        SourceError: no folder of NeRSemble data, or nothing in it that is asked for.
+    """
+    if is_remote(source):
+        raise SourceError(f"{source}: NeRSemble is converted from a local folder; copy or mount it")
+    root = local_path(source)
+    try:
+        layout = find_layout(root)
+        recorded = read_sequences(root)
+    except NersembleError as error:
+        raise SourceError(str(error)) from error
+    if layout is Layout.V1:
+        raise SourceError(
+            f"{root}: NeRSemble v1 (a picture a moment); v2 has replaced it: fetch that with nersemble-data"
+        )
+    items: list[dict[str, Any]] = []
+    absent: list[Absent] = []
+    for folder in _folders(root, layout):
+        for item in _items(folder, layout, config, recorded, absent):
+            items.append(item)
+    if not items:
+        why = f"; {absent[0].what}: {absent[0].reason}" if absent else ""
+        raise SourceError(f"{root}: no sequence with two calibrated videos that is asked for{why}")
+    return ConversionPlan(nersemble_step(config), pa.Table.from_pylist(items, schema=ITEM), tuple(sorted(set(absent))))
+
+
+def split_of(participant: int, val_every: int) -> str:
+    """train, val or test. The benchmark's held-out people, of any of its tasks, are always test."""
+    if participant in HELD_OUT_PARTICIPANTS:
+        return "test"
+    return "val" if val_every and seed_of(f"{DATASET}/{participant}") % val_every == 0 else "train"
+
+
+def _folders(root: Path, layout: Layout) -> Iterator[Path]:
+    """Every participant's folder, of every task of the benchmark."""
+    tops = [root / task for task in BY_NAME if (root / task).is_dir()] if layout is Layout.BENCHMARK else [root]
+    for top in tops:
+        yield from (top / name for name in participant_folders(top))
+
+
+def _items(
+    person: Path, layout: Layout, config: NersembleConfig, recorded: dict[int, tuple[str, ...]], absent: list[Absent]
+) -> Iterator[dict[str, Any]]:
+    participant = int(person.name)
+    if config.participants and participant not in config.participants:
+        return
+    task = person.parent.name if layout is Layout.BENCHMARK else ""
+    here = f"{task}/{person.name}" if task else person.name
+    try:
+        size = None if layout is Layout.BENCHMARK else (FULL_WIDTH, FULL_HEIGHT)
+        calibrated = set(read_calibration(calibration_path(person), size).K)
+    except NersembleError as error:
+        reason = "camera_uncalibrated" if "missing" in str(error) else "calibration_invalid"
+        absent.append(Absent(f"{here}/calibration/camera_params.json", reason))
+        return
+    names = sequence_names(person)
+    wanted = [name for name in dict.fromkeys([*names, *_listed(participant, task, recorded)])
+              if not config.sequences or name in config.sequences]  # fmt: skip
+    for sequence in wanted:
+        # A test sequence of the benchmark comes with its tracking alone: nothing is missing there.
+        if task == MONO.name and sequence not in MONO_TRAIN_SEQUENCES:
+            continue
+        found = serials_of(person, sequence)
+        expected = _expected(task, calibrated)
+        for serial in dict.fromkeys([*expected, *found]):
+            what = f"{here}/sequences/{sequence}/images/cam_{serial}.mp4"
+            if serial in found and serial not in calibrated:
+                absent.append(Absent(what, "camera_uncalibrated"))
+            elif serial not in found and (not config.cameras or serial in config.cameras):
+                absent.append(Absent(what, "camera_absent"))
+        serials = [s for s in found if s in calibrated and (not config.cameras or s in config.cameras)]
+        if len(serials) >= 2 or (serials and tracking_path(person, sequence).is_file()):
+            yield _item(person, participant, task, sequence, serials, config)
+
+
+def _listed(participant: int, task: str, recorded: dict[int, tuple[str, ...]]) -> tuple[str, ...]:
+    """The sequences that should be there."""
+    if task == MONO.name:
+        return MONO_TRAIN_SEQUENCES
+    if task == NVS.name:
+        return (NVS_SEQUENCES[participant],) if participant in NVS_SEQUENCES else ()
+    return recorded.get(participant, ())
+
+
+def _expected(task: str, calibrated: set[str]) -> list[str]:
+    """The cameras of which a sequence should have a video."""
+    if task == MONO.name:
+        return [MONO.serials[0]]
+    among = NVS_TRAIN if task == NVS.name else SERIALS
+    return [serial for serial in among if serial in calibrated]
+
+
+def _item(
+    person: Path, participant: int, task: str, sequence: str, serials: list[str], config: NersembleConfig
+) -> dict[str, Any]:
+    """A row of ``ITEM``. Its id holds names and sizes of what is read: another download is another item."""
+    files = [calibration_path(person), colour_path(person), tracking_path(person, sequence)]
+    for serial in serials:
+        files += [video_path(person, sequence, serial), alpha_path(person, sequence, serial)]
+        files.append(background_path(person, serial))
+    sizes = [(str(path.relative_to(person)), path.stat().st_size) for path in files if path.is_file()]
+    return {
+        "item_id": digest([DATASET, task, participant, sequence, sizes]),
+        "person": str(person), "participant": participant, "task": task, "sequence": sequence,
+        "serials": ",".join(serials),
+        "capture_id": "-".join([DATASET, *([task] if task else []), f"{participant:03d}", sequence]),
+        "identity_id": f"{DATASET}-{participant:03d}", "dataset": DATASET, "licence": LICENCE,
+        "split": split_of(participant, config.val_every),
+    }  # fmt: skip

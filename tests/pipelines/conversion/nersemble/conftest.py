@@ -1,0 +1,33 @@
+"""A small NeRSemble data set from the studio, rendered once a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from pipelines.studio.rig import RigCapture
+
+N_CAMERAS, N_FRAMES, WIDTH, SEED = 5, 2, 220, 0
+PEOPLE = (19, 60)
+"""60 is one of the benchmark's."""
+
+
+class NersembleData(NamedTuple):
+    """The folder, and what it was rendered from."""
+
+    root: Path
+    captures: dict[int, RigCapture]
+
+
+@pytest.fixture(scope="session")
+def nersemble_data(tmp_path_factory: pytest.TempPathFactory) -> NersembleData:
+    from pipelines.faces.cache import cache_dir
+    from pipelines.studio.nersemble import PERFORMED, plan_session, write_sessions
+    from pipelines.studio.studio_head import load_studio_head
+
+    head, root = load_studio_head(cache_dir()), tmp_path_factory.mktemp("nersemble")
+    captures = {p: plan_session(head, p, N_CAMERAS, N_FRAMES, WIDTH, SEED, PERFORMED[:1]) for p in PEOPLE}
+    write_sessions(root, captures)
+    return NersembleData(root, captures)

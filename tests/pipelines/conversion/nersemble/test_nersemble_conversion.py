@@ -1,0 +1,264 @@
+"""NeRSemble recordings rendered with truth → views: conventions, reasons, mattes, colours, splits, resume."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from infra.storage import open_store
+from nersemble.benchmark import HELD_OUT_PARTICIPANTS
+from nersemble.calibration import read_calibration
+from nersemble.colour import correct_colours
+from nersemble.layout import SERIALS, background_path, calibration_path, colour_path, video_path
+from pipelines.cameras import Camera
+from pipelines.conversion.crops import resample
+from pipelines.conversion.nersemble.config import NersembleConfig
+from pipelines.conversion.nersemble.lockstep import chosen_frames
+from pipelines.conversion.nersemble.plan import plan_nersemble, split_of
+from pipelines.conversion.nersemble.step import ITEM
+from pipelines.conversion.plan import SourceError
+from pipelines.conversion.publish import publish_captures
+from pipelines.conversion.tables import capture_tables
+from pipelines.conversion.triangulation import triangulate
+from pipelines.engine import run_steps
+from pipelines.faces.pictures import decode_picture
+from pipelines.parts import read_step
+from pipelines.studio.nersemble import TRUTH, camera_colours
+from pipelines.studio.renderer import build_scene, render_mesh
+from pipelines.studio.scenes import seen_from_head
+
+SEQUENCE, SIZE = "EXP-1-head", 160
+CONFIG = NersembleConfig(size=SIZE, frames=2)
+
+
+@pytest.fixture(scope="module")
+def tools():
+    from pipelines.conversion.nersemble.step import _load
+
+    return _load(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def converted(nersemble_data, tools):
+    """The rows of both people, by participant."""
+    plan = plan_nersemble(str(nersemble_data.root), CONFIG)
+    assert plan.absent == ()
+    rows = plan.step.fn(tools, plan.items).to_pylist()
+    return {int(row["identity_id"][-3:]): row for row in rows}
+
+
+def copy_of(data, folder: Path, person: int = 19) -> Path:
+    shutil.copytree(data.root / f"{person:03d}", folder / f"{person:03d}")
+    return folder
+
+
+def convert_one(root: Path, tools, config=CONFIG):
+    plan = plan_nersemble(str(root), config)
+    assert plan.items.num_rows == 1
+    return plan.step.fn(tools, plan.items).to_pylist()[0], plan
+
+
+def reasons(row) -> dict[str, Counter]:
+    found: dict[str, Counter] = {}
+    for view in row["views"]:
+        found.setdefault(view["camera_id"], Counter())[view["reason"]] += 1
+    return found
+
+
+def camera_of(row, view) -> Camera:
+    """The camera of a view's picture."""
+    (camera,) = [c for c in row["cameras"] if c["camera_id"] == view["camera_id"]]
+    pose = np.array(camera["world_to_camera"]).reshape(3, 4)
+    return Camera(np.array(view["K"]).reshape(3, 3), pose, SIZE, SIZE)
+
+
+def test_known_points_lie_where_every_cameras_calibration_says(nersemble_data):
+    """The head's true vertices: seen by the renderer's cameras, found again through the files."""
+    truth = pq.read_table(nersemble_data.root / TRUTH).to_pylist()
+    for person, capture in nersemble_data.captures.items():
+        row = next(r for r in truth if r["participant"] == person)
+        place = np.array(row["head_to_world"]).reshape(3, 4)
+        points = np.array(row["vertices"]).reshape(-1, 3)[::40] @ place[:, :3].T + place[:, 3]
+        pixels = np.stack([c.project(points)[0] for c in capture.cameras.values()])
+        path = calibration_path(nersemble_data.root / f"{person:03d}")
+
+        def worst(path: Path) -> float:
+            calibration = read_calibration(path)
+            read = [
+                Camera(calibration.intrinsics(s, c.width, c.height), calibration.world_to_camera[s], c.width, c.height)
+                for s, c in capture.cameras.items()  # noqa: B023
+            ]
+            found = triangulate(read, pixels)  # noqa: B023
+            known = [np.abs(c.project(points)[0] - p).max() for c, p in zip(read, pixels, strict=True)]  # noqa: B023
+            return max(*known, float(found.error_px.max()), 1e3 * float(np.abs(found.points - points).max()))  # noqa: B023
+
+        assert worst(path) < 0.1
+        content = json.loads(path.read_text())
+        wrong = path.with_name("wrong.json")
+        for harm in (
+            lambda m: np.linalg.inv(m),
+            lambda m: np.diag([1, -1, -1, 1]) @ m,
+            lambda m: np.block([[m[:3, :3], m[:3, 3:] * 2], [np.zeros((1, 3)), np.ones((1, 1))]]),
+        ):
+            changed = {s: harm(np.array(m)).tolist() for s, m in content["world_2_cam"].items()}
+            wrong.write_text(json.dumps({**content, "world_2_cam": changed}))
+            assert worst(wrong) > 0.1
+        wrong.unlink()
+
+
+def test_a_view_shows_what_its_K_and_its_camera_say(nersemble_data, converted):
+    """The true mesh, rendered by the view's own camera, lies on the converted picture: off by less than 0.1 px."""
+    row, capture = converted[19], nersemble_data.captures[19]
+    assert row["status"] == "ok" and {v["reason"] for v in row["views"]} == {""}
+    offsets = []
+    for view in row["views"]:
+        moment = capture.moments[view["frame_index"]]
+        camera = camera_of(row, view)
+        mesh = capture.person.meshes(moment.expression[None], moment.rotations[None])[0]
+        lights = seen_from_head(capture.lighting, moment.head_to_world)
+        seen = render_mesh(build_scene(mesh), camera.moved(moment.head_to_world), lights, (0.0, 0.0, 0.0))
+        picture = decode_picture(view["image"])
+        inside = cv2.erode((seen.alpha > 0.99).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
+        off, blurred = [], [cv2.GaussianBlur(p.astype(np.float32), (0, 0), 1.5).mean(-1) for p in (picture, seen.rgb)]
+        gy, gx = np.gradient(blurred[1])
+        # The shift that explains the difference best, by least squares on the gradients inside the head.
+        a = np.column_stack([gx[inside], gy[inside], np.ones(inside.sum()), blurred[1][inside]])
+        off = np.linalg.lstsq(a, (blurred[0] - blurred[1])[inside], rcond=None)[0][:2]
+        offsets.append(off)
+    offsets = np.array(offsets)
+    assert np.abs(offsets).max() < 0.35 and np.abs(offsets.mean(0)).max() < 0.1, offsets
+
+
+def test_the_head_is_found_without_tracking(nersemble_data, converted):
+    """The detector's own noise: millimetres and degrees, bounded; the crop is centred on the head."""
+    for person, row in converted.items():
+        for view in row["views"]:
+            moment = nersemble_data.captures[person].moments[view["frame_index"]]
+            found, true = np.array(view["head_to_world"]).reshape(3, 4), moment.head_to_world
+            assert np.linalg.norm(found[:, 3] - true[:, 3]) < 0.012
+            turn = np.degrees(np.arccos(np.clip((np.trace(found[:, :3].T @ true[:, :3]) - 1) / 2, -1, 1)))
+            assert turn < 12
+            between_the_eyes = camera_of(row, view).project(true[:, 3][None])[0][0]
+            assert np.abs(between_the_eyes - SIZE / 2).max() < 0.3 * SIZE
+
+
+def test_colours_and_mattes_are_those_of_the_rendered_person(nersemble_data, converted):
+    row, capture = converted[19], nersemble_data.captures[19]
+    view = row["views"][0]
+    full = capture.cameras[view["camera_id"]]
+    (seen,) = [v for v in capture.render(capture.moments[view["frame_index"]]) if v.camera_id == view["camera_id"]]
+    true = resample(seen.rgb, full, camera_of(row, view)).astype(int)
+    picture = decode_picture(view["image"]).astype(int)
+    assert np.abs(picture - true).mean() < 4
+    raw = correct_colours(true.astype(np.uint8), camera_colours(19, [view["camera_id"]])[view["camera_id"]][:, :3])
+    assert np.abs(raw.astype(int) - true).mean() > 8, "without the correction it would be far off"
+    alpha = resample((seen.alpha * 255).astype(np.uint8), full, camera_of(row, view)) > 127
+    matte = decode_picture(view["matte"], grey=True) > 127
+    assert (alpha & matte).sum() / (alpha | matte).sum() > 0.93
+
+
+def test_people_of_the_benchmark_are_never_trained_on(converted):
+    assert converted[60]["split"] == "test" and {v["split"] for v in converted[60]["views"]} == {"test"}
+    assert {split_of(p, 20) for p in HELD_OUT_PARTICIPANTS} == {"test"}
+    others = Counter(split_of(p, 20) for p in range(500) if p not in HELD_OUT_PARTICIPANTS)
+    assert set(others) == {"train", "val"} and 8 <= others["val"] <= 45
+    assert Counter(split_of(p, 0) for p in range(500) if p not in HELD_OUT_PARTICIPANTS) == {"train": 470}
+
+
+def test_what_is_missing_or_broken_is_a_row_and_the_rest_is_converted(nersemble_data, tools, tmp_path):
+    root = copy_of(nersemble_data, tmp_path)
+    person, names = root / "019", list(nersemble_data.captures[19].cameras)
+    good, _, short, broken, gone = (video_path(person, SEQUENCE, name) for name in names)
+    from pipelines.media.decoder import ProcessDecoder
+    from pipelines.media.video_writer import write_video
+
+    frames = [frame.rgb for frame in ProcessDecoder(backend="pyav").frames(short)]
+    write_video(short, frames[:1], 73)
+    broken.write_bytes(broken.read_bytes()[: 2 * broken.stat().st_size // 3])  # the index stays, the frames go
+    gone.unlink()
+    stranger = video_path(person, SEQUENCE, "999")
+    shutil.copy(good, stranger)
+    row, plan = convert_one(root, tools)
+    here = f"019/sequences/{SEQUENCE}/images"
+    assert {(a.what, a.reason) for a in plan.absent} == {
+        (f"{here}/cam_{names[4]}.mp4", "camera_absent"), (f"{here}/cam_999.mp4", "camera_uncalibrated"),
+    }  # fmt: skip
+    found = reasons(row)
+    assert set(found) == set(names[:4]) == {c["camera_id"] for c in row["cameras"]} and row["status"] == "ok"
+    assert found[names[0]] == found[names[1]] == {"": 2} and found[names[2]] == {"": 1, "video_ends_early": 1}
+    assert set(found[names[3]]) & {"video_damaged", "video_ends_early"}
+
+    broken.write_bytes(b"no video at all")
+    row, _ = convert_one(root, tools)
+    assert reasons(row)[names[3]] == {"not_a_video": 2}
+    assert {v["status"] for v in row["views"] if v["camera_id"] == names[3]} == {"failed"}
+    assert {c["camera_id"] for c in row["cameras"]} == set(names[:4])
+
+
+def test_a_camera_that_the_calibration_lacks_harms_no_other(nersemble_data, tools, tmp_path):
+    root = copy_of(nersemble_data, tmp_path)
+    path = calibration_path(root / "019")
+    content = json.loads(path.read_text())
+    left_out = next(iter(nersemble_data.captures[19].cameras))
+    del content["world_2_cam"][left_out]
+    path.write_text(json.dumps(content))
+    row, plan = convert_one(root, tools)
+    assert [a.reason for a in plan.absent] == ["camera_uncalibrated"] and left_out in plan.absent[0].what
+    assert left_out not in reasons(row) and len(reasons(row)) == 4
+    path.write_text("{}")
+    with pytest.raises(SourceError, match="calibration_invalid"):
+        plan_nersemble(str(root), CONFIG)
+
+
+def test_without_the_empty_room_and_colours_it_still_converts(nersemble_data, tools, tmp_path):
+    root = copy_of(nersemble_data, tmp_path)
+    shutil.rmtree(background_path(root / "019", SERIALS[0]).parent)
+    colour_path(root / "019").unlink()
+    row, _ = convert_one(root, tools, NersembleConfig(size=SIZE, frames=1, crop="full"))
+    assert {v["reason"] for v in row["views"]} == {""} and len(row["views"]) == 5
+    assert max(decode_picture(row["views"][0]["image"]).shape) == SIZE
+
+
+def test_wrong_sources_say_what_they_lack(tmp_path, nersemble_data):
+    for source, named in (
+        ("s3://bucket/data", "local"),
+        (str(tmp_path), "camera_params"),
+        (str(tmp_path / "x"), "no such"),
+    ):
+        with pytest.raises(SourceError, match=named):
+            plan_nersemble(source, CONFIG)
+    with pytest.raises(SourceError, match="asked for"):
+        plan_nersemble(str(nersemble_data.root), NersembleConfig(participants=(5,)))
+    (tmp_path / "018").mkdir()
+    (tmp_path / "018" / "camera_params.json").write_text("{}")
+    with pytest.raises(SourceError, match="v1"):
+        plan_nersemble(str(tmp_path), CONFIG)
+    with pytest.raises(ValueError, match="head_views=1"):
+        NersembleConfig(head_views=1)
+
+
+def test_frames_are_chosen_evenly_and_all_of_them_on_request():
+    assert chosen_frames(100, 1, 4) == [0, 25, 50, 75] and chosen_frames(3, 1, 4) == [0, 1, 2]
+    assert chosen_frames(100, 30, 0) == [0, 30, 60, 90] and chosen_frames(0, 1, 4) == []
+
+
+@pytest.mark.ray
+def test_what_was_begun_and_continued_is_what_one_run_gives(nersemble_data, tmp_path, ray_session):
+    """One person first, then both: the same digest as both at once."""
+    plan = plan_nersemble(str(nersemble_data.root), NersembleConfig(size=96, frames=1))
+    digests = []
+    for name, parts in (("whole", [plan.items]), ("resumed", [plan.items.slice(0, 1), plan.items, plan.items])):
+        store = open_store(str(tmp_path / name))
+        for items in parts:
+            (summary,) = run_steps([plan.step], items.cast(ITEM), store, name)
+            assert summary.failed == 0
+        made = publish_captures(store, capture_tables(read_step(store, plan.step.name, summary.fingerprint)))
+        digests.append(made.digest)
+    assert summary.before == 2 and digests[0] == digests[1] and made.rows["views"] == 10
