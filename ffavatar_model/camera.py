@@ -20,6 +20,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ffavatar_model.head.skinning import arranged
+
 FOCAL_IN_WIDTHS = 4.0
 """Focal length of the virtual camera in picture widths: a field of view of 14.25°, a head at about 1.1 m."""
 
@@ -29,6 +31,9 @@ CROP_EYE_LEVEL = 0.53
 """Height of the eyes in an aligned crop, from its top. Source: ``pipelines.faces.align.EYE_LEVEL``."""
 
 POSE_SIZE = 9
+
+_Z_CROSS = ((0, 0, 0, 0, 0, 1, 0, 1, 0), (0, 0, 1, 0, 0, 1, -1, -1, 0))
+"""r → the matrix of (z × r) ×; see ``arranged``."""
 
 
 def virtual_intrinsics(size: int, like: Tensor | None = None) -> Tensor:
@@ -61,23 +66,24 @@ def _flip(rotation: Tensor) -> Tensor:
 
 
 def _towards(ray: Tensor) -> Tensor:
-    """(..., 3) ray with z > 0 → (..., 3, 3) the smallest rotation that takes +z to it (Rodrigues)."""
-    x, y, z = torch.nn.functional.normalize(ray, dim=-1).unbind(-1)
-    share = 1 / (1 + z)
-    rows = (1 - x * x * share, -x * y * share, x, -x * y * share, 1 - y * y * share, y, -x, -y, z)
-    return torch.stack(rows, -1).unflatten(-1, (3, 3))
+    """(..., 3) ray with z > 0 → (..., 3, 3) the smallest rotation that takes +z to it.
+
+    Rodrigues' formula about v = z × ray: I + v× + (v×)² / (1 + cos).
+    """
+    ray = torch.nn.functional.normalize(ray, dim=-1)
+    cross = arranged(ray, _Z_CROSS, 3)
+    identity = torch.eye(3, dtype=ray.dtype, device=ray.device)
+    return identity + cross + cross @ cross / (1 + ray[..., 2:, None])
 
 
 def pose_to_camera(pose: Tensor, K: Tensor, width: int) -> Tensor:
     """(..., 9) pose in a square picture of ``width`` pixels with ``K (..., 3, 3)`` → (..., 3, 4) head to camera."""
-    focal = (K[..., 0, 0] + K[..., 1, 1]) / 2
-    depth = focal / (width * pose[..., 6].exp())
-    pixel = (pose[..., 7:9] + 1) * (width / 2)
-    slope_x = (pixel[..., 0] - K[..., 0, 2]) / K[..., 0, 0]
-    slope_y = (pixel[..., 1] - K[..., 1, 2]) / K[..., 1, 1]
-    ray = torch.stack((slope_x, slope_y, torch.ones_like(slope_x)), -1)
+    focal = K.diagonal(dim1=-2, dim2=-1)[..., :2]
+    depth = focal.mean(-1, keepdim=True) / (width * pose[..., 6:7].exp())
+    slope = ((pose[..., 7:9] + 1) * (width / 2) - K[..., :2, 2]) / focal
+    ray = torch.cat((slope, torch.ones_like(slope[..., :1])), -1)
     turn = _flip(_towards(ray) @ rotation_from_6d(pose[..., :6]))
-    return torch.cat((turn, (ray * depth[..., None])[..., None]), -1)
+    return torch.cat((turn, (ray * depth)[..., None]), -1)
 
 
 def camera_to_pose(head_to_camera: Tensor, K: Tensor, width: int) -> Tensor:

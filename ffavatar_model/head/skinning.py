@@ -2,54 +2,72 @@
 
 from __future__ import annotations
 
+import math
+from functools import cache
+
 import torch
 from torch import Tensor
 
+_CROSS = ((0, 2, 1, 2, 0, 0, 1, 0, 0), (0, -1, 1, 1, 0, -1, -1, 1, 0))
+"""v → the matrix of v ×, row by row: which entry of v, times what."""
+_PRODUCT = (
+    (0, 1, 2, 3, 1, 0, 3, 2, 2, 3, 0, 1, 3, 2, 1, 0),
+    (1, -1, -1, -1, 1, 1, -1, 1, 1, 1, 1, -1, 1, -1, 1, 1),
+)
+"""q → the matrix whose product with a quaternion is q times it (Hamilton)."""
 
-def _safe_angle(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Squared angle and angle (..., 1) of axis-angle vectors; the angle's gradient is finite at zero."""
-    squared = (vectors * vectors).sum(-1, keepdim=True)
-    return squared, squared.clamp_min(1e-12).sqrt()
+
+@cache
+def _constants(entries: tuple[tuple[int, ...], ...], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    with torch.inference_mode(False):  # they are also used where gradients are wanted
+        return torch.tensor(entries[0], device=device), torch.tensor(entries[1], device=device, dtype=dtype)
+
+
+def arranged(vectors: Tensor, entries: tuple[tuple[int, ...], ...], side: int) -> Tensor:
+    """(..., side, side) matrices whose entries are those of vectors: which, times what. Two kernels in all."""
+    index, sign = _constants(entries, vectors.device, vectors.dtype)
+    return (vectors.index_select(-1, index) * sign).unflatten(-1, (side, side))
+
+
+def _angle(vectors: Tensor) -> Tensor:
+    """Angle (..., 1) of axis-angle vectors; its gradient is finite at zero."""
+    return (vectors * vectors).sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
 
 
 def axis_angle_to_matrix(vectors: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3), radians: Rodrigues' formula.
+    """Rotation matrices (..., 3, 3) of axis-angle vectors (..., 3), radians.
 
-    Gradients are finite and right at zero, where the sine and cosine terms are replaced by their series.
+    Rodrigues' formula, I + sinc(θ) K + ½ sinc²(θ/2) K² with K = v × and sinc(x) = sin(x)/x, right at zero too.
     """
-    squared, angle = _safe_angle(vectors)
-    small = squared < 1e-6
-    sine = torch.where(small, 1 - squared / 6, angle.sin() / angle)[..., None]
-    cosine = torch.where(small, 0.5 - squared / 24, (1 - angle.cos()) / squared.clamp_min(1e-12))[..., None]
-    x, y, z = vectors.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    angle = _angle(vectors)[..., None]
+    cross = arranged(vectors, _CROSS, 3)
+    half = torch.sinc(angle / (2 * math.pi))
     identity = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
-    return identity + sine * cross + cosine * (cross @ cross)
+    return identity + torch.sinc(angle / math.pi) * cross + 0.5 * half * half * (cross @ cross)
 
 
 def axis_angle_to_quaternion(vectors: Tensor) -> Tensor:
     """Unit quaternions (..., 4), order w x y z, of axis-angle vectors (..., 3), radians."""
-    squared, angle = _safe_angle(vectors)
-    small = squared < 1e-6
-    scale = torch.where(small, 0.5 - squared / 48, (angle / 2).sin() / angle)
-    real = torch.where(small, 1 - squared / 8, (angle / 2).cos())
-    return torch.cat([real, vectors * scale], -1)
+    half = 0.5 * _angle(vectors)
+    return torch.cat([half.cos(), 0.5 * torch.sinc(half / math.pi) * vectors], -1)
 
 
 def multiply_quaternions(left: Tensor, right: Tensor) -> Tensor:
     """Hamilton product (..., 4) of quaternions w x y z: first ``right``'s rotation, then ``left``'s."""
-    a, b, c, d = left.unbind(-1)
-    w, x, y, z = right.unbind(-1)
-    return torch.stack(
-        [
-            a * w - b * x - c * y - d * z,
-            a * x + b * w + c * z - d * y,
-            a * y - b * z + c * w + d * x,
-            a * z + b * y - c * x + d * w,
-        ],
-        -1,
-    )
+    return (arranged(left, _PRODUCT, 4) * right[..., None, :]).sum(-1)
+
+
+def _levels(parents: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
+    """Joints that lie equally deep, with their parents: each level can be posed at once."""
+    depth: list[int] = []
+    for parent in parents:
+        depth.append(0 if parent < 0 else depth[parent] + 1)
+    levels = [[j for j, d in enumerate(depth) if d == level] for level in range(max(depth) + 1)]
+    return [(joints, [parents[j] for j in joints]) for joints in levels]
+
+
+def _pick(values: Tensor, joints: list[int]) -> Tensor:
+    return torch.stack([values[:, j] for j in joints], 1)
 
 
 def joint_transforms(rotations: Tensor, joints: Tensor, parents: tuple[int, ...]) -> tuple[Tensor, Tensor]:
@@ -64,17 +82,20 @@ def joint_transforms(rotations: Tensor, joints: Tensor, parents: tuple[int, ...]
         (B, J, 3, 4) transforms that take a point fixed to the joint from rest to posed, and the posed
         joint positions (B, J, 3).
     """
-    world_rotation: list[Tensor] = []
-    world_position: list[Tensor] = []
-    for j, parent in enumerate(parents):
-        if parent < 0:
-            world_rotation.append(rotations[:, j])
-            world_position.append(joints[:, j])
-        else:
-            bone = (joints[:, j] - joints[:, parent])[..., None]
-            world_rotation.append(world_rotation[parent] @ rotations[:, j])
-            world_position.append(world_position[parent] + (world_rotation[parent] @ bone)[..., 0])
-    rotation, position = torch.stack(world_rotation, 1), torch.stack(world_position, 1)
+    world_rotation: dict[int, Tensor] = {}
+    world_position: dict[int, Tensor] = {}
+    for level, above in _levels(parents):
+        turn, place = _pick(rotations, level), _pick(joints, level)
+        if above[0] >= 0:
+            parent_turn = torch.stack([world_rotation[j] for j in above], 1)
+            parent_place = torch.stack([world_position[j] for j in above], 1)
+            bone = (place - _pick(joints, above))[..., None]
+            turn, place = parent_turn @ turn, parent_place + (parent_turn @ bone)[..., 0]
+        world_rotation |= zip(level, turn.unbind(1), strict=True)
+        world_position |= zip(level, place.unbind(1), strict=True)
+    order = range(len(parents))
+    rotation = torch.stack([world_rotation[j] for j in order], 1)
+    position = torch.stack([world_position[j] for j in order], 1)
     offset = position - (rotation @ joints[..., None])[..., 0]
     return torch.cat([rotation, offset[..., None]], -1), position
 
@@ -82,10 +103,13 @@ def joint_transforms(rotations: Tensor, joints: Tensor, parents: tuple[int, ...]
 def joint_quaternions(rotations: Tensor, parents: tuple[int, ...]) -> Tensor:
     """World rotations (B, J, 4), w x y z, of a chain of joints from relative axis-angle vectors (B, J, 3)."""
     relative = axis_angle_to_quaternion(rotations)
-    world: list[Tensor] = []
-    for j, parent in enumerate(parents):
-        world.append(relative[:, j] if parent < 0 else multiply_quaternions(world[parent], relative[:, j]))
-    return torch.stack(world, 1)
+    world: dict[int, Tensor] = {}
+    for level, above in _levels(parents):
+        turn = _pick(relative, level)
+        if above[0] >= 0:
+            turn = multiply_quaternions(torch.stack([world[j] for j in above], 1), turn)
+        world |= zip(level, turn.unbind(1), strict=True)
+    return torch.stack([world[j] for j in range(len(parents))], 1)
 
 
 def blend_transforms(weights: Tensor, transforms: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ reads.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -27,6 +28,11 @@ class TileLists(NamedTuple):
     """() int64: entries that were needed. Above the capacity, the lists lack the last Gaussians' entries."""
 
 
+@cache
+def _bound(columns: int, rows: int, device: torch.device) -> Tensor:
+    return torch.tensor((columns, rows), dtype=torch.float32, device=device)
+
+
 def tile_lists(means: Tensor, radii: Tensor, depths: Tensor, width: int, height: int, capacity: int) -> TileLists:
     """Lists for I images of N Gaussians: ``means (I, N, 2)`` px, ``radii (I, N, 2)`` int px, ``depths (I, N)`` metres.
 
@@ -34,13 +40,12 @@ def tile_lists(means: Tensor, radii: Tensor, depths: Tensor, width: int, height:
     """
     n_images, n = depths.shape
     columns, rows = -(-width // TILE_PX), -(-height // TILE_PX)
-    size = torch.stack((torch.full_like(depths, columns), torch.full_like(depths, rows)), -1)
-    seen = (radii > 0).all(-1, keepdim=True)
-    means = torch.where(seen, means, torch.zeros_like(means))  # gsplat leaves means of what it culls unwritten
-    low = torch.minimum(((means - radii) / TILE_PX).floor().clamp_min(0), size)
-    high = torch.minimum(((means + radii) / TILE_PX).ceil().clamp_min(0), size)
-    span = (torch.where(seen, high - low, torch.zeros_like(low)).clamp_min(0)).long().flatten(0, 1)
-    low = low.long().flatten(0, 1)
+    means, radii = means.flatten(0, 1), radii.flatten(0, 1)
+    bound = _bound(columns, rows, means.device)
+    low = ((means - radii) / TILE_PX).floor().clamp_min(0).minimum(bound).long()
+    high = ((means + radii) / TILE_PX).ceil().clamp_min(0).minimum(bound).long()
+    # gsplat leaves the means of what it culls unwritten: their spans are anything
+    span = (high - low).masked_fill((radii <= 0).any(-1, keepdim=True), 0)
     counts = span[:, 0] * span[:, 1]
     ends = counts.cumsum(0)
     crossings = ends[-1]
@@ -52,7 +57,7 @@ def tile_lists(means: Tensor, radii: Tensor, depths: Tensor, width: int, height:
     tile = (owner // n * rows + row) * columns + column
     # The bits of a positive float32 are ordered as the number is; unused slots come first.
     key = (tile << 32) | depths.flatten()[owner].view(torch.int32).long()
-    key = torch.where(slot < crossings, key, torch.full_like(key, -1))
+    key = key.masked_fill(slot >= crossings, -1)
     key, order = key.sort()
     first = torch.arange(n_images * rows * columns, device=means.device) << 32
     offsets = torch.searchsorted(key, first).int().view(n_images, rows, columns)

@@ -87,8 +87,10 @@ def test_frames_are_the_models(model: FFAvatar) -> None:
 @needs_cuda
 def test_a_frame_that_needs_longer_lists_makes_room(model: FFAvatar) -> None:
     model = for_inference(model.cuda())
-    with torch.inference_mode():
-        avatar = model.reconstruct(torch.rand(1, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1)).cuda())
+    sources = torch.rand(1, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1)).cuda()
+    with torch.inference_mode(), mixed_precision(torch.device("cuda")):
+        avatar = model.reconstruct(sources)
+    avatar = type(avatar)(*(value.float() for value in avatar))
     animator = RealTimeAnimator(model, avatar, SIZE)
     near = _moved(model, 1, 0)
     near.pose[..., 6] += 2.5
