@@ -81,8 +81,7 @@ def animate_video(
         CallError: the driver is missing, is no video, or shows no face in any frame.
         ValueError: the avatar is not one, or was made with another head or model than the checkpoint's.
     """
-    canonical, _, model = open_avatar(avatar, checkpoint)
-    animator = Animator(model, canonical, size=SHOWN_PX, smoothing=smoothing)
+    animator = open_animator(avatar, checkpoint, smoothing)
     source = open_driver(str(driver))
     latency = latency or Latency()
     try:
@@ -94,6 +93,14 @@ def animate_video(
             return write_video(out, pictures, source.fps)
     finally:
         source.close()
+
+
+def open_animator(
+    avatar: Path, checkpoint: Path | None = None, smoothing: OneEuro.Config | None = None
+) -> Animator:
+    """What drives an avatar into pictures of ``SHOWN_PX``; see ``flows.avatars.open_avatar`` for what it raises."""
+    canonical, _, model = open_avatar(avatar, checkpoint)
+    return Animator(model, canonical, size=SHOWN_PX, smoothing=smoothing)
 
 
 def watch(animator: Animator, maker: PortraitMaker, source: Driver) -> Iterator[Driven]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ffavatar_model.avatar import AvatarHeader, load_avatar, save_avatar
 from ffavatar_model.gaussians import CanonicalAvatar
-from ffavatar_model.head import load_head
+from ffavatar_model.head import HeadModel, load_head
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.pictures import prepare
 from ffavatar_model.weights import load_model, model_file, read_header
@@ -91,8 +91,29 @@ def prepared(portrait: Portrait, size: int) -> Tensor:
 def open_model(checkpoint: Path) -> tuple[FFAvatar, Path]:
     """A checkpoint's model with the head that it was trained on (the open head, or one in the cache), and its file."""
     header, weights = read_header(checkpoint), model_file(checkpoint)
-    named = kept_head(str(header.get("head")), str(header.get("head_digest")))
-    return load_model(checkpoint, load_head(named if named.is_file() else head_file(None)), device()), weights
+    head = known_head(str(header.get("head")), str(header.get("head_digest")))
+    return load_model(checkpoint, head, device()), weights
+
+
+def known_head(name: str, digest: str) -> HeadModel:
+    """The head of this name and digest where the cache has it, the open head where not."""
+    kept = kept_head(name, digest)
+    return load_head(kept if kept.is_file() else head_file(None))
+
+
+def open_avatar_and_head(avatar: Path) -> tuple[CanonicalAvatar, AvatarHeader, HeadModel]:
+    """An avatar with the head model that it is bound to, not subdivided: what moves it, without a checkpoint.
+
+    Raises ``CallError`` where that head model is not at hand.
+    """
+    canonical, header = load_avatar(avatar)
+    head = known_head(header.head, header.head_digest)
+    if head.digest != header.head_digest:
+        raise CallError(
+            f"{avatar}: bound to head model {header.head} ({header.head_digest[:12]}), which is not in the cache; use "
+            "it once in a command that takes --head"
+        )
+    return canonical, header, head
 
 
 def device() -> torch.device:

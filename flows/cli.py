@@ -172,15 +172,34 @@ def animate(avatar: Path, driver: str, checkpoint: Path | None, smooth: bool, pa
 
 @cli.command()
 @click.argument("avatar", type=click.Path(path_type=Path))
-@click.option("--driver", metavar="VIDEO", help="Write the avatar as this video drives it, one .ply a frame.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="A .ply file; with --driver a folder of them.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="One page that moves the avatar in any browser.")
+@click.option("--driver", metavar="VIDEO", help="The avatar as this video drives it.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
 @PACK
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A .ply file; a folder of them.")
-def export(avatar: Path, driver: str | None, checkpoint: Path | None, pack: str | None, out: Path) -> None:
-    """Write AVATAR as a .ply that 3D Gaussian viewers open, or as one for each frame of a video."""
+def export(
+    avatar: Path, out: Path | None, page: Path | None, driver: str | None, checkpoint: Path | None, pack: str | None
+) -> None:
+    """Write AVATAR for 3D Gaussian viewers, at rest or one file a frame, or as a page that animates it."""
     from flows.exports import export_command
 
-    export_command(avatar, out, driver, checkpoint, pack)
+    export_command(avatar, out, page, driver, checkpoint, pack)
+
+
+@cli.command()
+@click.argument("avatar", type=click.Path(path_type=Path))
+@click.option("--driver", metavar="VIDEO|INDEX|-", help="A face that drives it: as for animate.")
+@click.option("--smooth", is_flag=True, help="Steady what the estimator says (a one-euro filter).")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
+@PACK
+@click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
+def view(
+    avatar: Path, driver: str | None, smooth: bool, checkpoint: Path | None, pack: str | None, port: int
+) -> None:
+    """Look at AVATAR in a browser: a page on 127.0.0.1 with sliders and, if given, a driver."""
+    from flows.viewing import view_command
+
+    view_command(avatar, driver, smooth, checkpoint, pack, port)
 
 
 @cli.group()

@@ -1,49 +1,91 @@
-"""``ffavatar export``: an avatar for 3D Gaussian viewers, at rest or frame by frame."""
+"""``ffavatar export``: an avatar for 3D Gaussian viewers, at rest or frame by frame, or as a page that moves it."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from ffavatar_model.animator import Animator, neutral
 from ffavatar_model.camera import pose_to_camera, virtual_intrinsics
 from ffavatar_model.estimator import DrivingParameters
+from ffavatar_model.files import write_atomically
 from ffavatar_model.gaussians import CanonicalAvatar
+from ffavatar_model.head import subdivide
 from ffavatar_model.head.skinning import multiply_quaternions
 from ffavatar_model.ply import write_ply
-from flows.animation import SHOWN_PX, watch
-from flows.avatars import open_avatar
+from ffavatar_model.viewer import avatar_page, pack_avatar, pack_track
+from flows.animation import SHOWN_PX, open_animator, watch
+from flows.avatars import open_avatar_and_head
 from flows.console import CallError, say
 from flows.drivers import open_driver
 from flows.portraits import PortraitMaker
 
+OPEN_HEAD = "open"
+MOST_EXPRESSIONS = 100
+"""FLAME's; the open head has fewer."""
+
 
 def export_command(
-    avatar: Path, out: Path, driver: str | None, checkpoint: Path | None, pack: str | None
+    avatar: Path, out: Path | None, page: Path | None, driver: str | None, checkpoint: Path | None, pack: str | None
 ) -> None:
     """``ffavatar export``."""
-    if driver is not None:
+    if (out is None) == (page is None):
+        raise CallError("export writes one thing: -o X.ply, --driver VIDEO -o FOLDER, or --html X.html")
+    if page is not None:
+        if page.suffix != ".html":
+            raise CallError(f"--html {page}: a page ends in .html; name it so")
+        size = export_page(avatar, page, driver, checkpoint=checkpoint, pack=pack)
+        say("{page}: {size:.1f} MB; open it in any browser, it needs no server", page=page, size=size / 1e6)
+    elif driver is not None and out is not None:
         n = export_sequence(avatar, driver, out, checkpoint=checkpoint, pack=pack)
         say("{n} frames in {out}: 000000.ply and so on; open them in a 3D Gaussian viewer", n=n, out=out)
-        return
-    if out.suffix != ".ply":
-        raise CallError(f"-o {out}: only .ply can be written; name it so, or give --driver VIDEO and a new folder")
-    n = export_ply(avatar, out, checkpoint=checkpoint)
-    say("{n} Gaussians in {out}; open it in a 3D Gaussian viewer", n=n, out=out)
+    elif out is not None:
+        if out.suffix != ".ply":
+            raise CallError(f"-o {out}: only .ply can be written; name it so, or give --driver VIDEO and a new folder")
+        say("{n} Gaussians in {out}; open it in a 3D Gaussian viewer", n=export_ply(avatar, out), out=out)
 
 
-def export_ply(avatar: Path, out: Path, *, checkpoint: Path | None = None) -> int:
+def export_ply(avatar: Path, out: Path) -> int:
     """Write an avatar at rest as a ``.ply`` of 3D Gaussians (head axes, metres); returns how many."""
-    canonical, _, model = open_avatar(avatar, checkpoint)
-    with torch.inference_mode():
-        rest = model.animate(canonical, neutral(model))
-    _write(out, canonical, rest.means[0, 0], rest.rotations[0, 0])
-    return rest.means.shape[2]
+    canonical, header, head = open_avatar_and_head(avatar)
+    for _ in range(header.subdivisions):
+        head = subdivide(head)
+    _write(out, canonical, head.template + canonical.offsets[0], canonical.rotations[0])
+    return head.n_vertices
+
+
+def export_page(
+    avatar: Path, out: Path, driver: str | None = None, *, checkpoint: Path | None = None, pack: str | None = None
+) -> int:
+    """Write one self-contained page that shows and moves an avatar, as ``driver`` does if given; returns its bytes."""
+    track = None
+    if driver is not None:
+        animator, source = open_animator(avatar, checkpoint), open_driver(driver)
+        try:
+            driven = list(watch(animator, PortraitMaker(pack), source))
+        finally:
+            source.close()
+        track = pack_track([each.parameters for each in driven], [each.time_s for each in driven])
+    data = avatar_page(packed_avatar(avatar, track), avatar.stem).encode()
+    write_atomically(out, data)
+    return len(data)
+
+
+def packed_avatar(avatar: Path, track: dict[str, Any] | None = None) -> bytes:
+    """An avatar as the page takes it. Says so where the head model's own licence goes with it."""
+    canonical, header, head = open_avatar_and_head(avatar)
+    if header.head != OPEN_HEAD:
+        say(
+            "the page holds the template and the expression directions of head model {head}: pass it on only as that "
+            "model's licence allows",
+            head=header.head,
+        )
+    return pack_avatar(canonical, header, head, MOST_EXPRESSIONS, track)
 
 
 def export_sequence(
@@ -59,8 +101,7 @@ def export_sequence(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CallError(f"-o {folder}: holds something already; name a new folder")
-    canonical, _, model = open_avatar(avatar, checkpoint)
-    animator = Animator(model, canonical, size=SHOWN_PX)
+    animator = open_animator(avatar, checkpoint)
     source = open_driver(driver)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -72,7 +113,7 @@ def export_sequence(
             turn, place = _as_seen(driven.parameters)
             origin = place if origin is None else origin
             means, rotations = _moved(posed.means[0, 0], posed.rotations[0, 0], turn, place - origin)
-            _write(part / f"{n - 1:06d}.ply", canonical, means, rotations)
+            _write(part / f"{n - 1:06d}.ply", posed.avatar, means, rotations)
         part.chmod(0o755)
         part.replace(folder)
         return n

@@ -1,10 +1,12 @@
-"""One Ray session and one Prefect server for the whole run; where the real clips are."""
+"""One Ray session, one Prefect server and one browser for the whole run; where the real clips are."""
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,3 +46,28 @@ def clips() -> Path:
     if not where or not Path(where).is_dir():
         pytest.skip("FFAVATAR_CLIPS does not name a folder of clips")
     return Path(where)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium without a window, driven by selenium; WebGL2 by its software renderer."""
+    pytest.importorskip("selenium", reason="selenium is not installed (the extra `dev` has it)")
+    program, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
+    if not program or not driver:
+        pytest.skip("no chromium and chromedriver on this machine")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for flag in (
+        *("headless=new", "no-sandbox", "use-angle=swiftshader", "enable-unsafe-swiftshader", "disable-quic"),
+        *("no-first-run", "disable-sync", "disable-background-networking", "disable-component-update"),
+        *("disable-dev-shm-usage", "window-size=1280,900", f"user-data-dir={tmp_path_factory.mktemp('chromium')}"),
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    opened.set_page_load_timeout(120)
+    opened.set_script_timeout(120)
+    yield opened
+    opened.quit()

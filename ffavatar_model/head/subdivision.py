@@ -16,14 +16,14 @@ def subdivide(head: HeadModel) -> HeadModel:
     Every per-vertex quantity of a midpoint is the mean of its edge's ends; joints are regressed from the
     old vertices alone, so posing the subdivided head leaves the old vertices where they were.
     """
-    edges, faces = _edge_midpoints(head.triangles, head.n_vertices)
+    edges, faces = edge_midpoints(head.triangles, head.n_vertices)
 
     def extend(values: Tensor) -> Tensor:
         return torch.cat([values, values[edges].mean(1)])
 
     uvs, uv_triangles = head.uvs, head.uv_triangles
     if uvs.shape[0]:
-        uv_edges, uv_triangles = _edge_midpoints(uv_triangles, uvs.shape[0])
+        uv_edges, uv_triangles = edge_midpoints(uv_triangles, uvs.shape[0])
         uvs = torch.cat([uvs, uvs[uv_edges].mean(1)])
     # A point of the old triangle lies in one of its four new ones: landmarks move with it.
     triangle, barycentric = _refine(head.landmark_triangles, head.landmark_barycentric)
@@ -44,7 +44,7 @@ def subdivide(head: HeadModel) -> HeadModel:
     )
 
 
-def _edge_midpoints(triangles: Tensor, n_points: int) -> tuple[Tensor, Tensor]:
+def edge_midpoints(triangles: Tensor, n_points: int) -> tuple[Tensor, Tensor]:
     """Unique edges (M, 2), and the triangles (4 F, 3) over points 0 to n + M - 1, grouped by old triangle."""
     a, b, c = triangles.unbind(1)
     pairs = torch.stack([torch.stack([b, c], 1), torch.stack([c, a], 1), torch.stack([a, b], 1)], 1)
@@ -55,7 +55,7 @@ def _edge_midpoints(triangles: Tensor, n_points: int) -> tuple[Tensor, Tensor]:
 
 
 def _refine(triangle: Tensor, barycentric: Tensor) -> tuple[Tensor, Tensor]:
-    """Where points given on old triangles lie on the new ones of ``_edge_midpoints``."""
+    """Where points given on old triangles lie on the new ones of ``edge_midpoints``."""
     largest, corner = barycentric.max(1)
     inner = largest < 0.5
     outer_coordinates = 2 * barycentric - torch.nn.functional.one_hot(corner, 3).to(barycentric)

@@ -24,7 +24,7 @@ SURFACE = {
     "bench train": {"size", "head", "overrides"},
     "demo": {"videos", "out", "seconds"},
     "doctor": set(),
-    "export": {"avatar", "driver", "checkpoint", "pack", "out"},
+    "export": {"avatar", "out", "page", "driver", "checkpoint", "pack"},
     "mine": {"source", "corpus", "pack", "preset"},
     "publish": {"corpus", "preset", "pack"},
     "reconstruct": {"images", "checkpoint", "face", "pack", "out"},
@@ -33,6 +33,7 @@ SURFACE = {
     "sql": {"query", "corpus", "snapshot", "form"},
     "studio": {"layout", "identities", "cameras", "moments", "seconds", "size", "seed", "out"},
     "train": {"stage", "corpus", "init", "identity", "workers", "overrides", "out", "head"},
+    "view": {"avatar", "driver", "smooth", "checkpoint", "pack", "port"},
 }
 
 BLOCKER = """

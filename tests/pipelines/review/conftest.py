@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -102,30 +101,6 @@ def server(review: Review) -> Iterator[ReviewServer]:
         yield running
         running.shutdown()
         thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """Chromium without a window, driven by selenium."""
-    selenium = pytest.importorskip("selenium", reason="selenium is not installed (the extra `dev` has it)")
-    program, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
-    if not program or not driver:
-        pytest.skip("no chromium and chromedriver on this machine")
-    from selenium import webdriver
-
-    assert selenium
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in (
-        *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync"),
-        *("disable-background-networking", "disable-component-update", "disable-dev-shm-usage"),
-        *("window-size=1280,900", f"user-data-dir={tmp_path_factory.mktemp('chromium')}"),
-    ):
-        options.add_argument(f"--{flag}")
-    opened = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    opened.set_page_load_timeout(120)
-    yield opened
-    opened.quit()
 
 
 @pytest.fixture

@@ -1,0 +1,6 @@
+"""An avatar in the browser: one self-contained WebGL2 page that moves it by its own blendshapes and skinning."""
+
+from ffavatar_model.viewer.packing import pack_avatar, pack_track
+from ffavatar_model.viewer.page import avatar_page
+
+__all__ = ["avatar_page", "pack_avatar", "pack_track"]
