@@ -43,7 +43,7 @@ def augment(sample: Batch, config: Augment, background: tuple[float, ...], rando
     behind = torch.tensor(background)[:, None, None]
     if (config.turn or config.zoom or config.shift) and not bool(sample.known_camera.any()):
         n = len(sample.drivers)
-        frames = _similarities(draw(math.radians(config.turn), n), draw(config.zoom, n), draw(2 * config.shift, n, 2))
+        frames = similarities(draw(math.radians(config.turn), n), draw(config.zoom, n), draw(2 * config.shift, n, 2))
         grid = F.affine_grid(frames, [n, 4, *sample.drivers.shape[-2:]], align_corners=False)
         matted = torch.cat((sample.drivers - behind, sample.mattes), 1)
         drivers, mattes = F.grid_sample(matted, grid, align_corners=False).split((3, 1), 1)
@@ -64,7 +64,7 @@ def augment(sample: Batch, config: Augment, background: tuple[float, ...], rando
     return sample
 
 
-def _similarities(turn: Tensor, zoom: Tensor, shift: Tensor) -> Tensor:
+def similarities(turn: Tensor, zoom: Tensor, shift: Tensor) -> Tensor:
     """(N, 2, 3) from (N,) radians, (N,) log scales and (N, 2) shifts in half picture widths."""
     cosine, sine = turn.cos() * zoom.exp(), turn.sin() * zoom.exp()
     linear = torch.stack((cosine, -sine, sine, cosine), -1).unflatten(-1, (2, 2))

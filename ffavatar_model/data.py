@@ -23,6 +23,7 @@ from torch.utils.data import Dataset
 from ffavatar_model.augment import Augment, augment
 from ffavatar_model.camera import compose, virtual_intrinsics
 from ffavatar_model.config import require
+from ffavatar_model.degrade import Degrade
 from ffavatar_model.pictures import BACKGROUND, decode, prepare
 from mfhq.schema import OK
 
@@ -58,19 +59,60 @@ class Batch:
     """(B, D) int64: drivers of one moment share their number."""
     ids: list[list[str]]
     """For each person: the person's id, then the ids of sources and drivers."""
+    known: bool
+    """Every driver's camera is known, as ``known_camera`` says: a plain value, so that no step waits for the device."""
+    padded: bool
+    """Some source is padding."""
+    seen: Tensor | None = None
+    """(B, D, 3, H, W) the drivers as the estimator sees them, where that is not what a rendering is compared with."""
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on a device."""
-        moved = {f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self) if f.name != "ids"}
+        moved: dict[str, Any] = {name: x.to(device, non_blocking=True) for name, x in self.tensors().items()}
         return replace(self, **moved)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by its field's name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
 
 
 def collate(samples: Sequence[Batch]) -> Batch:
     """Samples of one person each → a batch."""
-    values: dict[str, Any] = {
-        f.name: torch.stack([getattr(s, f.name) for s in samples]) for f in fields(Batch) if f.name != "ids"
-    }
-    return Batch(**values, ids=[s.ids[0] for s in samples])
+    values: dict[str, Any] = {name: torch.stack([s.tensors()[name] for s in samples]) for name in samples[0].tensors()}
+    known, padded = all(s.known for s in samples), any(s.padded for s in samples)
+    return Batch(**values, ids=[s.ids[0] for s in samples], known=known, padded=padded)
+
+
+def generator(seed: int, digest: str, *key: object) -> torch.Generator:
+    """The random numbers that belong to a place in the order of a snapshot's samples."""
+    text = repr((seed, digest, *key)).encode()
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:7], "big"))
+
+
+def choose_few(
+    n: int, n_sources: int, config: FewToMany.Config, random: torch.Generator
+) -> tuple[list[int], list[int]]:
+    """Indices of sources and of drivers among a person's ``n`` pictures; drivers repeat where there are too few."""
+    n_sources = min(n_sources, max(1, n - 1))
+    order = torch.randperm(n, generator=random).tolist()
+    if config.source_choice == "first":
+        order = [*range(n_sources), *(i for i in order if i >= n_sources)]
+    rest = order[n_sources:] or order
+    return order[:n_sources], [rest[i % len(rest)] for i in range(config.drivers)]
+
+
+def choose_around(
+    moments: Sequence[object], n_sources: int, config: FewToMany.Config, random: torch.Generator,
+    sources: Sequence[bool] | None = None,
+) -> tuple[list[int], list[int]]:  # fmt: skip
+    """Drivers are views of one moment, sources any other pictures (of those that ``sources`` allows)."""
+    order = torch.randperm(len(moments), generator=random).tolist()
+    around = [i for i, moment in enumerate(moments) if moment == moments[order[-1]]]
+    turn = torch.randperm(len(around), generator=random).tolist()
+    drivers = [around[turn[i % len(turn)]] for i in range(config.drivers)]
+    allowed = [i for i in order if sources is None or sources[i]] or order
+    free = [i for i in allowed if i not in set(drivers)] or allowed
+    return free[:n_sources], drivers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +147,7 @@ class FewToMany(Dataset[Batch], ABC):
         source_choice: Literal["random", "first"] = "random"
         """first: always the best-ranked pictures, as in use."""
         augment: Augment = field(default_factory=Augment)
+        degrade: Degrade = field(default_factory=Degrade)
 
         def __post_init__(self) -> None:
             low, high = self.sources
@@ -114,7 +157,7 @@ class FewToMany(Dataset[Batch], ABC):
 
         def held_out(self) -> FewToMany.Config:
             """The same for validation: nothing is augmented."""
-            return replace(self, augment=Augment())
+            return replace(self, augment=Augment(), degrade=Degrade())
 
     def __init__(self, config: FewToMany.Config, size: int, digest: str, read_blob: ReadBlob) -> None:
         self.config, self.size, self.digest, self.read_blob = config, size, digest, read_blob
@@ -126,8 +169,7 @@ class FewToMany(Dataset[Batch], ABC):
         return len(self.groups)
 
     def _generator(self, *key: object) -> torch.Generator:
-        text = repr((self.config.seed, self.digest, *key)).encode()
-        return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:7], "big"))
+        return generator(self.config.seed, self.digest, *key)
 
     def __getitem__(self, cursor: int) -> Batch:
         """The sample at a place in the endless sequence of epochs, each a permutation of the people."""
@@ -144,12 +186,8 @@ class FewToMany(Dataset[Batch], ABC):
         low, high = self.config.sources
         n_sources = int(torch.randint(low, high + 1, (), generator=random))
         n_sources = min(n_sources, max(1, len(pictures) - 1))
-        order = torch.randperm(len(pictures), generator=random).tolist()
-        if self.config.source_choice == "first":
-            order = [*range(n_sources), *(i for i in order if i >= n_sources)]
-        rest = order[n_sources:] or order
-        chosen = [rest[i % len(rest)] for i in range(self.config.drivers)]
-        return self._assemble(person, [pictures[i] for i in order[:n_sources]], [pictures[i] for i in chosen])
+        given, driving = choose_few(len(pictures), n_sources, self.config, random)
+        return self._assemble(person, [pictures[i] for i in given], [pictures[i] for i in driving])
 
     def _assemble(self, person: str, sources: list[dict[str, Any]], drivers: list[dict[str, Any]]) -> Batch:
         given, driving = [self._face(row) for row in sources], [self._face(row) for row in drivers]
@@ -168,6 +206,8 @@ class FewToMany(Dataset[Batch], ABC):
             known_camera=torch.tensor([f.head_to_camera is not None for f in driving]),
             moment=torch.tensor([f.moment for f in driving]),
             ids=[[person, *(f.id for f in given), *(f.id for f in driving)]],
+            known=all(f.head_to_camera is not None for f in driving),
+            padded=bool(padding),
         )
 
     def _face(self, row: dict[str, Any]) -> Face:
@@ -258,14 +298,9 @@ class MultiviewDataset(FewToMany):
         person, pictures = self.groups[index]
         low, high = self.config.sources
         n_sources = int(torch.randint(low, high + 1, (), generator=random))
-        order = torch.randperm(len(pictures), generator=random).tolist()
-        chosen = pictures[order[-1]]
-        around = [row for row in pictures if _moment(row) == _moment(chosen)]
-        turn = torch.randperm(len(around), generator=random).tolist()
-        drivers = [around[turn[i % len(turn)]] for i in range(self.config.drivers)]
-        taken = {row["id"] for row in drivers}
-        free = [pictures[i] for i in order if pictures[i]["id"] not in taken] or [pictures[i] for i in order]
-        return self._assemble(person, free[:n_sources], drivers)
+        moments = [_moment(row) for row in pictures]
+        given, driving = choose_around(moments, n_sources, self.config, random)
+        return self._assemble(person, [pictures[i] for i in given], [pictures[i] for i in driving])
 
     def _load(self, row: dict[str, Any]) -> Face:
         image = self._read(row["image"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.gaussians import CanonicalAvatar
@@ -24,31 +23,47 @@ def coverage(alpha: Tensor, matte: Tensor) -> Tensor:
 
 
 def structural(rgb: Tensor, target: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
-    """1 − SSIM, (N, C, H', W') for pictures (N, C, H, W) in 0 to 1, over full windows only.
+    """1 − SSIM, (N, C, H', W') for pictures (N, C, H, W) in 0 to 1, over full windows only, in float32.
 
-    Wang et al., "Image Quality Assessment" (2004): Gaussian window, K1 = 0.01, K2 = 0.03.
+    Wang et al., "Image Quality Assessment" (2004): Gaussian window, K1 = 0.01, K2 = 0.03. The window's means are two
+    products with banded matrices: on a GPU many times as fast as a convolution of each channel by itself.
     """
-    at = torch.arange(window, dtype=rgb.dtype, device=rgb.device) - (window - 1) / 2
-    line = torch.exp(-0.5 * (at / sigma) ** 2)
-    line = line / line.sum()
-    channels = rgb.shape[1]
+    with torch.autocast(rgb.device.type, enabled=False):
+        rgb, target = (x if x.dtype == torch.float64 else x.float() for x in (rgb, target))
+        down, across = (_window_means(n, window, sigma, rgb) for n in rgb.shape[-2:])
 
-    def mean(x: Tensor) -> Tensor:
-        x = F.conv2d(x, line.expand(channels, 1, 1, -1), groups=channels)
-        return F.conv2d(x, line[:, None].expand(channels, 1, -1, -1), groups=channels)
+        def mean(x: Tensor) -> Tensor:
+            return down @ x @ across.T
 
-    mu_a, mu_b = mean(rgb), mean(target)
-    var_a, var_b = mean(rgb * rgb) - mu_a**2, mean(target * target) - mu_b**2
-    both = mean(rgb * target) - mu_a * mu_b
-    c1, c2 = 0.01**2, 0.03**2
-    similarity = (2 * mu_a * mu_b + c1) * (2 * both + c2) / ((mu_a**2 + mu_b**2 + c1) * (var_a + var_b + c2))
-    return 1 - similarity
+        mu_a, mu_b = mean(rgb), mean(target)
+        var_a, var_b = mean(rgb * rgb) - mu_a**2, mean(target * target) - mu_b**2
+        both = mean(rgb * target) - mu_a * mu_b
+        c1, c2 = 0.01**2, 0.03**2
+        similarity = (2 * mu_a * mu_b + c1) * (2 * both + c2) / ((mu_a**2 + mu_b**2 + c1) * (var_a + var_b + c2))
+        return 1 - similarity
+
+
+def _window_means(n: int, window: int, sigma: float, like: Tensor) -> Tensor:
+    """(n - window + 1, n) whose product with n values gives their Gaussian means over each full window."""
+    offset = torch.arange(n, device=like.device)[None] - torch.arange(n - window + 1, device=like.device)[:, None]
+    inside = (offset >= 0) & (offset < window)
+    weights = torch.exp(-0.5 * ((offset.to(like) - (window - 1) / 2) / sigma) ** 2) * inside
+    return weights / weights.sum(1, keepdim=True)
 
 
 def landmark(predicted: Tensor, found: Tensor, valid: Tensor) -> Tensor:
     """Distance (..., L) of landmarks (..., L, 2), in picture widths; 0 where ``valid (...)`` is False."""
     distance = (predicted - found).square().sum(-1).clamp_min(1e-10).sqrt()
     return torch.where(valid[..., None], distance, torch.zeros_like(distance))
+
+
+def part_shape(predicted: Tensor, found: Tensor, valid: Tensor) -> Tensor:
+    """Distance (..., K) of the landmarks (..., K, 2) of one part of a face, each set taken about its own middle.
+
+    Where the part lies does not count, how it is opened or bent does. 0 where ``valid (...)`` is False.
+    """
+    predicted, found = (x - x.mean(-2, keepdim=True) for x in (predicted, found))
+    return landmark(predicted, found, valid)
 
 
 def offset_size(avatar: CanonicalAvatar) -> Tensor:

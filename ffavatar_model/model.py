@@ -211,22 +211,35 @@ class FFAvatar(nn.Module):
         """
         avatar = self.canonical(self.features(sources, mask) if features is None else features)
         parameters = self.estimate(drivers)
-        if moment is not None:
-            parameters = share_moments(parameters, moment)
-        posed = self.animate(avatar, parameters)
-        size = self.config.image_size
-        estimated = pose_to_camera(parameters.pose, K, size)
-        camera = estimated if head_to_camera is None else head_to_camera
-        points = self.rig.landmarks(posed.means)
-        landmarks = project_points(points, camera, K) / size
-        by_estimate = landmarks if head_to_camera is None else project_points(points, estimated, K) / size
-        rendered = self.render(posed, camera, K, background)
+        with torch.autocast(drivers.device.type, enabled=False):  # pixels have no place in 8 bits of mantissa
+            if moment is not None:
+                parameters = share_moments(
+                    parameters, moment, None if head_to_camera is None else facing(head_to_camera)
+                )
+            posed = self.animate(avatar, parameters)
+            size = self.config.image_size
+            estimated = pose_to_camera(parameters.pose, K, size)
+            camera = estimated if head_to_camera is None else head_to_camera
+            points = self.rig.landmarks(posed.means)
+            landmarks = project_points(points, camera, K) / size
+            by_estimate = landmarks if head_to_camera is None else project_points(points, estimated, K) / size
+            rendered = self.render(posed, camera, K, background)
         return Output(rendered, landmarks, by_estimate, avatar, parameters)
 
 
-def share_moments(parameters: DrivingParameters, moment: Tensor) -> DrivingParameters:
-    """Expression and joint rotations averaged over the drivers (B, D) of equal ``moment``; poses stay."""
+def facing(head_to_camera: Tensor) -> Tensor:
+    """(...) how much of a face a camera (..., 3, 4) sees: the squared cosine of their angle; nearly 0 behind."""
+    return (-head_to_camera[..., 2, 2]).clamp_min(0.03).square()
+
+
+def share_moments(parameters: DrivingParameters, moment: Tensor, weight: Tensor | None = None) -> DrivingParameters:
+    """Expression and joint rotations averaged over the drivers (B, D) of equal ``moment``; poses stay.
+
+    ``weight (B, D)``: who sees the face says more of what it does. All count alike where it is None.
+    """
     same = (moment[:, :, None] == moment[:, None]).float()
+    if weight is not None:
+        same = same * weight[:, None]
     same = same / same.sum(-1, keepdim=True)
     return parameters._replace(
         expression=torch.einsum("bij,bje->bie", same, parameters.expression),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from ffavatar_model.encoder import ImageEncoder
 from ffavatar_model.estimator import Estimator
@@ -25,6 +26,19 @@ def tiny() -> FFAvatar.Config:
             backbone=Backbone.Config(image_size=96, patch=8, width=128, depth=2, heads=4, mlp_ratio=3.0),
             n_expression=30,
         ),
+    )
+
+
+def small() -> FFAvatar.Config:
+    """About 10 million parameters, from random weights: 256 pixels, the subdivided head; 20 MB in half precision."""
+    vit = Backbone.Config(image_size=256, patch=16, stem="convolutions", width=256, depth=5, heads=4)
+    return FFAvatar.Config(
+        image_size=256,
+        subdivisions=1,
+        encoder=ImageEncoder.Config(backbone=vit, layers=(0, 3, 5)),
+        query_former=QueryFormer.Config(width=256, depth=3, heads=4, mlp_ratio=2.0, octaves=8, place_bandwidth=4.0),
+        gaussians=GaussianHead.Config(initial_opacity=0.8, initial_scale=0.5),
+        estimator=Estimator.Config(backbone=replace(vit, image_size=224), n_expression=52, expression_limit=8.0),
     )
 
 
@@ -56,7 +70,7 @@ def paper() -> FFAvatar.Config:
     )
 
 
-SIZES: dict[str, Callable[[], FFAvatar.Config]] = {"tiny": tiny, "base": base, "paper": paper}
+SIZES: dict[str, Callable[[], FFAvatar.Config]] = {"tiny": tiny, "small": small, "base": base, "paper": paper}
 
 
 def by_name(name: str) -> FFAvatar.Config:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import math
+import queue
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +26,7 @@ from torch.utils.data import DataLoader
 from ffavatar_model.data import Batch, FewToMany, collate
 from ffavatar_model.head import HeadModel
 from ffavatar_model.model import FFAvatar
+from ffavatar_model.resident import ResidentData
 from ffavatar_model.training.checkpoint import load_state, save_checkpoint
 from ffavatar_model.training.config import TrainConfig
 from ffavatar_model.training.objective import Objective
@@ -32,6 +35,8 @@ from ffavatar_model.training.validation import strip, validate
 from ffavatar_model.weights import check_and_load, load_weights
 
 log = logging.getLogger(__name__)
+
+TrainingData = FewToMany | ResidentData
 
 
 class Reporter(Protocol):
@@ -59,8 +64,8 @@ class Result:
 def train(
     config: TrainConfig,
     head: HeadModel,
-    training: FewToMany,
-    validation: FewToMany | None,
+    training: TrainingData,
+    validation: TrainingData | None,
     reporter: Reporter,
     folder: Path,
     *,
@@ -130,7 +135,7 @@ class Trainer:
         return min(1.0, max(self.step / self.config.steps, by_time))
 
     def run(
-        self, training: FewToMany, validation: FewToMany | None, reporter: Reporter, folder: Path,
+        self, training: TrainingData, validation: TrainingData | None, reporter: Reporter, folder: Path,
         init: Path | None, resume: Path | None,
     ) -> Result:  # fmt: skip
         """See ``train``."""
@@ -177,26 +182,28 @@ class Trainer:
         self.module.train()
         set_learning_rate(self.optimizer, self.config.optimizer, self.step, self.progress)
         self.optimizer.zero_grad(set_to_none=True)
-        news = self.forward_backward(batch)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
-        self._check_finite(news["loss"], float(norm), batch)
+        total = self.forward_backward(batch)
+        total["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
+        # One copy to the host for all of them: each would wait for the device by itself.
+        news = dict(zip(total, torch.stack([value.float() for value in total.values()]).tolist(), strict=True))
+        self._check_finite(news["loss"], news["gradient_norm"], batch)
         self.optimizer.step()
         self.step += 1
         if self.averaged is not None:
             self._average()
-        return {**news, "gradient_norm": float(norm), "lr": self.optimizer.param_groups[0]["lr"]}
+        return {**news, "lr": self.optimizer.param_groups[0]["lr"]}
 
-    def forward_backward(self, batch: Batch) -> dict[str, float]:
-        """Gradients of ``accumulate`` parts of the batch, averaged; the mean loss and its terms."""
+    def forward_backward(self, batch: Batch) -> dict[str, Tensor]:
+        """Gradients of ``accumulate`` parts of the batch, averaged; the mean loss and its terms, on the device."""
         parts = _parts(batch, self.config.accumulate)
-        total: dict[str, float] = {}
+        total: dict[str, Tensor] = {}
         for part in parts:
             part = part.to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
                 loss, terms, _ = self.module(part, self.progress, self._frozen_features(part))
             (loss / len(parts)).backward()
             for name, value in {"loss": loss.detach(), **terms}.items():
-                total[name] = total.get(name, 0.0) + float(value) / len(parts)
+                total[name] = total.get(name, torch.zeros_like(value)) + value / len(parts)
         return total
 
     def _frozen_features(self, batch: Batch) -> Tensor | None:
@@ -224,15 +231,16 @@ class Trainer:
     def _average(self) -> None:
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         assert self.averaged is not None
-        for name, parameter in self.model.named_parameters():
-            if name in self.averaged:
-                self.averaged[name].lerp_(parameter.detach(), 1 - decay)
+        own = [p.detach() for name, p in self.model.named_parameters() if name in self.averaged]
+        torch._foreach_lerp_(list(self.averaged.values()), own, 1 - decay)
 
-    def _batches(self, data: FewToMany) -> Iterator[Batch]:
+    def _batches(self, data: TrainingData) -> Iterator[Batch]:
         """This worker's share of each batch from the current step on; batches are the same for any ``world``."""
         share = self.config.batch // self.world
         steps = range(self.step, max(self.config.steps, self.step + 1))
         cursors = [[s * self.config.batch + self.rank * share + i for i in range(share)] for s in steps]
+        if isinstance(data, ResidentData):
+            return ahead(data.batch(share) for share in cursors)
         workers = self.config.loader_workers
         return iter(
             DataLoader(
@@ -243,7 +251,7 @@ class Trainer:
             )
         )  # fmt: skip
 
-    def _validate(self, data: FewToMany | None, reporter: Reporter, name: str) -> dict[str, float]:
+    def _validate(self, data: TrainingData | None, reporter: Reporter, name: str) -> dict[str, float]:
         """Held-out metrics by rank 0, of the averaged weights where there are any."""
         if data is None or not len(data) or self.rank:
             return {}
@@ -261,6 +269,7 @@ class Trainer:
         state = {
             "step": self.step, "elapsed": self.elapsed, "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
         }  # fmt: skip
         path = folder / f"step-{self.step:08d}"
         if self.rank == 0:
@@ -274,6 +283,8 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
         torch.set_rng_state(state["rng"])
+        if self.device.type == "cuda" and state.get("cuda_rng") is not None:
+            torch.cuda.set_rng_state(state["cuda_rng"], self.device)
         if state["averaged"] is not None:
             self.averaged = {name: value.to(self.device) for name, value in state["averaged"].items()}
         log.info("going on from step %d of %s", self.step, folder)
@@ -287,12 +298,43 @@ class Trainer:
         return float(value)
 
 
+def ahead(items: Iterator[Batch], n: int = 2) -> Iterator[Batch]:
+    """The same items, made up to ``n`` ahead by a thread; an error in it is raised here."""
+    made: queue.Queue[Batch | BaseException | None] = queue.Queue(n)
+    ended = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> bool:
+        while not ended.is_set():
+            try:
+                made.put(item, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def fill() -> None:
+        try:
+            if all(put(item) for item in items):
+                put(None)
+        except BaseException as error:
+            put(error)
+
+    threading.Thread(target=fill, name="batches", daemon=True).start()
+    try:
+        while (item := made.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        ended.set()
+
+
 def _parts(batch: Batch, n: int) -> list[Batch]:
     """A batch cut into ``n`` equal parts."""
     if n == 1:
         return [batch]
     size = len(batch.ids) // n
-    fields: dict[str, Any] = {name: value for name, value in vars(batch).items() if name != "ids"}
+    fields: dict[str, Any] = dict(batch.tensors())
     cuts = [slice(i * size, (i + 1) * size) for i in range(n)]
     return [replace(batch, ids=batch.ids[cut], **{k: v[cut] for k, v in fields.items()}) for cut in cuts]
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ffavatar_model import losses
 from ffavatar_model.config import require
 from ffavatar_model.data import Batch
+from ffavatar_model.face_mesh import PARTS, rows_of
 from ffavatar_model.model import FFAvatar, Output
 from ffavatar_model.pictures import BACKGROUND
 
@@ -32,6 +33,8 @@ class Objective(nn.Module):
         landmark: float = 5.0
         landmark_until: float = 0.6
         """Share of the run after which the landmark term has faded out."""
+        parts: float = 0.0
+        """Of the landmarks of lips, lids and brows, each about its part's middle; it fades out with ``landmark``."""
         pose: float = 1.0
         """Where cameras are known: distance of landmarks under the estimated and the known pose, in picture widths."""
         expression: float = 1e-3
@@ -43,6 +46,7 @@ class Objective(nn.Module):
     def __init__(self, config: Objective.Config, model: FFAvatar) -> None:
         super().__init__()
         self.config, self.model = config, model
+        self._parts = [rows for points in PARTS.values() if len(rows := rows_of(points, model.rig.landmark_index)) > 2]
 
     def forward(
         self, batch: Batch, progress: float, features: Tensor | None = None
@@ -53,9 +57,10 @@ class Objective(nn.Module):
         drivers or for none.
         """
         c, model = self.config, self.model
-        known = bool(batch.known_camera.all())
+        known = batch.known
+        seen = batch.drivers if batch.seen is None else batch.seen
         output = model(
-            batch.sources, batch.source_mask, batch.drivers, batch.K,
+            batch.sources, batch.source_mask if batch.padded else None, seen, batch.K,
             head_to_camera=batch.head_to_camera if known else None, moment=batch.moment if known else None,
             features=features, background=batch.drivers.new_tensor(BACKGROUND),
         )  # fmt: skip
@@ -75,12 +80,18 @@ class Objective(nn.Module):
             terms["structural"] = c.structural * losses.structural(rendering, target).mean()
         fading = max(0.0, 1 - progress / c.landmark_until)
         if len(model.rig.landmark_index):
+            found = batch.landmarks[:, :, model.rig.landmark_index]
             if known:
                 miss = output.estimated_landmarks - output.landmarks.detach()
                 terms["pose"] = c.pose * miss.square().sum(-1).clamp_min(1e-10).sqrt().mean()
             elif c.landmark * fading > 0:
-                found = batch.landmarks[:, :, model.rig.landmark_index]
                 distance = losses.landmark(output.landmarks, found, batch.has_landmarks)
                 terms["landmark"] = c.landmark * fading * distance.mean()
+            if c.parts * fading > 0 and self._parts:
+                shapes = [
+                    losses.part_shape(output.landmarks[..., rows, :], found[..., rows, :], batch.has_landmarks).mean()
+                    for rows in self._parts
+                ]
+                terms["parts"] = c.parts * fading * torch.stack(shapes).mean()
         total = torch.stack(list(terms.values())).sum()
         return total, {name: value.detach() for name, value in terms.items()}, output

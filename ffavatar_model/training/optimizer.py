@@ -30,7 +30,8 @@ def build_optimizer(config: Optimizer, model: nn.Module) -> torch.optim.AdamW:
     ]  # fmt: skip
     if not settings:
         raise ValueError("no parameter is trained: every one is frozen by moves")
-    return torch.optim.AdamW(settings, betas=config.betas)
+    on_gpu = all(p.is_cuda for p in model.parameters())
+    return torch.optim.AdamW(settings, betas=config.betas, fused=on_gpu or None)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: Optimizer, step: int, progress: float) -> None:

@@ -6,12 +6,17 @@ from collections.abc import Callable
 
 from ffavatar_model.augment import Augment
 from ffavatar_model.data import FewToMany
+from ffavatar_model.degrade import Degrade
 from ffavatar_model.presets import by_name
 from ffavatar_model.training.config import Optimizer, TrainConfig
 from ffavatar_model.training.objective import Objective
 
 WILD = Augment(turn=5.0, zoom=0.05, shift=0.02, light=0.3)
 """Aligned crops are never quite aligned; people come in every light."""
+
+
+SEEN = Degrade(colour=0.2, blur=1.0, noise=0.03, matte=0.2)
+"""Rendered pictures are cleaner than those that the model will be used on."""
 
 
 def pretrain(size: str = "tiny") -> TrainConfig:
@@ -23,6 +28,14 @@ def pretrain(size: str = "tiny") -> TrainConfig:
             data=FewToMany.Config(sources=(1, 2), drivers=3, augment=WILD),
             objective=Objective.Config(landmark=10.0, landmark_until=1.0, mask=0.5),
             optimizer=Optimizer(lr=1e-3, mean_head_lr=2e-2, warmup=10),
+        )  # fmt: skip
+    if size == "small":
+        return TrainConfig(
+            stage="pretrain", model=model, steps=20_000, batch=10, autocast="bf16", ema=0.999,
+            data=FewToMany.Config(sources=(1, 4), drivers=4, cache=0, augment=WILD, degrade=SEEN),
+            objective=Objective.Config(parts=10.0, expression=1e-4, offset=0.05),
+            optimizer=Optimizer(lr=5e-4, mean_head_lr=5e-3, warmup=200, final=0.02),
+            validation_people=16, checkpoint_every=1000, log_every=50,
         )  # fmt: skip
     return TrainConfig(
         stage="pretrain", model=model, steps=100_000, batch=16, autocast="bf16", ema=0.999, loader_workers=8,
@@ -40,6 +53,14 @@ def multiview(size: str = "tiny") -> TrainConfig:
             data=FewToMany.Config(sources=(1, 2), drivers=3),
             optimizer=Optimizer(lr=5e-4, mean_head_lr=1e-2, warmup=5),
         )  # fmt: skip
+    if size == "small":
+        return TrainConfig(
+            stage="multiview", model=model, steps=6_000, batch=8, autocast="bf16", ema=0.999,
+            data=FewToMany.Config(sources=(1, 4), drivers=6, cache=0, augment=WILD, degrade=SEEN),
+            objective=Objective.Config(parts=5.0, expression=1e-4, offset=0.05),
+            optimizer=Optimizer(lr=1e-4, mean_head_lr=2e-3, warmup=100, final=0.02),
+            validation_people=16, checkpoint_every=1000, log_every=50,
+        )  # fmt: skip
     return TrainConfig(
         stage="multiview", model=model, steps=30_000, batch=16, autocast="bf16", ema=0.999, loader_workers=8,
         data=FewToMany.Config(sources=(1, 4), drivers=8, cache=0),
@@ -55,7 +76,7 @@ def personalize(size: str = "tiny") -> TrainConfig:
         data=FewToMany.Config(sources=(4, 4), drivers=4, source_choice="first"),
         objective=Objective.Config(landmark=1.0, offset=0.02),
         optimizer=Optimizer(lr=2e-4, mean_head_lr=1e-2, warmup=5, weight_decay=0.0),
-        moves=("personal.", "estimator."), autocast="off" if size == "tiny" else "bf16", validation_people=1,
+        moves=("personal.", "estimator."), autocast="off" if size in ("tiny", "small") else "bf16", validation_people=1,
     )  # fmt: skip
 
 

@@ -247,6 +247,8 @@ def _batch(sources: int, drivers: int, size: int, seed: int, people: int = 1) ->
             [f"person {p}", *(f"source {s}" for s in range(sources)), *(f"{seed}-{d}" for d in range(drivers))]
             for p in range(people)
         ],
+        known=False,
+        padded=False,
     )
 
 

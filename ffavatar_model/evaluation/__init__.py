@@ -1,0 +1,34 @@
+"""Measuring avatars: pictures against pictures, parameters against the truth, with intervals over people."""
+
+from ffavatar_model.evaluation.intervals import Interval, bootstrap, summarise
+from ffavatar_model.evaluation.parameters import Truth, evaluate_estimator
+from ffavatar_model.evaluation.pictures import ms_ssim, psnr, ssim
+from ffavatar_model.evaluation.protocol import PROTOCOL
+from ffavatar_model.evaluation.reenactment import (
+    Embed,
+    FindLandmarks,
+    Judges,
+    Lpips,
+    Subject,
+    cross_reenact,
+    self_reenact,
+)
+
+__all__ = [
+    "PROTOCOL",
+    "Embed",
+    "FindLandmarks",
+    "Interval",
+    "Judges",
+    "Lpips",
+    "Subject",
+    "Truth",
+    "bootstrap",
+    "cross_reenact",
+    "evaluate_estimator",
+    "ms_ssim",
+    "psnr",
+    "self_reenact",
+    "ssim",
+    "summarise",
+]

@@ -1,0 +1,178 @@
+"""``python -m flows.experiments.studio``: train on studio people that are rendered where they are used.
+
+It needs torch, gsplat (on CUDA), numpy, scipy, OpenCV, pyarrow and embreex; no Ray, Prefect, MLflow or DuckDB. A part
+of a run ends at its time limit with half-precision weights, which the next part begins with (a warm restart: the
+optimizer begins anew).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ffavatar_model.config import override, to_dict
+from ffavatar_model.head import load_head
+from ffavatar_model.model import FFAvatar
+from ffavatar_model.resident import ResidentData
+from ffavatar_model.training import Trainer, recipe
+from ffavatar_model.weights import load_weights, save_weights
+from flows.experiments.judging import judge, sheet
+from flows.experiments.rendering import Order, Rendered, pictures, rendering
+from mfhq.ids import digest
+from pipelines.faces.cache import cache_dir
+
+log = logging.getLogger(__name__)
+PART_BYTES = 15 << 20
+"""A model file is also written in pieces of this size, for places that hand back small files alone."""
+
+
+class Notes:
+    """The loop's news: printed, and kept for the report."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.began = folder, time.monotonic()
+        self.lines: list[dict[str, float]] = []
+
+    def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
+        """See ``ffavatar_model.training.Reporter``."""
+        line = {"step": step, "clock": time.monotonic() - self.began, **metrics}
+        self.lines.append({name: round(value, 5) for name, value in line.items()})
+        log.info("%s", json.dumps(self.lines[-1]))
+
+    def picture(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
+        """The loop's own strips are left out: the experiment has sheets."""
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--stage", type=click.Choice(["pretrain", "multiview"]), default="pretrain")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for what comes back.")
+@click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder for pictures and checkpoints.")
+@click.option("--head", type=click.Path(path_type=Path), help="Cache folder that holds heads/open-head-v*.safetensors.")
+@click.option("--init", type=click.Path(path_type=Path), help="Model file to begin with.")
+@click.option("--model", "size", default="small", help="Preset.")
+@click.option("--seconds", default=400.0, help="Of training.")
+@click.option("--people", default=3000, help="To render for training, at most; the run takes those that are ready.")
+@click.option("--first", default=500, help="People that must be rendered before training begins.")
+@click.option("--held", default=64, help="People held out.")
+@click.option("--moments", default=8, help="Moments a person.")
+@click.option("--cameras", default=8, help="Cameras a person, all round (multiview).")
+@click.option("--processes", default=15, help="That render.")
+@click.option("--profile", "profiled", is_flag=True, help="Say where the time of ten more steps goes.")
+@click.option("--set", "overrides", multiple=True, help="A training setting, a.b=value.")
+def main(
+    stage: str, out: Path, work: Path, head: Path | None, init: Path | None, size: str, seconds: float, people: int,
+    first: int, held: int, moments: int, cameras: int, processes: int, profiled: bool, overrides: tuple[str, ...],
+) -> None:  # fmt: skip
+    """Render studio people, train a stage on them for a time, and evaluate it on people held out."""
+    logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(message)s")
+    out.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cache = head or cache_dir()
+    config = replace(recipe(stage, size), max_seconds=seconds)
+    config = override(config, overrides)
+    px = config.model.image_size
+    tested, orders = planned(stage, people, held, moments, cameras, px)
+    capacity = sum(order.moments * order.cameras for order in orders)
+    data = ResidentData(config.data, px, digest([stage, people, moments, cameras, px]), capacity, device)
+    kept: list[tuple[Order, Rendered]] = []
+    names = {order.name for order in tested}
+
+    def take(order: Order, seen: Rendered) -> None:
+        if order.name in names:
+            kept.append((order, seen))
+        else:
+            data.add(pictures(order, seen))
+
+    with rendering([*tested, *orders], take, processes, cache, work / "pictures") as done:
+        began = time.monotonic()
+        trainer = Trainer(config, load_head(next((cache / "heads").glob("open-head-v*.safetensors"))), device, 0, 1)
+        _warm(trainer.model, device)
+        while done() < len(tested) + min(first, len(orders)):
+            time.sleep(0.2)
+        log.info("%d people ready after %.0f s", len(data), time.monotonic() - began)
+        report: dict[str, Any] = {"config": to_dict(config), "seconds_to_first": time.monotonic() - began}
+        portraits = [pair for pair in kept if pair[0].kind == "portraits"]
+        around = [pair for pair in kept if pair[0].kind == "around"]
+        if init is not None:
+            load_weights(init, trainer.model)
+            report["before"] = judge(trainer.model.eval(), portraits, around)
+        notes = Notes(out)
+        result = trainer.run(data, None, notes, work / f"checkpoints-{stage}", None, None)
+        if profiled:
+            profile(trainer, data)
+        report["rendered"] = done()
+    report |= {"steps": result.step, "people": len(data), "pictures": len(data.ids), "seconds": result.metrics}
+    finish(trainer, report | {"curve": notes.lines}, out, portraits, around)
+
+
+def planned(
+    stage: str, people: int, held: int, moments: int, cameras: int, size: int
+) -> tuple[list[Order], list[Order]]:
+    """Orders for people held out (of every kind that the stage is judged by) and for people to train on."""
+
+    def order(group: str, i: int, kind: Any, n: int, c: int) -> Order:
+        return Order(digest(["studio experiment", group, i]), kind, n, c, size)
+
+    tested = [order("held", i, "portraits", 8, 1) for i in range(held)]
+    if stage == "pretrain":
+        return tested, [order("train", i, "portraits", moments, 1) for i in range(people)]
+    tested += [order("held", i, "around", 2, 12) for i in range(max(1, held // 3))]
+    return tested, [order("around", i, "around", moments, cameras) for i in range(people)]
+
+
+def finish(trainer: Trainer, report: dict[str, Any], out: Path, portraits: Any, around: Any) -> None:
+    """Weights (averaged, half precision), numbers and sheets; the weights first: they must not be lost."""
+    model, averaged = trainer.model, trainer.averaged
+    if averaged is not None:
+        model.load_state_dict(averaged, strict=False)
+    model.eval()
+    notes = {"stage": trainer.config.stage, "step": trainer.step, "trained_on": "rendered studio people alone"}
+    weights = {name: value.half() for name, value in model.state_dict().items()}
+    save_weights(out / "model.safetensors", model, weights, **notes)
+    whole = (out / "model.safetensors").read_bytes()
+    if len(whole) > PART_BYTES:
+        for i in range(0, len(whole), PART_BYTES):
+            (out / f"model.safetensors.{i // PART_BYTES}").write_bytes(whole[i : i + PART_BYTES])
+    (out / "metrics.json").write_text(json.dumps(report, indent=1))
+    for name, held in {"portraits": portraits, "around": around}.items():
+        if held:
+            Image.fromarray(sheet(model, held)).save(out / f"{name}.jpg", quality=92)
+    report["after"] = judge(model, portraits, around)
+    (out / "metrics.json").write_text(json.dumps(report, indent=1))
+    log.info("%s", json.dumps(report["after"], indent=1))
+
+
+def profile(trainer: Trainer, data: ResidentData, steps: int = 10) -> None:
+    """Log the operators that take most of the device's time (of the processor's, where there is no device)."""
+    from torch.profiler import ProfilerActivity
+
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if trainer.device.type == "cuda" else [])
+    batches = [data.batch(range(i * trainer.config.batch, (i + 1) * trainer.config.batch)) for i in range(steps)]
+    with torch.profiler.profile(activities=activities) as seen:
+        for batch in batches:
+            trainer.train_step(batch)
+    key = f"self_{trainer.device.type}_time_total"
+    log.info("%s", seen.key_averages().table(sort_by=key, row_limit=30, max_name_column_width=60))
+
+
+def _warm(model: FFAvatar, device: torch.device) -> None:
+    """Compile or load what is compiled at a first use, while people are rendered."""
+    size = model.config.image_size
+    picture = torch.rand(1, 1, 3, size, size, device=device)
+    with torch.no_grad():
+        model(picture, None, picture, torch.eye(3, device=device).expand(1, 1, 3, 3) * size)
+
+
+if __name__ == "__main__":
+    main()

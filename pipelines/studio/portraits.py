@@ -1,0 +1,192 @@
+"""Pictures of a studio person as arrays, cut as the face stack cuts real ones, with what is true about each.
+
+For experiments that render their data where they train: nothing is encoded or stored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from mfhq.ids import seed_of
+from pipelines.cameras import Array, Camera, aimed_camera, compose, rotation_yxz
+from pipelines.conversion.crops import HEAD_CENTRE, aligned_crop
+from pipelines.faces.align import Matrix, crop_transform
+from pipelines.studio.identity import make_identity
+from pipelines.studio.motion import gaze, random_expression, speech
+from pipelines.studio.renderer import build_scene, render_mesh
+from pipelines.studio.scenes import random_background, random_lighting, seen_from_head
+from pipelines.studio.studio_head import StudioHead
+
+Floats = NDArray[np.float32]
+N_MESH = 468
+RIGHT_EYE, LEFT_EYE, NOSE, MOUTH = (133, 130, 145, 159), (362, 359, 374, 386), 1, (61, 291)
+"""Face-mesh points: round both eyes, the nose's tip, the mouth's corners (right, left)."""
+FRONTAL = np.radians(60.0)
+"""Up to this yaw a picture is cut by its five landmarks, as with a face detector; by the head's middle beyond."""
+FULL_SPAN, FULL_PX = 0.6, 1000
+MISS = 0.02
+"""Deviation of a detector's landmarks from the true ones, in eye distances."""
+
+
+@dataclass(frozen=True)
+class PersonPictures:
+    """N pictures of one person, S pixels a side."""
+
+    identity_id: str
+    rgb: NDArray[np.uint8]
+    """(N, S, S, 3) over a background."""
+    matte: NDArray[np.uint8]
+    """(N, S, S) 255 is the person."""
+    landmarks: Floats
+    """(N, 468, 2) true places of the head's face-mesh points in picture widths; zero for points that it lacks."""
+    K: Floats
+    """(N, 3, 3) pixels."""
+    head_to_camera: Floats
+    """(N, 3, 4) metres."""
+    moment: NDArray[np.int64]
+    """(N,) pictures of one moment share their number."""
+    azimuth: Floats
+    """(N,) degrees: from where the camera sees the head, 0 in front, positive from its left."""
+    expression: Floats
+    """(N, E) coefficients."""
+    rotations: Floats
+    """(N, 5, 3) joints, axis-angle, radians."""
+
+
+def render_portraits(head: StudioHead, identity_id: str, n: int, size: int) -> PersonPictures:
+    """``n`` moments in front of one camera (|yaw| up to 40°): as a person's faces mined from a video."""
+    g = np.random.default_rng([seed_of(identity_id), 20])
+    camera = aimed_camera(
+        float(g.normal(scale=0.12)), float(g.normal(scale=0.08)), distance=g.uniform(0.55, 1.6), target=HEAD_CENTRE,
+        span=FULL_SPAN, size=FULL_PX, roll=float(g.normal(scale=0.03)),
+    )  # fmt: skip
+    return _render(head, identity_id, g, n, [camera], size)
+
+
+def render_around(head: StudioHead, identity_id: str, moments: int, cameras: int, size: int) -> PersonPictures:
+    """``moments`` x ``cameras`` pictures, the cameras evenly all round the head, the first nearly in front."""
+    g = np.random.default_rng([seed_of(identity_id), 21])
+    yaws = (np.arange(cameras) / cameras * 2 * np.pi + g.uniform(-0.15, 0.15, cameras) + np.pi) % (2 * np.pi) - np.pi
+    placed = [
+        aimed_camera(
+            float(yaw), float(g.uniform(-0.3, 0.3)), distance=g.uniform(0.8, 1.5), target=HEAD_CENTRE,
+            span=FULL_SPAN, size=FULL_PX, roll=float(g.normal(scale=0.03)),
+        )
+        for yaw in yaws
+    ]  # fmt: skip
+    return _render(head, identity_id, g, moments, placed, size)
+
+
+def random_actions(g: np.random.Generator, head: StudioHead) -> dict[str, float]:
+    """Strengths of actions of one moment: rest, speech, an expression, or some actions of any kind; eyes look about."""
+    kind = g.random()
+    actions: dict[str, float] = {}
+    if kind < 0.25:
+        actions = {name: float(value[0]) for name, value in speech(g, np.array([0.0, 0.1])).items()}
+    elif kind < 0.7:
+        actions = random_expression(g)[1]
+    elif kind < 0.9:
+        for name in g.choice(len(head.model.action_names), int(g.integers(1, 5)), replace=False):
+            actions[head.model.action_names[name]] = float(g.uniform(0.3, 1.0))
+    actions |= gaze(float(g.normal(scale=0.4)), float(g.normal(scale=0.25)))
+    if g.random() < 0.12:
+        blink = float(g.uniform(0.5, 1.0))
+        actions |= {"eyeBlinkLeft": blink, "eyeBlinkRight": blink}
+    return actions
+
+
+def _render(
+    head: StudioHead, identity_id: str, g: np.random.Generator, n: int, cameras: list[Camera], size: int
+) -> PersonPictures:
+    person, lighting = make_identity(head, identity_id), random_lighting(g)
+    actions = [random_actions(g, head) for _ in range(n)]
+    parameters = [head.parameters({k: np.array([v]) for k, v in a.items()}) for a in actions]
+    expression, rotations = np.concatenate([p[0] for p in parameters]), np.concatenate([p[1] for p in parameters])
+    rotations[:, 1] += g.normal(scale=0.04, size=(n, 3))
+    shape = np.broadcast_to(person.shape, (n, len(person.shape)))
+    posed, _ = head.pose(shape, expression, rotations)
+    backgrounds = [random_background(g, size) for _ in cameras]
+    rows: dict[str, list[Any]] = {
+        name: [] for name in ("rgb", "matte", "landmarks", "K", "camera", "moment", "azimuth")
+    }
+    for moment, mesh in enumerate(person.meshes(expression, rotations)):
+        turn = rotation_yxz(*np.clip(g.normal(scale=[0.28, 0.13, 0.1]), -0.7, 0.7))
+        place = np.concatenate([turn, (HEAD_CENTRE - turn @ HEAD_CENTRE + g.normal(scale=0.01, size=3))[:, None]], 1)
+        lights, scene, points = seen_from_head(lighting, place), build_scene(mesh), _mesh_points(head, posed[moment])
+        for camera, background in zip(cameras, backgrounds, strict=True):
+            crop = _crop(camera, place, points, size, g)
+            rgb, matte = _picture(scene, crop.moved(place), lights, background)
+            pixels, _ = crop.moved(place).project(points)
+            centre = crop.moved(place).centre - HEAD_CENTRE
+            rows["rgb"].append(rgb)
+            rows["matte"].append(matte)
+            rows["landmarks"].append(np.where(np.any(points, -1, keepdims=True), pixels / size, 0.0))
+            rows["K"].append(crop.K)
+            rows["camera"].append(compose(crop.world_to_camera, place))
+            rows["moment"].append(moment)
+            rows["azimuth"].append(np.degrees(np.arctan2(centre[0], centre[2])))
+    which = np.array(rows["moment"], np.int64)
+    return PersonPictures(
+        identity_id=identity_id, rgb=np.stack(rows["rgb"]), matte=np.stack(rows["matte"]),
+        landmarks=np.stack(rows["landmarks"]).astype(np.float32), K=np.stack(rows["K"]).astype(np.float32),
+        head_to_camera=np.stack(rows["camera"]).astype(np.float32), moment=which,
+        azimuth=np.array(rows["azimuth"], np.float32), expression=expression[which].astype(np.float32),
+        rotations=rotations[which].astype(np.float32),
+    )  # fmt: skip
+
+
+def _picture(
+    scene: Any, camera: Camera, lights: Any, background: NDArray[np.floating]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """RGB and matte: one ray for each pixel of a picture 1.5 times as large, averaged when it shrinks."""
+    size = camera.width
+    large = round(1.5 * size)
+    scaled = Camera(np.diag([large / size, large / size, 1.0]) @ camera.K, camera.world_to_camera, large, large)
+    enlarged = cv2.resize(np.asarray(background, np.float32), (large, large), interpolation=cv2.INTER_LINEAR)
+    behind = np.asarray(enlarged, np.float32)
+    seen = render_mesh(scene, scaled, lights, behind, samples=1)
+    rgb, alpha = (cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in (seen.rgb, seen.alpha))
+    return np.asarray(rgb, np.uint8), (np.asarray(alpha) * 255 + 0.5).astype(np.uint8)
+
+
+def _mesh_points(head: StudioHead, posed: Floats) -> Array:
+    """(468, 3) face-mesh points on posed vertices (V, 3), head axes; zero where the head has none."""
+    model, points = head.model, np.zeros((N_MESH, 3))
+    corners = posed[model.triangles.numpy()[model.landmark_triangles.numpy()]]
+    points[model.landmark_index.numpy()] = (corners * model.landmark_barycentric.numpy()[..., None]).sum(1)
+    return points
+
+
+def _crop(camera: Camera, place: Array, points: Array, size: int, g: np.random.Generator) -> Camera:
+    """The camera of the picture that the face stack would cut."""
+    seen = camera.moved(place)
+    to_camera = seen.centre - HEAD_CENTRE
+    if abs(np.arctan2(to_camera[0], to_camera[2])) > FRONTAL:
+        return aligned_crop(camera, place, size)
+    five = np.stack(
+        [points[list(RIGHT_EYE)].mean(0), points[list(LEFT_EYE)].mean(0), points[NOSE], *points[list(MOUTH)]]
+    )
+    pixels, _ = seen.project(five)
+    pixels += g.normal(scale=MISS * np.linalg.norm(pixels[1] - pixels[0]), size=pixels.shape)
+    return cut_camera(camera, crop_transform(pixels - 0.5, size), size)
+
+
+def cut_camera(camera: Camera, transform: Matrix, size: int) -> Camera:
+    """The camera of the square picture that a similarity cuts from a camera's picture.
+
+    ``transform`` (2, 3) has pixel centres at whole numbers, as in OpenCV; the studio's are at +0.5. A turn of
+    the picture plane is a roll of the camera, so the intrinsics stay upright: exact for square pixels.
+    """
+    linear, shift = transform[:, :2], transform[:, 2] + 0.5 - transform[:, :2] @ np.full(2, 0.5)
+    scale = float(np.sqrt(np.linalg.det(linear)))
+    roll = np.eye(3)
+    roll[:2, :2] = linear / scale
+    K = camera.K.copy()
+    K[:2, :2] *= scale
+    K[:2, 2] = linear @ camera.K[:2, 2] + shift
+    return Camera(K, roll @ camera.world_to_camera, size, size)
