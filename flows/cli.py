@@ -227,6 +227,28 @@ _bench_model("personalize", "500 steps of personalization (5 without a GPU).")
 _bench_model("train", "A training step.")
 
 
+@bench.command("cluster")
+@click.option("--tracks", "sizes", multiple=True, type=click.IntRange(1), default=[10_000, 100_000, 1_000_000],
+              show_default=True, help="How many tracks; may be repeated.")  # fmt: skip
+@click.option("--width", "widths", multiple=True, type=click.IntRange(32), default=[128, 512], show_default=True)
+@click.option("--method", "methods", multiple=True, help="Default ours and what one would take instead.",
+              type=click.Choice(["ffavatar", "faiss+components", "sklearn-average", "sklearn-hdbscan"]))  # fmt: skip
+@click.option("--seed", default=0, show_default=True, help="Of the drawn tracks.")
+@click.option("--vectors", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+              help=".npy (tracks, width), or .npz: vectors, person; at will video, start, end.")  # fmt: skip
+@click.option("--threshold", type=click.FloatRange(0, 2, min_open=True), help="Cosine distance; default calibrated.")
+@click.option("--new", default=10_000, show_default=True, type=click.IntRange(0), help="Tracks that join; 0: none.")
+def bench_cluster(
+    sizes: Sequence[int], widths: Sequence[int], methods: Sequence[str], seed: int, vectors: Path | None,
+    threshold: float | None, new: int,
+) -> None:  # fmt: skip
+    """Tell drawn people apart: seconds, memory, BCubed; ours, and what one would take instead."""
+    from flows.bench.cluster import METHODS
+    from flows.bench.cluster import bench_cluster as run
+
+    run(sizes, widths, methods or METHODS, seed, vectors, threshold, new)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; an error ends as one line, a log file for the rest, and an exit status (1 or 2)."""
     words = list(sys.argv[1:] if arguments is None else arguments)

@@ -19,12 +19,13 @@ RECIPE = 2
 """Raised when the embedded pack is made in another way. Each has its own folder in the cache, so that two versions on
 one machine do not undo each other's."""
 
-EMBEDDED_THRESHOLD = 0.55
+EMBEDDED_THRESHOLD = 0.50
 """Cosine distance under which two of SFace's track means are one person, for average linkage.
 
 From 87 stills of 28 people and the tracks of real clips (mean of three crops, width of 60 px or more): same
 person at a distance of 0.237 at most, different people 0.657 at least; any threshold from 0.50 to 0.637 clustered
-them without an error. 0.55 leaves more room on the side where two people would become one.
+them without an error. The strict end is the default, since the pairs that can go wrong grow with the square of the
+corpus (docs/identity.md).
 """
 
 _DETECTOR, _RECOGNISER, _RECORD = "det_yunet.onnx", "rec_sface.onnx", "pack.json"

@@ -22,6 +22,7 @@ def agglomerate(
     j: npt.NDArray[np.integer],
     apart: Integers,
     at_least: float,
+    frozen: npt.NDArray[np.bool_] | None = None,
 ) -> Integers:
     """(M,) label of each of M groups of tracks after merging; labels are the lowest group's number.
 
@@ -31,21 +32,23 @@ def agglomerate(
         i, j: pairs of groups that may be merged: candidates, not promises.
         apart: (P, 2) pairs of groups that must never end up together.
         at_least: average cosine similarity from which two groups are one person.
+        frozen: (M,) groups of which no two may be merged; by default none.
     """
     n = len(sums)
-    label = np.arange(n)
+    label, kept = np.arange(n), np.zeros(n, bool) if frozen is None else frozen.copy()
     means = (sums / sizes[:, None]).astype(np.float32)
     edges = _edges(i, j, n)
     likeness = likeness_of(means, edges // n, edges % n)
     forbidden = _edges(apart[:, 0], apart[:, 1], n)
     while True:
-        keep = (likeness >= at_least) & ~np.isin(edges, forbidden)
+        keep = (likeness >= at_least) & ~np.isin(edges, forbidden) & ~(kept[edges // n] & kept[edges % n])
         edges, likeness = edges[keep], likeness[keep]
         low, high = _mutual(edges // n, edges % n, likeness, n)
         if not len(low):
             return label
         sums[low] += sums[high]
         sizes[low] += sizes[high]
+        kept[low] |= kept[high]
         means[low] = sums[low] / sizes[low, None]
         moved = np.arange(n)
         moved[high] = low

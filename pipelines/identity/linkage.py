@@ -29,8 +29,7 @@ def split_parts(
     ``apart`` (P, 2) are pairs that cannot be one person. Labels are the lowest row of each cluster.
     """
     n = len(unit)
-    graph = coo_array((np.ones(len(i), np.int8), (i, j)), shape=(n, n))
-    _, part = connected_components(graph, directed=False)
+    part = connected(n, i, j)
     label = np.arange(n)
     order = np.argsort(part, kind="stable")
     sizes = np.bincount(part)
@@ -53,6 +52,11 @@ def split_parts(
         found = agglomerate(unit[members].copy(), np.ones(len(members), np.int64), *ends, 1 - threshold - 1e-6)
         label[members] = members[found]
     return label
+
+
+def connected(n: int, i: npt.NDArray[np.integer], j: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
+    """(n,) number of the connected part of each row in the graph of pairs (i, j)."""
+    return connected_components(coo_array((np.ones(len(i), np.int8), (i, j)), shape=(n, n)), directed=False)[1]
 
 
 def _join_twos(

@@ -41,41 +41,51 @@ class Pairs:
         return cls(i, j, likeness)
 
 
-def near_pairs(vectors: Vectors, at_least: float, nearest: int = NEAREST, first: int = 0) -> Pairs:
+def near_pairs(vectors: Vectors, at_least: float, nearest: int = NEAREST) -> Pairs:
     """Pairs of unit vectors (N, d) with a cosine similarity of ``at_least`` or more: the ``nearest`` of each row among
     those after it, and whatever else it takes to leave connected what all such pairs connect.
-
-    With ``first`` only pairs with a row from there on (rows before it are known to each other).
     """
-    n = len(vectors)
+    return _search(vectors, vectors, at_least, nearest, after=True)
+
+
+def cross_pairs(rows: Vectors, columns: Vectors, at_least: float, nearest: int = NEAREST) -> Pairs:
+    """The same for pairs of a row i of one (N, d) and a row j of another (M, d)."""
+    return _search(rows, columns, at_least, nearest, after=False)
+
+
+def _search(rows: Vectors, columns: Vectors, at_least: float, nearest: int, after: bool) -> Pairs:
     likeness, near = np.empty(_TILE * _TILE_COLUMNS, np.float32), np.empty(_TILE * _TILE_COLUMNS, bool)
     parts = []
-    for start in range(0, n, _TILE):
-        stop = min(start + _TILE, n)
+    for start in range(0, len(rows), _TILE):
+        stop = min(start + _TILE, len(rows))
         found = []
-        for left in range(max(start, first) if stop <= first else start, n, _TILE_COLUMNS):
-            right = min(left + _TILE_COLUMNS, n)
+        for left in range(start if after else 0, len(columns), _TILE_COLUMNS):
+            right = min(left + _TILE_COLUMNS, len(columns))
             shape, size = (stop - start, right - left), (stop - start) * (right - left)
-            np.matmul(vectors[start:stop], vectors[left:right].T, out=likeness[:size].reshape(shape))
+            np.matmul(rows[start:stop], columns[left:right].T, out=likeness[:size].reshape(shape))
             hits = np.flatnonzero(np.greater_equal(likeness[:size], at_least, out=near[:size]))
-            row, column = np.divmod(hits, right - left)
-            own = (column + left > row + start) & (column + left >= first)
-            found.append((row[own] + start, column[own] + left, likeness[hits[own]]))
-        parts.append(_capped(*(np.concatenate(part) for part in zip(*found, strict=True)), nearest))
+            i, j = np.divmod(hits, right - left)
+            i, j, value = i + start, j + left, likeness[hits]
+            own = i < j if after else slice(None)
+            found.append((i[own], j[own], value[own]))
+        if found:
+            i, j, value = (np.concatenate(part) for part in zip(*found, strict=True))
+            chosen = _capped(i, j if after else j + len(rows), value, nearest)
+            parts.append(Pairs(i[chosen].astype(np.int32), j[chosen].astype(np.int32), value[chosen]))
     return Pairs.joined(parts)
 
 
-def _capped(i: npt.NDArray[np.int64], j: npt.NDArray[np.int64], likeness: Vectors, nearest: int) -> Pairs:
-    """The nearest of each row, and a few pairs more for each group that they would tear."""
+def _capped(
+    i: npt.NDArray[np.int64], j: npt.NDArray[np.int64], likeness: Vectors, nearest: int
+) -> npt.NDArray[np.int64]:
+    """Which pairs are the nearest of each row, or one of the few more without which a connected group would be torn."""
     counts = np.bincount(i) if len(i) else np.empty(0, np.int64)
     if not len(i) or counts.max() <= nearest:
-        chosen = np.lexsort((j, i))
-    else:
-        order = np.lexsort((j, -likeness, i))
-        rank = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
-        kept = order[rank < nearest]
-        chosen = np.concatenate([kept, _torn(i, j, kept)])
-    return Pairs(i[chosen].astype(np.int32), j[chosen].astype(np.int32), likeness[chosen])
+        return np.lexsort((j, i))
+    order = np.lexsort((j, -likeness, i))
+    rank = np.arange(len(i)) - np.repeat(np.cumsum(counts) - counts, counts)
+    kept = order[rank < nearest]
+    return np.concatenate([kept, _torn(i, j, kept)])
 
 
 def _torn(i: npt.NDArray[np.int64], j: npt.NDArray[np.int64], kept: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -18,6 +18,7 @@ from pipelines.media.video_writer import write_video
 SURFACE = {
     "animate": {"avatar", "driver", "checkpoint", "smooth", "pack", "out"},
     "bench animate": {"size", "head", "overrides"},
+    "bench cluster": {"sizes", "widths", "methods", "seed", "vectors", "threshold", "new"},
     "bench personalize": {"size", "head", "overrides"},
     "bench reconstruct": {"size", "head", "overrides"},
     "bench render": {"size", "head", "overrides"},
