@@ -16,6 +16,9 @@ demo: install   ## the whole loop on sample clips, or on your own: make demo VID
 test: install   ## every test that this machine can run
 	@"$(VENV)/bin/python" -m pytest -q
 
+soak: install   ## the tests that take minutes each
+	@"$(VENV)/bin/python" -m pytest -q -m soak
+
 lint: install   ## ruff and the type checker
 	@"$(VENV)/bin/python" -m ruff check .
 	@"$(VENV)/bin/python" -m mypy ffavatar_model flows infra pipelines datasets/mfhq
@@ -23,4 +26,4 @@ lint: install   ## ruff and the type checker
 lock:           ## resolve pyproject.toml anew (needs uv)
 	@infra/lock.sh
 
-.PHONY: help install demo test lint lock
+.PHONY: help install demo test soak lint lock

@@ -81,6 +81,26 @@ def review(corpus: str, reviewer: str | None, port: int, each: int) -> None:
 
 
 @cli.command()
+@CORPUS
+@click.option("--video", "videos", multiple=True, metavar="ID", help="A source file, by its video_id.")
+@click.option("--source", "sources", multiple=True, metavar="URI", help="A source file, by where it was found.")
+@click.option("--identity", "identities", multiple=True, metavar="ID", help="A person, by identity_id.")
+@click.option("--photo", "photographs", multiple=True, type=click.Path(path_type=Path),
+              help="Whoever looks like the face in this photograph.")  # fmt: skip
+@PACK
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def takedown(
+    corpus: str, videos: Sequence[str], sources: Sequence[str], identities: Sequence[str],
+    photographs: Sequence[Path], pack: str | None, yes: bool,
+) -> None:  # fmt: skip
+    """Take a video, a source or a person out of the corpus for good; with none named, finish what was begun."""
+    from flows.takedown import Named, takedown_command
+
+    if status := takedown_command(corpus, Named(videos, sources, identities, photographs), pack, yes):
+        sys.exit(status)
+
+
+@cli.command()
 @click.argument("query", required=False)
 @click.option("--corpus", default="demo/corpus", show_default=True, metavar="URI", help="The corpus.")
 @click.option("--snapshot", metavar="vN", help="Default the newest.")

@@ -18,16 +18,18 @@ from infra.tracking import TrackedRun, config_hash, git_revision, tracked_run
 from mfhq.catalog import Catalog
 from mfhq.live import record_run
 from mfhq.store import Store
+from mfhq.takedowns import denied_by_all
 from pipelines.engine import StepSummary, run_steps
 from pipelines.faces.pack import face_pack
 from pipelines.identity.assign import ClusterConfig, Clustering, assign_identities
-from pipelines.mining.digests import digest_sources
+from pipelines.mining.digests import sources_to_mine
 from pipelines.mining.sources import list_sources
 from pipelines.mining.steps import AFTER, mining_steps
 from pipelines.parts import read_step
 from pipelines.plan import fingerprints
 from pipelines.publishing.presets import preset_named
 from pipelines.publishing.publish import publish as publish_snapshot
+from pipelines.publishing.reasons import TAKEN_DOWN
 
 FUNNEL = "SELECT stage, reason, items, round(share, 3) AS share, round(seconds, 1) AS seconds FROM funnel"
 
@@ -86,7 +88,9 @@ def run_mining(source: str, corpus: str, pack: str, run_id: str) -> list[dict[st
     """Every mining step on every shard of the source; a row a step: items, ok, rejected, failed, seconds, failures."""
     store, filesystem = open_store(corpus), _filesystem(source)
     found = list_sources(source, filesystem)
-    sources = digest_sources(found, store, filesystem)
+    sources, skipped = sources_to_mine(found, store, filesystem)
+    if skipped:
+        say("skipping {n} files: {reason}", n=skipped, reason=TAKEN_DOWN)
     say(
         "mining {n} files ({unique} different) of {source} into {uri}",
         n=len(found),
@@ -155,7 +159,8 @@ def cluster(store: Store, prints: dict[str, str], pack: str) -> Clustering:
         CallError: the pack has no calibrated threshold.
     """
     threshold = clustering_threshold(pack)
-    tracked, scored, embedded = (read_step(store, step, prints[step]) for step in ("tracks", "scores", "embeddings"))
+    denied, steps = denied_by_all(store), ("tracks", "scores", "embeddings")
+    tracked, scored, embedded = (denied.without(read_step(store, step, prints[step])) for step in steps)
     catalog = Catalog(store)
     before, retired = {}, []
     if catalog.versions():

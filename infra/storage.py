@@ -133,6 +133,14 @@ class FolderStore:
         with self._errors(path):
             self._path(path).unlink(missing_ok=True)
 
+    def purge(self) -> str:
+        with self._errors(""):
+            for where, _, names in os.walk(self.root):
+                for name in names:
+                    if name.startswith(_TEMPORARY):
+                        Path(where, name).unlink(missing_ok=True)
+        return ""
+
     @contextlib.contextmanager
     def _temporary(self, path: str, data: bytes) -> Iterator[Path]:
         """A whole, synced file beside ``path``, for a rename or a link."""
@@ -255,6 +263,17 @@ class S3Store:
     def delete(self, path: str) -> None:
         with self._errors(path), contextlib.suppress(FileNotFoundError):
             self.filesystem.rm_file(self.url(path))
+
+    def purge(self) -> str:
+        with self._errors(""):
+            prefix = f"{self.prefix}/" if self.prefix else ""
+            found = self.filesystem.call_s3("list_multipart_uploads", Bucket=self.bucket, Prefix=prefix)
+            for upload in found.get("Uploads") or ():
+                named = {"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                self.filesystem.call_s3("abort_multipart_upload", **named)
+            versions = self.filesystem.call_s3("get_bucket_versioning", Bucket=self.bucket).get("Status")
+        kept = f"bucket {self.bucket} keeps old versions of what is deleted (versioning: {versions})"
+        return f"{kept}; expire its noncurrent versions" if versions else ""
 
     @contextlib.contextmanager
     def _errors(self, path: str) -> Iterator[None]:

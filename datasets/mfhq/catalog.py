@@ -16,7 +16,8 @@ from mfhq.parquet import from_parquet
 from mfhq.queries import named_queries
 from mfhq.schema import TABLES
 from mfhq.store import Store
-from mfhq.views import create_views
+from mfhq.takedowns import denied_in
+from mfhq.views import ID_COLUMNS, create_views
 
 if TYPE_CHECKING:
     import duckdb
@@ -85,7 +86,8 @@ class Snapshot:
 
     @property
     def digest(self) -> str:
-        return self.manifest.digest
+        """Of the rows; of a redacted snapshot that of those that are left (``manifest.digest`` has the old one)."""
+        return self.manifest.redacted_digest or self.manifest.digest
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
         """A table, or some of its columns, with the schema of ``mfhq.schema`` (no rows where nothing was published).
@@ -101,8 +103,11 @@ class Snapshot:
         if name in live.READERS:
             table = live.READERS[name](self.store)
             return table.select(columns) if columns is not None else table
-        empty = schema.empty_table().select(columns) if columns is not None else schema.empty_table()
-        return pa.concat_tables([empty, *self._read(name, columns)])
+        denied = denied_in(self.store, self.manifest.clean_of)
+        wanted = list(columns) if columns is not None else schema.names
+        read = list(dict.fromkeys([*wanted, *(ID_COLUMNS & set(schema.names))])) if denied else wanted
+        empty = schema.empty_table().select(read)
+        return denied.without(pa.concat_tables([empty, *self._read(name, read)])).select(wanted)
 
     def _read(self, name: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         entry = self.manifest.tables.get(name)

@@ -10,6 +10,8 @@
     biometric/steps/...                                         the same, of steps that are private
     ledger/{step}/{fingerprint}/{shard}-{run}-{digest}.parquet  every attempt at every item
     decisions/{number}.parquet                                  what reviewers decided, in the order of saving
+    takedowns/{takedown}.json                                   what has to leave the corpus, as digests
+    takedowns/{takedown}.done                                   ... and has left its files
     runs/{run}.json                                             runs that made or read a snapshot
     tables/{table}/{digest}.parquet                             published tables (biometric/tables/... for embeddings)
     snapshots/v0001.json                                        a snapshot's manifest (conditional create)
@@ -24,6 +26,7 @@ SOURCES = "sources/"
 LEDGER = "ledger/"
 RUNS = "runs/"
 DECISIONS = "decisions/"
+TAKEDOWNS = "takedowns/"
 SNAPSHOTS = "snapshots/"
 
 PRIVATE_TABLES = frozenset({"embeddings"})

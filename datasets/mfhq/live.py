@@ -13,6 +13,7 @@ from mfhq.parquet import from_parquet
 from mfhq.schema import ATTEMPTS
 from mfhq.schema import RUNS as RUNS_SCHEMA
 from mfhq.store import Store
+from mfhq.takedowns import Denied, read_takedowns
 
 _READERS = 16
 
@@ -22,7 +23,8 @@ def read_attempts(store: Store, step: str = "") -> pa.Table:
     with ThreadPoolExecutor(_READERS) as pool:
         paths = list(store.list(f"{LEDGER}{step}"))
         tables = list(pool.map(lambda path: from_parquet(store.read(path), ATTEMPTS), paths))
-    return pa.concat_tables([ATTEMPTS.empty_table(), *tables])
+    denied = Denied(tuple(read_takedowns(store, unfinished=True)))
+    return denied.without(pa.concat_tables([ATTEMPTS.empty_table(), *tables]))
 
 
 def record_run(

@@ -47,6 +47,12 @@ class Manifest:
     run_id: str
     about: dict[str, Any] = field(default_factory=dict)
     """What it was made from: preset, fingerprints of the steps, digest of the clustering."""
+    clean_of: tuple[str, ...] = ()
+    """Take-downs that were applied when it was published, or to its files since."""
+    redacted_by: tuple[str, ...] = ()
+    """Those of them that took something out of its files: ``digest`` stays on record, but its rows have another now."""
+    redacted_digest: str = ""
+    """Of the rows that are left; empty where nothing was taken out."""
 
     @property
     def name(self) -> str:
@@ -65,6 +71,7 @@ class Manifest:
             name: TableEntry(**{**entry, "files": tuple(FileEntry(**file) for file in entry["files"])})
             for name, entry in row.pop("tables").items()
         }
+        row |= {name: tuple(row.get(name, ())) for name in ("clean_of", "redacted_by")}
         return cls(tables=tables, **row)
 
 

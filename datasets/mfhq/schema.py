@@ -220,8 +220,8 @@ DECISIONS = table(
 TAKEDOWNS = table(
     "a take-down: what has to leave the corpus", ("takedown_id",),
     field("takedown_id", _ID, "hash of the request", nullable=False),
-    field("kind", pa.string(), "video, source or identity", nullable=False),
-    field("target", pa.string(), "the id or URI", nullable=False),
+    field("kind", pa.string(), "video, source, identity or photograph", nullable=False),
+    field("target", pa.string(), "digest of the id or URI (mfhq.takedowns.token): what is gone is not named", nullable=False),
     field("made_at", pa.timestamp("us", tz="UTC"), "when"),
 )
 

@@ -62,3 +62,11 @@ class Store(Protocol):
     def delete(self, path: str) -> None:
         """Remove a file; nothing happens when it is not there."""
         ...
+
+    def purge(self) -> str:
+        """Remove what writers that were killed left unfinished: their bytes, too, are to be gone.
+
+        Returns:
+            What keeps deleted bytes all the same (a bucket with versions), and the way out; empty for nothing.
+        """
+        ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ from mfhq.layout import LEDGER, PRIVATE_TABLES, RUNS
 from mfhq.manifest import Manifest
 from mfhq.schema import TABLES
 from mfhq.store import Store
+from mfhq.takedowns import Denied, denied_in, read_takedowns, token_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -25,6 +27,14 @@ _SCALARS = {
     pa.float64(): "DOUBLE",
     pa.timestamp("us", tz="UTC"): "TIMESTAMPTZ",
 }
+
+ID_COLUMNS = frozenset(
+    {
+        *("video_id", "track_id", "face_id", "identity_id", "other_id", "now", "capture_id", "view_id", "item_id"),
+        "uri",
+    }
+)
+"""Columns by which a take-down finds the rows to leave out."""
 
 DICTIONARY = "dictionary"
 """The view that describes the others."""
@@ -51,6 +61,8 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, manifest: 
     scheme = store.uri.partition("://")[0]
     if scheme != "file":  # DuckDB's own S3 reader is an extension to download; this one reads through fsspec
         connection.register_filesystem(store.filesystem)
+    denied = denied_in(store, manifest.clean_of).tokens
+    unfinished = Denied(tuple(read_takedowns(store, unfinished=True))).tokens
     for name, schema in TABLES.items():
         files = published_files(store, manifest, name)
         if name == "attempts":
@@ -65,12 +77,24 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, manifest: 
         else:
             columns = [f"CAST(NULL AS {sql_type(f.type)}) AS {_name(f.name)}" for f in schema]
             source = "(SELECT 1) WHERE false"
-        connection.execute(f"CREATE VIEW {name} AS SELECT {', '.join(columns)} FROM {source}")
+        rows = f"SELECT {', '.join(columns)} FROM {source}"
+        if left_out := _left_out(schema, unfinished if name == "attempts" else denied):
+            rows = f"SELECT * FROM ({rows}) WHERE {left_out}"
+        connection.execute(f"CREATE VIEW {name} AS {rows}")
         connection.execute(f"COMMENT ON VIEW {name} IS {_text('one row is ' + _meta(schema, b'description'))}")
         for f in schema:
             connection.execute(f"COMMENT ON COLUMN {name}.{_name(f.name)} IS {_text(describe(f))}")
     connection.execute(f"CREATE VIEW {DICTIONARY} AS SELECT * FROM {_inline(dictionary())}")
     connection.execute(f"COMMENT ON VIEW {DICTIONARY} IS 'one row is a column of a view'")
+
+
+def _left_out(schema: pa.Schema, tokens: Iterable[str]) -> str:
+    """A condition that leaves out the rows that take-downs name and the files still hold; empty for none."""
+    listed = ", ".join(_text(t) for t in sorted(tokens))
+    names = [f.name for f in schema if f.name in ID_COLUMNS]
+    if not listed or not names:
+        return ""
+    return " AND ".join(f"coalesce({token_sql(_name(n))} NOT IN ({listed}), true)" for n in names)
 
 
 def describe(column: pa.Field) -> str:

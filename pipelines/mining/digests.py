@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from mfhq.ids import digest, digest_file
 from mfhq.store import Store
+from mfhq.takedowns import Denied, denied_by_all
 from pipelines.media.local import is_remote, local_path
 from pipelines.mining.schemas import SOURCES
 from pipelines.mining.sources import Source
@@ -30,13 +31,20 @@ _Known = dict[tuple[str, int, str], str]
 
 
 def digest_sources(
-    sources: Sequence[Source], store: Store, filesystem: Any = None, *, threads: int = 4, chunk: int = 1000
+    sources: Sequence[Source],
+    store: Store,
+    filesystem: Any = None,
+    *,
+    threads: int = 4,
+    chunk: int = 1000,
+    denied: Denied | None = None,
 ) -> pa.Table:
     """``SOURCES`` rows, one a content: of files with the same bytes the one with the lowest URI stays.
 
     Digests are read from the corpus's cache where (uri, size, stamp) is known, else computed, ``threads`` files at a
     time, and remembered after every ``chunk`` of them. A file that cannot be read has size -1 and an id made from
-    its URI, so that it fails as a row of its own. Ordered by ``video_id``.
+    its URI, so that it fails as a row of its own. Of files that ``denied`` names nothing is remembered. Ordered by
+    ``video_id``.
     """
     known = known_digests(store)
     pending = [s for s in sources if s.size >= 0 and (s.uri, s.size, s.stamp) not in known]
@@ -45,7 +53,7 @@ def digest_sources(
             part = pending[start : start + chunk]
             digests = pool.map(lambda s: _digest(s, filesystem), part)
             fresh = {(s.uri, s.size, s.stamp): d for s, d in zip(part, digests, strict=True) if d}
-            _remember(store, fresh)
+            _remember(store, {key: d for key, d in fresh.items() if not (denied and denied.names(d))})
             known |= fresh
     rows: dict[str, dict[str, Any]] = {}
     for source in sorted(sources):
@@ -59,6 +67,17 @@ def digest_sources(
             "video_id": video_id, "uri": source.uri, "size": size, "licence": source.licence, "consent": source.consent,
         }  # fmt: skip
     return pa.Table.from_pylist([rows[video_id] for video_id in sorted(rows)], schema=SOURCES)
+
+
+def sources_to_mine(listed: Sequence[Source], store: Store, filesystem: Any = None) -> tuple[pa.Table, int]:
+    """(``digest_sources`` without what take-downs name, how many were left out). Files at a URI that one names are not
+    even read."""
+    denied = denied_by_all(store)
+    found = [source for source in listed if not denied.names(source.uri)]
+    known = digest_sources(found, store, filesystem, denied=denied)
+    free = pa.array([not denied.is_mined_no_more(video) for video in known["video_id"].to_pylist()], pa.bool_())
+    sources = known.filter(free)
+    return sources, len(listed) - len(found) + known.num_rows - sources.num_rows
 
 
 def reached(recorded: pa.Table) -> pa.Table:

@@ -16,6 +16,7 @@ from mfhq.manifest import FileEntry, Manifest, TableEntry, snapshot_digest, vers
 from mfhq.parquet import from_parquet, to_parquet
 from mfhq.schema import NOT_DIGESTED, TABLES, key_of, schema_hash
 from mfhq.store import Store
+from mfhq.takedowns import Denied, denied_by_all, takedowns_table
 from mfhq.views import published_files
 from pipelines.publishing.audits import AuditError, audit
 from pipelines.publishing.digests import table_digest
@@ -44,6 +45,7 @@ def publish_tables(
 ) -> SnapshotRef:
     """Publish tables as the corpus's next snapshot; tables that are not named are carried over from the one before.
 
+    What a take-down names is left out of either, and ``takedowns`` holds those on record unless it is given.
     Of two that publish at once, each gets a snapshot, and the second one's holds the first one's other tables.
 
     Raises:
@@ -52,18 +54,24 @@ def publish_tables(
     """
     if unknown := set(tables) - set(TABLES):
         raise AuditError(f"no table {sorted(unknown)[0]!r} in mfhq.schema; there are {', '.join(TABLES)}")
-    ready = {name: _in_order(table, name) for name, table in tables.items()}
-    entries: dict[str, TableEntry] = {}
     while True:
+        denied = denied_by_all(store)
+        ready = {name: _in_order(denied.without(table), name) for name, table in tables.items()}
+        if denied:
+            ready.setdefault("takedowns", _in_order(takedowns_table(denied.takedowns), "takedowns"))
         latest = max(versions(store), default=0)
         parent = Manifest.from_json(store.read(snapshot_path(latest))) if latest else None
         carried = _carried(store, parent, set(ready)) if parent else {}
-        audit({**ready, **{name: _read(store, name, entry) for name, entry in carried.items()}}, store)
-        entries = entries or {name: _write(store, name, table) for name, table in ready.items()}
-        everything = {**entries, **carried}
+        held = {name: _read(store, name, entry) for name, entry in carried.items()}
+        late = Denied(tuple(t for t in denied.takedowns if not parent or t.takedown_id not in parent.clean_of))
+        for name, table in held.items():
+            if (pruned := late.without(table)).num_rows != table.num_rows:
+                ready[name] = _in_order(pruned, name)
+        audit({**held, **ready}, store)
+        everything = {**carried, **{name: _write(store, name, table) for name, table in ready.items()}}
         digest = snapshot_digest(everything)
         rows = {name: everything[name].rows for name in TABLES if name in everything}
-        if parent and parent.digest == digest:
+        if parent and (parent.redacted_digest or parent.digest) == digest:
             return SnapshotRef(parent.name, digest, False, rows)
         manifest = Manifest(
             version=latest + 1,
@@ -73,6 +81,7 @@ def publish_tables(
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             run_id=run_id,
             about=dict(about or {}),
+            clean_of=tuple(takedown.takedown_id for takedown in denied.takedowns),
         )
         data = manifest.to_json()
         if store.create(snapshot_path(manifest.version), data) or store.read(snapshot_path(manifest.version)) == data:

@@ -9,8 +9,9 @@ import pyarrow as pa
 from mfhq.catalog import Catalog
 from mfhq.ids import digest
 from mfhq.live import read_attempts
-from mfhq.schema import ALIASES, EMBEDDINGS
+from mfhq.schema import ALIASES, EMBEDDINGS, REJECTED
 from mfhq.store import Store
+from mfhq.takedowns import Denied, denied_by_all
 from pipelines.intake import first_of_each, recorded_sources
 from pipelines.mining.digests import reached
 from pipelines.mining.schemas import SOURCES
@@ -19,8 +20,9 @@ from pipelines.publishing.commit import SnapshotRef, publish_tables
 from pipelines.publishing.funnel import funnel_table
 from pipelines.publishing.people import aliases_so_far, identities_table, kept_assignments
 from pipelines.publishing.presets import SMALL, Preset
+from pipelines.publishing.reasons import TAKEN_DOWN
 from pipelines.publishing.selection import identity_faces
-from pipelines.publishing.thresholds import apply_to_faces, apply_to_tracks, apply_to_videos
+from pipelines.publishing.thresholds import apply_to_faces, apply_to_tracks, apply_to_videos, with_status
 from pipelines.publishing.unnest import STEPS, face_embeddings, faces_table, shots_table, tracks_table, videos_table
 
 
@@ -32,9 +34,20 @@ def mined_tables(store: Store, fingerprints: Mapping[str, str], preset: Preset =
     Raises:
         StoreError: a step has not run under its fingerprint.
     """
-    outputs = {step: read_step(store, step, fingerprints[step]) for step in STEPS}
-    sources = first_of_each(reached(recorded_sources(store, SOURCES)), "video_id")
-    return cut_tables(outputs, sources, preset)
+    denied = denied_by_all(store)
+    outputs = {step: denied.without(read_step(store, step, fingerprints[step])) for step in STEPS}
+    sources = denied.without(first_of_each(reached(recorded_sources(store, SOURCES)), "video_id"))
+    cut = cut_tables(outputs, sources, preset)
+    return {**cut, "videos": _left_as_they_are(cut["videos"], denied)} if denied.frozen else cut
+
+
+def _left_as_they_are(videos: pa.Table, denied: Denied) -> pa.Table:
+    """``videos``, with the reason of those that are not mined any further since somebody in them was taken down."""
+    status, reason = videos["status"].to_pylist(), videos["reason"].to_pylist()
+    for row, (video, why) in enumerate(zip(videos["video_id"].to_pylist(), list(reason), strict=True)):
+        if why == "not_finished" and denied.is_mined_no_more(video):
+            status[row], reason[row] = REJECTED, TAKEN_DOWN
+    return with_status(videos, status, reason)
 
 
 def cut_tables(outputs: Mapping[str, pa.Table], sources: pa.Table, preset: Preset) -> dict[str, pa.Table]:

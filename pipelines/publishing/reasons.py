@@ -14,9 +14,17 @@ class Reason:
     what_to_do: str
 
 
+TAKEN_DOWN = "taken_down"
+"""A source that a take-down names is not mined again."""
+
 _THRESHOLD = "publish with a preset that asks for less, if such faces are good enough"
 
 REASONS: tuple[Reason, ...] = (
+    Reason(
+        TAKEN_DOWN,
+        "a take-down named the file, or somebody in it: it is not mined (again), and published only as far as it was",
+        "nothing: it is to stay away",
+    ),
     Reason("unreachable", "the source list names a file that could not be read", "check the path and the rights"),
     Reason("empty_file", "the file has no bytes", "fetch it again"),
     Reason("not_a_video", "no container that the decoder knows", "leave it out, or convert it"),

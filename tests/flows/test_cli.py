@@ -33,6 +33,7 @@ SURFACE = {
     "review": {"corpus", "reviewer", "port", "each"},
     "sql": {"query", "corpus", "snapshot", "form"},
     "studio": {"layout", "identities", "cameras", "moments", "seconds", "size", "seed", "out"},
+    "takedown": {"corpus", "videos", "sources", "identities", "photographs", "pack", "yes"},
     "train": {"stage", "corpus", "init", "identity", "workers", "overrides", "out", "head"},
     "view": {"avatar", "driver", "smooth", "checkpoint", "pack", "port"},
 }

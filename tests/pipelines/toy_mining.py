@@ -1,6 +1,7 @@
 """Mining-shaped steps that decode nothing: made-up tracks, faces and pictures that depend on the video's id alone.
 
-What a video is stands in its URI: ``good-{person}``, ``noface``, ``junk`` (no video), ``bad`` (the step raises).
+What a video is stands in its URI: ``good-{person}``, ``noface``, ``junk`` (no video), ``bad`` (the step raises);
+``good-{person}.and-{other}`` shows two people.
 """
 
 from __future__ import annotations
@@ -65,24 +66,29 @@ def tracks(seconds, table):
         rows.append(
             {"video_id": row["video_id"], "status": status, "reason": reason, "n_frames": 100, "n_frames_decoded": 100,
              "shots": [{"shot_index": 0, "start_frame": 0, "end_frame": 100, "transition": "none"}],
-             "tracks": [] if nobody else [track(row)]}
+             "tracks": [] if nobody else [track(row), *([track(row, 300)] if ".and-" in row["uri"] else [])]}
         )  # fmt: skip
     return pa.Table.from_pylist(rows, schema=TRACKED)
 
 
-def track(row):
-    video_id, rng = row["video_id"], np.random.default_rng(seed_of(row["video_id"]))
-    track_id = child_id(video_id, 0, [0, 0, 10, 10])
+def person_of(uri, left=0):
+    """The person whom a video shows at a place."""
+    return int(uri.rsplit(".and-" if left else "good-")[-1].split(".")[0])
+
+
+def track(row, left=0):
+    video_id, rng = row["video_id"], np.random.default_rng(seed_of(row["video_id"]) + left)
+    track_id = child_id(video_id, 0, [left, 0, left + 10, 10])
     return {
         "track_id": track_id, "shot_index": 0, "start_frame": 0, "end_frame": 90, "n_faces": 18, "status": "ok",
         "reason": "", "mean_width_px": 100.0, "mean_sharpness": 200.0,
         "faces": [
             {
                 "face_id": child_id(track_id, frame, [frame, 0, 10, 10]), "track_id": track_id, "frame_index": frame,
-                "time_s": frame / 25, "x0": 10.0, "y0": 10.0, "x1": 110.0, "y1": 130.0, "score": 0.9,
+                "time_s": frame / 25, "x0": 10.0 + left, "y0": 10.0, "x1": 110.0 + left, "y1": 130.0, "score": 0.9,
                 "landmarks5": [0.0] * 10, "landmarks5_crop": [0.0] * 10, "sharpness": 200.0 + frame,
                 "completeness": 1.0, "compression": 0.0, "status": "ok", "reason": "",
-                "crop": rng.bytes(40) + row["uri"].encode(),
+                "crop": rng.bytes(40) + f"{row['uri']} {person_of(row['uri'], left)}".encode(),
             }
             for frame in range(0, 20 * FACES, 20)
         ],
@@ -93,7 +99,7 @@ def scores(resource, table):
     rows = []
     for row in table.to_pylist():
         found = []
-        for face in row["tracks"][0]["faces"]:
+        for face in (face for track in row["tracks"] for face in track["faces"]):
             rng = np.random.default_rng(seed_of(face["face_id"]))
             found.append(
                 {"face_id": face["face_id"], "mesh468": rng.random(1404).round(2).tolist(), "exposure": 0.5,
@@ -107,10 +113,9 @@ def scores(resource, table):
 def embeddings(resource, table):
     rows = []
     for row in table.to_pylist():
-        faces = row["tracks"][0]["faces"]
-        person = np.eye(8)[int(faces[0]["crop"].decode("latin1").rsplit("good-")[-1].split(".")[0])]
         found = []
-        for face in faces:
+        for face in (face for track in row["tracks"] for face in track["faces"]):
+            person = np.eye(8)[int(face["crop"].decode("latin1").rsplit(" ")[-1])]
             vector = person + np.random.default_rng(seed_of(face["face_id"])).normal(0, 0.02, 8)
             vector = (vector / np.linalg.norm(vector)).round(5)
             found.append({"track_id": face["track_id"], "face_id": face["face_id"], "vector": vector.tolist()})
@@ -140,8 +145,10 @@ def toy_steps(seconds: float = 0.0, batch: int = 3) -> list[Step]:
 def assign(cut: dict[str, pa.Table]) -> pa.Table:
     """Each ok track to the person that its video's URI names."""
     uri = dict(zip(*(cut["videos"][c].to_pylist() for c in ("video_id", "uri")), strict=True))
+    right = {row["track_id"] for row in cut["faces"].to_pylist() if row["x0"] > 100}
     rows = [
-        {"track_id": row["track_id"], "identity_id": "person-" + uri[row["video_id"]].split("good-")[1][0],
+        {"track_id": row["track_id"],
+         "identity_id": f"person-{person_of(uri[row['video_id']], row['track_id'] in right)}",
          "cluster_version": "toy", "similarity": 0.9, "source": "clustering"}
         for row in cut["tracks"].to_pylist()
         if row["status"] == "ok"

@@ -1,0 +1,1 @@
+"""Take-downs: what a request names leaves every snapshot to come, and every file of the corpus."""

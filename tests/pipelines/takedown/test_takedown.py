@@ -1,0 +1,340 @@
+"""Take-downs of a toy corpus: to the last byte, for later snapshots, older ones, resume, and those cut off half-way."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from infra.storage import FolderStore, open_store
+from mfhq.catalog import Catalog, read_blob
+from mfhq.decisions import read_decisions
+from mfhq.live import read_attempts
+from mfhq.takedowns import denied_by_all, read_takedowns, token
+from pipelines.mining.digests import known_digests, sources_to_mine
+from pipelines.mining.sources import Source
+from pipelines.takedown.plan import Planner, TakedownError, counts_of_people, runs_that_saw
+from pipelines.takedown.sweep import put_on_record, sweep
+
+NOW = datetime.datetime(2024, 6, 1, tzinfo=datetime.UTC)
+
+
+def beside(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+made, scan = beside("takedown_corpus"), beside("remnants")
+
+
+@pytest.fixture(scope="module")
+def built(toy, tmp_path_factory):
+    root = tmp_path_factory.mktemp("takedown")
+    conftest = beside("conftest")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("os.fsync", lambda descriptor: None)
+        made.build(open_store(root), toy, conftest.run_toy, patch)
+    return root
+
+
+@pytest.fixture
+def store(built, tmp_path, toy, monkeypatch):
+    make = toy.sources
+    monkeypatch.setattr(toy, "sources", lambda n: made.sources(toy, make))
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    return open_store(shutil.copytree(built, tmp_path / "corpus"))
+
+
+def take_down(store, removal):
+    put_on_record(store, removal.record(NOW))
+    return sweep(store, removal.names)
+
+
+def a_video(store, kind="-good-0."):
+    return next(row["video_id"] for row in Catalog(store).open().table("videos").to_pylist() if kind in row["uri"])
+
+
+def pictures_of(store, snapshot):
+    """Every picture that a snapshot's faces refer to, read."""
+    faces = snapshot.table("faces").to_pylist()
+    return {face["face_id"]: [read_blob(store, face[name]) for name in ("crop", "matte")] for face in faces}
+
+
+def test_a_video_is_gone_to_the_last_byte(store, toy, mine):
+    video = a_video(store)
+    names, pieces = made.traces(store, toy, video=video)
+    assert len(scan.remnants(store, names, pieces)) > 10
+    old = {v: Catalog(store).open(v) for v in ("v1", "v2")}
+    before = {v: (s.manifest, pictures_of(store, s), s.table("tracks").num_rows) for v, s in old.items()}
+    swept = take_down(store, Planner(store).video(video))
+    assert swept.is_clean and swept.changes.snapshots == ["v0001", "v0002"]
+    assert scan.remnants(store, names, pieces) == []
+    for version, (manifest, pictures, n_tracks) in before.items():
+        snapshot = Catalog(store).open(version)
+        (takedown,) = read_takedowns(store)
+        assert snapshot.manifest.digest == manifest.digest != snapshot.manifest.redacted_digest == snapshot.digest
+        assert snapshot.manifest.redacted_by == (takedown.takedown_id,)
+        assert snapshot.table("tracks").num_rows == n_tracks - 1
+        left = pictures_of(store, snapshot)
+        assert left == {face: data for face, data in pictures.items() if face not in names} and left != pictures
+        assert snapshot.query("SELECT count(*) n FROM videos WHERE video_id = '" + video + "'")["n"].to_pylist() == [0]
+    people = {row["identity_id"]: row for row in Catalog(store).open("v1").table("identities").to_pylist()}
+    assigned = [row["identity_id"] for row in Catalog(store).open("v1").table("assignments").to_pylist()]
+    assert {p: row["n_tracks"] for p, row in people.items()} == {p: assigned.count(p) for p in people}
+    assert all(row["cohesion"] > 0.9 for row in people.values())
+    again = mine(store, made.N, run_id="again", batch=32)
+    done = [row for row in read_attempts(store).to_pylist() if row["run_id"] == "again"]
+    assert {row["item_id"] for row in done} == {video}, "the runner did what it was told; all else is finished"
+    assert again["tracks"].before == again["tracks"].items - 1
+    assert scan.remnants(store, names, pieces), "a run that does not ask the records brings it back into the steps ..."
+    assert made.cut(store, toy).created
+    newest = Catalog(store).open()
+    assert newest.version == "v0003" and newest.manifest.redacted_by == () and newest.manifest.clean_of
+    shown = {row["video_id"] for row in newest.table("videos").to_pylist()}
+    assert video not in shown and len(shown) == made.N + 1, "... and no publisher shows it"
+    rows = newest.table("takedowns").to_pylist()
+    assert [(row["kind"], row["target"]) for row in rows] == [("video", token(video))]
+    assert made.cut(store, toy).created is False
+    assert sweep(store).is_clean and scan.remnants(store, names, pieces) == [], "the next sweep takes it out again"
+
+
+def test_a_person_is_gone_and_who_is_beside_them_stays(store, toy):
+    names, pieces = made.traces(store, toy, person="person-0")
+    others, other_pieces = made.traces(store, toy, person="person-1")
+    planner = Planner(store)
+    removal = planner.identity("person-0", "toy", 0.5)
+    pair = a_video(store, "-good-0.and-1")
+    assert removal.frozen == {pair} and pair not in removal.videos and removal.identities == {"person-0"}
+    assert {who for who, _, _ in counts_of_people(removal, planner.has)} == {"person-0"}
+    assert [(run["run_id"], run["through"]) for run in removal.runs] == [("train-1", ""), ("train-2", "train-1")]
+    assert removal.runs[0]["pictures"] > 0
+    assert take_down(store, removal).is_clean
+    assert scan.remnants(store, names, pieces) == []
+    assert scan.missing(store, others, other_pieces) == []
+    snapshot = Catalog(store).open("v1")
+    assert [p["identity_id"] for p in snapshot.table("identities").to_pylist()] == ["person-1", "person-2", "person-3"]
+    assert "person-0" not in json.dumps(read_decisions(store).to_pylist(), default=str)
+    made.cut(store, toy)
+    newest = Catalog(store).open()
+    row = next(row for row in newest.table("videos").to_pylist() if row["video_id"] == pair)
+    assert row["status"] == "ok" and newest.table("tracks", ["track_id"]).num_rows == snapshot.table("tracks").num_rows
+
+
+def test_who_is_assigned_to_nobody_goes_where_they_may_be_the_person(store, toy, mine, monkeypatch):
+    """A video mined after the last publish, of the same person, and another person's."""
+    make = toy.sources
+    more = [
+        {"video_id": toy.digest(["late", i], 64), "uri": f"/videos/9000{i}-good-{i}.mp4", "size": 1} for i in (0, 3)
+    ]
+    rows = make(0).to_pylist() + more
+    monkeypatch.setattr(toy, "sources", lambda n: made.pa.Table.from_pylist(rows, schema=toy.SOURCES))
+    mine(store, 0, run_id="late", batch=32)
+    removal = Planner(store).identity("person-0", "toy", 0.5)
+    assert more[0]["video_id"] in removal.videos and more[1]["video_id"] not in removal.videos
+    assert take_down(store, removal).is_clean
+    assert scan.remnants(store, [more[0]["video_id"], more[0]["uri"]], []) == []
+    assert scan.remnants(store, [more[1]["uri"]], [])
+    unpublished = Planner(store).video(more[1]["video_id"])
+    assert unpublished.snapshots == [] and take_down(store, unpublished).is_clean
+    assert scan.remnants(store, [more[1]["video_id"], more[1]["uri"]], []) == []
+
+
+def test_a_photograph_finds_whoever_looks_like_it(store, toy):
+    vector = np.eye(8, dtype=np.float32)[2]
+    removal = Planner(store).photograph(vector, "toy", 0.5)
+    assert removal.identities == {"person-2"} and removal.frozen == {a_video(store, "-good-2.and-1")}
+    names, pieces = made.traces(store, toy, person="person-2")
+    assert take_down(store, removal).is_clean and scan.remnants(store, names, pieces) == []
+    record = store.read(f"takedowns/{read_takedowns(store)[0].takedown_id}.json")
+    assert vector.tobytes() not in record and b"vector" not in record
+    with pytest.raises(TakedownError, match="looks like the photograph"):
+        Planner(store).photograph(vector, "toy", 0.5)
+    with pytest.raises(TakedownError, match="no embeddings of other"):
+        Planner(store).photograph(vector, "other", 0.5)
+
+
+def test_a_source_goes_and_is_not_read_again(store, toy, tmp_path):
+    kept, gone = tmp_path / "kept.mp4", tmp_path / "gone.mp4"
+    kept.write_bytes(b"kept"), gone.write_bytes(b"gone")
+    listed = [Source(str(path), 4, "1") for path in (gone, kept)]
+    sources, skipped = sources_to_mine(listed, store)
+    assert (sources.num_rows, skipped) == (2, 0)
+    removal = Planner(store).source(gone.as_uri())
+    assert len(removal.videos) == 1 and str(gone) in removal.uris
+    assert take_down(store, removal).is_clean
+    assert scan.remnants(store, {str(gone)} | removal.videos, []) == []
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(b"gone")
+    gone.unlink()
+    sources, skipped = sources_to_mine([*listed, Source(str(copy), 4, "1")], store)
+    assert skipped == 2 and sources["uri"].to_pylist() == [str(kept)]
+    assert all("gone" not in uri and "copy" not in uri for uri, _, _ in known_digests(store))
+    elsewhere = Planner(store).source("s3://bucket/never-mined.mp4")
+    assert take_down(store, elsewhere).is_clean and not elsewhere.snapshots
+    assert sources_to_mine([Source("s3://bucket/never-mined.mp4", 1, "1")], store)[1] == 1
+
+
+def test_a_failed_video_goes_with_its_tracebacks(store, toy):
+    video = a_video(store, "-bad")
+    names = {video, next(r["uri"] for r in Catalog(store).open().table("videos").to_pylist() if r["video_id"] == video)}
+    assert any(row["error"] for row in read_attempts(store).to_pylist() if row["item_id"] == video)
+    assert take_down(store, Planner(store).video(video)).is_clean
+    assert scan.remnants(store, names, []) == []
+
+
+def test_what_a_killed_writer_left_is_gone_too(store, toy):
+    video = a_video(store)
+    names, pieces = made.traces(store, toy, video=video)
+    path = next(
+        p for p in store.list("steps/tracks") if p.endswith(".blobs") and any(x in store.read(p) for x in pieces)
+    )
+    folder = path.rpartition("/")[0]
+    store.write(f"{folder}/0009-orphan.blobs", pieces[-1])
+    rows = next(p for p in store.list(folder) if p.endswith(".parquet"))
+    store.write(f"{folder}/0009-orphan.parquet", store.read(rows))
+    hidden = Path(store.root, folder, ".part-killed")
+    hidden.write_bytes(pieces[-1])
+    assert take_down(store, Planner(store).video(video)).is_clean
+    assert scan.remnants(store, names, pieces) == [] and not hidden.exists()
+
+
+def test_a_file_that_nobody_knows_how_to_rewrite_is_named(store, toy):
+    video = a_video(store)
+    store.write("notes/todo.txt", f"look at {video}".encode())
+    swept = take_down(store, Planner(store).video(video))
+    assert not swept.is_clean and "notes/todo.txt" in swept.left[0] and "delete it" in swept.left[0]
+    assert read_takedowns(store, unfinished=True)
+    store.delete("notes/todo.txt")
+    assert sweep(store, [video]).is_clean and not read_takedowns(store, unfinished=True)
+
+
+@pytest.mark.parametrize("named", ["video", "identity"])
+def test_what_is_not_there_is_said(store, named):
+    before = sorted(store.list(""))
+    with pytest.raises(TakedownError, match=f"{named} 'nobody' is nowhere in file://"):
+        getattr(Planner(store), named)("nobody")
+    assert sorted(store.list("")) == before
+
+
+class Killed(Exception):
+    """As a kill would end it."""
+
+
+class Mortal(FolderStore):
+    """A store whose process dies at its n-th change."""
+
+    lives = 0
+
+    def _live(self):
+        if type(self).lives == 0:
+            raise Killed
+        type(self).lives -= 1
+
+    def write(self, path, data):
+        self._live()
+        super().write(path, data)
+
+    def create(self, path, data):
+        self._live()
+        return super().create(path, data)
+
+    def delete(self, path):
+        self._live()
+        super().delete(path)
+
+
+def cut_off(built, toy, tmp_path, lives):
+    """Take person-0 down with a store that dies at its change number ``lives``; whether it came that far."""
+    store = open_store(built)
+    names, pieces = made.traces(store, toy, person="person-0")
+    record = Planner(store).identity("person-0", "toy", 0.5).record(NOW)
+    copy = open_store(shutil.copytree(built, tmp_path / f"cut off {lives}"))
+    Mortal.lives = lives
+    try:
+        put_on_record(Mortal(copy.root), record)
+        sweep(Mortal(copy.root))
+        return False
+    except Killed:
+        pass
+    hidden(copy, names, toy)
+    assert sweep(copy).is_clean and not read_takedowns(copy, unfinished=True)
+    assert scan.remnants(copy, names, pieces) == [] and not sweep(copy).changes
+    pictures_of(copy, Catalog(copy).open("v1"))
+    shutil.rmtree(copy.root)
+    return True
+
+
+@pytest.mark.parametrize("lives", [12, 60])
+def test_cut_off_half_way_it_is_never_shown_and_the_next_call_finishes_it(built, toy, tmp_path, lives, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    assert cut_off(built, toy, tmp_path, lives)
+
+
+@pytest.mark.soak
+def test_cut_off_at_every_change(built, toy, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    lives = 1
+    while cut_off(built, toy, tmp_path, lives):
+        lives += 1
+    assert lives > 60
+
+
+SHOWN = {
+    "videos": ["video_id", "uri"], "tracks": ["track_id"], "faces": ["face_id"], "embeddings": ["track_id", "face_id"],
+    "assignments": ["track_id", "identity_id"], "identities": ["identity_id"], "identity_faces": ["face_id"],
+    "decisions": ["track_id", "identity_id"], "attempts": ["item_id"],
+}  # fmt: skip
+
+
+def hidden(store, names, toy):
+    """No reader and no publisher shows any of the names."""
+    for version in ("v1", "v2"):
+        snapshot = Catalog(store).open(version)
+        with snapshot.connect() as connection:
+            for table, ids in SHOWN.items():
+                read = snapshot.table(table, ids).to_pydict()
+                asked = connection.sql(f"SELECT {', '.join(ids)} FROM {table}").to_arrow_table().to_pydict()
+                assert all(set(read[name]) == set(asked[name]) for name in ids)
+                assert not {value for values in read.values() for value in values} & names, (version, table)
+    assert not any(name in json.dumps(read_attempts(store).to_pylist()) for name in names)
+
+
+def test_a_publisher_in_between_shows_nothing_of_it(store, toy):
+    names, pieces = made.traces(store, toy, person="person-0")
+    put_on_record(store, Planner(store).identity("person-0", "toy", 0.5).record(NOW))
+    assert made.cut(store, toy).created
+    hidden(store, names, toy)
+    newest = Catalog(store).open()
+    assert newest.version == "v0003" and newest.manifest.clean_of
+    files = {file.path for entry in newest.manifest.tables.values() for file in entry.files}
+    assert not files & set(scan.remnants(store, names, pieces))
+    assert sweep(store).is_clean and scan.remnants(store, names, pieces) == []
+
+
+def test_runs_that_went_on_from_one_that_saw_it_saw_it_too():
+    def run(name, kind, snapshot, parent=None):
+        return {"run_id": name, "kind": kind, "snapshot": snapshot, "parent_run_id": parent}
+
+    runs = [run("c", "personalize", "v0009", "b"), run("b", "multiview", "v0009", "a"), run("a", "pretrain", "v0002"),
+            run("d", "pretrain", "v0009"), run("e", "publish", "v0002"), run("f", "evaluate", "v0002")]  # fmt: skip
+    seen = {row["run_id"]: row["through"] for row in runs_that_saw(runs, {"v0002": 3})}
+    assert seen == {"a": "", "b": "a", "c": "b", "f": ""}
+
+
+def test_the_record_holds_digests_alone(store, toy):
+    removal = Planner(store).identity("person-0", "toy", 0.5)
+    record = removal.record(NOW)
+    text = record.to_json().decode()
+    assert not any(name in text for name in removal.names)
+    assert {token(name) for name in removal.names} == set(record.gone)
+    put_on_record(store, record)
+    denied = denied_by_all(store)
+    assert all(denied.names(name) for name in removal.names) and not denied.names("person-1")
+    assert record == read_takedowns(store)[0] and record.takedown_id == removal.record(NOW).takedown_id
