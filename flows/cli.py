@@ -13,6 +13,8 @@ from flows.console import WRONG_CALL, err, report_error, start_log
 from infra.settings import load_settings, quiet_services
 
 CORPUS = click.option("--corpus", required=True, metavar="URI", help="The corpus: a path, file:// or s3:// URI.")
+OFFICIAL = ("ava256",)
+"""Data sets whose layout the studio writes."""
 PACK = click.option("--pack", metavar="PACK", help="insightface pack: a name or a folder; default the embedded one.")
 HEAD = click.option("--head", metavar="FILE", help="FLAME pickle or head file; default the open head.")
 PRESET = click.option("--preset", default="small", show_default=True, help="Publish thresholds: small or mfhq.")
@@ -125,19 +127,43 @@ def report(corpus: str, snapshot: str | None, out: Path) -> None:
 
 
 @cli.command()
-@click.option("--layout", type=click.Choice(["mfhq", "captures"]), required=True,
-              help="mfhq: talking-head videos; captures: a corpus of calibrated views.")  # fmt: skip
+@click.argument("dataset", type=click.Choice(["ava256", "nersemble"]))
+@click.argument("source")
+@CORPUS
+@click.option("--size", type=click.IntRange(16), help="Pixels a side of the head-centred pictures; default 512.")
+@click.option("--every", type=click.IntRange(1), help="Convert each N-th frame of a segment; default every one.")
+@click.option("--set", "overrides", multiple=True, metavar="a=b", help="Change another setting of the conversion.")
+def convert(
+    dataset: str, source: str, corpus: str, size: int | None, every: int | None, overrides: Sequence[str]
+) -> None:
+    """Convert the official captures of DATASET in SOURCE, as they were downloaded, up to a published snapshot."""
+    from flows.convert import convert_command
+
+    named = [f"{name}={value}" for name, value in (("size", size), ("every", every)) if value is not None]
+    if status := convert_command(dataset, source, corpus, [*named, *overrides]):
+        sys.exit(status)
+
+
+@cli.command()
+@click.option("--layout", type=click.Choice(["mfhq", "captures", *OFFICIAL]), required=True,
+              help="mfhq: videos of talking heads; captures: a corpus of views; or an official layout.")  # fmt: skip
 @click.option("--identities", default=4, show_default=True, type=click.IntRange(1))
-@click.option("--cameras", default=6, show_default=True, type=click.IntRange(1), help="captures only.")
-@click.option("--moments", default=2, show_default=True, type=click.IntRange(1), help="captures only: frames each.")
+@click.option("--cameras", default=6, show_default=True, type=click.IntRange(1), help="Not for mfhq.")
+@click.option("--moments", default=2, show_default=True, type=click.IntRange(1), help="Not for mfhq: frames each.")
 @click.option("--seconds", default=4.0, show_default=True, help="mfhq only: length of each video.")
-@click.option("--size", default=256, show_default=True, type=click.IntRange(32), help="Pixels.")
+@click.option("--size", default=256, show_default=True, type=click.IntRange(32),
+              help="Pixels; in an official layout the picture's height.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("-o", "--out", required=True, metavar="DIR", help="Folder of the videos, or URI of the corpus.")
 def studio(
     layout: str, identities: int, cameras: int, moments: int, seconds: float, size: int, seed: int, out: str
 ) -> None:
     """Render captures of the open head, with their truth."""
+    if layout in OFFICIAL:
+        from flows.layouts import layout_command
+
+        layout_command(layout, identities, cameras, moments, size, seed, out)
+        return
     from flows.studio import studio_command
 
     studio_command(layout, identities, cameras, moments, seconds, size, seed, out)

@@ -18,7 +18,7 @@ from rich.table import Table
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-OURS = ("ffavatar_model", "flows", "infra", "mfhq", "pipelines")
+OURS = ("ava256", "ffavatar_model", "flows", "infra", "mfhq", "nersemble", "pipelines")
 """Packages whose code raises errors that are written to be read by the user."""
 
 WRONG_CALL, SOME_FAILED = 2, 1

@@ -12,7 +12,7 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from ffavatar_model.config import override, to_dict
+from ffavatar_model.config import from_dict, override, to_dict
 from flows.console import SOME_FAILED, CallError, Progress, say
 from infra.ray_session import ray_session
 from infra.settings import load_settings
@@ -21,6 +21,8 @@ from infra.tracking import config_hash, git_revision, tracked_run
 from mfhq.live import record_run
 from mfhq.schema import FAILED, REJECTED
 from mfhq.store import Store
+from pipelines.conversion.ava256 import plan_ava256
+from pipelines.conversion.ava256_frames import Ava256Config
 from pipelines.conversion.config import ConversionConfig
 from pipelines.conversion.nersemble.config import NersembleConfig
 from pipelines.conversion.nersemble.plan import plan_nersemble
@@ -30,10 +32,11 @@ from pipelines.conversion.tables import capture_tables
 from pipelines.engine import run_steps
 from pipelines.parts import read_step
 
-Planner = Callable[[str, Any], ConversionPlan]
-"""(source, the data set's configuration) → the work."""
+Planner = Callable[[str, Any, Any], ConversionPlan]
+"""(source, the data set's configuration, what reads a remote source: fsspec, or None) → the work."""
 
 DATASETS: dict[str, tuple[type[ConversionConfig], Planner]] = {
+    "ava256": (Ava256Config, plan_ava256),
     "nersemble": (NersembleConfig, plan_nersemble),
 }
 """Name to the data set's configuration and planner."""
@@ -47,7 +50,7 @@ def convert_command(dataset: str, source: str, corpus: str, overrides: Sequence[
     settings = load_settings()
     config = configured(dataset, overrides)
     open_store(corpus)
-    DATASETS[dataset][1](source, config)
+    plan_of(dataset, source, config)
     with ray_session(settings):
         done = convert(
             dataset=dataset, source=source, corpus=corpus, overrides=list(overrides), home=str(settings.home)
@@ -69,6 +72,11 @@ def configured(dataset: str, overrides: Sequence[str]) -> ConversionConfig:
         raise CallError(f"--set {error}") from error
 
 
+def plan_of(dataset: str, source: str, config: ConversionConfig) -> ConversionPlan:
+    """The work that a source gives: a folder, or an s3:// prefix."""
+    return DATASETS[dataset][1](source, config, open_store(source).filesystem if source.startswith("s3://") else None)
+
+
 @flow(name="convert", validate_parameters=False)
 def convert(
     *, dataset: str, source: str, corpus: str, overrides: list[str] | None = None, home: str = ""
@@ -80,7 +88,7 @@ def convert(
         ``absent`` (what the data set lists and the source lacks), ``run_id``.
     """
     config = configured(dataset, overrides or [])
-    plan = DATASETS[dataset][1](source, config)
+    plan = plan_of(dataset, source, config)
     described = {"dataset": dataset, "source": source, "corpus": corpus, "config": to_dict(config)}
     with tracked_run(load_settings(home or None), "convert", f"convert {dataset} {source}", described) as run:
         converted = run_conversion(dataset, source, corpus, to_dict(config), run.run_id)
@@ -110,10 +118,7 @@ def convert(
 @task(name="conversion step", cache_policy=NO_CACHE)
 def run_conversion(dataset: str, source: str, corpus: str, config: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     """Convert what is not converted yet; returns the step's fingerprint and counts."""
-    from ffavatar_model.config import from_dict
-
-    kind, planner = DATASETS[dataset]
-    plan = planner(source, from_dict(kind, config))
+    plan = plan_of(dataset, source, from_dict(DATASETS[dataset][0], config))
     progress = Progress(f"converting {source}")
     (summary,) = run_steps(
         [plan.step], plan.items, open_store(corpus), run_id,

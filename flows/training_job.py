@@ -91,16 +91,20 @@ def datasets(
     everybody: FewToMany
     parts: list[FewToMany]
     if config.stage == "multiview":
-        views, cameras = snapshot.table("views"), snapshot.table("cameras")
+        cameras = snapshot.table("cameras")
+        views, held_out = _without_held_out(snapshot.table("views"), snapshot.table("identities"))
         everybody = MultiviewDataset(config.data, size, digest, blob, views=views, cameras=cameras, split=None)
         of_split = dict(zip(views["identity_id"].to_pylist(), views["split"].to_pylist(), strict=True))
-        kept, held = _divide([person for person, _ in everybody.groups], of_split)
+        kept, held = _divide([person for person, _ in everybody.groups], of_split, bool(held_out.num_rows))
         if not kept:
             raise NoPeopleError(f"{where}: no calibrated views of two pictures a person; make some: ffavatar studio")
+        seen = views.filter(pc.is_in(views["identity_id"], value_set=pa.array(sorted(held), pa.string())))
         parts = [
-            MultiviewDataset(data, size, digest, blob, views=views, cameras=cameras, split=None, identities=people)
-            for data, people in zip(settings, (kept, held), strict=True)
-        ]
+            MultiviewDataset(data, size, digest, blob, views=part, cameras=cameras, split=None, identities=people)
+            for data, part, people in (
+                (settings[0], views, kept), (settings[1], pa.concat_tables([seen, held_out]), None),
+            )
+        ]  # fmt: skip
     elif config.stage == "personalize":
         faces, chosen = snapshot.table("faces"), pictures_of(snapshot, identity)
         if len(chosen) < 2:
@@ -132,18 +136,28 @@ def _read(store: Store, uri: str, offset: int, length: int) -> bytes:
     return read_blob(store, {"uri": uri, "offset": offset, "length": length})
 
 
-def _divide(people: list[str], of_split: Mapping[str, str]) -> tuple[set[str], set[str]]:
+def _without_held_out(views: pa.Table, identities: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Views without those of a training person's held-out segments; and of these the ones in val."""
+    trained = identities.filter(pc.equal(identities["split"], "train"))["identity_id"].combine_chunks()
+    out = pc.and_(pc.is_in(views["identity_id"], value_set=trained), pc.not_equal(views["split"], "train"))
+    held_out = views.filter(out)
+    return views.filter(pc.invert(out)), held_out.filter(pc.equal(held_out["split"], "val"))
+
+
+def _divide(
+    people: list[str], of_split: Mapping[str, str], has_held_out: bool = False
+) -> tuple[set[str], set[str]]:
     """(train, validation) by the published split.
 
     In a small corpus one of the splits may be empty: where ``train`` has nobody, everybody is trained on, and where
-    ``val`` has nobody, every ``HELD_OUT``-th of those (at least one of two) is held out.
+    ``val`` has nobody, every ``HELD_OUT``-th of those (at least one of two) is held out, unless something else is.
     """
     kept = sorted(p for p in people if of_split[p] == "train")
     held = {p for p in people if of_split[p] == "val"}
     if not kept:
         log.info("nobody is in the split train: all %d people are trained on", len(people))
         kept, held = sorted(people), set()
-    if not held and len(kept) > 1:
+    if not held and not has_held_out and len(kept) > 1:
         held = set(kept[HELD_OUT - 1 :: HELD_OUT]) or {kept[-1]}
     return set(kept) - held, held
 

@@ -6,11 +6,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from infra.settings import Settings, load_settings, quiet_services
+
+if TYPE_CHECKING:
+    from pipelines.studio.studio_head import StudioHead
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +40,26 @@ def prefect_server(settings: Settings) -> Iterator[None]:
 
     with prefect_test_harness(server_startup_timeout=120):
         yield
+
+
+@pytest.fixture(scope="session")
+def studio_head() -> StudioHead:
+    """The studio's head, built once into the machine's cache (FFAVATAR_CACHE)."""
+    from pipelines.faces.cache import cache_dir
+    from pipelines.studio.studio_head import load_studio_head
+
+    return load_studio_head(cache_dir())
+
+
+@pytest.fixture(scope="session")
+def ava256_source(studio_head: StudioHead, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two rendered captures in Ava-256's layout: four cameras, three segments of a frame each, small pictures."""
+    from pipelines.studio.ava256_layout import Ava256Spec, write_ava256
+
+    root = tmp_path_factory.mktemp("ava256")
+    spec = Ava256Spec(n_cameras=4, frames=3, height=256, absent=0.08, uv_size=250)
+    assert len(list(write_ava256(studio_head, root, 2, spec))) == 2
+    return root
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +31,16 @@ def aligned_crop(
     return Camera(crop @ camera.K, camera.world_to_camera, size, size)
 
 
+def fitted(camera: Camera, size: int) -> Camera:
+    """The camera of the whole picture, resized so that its longer side has ``size`` pixels."""
+    scale = size / max(camera.width, camera.height)
+    return camera.resized(round(camera.width * scale), round(camera.height * scale))
+
+
 def resample(
-    picture: NDArray[np.uint8], camera: Camera, wanted: Camera, outside: int = 0, nearest: bool = False
-) -> NDArray[np.uint8]:
+    picture: NDArray[np.uint8], camera: Camera, wanted: Camera, outside: int = 0, nearest: bool = False,
+    distortion: Array | None = None,
+) -> NDArray[np.uint8]:  # fmt: skip
     """A picture of ``camera`` as ``wanted`` sees it: the same pose, another crop and size.
 
     Args:
@@ -41,6 +50,7 @@ def resample(
         outside: value of what lies outside the picture.
         nearest: take values as they are (labels); else they are averaged where the picture gets smaller, and linear
             where it gets larger.
+        distortion: coefficients in OpenCV's order, where the picture is distorted; what comes out is not.
 
     The map is ``wanted.K @ inv(camera.K)``, with pixel centres at (0.5, 0.5), so that points projected by
     ``wanted.K`` lie where they are seen.
@@ -55,7 +65,13 @@ def resample(
     matrix = (np.linalg.inv(half) @ fine @ half)[:2]
     size = (wanted.width * factor, wanted.height * factor)
     flags = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-    out = cv2.warpAffine(picture, matrix, size, flags=flags, borderMode=cv2.BORDER_CONSTANT, borderValue=(outside,) * 3)
+    border: dict[str, Any] = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (outside,) * 3}
+    if distortion is None or not np.any(distortion):
+        out = cv2.warpAffine(picture, matrix, size, flags=flags, **border)
+    else:
+        before, after = np.linalg.inv(half) @ camera.K, np.linalg.inv(half) @ fine @ camera.K
+        maps = cv2.initUndistortRectifyMap(before, distortion, np.eye(3), after, size, cv2.CV_32FC1)
+        out = cv2.remap(picture, *maps, flags, **border)
     if factor > 1:
         out = cv2.resize(out, (wanted.width, wanted.height), interpolation=cv2.INTER_AREA)
     return np.asarray(out, np.uint8)

@@ -57,6 +57,7 @@ REASONS: tuple[Reason, ...] = (
     Reason("pose_invalid", "the head's pose is no rotation and a shift, or a metre off", "look: another data set?"),
     Reason("head_out_of_picture", "the head is outside of this camera's picture", "nothing"),
     Reason("picture_damaged", "the picture does not decode", "fetch it again"),
+    Reason("value_damaged", "a file of numbers (a mesh, keypoints) is not what it should be", "fetch it again"),
     Reason("size_unexpected", "the picture is of another shape than its camera", "fetch it again"),
     Reason("archive_damaged", "the zip cannot be read: cut off while it was copied, most likely", "fetch it again"),
     Reason("unsafe_member", "the zip names a path that leads out of its folder; not read", "do not trust its source"),
@@ -67,6 +68,10 @@ REASONS: tuple[Reason, ...] = (
     Reason("video_hangs", "the decoder gave nothing within its time limit, or died", "fetch the video again"),
     Reason("camera_absent", "the calibration has the camera, and its pictures are not there", "fetch them"),
     Reason("camera_uncalibrated", "there are pictures, and the calibration lacks the camera", "fetch the calibration"),
+    Reason("capture_absent", "the list of captures has it, and its folder is not there", "fetch it, or nothing"),
+    Reason("capture_incomplete", "the capture lacks its calibration or its list of frames", "fetch them"),
+    Reason("capture_damaged", "its calibration or its list of frames cannot be read", "fetch it again"),
+    Reason("mesh_absent", "the mean mesh, which says where the head is, is not there", "fetch kinematic_tracking"),
     Reason("calibration_invalid", "the camera's calibration is no camera", "fetch the calibration again"),
     Reason(
         "few_faces",

@@ -61,8 +61,6 @@ class Rendered:
     """(H, W) mean z in the camera of what covers the pixel, metres; 0 for none."""
     normals: Floats
     """(H, W, 3) mean normal of what covers the pixel, in the mesh's frame, not normalised where nothing is."""
-    triangle: NDArray[np.int64]
-    """(H, W) the triangle that one of the pixel's samples hits; -1 for none."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +159,6 @@ def render_mesh(
         alpha=alpha[..., 0],
         depth=pooled[..., 4] / share[..., 0],
         normals=pooled[..., 5:] / share,
-        triangle=hits.triangle[samples // 2 :: samples, samples // 2 :: samples],
     )
 
 

@@ -19,7 +19,7 @@ from pipelines.studio.identity import StudioIdentity, make_identity
 from pipelines.studio.mesh import Mesh, grid_barycentric, merge
 from pipelines.studio.parts import Part, triangle_parts
 from pipelines.studio.performance import Moment, perform
-from pipelines.studio.renderer import Lighting, build_scene, encode_srgb, render_mesh
+from pipelines.studio.renderer import Lighting, build_scene, cast, encode_srgb, render_mesh
 from pipelines.studio.scenes import random_background, random_lighting, seen_from_head
 from pipelines.studio.studio_head import ORDER, StudioHead
 
@@ -55,7 +55,7 @@ class RigView:
     alpha: Floats
     """(H, W) share of the pixel that the person (not the chair) covers; where the chair is seen, 0 or 1."""
     parts: NDArray[np.uint8]
-    """(H, W) a ``Part`` each."""
+    """(H, W) the ``Part`` at each pixel's middle."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,10 @@ class RigCapture:
             mesh = merge([mesh, self.chair.posed((self.chair.vertices - shift) @ turn)])
         scene, lights = build_scene(mesh), seen_from_head(self.lighting, moment.head_to_world)
         for name, camera in self.cameras.items():
-            seen = render_mesh(scene, camera.moved(moment.head_to_world), lights, self.backgrounds[name], samples)
-            labels = np.where(seen.triangle >= 0, parts[seen.triangle], np.uint8(Part.BACKGROUND))
+            near = camera.moved(moment.head_to_world)
+            seen = render_mesh(scene, near, lights, self.backgrounds[name], samples)
+            triangle = cast(scene, near).triangle  # one ray through each pixel's middle
+            labels = np.where(triangle >= 0, parts[triangle], np.uint8(Part.BACKGROUND))
             chair = labels == Part.CHAIR
             yield RigView(name, seen.rgb, np.where(chair, np.float32(0), seen.alpha), labels)
 

@@ -23,6 +23,7 @@ SURFACE = {
     "bench reconstruct": {"size", "head", "overrides"},
     "bench render": {"size", "head", "overrides"},
     "bench train": {"size", "head", "overrides"},
+    "convert": {"dataset", "source", "corpus", "size", "every", "overrides"},
     "demo": {"videos", "out", "seconds"},
     "doctor": set(),
     "export": {"avatar", "out", "page", "driver", "checkpoint", "pack"},

@@ -1,0 +1,92 @@
+"""Members of a zip by name, without ever unpacking it, and with limits on what it may make us read."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from typing import BinaryIO, Self
+
+MAX_MEMBERS = 200_000
+"""An official zip has at most some 10,000."""
+
+
+class ArchiveError(ValueError):
+    """A zip, or a member of it, that is not read.
+
+    ``reason`` is a code: archive_damaged (the zip), picture_damaged (a member), unsafe_member, too_large.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Archive:
+    """A zip open for reading.
+
+    Raises:
+        ArchiveError: it is cut off or no zip; it names a member outside of its own folder (``../``, an absolute path,
+            a link); it lists more members than any such zip can have.
+    """
+
+    def __init__(self, name: str, stream: BinaryIO) -> None:
+        self.name, self._stream = name, stream
+        try:
+            self._zip = zipfile.ZipFile(stream)
+            self._members = {info.filename: info for info in self._zip.infolist()}
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
+            stream.close()
+            raise ArchiveError("archive_damaged", f"{name}: no whole zip ({error}); fetch it again") from error
+        if len(self._members) > MAX_MEMBERS:
+            self.close()
+            raise ArchiveError("too_large", f"{name}: lists {len(self._members)} members, at most {MAX_MEMBERS} can be")
+        for info in self._members.values():
+            if _climbs(info):
+                self.close()
+                raise ArchiveError("unsafe_member", f"{name}: names {info.filename!r}, outside of its folder")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the zip and its stream."""
+        self._zip.close()
+        self._stream.close()
+
+    def names(self) -> list[str]:
+        """Every member's name, directories left out."""
+        return [name for name in self._members if not name.endswith("/")]
+
+    def read(self, member: str, limit: int) -> bytes | None:
+        """A member's bytes; None where there is no such member.
+
+        Never more than ``limit`` bytes are unpacked, whatever the zip declares.
+
+        Raises:
+            ArchiveError: the member is longer than ``limit``, or its bytes are damaged.
+        """
+        info = self._members.get(member)
+        if info is None:
+            return None
+        if info.file_size > limit:
+            raise ArchiveError("too_large", f"{self.name}: {member} declares {info.file_size} bytes, over {limit}")
+        try:
+            with self._zip.open(info) as stream:
+                data = stream.read(limit + 1)
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+            raise ArchiveError("picture_damaged", f"{self.name}: {member} cannot be read ({error})") from error
+        if len(data) > limit:
+            raise ArchiveError("too_large", f"{self.name}: {member} unpacks to more than {limit} bytes")
+        if len(data) != info.file_size:
+            raise ArchiveError("picture_damaged", f"{self.name}: {member} has {len(data)} of {info.file_size} bytes")
+        return data
+
+
+def _climbs(info: zipfile.ZipInfo) -> bool:
+    """Whether a member would land outside of the folder that it is unpacked into, or is a link."""
+    name = info.orig_filename.replace("\\", "/")
+    link = (info.external_attr >> 16) & 0o170000 == 0o120000
+    return link or name.startswith("/") or name[1:2] == ":" or ".." in name.split("/")

@@ -1,0 +1,203 @@
+"""Captures of Ava-256 where they lie: a folder or a remote prefix, whole or downloaded in part."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ava256 import layout, values
+from ava256.archive import Archive, ArchiveError
+from ava256.calibration import CalibratedCamera, CalibrationError, read_calibration
+from ava256.layout import CaptureName
+
+MEGABYTE = 1 << 20
+IMAGE_LIMIT, PARTS_LIMIT, SMALL_LIMIT, MESH_LIMIT = 48 * MEGABYTE, 12 * MEGABYTE, 64 << 10, 4 * MEGABYTE
+"""Most bytes that one member may unpack to: more than a raw picture, a raw segmentation, a table, a mesh has."""
+TEXT_LIMIT = 16 * MEGABYTE
+OPEN_ZIPS = 8
+"""Zips that a capture keeps open at a time."""
+
+
+class CaptureError(ValueError):
+    """A capture without what every capture has: its calibration or its list of frames, absent or damaged.
+
+    ``reason`` is a code: capture_incomplete (not there) or capture_damaged.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class ListedFrame:
+    """A row of ``frame_list.csv``."""
+
+    segment: str
+    frame: int
+
+
+def find_captures(root: str, filesystem: Any) -> dict[CaptureName, str]:
+    """Captures below ``root`` (fsspec path), by name, with the path of each one's ``decoder`` folder.
+
+    ``root`` may be the folder of all captures, or one capture's own. Nothing is opened.
+    """
+    root = root.rstrip("/")
+    here = CaptureName.of_folder(root.rsplit("/", 1)[-1])
+    if here is not None:
+        return {here: f"{root}/decoder"} if filesystem.isdir(f"{root}/decoder") else {}
+    found = {}
+    for path in sorted(filesystem.ls(root, detail=False)):
+        path = str(path).rstrip("/")
+        name = CaptureName.of_folder(path.rsplit("/", 1)[-1])
+        if name is not None and filesystem.isdir(f"{path}/decoder"):
+            found[name] = f"{path}/decoder"
+    return found
+
+
+def listed_captures(root: str, filesystem: Any) -> list[CaptureName]:
+    """Captures that ``256_ids.csv`` in ``root`` names; none where it is not there."""
+    path = f"{root.rstrip('/')}/{layout.IDS_FILE}"
+    if not filesystem.exists(path):
+        return []
+    with filesystem.open(path, "rb") as stream:
+        text = stream.read(TEXT_LIMIT).decode("utf-8-sig")
+    try:
+        return [CaptureName(row["mcd"], row["mct"].zfill(4), row["sid"]) for row in csv.DictReader(io.StringIO(text))]
+    except (KeyError, AttributeError) as error:
+        raise CaptureError("capture_damaged", f"{path}: lacks the column {error}; it needs mcd, sid and mct") from error
+
+
+@dataclass
+class Ava256Capture:
+    """One capture. Values are in metres; None stands for what is listed and not there.
+
+    Methods raise ``ArchiveError`` for a zip that cannot be read and ``ValueDamaged`` for a value that is damaged.
+    """
+
+    folder: str
+    """Path of its ``decoder`` folder."""
+    filesystem: Any
+    """fsspec."""
+    _zips: OrderedDict[str, Archive | ArchiveError | None] = field(default_factory=OrderedDict, repr=False)
+
+    @cached_property
+    def calibration(self) -> dict[str, CalibratedCamera | CalibrationError]:
+        """Cameras by id. Raises ``CaptureError`` where the file is not there or no calibration."""
+        try:
+            return read_calibration(self._text(layout.CALIBRATION))
+        except CalibrationError as error:
+            raise CaptureError("capture_damaged", f"{self.folder}/{layout.CALIBRATION}: {error}") from error
+
+    @cached_property
+    def frames(self) -> list[ListedFrame]:
+        """Every listed frame, in the order of the list. Raises ``CaptureError`` where the list is not there."""
+        text = self._text(layout.FRAME_LIST).decode("utf-8-sig", "replace")
+        try:
+            return [ListedFrame(row["seg_id"], int(row["frame_id"])) for row in csv.DictReader(io.StringIO(text))]
+        except (KeyError, ValueError, TypeError) as error:
+            way_out = "it needs columns seg_id and frame_id"
+            raise CaptureError(
+                "capture_damaged", f"{self.folder}/{layout.FRAME_LIST}: no list of frames ({error}); {way_out}"
+            ) from error
+
+    def files(self) -> dict[str, tuple[int, str]]:
+        """Path below the folder → size and stamp (entity tag, or time of the last change) of every file."""
+        found = self.filesystem.find(self.folder, detail=True)
+        return {
+            str(path).rpartition("/decoder/")[2]: (
+                int(info["size"]),
+                str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or ""),
+            )
+            for path, info in found.items()
+        }
+
+    def image(self, camera: str, frame: int) -> NDArray[np.uint8] | None:
+        """(H, W, 3) RGB."""
+        data = self._member(layout.image_zip(camera), layout.image_member(camera, frame), IMAGE_LIMIT)
+        return None if data is None else values.decode_image(data)
+
+    def parts(self, camera: str, frame: int) -> NDArray[np.uint8] | None:
+        """(H, W) classes: ``layout.HAIR`` and the others."""
+        data = self._member(layout.parts_zip(camera), layout.parts_member(camera, frame), PARTS_LIMIT)
+        return None if data is None else values.decode_image(data, "PNG")
+
+    def head_to_world(self, frame: int) -> NDArray[np.float64] | None:
+        """(3, 4) pose of the head's own frame, in which ``vertices`` are."""
+        data = self._member(layout.HEAD_POSE, layout.frame_member(frame, "txt"), SMALL_LIMIT)
+        return None if data is None else values.read_pose(data)
+
+    def keypoints(self, frame: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]] | None:
+        """Numbers (N,), world points (N, 3), summed confidence and count of inliers (N, 2)."""
+        data = self._member(layout.KEYPOINTS, layout.frame_member(frame, "npy"), SMALL_LIMIT)
+        return None if data is None else values.read_keypoints(data)
+
+    def vertices(self, frame: int) -> NDArray[np.float64] | None:
+        """(7306, 3) of the registered mesh, in the head's own frame."""
+        data = self._member(layout.VERTICES, layout.frame_member(frame, "ply"), MESH_LIMIT)
+        return None if data is None else values.read_vertices(data)
+
+    @cached_property
+    def mean_vertices(self) -> NDArray[np.float64] | None:
+        """(7306, 3) mean of ``vertices`` over the capture."""
+        path = f"{self.folder}/{layout.VERTICES_MEAN}"
+        if not self.filesystem.exists(path):
+            return None
+        with self.filesystem.open(path, "rb") as stream:
+            return values.read_mean_vertices(stream.read(MESH_LIMIT))
+
+    def has_zip(self, path: str) -> bool:
+        """Whether a zip is there. Raises ``ArchiveError`` for one that is there and cannot be read."""
+        return self._archive(path) is not None
+
+    def close(self) -> None:
+        """Close every zip that is open."""
+        while self._zips:
+            archive = self._zips.popitem()[1]
+            if isinstance(archive, Archive):
+                archive.close()
+
+    def _text(self, name: str) -> bytes:
+        try:
+            with self.filesystem.open(f"{self.folder}/{name}", "rb") as stream:
+                data = stream.read(TEXT_LIMIT + 1)
+        except FileNotFoundError as error:
+            raise CaptureError(
+                "capture_incomplete", f"{self.folder}/{name}: not there; fetch it, every capture has one"
+            ) from error
+        if len(data) > TEXT_LIMIT:
+            raise CaptureError("capture_damaged", f"{self.folder}/{name}: more than {TEXT_LIMIT} bytes; another file?")
+        return data
+
+    def _member(self, path: str, member: str, limit: int) -> bytes | None:
+        archive = self._archive(path)
+        return None if archive is None else archive.read(member, limit)
+
+    def _archive(self, path: str) -> Archive | None:
+        """The zip, kept open; None where it is not there."""
+        if path not in self._zips:
+            self._zips[path] = self._open(path)
+            while len(self._zips) > OPEN_ZIPS:
+                old = self._zips.popitem(last=False)[1]
+                if isinstance(old, Archive):
+                    old.close()
+        self._zips.move_to_end(path)
+        found = self._zips[path]
+        if isinstance(found, ArchiveError):
+            raise found
+        return found
+
+    def _open(self, path: str) -> Archive | ArchiveError | None:
+        try:
+            return Archive(path, self.filesystem.open(f"{self.folder}/{path}", "rb"))
+        except FileNotFoundError:
+            return None
+        except ArchiveError as error:
+            return error

@@ -1,0 +1,164 @@
+"""Single values of Ava-256 as bytes and back: pictures, segmentations, poses, keypoints, vertices."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ava256.calibration import is_rotation
+from ava256.layout import FULL_HEIGHT, FULL_WIDTH, MILLIMETRE
+
+Picture = NDArray[np.uint8]
+Points = NDArray[np.float64]
+MAX_PIXELS = FULL_HEIGHT * FULL_WIDTH
+FARTHEST = 5.0
+"""Metres from the world's origin beyond which no head can be."""
+
+
+class ValueDamaged(ValueError):
+    """Bytes that are not what they should be.
+
+    ``reason`` is a code: picture_damaged, too_large, pose_invalid, value_damaged.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def decode_image(data: bytes, kind: str = "AVIF") -> Picture:
+    """An AVIF as RGB (H, W, 3), or a PNG of classes as (H, W).
+
+    Raises:
+        ValueDamaged: it does not decode, or declares more pixels than a full picture has.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=(kind,)) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                message = f"{kind} of {picture.width} x {picture.height} pixels; a full one has {MAX_PIXELS}"
+                raise ValueDamaged("too_large", message)
+            if kind == "AVIF":
+                return np.asarray(picture.convert("RGB"), np.uint8)
+            values = np.asarray(picture if picture.mode in ("L", "P") else picture.convert("L"), np.uint8)
+    except ValueDamaged:
+        raise
+    except Exception as error:  # Pillow raises many kinds for broken files
+        raise ValueDamaged("picture_damaged", f"{len(data)} bytes are no {kind} ({error})") from error
+    return values
+
+
+def encode_avif(rgb: Picture, quality: int = 85) -> bytes:
+    """An AVIF of RGB (H, W, 3), 8 bits, 4:2:0."""
+    out = io.BytesIO()
+    Image.fromarray(rgb, "RGB").save(out, "AVIF", quality=quality, speed=8, max_threads=1)
+    return out.getvalue()
+
+
+def encode_png(values: Picture) -> bytes:
+    """A PNG of classes (H, W), or of RGB (H, W, 3)."""
+    out = io.BytesIO()
+    Image.fromarray(values).save(out, "PNG")
+    return out.getvalue()
+
+
+def read_pose(data: bytes) -> Points:
+    """(3, 4) head to world, metres.
+
+    Raises:
+        ValueDamaged: not 3 x 4 numbers, no rotation, or metres away: another unit or another matrix.
+    """
+    try:
+        pose = np.loadtxt(io.BytesIO(data), dtype=np.float64).reshape(3, 4)
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ValueDamaged("pose_invalid", f"no 3 x 4 matrix ({error})") from error
+    pose[:, 3] *= MILLIMETRE
+    if not np.isfinite(pose).all() or not is_rotation(pose[:, :3]):
+        raise ValueDamaged("pose_invalid", "its first three columns are no rotation")
+    if np.linalg.norm(pose[:, 3]) > FARTHEST:
+        raise ValueDamaged("pose_invalid", f"the head is {np.linalg.norm(pose[:, 3]):.0f} m from the world's origin")
+    return pose
+
+
+def write_pose(head_to_world: Points) -> bytes:
+    """The text of a (3, 4) pose in metres."""
+    pose = head_to_world.copy()
+    pose[:, 3] /= MILLIMETRE
+    out = io.BytesIO()
+    np.savetxt(out, pose, fmt="%.9g")
+    return out.getvalue()
+
+
+def read_keypoints(data: bytes) -> tuple[NDArray[np.int64], Points, Points]:
+    """Numbers (N,), world points (N, 3) in metres, and (N, 2) summed confidence and count of the inliers.
+
+    Raises:
+        ValueDamaged: no array of six columns.
+    """
+    try:
+        rows = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64).reshape(-1, 6)
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueDamaged("value_damaged", f"no array of six columns ({error})") from error
+    return rows[:, 0].astype(np.int64), rows[:, 1:4] * MILLIMETRE, rows[:, 4:]
+
+
+def write_keypoints(index: NDArray[np.integer], points: Points, inliers: Points) -> bytes:
+    """The array of keypoints in metres, as ``read_keypoints`` gives them."""
+    return _npy(np.concatenate([index[:, None], points / MILLIMETRE, inliers], axis=1).astype(np.float32))
+
+
+def read_vertices(data: bytes) -> Points:
+    """(V, 3) vertices of a PLY (ASCII or little-endian floats), metres, in the head's own frame.
+
+    Raises:
+        ValueDamaged: it is no such PLY.
+    """
+    try:
+        head, _, body = data.partition(b"end_header\n")
+        lines = head.decode("ascii").split("\n")
+        count = next(int(line.split()[2]) for line in lines if line.startswith("element vertex"))
+        fields = [line.split()[1:] for line in lines if line.startswith("property") and "list" not in line]
+        kinds = {"float": "<f4", "float32": "<f4", "double": "<f8", "float64": "<f8", "uchar": "u1", "int": "<i4"}
+        if any("format ascii" in line for line in lines):
+            table = np.loadtxt(io.BytesIO(body), max_rows=count, ndmin=2)
+            names = [name for _, name in fields]
+            return table[:, [names.index(axis) for axis in "xyz"]] * MILLIMETRE
+        packed = np.dtype([(name, kinds[kind]) for kind, name in fields])
+        rows = np.frombuffer(body, packed, count)
+        return np.stack([rows[axis] for axis in "xyz"], 1).astype(np.float64) * MILLIMETRE
+    except (ValueError, StopIteration, KeyError, IndexError, UnicodeDecodeError) as error:
+        raise ValueDamaged("value_damaged", f"no PLY with vertices ({error})") from error
+
+
+def write_vertices(vertices: Points) -> bytes:
+    """The PLY of (V, 3) vertices in metres."""
+    head = (
+        f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n"
+        "property float x\nproperty float y\nproperty float z\nend_header\n"
+    )
+    return head.encode() + (vertices / MILLIMETRE).astype("<f4").tobytes()
+
+
+def read_mean_vertices(data: bytes) -> Points:
+    """(V, 3) mean vertices of ``registration_vertices_mean.npy``, metres.
+
+    Raises:
+        ValueDamaged: no array of three columns.
+    """
+    try:
+        return np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64).reshape(-1, 3) * MILLIMETRE
+    except (ValueError, EOFError, OSError) as error:
+        raise ValueDamaged("value_damaged", f"no array of three columns ({error})") from error
+
+
+def write_mean_vertices(vertices: Points) -> bytes:
+    """The array of mean vertices in metres."""
+    return _npy((vertices / MILLIMETRE).astype(np.float32))
+
+
+def _npy(values: NDArray[np.floating]) -> bytes:
+    out = io.BytesIO()
+    np.save(out, values)
+    return out.getvalue()

@@ -1,0 +1,128 @@
+"""A capture written as Ava-256 has it: the same paths, members, keys, shapes, dtypes and units."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ava256 import layout, values
+from ava256.calibration import CalibratedCamera, write_calibration
+from ava256.layout import CaptureName
+from ava256.reader import ListedFrame
+
+Points = NDArray[np.float64]
+_STAMP = (2000, 1, 1, 0, 0, 0)
+"""Every member's time: the same content gives the same bytes."""
+
+
+class CaptureWriter:
+    """Writes one capture, frame by frame, into a folder that gets its name when the block ends without an error.
+
+    Metres and OpenCV axes come in; millimetres and transposed matrices go out. Raises ``FileExistsError`` where the
+    capture is there already.
+    """
+
+    def __init__(
+        self, root: Path, name: CaptureName, cameras: Mapping[str, CalibratedCamera], frames: Iterable[ListedFrame]
+    ) -> None:
+        self.folder = root / name.folder
+        if self.folder.exists():
+            raise FileExistsError(f"{self.folder}: is there already; name another folder, or remove it")
+        root.mkdir(parents=True, exist_ok=True)
+        self._temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=root))
+        self._decoder = self._temporary / "decoder"
+        self._zips: dict[str, zipfile.ZipFile] = {}
+        self._sum: Points = np.zeros((layout.N_VERTICES, 3))
+        self._squares, self._count = 0.0, 0
+        self._text(layout.CALIBRATION, write_calibration(cameras))
+        listed = io.StringIO()
+        rows = csv.writer(listed, lineterminator="\n")
+        rows.writerow(["seg_id", "frame_id"])
+        rows.writerows([frame.segment, f"{frame.frame:06d}"] for frame in frames)
+        self._text(layout.FRAME_LIST, listed.getvalue().encode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for archive in self._zips.values():
+            archive.close()
+        if kind is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+            return
+        if self._count:
+            mean = self._sum / self._count
+            variance = (self._squares / (self._count * mean.size) - (mean**2).mean()) / layout.MILLIMETRE**2
+            self._text(layout.VERTICES_MEAN, values.write_mean_vertices(mean))
+            self._text(layout.VERTICES_VARIANCE, f"{max(variance, 0.0):.6f}\n".encode())
+        self._temporary.chmod(0o755)
+        self._temporary.rename(self.folder)
+
+    @property
+    def truth(self) -> Path:
+        """A folder beside ``decoder`` for what the official data does not have."""
+        return self._temporary / "truth"
+
+    def image(self, camera: str, frame: int, rgb: NDArray[np.uint8], quality: int = 85) -> None:
+        """A picture (H, W, 3)."""
+        self._add(layout.image_zip(camera), layout.image_member(camera, frame), values.encode_avif(rgb, quality))
+
+    def parts(self, camera: str, frame: int, classes: NDArray[np.uint8]) -> None:
+        """A segmentation (H, W): ``layout.HAIR`` and the others."""
+        self._add(layout.parts_zip(camera), layout.parts_member(camera, frame), values.encode_png(classes))
+
+    def head_pose(self, frame: int, head_to_world: Points) -> None:
+        """(3, 4) of the frame in which ``vertices`` are."""
+        self._add(layout.HEAD_POSE, layout.frame_member(frame, "txt"), values.write_pose(head_to_world))
+
+    def keypoints(self, frame: int, index: NDArray[np.integer], points: Points, inliers: Points) -> None:
+        """Numbers (N,), world points (N, 3), summed confidence and count of inliers (N, 2)."""
+        data = values.write_keypoints(index, points, inliers)
+        self._add(layout.KEYPOINTS, layout.frame_member(frame, "npy"), data)
+
+    def vertices(self, frame: int, vertices: Points) -> None:
+        """(7306, 3) in the head's own frame. Raises ``ValueError`` for another shape."""
+        if vertices.shape != (layout.N_VERTICES, 3):
+            raise ValueError(f"vertices of shape {vertices.shape}: the mesh has ({layout.N_VERTICES}, 3)")
+        self._sum += vertices
+        self._squares += float((vertices**2).sum())
+        self._count += 1
+        self._add(layout.VERTICES, layout.frame_member(frame, "ply"), values.write_vertices(vertices))
+
+    def textures(self, frames: Iterable[int], rgb: NDArray[np.uint8]) -> None:
+        """One texture (H, W, 3) that all of the frames have, its mean and its variance (none over time)."""
+        data = values.encode_avif(rgb)
+        for frame in frames:
+            self._add(layout.UV_COLOUR, layout.uv_member(frame), data)
+        self._text(layout.UV_MEAN, values.encode_png(rgb))
+        self._text(layout.UV_VARIANCE, f"{float(np.var(rgb.astype(np.float64), axis=(0, 1)).mean()):.6f}\n".encode())
+
+    def _add(self, path: str, member: str, data: bytes) -> None:
+        if path not in self._zips:
+            (self._decoder / path).parent.mkdir(parents=True, exist_ok=True)
+            self._zips[path] = zipfile.ZipFile(self._decoder / path, "w", zipfile.ZIP_STORED)
+        self._zips[path].writestr(zipfile.ZipInfo(member, _STAMP), data)
+
+    def _text(self, path: str, data: bytes) -> None:
+        (self._decoder / path).parent.mkdir(parents=True, exist_ok=True)
+        (self._decoder / path).write_bytes(data)
+
+
+def write_ids(root: Path, names: Iterable[CaptureName]) -> None:
+    """``256_ids.csv``: captures that are there, and those that are listed already."""
+    path = root / layout.IDS_FILE
+    known = {line for line in path.read_text().splitlines()[1:] if line} if path.exists() else set()
+    rows = sorted(known | {f"{name.mcd},{name.sid},{name.mct}" for name in names}, key=lambda row: row.split(",")[1])
+    path.write_text("\n".join(["mcd,sid,mct", *rows]) + "\n")

@@ -1,0 +1,85 @@
+"""Which frames of an Ava-256 capture are converted, in which split they are, and where the head model lies in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ava256 import layout
+from ava256.reader import ListedFrame
+from pipelines.cameras import Array
+from pipelines.conversion.config import ConversionConfig
+
+HELD_OUT_PEOPLE = (
+    "ZEL435", "ZEM686", "ZJN985", "ZKN852", "ZQK191", "ZSC414", "ZSE894", "ZUE409", "ZUS575", "ZWG600", "ZWR419",
+    "ZZS850",
+)  # fmt: skip
+"""Subjects held out by default: 12, as the datasheet recommends for avatar driving. It names none: these are the last
+ones of ``256_ids.csv``."""
+LEFT_OUT = (
+    "EXP_Neutral_color_checker", "EXP_hair_dynamics_no_hand_interaction", "EXP_hair_dynamics_hand_interaction",
+    "EXP_neutral_hairline", "EXP_ear",
+)  # fmt: skip
+"""Segments that the published loader leaves out: hands, a colour chart and loose hair are in the picture."""
+PERSON = tuple(c for c in range(layout.HAIR, layout.TONGUE + 1) if c != layout.CHAIR)
+"""Classes of the segmentation that are the person: everything but the background and the chair."""
+
+HEAD_AXES = np.diag([1.0, -1.0, -1.0])
+"""(3, 3) from the axes of Ava-256's heads (x to the head's left, y down, z out of the back, as a camera in front sees
+them; read off the published topology's vertices) to the head model's (y up, z out of the face)."""
+NOSE = np.array([0.0, -0.0408, 0.0469])
+"""The tip of the nose in the head model's frame, whose origin lies between the eyes, metres (the open head's)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ava256Config(ConversionConfig):
+    """Settings of Ava-256's conversion."""
+
+    held_out_people: tuple[str, ...] = HELD_OUT_PEOPLE
+    """Subjects in the split test: never seen in training."""
+    held_out_segments: tuple[str, ...] = (layout.HELD_OUT_SEGMENT,)
+    """Segments of all other people in the split val."""
+    left_out_segments: tuple[str, ...] = LEFT_OUT
+    """Segments that are not converted."""
+    person_classes: tuple[int, ...] = PERSON
+    """Classes of the segmentation that the matte covers."""
+    matte_needed: bool = True
+    """Whether a view without segmentation is rejected; else it is used without a matte."""
+    undistort: bool = False
+    """Whether pictures are taken to be distorted as the calibration says; the published loader does not."""
+
+
+def split_of_person(sid: str, config: Ava256Config) -> str:
+    """test for a person who is held out, else train."""
+    return "test" if sid in config.held_out_people else "train"
+
+
+def split_of_view(person: str, segment: str, config: Ava256Config) -> str:
+    """The person's split, or val for a held-out segment of a training person."""
+    return "val" if person == "train" and segment in config.held_out_segments else person
+
+
+def select_frames(frames: Sequence[ListedFrame], config: Ava256Config) -> list[ListedFrame]:
+    """Of each segment that is not left out the first frame and each ``every``-th after it, in the list's order."""
+    seen: dict[str, int] = {}
+    chosen = []
+    for frame in frames:
+        if frame.segment in config.left_out_segments:
+            continue
+        place = seen[frame.segment] = seen.get(frame.segment, -1) + 1
+        if place % config.every == 0:
+            chosen.append(frame)
+    return chosen
+
+
+def head_model_frame(mean_vertices: Array) -> Array:
+    """(3, 4) from the head model's frame to that of the registered mesh, whose mean is (V, 3), metres.
+
+    The axes are ``HEAD_AXES``; the origin is put so that the tips of both noses meet: Ava-256 publishes no point that
+    says where the eyes are.
+    """
+    turned = mean_vertices @ HEAD_AXES.T
+    tip = turned[np.argmax(turned[:, 2])]
+    return np.concatenate([HEAD_AXES.T, (HEAD_AXES.T @ (tip - NOSE))[:, None]], axis=1)

@@ -1,0 +1,56 @@
+"""The truth of a rendered capture, written beside it: cameras, performance, shape, posed vertices."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mfhq.schema import MATRIX_3X4
+from pipelines.conversion.schemas import CAMERA, camera_row
+from pipelines.studio.rig import RigCapture
+
+MOMENTS = pa.schema(
+    [
+        pa.field("frame_index", pa.int64(), nullable=False),
+        pa.field("segment", pa.string(), nullable=False),
+        pa.field("time_s", pa.float64(), nullable=False),
+        pa.field("expression", pa.list_(pa.float32()), nullable=False),
+        pa.field("rotations", pa.list_(pa.float32(), 15), nullable=False),
+        pa.field("head_to_world", MATRIX_3X4, nullable=False),
+        pa.field("vertices", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+"""``moments.parquet``: the head model's parameters, its pose in the rig's world (metres), and its posed vertices
+(V x 3, in the head's frame, metres)."""
+
+
+def write_truth(folder: Path, capture: RigCapture) -> None:
+    """``moments.parquet``, ``cameras.parquet`` (full pictures, OpenCV axes, metres) and ``person.json`` in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = [
+        {
+            "frame_index": moment.frame_index,
+            "segment": moment.segment,
+            "time_s": moment.time_s,
+            "expression": moment.expression,
+            "rotations": moment.rotations.ravel(),
+            "head_to_world": moment.head_to_world.ravel(),
+            "vertices": capture.vertices(moment).astype(np.float32).ravel(),
+        }
+        for moment in capture.moments
+    ]
+    pq.write_table(pa.Table.from_pylist(rows, schema=MOMENTS), folder / "moments.parquet", compression="zstd")
+    cameras = [camera_row(name, camera) for name, camera in capture.cameras.items()]
+    pq.write_table(pa.Table.from_pylist(cameras, schema=pa.schema(list(CAMERA))), folder / "cameras.parquet")
+    person = capture.person
+    about = {
+        "identity_id": person.identity_id,
+        "head": person.head.model.name,
+        "head_digest": person.head.model.digest,
+        "shape": person.shape.tolist(),
+    }
+    (folder / "person.json").write_text(json.dumps(about, indent=1))
