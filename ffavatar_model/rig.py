@@ -83,7 +83,7 @@ class Rig(nn.Module):
     def pose(self, avatar: CanonicalAvatar, parameters: DrivingParameters) -> tuple[Tensor, Tensor]:
         """Means (B, D, P, 3) and rotations (B, D, P, 4) of B avatars under parameters (B, D, ...), head axes."""
         n, d = parameters.expression.shape[:2]
-        expression, joints = parameters.expression.flatten(0, 1).float(), parameters.rotations.flatten(0, 1).float()
+        expression, joints = (v.flatten(0, 1).to(self.points.dtype) for v in parameters[:2])
         matrices = axis_angle_to_matrix(joints)
         moved = expression @ self.directions
         if self.correctives.shape[0]:

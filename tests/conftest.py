@@ -72,7 +72,7 @@ def clips() -> Path:
 
 
 @pytest.fixture(scope="session")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """Chromium without a window, driven by selenium; WebGL2 by its software renderer."""
     pytest.importorskip("selenium", reason="selenium is not installed (the extra `dev` has it)")
     program, driver = (shutil.which(name) for name in ("chromium", "chromedriver"))
@@ -94,3 +94,13 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     opened.set_script_timeout(120)
     yield opened
     opened.quit()
+
+
+@pytest.fixture
+def browser(chromium: Any) -> Iterator[Any]:
+    """The run's browser with a window of 1280 x 900, an empty page and nothing logged."""
+    chromium.set_window_size(1280, 900)
+    for kind in ("browser", "performance"):
+        chromium.get_log(kind)
+    yield chromium
+    chromium.get("about:blank")

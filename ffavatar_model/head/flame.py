@@ -2,7 +2,8 @@
 
 Tried layouts: ``generic_model.pkl`` of 2020 and ``flame2023.pkl``, ``flame2023_no_jaw.pkl`` of 2023: 5,023 vertices,
 ``shapedirs`` of 300 shape and 100 expression directions. Their expression codes differ from file to file: the head's
-digest tells them apart.
+digest tells them apart. In a file without jaw rotation the expression opens the mouth; its jaw joint is in the file all the
+same, and is made to move nothing here, so that a mouth is not opened twice.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ffavatar_model.head.interface import LEFT_EYE, N_JOINTS, PARENTS, RIGHT_EYE, HeadModel
+from ffavatar_model.head.interface import JAW, LEFT_EYE, N_JOINTS, NECK, PARENTS, RIGHT_EYE, HeadModel
 from ffavatar_model.head.safe_pickle import RefusedPickle, read_arrays
 
 N_SHAPE = 300
@@ -22,11 +23,12 @@ N_SHAPE = 300
 NEEDED = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "f", "kintree_table")
 
 
-def load_flame(path: Path, n_shape: int = N_SHAPE) -> HeadModel:
+def load_flame(path: Path, n_shape: int = N_SHAPE, jaw_rotates: bool | None = None) -> HeadModel:
     """A FLAME pickle as a head model; nothing in the file is executed.
 
     FLAME's axes and joints are the interface's own; the origin is moved to between the eyes. Landmarks and regions are
-    empty. ``n_shape`` is how many of the file's directions are shape. Raises ``FileNotFoundError``, or ``ValueError``
+    empty. ``n_shape`` is how many of the file's directions are shape; ``jaw_rotates`` is whether the jaw is a joint of
+    this file, by default whether its name does not say ``no_jaw``, as the published file's does. Raises ``FileNotFoundError``, or ``ValueError``
     naming the file and what is wrong with it.
     """
     if not path.is_file():
@@ -46,6 +48,11 @@ def load_flame(path: Path, n_shape: int = N_SHAPE) -> HeadModel:
     template, regressor = arrays["v_template"].astype(np.float64), arrays["J_regressor"].astype(np.float64)
     origin = (regressor @ template)[[LEFT_EYE, RIGHT_EYE]].mean(0)
     n_expression = directions.shape[2] - n_shape
+    weights, correctives = arrays["weights"].astype(np.float64), arrays["posedirs"]
+    if not ("no_jaw" not in path.stem if jaw_rotates is None else jaw_rotates):
+        if weights.shape != (len(template), N_JOINTS) or correctives.shape != (len(template), 3, 9 * (N_JOINTS - 1)):
+            raise ValueError(f"{path}: weights {weights.shape} and posedirs {correctives.shape} do not fit its vertices")
+        weights, correctives = _without_jaw(weights, correctives)
     has_uvs = "vt" in arrays and "ft" in arrays
     try:
         return HeadModel(
@@ -53,9 +60,9 @@ def load_flame(path: Path, n_shape: int = N_SHAPE) -> HeadModel:
             template=_tensor(template - origin),
             shape_directions=_tensor(directions[:, :, :n_shape]),
             expression_directions=_tensor(directions[:, :, n_shape:]),
-            pose_correctives=_tensor(arrays["posedirs"]),
+            pose_correctives=_tensor(correctives),
             joint_regressor=_tensor(regressor),
-            skinning_weights=_tensor(arrays["weights"]),
+            skinning_weights=_tensor(weights),
             triangles=_tensor(arrays["f"].astype(np.int64)),
             uvs=_tensor(arrays["vt"] if has_uvs else np.zeros((0, 2))),
             uv_triangles=_tensor(arrays["ft"].astype(np.int64) if has_uvs else np.zeros((0, 3), np.int64)),
@@ -68,6 +75,15 @@ def load_flame(path: Path, n_shape: int = N_SHAPE) -> HeadModel:
         )
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
+
+
+def _without_jaw(weights: NDArray[Any], correctives: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """What the jaw carried is the neck's, its parent; its rotation corrects nothing."""
+    weights, correctives = weights.copy(), correctives.copy()
+    weights[:, NECK] += weights[:, JAW]
+    weights[:, JAW] = 0
+    correctives[..., 9 * (JAW - 1) : 9 * JAW] = 0
+    return weights, correctives
 
 
 def _tensor(values: NDArray[Any]) -> torch.Tensor:

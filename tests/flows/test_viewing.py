@@ -77,7 +77,6 @@ def test_the_served_page_plays_the_driver_as_it_is_found(browser: Any, performer
         killer.cancel()
         process.kill()
         process.wait()
-        browser.get("about:blank")
 
 
 def test_an_exported_page_with_a_driver_plays_it(browser: Any, performer: Any, said: np.ndarray, tmp_path: Path):
@@ -91,7 +90,6 @@ def test_an_exported_page_with_a_driver_plays_it(browser: Any, performer: Any, s
     assert {"Jaw open", "smile, left", "blink, right", "Neck turn", "Zoom"} <= set(names) and len(names) > 50
     np.testing.assert_allclose(browser.execute_script("return ffavatar.actor.track.frames"), said, atol=2e-3)
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
-    browser.get("about:blank")
 
 
 @pytest.mark.parametrize(

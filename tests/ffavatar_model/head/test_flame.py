@@ -43,7 +43,12 @@ def chumpy(monkeypatch):
     module = types.ModuleType("chumpy.ch")
 
     class Ch:
+        """With the state that chumpy 0.70's ``Ch.__getstate__`` leaves: sets, flags, caches' bookkeeping."""
+
         def __init__(self, x):
+            self._dirty_vars, self._itr = {"x"}, None
+            self._make_dense, self._make_sparse = False, False
+            self._depends_on_deps = {"r": {"deps": {"x"}, "value": None, "out_of_date": True}}
             self.x = x
 
     Ch.__module__, Ch.__qualname__ = "chumpy.ch", "Ch"
@@ -83,6 +88,60 @@ def test_chumpy_arrays_are_read_without_chumpy(tmp_path, chumpy, monkeypatch):
     a, b = load_flame(old, N_SHAPE), load_flame(plain, N_SHAPE)
     for name, tensor in a.tensors().items():
         assert torch.equal(tensor, b.tensors()[name]), name
+
+
+def flame_in_float64(arrays, shape, expression, rotations):
+    """FLAME's own definition (Li et al. 2017, eq. 1 to 6) from the file's arrays, about the file's own origin."""
+    from scipy.linalg import expm
+
+    def turn(r):
+        return expm(np.array([[0, -r[2], r[1]], [r[2], 0, -r[0]], [-r[1], r[0], 0]]))
+
+    parents = (-1, 0, 1, 1, 1)
+    directions, template = arrays["shapedirs"], arrays["v_template"]
+    shaped = template + directions[..., :N_SHAPE] @ shape
+    joints = arrays["J_regressor"].toarray() @ shaped
+    turns = [turn(r) for r in rotations]
+    rest = shaped + directions[..., N_SHAPE:] @ expression
+    rest = rest + arrays["posedirs"] @ np.concatenate([(t - np.eye(3)).ravel() for t in turns[1:]])
+    world = []
+    for j, parent in enumerate(parents):
+        local = np.eye(4)
+        local[:3, :3], local[:3, 3] = turns[j], joints[j] - (joints[parent] if parent >= 0 else 0)
+        world.append(local if parent < 0 else world[parent] @ local)
+    moved = [w @ np.block([[np.eye(3), -j[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
+             for w, j in zip(world, joints, strict=True)]  # fmt: skip
+    blended = np.einsum("vj,jab->vab", arrays["weights"], moved)
+    return np.einsum("vab,vb->va", blended, np.column_stack([rest, np.ones(V)]))[:, :3]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_posed_file_is_flame_s_own_definition_in_float64(tmp_path, seed):
+    arrays, g = flame_arrays(seed), np.random.default_rng(seed + 10)
+    head = load_flame(write(tmp_path / "flame2023.pkl", arrays), N_SHAPE)
+    shape, expression = g.normal(size=N_SHAPE), g.normal(size=N_EXPRESSION)
+    rotations = g.normal(scale=0.5, size=(5, 3))
+    got = pose_head(head, *(torch.tensor(v[None], dtype=torch.float32) for v in (shape, expression, rotations)))
+    eyes = (arrays["J_regressor"].toarray() @ arrays["v_template"])[3:].mean(0)
+    truth = flame_in_float64(arrays, shape, expression, rotations) - eyes
+    np.testing.assert_allclose(got.vertices[0], truth, atol=2e-6)
+
+
+def test_without_jaw_rotation_the_jaw_moves_nothing_and_the_rest_is_the_same(tmp_path):
+    arrays = flame_arrays()
+    turning = load_flame(write(tmp_path / "flame2023.pkl", arrays), N_SHAPE)
+    still = load_flame(write(tmp_path / "flame2023_no_jaw.pkl", arrays), N_SHAPE)
+    said = load_flame(tmp_path / "flame2023.pkl", N_SHAPE, jaw_rotates=False)
+    assert torch.equal(said.skinning_weights, still.skinning_weights) and still.digest != turning.digest
+    g = torch.Generator().manual_seed(2)
+    shape, expression = torch.randn(1, N_SHAPE, generator=g), torch.randn(1, N_EXPRESSION, generator=g)
+    rotations = 0.4 * torch.randn(1, 5, 3, generator=g)
+    closed = rotations.clone()
+    closed[:, 2] = 0
+    a, b = (pose_head(still, shape, expression, r).vertices for r in (rotations, closed))
+    torch.testing.assert_close(a, b)
+    torch.testing.assert_close(b, pose_head(turning, shape, expression, closed).vertices, atol=1e-6, rtol=1e-5)
+    assert (pose_head(turning, shape, expression, rotations).vertices - b).abs().max() > 0.01
 
 
 def test_names_as_python_2_wrote_them_and_other_memory_layouts(tmp_path):
@@ -132,6 +191,34 @@ def forged_dtype() -> bytes:
 
     pickler.dump({"weights": Array()})
     return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x05\x96" + (2**62).to_bytes(8, "little") + b".",  # a bytearray of 4 EB
+        b"\x80\x04\x8e" + (2**40).to_bytes(8, "little") + b"x.",  # bytes of which one is there
+        b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b".",  # lists in lists in lists
+        b"\x80\x02U\x01aQ.",  # an object that lies elsewhere
+        b"\x80\x02\x82\x01.",  # a registered extension
+        b"\x80\x02c__builtin__\nset\n]\x85R.",  # a set in place of the dictionary
+        b"\x80\x02}U\x01fK\x07s.",  # a dictionary without arrays
+        b"",
+    ],
+)
+def test_other_streams_are_refused_quickly_in_one_line(tmp_path, data):
+    path = tmp_path / "flame.pkl"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"flame\.pkl") as error:
+        load_flame(path, N_SHAPE)
+    assert "\n" not in str(error.value)
+
+
+def test_a_sparse_matrix_may_not_claim_more_than_it_holds():
+    claims = sparse.csc_matrix(np.eye(3))
+    claims._shape = (3, 2**40)
+    with pytest.raises(RefusedPickle, match="parts disagree"):
+        read_arrays(pickle.dumps({"J_regressor": claims}, 2))
 
 
 def test_arrays_are_rebuilt_from_plain_numbers_only():

@@ -136,7 +136,6 @@ def page(browser: Any, head: HeadModel, tmp_path: Path) -> dict[str, Any]:
     packed = pack_avatar(avatar, header, head, 2, track)
     path = tmp_path / "avatar.html"
     path.write_text(avatar_page(packed, "<i>Egg & co</i>"))
-    browser.get_log("performance")
     browser.set_window_size(1020, 640)
     opened(browser, path)
     return {"path": path, "rig": rig, "avatar": avatar, "browser": browser, "head": head}
