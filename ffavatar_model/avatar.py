@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ _RANGE = {
     "offsets": (-1.0, 1.0), "rotations": (-1.001, 1.001), "scales": (0.0, 1.0), "opacities": (0.0, 1.0),
     "colours": (0.0, 1.0),
 }  # fmt: skip
+_DIGEST, _NAME = re.compile(r"[0-9a-f]{0,64}"), re.compile(r"[^/\\\x00-\x1f]{1,200}")
+_LONGEST = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> tuple[Canonic
         with safe_open(path, "pt") as opened:
             fields = json.loads((opened.metadata() or {}).get("ffavatar_avatar", "null"))
         tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(f"{path}: not an avatar file ({reason}); make one with 'ffavatar reconstruct'") from None
     if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
@@ -78,6 +81,9 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> tuple[Canonic
             raise ValueError(f"{path}: {name} is {value.dtype} {tuple(value.shape)}, expected float32 {(n, *tail)}")
         if not bool((value >= low).all() and (value <= high).all()):
             raise ValueError(f"{path}: {name} has values outside {low} to {high}")
+    lengths = tensors["rotations"].norm(dim=-1)
+    if not bool(((lengths > 0.99) & (lengths < 1.01)).all()):
+        raise ValueError(f"{path}: rotations are no unit quaternions ({float(lengths.min()):.3f} long at the least)")
     return CanonicalAvatar(**{name: tensors[name][None].to(device) for name in _TAIL}), header
 
 
@@ -87,9 +93,12 @@ def _header(path: Path, fields: dict[str, object]) -> AvatarHeader:
     sources, subdivisions = fields.get("sources", []), fields.get("subdivisions")
     whole = (
         set(fields) <= {*text, "sources", "subdivisions"}
-        and all(isinstance(fields.get(name, ""), str) for name in text)
+        and all(isinstance(fields.get(name, ""), str) and len(str(fields.get(name, ""))) <= _LONGEST for name in text)
         and {"head", "head_digest"} <= set(fields)
         and isinstance(sources, Sequence) and all(isinstance(s, str) for s in sources)
+        # names and digests become parts of paths in the cache
+        and all(_DIGEST.fullmatch(str(d)) for d in (fields.get("head_digest"), fields.get("checkpoint", ""), *sources))
+        and _NAME.fullmatch(str(fields.get("head"))) is not None
         and isinstance(subdivisions, int) and 0 <= subdivisions <= 2
     )  # fmt: skip
     if not whole:

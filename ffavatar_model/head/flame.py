@@ -51,7 +51,7 @@ def load_flame(path: Path, n_shape: int = N_SHAPE, jaw_rotates: bool | None = No
     weights, correctives = arrays["weights"].astype(np.float64), arrays["posedirs"]
     if not ("no_jaw" not in path.stem if jaw_rotates is None else jaw_rotates):
         if weights.shape != (len(template), N_JOINTS) or correctives.shape != (len(template), 3, 9 * (N_JOINTS - 1)):
-            raise ValueError(f"{path}: weights {weights.shape} and posedirs {correctives.shape} do not fit its vertices")
+            raise ValueError(f"{path}: weights {weights.shape}, posedirs {correctives.shape} do not fit its vertices")
         weights, correctives = _without_jaw(weights, correctives)
     has_uvs = "vt" in arrays and "ft" in arrays
     try:

@@ -6,6 +6,7 @@ import json
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -43,6 +44,13 @@ def write(path: Path, avatar: CanonicalAvatar, header: object = None, **changes:
     return path
 
 
+def nested(path: Path, avatar: CanonicalAvatar) -> Path:
+    """A header of lists in lists, deeper than a JSON reader goes."""
+    tensors = {name: value[0].clone().contiguous() for name, value in avatar._asdict().items()}
+    save_file(tensors, path, metadata={"ffavatar_avatar": "[" * 100_000 + "]" * 100_000})
+    return path
+
+
 class Trap:
     """What a pickle runs when it is opened."""
 
@@ -75,6 +83,16 @@ def test_hostile_files_are_refused_in_one_line_and_run_nothing(avatar: Canonical
             tmp_path / "sub.avatar", avatar,
             header={"format": 1, "head": "egg", "head_digest": "ab", "subdivisions": 99},
         ),
+        "quaternions": write(tmp_path / "zero.avatar", avatar, rotations=torch.zeros(n, 4)),
+        "path": write(
+            tmp_path / "path.avatar", avatar,
+            header={"format": 1, "head": "../../etc/passwd", "head_digest": "ab", "subdivisions": 0},
+        ),
+        "climbing": write(
+            tmp_path / "climb.avatar", avatar,
+            header={"format": 1, "head": "egg", "head_digest": "ab", "subdivisions": 0, "checkpoint": "../../x"},
+        ),
+        "deep": nested(tmp_path / "deep.avatar", avatar),
         "pickle": pickled, "cut": tmp_path / "cut.avatar", "huge": tmp_path / "huge.avatar",
     }  # fmt: skip
     for name, path in bad.items():
@@ -95,7 +113,14 @@ def test_ply_has_the_layout_viewers_read_and_comes_back(avatar: CanonicalAvatar,
     assert header.decode().splitlines() == [
         "ply", "format binary_little_endian 1.0", f"element vertex {n}", *(f"property float {p}" for p in PROPERTIES),
     ]  # fmt: skip
-    assert len(body) == n * 17 * 4
+    assert len(body) == n * 62 * 4
+    # Read by hand, in the formulas of the reference code: SH_C0 · dc + 0.5, exp, sigmoid.
+    table = np.frombuffer(body, "<f4").reshape(n, 62)
+    np.testing.assert_allclose(0.28209479177387814 * table[:, 6:9] + 0.5, a.colours, atol=1e-5)
+    np.testing.assert_allclose(1 / (1 + np.exp(-table[:, 54])), a.opacities, atol=1e-5)
+    np.testing.assert_allclose(np.exp(table[:, 55:58]), a.scales, rtol=1e-4)
+    np.testing.assert_allclose(table[:, 58:], a.rotations, atol=1e-5)
+    assert (table[:, 3:6] == 0).all() and (table[:, 9:54] == 0).all()
     for mine, back in zip((a.offsets, a.rotations, a.scales, a.opacities, a.colours), read_ply(path), strict=True):
         torch.testing.assert_close(mine, back, atol=1e-5, rtol=1e-5)
     path.write_bytes(path.read_bytes()[:-3])

@@ -18,7 +18,7 @@ def as_flame(head: HeadModel, path: Path) -> Path:
     shape, expression = head.shape_directions.numpy(), head.expression_directions.numpy()
     padded = np.pad(shape, ((0, 0), (0, 0), (0, 300 - shape.shape[2])))
     arrays = {
-        "v_template": head.template.numpy().astype(float) + [0.01, 0.1, 0.02],
+        "v_template": head.template.numpy() + np.array([0.01, 0.1, 0.02]),
         "shapedirs": np.concatenate([padded, expression], 2), "posedirs": np.zeros((head.n_vertices, 3, 36)),
         "J_regressor": sparse.csc_matrix(head.joint_regressor.numpy()), "weights": head.skinning_weights.numpy(),
         "f": head.triangles.numpy().astype(np.uint32), "bs_style": "lbs", "bs_type": "lrotmin",
