@@ -16,7 +16,10 @@ from infra.settings import load_settings
 from infra.storage import open_store
 from infra.tracking import TrackedRun, config_hash, git_revision, tracked_run
 from mfhq.catalog import Catalog
+from mfhq.clusterings import read_clustering, record_clustering
+from mfhq.decisions import read_decisions
 from mfhq.live import record_run
+from mfhq.schema import ALIASES, ASSIGNMENTS
 from mfhq.store import Store
 from mfhq.takedowns import denied_by_all
 from pipelines.engine import StepSummary, run_steps
@@ -30,6 +33,7 @@ from pipelines.plan import fingerprints
 from pipelines.publishing.presets import preset_named
 from pipelines.publishing.publish import publish as publish_snapshot
 from pipelines.publishing.reasons import TAKEN_DOWN
+from pipelines.review.apply import decided
 
 FUNNEL = "SELECT stage, reason, items, round(share, 3) AS share, round(seconds, 1) AS seconds FROM funnel"
 
@@ -139,6 +143,7 @@ def publish(*, corpus: str, pack: str = "", preset: str = "small", home: str = "
             thresholds,
             track_embeddings=clustering.track_embeddings,
             aliases=clustering.aliases,
+            decisions=read_decisions(store),
             run_id=run.run_id,
         )
         run.snapshot(store.uri, made.version, made.digest, "output")
@@ -153,7 +158,7 @@ def publish(*, corpus: str, pack: str = "", preset: str = "small", home: str = "
 
 
 def cluster(store: Store, prints: dict[str, str], pack: str) -> Clustering:
-    """Who is who among all mined tracks; ids of the newest snapshot live on.
+    """Who is who among all mined tracks; ids of the newest snapshot live on, and reviewers' decisions win.
 
     Raises:
         CallError: the pack has no calibrated threshold.
@@ -162,13 +167,14 @@ def cluster(store: Store, prints: dict[str, str], pack: str) -> Clustering:
     denied, steps = denied_by_all(store), ("tracks", "scores", "embeddings")
     tracked, scored, embedded = (denied.without(read_step(store, step, prints[step])) for step in steps)
     catalog = Catalog(store)
-    before, retired = {}, []
+    published, aliases = ASSIGNMENTS.empty_table(), ALIASES.empty_table()
     if catalog.versions():
         newest = catalog.open()
-        rows = newest.table("assignments").select(["track_id", "identity_id"])
-        before = dict(zip(*(column.to_pylist() for column in rows.columns), strict=True))
-        retired = newest.table("aliases")["identity_id"].to_pylist()
-    return assign_identities(tracked, scored, embedded, ClusterConfig(threshold=threshold), before, retired)
+        published, aliases = newest.table("assignments"), newest.table("aliases")
+    before, retired = read_clustering(store, published), aliases["identity_id"].to_pylist()
+    own = assign_identities(tracked, scored, embedded, ClusterConfig(threshold=threshold), before, retired)
+    record_clustering(store, own.assignments)
+    return decided(own, published, aliases, read_decisions(store))
 
 
 def clustering_threshold(pack: str) -> float:

@@ -9,6 +9,7 @@
     steps/{step}/{fingerprint}/{shard}/{part}-{digest}.blobs    its pictures, packed
     biometric/steps/...                                         the same, of steps that are private
     ledger/{step}/{fingerprint}/{shard}-{run}-{digest}.parquet  every attempt at every item
+    clusterings/{version}.parquet                               what a clustering said, before any decision
     decisions/{number}.parquet                                  what reviewers decided, in the order of saving
     takedowns/{takedown}.json                                   what has to leave the corpus, as digests
     takedowns/{takedown}.done                                   ... and has left its files
@@ -51,6 +52,11 @@ def ledger_path(step: str, fingerprint: str, shard: int, run_id: str, digest: st
 def table_path(table: str, digest: str) -> str:
     """A file of a published table, named by its content."""
     return f"{BIOMETRIC if table in PRIVATE_TABLES else ''}tables/{table}/{digest}.parquet"
+
+
+def clustering_path(version: str) -> str:
+    """A clustering's own assignments."""
+    return f"clusterings/{version}.parquet"
 
 
 def snapshot_path(version: int) -> str:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfhq.catalog import Catalog
+from mfhq.clusterings import record_clustering
 from mfhq.decisions import ACCEPT, Decision, decision_rows, record_decisions
 from mfhq.live import record_run
 from mfhq.schema import DECISIONS
@@ -36,6 +37,7 @@ def cut(store, toy, **kwargs):
     prints = fingerprints(toy.toy_steps(), toy.AFTER)
     preset = preset_named("small", **kwargs)
     tables = mined_tables(store, prints, preset)
+    record_clustering(store, toy.assign(tables))
     decisions = Catalog(store).open().table("decisions") if Catalog(store).versions() else DECISIONS.empty_table()
     return publish(store, prints, toy.assign(tables), preset, tables=tables, track_embeddings=toy.means(tables),
                    decisions=decisions, run_id="p")  # fmt: skip
