@@ -71,6 +71,11 @@ class Batch:
         moved: dict[str, Any] = {name: x.to(device, non_blocking=True) for name, x in self.tensors().items()}
         return replace(self, **moved)
 
+    def clone(self) -> Batch:
+        """The same batch in memory of its own."""
+        copied: dict[str, Any] = {name: x.clone() for name, x in self.tensors().items()}
+        return replace(self, **copied)
+
     def tensors(self) -> dict[str, Tensor]:
         """Every tensor by its field's name."""
         return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
@@ -154,6 +159,11 @@ class FewToMany(Dataset[Batch], ABC):
             require(1 <= low <= high, "sources", self.sources, "two numbers, 1 <= fewest <= most")
             require(self.drivers >= 1, "drivers", self.drivers, "at least 1")
             require(self.cache >= 0, "cache", self.cache, "0 or more")
+
+        @property
+        def fixed(self) -> bool:
+            """A picture is the same each time it is drawn."""
+            return self.augment == Augment() and self.degrade == Degrade()
 
         def held_out(self) -> FewToMany.Config:
             """The same for validation: nothing is augmented."""

@@ -25,8 +25,8 @@ class Seen(NamedTuple):
 
     tokens: Tensor
     """(B, S, T, width)"""
-    mask: Tensor
-    """(B, S) bool, False is padding."""
+    mask: Tensor | None
+    """(B, S) bool, False is padding; None where nothing is."""
     colours: Tensor
     """(B, P, 3) see ``lifting.lifted_sums``."""
     weights: Tensor
@@ -34,10 +34,16 @@ class Seen(NamedTuple):
 
     def joined(self, other: Seen) -> Seen:
         """Both together."""
-        return Seen(
-            torch.cat((self.tokens, other.tokens), 1), torch.cat((self.mask, other.mask), 1),
-            self.colours + other.colours, self.weights + other.weights,
-        )  # fmt: skip
+        mask = None
+        if self.mask is not None or other.mask is not None:
+            mask = torch.cat([_whole(seen.tokens) if seen.mask is None else seen.mask for seen in (self, other)], 1)
+        tokens = torch.cat((self.tokens, other.tokens), 1)
+        return Seen(tokens, mask, self.colours + other.colours, self.weights + other.weights)
+
+
+def _whole(views: Tensor) -> Tensor:
+    """(B, S) True, for (B, S, ...)."""
+    return torch.ones(views.shape[:2], dtype=torch.bool, device=views.device)
 
 
 class PosedGaussians(NamedTuple):
@@ -119,12 +125,9 @@ class FFAvatar(nn.Module):
     def see(self, sources: Tensor, mask: Tensor | None = None) -> Seen:
         """What each source picture contributes, computed once a picture.
 
-        ``sources (B, S, 3, H, W)`` RGB in 0 to 1, ``mask (B, S)`` bool (False is padding).
+        ``sources (B, S, 3, H, W)`` RGB in 0 to 1, ``mask (B, S)`` bool (False is padding; None: nothing is).
         """
-        n, s = sources.shape[:2]
-        if mask is None:
-            mask = torch.ones(n, s, dtype=torch.bool, device=sources.device)
-        tokens = self.encoder(sources.flatten(0, 1)).unflatten(0, (n, s))
+        tokens = self.encoder(sources.flatten(0, 1)).unflatten(0, sources.shape[:2])
         return Seen(tokens, mask, *self._lift(sources, mask))
 
     def features_of(self, seen: Seen) -> Tensor:
@@ -137,7 +140,7 @@ class FFAvatar(nn.Module):
         return self.features_of(self.see(sources, mask))
 
     @torch.no_grad()
-    def _lift(self, sources: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def _lift(self, sources: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """Sums (B, P, 3), (B, P, 1) of what the sources show at the head's points as posed by the estimator.
 
         All zero where the configuration has ``lift=False``.
@@ -150,7 +153,8 @@ class FFAvatar(nn.Module):
         with torch.autocast(sources.device.type, enabled=False):
             means, _ = self.rig.pose(self.rig.mean_head(n), parameters)
             camera = pose_to_camera(parameters.pose, virtual_intrinsics(2, means), 2)
-            return lifted_sums(sources.float(), mask, means, self.rig.normals, camera)
+            shown = _whole(sources) if mask is None else mask
+            return lifted_sums(sources.float(), shown, means, self.rig.normals, camera)
 
     def canonical(self, features: Tensor) -> CanonicalAvatar:
         """(B, P, width + 4) features → canonical Gaussians, the person's own part included."""
@@ -163,7 +167,14 @@ class FFAvatar(nn.Module):
 
     def estimate(self, drivers: Tensor) -> DrivingParameters:
         """(B, D, 3, H, W) aligned crops, RGB in 0 to 1 → expression, joint rotations and head pose (B, D, ·)."""
-        raw = self.estimator.raw(drivers.flatten(0, 1)).unflatten(0, drivers.shape[:2])
+        return self.driven(self.estimates(drivers))
+
+    def estimates(self, drivers: Tensor) -> Tensor:
+        """(B, D, E + 21) the estimator's raw values, before a person's bias and the limits."""
+        return self.estimator.raw(drivers.flatten(0, 1)).unflatten(0, drivers.shape[:2])
+
+    def driven(self, raw: Tensor) -> DrivingParameters:
+        """Parameters of raw values (B, D, E + 21), the person's own part included."""
         return self.estimator.limit(raw if self.personal is None else raw + self.personal.estimator_bias)
 
     def animate(self, avatar: CanonicalAvatar, parameters: DrivingParameters) -> PosedGaussians:
@@ -196,7 +207,7 @@ class FFAvatar(nn.Module):
     def forward(
         self, sources: Tensor, mask: Tensor | None, drivers: Tensor, K: Tensor, *,
         head_to_camera: Tensor | None = None, moment: Tensor | None = None,
-        features: Tensor | None = None, background: Tensor | None = None,
+        features: Tensor | None = None, estimates: Tensor | None = None, background: Tensor | None = None,
     ) -> Output:  # fmt: skip
         """Reconstruct from sources, then re-enact the drivers.
 
@@ -207,10 +218,11 @@ class FFAvatar(nn.Module):
             head_to_camera: (B, D, 3, 4) where it is known; the estimated pose is rendered otherwise.
             moment: (B, D) int: drivers of one moment share their mean expression and joint rotations.
             features: (B, P, width + 4), to leave encoder and query former out.
+            estimates: (B, D, E + 21) ``estimates`` of the drivers, to leave the estimator out.
             background: (3,) behind the head.
         """
         avatar = self.canonical(self.features(sources, mask) if features is None else features)
-        parameters = self.estimate(drivers)
+        parameters = self.driven(self.estimates(drivers) if estimates is None else estimates)
         with torch.autocast(drivers.device.type, enabled=False):  # pixels have no place in 8 bits of mantissa
             if moment is not None:
                 parameters = share_moments(

@@ -104,7 +104,9 @@ class QueryFormer(nn.Module):
         self.blocks = nn.ModuleList(QueryBlock(config, token_width) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.width)
 
-    def forward(self, points: Tensor, places: Tensor, tokens: Tensor, token_places: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, points: Tensor, places: Tensor, tokens: Tensor, token_places: Tensor, mask: Tensor | None
+    ) -> Tensor:
         """Features of the canonical points.
 
         Args:
@@ -112,7 +114,7 @@ class QueryFormer(nn.Module):
             places: (P, 2) where a frontal aligned head shows each, -1 to 1.
             tokens: (B, S, T, token_width) of S source pictures.
             token_places: (T, 2) where each token lies in its picture.
-            mask: (B, S) bool, False for padding; every row needs one True.
+            mask: (B, S) bool, False for padding; every row needs one True. None where nothing is padding.
 
         Returns:
             (B, P, width).
@@ -120,7 +122,7 @@ class QueryFormer(nn.Module):
         views, per_view = tokens.shape[1:3]
         x = self.embed(fourier(points, self.config.octaves)).expand(len(tokens), -1, -1)
         keys = self.token_norm(tokens).flatten(1, 2)
-        attended = None if bool(mask.all()) else mask.repeat_interleave(per_view, 1)[:, None, None]
+        attended = None if mask is None else mask.repeat_interleave(per_view, 1)[:, None, None]
         for block in self.blocks:
             x = block(x, places, keys, token_places.repeat(views, 1), attended)
         return self.norm(x)

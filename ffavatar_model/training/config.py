@@ -55,6 +55,8 @@ class TrainConfig:
     moves: tuple[str, ...] = ()
     """Beginnings of the names of the parameters that are trained; empty for all."""
     autocast: Literal["off", "bf16"] = "off"
+    graphs: bool = True
+    """On one CUDA device a whole step is one CUDA graph (``training.graphed``); False launches kernel by kernel."""
     ema: float = 0.0
     """Decay of the averaged weights that are validated and saved for use; 0 for none."""
     seed: int = 0

@@ -11,7 +11,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +29,8 @@ from ffavatar_model.model import FFAvatar
 from ffavatar_model.resident import ResidentData
 from ffavatar_model.training.checkpoint import load_state, save_checkpoint
 from ffavatar_model.training.config import TrainConfig
-from ffavatar_model.training.objective import Objective
+from ffavatar_model.training.graphed import GraphedSteps
+from ffavatar_model.training.objective import Given, Objective
 from ffavatar_model.training.optimizer import build_optimizer, set_learning_rate
 from ffavatar_model.training.validation import strip, validate
 from ffavatar_model.weights import check_and_load, load_weights
@@ -113,12 +114,18 @@ class Trainer:
         unused = [m for m in config.moves if not any(name.startswith(m) for name in names)]
         if unused:
             raise ValueError(f"moves={unused[0]!r}: no parameter begins so; they begin with {_beginnings(names)}")
-        self.optimizer = build_optimizer(config.optimizer, model)
+        graphed = config.graphs and self.device.type == "cuda" and world == 1 and config.accumulate == 1
+        self.optimizer = build_optimizer(config.optimizer, model, graphed)
+        self.graphed: GraphedSteps | None = None
+        if graphed:
+            clip, low = config.optimizer.clip, config.autocast == "bf16"
+            self.graphed = GraphedSteps(self.objective, self.optimizer, clip, low)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.step, self.elapsed = 0, 0.0
         self.averaged: dict[str, Tensor] | None = None
         self.seconds = {"data": 0.0, "step": 0.0, "validation": 0.0, "checkpoint": 0.0}
-        self._features: dict[str, Tensor] = {}
+        self._kept: dict[str, Tensor] = {}
+        """Of what does not move: features by sources, the estimator's values by driver."""
         self.module: nn.Module = self.objective
         if world > 1:
             self.module = DistributedDataParallel(self.objective, find_unused_parameters=True)
@@ -181,6 +188,11 @@ class Trainer:
         """One step of the optimizer on this worker's share of the batch; the loss terms."""
         self.module.train()
         set_learning_rate(self.optimizer, self.config.optimizer, self.step, self.progress)
+        if self.graphed is not None:
+            part = batch.to(self.device)
+            news = self.graphed.step(part, self.progress, self._given(part))
+            self._check_finite(news["loss"], news["gradient_norm"], batch)
+            return self._stepped(news)
         self.optimizer.zero_grad(set_to_none=True)
         total = self.forward_backward(batch)
         total["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
@@ -188,10 +200,13 @@ class Trainer:
         news = dict(zip(total, torch.stack([value.float() for value in total.values()]).tolist(), strict=True))
         self._check_finite(news["loss"], news["gradient_norm"], batch)
         self.optimizer.step()
+        return self._stepped(news)
+
+    def _stepped(self, news: dict[str, float]) -> dict[str, float]:
         self.step += 1
         if self.averaged is not None:
             self._average()
-        return {**news, "lr": self.optimizer.param_groups[0]["lr"]}
+        return {**news, "lr": float(self.optimizer.param_groups[0]["lr"])}
 
     def forward_backward(self, batch: Batch) -> dict[str, Tensor]:
         """Gradients of ``accumulate`` parts of the batch, averaged; the mean loss and its terms, on the device."""
@@ -200,25 +215,44 @@ class Trainer:
         for part in parts:
             part = part.to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
-                loss, terms, _ = self.module(part, self.progress, self._frozen_features(part))
+                loss, terms, _ = self.module(part, self.progress, self._given(part))
             (loss / len(parts)).backward()
             for name, value in {"loss": loss.detach(), **terms}.items():
                 total[name] = total.get(name, torch.zeros_like(value)) + value / len(parts)
         return total
 
-    def _frozen_features(self, batch: Batch) -> Tensor | None:
-        """Encoder and query former, computed once for each set of sources where nothing in them moves."""
-        moving = ("encoder.", "query_former.")
-        if any(p.requires_grad for n, p in self.model.named_parameters() if n.startswith(moving)):
-            return None
-        rows: list[Tensor] = []
-        for i, ids in enumerate(batch.ids):
-            key = " ".join(ids[: 1 + int(batch.source_mask[i].sum())])
-            if key not in self._features:
-                with torch.no_grad():
-                    self._features[key] = self.model.features(batch.sources[i : i + 1], batch.source_mask[i : i + 1])
-            rows.append(self._features[key])
-        return torch.cat(rows)
+    def _given(self, batch: Batch) -> Given:
+        """What no moving parameter changes, computed once where pictures are the same each time: encoder and query
+        former for each set of sources, the estimator for each driver."""
+        if not self.config.data.fixed:
+            return Given()
+        features = estimates = None
+        n = batch.drivers.shape[1]
+        seen = batch.drivers if batch.seen is None else batch.seen
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
+            if not self._moves("encoder.", "query_former."):
+                masks = batch.source_mask[:, None] if batch.padded else [None] * len(batch.ids)
+                rows = [
+                    self._once(" ".join(ids[:-n]), self.model.features, sources[None], mask)
+                    for ids, sources, mask in zip(batch.ids, batch.sources, masks, strict=True)
+                ]
+                features = rows[0] if len(rows) == 1 else torch.cat(rows)
+            if not self._moves("estimator."):
+                rows = [
+                    self._once(driver, self.model.estimates, picture[None, None])
+                    for ids, pictures in zip(batch.ids, seen, strict=True)
+                    for driver, picture in zip(ids[-n:], pictures, strict=True)
+                ]
+                estimates = torch.cat(rows, 1).unflatten(1, (len(batch.ids), n))[0]
+        return Given(features=features, estimates=estimates)
+
+    def _moves(self, *beginnings: str) -> bool:
+        return any(p.requires_grad for name, p in self.model.named_parameters() if name.startswith(beginnings))
+
+    def _once(self, key: str, compute: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+        if key not in self._kept:
+            self._kept[key] = compute(*inputs).float()
+        return self._kept[key]
 
     def _check_finite(self, loss: float, norm: float, batch: Batch) -> None:
         """Before the optimizer moves anything: a batch that breaks the loss is named."""

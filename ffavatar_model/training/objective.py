@@ -15,6 +15,24 @@ from ffavatar_model.model import FFAvatar, Output
 from ffavatar_model.pictures import BACKGROUND
 
 
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """What is known before a step because nothing that it depends on moves; None has to be computed."""
+
+    features: Tensor | None = None
+    """(B, P, width + 4) see ``FFAvatar.features_of``: leaves encoder and query former out."""
+    estimates: Tensor | None = None
+    """(B, D, E + 21) the estimator's raw values for the drivers: leaves the estimator out."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that are given, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    def clone(self) -> Given:
+        """The same in memory of its own."""
+        return Given(**{name: value.clone() for name, value in self.tensors().items()})
+
+
 class Objective(nn.Module):
     """The model and its loss in one module, so that data-parallel wrappers see one forward pass."""
 
@@ -43,26 +61,34 @@ class Objective(nn.Module):
         def __post_init__(self) -> None:
             require(0 < self.landmark_until <= 1, "landmark_until", self.landmark_until, "above 0, at most 1")
 
+    background: Tensor
+
     def __init__(self, config: Objective.Config, model: FFAvatar) -> None:
         super().__init__()
         self.config, self.model = config, model
+        self.register_buffer("background", torch.tensor(BACKGROUND), persistent=False)
         self._parts = [rows for points in PARTS.values() if len(rows := rows_of(points, model.rig.landmark_index)) > 2]
 
+    def faded(self, progress: float) -> bool:
+        """Whether the landmark terms have faded out at ``progress`` of the run."""
+        return progress >= self.config.landmark_until
+
     def forward(
-        self, batch: Batch, progress: float, features: Tensor | None = None
+        self, batch: Batch, progress: float | Tensor, given: Given | None = None, faded: bool | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Output]:
         """The loss of a batch at ``progress`` (0 to 1) of the run; its terms, weighted and detached; what was rendered.
 
-        ``features`` (B, P, width) leaves encoder and query former out. A batch has known cameras for all
-        drivers or for none.
+        A batch has known cameras for all drivers or for none. Where ``progress`` is a tensor, ``faded`` says what
+        ``Objective.faded`` says of it, so that nothing is read back from the device.
         """
+        given = given or Given()
         c, model = self.config, self.model
         known = batch.known
         seen = batch.drivers if batch.seen is None else batch.seen
         output = model(
             batch.sources, batch.source_mask if batch.padded else None, seen, batch.K,
             head_to_camera=batch.head_to_camera if known else None, moment=batch.moment if known else None,
-            features=features, background=batch.drivers.new_tensor(BACKGROUND),
+            features=given.features, estimates=given.estimates, background=self.background,
         )  # fmt: skip
         rendered = output.rendered
         difference = losses.photometric(rendered.rgb, batch.drivers, batch.mattes, c.outside)
@@ -78,16 +104,17 @@ class Objective(nn.Module):
         if c.structural:
             rendering, target = rendered.rgb.float().flatten(0, 1), batch.drivers.float().flatten(0, 1)
             terms["structural"] = c.structural * losses.structural(rendering, target).mean()
-        fading = max(0.0, 1 - progress / c.landmark_until)
+        faded = self.faded(float(progress)) if faded is None else faded
+        fading = 1 - progress / c.landmark_until
         if len(model.rig.landmark_index):
             found = batch.landmarks[:, :, model.rig.landmark_index]
             if known:
                 miss = output.estimated_landmarks - output.landmarks.detach()
                 terms["pose"] = c.pose * miss.square().sum(-1).clamp_min(1e-10).sqrt().mean()
-            elif c.landmark * fading > 0:
+            elif c.landmark and not faded:
                 distance = losses.landmark(output.landmarks, found, batch.has_landmarks)
                 terms["landmark"] = c.landmark * fading * distance.mean()
-            if c.parts * fading > 0 and self._parts:
+            if c.parts and self._parts and not faded:
                 shapes = [
                     losses.part_shape(output.landmarks[..., rows, :], found[..., rows, :], batch.has_landmarks).mean()
                     for rows in self._parts

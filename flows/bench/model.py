@@ -95,12 +95,11 @@ def _reconstruction_parts(model: FFAvatar, photos: Tensor) -> Figures:
     """Where the time of four photos goes."""
     with torch.inference_mode(), mixed_precision(model.rig.points.device):
         sources = _to_model(model, photos)[None]
-        mask = torch.ones(sources.shape[:2], dtype=torch.bool, device=sources.device)
         seen, features = model.see(sources), model.features(sources)
         parts: dict[str, Callable[[], Any]] = {
             "photos to the device": partial(_to_model, model, photos),
             "encoder": lambda: model.encoder(sources[0]),
-            "lifted colours (the estimator's poses)": lambda: model._lift(sources, mask),
+            "lifted colours (the estimator's poses)": lambda: model._lift(sources, None),
             "query former": lambda: model.features_of(seen),
             "Gaussians": lambda: model.canonical(features),
             "avatar to the host": lambda: [value.cpu() for value in model.canonical(features)],

@@ -55,7 +55,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(assignment: str, message:
 
 
 def test_unknown_names_are_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="model='huge': allowed are tiny, base, paper"):
+    with pytest.raises(ValueError, match="model='huge': allowed are tiny, small, base, paper"):
         by_name("huge")
     with pytest.raises(ValueError, match="stage='finetune': allowed are pretrain, multiview, personalize"):
         recipe("finetune")
