@@ -79,6 +79,8 @@ def _plan(store: Store, named: Named, pack: str | None) -> list[Removal]:
     model, likeness = _likeness(pack, needed=bool(named.photographs)) if identities or named.photographs else ("", None)
     removals = [planner.video(video) for video in videos] + [planner.source(uri) for uri in sources]
     removals += [planner.identity(identity, model, likeness) for identity in identities]
+    if identities and not planner.has_model(model):
+        say("no embeddings of {model} here: tracks that were assigned to nobody were not searched", model=model)
     removals += [_of_photograph(planner, photo, pack, model, likeness or 0.0) for photo in named.photographs]
     for removal in removals:
         _show(removal, planner)

@@ -22,6 +22,7 @@ import ray
 from ray.util.annotations import RayDeprecationWarning
 
 from mfhq.store import Store
+from mfhq.takedowns import denied_by_all
 from pipelines.intake import first_of_each, record_sources
 from pipelines.parts import describe_step
 from pipelines.plan import BoundStep, Plan, Tally, bind_steps, make_plan
@@ -62,7 +63,8 @@ def run_steps(
 
     Args:
         steps: in an order in which each comes after the one that it reads.
-        sources: the items, with the first step's input columns; the first row of an id counts.
+        sources: the items, with the first step's input columns; the first row of an id counts. Those that a take-down
+            names are left out.
         store: the corpus.
         run_id: stands in the ledger and the markers.
         after: step name to the name of the step that it reads; by default the one before it in the list.
@@ -75,6 +77,7 @@ def run_steps(
     """
     bound = bind_steps(steps, after)
     sources = first_of_each(sources.select(bound[0].step.input.names).cast(bound[0].step.input), bound[0].step.key)
+    sources = _allowed(sources, store, bound[0].step.key)
     record_sources(store, sources, bound[0].step.key)
     for b in bound:
         describe_step(store, b.at, b.step, b.upstream.name if b.upstream else "")
@@ -90,6 +93,18 @@ def run_steps(
         for progress in progress_of(bound, totals, {}, len(sources)):
             on_progress(progress)
     return [StepSummary.of(b, totals[b.step.name]) for b in bound]
+
+
+def _allowed(sources: pa.Table, store: Store, key: str) -> pa.Table:
+    """The items that no take-down names, nor somebody in them: what was taken down is not worked on again."""
+    denied = denied_by_all(store)
+    if not denied:
+        return sources
+    free = denied.without(sources)
+    free = free.filter(pa.array([not denied.is_mined_no_more(item) for item in free[key].to_pylist()], pa.bool_()))
+    if free.num_rows < sources.num_rows:
+        log.info("%d of %d items are taken down", sources.num_rows - free.num_rows, sources.num_rows)
+    return free
 
 
 def _stream(

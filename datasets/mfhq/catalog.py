@@ -115,6 +115,10 @@ class Snapshot:
             try:
                 yield from_parquet(self.store.read(file.path), TABLES[name], columns)
             except FileNotFoundError as error:
+                now = Manifest.from_json(self.store.read(layout.snapshot_path(self.manifest.version)))
+                if now.clean_of != self.manifest.clean_of:
+                    again = "a take-down has written it again since it was opened; open it anew"
+                    raise CatalogError(f"{self.store.uri} {self.version}: {again}") from error
                 lost = f"{self.store.uri}/{file.path}"
                 raise CatalogError(f"{lost}: missing, and {self.version} needs it; publish the corpus again") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -106,16 +107,26 @@ def shard_number(folder: str) -> int:
         return -1
 
 
+def keyed_otherwise(store: Store) -> list[str]:
+    """Folders of steps whose items are neither videos nor captures, but pieces of them."""
+    steps = [path for prefix in STEPS for path in store.list(prefix) if path.endswith("/step.json")]
+    keys = {path.removesuffix("step.json"): json.loads(store.read(path))["key"] for path in steps}
+    return [folder for folder, key in keys.items() if key not in ("video_id", "capture_id")]
+
+
 def belonging(store: Store, folders: Mapping[str, list[str]], manifests: Mapping[str, Manifest],
               owners: set[str], rows: set[str]) -> set[str]:  # fmt: skip
-    """Ids of the tracks, faces and views that belong to ``owners`` (videos, tracks, captures).
+    """Ids of the tracks, faces, views and items of work that belong to ``owners`` (videos, tracks, captures).
 
     ``rows`` are the videos and captures whose rows can hold some.
     """
     wanted, found = pa.array(sorted(rows), pa.string()), set[str]()
     tables = {f.path for m in manifests.values() for n in ("tracks", "faces", "views") if n in m.tables
               for f in m.tables[n].files}  # fmt: skip
-    for path in [*sorted(tables), *_rows_in(folders, rows)]:
+    otherwise = tuple(keyed_otherwise(store))
+    more = [p for folder, paths in folders.items() if folder.startswith(otherwise) for p in paths] if otherwise else []
+    more += list(store.list(SOURCES))
+    for path in [*sorted(tables), *_rows_in(folders, rows), *(p for p in more if p.endswith(".parquet"))]:
         try:
             table = pq.read_table(io.BytesIO(store.read(path)))
         except FileNotFoundError:
@@ -151,7 +162,7 @@ def _rows_in(folders: Mapping[str, list[str]], items: set[str]) -> Iterator[str]
 
 def _is_wanted(f: pa.Field) -> bool:
     nested = pa.types.is_list(f.type) and pa.types.is_struct(f.type.value_type)
-    return nested or f.name in {"video_id", "track_id", "face_id", "capture_id", "view_id"}
+    return nested or f.name in {"video_id", "track_id", "face_id", "capture_id", "view_id", "item_id"}
 
 
 def _belonging(value: Any, owners: set[str], inside: bool, found: set[str]) -> None:
@@ -161,7 +172,7 @@ def _belonging(value: Any, owners: set[str], inside: bool, found: set[str]) -> N
     elif isinstance(value, dict):
         inside = inside or any(value.get(name) in owners for name in ("video_id", "track_id", "capture_id"))
         if inside:
-            found.update(value[name] for name in ("track_id", "face_id", "view_id") if value.get(name))
+            found.update(value[name] for name in ("track_id", "face_id", "view_id", "item_id") if value.get(name))
         for child in value.values():
             if isinstance(child, list | dict):
                 _belonging(child, owners, inside, found)

@@ -148,6 +148,10 @@ class Planner:
         removal.target = digest(sorted(removal.identities | removal.tracks))
         return self._person(removal, model, likeness)
 
+    def has_model(self, model: str) -> bool:
+        """Whether the steps' outputs hold embeddings of a model."""
+        return bool(len(embedded_faces(self.store, self.folders, model).vectors))
+
     def _all_ids(self, identity_id: str) -> set[str]:
         """An id, the one that stands for it, and all that it stands for."""
         now, seen = identity_id, set[str]()

@@ -11,7 +11,7 @@ from functools import cache
 from mfhq.layout import LEDGER
 from mfhq.store import Store
 from mfhq.takedowns import Denied, Takedown, denied_by_all, done_path, read_takedowns, record_path
-from pipelines.takedown.inventory import STEPS, shard_folders, shard_number
+from pipelines.takedown.inventory import STEPS, keyed_otherwise, shard_folders, shard_number
 from pipelines.takedown.rewrite import Changes, rewrite_folder, rewrite_in_place, rewrite_renamed
 from pipelines.takedown.snapshots import FOLDERS, published_pictures, redact_snapshots
 
@@ -19,9 +19,6 @@ log = logging.getLogger(__name__)
 
 PASSES = 4
 """Most sweeps over the corpus: a second one changes nothing, unless others write at the same time."""
-
-_BY_VIDEO = frozenset({"video_id", "capture_id"})
-"""Keys of steps whose items a record's shards are worked out from; another step's shards are all looked at."""
 
 _TEXTS = 64 << 20
 """Largest file that is no table and no pictures in which ids are looked for."""
@@ -73,7 +70,7 @@ def sweep(store: Store, names: Collection[str] = ()) -> Swept:
 
 def _sweep_once(store: Store, denied: Denied) -> Changes:
     done = redact_snapshots(store, denied)
-    everywhere = _keyed_otherwise(store)
+    everywhere = keyed_otherwise(store)
     unfinished = read_takedowns(store, unfinished=True) or denied.takedowns
     touched = {shard for takedown in unfinished for shard in takedown.shards}
     published = cache(lambda: published_pictures(store))
@@ -86,16 +83,6 @@ def _sweep_once(store: Store, denied: Denied) -> Changes:
         rewrite = rewrite_renamed if path.startswith(LEDGER) else rewrite_in_place
         done.add(rewrite(store, path, denied))
     return done
-
-
-def _keyed_otherwise(store: Store) -> list[str]:
-    """Folders of steps whose items are neither videos nor captures."""
-    found = []
-    for prefix in STEPS:
-        for path in store.list(prefix):
-            if path.endswith("/step.json") and json.loads(store.read(path))["key"] not in _BY_VIDEO:
-                found.append(path.removesuffix("step.json"))
-    return found
 
 
 def _quoting(store: Store, names: Collection[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from infra.storage import FolderStore, open_store
@@ -16,8 +17,15 @@ from mfhq.catalog import Catalog, read_blob
 from mfhq.decisions import read_decisions
 from mfhq.live import read_attempts
 from mfhq.takedowns import denied_by_all, read_takedowns, token
+from pipelines.conversion.publish import publish_captures
+from pipelines.conversion.schemas import CONVERTED
+from pipelines.conversion.tables import capture_tables
 from pipelines.mining.digests import known_digests, sources_to_mine
 from pipelines.mining.sources import Source
+from pipelines.parts import describe_step, read_step
+from pipelines.plan import bind_steps, shards
+from pipelines.runner import PartRunner
+from pipelines.step import Step
 from pipelines.takedown.plan import Planner, TakedownError, counts_of_people, runs_that_saw
 from pipelines.takedown.sweep import put_on_record, sweep
 
@@ -179,6 +187,45 @@ def test_a_source_goes_and_is_not_read_again(store, toy, tmp_path):
     elsewhere = Planner(store).source("s3://bucket/never-mined.mp4")
     assert take_down(store, elsewhere).is_clean and not elsewhere.snapshots
     assert sources_to_mine([Source("s3://bucket/never-mined.mp4", 1, "1")], store)[1] == 1
+
+
+def test_the_captures_of_a_person_go_with_their_cameras_views_and_items_of_work(store, toy):
+    """Captures as conversions keep them: rows by item, pictures in packed files."""
+    rows = []
+    for person in ("head-1", "head-2"):
+        for item in range(2):
+            view = {"view_id": f"view of {person} {item}", "camera_id": "a", "frame_index": item, "split": "train",
+                    "image": f"image of {person} {item}".encode(), "status": "ok", "reason": ""}  # fmt: skip
+            camera = {"camera_id": "a", "K": [1.0] * 9, "distortion": [], "world_to_camera": [0.0] * 12, "width": 8,
+                      "height": 8}  # fmt: skip
+            rows.append({"item_id": f"piece {item} of {person}", "status": "ok", "reason": "", "identity_id": person,
+                         "capture_id": f"capture of {person}", "dataset": "studio", "split": "train",
+                         "cameras": [camera], "views": [view]})  # fmt: skip
+
+    def convert(_, table):
+        return pa.Table.from_pylist([r for r in rows if r["item_id"] in table["item_id"].to_pylist()], schema=CONVERTED)
+
+    given = pa.schema([CONVERTED.field("item_id")])
+    step = Step(name="convert_toy", version=1, key="item_id", input=given, output=CONVERTED, load=list, fn=convert)
+    (bound,) = bind_steps([step])
+    describe_step(store, bound.at, step, "")
+    items = pa.table({"item_id": [row["item_id"] for row in rows]}, schema=step.input)
+    for shard, keys in shards(items["item_id"].to_pylist()):
+        PartRunner(bound, store, "r").run_part(shard, keys, items)
+    publish_captures(store, capture_tables(read_step(store, "convert_toy", bound.at.fingerprint)), run_id="r")
+    names = {f"{what} of head-1" for what in ("capture", "piece 0", "piece 1")} | {"head-1"}
+    names |= {f"view of head-1 {i}" for i in range(2)}
+    pieces = [f"image of head-1 {i}".encode() for i in range(2)]
+    assert scan.missing(store, names, pieces) == []
+    assert take_down(store, Planner(store).identity("head-1")).is_clean
+    assert scan.remnants(store, names, pieces) == []
+    assert scan.missing(store, {name.replace("head-1", "head-2") for name in names}, []) == []
+    snapshot = Catalog(store).open()
+    assert [row["identity_id"] for row in snapshot.table("captures").to_pylist()] == ["head-2"]
+    assert [read_blob(store, row["image"]) for row in snapshot.table("views").to_pylist()] == [
+        f"image of head-2 {i}".encode() for i in range(2)
+    ]
+    assert snapshot.table("cameras").num_rows == 1
 
 
 def test_a_failed_video_goes_with_its_tracebacks(store, toy):
