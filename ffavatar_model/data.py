@@ -200,7 +200,7 @@ class FewToMany(Dataset[Batch], ABC):
         return self._assemble(person, [pictures[i] for i in given], [pictures[i] for i in driving])
 
     def _assemble(self, person: str, sources: list[dict[str, Any]], drivers: list[dict[str, Any]]) -> Batch:
-        given, driving = [self._face(row) for row in sources], [self._face(row) for row in drivers]
+        given, driving = [self.face(row) for row in sources], [self.face(row) for row in drivers]
         padding = [torch.zeros_like(given[0].rgb)] * (self.config.sources[1] - len(given))
         mesh = torch.zeros(N_MESH, 2)
         rest = torch.eye(3, 4)
@@ -220,7 +220,7 @@ class FewToMany(Dataset[Batch], ABC):
             padded=bool(padding),
         )
 
-    def _face(self, row: dict[str, Any]) -> Face:
+    def face(self, row: dict[str, Any]) -> Face:
         """A picture from the cache, or read and decoded."""
         face = self._kept.pop(row["id"], None)
         if face is None:

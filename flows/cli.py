@@ -189,6 +189,24 @@ def train(
 
 
 @cli.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@CORPUS
+@click.option("--snapshot", metavar="vN", help="Default the newest.")
+@click.option("--people", default=64, show_default=True, type=click.IntRange(1), help="Held-out people, at most.")
+@click.option("--lpips", type=click.Path(path_type=Path), help="TorchScript file of LPIPS; without it, no LPIPS.")
+@PACK
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of evaluation.json, with every number.")
+def evaluate(
+    checkpoint: Path, corpus: str, snapshot: str | None, people: int, lpips: Path | None, pack: str | None,
+    out: Path | None,
+) -> None:  # fmt: skip
+    """Measure CHECKPOINT on people held out: self- and cross-reenactment, baselines, intervals over people."""
+    from flows.evaluation import evaluate_corpus_command
+
+    evaluate_corpus_command(checkpoint, corpus, snapshot, people, pack, lpips, out)
+
+
+@cli.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="Trained weights.")
 @click.option("--face", type=click.IntRange(1), help="Which face of a photo with several, from the left.")

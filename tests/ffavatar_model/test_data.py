@@ -62,7 +62,7 @@ def test_landmarks_lie_where_the_picture_shows_them(people, head: HeadModel, cro
     """The corpus counts pixel centres from 0, the model from 0.5; both must name the same place."""
     row = people.views.to_pylist()[0]  # a face at rest
     camera, K = torch.tensor(row["head_to_world"]).view(3, 4).float(), torch.tensor(row["K"]).view(3, 3).float()
-    face = crops._face(next(r for _, rows in crops.groups for r in rows if r["id"] == row["view_id"]))
+    face = crops.face(next(r for _, rows in crops.groups for r in rows if r["id"] == row["view_id"]))
     expected = project_points(landmark_points(head, head.template[None])[0], camera, K) / 48
     assert face.landmarks is not None
     torch.testing.assert_close(face.landmarks[head.landmark_index], expected, atol=1e-4, rtol=0)

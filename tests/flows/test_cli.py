@@ -26,6 +26,7 @@ SURFACE = {
     "convert": {"dataset", "source", "corpus", "size", "every", "overrides"},
     "demo": {"videos", "out", "seconds"},
     "doctor": set(),
+    "evaluate": {"checkpoint", "corpus", "snapshot", "people", "lpips", "pack", "out"},
     "export": {"avatar", "out", "page", "driver", "checkpoint", "pack"},
     "mine": {"source", "corpus", "pack", "preset"},
     "publish": {"corpus", "preset", "pack"},
