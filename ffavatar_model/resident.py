@@ -22,6 +22,9 @@ from ffavatar_model.data import N_MESH, Batch, FewToMany, choose_around, choose_
 from ffavatar_model.degrade import degrade, wear_mattes
 from ffavatar_model.pictures import BACKGROUND
 
+DEVICE = threading.RLock()
+"""Held by who uses the device beside the thread that trains: while that one captures a graph, nothing else may run."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
@@ -89,9 +92,10 @@ class ResidentData:
             "known": torch.full((n,), pictures.K is not None),
             "moment": torch.arange(n) if pictures.moment is None else pictures.moment,
         }  # fmt: skip
-        for name, value in values.items():
-            assert value is not None
-            self._kept[name][begin : begin + n] = value.to(self.device)
+        with DEVICE:
+            for name, value in values.items():
+                assert value is not None
+                self._kept[name][begin : begin + n] = value.to(self.device)
         rows = list(range(begin, begin + n))
         sources = rows
         if pictures.source is not None:
@@ -113,8 +117,8 @@ class ResidentData:
         low, high = self.config.sources
         n_sources = int(torch.randint(low, high + 1, (), generator=random))
         picks = [self._pick(cursor, n_sources) for cursor in cursors]
-        on_device = torch.Generator(self.device).manual_seed(random.initial_seed())
-        return self._assemble(picks, on_device)
+        with DEVICE:
+            return self._assemble(picks, torch.Generator(self.device).manual_seed(random.initial_seed()))
 
     def _pick(self, cursor: int, n_sources: int) -> tuple[str, list[int], list[int]]:
         groups = self.groups

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ffavatar_model.data import Batch
 from ffavatar_model.renderers.gsplat_cuda import FixedLists, fixed_lists
+from ffavatar_model.resident import DEVICE
 from ffavatar_model.training.objective import Given, Objective
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,10 @@ class GraphedSteps:
             room = needed
 
     def _capture(self, batch: Batch, given: Given, progress: float, faded: bool, needed: int) -> _Captured:
+        with DEVICE:
+            return self._capture_alone(batch, given, progress, faded, needed)
+
+    def _capture_alone(self, batch: Batch, given: Given, progress: float, faded: bool, needed: int) -> _Captured:
         self._make_optimizer_state()
         batch, given = batch.clone(), given.clone()
         self._progress.fill_(progress)
@@ -87,7 +92,7 @@ class GraphedSteps:
         torch.cuda.current_stream(self.device).wait_stream(aside)
         lists = FixedLists(max(1, int(_ROOM * needed)))
         graph = torch.cuda.CUDAGraph()
-        with fixed_lists(lists), torch.cuda.graph(graph, pool=self._pool):
+        with fixed_lists(lists), torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             news = self._forward_backward(batch, given, faded)
             news["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.clip)
             overflow = lists.crossings[0] > lists.capacity
