@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Self
 
 import cv2
@@ -47,7 +48,14 @@ class MatteModel:
 def hangs_together(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """(S, S) True for every part of the matte that reaches into the face's disc, for probabilities (S, S)."""
     _, parts = cv2.connectedComponents((probability > FAINT).astype(np.uint8), connectivity=8)
-    side = probability.shape[0]
+    joined = np.zeros(parts.max() + 1, np.bool_)
+    joined[parts[_disc(probability.shape[0])]] = True
+    joined[0] = False
+    return joined[parts]
+
+
+@cache
+def _disc(side: int) -> npt.NDArray[np.bool_]:
+    """(S, S) True inside the face's disc."""
     rows, columns = np.mgrid[:side, :side] / side
-    disc = (columns - FACE[0]) ** 2 + (rows - FACE[1]) ** 2 < FACE[2] ** 2
-    return np.isin(parts, np.setdiff1d(parts[disc], [0]))
+    return np.asarray((columns - FACE[0]) ** 2 + (rows - FACE[1]) ** 2 < FACE[2] ** 2)

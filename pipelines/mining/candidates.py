@@ -37,11 +37,12 @@ class SpreadBest(Generic[T]):
             self._width *= 2
             self._held = _best((held[1] // self._width, held) for held in self._held.values())
 
-    def best(self) -> list[T]:
-        """``k`` items, or all that there were if they were fewer, in the order of their positions."""
+    def best(self, n: int | None = None) -> list[T]:
+        """``n`` items (``k`` at most, and by default), or all that there were if they were fewer, by position."""
+        n = self._k if n is None else min(n, self._k)
         held = sorted(self._held.values(), key=lambda entry: entry[1])
-        if len(held) > self._k:
-            held = list(_best((i * self._k // len(held), entry) for i, entry in enumerate(held)).values())
+        if len(held) > n:
+            held = list(_best((i * n // len(held), entry) for i, entry in enumerate(held)).values())
         return [item for _, _, item in held]
 
 

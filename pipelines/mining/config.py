@@ -32,7 +32,11 @@ class TrackConfig:
     max_scaling: float = 1.8
     """Most that its width changed from one sampled frame to the next, as a ratio."""
     candidates: int = 8
-    """Faces kept of a track, spread over its time."""
+    """Most faces kept of a track, spread over its time."""
+    candidate_spacing_s: float = 1.0
+    """One is kept for each such stretch of a track: what lies nearer adds little, and costs as much to score."""
+    fewest_candidates: int = 3
+    """Kept of a track however short it is, where so many were found: a track's embedding is the mean of three."""
     crop_px: int = 512
     """Side of the aligned crop where the frame has the pixels for it."""
     max_upscale: float = 1.5
@@ -45,7 +49,7 @@ class TrackConfig:
     """A narrower face cannot be scored."""
 
     def __post_init__(self) -> None:
-        sizes = ("detector_input_px", "candidates", "crop_px", "max_upscale", "min_width_px")
+        sizes = ("detector_input_px", "candidates", "candidate_spacing_s", "fewest_candidates", "crop_px", "max_upscale", "min_width_px")
         for name in ("samples_per_second", "max_gap_s", "max_jump", *sizes):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrackConfig.{name} is {getattr(self, name)}; it must be positive")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -29,11 +30,17 @@ class FollowedFace:
     track_id: str
     candidates: SpreadBest[tuple[FaceSeen, Cutting]]
     frames: list[int] = field(default_factory=list)
+    times_s: list[float] = field(default_factory=list)
     widths: list[float] = field(default_factory=list)
+
+    def kept(self, config: TrackConfig) -> list[tuple[FaceSeen, Cutting]]:
+        """The faces that are kept, in the order of their frames."""
+        stretches = math.ceil(round((self.times_s[-1] - self.times_s[0]) / config.candidate_spacing_s, 3))
+        return self.candidates.best(max(config.fewest_candidates, stretches))
 
     def row(self, shot_index: int, config: TrackConfig) -> dict[str, Any]:
         """The track as ``TRACKED.tracks`` has it; only now are the kept faces' crops cut."""
-        kept = [cut_candidate(cutting, face, self.track_id, config) for face, cutting in self.candidates.best()]
+        kept = [cut_candidate(cutting, face, self.track_id, config) for face, cutting in self.kept(config)]
         faces = [candidate.row(config.webp_quality) for candidate in kept]
         reasons = [face["reason"] for face in faces]
         usable = any(face["status"] == OK for face in faces)
@@ -75,6 +82,7 @@ class Stretch:
                 self.tracks[number] = FollowedFace(track_id, SpreadBest(self.config.candidates))
             track, rank = self.tracks[number], rank_of(face)
             track.frames.append(frame.frame_index)
+            track.times_s.append(frame.time_s)
             track.widths.append(face.width)
             if track.candidates.wants(frame.frame_index, rank):
                 track.candidates.put(frame.frame_index, rank, (face, take_cutting(frame, face, self.config)))

@@ -75,6 +75,13 @@ def test_the_kept_few_are_spread_and_hold_the_best(ranks, k):
     assert all(b - a <= max(6 * len(ranks) // k, 1) for a, b in itertools.pairwise(best))
 
 
+def test_fewer_are_kept_where_fewer_are_asked_for():
+    kept = SpreadBest[int](8)
+    for position in range(100):
+        kept.put(position, float(position == 70), position)
+    assert len(kept.best(3)) == 3 and 70 in kept.best(3) and len(kept.best(99)) == 8
+
+
 def test_settings_are_checked():
     with pytest.raises(ValueError, match=r"TrackConfig\.candidates is 0; it must be positive"):
         TrackConfig(candidates=0)

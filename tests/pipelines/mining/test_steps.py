@@ -92,8 +92,8 @@ def test_tracks_follow_the_face_and_keep_its_best_pictures(mined):
     sources, tables = mined
     rows = by_name(sources, tables["tracks"])
     (track,) = rows["portrait"]["tracks"]
-    assert (track["status"], track["start_frame"], track["n_faces"]) == ("ok", 0, len(track["faces"]))
-    assert [f["frame_index"] for f in track["faces"]] == [0, 5, 10, 15, 20, 25]
+    assert (track["status"], track["start_frame"], track["end_frame"], track["n_faces"]) == ("ok", 0, 26, 6)
+    assert len(track["faces"]) == 3 and {f["frame_index"] for f in track["faces"]} <= {0, 5, 10, 15, 20, 25}
     for face in track["faces"]:
         crop = decode_picture(face["crop"])
         assert crop.shape[0] == crop.shape[1] <= 512
