@@ -60,14 +60,76 @@ def mine(source: str, corpus: str, pack: str | None, preset: str) -> None:
 
 
 @cli.command()
+@click.argument("source")
+@CORPUS
+@PACK
+@click.option("--workers", type=click.IntRange(1), help="Say when so many would be done; default this machine's cores.")
+def plan(source: str, corpus: str, pack: str | None, workers: int | None) -> None:
+    """What mining SOURCE would do: pending items a step, measured cost, bytes, time; runs nothing."""
+    from flows.plan import plan_command
+
+    plan_command(source, corpus, pack, workers)
+
+
+@cli.command()
 @CORPUS
 @PRESET
 @PACK
-def publish(corpus: str, preset: str, pack: str | None) -> None:
+@click.option("--where", metavar="SQL", help="A condition on the faces, and on the columns of their videos.")
+def publish(corpus: str, preset: str, pack: str | None, where: str | None) -> None:
     """Cluster what has been mined and publish a snapshot: other thresholds, no inference."""
     from flows.mine import publish_command
 
-    publish_command(corpus, preset, pack)
+    publish_command(corpus, preset, pack, where)
+
+
+@cli.command()
+@CORPUS
+@click.option("--size", required=True, type=click.IntRange(32, 4096), help="Pixels of the crops' side, at most.")
+def recrop(corpus: str, size: int) -> None:
+    """Cut the newest snapshot's faces anew from their source files, and publish them."""
+    from flows.recrop import recrop_command
+
+    if status := recrop_command(corpus, size):
+        sys.exit(status)
+
+
+@cli.command()
+@CORPUS
+@click.option("--where", default="true", show_default=True, metavar="SQL",
+              help="Which failed items: on item_id, uri, step, reason, attempts, error.")  # fmt: skip
+@PRESET
+@PACK
+def retry(corpus: str, where: str, preset: str, pack: str | None) -> None:
+    """Try failed items again, three times at most, and publish."""
+    from flows.retry import retry_command
+
+    if status := retry_command(corpus, where, pack, preset):
+        sys.exit(status)
+
+
+@cli.command()
+@click.argument("item")
+@click.option("--step", required=True, help="probe, tracks, scores or embeddings.")
+@CORPUS
+@PACK
+def replay(item: str, step: str, corpus: str, pack: str | None) -> None:
+    """Run one step on ITEM (a video's id or URI) here, and show what is on record beside it; writes nothing."""
+    from flows.retry import replay_command
+
+    if status := replay_command(item, step, corpus, pack):
+        sys.exit(status)
+
+
+@cli.command()
+@click.argument("before", metavar="vA")
+@click.argument("after", metavar="vB")
+@CORPUS
+def diff(before: str, after: str, corpus: str) -> None:
+    """What changed from snapshot vA to vB."""
+    from flows.diff import diff_command
+
+    diff_command(before, after, corpus)
 
 
 @cli.command()

@@ -11,6 +11,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from flows.console import SOME_FAILED, CallError, Progress, say, table
+from flows.progress_artifact import ProgressArtifact
 from infra.ray_session import ray_session
 from infra.settings import load_settings
 from infra.storage import open_store
@@ -30,6 +31,7 @@ from pipelines.mining.sources import list_sources
 from pipelines.mining.steps import AFTER, mining_steps
 from pipelines.parts import read_step
 from pipelines.plan import fingerprints
+from pipelines.progress import Progress as StepProgress
 from pipelines.publishing.presets import preset_named
 from pipelines.publishing.publish import publish as publish_snapshot
 from pipelines.publishing.reasons import TAKEN_DOWN
@@ -55,11 +57,11 @@ def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int
     return SOME_FAILED if done["failures"] else 0
 
 
-def publish_command(corpus: str, preset: str, pack: str | None) -> None:
+def publish_command(corpus: str, preset: str, pack: str | None, where: str | None = None) -> None:
     """``ffavatar publish``."""
     settings = load_settings()
     preset_named(preset)
-    publish(corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home), parent="")
+    publish(corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home), where=where or "")
 
 
 @flow(name="mine", validate_parameters=False)
@@ -102,17 +104,21 @@ def run_mining(source: str, corpus: str, pack: str, run_id: str) -> list[dict[st
         source=source,
         uri=store.uri,
     )
-    progress = Progress("mining")
+    progress, shown = Progress("mining"), ProgressArtifact(f"mining {source} into {store.uri}")
     steps = mining_steps(pack_name=pack or None, filesystem=filesystem)
-    summaries = run_steps(
-        steps, sources, store, run_id, after=AFTER,
-        on_progress=lambda p: progress.update(p.step, p.done, p.total, p.failed),
-    )  # fmt: skip
+
+    def report(moved: StepProgress) -> None:
+        progress.update(moved.step, moved.done, moved.total, moved.failed)
+        shown.update(moved)
+
+    summaries = run_steps(steps, sources, store, run_id, after=AFTER, on_progress=report)
     progress.close()
-    return [_summary(s) for s in summaries]
+    shown.close()
+    return [summary_row(s) for s in summaries]
 
 
-def _summary(summary: StepSummary) -> dict[str, Any]:
+def summary_row(summary: StepSummary) -> dict[str, Any]:
+    """A step's summary as plain values."""
     counts = {
         name: getattr(summary, name) for name in ("step", "items", "before", "ok", "rejected", "failed", "seconds")
     }
@@ -120,8 +126,12 @@ def _summary(summary: StepSummary) -> dict[str, Any]:
 
 
 @flow(name="publish", validate_parameters=False)
-def publish(*, corpus: str, pack: str = "", preset: str = "small", home: str = "", parent: str = "") -> dict[str, Any]:
+def publish(
+    *, corpus: str, pack: str = "", preset: str = "small", home: str = "", parent: str = "", where: str = ""
+) -> dict[str, Any]:
     """Cluster what has been mined into people and publish a snapshot, with no inference.
+
+    ``where`` is an SQL condition on the faces (``pipelines.publishing.thresholds.apply_where``).
 
     Returns:
         ``snapshot``, ``digest``, ``created`` (False where the newest snapshot holds the same), ``rows`` by table.
@@ -135,7 +145,8 @@ def publish(*, corpus: str, pack: str = "", preset: str = "small", home: str = "
         run.metrics({"tracks": len(clustering.assignments), "identities": len(people)})
         _on_record(store, run, "cluster", "", {"version": clustering.version}, parent)
     thresholds = preset_named(preset)
-    with tracked_run(settings, "publish", f"publish {corpus}", {"preset": asdict(thresholds)}, parent) as run:
+    described = {"preset": asdict(thresholds), "where": where}
+    with tracked_run(settings, "publish", f"publish {corpus}", described, parent) as run:
         made = publish_snapshot(
             store,
             prints,
@@ -145,6 +156,7 @@ def publish(*, corpus: str, pack: str = "", preset: str = "small", home: str = "
             aliases=clustering.aliases,
             decisions=read_decisions(store),
             run_id=run.run_id,
+            where=where,
         )
         run.snapshot(store.uri, made.version, made.digest, "output")
         snapshot = Catalog(store).open(made.version)

@@ -81,10 +81,10 @@ class FeatureGatherer:
     def add(self, index: int, small: Picture) -> None:
         """Take in the next frame: its number, and the frame as ``shrink`` gives it, (36, 64, 3) uint8."""
         counts = _colour_counts(small)
-        first = self._before is None
-        self.difference.append(0.0 if first else float(cv2.absdiff(small, self._before).mean()))
-        moved = 0.0 if first else float(np.abs(counts - self._counts).sum() / 2 / counts.sum())
-        self.histogram.append(moved)
+        before = self._before
+        self.difference.append(0.0 if before is None else float(cv2.absdiff(small, before).mean()))
+        recoloured = float(np.abs(counts - self._counts).sum() / 2 / counts.sum())
+        self.histogram.append(0.0 if before is None else recoloured)
         self.index.append(index)
         self.thumbs.append(np.asarray(cv2.resize(small, THUMB_SIZE, interpolation=cv2.INTER_AREA), np.uint8))
         self.luma_std.append(float(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).std()))

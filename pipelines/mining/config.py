@@ -49,7 +49,8 @@ class TrackConfig:
     """A narrower face cannot be scored."""
 
     def __post_init__(self) -> None:
-        sizes = ("detector_input_px", "candidates", "candidate_spacing_s", "fewest_candidates", "crop_px", "max_upscale", "min_width_px")
+        kept = ("candidates", "candidate_spacing_s", "fewest_candidates")
+        sizes = (*kept, "detector_input_px", "crop_px", "max_upscale", "min_width_px")
         for name in ("samples_per_second", "max_gap_s", "max_jump", *sizes):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrackConfig.{name} is {getattr(self, name)}; it must be positive")

@@ -89,12 +89,15 @@ def reached(recorded: pa.Table) -> pa.Table:
 
 def known_digests(store: Store) -> _Known:
     """(uri, size, stamp) -> video_id, as far as the corpus remembers."""
-    known: _Known = {}
-    for path in store.list(CACHE_PREFIX):
-        table = pq.read_table(io.BytesIO(store.read(path)))
-        columns = (table[name].to_pylist() for name in CACHED.names)
-        known.update({(uri, size, stamp): video_id for uri, size, stamp, video_id in zip(*columns, strict=True)})
-    return known
+    columns = (cached_digests(store)[name].to_pylist() for name in CACHED.names)
+    return {(uri, size, stamp): video_id for uri, size, stamp, video_id in zip(*columns, strict=True)}
+
+
+def cached_digests(store: Store) -> pa.Table:
+    """Everything that the corpus remembers of files (``CACHED``)."""
+    with ThreadPoolExecutor(8) as pool:
+        tables = list(pool.map(lambda path: pq.read_table(io.BytesIO(store.read(path))), store.list(CACHE_PREFIX)))
+    return pa.concat_tables([CACHED.empty_table(), *(table.select(CACHED.names).cast(CACHED) for table in tables)])
 
 
 def _remember(store: Store, fresh: _Known) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipelines.media.local import is_remote, local_path
@@ -77,6 +78,29 @@ def list_sources(source: str | os.PathLike[str], filesystem: Any = None) -> list
     return sorted(found)
 
 
+def listed_uris(source: str | os.PathLike[str], filesystem: Any = None) -> pa.Array:
+    """The URIs that a list file names, as ``list_sources`` spells them, each once; no file of them is looked at.
+
+    Raises ``SourceError`` as ``list_sources`` does for a list.
+    """
+    text = os.fspath(source)
+    folder = text.rsplit("/", 1)[0] if is_remote(text) else local_path(text).expanduser().absolute().parent
+    if text.lower().endswith(".parquet"):
+        try:
+            table = pq.read_table(io.BytesIO(_list_bytes(text, filesystem)), columns=["uri"])
+        except (pa.ArrowInvalid, KeyError, ValueError):
+            table = None  # the other reader says what is wrong with it
+        if table is not None and table.column_names == ["uri"]:
+            uris = pc.unique(table["uri"].cast(pa.string()).drop_null())
+            uris = uris.filter(pc.not_equal(uris, ""))
+            whole = pc.match_substring_regex(uris, "^[a-z0-9]+://|^/([^/.][^/]*/)*[^/.][^/]*$")
+            whole = pc.and_(whole, pc.invert(pc.starts_with(uris, "file://")))
+            if pc.all(whole).as_py():
+                return uris
+            return pc.unique(pa.array([_absolute(uri, folder) for uri in uris.to_pylist()], pa.string()))
+    return pc.unique(pa.array([str(row["uri"]) for row in _listed(text, filesystem)], pa.string()))
+
+
 def _in_folder(text: str) -> list[Source]:
     root = local_path(text).expanduser().absolute()
     if root.is_file():
@@ -96,10 +120,7 @@ def _in_folder(text: str) -> list[Source]:
 
 def _listed(text: str, filesystem: Any) -> list[dict[str, str | None]]:
     """Rows of a list file: uri (absolute), licence, consent."""
-    try:
-        data = filesystem.cat_file(text) if is_remote(text) else local_path(text).expanduser().read_bytes()
-    except FileNotFoundError:
-        raise SourceError(f"{text}: no such list; {_WAYS}") from None
+    data = _list_bytes(text, filesystem)
     try:
         rows = _parsed(data, text.lower())
     except (UnicodeDecodeError, pa.ArrowInvalid, csv.Error) as error:
@@ -113,6 +134,13 @@ def _listed(text: str, filesystem: Any) -> list[dict[str, str | None]]:
         for row in rows
         if row["uri"]
     ]
+
+
+def _list_bytes(text: str, filesystem: Any) -> bytes:
+    try:
+        return filesystem.cat_file(text) if is_remote(text) else local_path(text).expanduser().read_bytes()
+    except FileNotFoundError:
+        raise SourceError(f"{text}: no such list; {_WAYS}") from None
 
 
 def _parsed(data: bytes, name: str) -> list[dict[str, Any]]:

@@ -22,22 +22,31 @@ from pipelines.publishing.people import aliases_so_far, identities_table, kept_a
 from pipelines.publishing.presets import SMALL, Preset
 from pipelines.publishing.reasons import TAKEN_DOWN
 from pipelines.publishing.selection import identity_faces
-from pipelines.publishing.thresholds import apply_to_faces, apply_to_tracks, apply_to_videos, with_status
+from pipelines.publishing.thresholds import (
+    apply_to_faces,
+    apply_to_tracks,
+    apply_to_videos,
+    apply_where,
+    with_status,
+)
 from pipelines.publishing.unnest import STEPS, face_embeddings, faces_table, shots_table, tracks_table, videos_table
 
 
-def mined_tables(store: Store, fingerprints: Mapping[str, str], preset: Preset = SMALL) -> dict[str, pa.Table]:
+def mined_tables(
+    store: Store, fingerprints: Mapping[str, str], preset: Preset = SMALL, where: str = ""
+) -> dict[str, pa.Table]:
     """videos, shots, tracks, faces and embeddings of what was mined, after the preset's thresholds.
 
-    Nothing is written.
+    ``where`` is an SQL condition that the faces have to meet besides (``thresholds.apply_where``). Nothing is written.
 
     Raises:
+        CatalogError: DuckDB refuses the condition.
         StoreError: a step has not run under its fingerprint.
     """
     denied = denied_by_all(store)
     outputs = {step: denied.without(read_step(store, step, fingerprints[step])) for step in STEPS}
     sources = denied.without(first_of_each(reached(recorded_sources(store, SOURCES)), "video_id"))
-    cut = cut_tables(outputs, sources, preset)
+    cut = cut_tables(outputs, sources, preset, where)
     return {**cut, "videos": _left_as_they_are(cut["videos"], denied)} if denied.frozen else cut
 
 
@@ -50,12 +59,16 @@ def _left_as_they_are(videos: pa.Table, denied: Denied) -> pa.Table:
     return with_status(videos, status, reason)
 
 
-def cut_tables(outputs: Mapping[str, pa.Table], sources: pa.Table, preset: Preset) -> dict[str, pa.Table]:
+def cut_tables(
+    outputs: Mapping[str, pa.Table], sources: pa.Table, preset: Preset, where: str = ""
+) -> dict[str, pa.Table]:
     """``mined_tables`` from the steps' outputs (pictures as references); pure."""
     faces = apply_to_faces(faces_table(outputs), preset)
+    videos = videos_table(sources, outputs)
+    faces = apply_where(faces, videos, where) if where else faces
     tracks = apply_to_tracks(tracks_table(outputs), faces, preset)
     return {
-        "videos": apply_to_videos(videos_table(sources, outputs), tracks),
+        "videos": apply_to_videos(videos, tracks),
         "shots": shots_table(outputs),
         "tracks": tracks,
         "faces": faces,
@@ -75,6 +88,7 @@ def publish(
     takedowns: pa.Table | None = None,
     run_id: str = "",
     tables: Mapping[str, pa.Table] | None = None,
+    where: str = "",
 ) -> SnapshotRef:
     """Publish what was mined under these fingerprints, with people as assigned. The same content is published once.
 
@@ -89,12 +103,13 @@ def publish(
         decisions, takedowns: published as they are; by default those of the snapshot before.
         run_id: the tracking run, for the manifest.
         tables: what ``mined_tables`` gave for the same arguments, to save reading it again.
+        where: an SQL condition that faces have to meet besides (``mined_tables``); it stands in the manifest.
 
     Raises:
         AuditError: the result would not hold together.
         StoreError: a step has not run, or the corpus can't be read or written.
     """
-    cut = dict(tables or mined_tables(store, fingerprints, preset))
+    cut = dict(tables or mined_tables(store, fingerprints, preset, where))
     kept = kept_assignments(assignments, cut["tracks"])
     identity_of = dict(zip(kept["track_id"].to_pylist(), kept["identity_id"].to_pylist(), strict=True))
     chosen = identity_faces(cut["faces"], identity_of, preset)
@@ -113,6 +128,7 @@ def publish(
         "preset": preset.to_dict(),
         "fingerprints": {step: fingerprints[step] for step in STEPS},
         "clustering": digest(sorted(set(kept["cluster_version"].to_pylist())), 16),
+        **({"where": where} if where else {}),
     }
     return publish_tables(store, cut, run_id=run_id, about=about)
 

@@ -49,6 +49,7 @@ REASONS: tuple[Reason, ...] = (
     Reason("occluded", "too much of the face is covered", _THRESHOLD),
     Reason("compressed", "the codec's blocks show", _THRESHOLD),
     Reason("disagrees", "the face's embedding is unlike the others of its track", "look: two people in one track?"),
+    Reason("not_selected", "the condition of `publish --where` leaves it out", "publish without, or with another one"),
     Reason("not_scored", "the step that scores it did not get that far", "run the same mine command again"),
     Reason("not_finished", "a step has not worked on it yet", "run the same mine command again"),
     Reason("frame_absent", "the data set lists the frame, and its picture is not there", "nothing, or fetch it again"),
@@ -80,4 +81,4 @@ REASONS: tuple[Reason, ...] = (
     ),
 )
 """In the order of the checks. Any other reason, with the status ``failed``, is the class of the error that a step
-raised three times; its traceback stands in ``attempts.error``."""
+raised three times; its traceback stands in ``attempts.error``, and `ffavatar replay` runs the step once more."""

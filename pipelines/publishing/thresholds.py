@@ -6,8 +6,10 @@ from collections import Counter, defaultdict
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mfhq.schema import OK, REJECTED
+from mfhq.where import rows_where
 from pipelines.publishing.presets import Preset
 
 
@@ -42,6 +44,29 @@ def apply_to_faces(faces: pa.Table, preset: Preset) -> pa.Table:
         hit = hit & (status == OK)
         status[hit], reason[hit] = REJECTED, code
     return with_status(faces, list(status), list(reason))
+
+
+NOT_SELECTED = "not_selected"
+"""The condition of ``publish --where`` leaves the face out."""
+
+
+def apply_where(faces: pa.Table, videos: pa.Table, condition: str) -> pa.Table:
+    """``faces`` with those rejected as ``not_selected`` that are ok and do not meet an SQL condition.
+
+    The condition is on the columns of ``faces`` and on those of their ``videos`` (status and reason are the face's).
+
+    Raises:
+        CatalogError: DuckDB refuses the condition.
+    """
+    rows = faces
+    of = pc.index_in(faces["video_id"], value_set=videos["video_id"].combine_chunks())
+    for name in videos.column_names:
+        if name not in faces.column_names:
+            rows = rows.append_column(name, videos[name].take(of))
+    out = pc.and_(pc.invert(rows_where(rows, condition, "--where")), pc.equal(faces["status"], OK)).to_pylist()
+    columns = zip(out, faces["status"].to_pylist(), faces["reason"].to_pylist(), strict=True)
+    states = [(REJECTED, NOT_SELECTED) if is_out else (status, reason) for is_out, status, reason in columns]
+    return with_status(faces, [status for status, _ in states], [reason for _, reason in states])
 
 
 def apply_to_tracks(tracks: pa.Table, faces: pa.Table, preset: Preset) -> pa.Table:

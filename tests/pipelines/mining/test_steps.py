@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,12 +14,13 @@ import pytest
 import skimage.data
 
 from infra.storage import open_store
-from mfhq.schema import OK
+from mfhq.schema import FACES, OK
 from pipelines.faces.pictures import decode_picture
 from pipelines.identity.assign import ClusterConfig, assign_identities
 from pipelines.media.video_writer import write_video
 from pipelines.mining.crops import share_inside
 from pipelines.mining.digests import digest_sources
+from pipelines.mining.recrop import faces_to_recrop, recrop_step
 from pipelines.mining.sources import list_sources
 from pipelines.mining.steps import AFTER, mining_steps
 from pipelines.step import Step, run_isolated
@@ -192,3 +194,22 @@ def test_real_clips_give_their_people(clips, tmp_path):
     assert people["rot90_meta"] < people["two_people"]
     assert not people["truncated_faststart"] & people["two_people"]
     assert by_name(sources, tables["tracks"])["truncated_faststart"]["reason"] == "decoded_in_part"
+
+
+def test_faces_are_cut_anew_at_another_size(mined):
+    sources, tables = mined
+    rows = by_name(sources, tables["tracks"])["portrait"]
+    faces = [f | {"video_id": rows["video_id"], "status": "ok"} for t in rows["tracks"] for f in t["faces"]]
+    table = pa.Table.from_pylist([{n: f.get(n) for n in FACES.names if n != "crop"} for f in faces], schema=FACES)
+    wanted = faces_to_recrop(table, sources)
+    step = recrop_step(wanted, 96)
+    assert step.fingerprint() != recrop_step(wanted, 128).fingerprint()
+    ((out, errors),) = run_isolated(step, step.load(), wanted)
+    assert not errors and out["status"].to_pylist() == [OK]
+    made = {f["face_id"]: f for f in out["faces"][0].as_py()}
+    assert set(made) == {f["face_id"] for f in faces}
+    for face in faces:
+        small, crop = decode_picture(made[face["face_id"]]["crop"]), decode_picture(face["crop"])
+        assert small.shape == (96, 96, 3) and made[face["face_id"]]["size"] == 96
+        shrunk = cv2.resize(crop, (96, 96), interpolation=cv2.INTER_AREA)
+        assert np.abs(shrunk.astype(int) - small).mean() < 6

@@ -313,3 +313,20 @@ def test_presets_name_what_is_wrong():
         preset_named("small", sharpness=1)
     with pytest.raises(ValueError, match=r"Preset.max_occlusion is 2; it must be from 0 to 1"):
         dataclasses.replace(SMALL, max_occlusion=2)
+
+
+def test_a_condition_cuts_the_corpus_again(corpus, toy):
+    store, prints = corpus
+    whole = mined_tables(store, prints)
+    cut = mined_tables(store, prints, where="yaw_deg < 15 AND uri LIKE '%good-1%'")
+    was, now = (table["faces"].to_pylist() for table in (whole, cut))
+    uri = dict(zip(*(whole["videos"][c].to_pylist() for c in ("video_id", "uri")), strict=True))
+    for before, after in zip(was, now, strict=True):
+        meets = before["yaw_deg"] < 15 and "good-1" in uri[before["video_id"]]
+        kept = before["status"] != "ok" or meets
+        wanted = (before["status"], before["reason"]) if kept else ("rejected", "not_selected")
+        assert (after["status"], after["reason"]) == wanted
+    assert {row["reason"] for row in cut["videos"].to_pylist()} >= {"", "not_selected"}
+    made = publish(store, prints, toy.assign(cut), where="yaw_deg < 15 AND uri LIKE '%good-1%'")
+    about = Catalog(store).open(made.version).manifest.about
+    assert about["where"].startswith("yaw_deg") and made.rows["identities"] == 1
