@@ -42,7 +42,7 @@ def virtual_intrinsics(size: int, like: Tensor | None = None) -> Tensor:
     K = torch.eye(3) if like is None else torch.eye(3, dtype=like.dtype, device=like.device)
     # fills and not a copy from the host: this may be part of a CUDA graph
     K[:2, :2] *= focal
-    K[:2, 2] = centre
+    K[:2, 2].fill_(centre)
     return K
 
 

@@ -33,6 +33,8 @@ class _Captured:
     given: Given
     capacity: int
     names: list[str]
+    copied: dict[str, Tensor]
+    """What was given last: the same tensors need not be copied again."""
     news: Tensor
     """(len(names),) float64: counts must come through whole."""
 
@@ -61,8 +63,12 @@ class GraphedSteps:
             if key not in self._captured or room:
                 self._captured[key] = self._capture(batch, given, progress, faded, room)
             captured = self._captured[key]
-            _copy(batch.tensors(), captured.batch.tensors())
-            _copy(given.tensors(), captured.given.tensors())
+            for name, value in batch.tensors().items():
+                captured.batch.tensors()[name].copy_(value, non_blocking=True)
+            for name, value in given.tensors().items():
+                if captured.copied.get(name) is not value:
+                    captured.given.tensors()[name].copy_(value, non_blocking=True)
+                    captured.copied[name] = value
             self._progress.fill_(progress)
             captured.graph.replay()
             news = dict(zip(captured.names, captured.news.tolist(), strict=True))
@@ -103,7 +109,7 @@ class GraphedSteps:
             row = torch.stack([value.double() for value in news.values()])
         del self.optimizer.found_inf  # type: ignore[attr-defined]
         self.optimizer.zero_grad(set_to_none=True)
-        return _Captured(graph, batch, given, lists.capacity, list(news), row)
+        return _Captured(graph, batch, given, lists.capacity, list(news), {}, row)
 
     def _forward_backward(self, batch: Batch, given: Given, faded: bool) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
@@ -129,8 +135,3 @@ class GraphedSteps:
             group["lr"].copy_(rate)
         self.optimizer.zero_grad(set_to_none=True)
 
-
-def _copy(source: dict[str, Tensor], target: dict[str, Tensor]) -> None:
-    for name, value in source.items():
-        if target[name].data_ptr() != value.data_ptr():
-            target[name].copy_(value, non_blocking=True)

@@ -107,7 +107,7 @@ class Trainer:
         model = FFAvatar(config.model, head)
         if config.stage == "personalize":
             model.add_personal()
-        self.objective = Objective(config.objective, model.to(device))
+        self.objective = Objective(config.objective, model).to(device)
         names = [name for name, _ in model.named_parameters()]
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(not config.moves or name.startswith(config.moves))
