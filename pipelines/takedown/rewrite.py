@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -50,20 +51,20 @@ def read_table(store: Store, path: str) -> pa.Table:
 def without(table: pa.Table, denied: Denied) -> pa.Table:
     """The table without what is to go, tracebacks that quote it included; itself where it holds nothing of it."""
     pruned = denied.without(table)
-    if "error" in pruned.column_names and pruned.num_rows:
+    if "error" in pruned.column_names and pruned["error"].null_count < pruned.num_rows:
         # a traceback may quote an id or a URI of another row
-        texts = pruned["error"].to_pylist()
-        clean = [None if text and _quotes(text, denied) else text for text in texts]
-        if clean != texts:
+        words = [set(_WORD.findall(text or "")) for text in pruned["error"].to_pylist()]
+        hit = {word for word in set().union(*words) if denied.names(word)}
+        if any(found & hit for found in words):
+            texts = pruned["error"].to_pylist()
+            clean = [None if found & hit else text for text, found in zip(texts, words, strict=True)]
             index = pruned.schema.get_field_index("error")
             pruned = pruned.set_column(index, pruned.schema.field(index), pa.array(clean, pa.string()))
     return pruned
 
 
-def _quotes(text: str, denied: Denied) -> bool:
-    words = text.replace("'", " ").replace('"', " ").replace("`", " ").replace(",", " ").replace(":", " ").split()
-    more = {word.strip(".;()[]{}<>") for word in words} | {w.strip(".;:,()[]{}<>'\"`") for w in text.split()}
-    return any(denied.names(word) for word in more if word)
+_WORD = re.compile(r"[^\s'\"`,;()\[\]{}<>]+(?<![.:])")
+"""What can be an id or a URI in a traceback: no space or quote, no full stop or colon at its end."""
 
 
 def erase(store: Store, ranges: Iterable[tuple[str, int, int]]) -> Changes:

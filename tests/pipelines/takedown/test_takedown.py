@@ -16,6 +16,8 @@ from infra.storage import FolderStore, open_store
 from mfhq.catalog import Catalog, read_blob
 from mfhq.decisions import read_decisions
 from mfhq.live import read_attempts
+from mfhq.parquet import from_parquet, to_parquet
+from mfhq.schema import ATTEMPTS
 from mfhq.takedowns import denied_by_all, read_takedowns, token
 from pipelines.conversion.publish import publish_captures
 from pipelines.conversion.schemas import CONVERTED
@@ -228,12 +230,19 @@ def test_the_captures_of_a_person_go_with_their_cameras_views_and_items_of_work(
     assert snapshot.table("cameras").num_rows == 1
 
 
-def test_a_failed_video_goes_with_its_tracebacks(store, toy):
+def test_a_failed_video_goes_with_its_tracebacks_and_what_quotes_it_elsewhere(store, toy):
     video = a_video(store, "-bad")
+    path = next(p for p in store.list("ledger") if from_parquet(store.read(p), ATTEMPTS)["error"].null_count == 0)
+    rows = from_parquet(store.read(path), ATTEMPTS).to_pylist()
+    quoting = f"ValueError: beside '/videos/x {video}': look"
+    more = [row | {"item_id": "another", "error": said} for row, said in zip(rows, (quoting, "harmless"), strict=False)]
+    store.write("ledger/tracks/f/0000-r-0.parquet", to_parquet(pa.Table.from_pylist(more, schema=ATTEMPTS)))
     names = {video, next(r["uri"] for r in Catalog(store).open().table("videos").to_pylist() if r["video_id"] == video)}
     assert any(row["error"] for row in read_attempts(store).to_pylist() if row["item_id"] == video)
     assert take_down(store, Planner(store).video(video)).is_clean
     assert scan.remnants(store, names, []) == []
+    left = [row["error"] for row in read_attempts(store).to_pylist() if row["item_id"] == "another"]
+    assert left == [None, "harmless"]
 
 
 def test_what_a_killed_writer_left_is_gone_too(store, toy):
