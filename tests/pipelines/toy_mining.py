@@ -88,7 +88,7 @@ def track(row, left=0):
                 "time_s": frame / 25, "x0": 10.0 + left, "y0": 10.0, "x1": 110.0 + left, "y1": 130.0, "score": 0.9,
                 "landmarks5": [0.0] * 10, "landmarks5_crop": [0.0] * 10, "sharpness": 200.0 + frame,
                 "completeness": 1.0, "compression": 0.0, "status": "ok", "reason": "",
-                "crop": rng.bytes(40) + f"{row['uri']} {person_of(row['uri'], left)}".encode(),
+                "crop": rng.bytes(40) + f" {person_of(row['uri'], left)} {row['uri']}".encode(),
             }
             for frame in range(0, 20 * FACES, 20)
         ],
@@ -115,7 +115,7 @@ def embeddings(resource, table):
     for row in table.to_pylist():
         found = []
         for face in (face for track in row["tracks"] for face in track["faces"]):
-            person = np.eye(8)[int(face["crop"].decode("latin1").rsplit(" ")[-1])]
+            person = np.eye(8)[int(face["crop"].decode("latin1").rsplit(" ", 2)[1])]
             vector = person + np.random.default_rng(seed_of(face["face_id"])).normal(0, 0.02, 8)
             vector = (vector / np.linalg.norm(vector)).round(5)
             found.append({"track_id": face["track_id"], "face_id": face["face_id"], "vector": vector.tolist()})
