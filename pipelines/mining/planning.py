@@ -17,6 +17,7 @@ from mfhq.ids import N_SHARDS
 from mfhq.layout import LEDGER
 from mfhq.schema import OK
 from mfhq.store import Store
+from mfhq.takedowns import denied_by_all
 from pipelines.mining.digests import CACHED, cached_digests
 from pipelines.mining.sources import LIST_EXTENSIONS, list_sources, listed_uris
 from pipelines.outcomes import finished, outcomes
@@ -73,11 +74,12 @@ class MiningPlan:
 def make_mining_plan(
     source: str, store: Store, bound: Sequence[BoundStep], filesystem: Any = None, max_attempts: int = 3
 ) -> MiningPlan:
-    """Hold a source against a corpus. The entries of a list file are looked up by URI; none of them is asked for.
+    """Hold a source against a corpus. The entries of a list file are looked up by URI; none of them is asked for, and
+    those that a take-down names are left out.
 
     Raises ``SourceError`` as ``list_sources`` does, StoreError where the corpus can't be read.
     """
-    sources = _sources(source, filesystem)
+    sources = denied_by_all(store).without(_sources(source, filesystem))
     video_ids = _known_ids(sources, cached_digests(store))
     known = pc.unique(video_ids.drop_null())
     unknown = video_ids.null_count

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -50,7 +52,7 @@ def read_table(store: Store, path: str) -> pa.Table:
 
 def without(table: pa.Table, denied: Denied) -> pa.Table:
     """The table without what is to go, tracebacks that quote it included; itself where it holds nothing of it."""
-    pruned = denied.without(table)
+    pruned = _without_in_json(denied.without(table), denied)
     if "error" in pruned.column_names and pruned["error"].null_count < pruned.num_rows:
         # a traceback may quote an id or a URI of another row
         words = [set(_WORD.findall(text or "")) for text in pruned["error"].to_pylist()]
@@ -61,6 +63,41 @@ def without(table: pa.Table, denied: Denied) -> pa.Table:
             index = pruned.schema.get_field_index("error")
             pruned = pruned.set_column(index, pruned.schema.field(index), pa.array(clean, pa.string()))
     return pruned
+
+
+def _without_in_json(table: pa.Table, denied: Denied) -> pa.Table:
+    """The table without what is to go in texts that are JSON lists or objects (a step's input may hold ids so)."""
+    for index, f in enumerate(table.schema):
+        if not pa.types.is_string(f.type):
+            continue
+        texts = table[f.name].to_pylist()
+        clean = [_clean_json(text, denied) if text and text[0] in "[{" else text for text in texts]
+        if clean != texts:
+            table = table.set_column(index, f, pa.array(clean, pa.string()))
+    return table
+
+
+def _clean_json(text: str, denied: Denied) -> str:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    kept, clean = _kept(value, denied)
+    return text if clean == value else json.dumps(clean if kept else None)
+
+
+def _kept(value: Any, denied: Denied) -> tuple[bool, Any]:
+    """(whether a JSON value stays in the list or object that it is in, what stays of it)."""
+    if isinstance(value, str):
+        return not denied.names(value), value
+    if isinstance(value, list):
+        return True, [clean for kept, clean in (_kept(v, denied) for v in value) if kept]
+    if isinstance(value, dict):
+        inside = {name: _kept(v, denied) for name, v in value.items()}
+        named = any(denied.names(name) for name in value)
+        gone = named or any(isinstance(value[name], str) and not kept for name, (kept, _) in inside.items())
+        return not gone, {} if gone else {name: clean for name, (_, clean) in inside.items()}
+    return True, value
 
 
 _WORD = re.compile(r"[^\s'\"`,;()\[\]{}<>]+(?<![.:])")

@@ -14,7 +14,9 @@ from mfhq.clusterings import record_clustering
 from mfhq.decisions import ACCEPT, Decision, decision_rows, record_decisions
 from mfhq.live import record_run
 from mfhq.schema import DECISIONS
+from pipelines.intake import record_sources
 from pipelines.mining.digests import CACHED
+from pipelines.mining.recrop import faces_to_recrop
 from pipelines.plan import fingerprints
 from pipelines.publishing.presets import preset_named
 from pipelines.publishing.publish import mined_tables, publish
@@ -55,6 +57,8 @@ def build(store, toy, run_toy, monkeypatch, n=N):
         [Decision(ACCEPT, row["identity_id"], row["track_id"]) for row in assigned], "one", noon
     ))  # fmt: skip
     cut(store, toy, name="other", min_sharpness=210)
+    newest = Catalog(store).open()  # as ``recrop`` does: ids of faces in a text
+    record_sources(store, faces_to_recrop(newest.table("faces"), newest.table("videos")), "video_id")
     rows = [
         {"uri": row["uri"], "size": row["size"], "stamp": "1", "video_id": row["video_id"]}
         for row in toy.sources(n).to_pylist()
