@@ -2,8 +2,8 @@
 
 Tried layouts: ``generic_model.pkl`` of 2020 and ``flame2023.pkl``, ``flame2023_no_jaw.pkl`` of 2023: 5,023 vertices,
 ``shapedirs`` of 300 shape and 100 expression directions. Their expression codes differ from file to file: the head's
-digest tells them apart. In a file without jaw rotation the expression opens the mouth; its jaw joint is in the file all the
-same, and is made to move nothing here, so that a mouth is not opened twice.
+digest tells them apart. In a file without jaw rotation the expression opens the mouth; its jaw joint is in the file all
+the same, and is made to move nothing here, so that a mouth is not opened twice.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def load_flame(path: Path, n_shape: int = N_SHAPE, jaw_rotates: bool | None = No
 
     FLAME's axes and joints are the interface's own; the origin is moved to between the eyes. Landmarks and regions are
     empty. ``n_shape`` is how many of the file's directions are shape; ``jaw_rotates`` is whether the jaw is a joint of
-    this file, by default whether its name does not say ``no_jaw``, as the published file's does. Raises ``FileNotFoundError``, or ``ValueError``
-    naming the file and what is wrong with it.
+    this file, by default whether its name does not say ``no_jaw``, as the published file's does. Raises
+    ``FileNotFoundError``, or ``ValueError`` naming the file and what is wrong with it.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such FLAME file; it comes from flame.is.tue.mpg.de after a registration")
