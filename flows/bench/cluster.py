@@ -180,13 +180,14 @@ def _method(name: str, threshold: float) -> Callable[[Tracks], Labels]:
     Raises:
         CallError: its library is not there.
     """
+    methods: dict[str, Callable[[Tracks], Labels]] = {
+        OURS: partial(_ours, threshold),
+        "faiss+components": partial(_faiss, threshold),
+        "sklearn-average": partial(_sklearn_average, threshold),
+        "sklearn-hdbscan": _sklearn_hdbscan,
+    }
     try:
-        return {
-            OURS: partial(_ours, threshold),
-            "faiss+components": partial(_faiss, threshold),
-            "sklearn-average": partial(_sklearn_average, threshold),
-            "sklearn-hdbscan": _sklearn_hdbscan,
-        }[name]
+        return methods[name]
     except KeyError:
         raise CallError(f"no method {name!r}; there are {', '.join(METHODS)}") from None
 

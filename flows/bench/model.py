@@ -143,7 +143,8 @@ def _stream(
     latency: list[float] = []
 
     def run(n: int) -> float:
-        begun.clear(), latency.clear()
+        begun.clear()
+        latency.clear()
         start = time.perf_counter()
         for i in range(n + in_flight):
             if i < n:

@@ -95,11 +95,19 @@ class FrameFeatures(Protocol):
     """Features by position, of ``ShotFeatures`` or of a ``FeatureGatherer`` that has seen ``CUT_REACH`` frames more."""
 
     @property
-    def difference(self) -> Sequence[float] | npt.NDArray[np.float32]: ...
+    def difference(self) -> Sequence[float] | npt.NDArray[np.float32]:
+        """As ``ShotFeatures.difference``."""
+        ...
+
     @property
-    def histogram(self) -> Sequence[float] | npt.NDArray[np.float32]: ...
+    def histogram(self) -> Sequence[float] | npt.NDArray[np.float32]:
+        """As ``ShotFeatures.histogram``."""
+        ...
+
     @property
-    def thumbs(self) -> Any: ...
+    def thumbs(self) -> Any:
+        """As ``ShotFeatures.thumbs``."""
+        ...
 
 
 def is_hard_cut(features: FrameFeatures, t: int, config: ShotConfig) -> bool:
