@@ -18,7 +18,7 @@ from ffavatar_model.weights import read_header
 from flows.avatars import open_model
 from flows.console import CallError, say, table
 from flows.judges import open_judges
-from flows.training_job import NoPeopleError, datasets
+from flows.training_data import NoPeopleError, datasets
 from infra.storage import open_store
 from infra.tracking import file_digest, git_revision
 from mfhq.catalog import Catalog

@@ -19,7 +19,8 @@ from ffavatar_model.training import TrainConfig, recipe
 from ffavatar_model.weights import MODEL_FILE, load_weights, model_file, read_header
 from flows.console import CallError, say, table
 from flows.heads import head_file
-from flows.training_job import Job, datasets, job_values, run_job
+from flows.training_data import datasets
+from flows.training_job import Job, job_values, run_job
 from infra import ray_train
 from infra.ray_session import ray_session
 from infra.settings import load_settings

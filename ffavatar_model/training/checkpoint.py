@@ -13,38 +13,49 @@ import torch
 
 from ffavatar_model.config import to_dict
 from ffavatar_model.files import write_atomically
+from ffavatar_model.model import FFAvatar
 from ffavatar_model.training.config import TrainConfig
-from ffavatar_model.training.objective import Objective
-from ffavatar_model.weights import MODEL_FILE, save_weights
+from ffavatar_model.weights import MODEL_FILE, read_header, save_weights
 
 STATE_FILE = "training.pt"
 _NAME = re.compile(r"step-(\d{8})")
 
 
 def save_checkpoint(
-    root: Path, config: TrainConfig, objective: Objective, state: dict[str, Any], averaged: dict[str, Any] | None
+    root: Path, config: TrainConfig, model: FFAvatar, state: dict[str, Any], quality: float | None = None
 ) -> Path:
-    """Write ``root/step-NNNNNNNN`` for ``state["step"]`` and delete all but the newest ``config.keep``.
+    """Write ``root/step-NNNNNNNN`` for ``state["step"]`` and delete those that are not kept (``kept``).
 
-    ``model.safetensors`` is the model for use (the averaged one where there is one); ``training.pt`` has the
-    weights as they are trained, optimizer and progress. The folder appears whole or not at all.
+    ``state`` has the weights as they are trained, the averaged ones (or None), optimizer, progress and random numbers,
+    in host memory; it becomes ``training.pt``. ``model.safetensors`` is the model for use, the averaged one where there
+    is one; ``quality`` (higher is better, as last measured on people held out) stands in its header. The folder appears
+    whole or not at all.
     """
     folder = root / f"step-{state['step']:08d}"
     part = root / f".{folder.name}.part"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    model = objective.model
-    weights = None if averaged is None else {**model.state_dict(), **averaged}
-    notes = {"stage": config.stage, "step": state["step"], "run": to_dict(config)}
+    averaged = state["averaged"]
+    weights = state["weights"] if averaged is None else {**state["weights"], **averaged}
+    notes = {"stage": config.stage, "step": state["step"], "run": to_dict(config), "quality": quality}
     save_weights(part / MODEL_FILE, model, weights, **notes)
     buffer = io.BytesIO()
-    torch.save({**state, "weights": model.state_dict(), "averaged": averaged}, buffer)
+    torch.save(state, buffer)
     write_atomically(part / STATE_FILE, buffer.getvalue())
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
-    for old in list_checkpoints(root)[: -config.keep]:
-        shutil.rmtree(old)
+    keep = kept(root, config.keep, config.keep_best)
+    for old in list_checkpoints(root):
+        if old not in keep:
+            shutil.rmtree(old)
     return folder
+
+
+def kept(root: Path, newest: int, best: int) -> set[Path]:
+    """The ``newest`` checkpoints of a run's folder, and the ``best`` of those whose quality was measured."""
+    there = list_checkpoints(root)
+    measured = [(quality, p) for p in there if (quality := read_header(p).get("quality")) is not None]
+    return {*there[-newest:], *(p for _, p in sorted(measured, reverse=True)[:best])}
 
 
 def list_checkpoints(root: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Literal
 from ffavatar_model.config import require
 from ffavatar_model.data import FewToMany
 from ffavatar_model.model import FFAvatar
+from ffavatar_model.training.adversary import Adversary
 from ffavatar_model.training.objective import Objective
 
 
@@ -45,6 +46,8 @@ class TrainConfig:
     data: FewToMany.Config = field(default_factory=FewToMany.Config)
     objective: Objective.Config = field(default_factory=Objective.Config)
     optimizer: Optimizer = field(default_factory=Optimizer)
+    adversary: Adversary.Config = field(default_factory=Adversary.Config)
+    """While it is on, steps are not CUDA graphs."""
     steps: int = 1000
     max_seconds: float = 0.0
     """The schedule ends at this time at the latest (0: no limit); such a run cannot be repeated step for step."""
@@ -69,11 +72,13 @@ class TrainConfig:
     checkpoint_every: int = 0
     """Steps; 0 saves at the end alone."""
     keep: int = 2
-    """Checkpoints kept in the run's folder."""
+    """Newest checkpoints kept in the run's folder."""
+    keep_best: int = 1
+    """Checkpoints of the highest PSNR on people held out that are kept, too."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "log_every", "validation_people", "keep"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("max_seconds", "validate_every", "checkpoint_every", "loader_workers"):
+        for name in ("max_seconds", "validate_every", "checkpoint_every", "loader_workers", "keep_best"):
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         require(0 <= self.ema < 1, "ema", self.ema, "0 to below 1")

@@ -27,11 +27,13 @@ from ffavatar_model.data import Batch, FewToMany, collate
 from ffavatar_model.head import HeadModel
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.resident import ResidentData
-from ffavatar_model.training.checkpoint import load_state, save_checkpoint
+from ffavatar_model.training.adversary import Adversary
+from ffavatar_model.training.checkpoint import load_state
 from ffavatar_model.training.config import TrainConfig
 from ffavatar_model.training.graphed import GraphedSteps
 from ffavatar_model.training.objective import Given, Objective
 from ffavatar_model.training.optimizer import build_optimizer, set_learning_rate
+from ffavatar_model.training.saver import Saver
 from ffavatar_model.training.validation import strip, validate
 from ffavatar_model.weights import check_and_load, load_weights
 
@@ -114,7 +116,9 @@ class Trainer:
         unused = [m for m in config.moves if not any(name.startswith(m) for name in names)]
         if unused:
             raise ValueError(f"moves={unused[0]!r}: no parameter begins so; they begin with {_beginnings(names)}")
-        graphed = config.graphs and self.device.type == "cuda" and world == 1 and config.accumulate == 1
+        self.adversary = Adversary(config.adversary, device) if config.adversary.weight else None
+        alone = world == 1 and config.accumulate == 1 and self.adversary is None
+        graphed = config.graphs and self.device.type == "cuda" and alone
         self.optimizer = build_optimizer(config.optimizer, model, graphed)
         self.graphed: GraphedSteps | None = None
         if graphed:
@@ -157,7 +161,8 @@ class Trainer:
         if self.step == 0:
             metrics |= self._validate(validation, reporter, "start")
             reporter.report(0, metrics, None)
-        latest: Path | None = None
+        begun = self.progress < 1
+        saver = Saver(folder, config, self.model)
         batches = self._batches(training)
         while self.progress < 1:
             begin = time.perf_counter()
@@ -173,16 +178,15 @@ class Trainer:
             if last or (config.validate_every and self.step % config.validate_every == 0):
                 metrics |= (held_out := self._validate(validation, reporter, "end" if last else "val"))
                 news |= held_out
-            written = None
-            if last or (config.checkpoint_every and self.step % config.checkpoint_every == 0):
-                latest = self._save(folder)
-                written = latest if self.rank == 0 else None
-            if written is not None or last or self.step % config.log_every == 0:
-                reporter.report(self.step, news, written)
-        if latest is None:
+            due = last or (config.checkpoint_every > 0 and self.step % config.checkpoint_every == 0)
+            if due:
+                self._save(saver, metrics, last)
+            if due or self.step % config.log_every == 0:  # on every rank alike
+                reporter.report(self.step, news, saver.finished())
+        if not begun:
             raise ValueError(f"{resume}: this run is at its end already (step {self.step} of {config.steps})")
         metrics |= {f"seconds/{name}": value for name, value in self.seconds.items()}
-        return Result(checkpoint=latest, step=self.step, metrics=metrics)
+        return Result(checkpoint=folder / f"step-{self.step:08d}", step=self.step, metrics=metrics)
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One step of the optimizer on this worker's share of the batch; the loss terms."""
@@ -215,8 +219,14 @@ class Trainer:
         for part in parts:
             part = part.to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
-                loss, terms, _ = self.module(part, self.progress, self._given(part))
+                loss, terms, output = self.module(part, self.progress, self._given(part))
+            if self.adversary is not None and self.adversary.weight(self.progress):
+                terms["adversarial"] = self.adversary.term(output.rendered.rgb, self.progress)
+                loss = loss + terms["adversarial"]
+                terms["adversarial"] = terms["adversarial"].detach()
             (loss / len(parts)).backward()
+            if self.adversary is not None and self.progress >= self.config.adversary.begin:
+                terms["critic"] = self.adversary.learn(output.rendered.rgb, part.drivers, self.world)
             for name, value in {"loss": loss.detach(), **terms}.items():
                 total[name] = total.get(name, torch.zeros_like(value)) + value / len(parts)
         return total
@@ -298,24 +308,28 @@ class Trainer:
         self.seconds["validation"] += time.perf_counter() - begin
         return {f"{name}/{key}": value for key, value in found.items()}
 
-    def _save(self, folder: Path) -> Path:
+    def _save(self, saver: Saver, metrics: Mapping[str, float], last: bool) -> None:
+        """Rank 0 begins to write a checkpoint; the last one is waited for."""
         begin = time.perf_counter()
-        state = {
-            "step": self.step, "elapsed": self.elapsed, "optimizer": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-            "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-        }  # fmt: skip
-        path = folder / f"step-{self.step:08d}"
         if self.rank == 0:
-            path = save_checkpoint(folder, self.config, self.objective, state, self.averaged)
+            state: dict[str, Any] = {
+                "adversary": None if self.adversary is None else self.adversary.state(),
+                "step": self.step, "elapsed": self.elapsed, "optimizer": self.optimizer.state_dict(),
+                "rng": torch.get_rng_state(),
+                "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            }  # fmt: skip
+            saver.start(state, self.averaged, metrics.get("end/psnr" if last else "val/psnr"))
+            if last:
+                saver.wait()
         self.seconds["checkpoint"] += time.perf_counter() - begin
-        return path
 
     def _restore(self, folder: Path) -> None:
         state = load_state(folder)
         check_and_load(state["weights"], self.model, str(folder))
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
+        if self.adversary is not None and state.get("adversary") is not None:
+            self.adversary.load(state["adversary"])
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and state.get("cuda_rng") is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 import skimage.data
 import torch
@@ -17,8 +18,16 @@ from ffavatar_model.presets import by_name
 from ffavatar_model.weights import save_weights
 from flows.avatars import reconstruct_photos
 from flows.heads import head_file
+from infra.storage import open_store
+from mfhq.schema import CAMERAS, CAPTURES, IDENTITIES, VIEWS
+from pipelines.faces.cache import cache_dir
 from pipelines.faces.pictures import encode_png
 from pipelines.media.video_writer import write_video
+from pipelines.publishing.commit import publish_tables
+from pipelines.studio.portraits import render_around
+from pipelines.studio.studio_head import load_studio_head
+
+STUDIO_PX, MOMENTS, CAMERAS_EACH = 96, 2, 4
 
 
 @dataclass(frozen=True)
@@ -51,3 +60,36 @@ def performer(tmp_path_factory: pytest.TempPathFactory) -> Performer:
         frames.append(cv2.warpAffine(photo, sway, (320, 320)))
     write_video(folder / "driver.mp4", frames, 12.5)
     return Performer(folder / "model.safetensors", avatar, folder / "driver.mp4", frames, 12.5)
+
+
+@pytest.fixture(scope="session")
+def studio_corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """URI of four studio people seen from all round, each from four sides at two moments; two are held out."""
+    store = open_store(tmp_path_factory.mktemp("corpus"))
+    head, blob = load_studio_head(cache_dir()), bytearray()
+    rows: dict[str, list[dict[str, object]]] = {"cameras": [], "captures": [], "views": [], "identities": []}
+
+    def pack(picture: np.ndarray) -> dict[str, object]:
+        data = encode_png(picture)
+        blob.extend(data)
+        return {"uri": "pictures.bin", "offset": len(blob) - len(data), "length": len(data)}
+
+    for person, split in (("person-0", "train"), ("person-1", "val"), ("person-2", "val"), ("person-3", "train")):
+        seen = render_around(head, person, MOMENTS, CAMERAS_EACH, STUDIO_PX)
+        rows["identities"].append({"identity_id": person, "n_tracks": 0, "n_videos": 0, "n_faces": 0, "split": split})
+        rows["captures"].append({"capture_id": person, "identity_id": person, "dataset": "studio",
+                                 "n_cameras": len(seen.rgb), "n_frames": MOMENTS})  # fmt: skip
+        for i in range(len(seen.rgb)):
+            # a camera a picture, whose world is the head's frame
+            ids = {"capture_id": person, "camera_id": str(i), "K": seen.K[i].ravel().tolist()}
+            rows["cameras"].append({**ids, "distortion": [], "width": STUDIO_PX, "height": STUDIO_PX,
+                                    "world_to_camera": seen.head_to_camera[i].ravel().tolist()})  # fmt: skip
+            rows["views"].append({
+                **ids, "identity_id": person, "view_id": f"{person}-{i}", "frame_index": int(seen.moment[i]),
+                "image": pack(seen.rgb[i]), "matte": pack(seen.matte[i]), "split": split, "status": "ok", "reason": "",
+                "head_to_world": np.eye(3, 4).ravel().tolist(),
+            })  # fmt: skip
+    store.write("pictures.bin", bytes(blob))
+    schemas = {"cameras": CAMERAS, "captures": CAPTURES, "views": VIEWS, "identities": IDENTITIES}
+    publish_tables(store, {name: pa.Table.from_pylist(rows[name], schema=schema) for name, schema in schemas.items()})
+    return store.uri

@@ -72,7 +72,7 @@ def test_killed_with_signal_9_and_called_again_gives_the_same_digest(converted, 
 
 def test_training_leaves_held_out_segments_to_validation(converted):
     from ffavatar_model.training import recipe
-    from flows.training_job import datasets
+    from flows.training_data import datasets
 
     store = open_store(converted[0])
     snapshot = Catalog(store).open()

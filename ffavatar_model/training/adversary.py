@@ -1,0 +1,91 @@
+"""The adversarial term: a small network that tells renderings from pictures, patch by patch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ffavatar_model.config import require
+
+
+class PatchCritic(nn.Module):
+    """(N, 3, H, W) in 0 to 1 → (N, 1, H / 8, W / 8) scores of overlapping patches: high for a picture.
+
+    Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (2017), spectrally normalised
+    (Miyato et al. 2018) in place of batch statistics.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels = 3
+        for i in range(3):
+            layers += [nn.utils.parametrizations.spectral_norm(nn.Conv2d(channels, width << i, 4, 2, 1))]
+            layers += [nn.LeakyReLU(0.2)]
+            channels = width << i
+        self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 1, 3, 1, 1))
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """See the class."""
+        return self.layers(2 * pictures - 1)
+
+
+class Adversary:
+    """A critic with its optimizer; it takes its own step after each of the model's."""
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """Off at weight 0."""
+
+        weight: float = 0.0
+        begin: float = 0.5
+        """Share of the run at which it starts to be faded in, over a tenth of the run."""
+        width: int = 32
+        lr: float = 2e-4
+
+        def __post_init__(self) -> None:
+            require(self.weight >= 0, "weight", self.weight, "0 (off) or more")
+            require(0 <= self.begin < 1, "begin", self.begin, "0 to below 1")
+
+    def __init__(self, config: Adversary.Config, device: torch.device) -> None:
+        self.config = config
+        self.critic = PatchCritic(config.width).to(device)
+        self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.lr, betas=(0.0, 0.9))
+
+    def weight(self, progress: float) -> float:
+        """Of the term at ``progress`` of the run: 0 until ``begin``, whole a tenth of the run later."""
+        return self.config.weight * min(1.0, max(0.0, (progress - self.config.begin) / 0.1))
+
+    def term(self, rendered: Tensor, progress: float) -> Tensor:
+        """What the model lowers: minus the mean score of renderings (B, D, 3, H, W), weighted."""
+        self.critic.requires_grad_(False)
+        score = self.critic(rendered.flatten(0, 1).clamp(0, 1)).float().mean()
+        self.critic.requires_grad_(True)
+        return -self.weight(progress) * score
+
+    def learn(self, rendered: Tensor, pictures: Tensor, world: int = 1) -> Tensor:
+        """One step of the critic (hinge loss) on renderings and pictures (B, D, 3, H, W); its loss, detached."""
+        fake = self.critic(rendered.detach().float().flatten(0, 1).clamp(0, 1))
+        real = self.critic(pictures.float().flatten(0, 1))
+        loss = (1 - real).clamp_min(0).mean() + (1 + fake).clamp_min(0).mean()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if world > 1:
+            for parameter in self.critic.parameters():
+                if parameter.grad is not None:
+                    torch.distributed.all_reduce(parameter.grad)
+                    parameter.grad /= world
+        self.optimizer.step()
+        return loss.detach()
+
+    def state(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {"critic": self.critic.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """What ``state`` gave."""
+        self.critic.load_state_dict(state["critic"])
+        self.optimizer.load_state_dict(state["optimizer"])

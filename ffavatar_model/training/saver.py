@@ -1,0 +1,64 @@
+"""Checkpoints written while training goes on: the state is copied at once, a thread writes the copy."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ffavatar_model.model import FFAvatar
+from ffavatar_model.training.checkpoint import save_checkpoint
+from ffavatar_model.training.config import TrainConfig
+
+
+class Saver:
+    """One writer, one checkpoint at a time; what went wrong in it is raised at the next call."""
+
+    def __init__(self, folder: Path, config: TrainConfig, model: FFAvatar) -> None:
+        self.folder, self.config, self.model = folder, config, model
+        self._thread: threading.Thread | None = None
+        self._written: Path | None = None
+        self._error: BaseException | None = None
+
+    def start(self, state: dict[str, Any], averaged: dict[str, Any] | None, quality: float | None) -> None:
+        """Copy the state (tensors to the host) and begin to write ``folder/step-…``; waits for the one before."""
+        self.wait()
+        whole = copied({**state, "weights": self.model.state_dict(), "averaged": averaged})
+
+        def write() -> None:
+            try:
+                self._written = save_checkpoint(self.folder, self.config, self.model, whole, quality)
+            except BaseException as error:
+                self._error = error
+
+        self._thread = threading.Thread(target=write, name="checkpoint")
+        self._thread.start()
+
+    def finished(self) -> Path | None:
+        """A checkpoint that became whole since the last time this was asked; None where there is none."""
+        if self._thread is not None and not self._thread.is_alive():
+            self.wait()
+        written, self._written = self._written if self._thread is None else None, None
+        return written
+
+    def wait(self) -> None:
+        """Until nothing is being written. Raises what writing raised."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+
+
+def copied(value: Any) -> Any:
+    """The same nested dictionaries, lists and tuples, with tensors in host memory of their own."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {name: copied(v) for name, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(copied(v) for v in value)
+    return value
