@@ -67,7 +67,10 @@ class Objective(nn.Module):
         super().__init__()
         self.config, self.model = config, model
         self.register_buffer("background", torch.tensor(BACKGROUND), persistent=False)
-        self._parts = [rows for points in PARTS.values() if len(rows := rows_of(points, model.rig.landmark_index)) > 2]
+        parts = [rows_of(points, model.rig.landmark_index) for points in PARTS.values()]
+        self._parts = [f"part_{i}" for i, rows in enumerate(parts) if len(rows) > 2]
+        for i, rows in enumerate(parts):
+            self.register_buffer(f"part_{i}", rows, persistent=False)
 
     def faded(self, progress: float) -> bool:
         """Whether the landmark terms have faded out at ``progress`` of the run."""
@@ -117,7 +120,7 @@ class Objective(nn.Module):
             if c.parts and self._parts and not faded:
                 shapes = [
                     losses.part_shape(output.landmarks[..., rows, :], found[..., rows, :], batch.has_landmarks).mean()
-                    for rows in self._parts
+                    for rows in map(self.get_buffer, self._parts)
                 ]
                 terms["parts"] = c.parts * fading * torch.stack(shapes).mean()
         total = torch.stack(list(terms.values())).sum()

@@ -25,7 +25,7 @@ from ffavatar_model.config import override, to_dict
 from ffavatar_model.head import load_head
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.resident import ResidentData
-from ffavatar_model.training import Trainer, recipe
+from ffavatar_model.training import TrainConfig, Trainer, recipe
 from ffavatar_model.weights import load_weights, save_weights
 from flows.experiments.judging import judge, sheet
 from flows.experiments.rendering import Order, Rendered, pictures, rendering
@@ -96,7 +96,7 @@ def main(
 
     with rendering([*tested, *orders], take, processes, cache, work / "pictures") as done:
         began = time.monotonic()
-        trainer = Trainer(config, load_head(next((cache / "heads").glob("open-head-v*.safetensors"))), device, 0, 1)
+        trainer = _begun(config, cache, device, init)
         _warm(trainer.model, device)
         while done() < len(tested) + min(first, len(orders)):
             time.sleep(0.2)
@@ -105,15 +105,30 @@ def main(
         portraits = [pair for pair in kept if pair[0].kind == "portraits"]
         around = [pair for pair in kept if pair[0].kind == "around"]
         if init is not None:
-            load_weights(init, trainer.model)
             report["before"] = judge(trainer.model.eval(), portraits, around)
         notes = Notes(out)
-        result = trainer.run(data, None, notes, work / f"checkpoints-{stage}", None, None)
+        try:
+            result = trainer.run(data, None, notes, work / f"checkpoints-{stage}", None, None)
+        except RuntimeError as error:
+            if trainer.step or trainer.graphed is None:
+                raise
+            log.warning("no CUDA graph of a step (%s): training launches kernel by kernel", error)
+            trainer = _begun(replace(config, graphs=False), cache, device, init)
+            result = trainer.run(data, None, notes, work / f"checkpoints-{stage}", None, None)
         if profiled:
             profile(trainer, data)
         report["rendered"] = done()
     report |= {"steps": result.step, "people": len(data), "pictures": len(data.ids), "seconds": result.metrics}
     finish(trainer, report | {"curve": notes.lines}, out, portraits, around)
+
+
+def _begun(config: TrainConfig, cache: Path, device: torch.device, init: Path | None) -> Trainer:
+    """A trainer at its start, with the weights that it begins with."""
+    head = load_head(next((cache / "heads").glob("open-head-v*.safetensors")))
+    trainer = Trainer(config, head, device, 0, 1)
+    if init is not None:
+        load_weights(init, trainer.model)
+    return trainer
 
 
 def planned(
