@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.gaussians import CanonicalAvatar
@@ -41,6 +42,15 @@ def structural(rgb: Tensor, target: Tensor, window: int = 11, sigma: float = 1.5
         c1, c2 = 0.01**2, 0.03**2
         similarity = (2 * mu_a * mu_b + c1) * (2 * both + c2) / ((mu_a**2 + mu_b**2 + c1) * (var_a + var_b + c2))
         return 1 - similarity
+
+
+def ssim_scale(pictures: Tensor) -> Tensor:
+    """(N, C, H, W) averaged down to about 256 pixels, the scale at which SSIM is meant to be taken.
+
+    By a factor of max(1, round(min(H, W) / 256)), as the authors of SSIM recommend with their reference code.
+    """
+    factor = max(1, round(min(pictures.shape[-2:]) / 256))
+    return pictures if factor == 1 else F.avg_pool2d(pictures, factor)
 
 
 def _window_means(n: int, window: int, sigma: float, like: Tensor) -> Tensor:

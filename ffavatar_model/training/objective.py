@@ -105,7 +105,8 @@ class Objective(nn.Module):
             "joints": c.joints * losses.joint_size(output.parameters).mean(),
         }
         if c.structural:
-            rendering, target = rendered.rgb.float().flatten(0, 1), batch.drivers.float().flatten(0, 1)
+            rendering = losses.ssim_scale(rendered.rgb.float().flatten(0, 1))
+            target = losses.ssim_scale(batch.drivers.float().flatten(0, 1))
             terms["structural"] = c.structural * losses.structural(rendering, target).mean()
         faded = self.faded(float(progress)) if faded is None else faded
         fading = 1 - progress / c.landmark_until

@@ -30,7 +30,7 @@ from ffavatar_model.realtime import RealTimeAnimator
 from ffavatar_model.training.loop import Trainer
 from ffavatar_model.training.recipes import recipe
 from flows.bench import emit
-from flows.bench.stand_in import stand_in_head, trained_sizes
+from flows.bench.stand_in import set_trained_sizes, stand_in_head, trained_sizes
 from flows.heads import head_file
 
 SECONDS = 4.0
@@ -193,7 +193,11 @@ def _personalize(size: str, head: HeadModel, device: torch.device, overrides: li
     config = override(replace(recipe("personalize", size), model=by_name(size)), overrides)
     trainer = Trainer(config, head, device, 0, 1)
     n_drivers, px = config.data.drivers, config.model.image_size
-    batches = [_batch(config.data.sources[1], n_drivers, px, seed).to(device) for seed in range(4)]
+    set_trained_sizes(trainer.model.gaussians)
+    batches = [
+        _as_rendered(trainer.model, _batch(config.data.sources[1], n_drivers, px, seed).to(device), seed)
+        for seed in range(4)
+    ]
 
     def run(steps: int) -> float:
         wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
@@ -212,6 +216,17 @@ def _personalize(size: str, head: HeadModel, device: torch.device, overrides: li
         "steps": steps, "drivers": n_drivers, "size_px": px, "seconds": seconds, "ms": 1e3 * seconds / steps,
         "first_three_seconds": first, "moves": list(config.moves), "parameters": moved,
     }  # fmt: skip
+
+
+@torch.no_grad()
+def _as_rendered(model: FFAvatar, batch: Batch, seed: int) -> Batch:
+    """The batch with drivers that the model can reach: its own avatar, moved, in another light."""
+    n, drivers = batch.drivers.shape[:2]
+    moved = [_random_parameters(model, n, 100 * seed + d) for d in range(drivers)]
+    parameters = DrivingParameters(*(torch.cat(values, 1).to(batch.K) for values in zip(*moved, strict=True)))
+    camera = pose_to_camera(parameters.pose, batch.K, model.config.image_size)
+    rendered = model.render(model.animate(model.reconstruct(batch.sources), parameters), camera, batch.K)
+    return replace(batch, drivers=(0.7 * rendered.rgb).clamp(0, 1), mattes=rendered.alpha)
 
 
 def _train(size: str, head: HeadModel, device: torch.device, overrides: list[str]) -> Figures:

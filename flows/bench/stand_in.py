@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from scipy.spatial import ConvexHull
 from torch import Tensor
 
-from ffavatar_model.gaussians import CanonicalAvatar
+from ffavatar_model.gaussians import ATTRIBUTES, CanonicalAvatar, GaussianHead
 from ffavatar_model.head import N_JOINTS, HeadModel
 
 N_VERTICES, N_TRIANGLES, N_SHAPE, N_EXPRESSION = 5023, 9976, 300, 100
 """FLAME's (Li et al. 2017)."""
 
-OPACITY = (0.0, 1.0)
-SCALE = (0.5, 0.5)
-"""Quantiles, equally spaced from 0 to 1."""
+OPACITY = (0.088, 0.679, 0.771, 0.800, 0.801, 0.810, 0.835, 0.866, 0.898, 0.934, 0.999)
+SCALE = (0.044, 0.311, 0.415, 0.491, 0.501, 0.509, 0.550, 0.645, 0.754, 0.898, 4.089)
+"""Deciles over the learned mean head of a small model trained on rendered people (docs/experiments.md)."""
 
 
 def stand_in_head() -> HeadModel:
@@ -51,6 +53,24 @@ def stand_in_head() -> HeadModel:
     )  # fmt: skip
 
 
+def set_trained_sizes(head: GaussianHead) -> None:
+    """Give a model's mean head opacities and scales drawn from a trained checkpoint's, in place."""
+    random, n = np.random.default_rng(0), len(head.mean_raw)
+    opacity, scale = _draw(OPACITY, (n, 1), random), _draw(SCALE, (n, 3), random)
+    config = head.config
+    raw = {"opacity": torch.logit(opacity, 1e-4) - math.log(config.initial_opacity / (1 - config.initial_opacity)),
+           "scale": (scale / config.initial_scale).log()}  # fmt: skip
+    with torch.no_grad():
+        for name, value in zip(ATTRIBUTES, head.mean_raw.split(list(ATTRIBUTES.values()), -1), strict=True):
+            if name in raw:
+                value.copy_(raw[name])
+
+
+def _draw(quantiles: tuple[float, ...], shape: tuple[int, ...], random: np.random.Generator) -> Tensor:
+    at = np.linspace(0, 1, len(quantiles))
+    return torch.from_numpy(np.interp(random.random(shape), at, quantiles)).float()
+
+
 def trained_sizes(avatar: CanonicalAvatar, spacing: Tensor) -> CanonicalAvatar:
     """The avatar with opacities and scales drawn from a trained checkpoint's (``OPACITY``; ``SCALE``, in spacings).
 
@@ -58,11 +78,7 @@ def trained_sizes(avatar: CanonicalAvatar, spacing: Tensor) -> CanonicalAvatar:
     """
     random = np.random.default_rng(0)
 
-    def draw(quantiles: tuple[float, ...], shape: torch.Size) -> Tensor:
-        at = np.linspace(0, 1, len(quantiles))
-        return torch.from_numpy(np.interp(random.random(tuple(shape)), at, quantiles)).to(spacing)
-
     return avatar._replace(
-        opacities=draw(OPACITY, avatar.opacities.shape),
-        scales=draw(SCALE, avatar.scales.shape) * spacing[:, None],
+        opacities=_draw(OPACITY, avatar.opacities.shape, random).to(spacing),
+        scales=_draw(SCALE, avatar.scales.shape, random).to(spacing) * spacing[:, None],
     )
