@@ -375,6 +375,16 @@ def bench_cluster(
     run(sizes, widths, methods or METHODS, seed, vectors, threshold, new)
 
 
+@bench.command("convert")
+@click.argument("dataset", type=click.Choice(["ava256"]))
+@click.option("--size", default=512, show_default=True, type=click.IntRange(16), help="Pixels a side of a crop.")
+def bench_convert(dataset: str, size: int) -> None:
+    """Conversion of DATASET beside plain decoding and writing again of the same pictures."""
+    from flows.bench.convert import bench_convert as run
+
+    run(dataset, size)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command; an error ends as one line, a log file for the rest, and an exit status (1 or 2)."""
     words = list(sys.argv[1:] if arguments is None else arguments)

@@ -77,7 +77,11 @@ class CaptureWriter:
 
     def image(self, camera: str, frame: int, rgb: NDArray[np.uint8], quality: int = 85) -> None:
         """A picture (H, W, 3)."""
-        self._add(layout.image_zip(camera), layout.image_member(camera, frame), values.encode_avif(rgb, quality))
+        self.add_image(camera, frame, values.encode_avif(rgb, quality))
+
+    def add_image(self, camera: str, frame: int, avif: bytes) -> None:
+        """A picture that is encoded already."""
+        self._add(layout.image_zip(camera), layout.image_member(camera, frame), avif)
 
     def parts(self, camera: str, frame: int, classes: NDArray[np.uint8]) -> None:
         """A segmentation (H, W): ``layout.HAIR`` and the others."""

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import AvifImagePlugin
 
 from ava256 import layout
 from ava256.archive import ArchiveError
@@ -144,6 +145,7 @@ class _Captures:
     """A worker's open captures."""
 
     def __init__(self, config: Ava256Config, filesystem: Any) -> None:
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the engine reserves one processor for a worker
         self.config, self.filesystem = config, filesystem
         self._open: OrderedDict[str, Ava256Capture] = OrderedDict()
 

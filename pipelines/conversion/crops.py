@@ -56,6 +56,9 @@ def resample(
     ``wanted.K`` lie where they are seen.
     """
     across = wanted.K @ np.linalg.inv(camera.K)
+    straight = distortion is None or not np.any(distortion)
+    if straight and picture.shape[:2] == (wanted.height, wanted.width) and np.allclose(across, np.eye(3), atol=1e-9):
+        return picture
     scale = float(np.sqrt(abs(np.linalg.det(across[:2, :2]))))
     factor = 1 if nearest else max(1, int(np.ceil(1 / scale - 1e-6)))
     # Averaging: sampled on a grid that is finer by a whole factor, about as fine as the picture, then pooled.
@@ -66,7 +69,7 @@ def resample(
     size = (wanted.width * factor, wanted.height * factor)
     flags = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
     border: dict[str, Any] = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (outside,) * 3}
-    if distortion is None or not np.any(distortion):
+    if straight:
         out = cv2.warpAffine(picture, matrix, size, flags=flags, **border)
     else:
         before, after = np.linalg.inv(half) @ camera.K, np.linalg.inv(half) @ fine @ camera.K

@@ -48,6 +48,8 @@ def perform(
     moments: list[Moment] = []
     frame = first_frame
     for name, n in segments.items():
+        if n < 1:
+            continue
         frames = frame + frame_step * np.arange(n)
         moments += _segment(head, g, name, frames, frames / fps)
         frame += frame_step * n

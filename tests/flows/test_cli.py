@@ -19,6 +19,7 @@ SURFACE = {
     "animate": {"avatar", "driver", "checkpoint", "smooth", "pack", "out"},
     "bench animate": {"size", "head", "overrides"},
     "bench cluster": {"sizes", "widths", "methods", "seed", "vectors", "threshold", "new"},
+    "bench convert": {"dataset", "size"},
     "bench personalize": {"size", "head", "overrides"},
     "bench reconstruct": {"size", "head", "overrides"},
     "bench render": {"size", "head", "overrides"},

@@ -9,7 +9,7 @@ from pipelines.studio.parts import Part
 from pipelines.studio.rig import RigSpec, plan_rig
 
 SPEC = RigSpec(n_cameras=5, width=84, height=128, chair=True)
-SEGMENTS = {"EXP_neutral_peak": 1, "EXP_free_face": 2}
+SEGMENTS = {"EXP_neutral_peak": 1, "EXP_none": 0, "EXP_free_face": 2}
 
 
 @pytest.fixture(scope="module")
