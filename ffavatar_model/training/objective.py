@@ -57,6 +57,8 @@ class Objective(nn.Module):
         """Where cameras are known: distance of landmarks under the estimated and the known pose, in picture widths."""
         expression: float = 1e-3
         joints: float = 1e-2
+        standing: float = 0.0
+        """Of what a person's drivers have in common; for unknown cameras alone: others share a moment."""
 
         def __post_init__(self) -> None:
             require(0 < self.landmark_until <= 1, "landmark_until", self.landmark_until, "above 0, at most 1")
@@ -104,6 +106,8 @@ class Objective(nn.Module):
             "expression": c.expression * losses.expression_size(output.parameters).mean(),
             "joints": c.joints * losses.joint_size(output.parameters).mean(),
         }
+        if c.standing and not known:
+            terms["standing"] = c.standing * losses.standing(output.parameters).mean()
         if c.structural:
             rendering = losses.ssim_scale(rendered.rgb.float().flatten(0, 1))
             target = losses.ssim_scale(batch.drivers.float().flatten(0, 1))

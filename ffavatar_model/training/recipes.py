@@ -33,7 +33,7 @@ def pretrain(size: str = "tiny") -> TrainConfig:
         return TrainConfig(
             stage="pretrain", model=model, steps=20_000, batch=10, autocast="bf16", ema=0.999,
             data=FewToMany.Config(sources=(1, 4), drivers=4, cache=0, augment=WILD, degrade=SEEN),
-            objective=Objective.Config(parts=10.0, expression=1e-4, offset=0.05),
+            objective=Objective.Config(parts=10.0, expression=1e-4, offset=0.05, standing=0.05),
             optimizer=Optimizer(lr=5e-4, mean_head_lr=5e-3, warmup=200, final=0.02),
             validation_people=16, checkpoint_every=1000, log_every=50,
         )  # fmt: skip

@@ -27,7 +27,7 @@ from pipelines.publishing.commit import publish_tables
 from pipelines.studio.portraits import render_around
 from pipelines.studio.studio_head import load_studio_head
 
-STUDIO_PX, MOMENTS, CAMERAS_EACH = 96, 2, 4
+STUDIO_PX, MOMENTS, CAMERAS_EACH = 96, 2, 6
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def performer(tmp_path_factory: pytest.TempPathFactory) -> Performer:
 
 @pytest.fixture(scope="session")
 def studio_corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """URI of four studio people seen from all round, each from four sides at two moments; two are held out."""
+    """URI of four studio people seen from all round, each from six sides at two moments; two are held out."""
     store = open_store(tmp_path_factory.mktemp("corpus"))
     head, blob = load_studio_head(cache_dir()), bytearray()
     rows: dict[str, list[dict[str, object]]] = {"cameras": [], "captures": [], "views": [], "identities": []}
