@@ -353,6 +353,36 @@ _bench_model("personalize", "500 steps of personalization (5 without a GPU).")
 _bench_model("train", "A training step.")
 
 
+@bench.command("mine")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of videos; default made samples.")
+@click.option("--decode-minutes", default=10.0, show_default=True, help="Repeat them until decoding takes so long.")
+@click.option("--plain-seconds", default=120.0, show_default=True, help="Run the plain loop on videos for so long.")
+def bench_mine(videos: Path | None, decode_minutes: float, plain_seconds: float) -> None:
+    """Mining beside decoding alone, and beside insightface on every frame."""
+    from flows.bench.mine import bench_mine as run
+
+    run(videos, decode_minutes, plain_seconds)
+
+
+@bench.command("engine")
+@click.option("--items", default=(1_000, 10_000, 100_000), show_default=True, multiple=True, type=click.IntRange(1))
+def bench_engine(items: Sequence[int]) -> None:
+    """The engine's overhead an item, and its memory, with items that need no work."""
+    from flows.bench.engine import bench_engine as run
+
+    run(items)
+
+
+@bench.command("plan")
+@click.option("--rows", default=1_000_000, show_default=True, type=click.IntRange(1), help="Of the source list.")
+@click.option("--known", default=200_000, show_default=True, type=click.IntRange(0), help="Mined already.")
+def bench_plan(rows: int, known: int) -> None:
+    """A plan over a long source list: its time and its memory."""
+    from flows.bench.plan import bench_plan as run
+
+    run(rows, known)
+
+
 @bench.command("cluster")
 @click.option("--tracks", "sizes", multiple=True, type=click.IntRange(1), default=[10_000, 100_000, 1_000_000],
               show_default=True, help="How many tracks; may be repeated.")  # fmt: skip

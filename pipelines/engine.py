@@ -17,7 +17,6 @@ from dataclasses import asdict
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 from ray.util.annotations import RayDeprecationWarning
 
@@ -121,7 +120,8 @@ def _stream(
         raise EngineError("Ray is not running; start it first (infra.ray_session)")
     board = ray.remote(num_cpus=0)(_Board).remote() if on_progress else None
     with _quiet_ray_data(), _watch(board, bound, plan, len(sources), on_progress):
-        travellers = [_traveller(task.shard, task.keys, bound, sources) for task in plan.tasks]
+        row_of = {key: row for row, key in enumerate(sources[bound[0].step.key].to_pylist())}
+        travellers = [_traveller(task.shard, task.keys, row_of, sources) for task in plan.tasks]
         dataset: ray.data.Dataset = ray.data.from_arrow(travellers)
         groups = worker_groups(bound, ray.cluster_resources(), len(plan.tasks))
         for i, group in enumerate(groups):
@@ -244,9 +244,8 @@ def _tally(counts: dict[str, Any]) -> Tally:
     return Tally(**counts)
 
 
-def _traveller(shard: int, keys: Sequence[str], bound: Sequence[BoundStep], sources: pa.Table) -> pa.Table:
-    key = bound[0].step.key
-    rows = sources.filter(pc.is_in(sources[key], value_set=pa.array(keys, pa.string())))
+def _traveller(shard: int, keys: Sequence[str], row_of: Mapping[str, int], sources: pa.Table) -> pa.Table:
+    rows = sources.take(pa.array(sorted(row_of[key] for key in keys), pa.int64()))
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
+import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import cv2
 import numpy as np
@@ -17,6 +20,7 @@ from infra.storage import open_store
 from mfhq.schema import FACES, OK
 from pipelines.faces.pictures import decode_picture
 from pipelines.identity.assign import ClusterConfig, assign_identities
+from pipelines.media.decoder import ProcessDecoder
 from pipelines.media.video_writer import write_video
 from pipelines.mining.crops import share_inside
 from pipelines.mining.digests import digest_sources
@@ -213,3 +217,43 @@ def test_faces_are_cut_anew_at_another_size(mined):
         assert small.shape == (96, 96, 3) and made[face["face_id"]]["size"] == 96
         shrunk = cv2.resize(crop, (96, 96), interpolation=cv2.INTER_AREA)
         assert np.abs(shrunk.astype(int) - small).mean() < 6
+
+
+class Stopped(ProcessDecoder):
+    """Its process is stopped (it hangs) or killed (it crashed) while it works on files of some names."""
+
+    signal_for: ClassVar[dict[str, int]] = {}
+
+    def survey(self, path, config):
+        self.what = self.signal_for.get(Path(path).stem)
+        self.silence_s = 0.5 if self.what == signal.SIGSTOP else 60.0  # a process that starts needs its time
+        return super().survey(path, config)
+
+    def _started(self):
+        process = super()._started()
+        if self.what is not None:
+            os.kill(process.pid, self.what)
+        return process
+
+
+def test_a_decoder_that_hangs_or_crashes_costs_its_row_at_most(mined, tmp_path, monkeypatch):
+    _, tables = mined
+    monkeypatch.setattr(Stopped, "signal_for", {"hangs": signal.SIGSTOP, "crashes": signal.SIGKILL})
+    (portrait,) = [row for row in tables["probe"].to_pylist() if row["uri"].endswith("portrait.mp4")]
+    rows = []
+    for i, name in enumerate(("hangs", "crashes", "fine")):
+        shutil.copy(portrait["uri"], tmp_path / f"{name}.mp4")
+        rows.append(portrait | {"uri": str(tmp_path / f"{name}.mp4"), "video_id": str(i) * 64})
+    step = mining_steps()[1]
+    tools = step.load()
+    table = pa.Table.from_pylist(rows, schema=step.input)
+
+    def outcomes(second):
+        tools.videos.first = Stopped()
+        tools.videos.second = second
+        parts = list(run_isolated(step, tools, table))
+        return [(r["status"], r["reason"], len(r["tracks"] or ())) for out, _ in parts for r in out.to_pylist()]
+
+    assert outcomes(ProcessDecoder(backend="pyav")) == [("ok", "", 1)] * 3, "the second decoder stands in"
+    both = outcomes(Stopped(backend="pyav"))
+    assert both == [("failed", "DecodeTimeout", 0), ("failed", "DecoderCrashed", 0), ("ok", "", 1)]
