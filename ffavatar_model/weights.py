@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ffavatar_model.config import from_dict, to_dict
 from ffavatar_model.files import write_atomically
 from ffavatar_model.head import HeadModel
+from ffavatar_model.head.open_head import OPEN_HEAD, VERSION
 from ffavatar_model.model import FFAvatar
 
 FORMAT = 1
@@ -31,6 +32,8 @@ def save_weights(path: Path, model: FFAvatar, weights: Mapping[str, Tensor] | No
         "format": FORMAT, "model": to_dict(model.config), "personal": model.personal is not None,
         "head": model.head_name, "head_digest": model.head_digest, **notes,
     }  # fmt: skip
+    if model.head_name == OPEN_HEAD:
+        header["open_head_version"] = VERSION
     tensors = {name: value.detach().cpu().contiguous() for name, value in (weights or model.state_dict()).items()}
     write_atomically(path, save(tensors, metadata={"ffavatar": json.dumps(header, sort_keys=True)}))
 
@@ -65,7 +68,7 @@ def load_model(path: Path, head: HeadModel, device: torch.device | str = "cpu") 
     Raises ``ValueError`` where the checkpoint was made with another head model, naming both.
     """
     header = read_header(path)
-    if header.get("head_digest") != head.digest:
+    if not fits_head(header, head.name, head.digest):
         raise ValueError(
             f"{path}: made with head model {header.get('head')!r} ({str(header.get('head_digest'))[:12]}), given is "
             f"{head.name!r} ({head.digest[:12]}); give the head model that it was trained with"
@@ -77,6 +80,15 @@ def load_model(path: Path, head: HeadModel, device: torch.device | str = "cpu") 
     return model.to(device).eval()
 
 
+def fits_head(header: Mapping[str, Any], name: str, digest: str) -> bool:
+    """Whether a checkpoint was trained on this head: the same digest, or the open head of the same version.
+
+    The open head is built on each machine, and its last bits depend on that machine's linear algebra.
+    """
+    same_open = name == header.get("head") == OPEN_HEAD and header.get("open_head_version") == VERSION
+    return header.get("head_digest") == digest or same_open
+
+
 def load_weights(path: Path, model: FFAvatar) -> None:
     """Put a checkpoint's weights into a model of the same configuration.
 
@@ -84,7 +96,7 @@ def load_weights(path: Path, model: FFAvatar) -> None:
     fit, both shapes, and the way out.
     """
     header = read_header(path)
-    if header.get("head_digest") != model.head_digest:
+    if not fits_head(header, model.head_name, model.head_digest):
         raise ValueError(f"{path}: made with head model {header.get('head')!r}, this model has {model.head_name!r}")
     check_and_load(load_file(model_file(path)), model, str(path))
 

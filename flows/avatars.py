@@ -16,6 +16,7 @@ from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.head import HeadModel, load_head
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.pictures import prepare
+from ffavatar_model.pretrained import STUDIO
 from ffavatar_model.weights import load_model, model_file, read_header
 from flows.console import CallError, say
 from flows.heads import head_file, kept_head
@@ -23,9 +24,11 @@ from flows.portraits import Portrait, PortraitMaker
 from pipelines.faces.cache import cache_dir, sha256_of
 
 
-def reconstruct_command(images: list[Path], checkpoint: Path, face: int | None, pack: str | None, out: Path) -> None:
-    """``ffavatar reconstruct``."""
-    reconstruct_photos(images, checkpoint, out, face=face, pack=pack)
+def reconstruct_command(
+    images: list[Path], checkpoint: Path | None, face: int | None, pack: str | None, out: Path
+) -> None:
+    """``ffavatar reconstruct``; without a checkpoint the one that comes with the code is used."""
+    reconstruct_photos(images, checkpoint or STUDIO, out, face=face, pack=pack)
     say(
         "avatar {out} from {n} photos; drive it: ffavatar animate {out} --driver VIDEO -o OUT.mp4",
         out=out,

@@ -270,11 +270,13 @@ def evaluate(
 
 @cli.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--checkpoint", required=True, type=click.Path(path_type=Path), help="Trained weights.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Default the small model that comes with the code.")
 @click.option("--face", type=click.IntRange(1), help="Which face of a photo with several, from the left.")
 @PACK
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The avatar file.")
-def reconstruct(images: Sequence[Path], checkpoint: Path, face: int | None, pack: str | None, out: Path) -> None:
+def reconstruct(
+    images: Sequence[Path], checkpoint: Path | None, face: int | None, pack: str | None, out: Path
+) -> None:
     """From IMAGES of one person to an avatar, in one forward pass."""
     from flows.avatars import reconstruct_command
 

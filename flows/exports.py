@@ -16,6 +16,7 @@ from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.files import write_atomically
 from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.head import subdivide
+from ffavatar_model.head.open_head import OPEN_HEAD
 from ffavatar_model.head.skinning import multiply_quaternions
 from ffavatar_model.ply import write_ply
 from ffavatar_model.viewer import avatar_page, pack_avatar, pack_track
@@ -25,7 +26,6 @@ from flows.console import CallError, say
 from flows.drivers import open_driver
 from flows.portraits import PortraitMaker
 
-OPEN_HEAD = "open"
 MOST_EXPRESSIONS = 100
 """FLAME's; the open head has fewer."""
 

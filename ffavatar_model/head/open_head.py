@@ -29,6 +29,8 @@ from ffavatar_model.head.rotation_fit import fit_rotation, rotate
 _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
+OPEN_HEAD = "open"
+"""The head model's name."""
 VERSION = 3
 """Raised when the built head changes; part of the file's name."""
 N_HEADS, N_SHAPE, SEED = 400, 60, 2605
@@ -149,7 +151,7 @@ def _assemble(model: Any) -> HeadModel:
     uv_index = model.face_texture_coordinate_indices.numpy()
     used, uv_triangles = np.unique(uv_index, return_inverse=True)
     return HeadModel(
-        name="open", template=tensor(template), shape_directions=tensor(shape_directions),
+        name=OPEN_HEAD, template=tensor(template), shape_directions=tensor(shape_directions),
         expression_directions=tensor(expression_directions), pose_correctives=tensor(np.zeros((len(template), 3, 0))),
         joint_regressor=tensor(_regress_joints(vertices, joints)), skinning_weights=tensor(skinning),
         triangles=tensor(model.faces.numpy()), uvs=tensor(model.texture_coordinates.numpy()[used]),
