@@ -14,7 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 ORIGINS = {
+    "ava256": ROOT / "datasets/ava256/__init__.py",
     "mfhq": ROOT / "datasets/mfhq/__init__.py",
+    "nersemble": ROOT / "datasets/nersemble/__init__.py",
     "pipelines": ROOT / "pipelines/__init__.py",
     "ffavatar_model": ROOT / "ffavatar_model/__init__.py",
     "flows": ROOT / "flows/__init__.py",
