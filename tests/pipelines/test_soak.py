@@ -172,6 +172,18 @@ def seaweed(tmp_path, monkeypatch):
             server.stop()
 
 
+def when_ready(store):
+    """``finished``, once the server has found its volumes again: until then it answers with errors of its own."""
+    deadline = time.monotonic() + 90
+    while True:
+        try:
+            return finished(open_store(store.uri))
+        except StoreError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1.0)
+
+
 def test_an_s3_server_that_stops_in_the_middle_and_comes_back(seaweed, calm):
     store = open_store(f"s3://corpora/{uuid.uuid4().hex}")
     threading.Timer(6.0, seaweed.stop).start()
@@ -181,7 +193,7 @@ def test_an_s3_server_that_stops_in_the_middle_and_comes_back(seaweed, calm):
             store = open_store(f"s3://corpora/{uuid.uuid4().hex}")
     seaweed.start()
     store = open_store(store.uri)
-    done = finished(store)
+    done = when_ready(store)
     run_toy(load_toy(), store, N, run_id="again", batch=4)
     again = {(r["step"], r["item_id"]) for r in read_attempts(store).to_pylist() if r["run_id"] == "again"}
     assert published(store).digest == calm and not again & done
@@ -227,7 +239,9 @@ class Faulty(http.server.BaseHTTPRequestHandler):
         pass
 
 
-def test_answers_of_503_and_none_at_all_change_nothing(seaweed, calm, monkeypatch):
+def test_answers_of_503_and_none_at_all_change_nothing(seaweed, tmp_path, monkeypatch):
+    n = 12  # each fault is waited out by the client, for seconds
+    run_toy(load_toy(), open_store(tmp_path / "calm"), n, batch=4)
     monkeypatch.setattr(Faulty, "target", seaweed.url)
     proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
@@ -236,15 +250,13 @@ def test_answers_of_503_and_none_at_all_change_nothing(seaweed, calm, monkeypatc
     try:
         for attempt in range(10):  # an error that outlasts the retries is one line, and the same call goes on
             with contextlib.suppress(StoreError):
-                run_toy(load_toy(), open_store(uri), N, run_id=f"run-{attempt}", batch=4)
+                run_toy(load_toy(), open_store(uri), n, run_id=f"run-{attempt}", batch=4)
                 break
         else:
             pytest.fail("ten calls did not come to an end")
     finally:
         proxy.shutdown()
-    assert Faulty.faults["503"] > 20 and Faulty.faults["closed"] > 10
+    assert Faulty.faults["503"] > 10 and Faulty.faults["closed"] > 5
     monkeypatch.setenv("FFAVATAR_S3_ENDPOINT", seaweed.url)
     store = open_store(uri)
-    assert published(store).digest == calm
-    done = Counter((r["step"], r["item_id"]) for r in read_attempts(store).to_pylist() if r["status"] == "ok")
-    assert done
+    assert published(store).digest == published(open_store(tmp_path / "calm")).digest
