@@ -173,7 +173,7 @@ def _compare(plain: PlainRun, store: Store, sources: Path) -> dict[str, dict[str
             "people": len(clustering.assignments["identity_id"].unique()),
             "tracks": sum(map(len, ours.values())),
             "plain_tracks_covered": f"{sum(map(bool, covering))} of {len(long)}",
-            "breaks": sum(max(0, len(found) - 1) for found in covering),
+            "breaks": sum(_breaks([ours[t.video][i] for i in found]) for t, found in zip(long, covering, strict=True)),
         },
         "plain": {
             "people": plain.people,
@@ -181,6 +181,11 @@ def _compare(plain: PlainRun, store: Store, sources: Path) -> dict[str, dict[str
             "breaks": sum(max(0, len(numbers) - 1) for numbers in covered.values()),
         },
     }
+
+
+def _breaks(tracks: Sequence[dict[str, Any]]) -> int:
+    """Tracks too many among those that cover one of the plain loop's, which goes on over cuts: one a shot is right."""
+    return len(tracks) - len({track["shot_index"] for track in tracks})
 
 
 def covers(track: dict[str, Any], plain: PlainTrack) -> bool:
