@@ -50,7 +50,7 @@ class Animator:
         self._K = virtual_intrinsics(size, model.rig.points)[None, None]
         self._background = model.rig.points.new_tensor(BACKGROUND)
         self._smooth = OneEuro(smoothing) if smoothing is not None else None
-        self._rest = neutral(model)
+        self._rest = model.neutral()
         self.estimate: Estimate = model.estimate
         self.pose: Pose = lambda parameters: model.animate(avatar, parameters)
         self.render: Render = lambda posed, camera, K: model.render(
@@ -86,10 +86,3 @@ class Animator:
     def __call__(self, crop: Tensor, framing: Framing, time_s: float) -> npt.NDArray[np.uint8]:
         """``picture`` of ``parameters``: one frame, whole."""
         return self.picture(self.parameters(crop, framing, time_s))
-
-
-def neutral(model: FFAvatar) -> DrivingParameters:
-    """(1, 1, ...) the head at rest, looking straight out of an aligned crop."""
-    start = model.rig.start_pose
-    expression, rotations = start.new_zeros(1, 1, model.estimator.n_expression), start.new_zeros(1, 1, 5, 3)
-    return DrivingParameters(expression, rotations, start[None, None])

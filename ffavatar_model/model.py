@@ -177,6 +177,12 @@ class FFAvatar(nn.Module):
         """Parameters of raw values (B, D, E + 21), the person's own part included."""
         return self.estimator.limit(raw if self.personal is None else raw + self.personal.estimator_bias)
 
+    def neutral(self, n: int = 1) -> DrivingParameters:
+        """(n, 1, ...) the head at rest, looking straight out of an aligned crop."""
+        start = self.rig.start_pose
+        expression = start.new_zeros(n, 1, self.estimator.n_expression)
+        return DrivingParameters(expression, start.new_zeros(n, 1, 5, 3), start.expand(n, 1, -1))
+
     def animate(self, avatar: CanonicalAvatar, parameters: DrivingParameters) -> PosedGaussians:
         """B avatars under (B, D) parameters."""
         means, rotations = self.rig.pose(avatar, parameters)

@@ -84,11 +84,9 @@ class RealTimeAnimator:
         self.model, self.avatars, self.size, self.device = model, avatars, size, device
         n = len(avatars.offsets)
         side = crop_px or model.config.estimator.backbone.image_size
-        start = model.rig.start_pose.expand(n, 1, -1)
+        start = model.rig.start_pose
         self._crops = torch.zeros(n, side, side, 3, dtype=torch.uint8, device=device)
-        self._given = DrivingParameters(
-            start.new_zeros(n, 1, model.estimator.n_expression), start.new_zeros(n, 1, 5, 3), start.clone()
-        )
+        self._given = DrivingParameters(*(value.clone() for value in model.neutral(n)))
         self._K = virtual_intrinsics(size, start).expand(n, 1, 3, 3).contiguous()
         self._behind = start.new_tensor(background)
         self._in, self._out = torch.cuda.Stream(device), torch.cuda.Stream(device)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -60,6 +62,21 @@ def ava256_source(studio_head: StudioHead, tmp_path_factory: pytest.TempPathFact
     spec = Ava256Spec(n_cameras=4, frames=3, height=256, absent=0.08, uv_size=250)
     assert len(list(write_ava256(studio_head, root, 2, spec))) == 2
     return root
+
+
+@pytest.fixture(scope="session")
+def shared() -> Callable[[str], ModuleType]:
+    """The module of a name beside the tests of ``pipelines`` (toy steps, corpora, scans), for other folders' tests."""
+
+    def load(name: str) -> ModuleType:
+        where = Path(__file__).with_name("pipelines") / f"{name}.py"
+        spec = importlib.util.spec_from_file_location(f"shared_{name}", where)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -63,11 +63,12 @@ class GraphedSteps:
             if key not in self._captured or room:
                 self._captured[key] = self._capture(batch, given, progress, faded, room)
             captured = self._captured[key]
+            pictures, known = captured.batch.tensors(), captured.given.tensors()
             for name, value in batch.tensors().items():
-                captured.batch.tensors()[name].copy_(value, non_blocking=True)
+                pictures[name].copy_(value, non_blocking=True)
             for name, value in given.tensors().items():
                 if captured.copied.get(name) is not value:
-                    captured.given.tensors()[name].copy_(value, non_blocking=True)
+                    known[name].copy_(value, non_blocking=True)
                     captured.copied[name] = value
             self._progress.fill_(progress)
             captured.graph.replay()

@@ -116,6 +116,9 @@ class Trainer:
         unused = [m for m in config.moves if not any(name.startswith(m) for name in names)]
         if unused:
             raise ValueError(f"moves={unused[0]!r}: no parameter begins so; they begin with {_beginnings(names)}")
+        moving = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        self._sources_move = any(name.startswith(("encoder.", "query_former.")) for name in moving)
+        self._drivers_move = any(name.startswith("estimator.") for name in moving)
         self.adversary = Adversary(config.adversary, device) if config.adversary.weight else None
         alone = world == 1 and config.accumulate == 1 and self.adversary is None
         graphed = config.graphs and self.device.type == "cuda" and alone
@@ -240,14 +243,14 @@ class Trainer:
         n = batch.drivers.shape[1]
         seen = batch.drivers if batch.seen is None else batch.seen
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
-            if not self._moves("encoder.", "query_former."):
+            if not self._sources_move:
                 masks = batch.source_mask[:, None] if batch.padded else [None] * len(batch.ids)
                 rows = [
                     self._once(" ".join(ids[:-n]), self.model.features, sources[None], mask)
                     for ids, sources, mask in zip(batch.ids, batch.sources, masks, strict=True)
                 ]
                 features = rows[0] if len(rows) == 1 else torch.cat(rows)
-            if not self._moves("estimator."):
+            if not self._drivers_move:
                 rows = [
                     self._once(driver, self.model.estimates, picture[None, None])
                     for ids, pictures in zip(batch.ids, seen, strict=True)
@@ -255,9 +258,6 @@ class Trainer:
                 ]
                 estimates = torch.cat(rows, 1).unflatten(1, (len(batch.ids), n))[0]
         return Given(features=features, estimates=estimates)
-
-    def _moves(self, *beginnings: str) -> bool:
-        return any(p.requires_grad for name, p in self.model.named_parameters() if name.startswith(beginnings))
 
     def _once(self, key: str, compute: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         if key not in self._kept:

@@ -70,7 +70,7 @@ def _model(size: str, head: HeadModel, device: torch.device) -> FFAvatar:
 
 def _render(model: FFAvatar) -> Figures:
     with torch.inference_mode():
-        posed = model.animate(_avatar(model), _neutral(model, 1))
+        posed = model.animate(_avatar(model), model.neutral())
         for size in (128, 256, 512):
             K = virtual_intrinsics(size, model.rig.points)[None, None]
             camera = pose_to_camera(model.rig.start_pose, K[0, 0], size)[None, None]
@@ -161,7 +161,7 @@ def _stream(
 
 def _animate_plainly(model: FFAvatar) -> Figures:
     size = model.config.image_size
-    avatar, neutral = _avatar(model), _neutral(model, 1)
+    avatar, neutral = _avatar(model), model.neutral()
     K = virtual_intrinsics(size, model.rig.points)[None, None]
     driver = _photos(1, size)
 
@@ -180,7 +180,7 @@ def _animate_plainly(model: FFAvatar) -> Figures:
 
 
 def _estimator_error(model: FFAvatar) -> dict[str, float]:
-    """Largest difference of the estimator's raw values in mixed precision, over the size of the values."""
+    """How far mixed precision is off: the norm of the difference of the estimator's tokens, over the tokens' norm."""
     crops = _to_model(model, _photos(16, model.config.estimator.backbone.image_size))
     with torch.inference_mode():
         with mixed_precision(crops.device):
@@ -286,20 +286,11 @@ def _to_model(model: FFAvatar, photos: Tensor) -> Tensor:
     return photos.to(model.rig.points.device).permute(0, 3, 1, 2).float() / 255
 
 
-def _neutral(model: FFAvatar, n: int) -> DrivingParameters:
-    points = model.rig.points
-    return DrivingParameters(
-        points.new_zeros(n, 1, model.estimator.n_expression),
-        points.new_zeros(n, 1, 5, 3),
-        model.rig.start_pose.expand(n, 1, -1),
-    )
-
-
 def _random_parameters(model: FFAvatar, n: int, seed: int) -> DrivingParameters:
     """On the host."""
     random = torch.Generator().manual_seed(seed)
     return DrivingParameters(*(
-        value.cpu() + 0.05 * torch.randn(value.shape, generator=random) for value in _neutral(model, n)
+        value.cpu() + 0.05 * torch.randn(value.shape, generator=random) for value in model.neutral(n)
     ))  # fmt: skip
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ffavatar_model.animator import Animator, Framing, neutral
+from ffavatar_model.animator import Animator, Framing
 from ffavatar_model.camera import pose_to_camera, virtual_intrinsics
 from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.model import FFAvatar
@@ -76,6 +76,6 @@ def test_each_of_the_three_parts_can_be_replaced(model: FFAvatar, avatar: Canoni
 
 
 def test_at_rest_it_looks_straight_out(model: FFAvatar, avatar: CanonicalAvatar):
-    rest = neutral(model)
+    rest = model.neutral()
     assert rest.expression.abs().sum() == 0 and rest.rotations.abs().sum() == 0
     assert torch.equal(Animator(model, avatar, size=SIZE).rest.pose, model.rig.start_pose[None, None])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pyarrow as pa
 import pytest
 
@@ -17,16 +14,8 @@ from pipelines.publishing.publish import publish
 from pipelines.review.session import Review
 
 
-def shared(name):
-    where = Path(__file__).parents[1] / "pipelines" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"shared_{name}", where)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def corpus(tmp_path, monkeypatch):
+def corpus(tmp_path, monkeypatch, shared):
     """grow(rows) mines videos of (number, person); people() clusters, publishes, and says who is who by number."""
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     conftest = shared("conftest")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import io
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -15,16 +13,8 @@ from mfhq.catalog import Catalog
 from mfhq.takedowns import read_takedowns
 
 
-def shared(name):
-    where = Path(__file__).parents[1] / "pipelines" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"shared_{name}", where)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
-def corpus(tmp_path, monkeypatch):
+def corpus(tmp_path, monkeypatch, shared):
     monkeypatch.setenv("FFAVATAR_HOME", str(tmp_path / "home"))
     monkeypatch.setattr("os.fsync", lambda descriptor: None)
     conftest = shared("conftest")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
 import uuid
-from pathlib import Path
 
 from infra.storage import open_store
 from mfhq.catalog import Catalog, read_blob
@@ -13,15 +11,7 @@ from pipelines.takedown.plan import Planner
 from pipelines.takedown.sweep import put_on_record, sweep
 
 
-def shared(name):
-    where = Path(__file__).parents[1] / "pipelines" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(f"shared_{name}", where)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_a_person_is_gone_from_a_bucket_to_the_last_byte(s3_server, monkeypatch):
+def test_a_person_is_gone_from_a_bucket_to_the_last_byte(s3_server, monkeypatch, shared):
     made, scan, conftest = shared("takedown_corpus"), shared("remnants"), shared("conftest")
     toy, store = conftest.load_toy(), open_store(f"s3://corpora/{uuid.uuid4().hex}")
     made.build(store, toy, conftest.run_toy, monkeypatch, n=4)
