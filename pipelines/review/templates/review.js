@@ -2,7 +2,7 @@
 const by = (id) => document.getElementById(id);
 const make = (name, className, text) => Object.assign(document.createElement(name), { className: className || "", textContent: text || "" });
 const counted = (n, one) => `${n} ${one}${n === 1 ? "" : "s"}`;
-const state = { cases: [], snapshot: "", at: 0, shown: null, busy: false, held: "" };
+const state = { cases: [], snapshot: "", at: 0, shown: null, turn: 0, saving: null, held: "" };
 
 async function ask(path, body) {
   const how = body ? { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) } : {};
@@ -11,6 +11,9 @@ async function ask(path, body) {
   if (!answer.ok) throw Object.assign(new Error(said.error), { status: answer.status });
   return said;
 }
+
+const unanswered = "The server does not answer; is `ffavatar review` still running?";
+const lost = (error) => tell(error.status ? error.message : unanswered, true);
 
 function tell(text, wrong) {
   by("said").textContent = text;
@@ -72,6 +75,7 @@ function personOf(person) {
 }
 
 async function show(at) {
+  const turn = ++state.turn;
   state.at = Math.max(0, Math.min(at, state.cases.length));
   state.held = "";
   state.shown = null;
@@ -84,6 +88,7 @@ async function show(at) {
     by("facts").textContent = "`ffavatar publish` makes a snapshot in which the decisions hold. You can close this page.";
   } else {
     const found = await ask(`case/${state.at}`);
+    if (turn !== state.turn) return;  // another was asked for meanwhile
     state.shown = found;
     const pair = found.people.length > 1, score = found.score === null ? "" : `${pair ? "similarity" : "cohesion"} ${found.score.toFixed(2)}`;
     by("count").textContent = `${state.at + 1} of ${state.cases.length}`;
@@ -105,29 +110,31 @@ async function restart() {
   await show(0);
 }
 
-async function decide(kind) {
-  if (state.busy || !state.shown || by(kind).disabled || by(kind).hidden) return;
+/* While a decision is saved, another is not taken: its case is about to go. Back and Skip wait for it. */
+function decide(kind) {
+  if (state.saving || !state.shown || by(kind).disabled || by(kind).hidden) return;
+  state.saving = save(kind).finally(() => { state.saving = null; });
+}
+
+async function save(kind) {
   const people = state.shown.people;
   const chosen = kind === "accept" ? tiles().filter((tile) => !away(tile)) : marked(), saves = kind === "take" ? "accept" : kind;
   const wanted = kind === "merge" ? [{ kind, identity_id: people[0].identity_id, other_id: people[1].identity_id }]
     : people.map((person) => ({ kind: saves, identity_id: person.identity_id,
         track_ids: chosen.filter((tile) => tile.dataset.identity === person.identity_id).map((tile) => tile.dataset.track) }))
       .filter((one) => one.track_ids.length);
-  state.busy = true;
+  let saved = {};
   try {
-    let saved = {};
     for (const one of wanted) saved = await ask("decide", { ...one, overrule: state.held === kind });
-    const number = wanted.reduce((sum, one) => sum + (one.track_ids || []).length, 0);
-    tell({ accept: `Accepted: ${counted(number, "track")}.`, split: `Split off: ${counted(number, "track")}, as another person.`, merge: "Merged: one person.", take: `Taken back: ${counted(number, "track")}.` }[kind]);
-    if (saved.snapshot !== state.snapshot) await restart();
-    else await show(kind === "split" || kind === "take" ? state.at : state.at + 1);
   } catch (error) {
     state.held = error.status === 409 ? kind : "";
-    tell(error.status ? error.message : "The server does not answer; is `ffavatar review` still running? Nothing was saved.", true);
-    if (error.status === 410) await restart();
-  } finally {
-    state.busy = false;
+    tell(error.status ? error.message : `${unanswered} Nothing was saved.`, true);
+    if (error.status === 410) await restart().catch(lost);
+    return;
   }
+  const number = wanted.reduce((sum, one) => sum + (one.track_ids || []).length, 0);
+  tell({ accept: `Accepted: ${counted(number, "track")}.`, split: `Split off: ${counted(number, "track")}, as another person.`, merge: "Merged: one person.", take: `Taken back: ${counted(number, "track")}.` }[kind]);
+  await (saved.snapshot !== state.snapshot ? restart() : show(kind === "split" || kind === "take" ? state.at : state.at + 1)).catch(lost);
 }
 
 function step(key) {
@@ -154,12 +161,13 @@ document.addEventListener("keydown", (event) => {
   else return;
   event.preventDefault();
 });
-function skip(by_) {
-  if (state.busy || by(by_ > 0 ? "next" : "previous").disabled) return;
+async function skip(by_) {
+  await state.saving;
+  if (by(by_ > 0 ? "next" : "previous").disabled) return;
   tell("");
-  show(state.at + by_).catch((error) => tell(error.message, true));
+  await show(state.at + by_).catch(lost);
 }
 for (const kind of ["accept", "split", "merge", "take"]) by(kind).addEventListener("click", () => decide(kind));
 by("next").addEventListener("click", () => skip(1));
 by("previous").addEventListener("click", () => skip(-1));
-restart().catch((error) => tell(error.message, true));
+restart().catch(lost);
