@@ -73,6 +73,40 @@ def plan(source: str, corpus: str, pack: str | None, workers: int | None) -> Non
 
 @cli.command()
 @CORPUS
+@PACK
+@click.option("--full", is_flag=True, help="Cluster everything anew, instead of joining new tracks to people.")
+def cluster(corpus: str, pack: str | None, full: bool) -> None:
+    """Tell the people of a corpus apart; publish uses the result."""
+    from flows.clustering import cluster_command
+
+    cluster_command(corpus, pack, full)
+
+
+@cli.command()
+@click.argument("pairs", type=click.Path(path_type=Path))
+@PACK
+@click.option("--people", default=10_000, show_default=True, type=click.IntRange(2), help="In the corpus to cluster.")
+def calibrate(pairs: Path, pack: str | None, people: int) -> None:
+    """Measure a face pack's threshold on PAIRS (a folder a person, or a csv: a, b, same); stored with the pack."""
+    from flows.calibration import calibrate_command
+
+    calibrate_command(pairs, pack, people)
+
+
+@cli.command()
+@click.argument("source", required=False)
+@CORPUS
+@PACK
+def overlap(source: str | None, corpus: str, pack: str | None) -> None:
+    """Is somebody in two splits, or in SOURCE too (a folder of stills, or another corpus)? By embedding."""
+    from flows.overlap import overlap_command
+
+    if status := overlap_command(source, corpus, pack):
+        sys.exit(status)
+
+
+@cli.command()
+@CORPUS
 @PRESET
 @PACK
 @click.option("--where", metavar="SQL", help="A condition on the faces, and on the columns of their videos.")

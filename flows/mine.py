@@ -10,32 +10,26 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.console import SOME_FAILED, CallError, Progress, say, table
+from flows.clustering import clustering_threshold, decided_clustering, tracked_clustering
+from flows.console import SOME_FAILED, Progress, say, table
 from flows.progress_artifact import ProgressArtifact
 from infra.ray_session import ray_session
 from infra.settings import load_settings
 from infra.storage import open_store
 from infra.tracking import TrackedRun, config_hash, git_revision, tracked_run
 from mfhq.catalog import Catalog
-from mfhq.clusterings import read_clustering, record_clustering
 from mfhq.decisions import read_decisions
 from mfhq.live import record_run
-from mfhq.schema import ALIASES, ASSIGNMENTS
 from mfhq.store import Store
-from mfhq.takedowns import denied_by_all
 from pipelines.engine import StepSummary, run_steps
-from pipelines.faces.pack import face_pack
-from pipelines.identity.assign import ClusterConfig, Clustering, assign_identities
 from pipelines.mining.digests import sources_to_mine
 from pipelines.mining.sources import list_sources
 from pipelines.mining.steps import AFTER, mining_steps
-from pipelines.parts import read_step
 from pipelines.plan import fingerprints
 from pipelines.progress import Progress as StepProgress
 from pipelines.publishing.presets import preset_named
 from pipelines.publishing.publish import publish as publish_snapshot
 from pipelines.publishing.reasons import TAKEN_DOWN
-from pipelines.review.apply import decided
 
 FUNNEL = "SELECT stage, reason, items, round(share, 3) AS share, round(seconds, 1) AS seconds FROM funnel"
 
@@ -138,12 +132,7 @@ def publish(
     """
     settings, store = load_settings(home or None), open_store(corpus)
     prints = fingerprints(mining_steps(pack_name=pack or None), AFTER)
-    with tracked_run(settings, "cluster", f"cluster {corpus}", {"corpus": corpus, "pack": pack}, parent) as run:
-        clustering = cluster(store, prints, pack)
-        run.params({"cluster_version": clustering.version})
-        people = clustering.assignments["identity_id"].unique()
-        run.metrics({"tracks": len(clustering.assignments), "identities": len(people)})
-        _on_record(store, run, "cluster", "", {"version": clustering.version}, parent)
+    clustering = decided_clustering(store, tracked_clustering(settings, store, pack, parent))
     thresholds = preset_named(preset)
     described = {"preset": asdict(thresholds), "where": where}
     with tracked_run(settings, "publish", f"publish {corpus}", described, parent) as run:
@@ -167,40 +156,6 @@ def publish(
     create_table_artifact(table=funnel.to_pylist(), key="funnel", description=f"{store.uri} {made.version}")
     show_funnel(funnel, store.uri, made.version)
     return {"snapshot": made.version, "digest": made.digest, "created": made.created, "rows": dict(made.rows)}
-
-
-def cluster(store: Store, prints: dict[str, str], pack: str) -> Clustering:
-    """Who is who among all mined tracks; ids of the newest snapshot live on, and reviewers' decisions win.
-
-    Raises:
-        CallError: the pack has no calibrated threshold.
-    """
-    threshold = clustering_threshold(pack)
-    denied, steps = denied_by_all(store), ("tracks", "scores", "embeddings")
-    tracked, scored, embedded = (denied.without(read_step(store, step, prints[step])) for step in steps)
-    catalog = Catalog(store)
-    published, aliases = ASSIGNMENTS.empty_table(), ALIASES.empty_table()
-    if catalog.versions():
-        newest = catalog.open()
-        published, aliases = newest.table("assignments"), newest.table("aliases")
-    before, retired = read_clustering(store, published), aliases["identity_id"].to_pylist()
-    own = assign_identities(tracked, scored, embedded, ClusterConfig(threshold=threshold), before, retired)
-    record_clustering(store, own.assignments)
-    return decided(own, published, aliases, read_decisions(store))
-
-
-def clustering_threshold(pack: str) -> float:
-    """The pack's calibrated cosine distance.
-
-    Raises:
-        CallError: it has none.
-        WeightsError: there is no such pack.
-    """
-    threshold = face_pack(pack or None).threshold
-    if threshold is None:
-        way_out = 'put a calibration.json such as {"threshold": 0.6} beside its files'
-        raise CallError(f"face pack {pack}: no clustering threshold (cosine distance); {way_out}")
-    return threshold
 
 
 def show_funnel(funnel: pa.Table, uri: str, version: str) -> None:

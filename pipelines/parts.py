@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
@@ -247,11 +247,18 @@ class ShardState:
 
 
 def read_step(
-    store: Store, name: str, fingerprint: str, with_blobs: bool = False, columns: Sequence[str] | None = None
+    store: Store,
+    name: str,
+    fingerprint: str,
+    with_blobs: bool = False,
+    columns: Sequence[str] | None = None,
+    shard: int | None = None,
+    parts: Collection[str] | None = None,
 ) -> pa.Table:
     """A step's output: the latest row of each item, in the order of the key.
 
-    Pictures are ``BLOB_REF``, or bytes ``with_blobs``. With ``columns`` only those are read.
+    Pictures are ``BLOB_REF``, or bytes ``with_blobs``. With ``columns`` only those are read, with ``shard``
+    that logical shard alone, with ``parts`` (paths of markers) those parts alone.
 
     Raises:
         StoreError: the step has not run under this fingerprint, or a part is damaged.
@@ -259,7 +266,8 @@ def read_step(
     at = open_step(store, name, fingerprint)
     names = list(columns) if columns is not None else [f.name for f in at.schema]
     read = list(dict.fromkeys([at.key, *names]))
-    found = list(markers(store, at.prefix).values())
+    below = markers(store, at.prefix if shard is None else at.shard(shard))
+    found = [marker for path, marker in below.items() if parts is None or path in parts]
     with ThreadPoolExecutor(_READERS) as pool:
         tables = list(pool.map(lambda marker: read_part(store, at, marker, read), found))
     wanted = pa.schema([at.stored.field(name) for name in read])

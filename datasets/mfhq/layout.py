@@ -8,6 +8,9 @@
     steps/{step}/{fingerprint}/{shard}/{part}-{digest}.parquet  its rows
     steps/{step}/{fingerprint}/{shard}/{part}-{digest}.blobs    its pictures, packed
     biometric/steps/...                                         the same, of steps that are private
+    biometric/clusterings/{number}.json                         a clustering of all tracks (conditional create)
+    biometric/clusterings/{digest}.parquet                      its tables
+    biometric/clusterings/work/...                              a clustering that has not ended
     ledger/{step}/{fingerprint}/{shard}-{run}-{digest}.parquet  every attempt at every item
     clusterings/{version}.parquet                               what a clustering said, before any decision
     decisions/{number}.parquet                                  what reviewers decided, in the order of saving
@@ -29,6 +32,9 @@ RUNS = "runs/"
 DECISIONS = "decisions/"
 TAKEDOWNS = "takedowns/"
 SNAPSHOTS = "snapshots/"
+
+CLUSTERINGS = f"{BIOMETRIC}clusterings/"
+"""What clusterings said, before review. It can be deleted as a whole: the next clustering then does everything anew."""
 
 PRIVATE_TABLES = frozenset({"embeddings"})
 """Published tables that lie under ``BIOMETRIC``."""

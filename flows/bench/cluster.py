@@ -175,21 +175,14 @@ def _ours(threshold: float, tracks: Tracks) -> Labels:
 
 
 def _method(name: str, threshold: float) -> Callable[[Tracks], Labels]:
-    """A clustering of tracks.
-
-    Raises:
-        CallError: its library is not there.
-    """
+    """A clustering of tracks, by one of ``METHODS``."""
     methods: dict[str, Callable[[Tracks], Labels]] = {
         OURS: partial(_ours, threshold),
         "faiss+components": partial(_faiss, threshold),
         "sklearn-average": partial(_sklearn_average, threshold),
         "sklearn-hdbscan": _sklearn_hdbscan,
     }
-    try:
-        return methods[name]
-    except KeyError:
-        raise CallError(f"no method {name!r}; there are {', '.join(METHODS)}") from None
+    return methods[name]
 
 
 def _faiss(threshold: float, tracks: Tracks) -> Labels:

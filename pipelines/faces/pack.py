@@ -6,8 +6,10 @@ import json
 import logging
 import shutil
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipelines.faces.cache import WeightsError, cache_dir, locked, sha256_of
 from pipelines.faces.weights import WEIGHTS, weight_path
@@ -29,6 +31,7 @@ corpus (docs/identity.md).
 """
 
 _DETECTOR, _RECOGNISER, _RECORD = "det_yunet.onnx", "rec_sface.onnx", "pack.json"
+_CALIBRATION = "calibration.json"
 _SOURCES = ("yunet", "sface")
 _LICENCE = " and ".join(sorted({WEIGHTS[name].licence for name in _SOURCES}))
 _HOW_TO_FETCH = "`insightface-cli model.download buffalo_l`, for non-commercial research only"
@@ -51,7 +54,7 @@ class FacePack:
     @property
     def model(self) -> str:
         """What the ``embeddings`` table calls the model: pack name and the start of the recogniser's digest."""
-        return f"{self.name}/{list(self.files.values())[-1][:12]}"
+        return _model_name(self.name, self.files)
 
 
 def face_pack(name_or_path: str | Path | None = None) -> FacePack:
@@ -89,7 +92,7 @@ def embedded_pack() -> FacePack:
         files=record,
         licence=_LICENCE,
         embedding_width=128,
-        threshold=EMBEDDED_THRESHOLD,
+        threshold=_calibrated(folder, _model_name(EMBEDDED, record)) or EMBEDDED_THRESHOLD,
     )
 
 
@@ -180,18 +183,44 @@ def _open_pack(folder: Path) -> FacePack:
         files=files,
         licence=licence,
         embedding_width=int(recogniser.output_shape[-1]),
-        threshold=_calibrated(folder),
+        threshold=_calibrated(folder, _model_name(folder.name, files)),
     )
 
 
-def _calibrated(folder: Path) -> float | None:
+def write_calibration(pack: FacePack, calibration: Mapping[str, Any]) -> Path:
+    """Store a calibration beside the pack's files; it holds for this recogniser alone. Returns the file.
+
+    Raises:
+        WeightsError: the folder cannot be written to.
+    """
+    path = pack.root / _CALIBRATION
+    try:
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps({**calibration, "model": pack.model}, indent=1))
+        part.replace(path)
+    except OSError as error:
+        way_out = "copy the pack to a folder of yours"
+        raise WeightsError(f"{path}: cannot be written ({error.strerror}); {way_out}") from error
+    return path
+
+
+def _model_name(name: str, files: Mapping[str, str]) -> str:
+    return f"{name}/{list(files.values())[-1][:12]}"
+
+
+def _calibrated(folder: Path, model: str) -> float | None:
     """``threshold`` of the pack's ``calibration.json``; None where there is no such file."""
-    path = folder / "calibration.json"
+    path = folder / _CALIBRATION
     if not path.exists():
         return None
+    way_out = "delete it or run `ffavatar calibrate` again"
     try:
-        return float(json.loads(path.read_text())["threshold"])
+        found = json.loads(path.read_text())
+        threshold = float(found["threshold"])
     except (ValueError, KeyError, TypeError) as error:
-        raise WeightsError(
-            f"{path}: no number `threshold` in it ({error}); delete it or calibrate the pack again"
-        ) from error
+        raise WeightsError(f"{path}: no number `threshold` in it ({error}); {way_out}") from error
+    if not 0 < threshold < 2:
+        raise WeightsError(f"{path}: a threshold of {threshold}; it must be a cosine distance, from 0 to 2; {way_out}")
+    if found.get("model", model) != model:
+        raise WeightsError(f"{path}: was measured for {found['model']}, and this is {model}; {way_out}")
+    return threshold

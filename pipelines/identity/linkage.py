@@ -48,9 +48,8 @@ def split_parts(
         members = order[first[number] : first[number] + sizes[number]]
         edges = part[i] == number
         cannot = np.asarray(apart_in.get(int(number), []), np.int64).reshape(-1, 2)
-        one, other, apart_ends = (np.searchsorted(members, rows) for rows in (i[edges], j[edges], cannot))
-        alone = np.ones(len(members), np.int64)
-        found = agglomerate(unit[members].copy(), alone, one, other, apart_ends, 1 - threshold - 1e-6)
+        a, b, never = (np.searchsorted(members, rows) for rows in (i[edges], j[edges], cannot))
+        found = agglomerate(unit[members], np.ones(len(members), np.int64), a, b, never, 1 - threshold - 1e-6)
         label[members] = members[found]
     return label
 

@@ -47,7 +47,7 @@ def stable_identities(
     used = {*previous.values(), *retired}
     assigned: dict[str, str] = {}
     for number, tracks in enumerate(members):
-        identity_id = taken.get(number) or _new_id(tracks[0], used)
+        identity_id = taken.get(number) or new_id(tracks[0], used)
         used.add(identity_id)
         assigned.update(dict.fromkeys(tracks, identity_id))
     heirs: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -59,7 +59,7 @@ def stable_identities(
     )
 
 
-def _new_id(track_id: str, used: set[str]) -> str:
+def new_id(track_id: str, used: set[str]) -> str:
     """An id made from a track's; another when that one names someone already (the track was split off them)."""
     attempt = 0
     while (identity_id := digest(["identity", track_id, attempt], 24)) in used:

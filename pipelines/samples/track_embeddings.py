@@ -76,7 +76,8 @@ def draw_tracks(n: int, width: int, seed: int, population: Population | None = N
     nearness[person >= n_people] = 1.0  # a junk track is its own centre
     video, slot = _seen(random, person, n_people, population)
     order = random.permutation(n)
-    person, nearness, video, slot = person[order], nearness[order], video[order], slot[order]
+    person, video, slot = (column[order] for column in (person, video, slot))
+    nearness = nearness[order]
     vectors = np.empty((n, width), np.float32)
     for at in range(0, n, _CHUNK):
         rows = slice(at, at + _CHUNK)

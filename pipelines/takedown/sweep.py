@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from mfhq.layout import LEDGER
+from mfhq.layout import CLUSTERINGS, LEDGER
 from mfhq.store import Store
 from mfhq.takedowns import Denied, Takedown, denied_by_all, done_path, read_takedowns, record_path
 from pipelines.takedown.inventory import STEPS, keyed_otherwise, shard_folders, shard_number
@@ -69,6 +69,8 @@ def sweep(store: Store, names: Collection[str] = ()) -> Swept:
 
 
 def _sweep_once(store: Store, denied: Denied) -> Changes:
+    for path in list(store.list(CLUSTERINGS)):  # sums over people's tracks cannot be pruned; they are made anew
+        store.delete(path)
     done = redact_snapshots(store, denied)
     everywhere = keyed_otherwise(store)
     unfinished = read_takedowns(store, unfinished=True) or denied.takedowns

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from flows.mine import cluster
+from flows.clustering import decided_clustering
 from infra.storage import open_store
 from mfhq.catalog import Catalog
 from mfhq.decisions import read_decisions
+from pipelines.identity.config import ClusterConfig
+from pipelines.identity.corpus import cluster_corpus
 from pipelines.plan import fingerprints
 from pipelines.publishing.publish import publish
 from pipelines.review.session import Review
@@ -33,7 +35,7 @@ def corpus(tmp_path, monkeypatch, shared):
         conftest.run_toy(toy, store, 0, batch=32)
 
     def people():
-        done = cluster(store, prints, "")
+        done = decided_clustering(store, cluster_corpus(store, prints, ClusterConfig(threshold=0.5)))
         publish(store, prints, done.assignments, track_embeddings=done.track_embeddings, aliases=done.aliases,
                 decisions=read_decisions(store))  # fmt: skip
         asked = (

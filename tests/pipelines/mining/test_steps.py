@@ -19,7 +19,8 @@ import skimage.data
 from infra.storage import open_store
 from mfhq.schema import FACES, OK
 from pipelines.faces.pictures import decode_picture
-from pipelines.identity.assign import ClusterConfig, assign_identities
+from pipelines.identity.assign import assign_identities
+from pipelines.identity.config import ClusterConfig
 from pipelines.media.decoder import ProcessDecoder
 from pipelines.media.video_writer import write_video
 from pipelines.mining.crops import share_inside

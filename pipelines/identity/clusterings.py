@@ -1,0 +1,145 @@
+"""Clusterings kept in the corpus: what publishing takes people from, and what new tracks are joined to."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from mfhq.layout import CLUSTERINGS
+from mfhq.parquet import from_parquet, to_parquet
+from mfhq.schema import ALIASES, ASSIGNMENTS, EMBEDDINGS
+from mfhq.store import Store
+from pipelines.identity.constraints import Vectors
+
+_ROWS = 100_000
+"""Rows of a file of embeddings."""
+
+PLACES = pa.schema(
+    [
+        pa.field("track_id", pa.string(), nullable=False),
+        pa.field("video_id", pa.string(), nullable=False),
+        pa.field("start_frame", pa.int64(), nullable=False),
+        pa.field("end_frame", pa.int64(), nullable=False),
+    ]
+)
+"""Where each track is seen."""
+
+SUMS = pa.schema(
+    [
+        pa.field("identity_id", pa.string(), nullable=False),
+        pa.field("n_tracks", pa.int64(), nullable=False),
+        pa.field("sum", pa.list_(pa.float32()), nullable=False),
+    ]
+)
+"""The sum of the unit vectors of each person's tracks; ascending by id."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """``biometric/clusterings/{number}.json``: a clustering, before review."""
+
+    number: int
+    version: str
+    model: str
+    config: dict[str, Any]
+    parts: dict[str, str]
+    """Path to sha256 of each part of the steps' outputs that it was made from."""
+    tables: dict[str, list[str]]
+    """Files by table: assignments, aliases, places, sums, embeddings."""
+    tracks: int
+    identities: int
+    joined: int
+    """Tracks that joined since everything was last clustered anew."""
+
+    def table(self, store: Store, name: str) -> pa.Table:
+        """One of its tables.
+
+        Raises:
+            FileNotFoundError: a file is gone.
+        """
+        schema = SCHEMAS[name]
+        return pa.concat_tables(
+            [schema.empty_table(), *(from_parquet(store.read(p), schema) for p in self.tables[name])]
+        )
+
+
+SCHEMAS = {"assignments": ASSIGNMENTS, "aliases": ALIASES, "places": PLACES, "sums": SUMS, "embeddings": EMBEDDINGS}
+
+
+def newest_clustering(store: Store) -> Stored | None:
+    """The clustering that was stored last."""
+    paths = [path for path in store.list(CLUSTERINGS) if path.endswith(".json") and "/" not in path[len(CLUSTERINGS) :]]
+    if not paths:
+        return None
+    return Stored(**json.loads(store.read(max(paths))))
+
+
+def store_clustering(
+    store: Store,
+    *,
+    version: str,
+    model: str,
+    config: Mapping[str, Any],
+    parts: Mapping[str, str],
+    tables: Mapping[str, pa.Table],
+    kept: list[str],
+    joined: int,
+) -> Stored:
+    """Write a clustering whole: its tables, then the record. ``kept`` are files of embeddings from before that hold."""
+    files = {name: [_write(store, table)] for name, table in tables.items() if name != "embeddings"}
+    fresh = tables["embeddings"]
+    files["embeddings"] = [*kept, *(_write(store, fresh.slice(at, _ROWS)) for at in range(0, fresh.num_rows, _ROWS))]
+    while True:
+        last = newest_clustering(store)
+        stored = Stored(
+            number=(last.number if last else 0) + 1,
+            version=version,
+            model=model,
+            config=dict(config),
+            parts=dict(parts),
+            tables=files,
+            tracks=tables["assignments"].num_rows,
+            identities=tables["sums"].num_rows,
+            joined=joined,
+        )
+        data = json.dumps(asdict(stored), indent=1).encode()
+        path = f"{CLUSTERINGS}{stored.number:08d}.json"
+        if store.create(path, data) or store.read(path) == data:
+            _forget_older(store, stored)
+            return stored
+
+
+def _write(store: Store, table: pa.Table) -> str:
+    data = to_parquet(table)
+    path = f"{CLUSTERINGS}{hashlib.sha256(data).hexdigest()[:32]}.parquet"
+    if not store.exists(path):
+        store.write(path, data)
+    return path
+
+
+def _forget_older(store: Store, newest: Stored) -> None:
+    """Delete what the newest clustering does not need: it holds biometric data, and nothing reads it."""
+    needed = {path for paths in newest.tables.values() for path in paths} | {f"{CLUSTERINGS}{newest.number:08d}.json"}
+    for path in list(store.list(CLUSTERINGS)):
+        if path not in needed:
+            store.delete(path)
+
+
+def sums_table(identity: npt.NDArray[np.object_], sums: Vectors, sizes: npt.NDArray[np.int64]) -> pa.Table:
+    """``SUMS`` of people (P,), (P, D), (P,), ascending by id."""
+    order = np.argsort(identity, kind="stable")
+    width = sums.shape[1]
+    offsets = pa.array(np.arange(len(order) + 1, dtype=np.int32) * width)
+    columns = {
+        "identity_id": pa.array(identity[order], pa.string()),
+        "n_tracks": pa.array(sizes[order]),
+        "sum": pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(sums[order], np.float32).ravel())),
+    }
+    return pa.table(columns, schema=SUMS)

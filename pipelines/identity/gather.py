@@ -1,0 +1,136 @@
+"""From the mining steps' outputs to one embedding a track: the rows that are clustered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mfhq.schema import EMBEDDINGS, OK
+from pipelines.identity.checks import EmbeddingError, checked_vectors
+from pipelines.identity.config import ClusterConfig
+from pipelines.identity.constraints import Integers, Seen, Vectors
+from pipelines.identity.means import track_means
+from pipelines.publishing.unnest import explode, match, vectors_of
+
+Strings = npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Tracks that are good enough to be clustered, in the order of their ids."""
+
+    track_id: Strings
+    """(N,)"""
+    video_id: Strings
+    """(N,)"""
+    start: Integers
+    """(N,) first frame."""
+    end: Integers
+    """(N,) one past the last frame."""
+    vectors: Vectors
+    """(N, D) unit vectors: the mean of the best faces. Biometric data."""
+    model: str
+    """The embedding model; empty where there is no embedding at all."""
+
+    def __len__(self) -> int:
+        return len(self.track_id)
+
+    @property
+    def seen(self) -> Seen:
+        """Where they are seen."""
+        return Seen(np.unique(self.video_id.astype(str), return_inverse=True)[1].astype(np.int64), self.start, self.end)
+
+    def embeddings(self) -> pa.Table:
+        """Rows of ``mfhq.schema.EMBEDDINGS`` (face_id is empty)."""
+        n, width = self.vectors.shape
+        offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
+        columns = {
+            "track_id": pa.array(self.track_id, pa.string()),
+            "face_id": pa.array([""] * n, pa.string()),
+            "model": pa.array([self.model] * n, pa.string()),
+            "vector": pa.ListArray.from_arrays(offsets, pa.array(self.vectors.ravel())),
+        }
+        return pa.table(columns, schema=EMBEDDINGS)
+
+
+def gather_tracks(tracked: pa.Table, scored: pa.Table, embedded: pa.Table, config: ClusterConfig) -> Tracks:
+    """The tracks of the steps' outputs (``TRACKED``, crops not needed; ``SCORED``; ``EMBEDDED``).
+
+    Raises:
+        EmbeddingError: embeddings of several models or widths, or with vectors that are no unit vectors.
+    """
+    tracked, scored, embedded = (
+        table.filter(pc.equal(table["status"], OK)).sort_by("video_id") for table in (tracked, scored, embedded)
+    )
+    models = sorted(set(embedded["model"].to_pylist()))
+    if len(models) > 1:
+        raise EmbeddingError(f"embeddings of {len(models)} models ({', '.join(models)}); mine again with one pack")
+    tracks = explode(tracked, "tracks", ["video_id"])
+    vectors = explode(embedded, "faces", []).sort_by([("track_id", "ascending"), ("face_id", "ascending")])
+    if not tracks.num_rows or not vectors.num_rows:
+        return nobody(models[0] if models else "")
+    widths = pc.list_value_length(vectors["vector"]).unique().to_pylist()
+    if len(widths) > 1:
+        raise EmbeddingError(f"embeddings of {models[0]} with {sorted(widths)} numbers; mine again with one pack")
+    names = vectors["face_id"].to_pylist()
+    unit = checked_vectors(vectors_of(vectors), widths[0], f"embeddings of {models[0]}", names)
+    worth = match(vectors, _worth_of_faces(tracks, scored, config), "face_id")["worth"].fill_null(0.0).to_numpy()
+    ids, means = track_means(vectors["track_id"].to_pylist(), unit, worth, config.best_faces)
+    rows = match(pa.table({"track_id": pa.array(ids, pa.string())}), tracks.drop_columns(["faces"]), "track_id")
+    return Tracks(
+        np.asarray(ids, object),
+        rows["video_id"].to_numpy(zero_copy_only=False).astype(object),
+        rows["start_frame"].to_numpy().astype(np.int64),
+        rows["end_frame"].to_numpy().astype(np.int64),
+        means,
+        models[0],
+    )
+
+
+def nobody(model: str = "", width: int = 0) -> Tracks:
+    """No tracks."""
+    names, numbers = np.empty(0, object), np.empty(0, np.int64)
+    return Tracks(names, names, numbers, numbers, np.empty((0, width), np.float32), model)
+
+
+def joined_tracks(parts: list[Tracks]) -> Tracks:
+    """Several sets of tracks as one, in the order of the ids.
+
+    Raises:
+        EmbeddingError: they are of several models or widths.
+    """
+    parts = [part for part in parts if len(part)] or parts[:1]
+    if not parts:
+        return nobody()
+    kinds = sorted({(part.model, part.vectors.shape[1]) for part in parts})
+    if len(kinds) > 1:
+        said = ", ".join(f"{model} with {width} numbers" for model, width in kinds)
+        raise EmbeddingError(f"embeddings of {len(kinds)} kinds ({said}); mine again with one pack")
+    order = np.argsort(np.concatenate([part.track_id for part in parts]), kind="stable")
+    columns = {f.name: np.concatenate([getattr(part, f.name) for part in parts])[order] for f in fields(Tracks)[:-1]}
+    return Tracks(**columns, model=parts[0].model)
+
+
+def _worth_of_faces(tracks: pa.Table, scored: pa.Table, config: ClusterConfig) -> pa.Table:
+    """(face_id, worth) of the faces of tracks that are long enough: its width times its sharpness (up to ten times the
+    least), 0 for one that tells too little about who it is, or that has no mesh."""
+    long = tracks.filter(pc.greater_equal(tracks["n_faces"], config.min_detections))
+    faces = explode(long, "faces", [])
+    scores = explode(scored, "faces", [])
+    meshed = scores.filter(pc.equal(scores["reason"], ""))["face_id"].combine_chunks()
+    width, score, sharpness = (
+        column.cast(pa.float64()).fill_null(0.0).to_numpy()
+        for column in (pc.subtract(faces["x1"], faces["x0"]), faces["score"], faces["sharpness"])
+    )
+    good = (
+        pc.and_(pc.equal(faces["status"], OK), pc.is_in(faces["face_id"], value_set=meshed)).to_numpy()
+        & (width >= config.min_width_px)
+        & (score >= config.min_score)
+        & (sharpness >= config.min_sharpness)
+    )
+    worth = np.where(good, width * np.minimum(sharpness, 10 * config.min_sharpness), 0.0)
+    return pa.table({"face_id": faces["face_id"], "worth": pa.array(worth)})

@@ -1,0 +1,134 @@
+"""A corpus is clustered from its steps' outputs; nothing new reads what is stored, new videos join or found people."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from infra.storage import open_store
+from mfhq.layout import CLUSTERINGS
+from pipelines.identity import cluster, corpus
+from pipelines.identity.block_step import neighbours_step, pairs_of, search_stored, write_blocks
+from pipelines.identity.checks import EmbeddingError
+from pipelines.identity.cluster import cluster_rows, search_blocks
+from pipelines.identity.clusterings import newest_clustering
+from pipelines.identity.config import ClusterConfig
+from pipelines.identity.constraints import Seen
+from pipelines.identity.corpus import cluster_corpus, gather_corpus
+from pipelines.identity.gather import gather_tracks, joined_tracks
+from pipelines.parts import read_step
+from pipelines.plan import fingerprints
+from pipelines.samples.track_embeddings import draw_tracks
+
+CONFIG = ClusterConfig(threshold=0.5)
+
+
+@pytest.fixture
+def prints(toy):
+    return fingerprints(toy.toy_steps(), toy.AFTER)
+
+
+def who(clustering):
+    return dict(zip(*(clustering.assignments[c].to_pylist() for c in ("track_id", "identity_id")), strict=True))
+
+
+def test_a_clustering_is_stored_and_read_again(mine, prints, tmp_path, monkeypatch):
+    store = open_store(tmp_path / "corpus")
+    mine(store, 30)
+    first = cluster_corpus(store, prints, CONFIG)
+    assert len(set(who(first).values())) == 4 and first.track_embeddings.num_rows == len(who(first)) > 15
+    monkeypatch.setattr(corpus, "gather_tracks", None)  # and nothing is gathered
+    again = cluster_corpus(store, prints, CONFIG)
+    assert again.version == first.version and again.assignments.equals(first.assignments)
+    assert again.track_embeddings.equals(first.track_embeddings)
+    stored = newest_clustering(store)
+    assert (stored.number, stored.identities, stored.joined) == (1, 4, 0)
+
+
+@pytest.mark.parametrize("exact", [20_000, 5])
+def test_new_videos_join_people_and_ids_stay(mine, prints, tmp_path, monkeypatch, exact):
+    monkeypatch.setattr(corpus, "EXACT", exact)
+    store = open_store(tmp_path / "corpus")
+    mine(store, 20)
+    before = who(cluster_corpus(store, prints, CONFIG))
+    mine(store, 60)
+    after = cluster_corpus(store, prints, CONFIG)
+    assert {track: who(after)[track] for track in before} == before
+    assert set(who(after).values()) == set(before.values()) and len(who(after)) > 2 * len(before)
+    stored = newest_clustering(store)
+    assert stored.joined == (len(who(after)) - len(before) if exact == 5 else 0)
+    sums = stored.table(store, "sums")
+    assert sum(sums["n_tracks"].to_pylist()) == len(who(after)) == after.track_embeddings.num_rows
+    everything = cluster_corpus(store, prints, CONFIG, full=True)
+    assert who(everything) == who(after), "clustering everything anew maps onto the same ids"
+    np.testing.assert_allclose(
+        np.stack(newest_clustering(store).table(store, "sums")["sum"].to_pylist()),
+        np.stack(sums["sum"].to_pylist()), atol=1e-4,
+    )  # fmt: skip
+    needed = {path for paths in newest_clustering(store).tables.values() for path in paths}
+    assert len(list(store.list(CLUSTERINGS))) == len(needed) + 1, "what is not needed any more is deleted"
+
+
+def test_other_settings_and_a_deleted_clustering_start_anew(mine, prints, tmp_path):
+    store = open_store(tmp_path / "corpus")
+    mine(store, 20)
+    first = cluster_corpus(store, prints, CONFIG)
+    strict = cluster_corpus(store, prints, replace(CONFIG, threshold=0.0001))
+    assert len(set(who(strict).values())) > 4 and set(who(first).values()) <= set(who(strict).values())
+    for path in list(store.list(CLUSTERINGS)):
+        store.delete(path)
+    assert cluster_corpus(store, prints, CONFIG).assignments.num_rows == first.assignments.num_rows
+
+
+def test_an_empty_corpus_and_a_single_track(mine, prints, tmp_path):
+    store = open_store(tmp_path / "corpus")
+    mine(store, 0)
+    assert cluster_corpus(store, prints, CONFIG).assignments.num_rows == 0
+    one = open_store(tmp_path / "one")
+    mine(one, 1)
+    alone = cluster_corpus(one, prints, CONFIG)
+    assert alone.assignments.to_pylist()[0]["similarity"] == 1.0 and len(who(alone)) == 1
+
+
+def spoiled(embedded, change):
+    rows = [row for row in embedded.to_pylist() if row["status"] == "ok"]
+    change(rows)
+    return pa.Table.from_pylist(rows, schema=embedded.schema)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda rows: rows[1].update(model="other"), "2 models"),
+        (lambda rows: rows[1]["faces"][0].update(vector=[float("nan")] * 8), "no number"),
+        (lambda rows: rows[1]["faces"][0].update(vector=[0.0] * 8), "zero vector"),
+        (lambda rows: rows[1]["faces"][0].update(vector=[1.0] * 4), r"\[4, 8\] numbers"),
+    ],
+)
+def test_embeddings_that_cannot_be_clustered_are_named(mine, prints, tmp_path, change, message):
+    store = open_store(tmp_path / "corpus")
+    mine(store, 12)
+    tracked, scored, embedded = (read_step(store, step, prints[step]) for step in corpus.STEPS)
+    with pytest.raises(EmbeddingError, match=message):
+        gather_tracks(tracked, scored, spoiled(embedded, change), CONFIG)
+    tracks = gather_corpus(store, prints, CONFIG)
+    with pytest.raises(EmbeddingError, match="2 kinds"):
+        joined_tracks([tracks, replace(tracks, model="other")])
+
+
+def test_blocks_on_disk_say_what_blocks_in_memory_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(cluster, "EXACT", 100)
+    monkeypatch.setattr(cluster, "BLOCK", 512)
+    tracks, store = draw_tracks(3000, 160, 6), open_store(tmp_path)
+
+    def stored(projected, members, at_least):
+        blocks = write_blocks(store, projected, members, at_least)
+        assert neighbours_step(store).input == blocks.schema
+        return pairs_of(search_stored(store, blocks))
+
+    seen = Seen(tracks.video, tracks.start, tracks.end)
+    labels = [cluster_rows(tracks.vectors, seen, 0.5, search=search) for search in (stored, search_blocks)]
+    np.testing.assert_array_equal(*labels)
