@@ -25,7 +25,8 @@ from infra.storage import open_store
 from mfhq.store import Store
 from pipelines.engine import run_steps
 from pipelines.faces.pack import face_pack
-from pipelines.identity.assign import ClusterConfig, assign_identities
+from pipelines.identity.assign import assign_identities
+from pipelines.identity.config import ClusterConfig
 from pipelines.mining.digests import digest_sources
 from pipelines.mining.linking import iou
 from pipelines.mining.sources import list_sources
