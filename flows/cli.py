@@ -13,7 +13,7 @@ from flows.console import WRONG_CALL, err, report_error, start_log
 from infra.settings import load_settings, quiet_services
 
 CORPUS = click.option("--corpus", required=True, metavar="URI", help="The corpus: a path, file:// or s3:// URI.")
-OFFICIAL = ("ava256",)
+OFFICIAL = ("ava256", "nersemble", "nersemble-benchmark")
 """Data sets whose layout the studio writes."""
 PACK = click.option("--pack", metavar="PACK", help="insightface pack: a name or a folder; default the embedded one.")
 HEAD = click.option("--head", metavar="FILE", help="FLAME pickle or head file; default the open head.")
@@ -248,7 +248,7 @@ def convert(
 @click.option("--moments", default=2, show_default=True, type=click.IntRange(1), help="Not for mfhq: frames each.")
 @click.option("--seconds", default=4.0, show_default=True, help="mfhq only: length of each video.")
 @click.option("--size", default=256, show_default=True, type=click.IntRange(32),
-              help="Pixels; in an official layout the picture's height.")  # fmt: skip
+              help="Pixels; of ava256 and nersemble the picture's height.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True)
 @click.option("-o", "--out", required=True, metavar="DIR", help="Folder of the videos, or URI of the corpus.")
 def studio(
@@ -286,20 +286,35 @@ def train(
 
 @cli.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@CORPUS
-@click.option("--snapshot", metavar="vN", help="Default the newest.")
+@click.option("--corpus", metavar="URI", help="Measure on this corpus's held-out people.")
+@click.option("--snapshot", metavar="vN", help="Of the corpus; default the newest.")
 @click.option("--people", default=64, show_default=True, type=click.IntRange(1), help="Held-out people, at most.")
 @click.option("--lpips", type=click.Path(path_type=Path), help="TorchScript file of LPIPS; without it, no LPIPS.")
+@click.option("--nersemble-benchmark", type=click.Path(path_type=Path), metavar="DIR",
+              help="Render the benchmark's hold-out views into submissions, a zip a task.")  # fmt: skip
+@click.option("--head", type=click.Path(path_type=Path), metavar="FILE",
+              help="The checkpoint's FLAME file: the benchmark's parameters are in its frame.")  # fmt: skip
 @PACK
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of evaluation.json, with every number.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of evaluation.json, or of the submissions.")
 def evaluate(
-    checkpoint: Path, corpus: str, snapshot: str | None, people: int, lpips: Path | None, pack: str | None,
-    out: Path | None,
+    checkpoint: Path, corpus: str | None, snapshot: str | None, people: int, lpips: Path | None,
+    nersemble_benchmark: Path | None, head: Path | None, pack: str | None, out: Path | None,
 ) -> None:  # fmt: skip
-    """Measure CHECKPOINT on people held out: self- and cross-reenactment, baselines, intervals over people."""
-    from flows.evaluation import evaluate_corpus_command
+    """Measure CHECKPOINT on people held out (--corpus): self- and cross-reenactment, baselines, intervals over people;
+    or render submissions to the NeRSemble benchmark, whose organisers measure them."""
+    if corpus is None and nersemble_benchmark is None:
+        raise click.UsageError("nothing to evaluate on: give --corpus URI or --nersemble-benchmark DIR")
+    if nersemble_benchmark is not None and out is None:
+        raise click.UsageError("submissions are files: give -o DIR")
+    if corpus is not None:
+        from flows.evaluation import evaluate_corpus_command
 
-    evaluate_corpus_command(checkpoint, corpus, snapshot, people, pack, lpips, out)
+        evaluate_corpus_command(checkpoint, corpus, snapshot, people, pack, lpips, out)
+    if nersemble_benchmark is not None and out is not None:
+        from flows.benchmark import benchmark_command
+
+        if status := benchmark_command(checkpoint, nersemble_benchmark, head, pack, out):
+            sys.exit(status)
 
 
 @cli.command()
@@ -442,7 +457,7 @@ def bench_cluster(
 
 
 @bench.command("convert")
-@click.argument("dataset", type=click.Choice(["ava256"]))
+@click.argument("dataset", type=click.Choice(["ava256", "nersemble"]))
 @click.option("--size", default=512, show_default=True, type=click.IntRange(16), help="Pixels a side of a crop.")
 def bench_convert(dataset: str, size: int) -> None:
     """Conversion of DATASET beside plain decoding and writing again of the same pictures."""

@@ -75,18 +75,6 @@ def correct_colours(rgb: NDArray[np.uint8], matrix: NDArray[np.floating]) -> NDA
     return encode(corrected).reshape(rgb.shape)
 
 
-def correct_affine(rgb: NDArray[np.uint8], matrix: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """v1's correction: encoded values in 0 to 1 as rows times ``matrix[:3, :3]``, plus ``matrix[:3, 3]``, clipped.
-
-    Source: ``NeRSembleInputDataset.get_numpy_image`` of the paper's code.
-    """
-    matrix = np.asarray(matrix, np.float32)
-    if matrix.ndim != 2 or matrix.shape[0] < 3 or matrix.shape[1] != 4:
-        raise NersembleError(f"affine colour correction of shape {matrix.shape}; (3, 4) or (4, 4) is needed")
-    corrected = rgb.reshape(-1, 3) / np.float32(255) @ matrix[:3, :3] + matrix[:3, 3]
-    return np.asarray(np.clip(corrected * 255 + 0.5, 0, 255), np.uint8).reshape(rgb.shape)
-
-
 def encode(linear: Floats) -> NDArray[np.uint8]:
     """8-bit sRGB (IEC 61966-2-1) of linear light, clipped to 0 to 1; exact to a level for steps of 1 / 65535."""
     index = np.clip(linear * 65535 + 0.5, 0, 65535).astype(np.uint16)

@@ -46,7 +46,7 @@ def load_flame(path: Path, n_shape: int = N_SHAPE, jaw_rotates: bool | None = No
     if len(parents) != N_JOINTS or parents[1:] != PARENTS[1:]:
         raise ValueError(f"{path}: joints' parents are {parents}, FLAME's are {PARENTS}")
     template, regressor = arrays["v_template"].astype(np.float64), arrays["J_regressor"].astype(np.float64)
-    origin = (regressor @ template)[[LEFT_EYE, RIGHT_EYE]].mean(0)
+    origin = _between_the_eyes(template, regressor)
     n_expression = directions.shape[2] - n_shape
     weights, correctives = arrays["weights"].astype(np.float64), arrays["posedirs"]
     if not ("no_jaw" not in path.stem if jaw_rotates is None else jaw_rotates):
@@ -84,6 +84,19 @@ def _without_jaw(weights: NDArray[Any], correctives: NDArray[Any]) -> tuple[NDAr
     weights[:, JAW] = 0
     correctives[..., 9 * (JAW - 1) : 9 * JAW] = 0
     return weights, correctives
+
+
+def origin_of(path: Path) -> NDArray[np.float64]:
+    """(3,) where ``load_flame`` puts the origin, in the file's own frame, metres: for poses that others gave for it.
+
+    The file is one that ``load_flame`` takes.
+    """
+    arrays = read_arrays(path.read_bytes())
+    return _between_the_eyes(arrays["v_template"].astype(np.float64), arrays["J_regressor"].astype(np.float64))
+
+
+def _between_the_eyes(template: NDArray[np.float64], regressor: NDArray[np.float64]) -> NDArray[np.float64]:
+    return (regressor @ template)[[LEFT_EYE, RIGHT_EYE]].mean(0)
 
 
 def _tensor(values: NDArray[Any]) -> torch.Tensor:

@@ -155,5 +155,11 @@ def _noisy(picture: NDArray[np.uint8], g: np.random.Generator) -> NDArray[np.uin
     return np.clip(picture + g.normal(scale=NOISE, size=picture.shape), 0, 255).astype(np.uint8)
 
 
-MEASURES: dict[str, Callable[[int], Figures]] = {"ava256": _ava256}
+def _nersemble(size: int) -> Figures:
+    from flows.bench.convert_nersemble import measure
+
+    return measure(size, side_by_side)
+
+
+MEASURES: dict[str, Callable[[int], Figures]] = {"ava256": _ava256, "nersemble": _nersemble}
 """Data set to what measures its conversion into crops of so many pixels."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,8 +92,8 @@ def plan_session(
     return replace(capture, cameras={name: replace(camera, K=K) for name, camera in capture.cameras.items()})
 
 
-def write_session(root: Path, participant: int, capture: RigCapture, on_picture: Callable[[], None]) -> pa.Table:
-    """Write a participant's folder; returns the truth, rows of ``TRUTH_SCHEMA``. ``on_picture`` is called for each."""
+def write_session(root: Path, participant: int, capture: RigCapture) -> pa.Table:
+    """Write a participant's folder; returns the truth, rows of ``TRUTH_SCHEMA``."""
     person = root / f"{participant:03d}"
     first = next(iter(capture.cameras.values()))
     full = np.diag([FULL_WIDTH / first.width, FULL_HEIGHT / first.height, 1.0]) @ first.K
@@ -112,7 +112,7 @@ def write_session(root: Path, participant: int, capture: RigCapture, on_picture:
     rows = []
     for sequence, moments in by_segment(capture.moments).items():
         views: dict[str, list[Picture]] = {serial: [] for serial in capture.cameras}
-        for view in rendered(capture, moments, on_picture):
+        for view in rendered(capture, moments):
             views[view.camera_id].append(uncorrected(view.rgb, colours[view.camera_id]))
         for serial, frames in views.items():
             write_video(video_path(person, sequence, serial), frames, FPS, CRF)
@@ -120,24 +120,13 @@ def write_session(root: Path, participant: int, capture: RigCapture, on_picture:
     return pa.Table.from_pylist(rows, schema=TRUTH_SCHEMA)
 
 
-def write_data_set(
-    head: StudioHead, root: Path, participants: Sequence[int], n_cameras: int, n_frames: int, width: int, seed: int,
-    on_picture: Callable[[], None] = lambda: None,
-) -> None:  # fmt: skip
-    """Plan and write a folder of several participants (``write_sessions``).
-
-    Raises ``ValueError`` before anything is written for numbers that give no video.
-    """
-    captures = {p: plan_session(head, p, n_cameras, n_frames, width, seed) for p in participants}
-    write_sessions(root, captures, on_picture)
-
-
-def write_sessions(
-    root: Path, captures: Mapping[int, RigCapture], on_picture: Callable[[], None] = lambda: None
-) -> None:
-    """Write participants' folders, the data set's tables and ``TRUTH``."""
+def write_sessions(root: Path, captures: Mapping[int, RigCapture]) -> Iterator[Path]:
+    """Write participants' folders one by one, giving each back; after the last the data set's tables and ``TRUTH``."""
     root.mkdir(parents=True, exist_ok=True)
-    truth = [write_session(root, p, capture, on_picture) for p, capture in captures.items()]
+    truth = []
+    for participant, capture in captures.items():
+        truth.append(write_session(root, participant, capture))
+        yield root / f"{participant:03d}"
     people = {p: {"wears_glasses": "x" if c.person.look.glasses else ""} for p, c in captures.items()}
     write_tables(root, people, {p: list(by_segment(c.moments)) for p, c in captures.items()})
     pq.write_table(pa.concat_tables(truth), root / TRUTH)
@@ -151,12 +140,10 @@ def by_segment(moments: Sequence[Moment]) -> dict[str, list[Moment]]:
     return found
 
 
-def rendered(capture: RigCapture, moments: Sequence[Moment], on_picture: Callable[[], None]) -> Iterator[RigView]:
+def rendered(capture: RigCapture, moments: Sequence[Moment]) -> Iterator[RigView]:
     """Every camera's picture of every moment."""
     for moment in moments:
-        for view in capture.render(moment):
-            on_picture()
-            yield view
+        yield from capture.render(moment)
 
 
 def truth_row(participant: int, capture: RigCapture, moment: Moment, frame: int) -> dict[str, object]:

@@ -11,7 +11,7 @@ import pytest
 
 from nersemble import benchmark, layout
 from nersemble.calibration import Calibration, read_calibration, read_colours, write_calibration, write_colours
-from nersemble.colour import CHEUNG_2004, correct_affine, correct_colours
+from nersemble.colour import CHEUNG_2004, correct_colours
 from nersemble.errors import NersembleError
 from nersemble.layout import FULL_HEIGHT, FULL_WIDTH, SERIALS, Layout, find_layout
 from nersemble.metadata import read_participants, read_sequences, write_tables
@@ -113,8 +113,6 @@ def test_colours_are_corrected_in_linear_light():
     np.testing.assert_array_equal(correct_colours(picture, np.eye(3)), picture)
     refused(lambda: correct_colours(picture, np.zeros((3, 6))), "6 terms")
     refused(lambda: correct_colours(picture, np.zeros((4, 3))), "(4, 3)")
-    swap = np.array([[0, 1, 0, 0.1], [1, 0, 0, 0], [0, 0, 1, 0]])
-    np.testing.assert_array_equal(correct_affine(np.uint8([[10, 20, 30]]), swap), [[46, 10, 30]])
 
 
 def test_a_tracking_file_is_read_as_it_was_written_and_says_whose_it_is(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +13,9 @@ import pyarrow as pa
 import pytest
 import skimage.data
 import torch
+from scipy import sparse
 
-from ffavatar_model.head import load_head
+from ffavatar_model.head import HeadModel, load_head
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.presets import by_name
 from ffavatar_model.weights import save_weights
@@ -93,3 +96,24 @@ def studio_corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     schemas = {"cameras": CAMERAS, "captures": CAPTURES, "views": VIEWS, "identities": IDENTITIES}
     publish_tables(store, {name: pa.Table.from_pylist(rows[name], schema=schema) for name, schema in schemas.items()})
     return store.uri
+
+
+def write_flame(head: HeadModel, path: Path) -> Path:
+    """The head's geometry in the layout of a FLAME pickle: no names, regions, colours or landmarks; another origin."""
+    shape, expression = head.shape_directions.numpy(), head.expression_directions.numpy()
+    padded = np.pad(shape, ((0, 0), (0, 0), (0, 300 - shape.shape[2])))
+    arrays = {
+        "v_template": head.template.numpy() + np.array([0.01, 0.1, 0.02]),
+        "shapedirs": np.concatenate([padded, expression], 2), "posedirs": np.zeros((head.n_vertices, 3, 36)),
+        "J_regressor": sparse.csc_matrix(head.joint_regressor.numpy()), "weights": head.skinning_weights.numpy(),
+        "f": head.triangles.numpy().astype(np.uint32), "bs_style": "lbs", "bs_type": "lrotmin",
+        "kintree_table": np.array([[4294967295, 0, 1, 1, 1], [0, 1, 2, 3, 4]]),
+    }  # fmt: skip
+    path.write_bytes(pickle.dumps(arrays, protocol=2))
+    return path
+
+
+@pytest.fixture
+def as_flame() -> Callable[[HeadModel, Path], Path]:
+    """``as_flame(head, path)``: writes the head as a FLAME file."""
+    return write_flame

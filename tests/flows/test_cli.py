@@ -33,7 +33,9 @@ SURFACE = {
     "diff": {"before", "after", "corpus"},
     "demo": {"videos", "out", "seconds"},
     "doctor": set(),
-    "evaluate": {"checkpoint", "corpus", "snapshot", "people", "lpips", "pack", "out"},
+    "evaluate": {
+        "checkpoint", "corpus", "snapshot", "people", "lpips", "nersemble_benchmark", "head", "pack", "out",
+    },
     "export": {"avatar", "out", "page", "driver", "checkpoint", "pack"},
     "mine": {"source", "corpus", "pack", "preset"},
     "overlap": {"source", "corpus", "pack"},

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import sparse
 
-from ffavatar_model.head import HeadModel, landmark_points, load_head
+from ffavatar_model.head import landmark_points, load_head
 from flows.heads import head_file
 
 
-def as_flame(head: HeadModel, path: Path) -> Path:
-    """The head's geometry in the layout of a FLAME pickle: no names, regions, colours or landmarks; another origin."""
-    shape, expression = head.shape_directions.numpy(), head.expression_directions.numpy()
-    padded = np.pad(shape, ((0, 0), (0, 0), (0, 300 - shape.shape[2])))
-    arrays = {
-        "v_template": head.template.numpy() + np.array([0.01, 0.1, 0.02]),
-        "shapedirs": np.concatenate([padded, expression], 2), "posedirs": np.zeros((head.n_vertices, 3, 36)),
-        "J_regressor": sparse.csc_matrix(head.joint_regressor.numpy()), "weights": head.skinning_weights.numpy(),
-        "f": head.triangles.numpy().astype(np.uint32), "bs_style": "lbs", "bs_type": "lrotmin",
-        "kintree_table": np.array([[4294967295, 0, 1, 1, 1], [0, 1, 2, 3, 4]]),
-    }  # fmt: skip
-    path.write_bytes(pickle.dumps(arrays, protocol=2))
-    return path
-
-
 def test_landmarks_of_a_flame_head_are_found_once_and_lie_where_they_should(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    as_flame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     known = load_head(head_file(None))
     given = as_flame(known, tmp_path / "flame2023.pkl")

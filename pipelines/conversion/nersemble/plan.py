@@ -49,8 +49,8 @@ LICENCE = "NeRSemble: non-commercial research, by its own agreement"
 def plan_nersemble(source: str, config: NersembleConfig, filesystem: Any = None) -> ConversionPlan:
     """The work of converting a folder: one item a sequence of a participant, with the cameras that are there.
 
-    ``filesystem`` is not used: sixteen videos are open at once, so they lie on a local disk. Calibrations
-    are read now, so that a camera that none of them has is listed and harms no other.
+    ``filesystem`` is not used: sixteen videos are open at once, so they lie on a local disk. Calibrations are read
+    now, so that a camera that none of them has is listed and harms no other.
 
     Raises:
         SourceError: no folder of NeRSemble data, or nothing in it that is asked for.

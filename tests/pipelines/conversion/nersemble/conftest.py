@@ -29,5 +29,5 @@ def nersemble_data(tmp_path_factory: pytest.TempPathFactory) -> NersembleData:
 
     head, root = load_studio_head(cache_dir()), tmp_path_factory.mktemp("nersemble")
     captures = {p: plan_session(head, p, N_CAMERAS, N_FRAMES, WIDTH, SEED, PERFORMED[:1]) for p in PEOPLE}
-    write_sessions(root, captures)
+    assert len(list(write_sessions(root, captures))) == len(PEOPLE)
     return NersembleData(root, captures)
