@@ -18,7 +18,7 @@ from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.faces.pack import FacePack, face_pack
 from pipelines.faces.pictures import decode_picture
 from pipelines.identity.constraints import Vectors
-from pipelines.identity.overlap import Match, across_splits, centres, in_both
+from pipelines.identity.lookalikes import Match, across_splits, centres, in_both
 from pipelines.publishing.unnest import vectors_of
 
 VIEWS = 8
@@ -84,7 +84,7 @@ def _clustered(snapshot: Snapshot, pack: FacePack) -> tuple[list[str], Vectors]:
     rows = rows.filter(pc.is_in(rows["track_id"], value_set=assigned["track_id"].combine_chunks()))
     if not rows.num_rows:
         return [], np.empty((0, pack.embedding_width), np.float32)
-    return centres([who[track] for track in rows["track_id"].to_pylist()], vectors_of(rows).astype(np.float32))
+    return centres([who[track] for track in rows["track_id"].to_pylist()], vectors_of(rows, np.float32))
 
 
 def _captured(snapshot: Snapshot, pack: FacePack) -> tuple[list[str], Vectors]:

@@ -79,11 +79,19 @@ def cluster_rows(
     if not len(unit):
         return np.empty(0, np.int64)
     apart = apart_pairs(unit, seen, same_picture)
-    if len(unit) <= EXACT:
-        pairs = near_pairs(unit, 1 - threshold - 1e-6)
-    else:
-        pairs = blocked_pairs(unit, 1 - threshold, search or search_blocks)
+    pairs = alike_pairs(unit, 1 - threshold, search)
     return split_parts(unit, pairs.i, pairs.j, apart, threshold)
+
+
+def alike_pairs(unit: Vectors, at_least: float, search: BlockSearch | None = None) -> Pairs:
+    """Pairs of rows of unit vectors (N, D) with a cosine similarity of ``at_least`` or more: see ``near_pairs``.
+
+    Every pair is compared up to ``EXACT`` rows; beyond, blocks are searched (here, in threads, by default), and a few
+    pairs that no block brings together are missing.
+    """
+    if len(unit) <= EXACT:
+        return near_pairs(unit, at_least - 1e-6)
+    return blocked_pairs(unit, at_least, search or search_blocks)
 
 
 def counted(label: Integers) -> Integers:

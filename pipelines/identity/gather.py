@@ -77,7 +77,7 @@ def gather_tracks(tracked: pa.Table, scored: pa.Table, embedded: pa.Table, confi
     if len(widths) > 1:
         raise EmbeddingError(f"embeddings of {models[0]} with {sorted(widths)} numbers; mine again with one pack")
     names = vectors["face_id"].to_pylist()
-    unit = checked_vectors(vectors_of(vectors), widths[0], f"embeddings of {models[0]}", names)
+    unit = checked_vectors(vectors_of(vectors, np.float32), widths[0], f"embeddings of {models[0]}", names)
     worth = match(vectors, _worth_of_faces(tracks, scored, config), "face_id")["worth"].fill_null(0.0).to_numpy()
     ids, means = track_means(vectors["track_id"].to_pylist(), unit, worth, config.best_faces)
     rows = match(pa.table({"track_id": pa.array(ids, pa.string())}), tracks.drop_columns(["faces"]), "track_id")

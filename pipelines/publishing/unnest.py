@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -100,23 +101,23 @@ def face_embeddings(outputs: Mapping[str, pa.Table]) -> pa.Table:
     return fit(_columns(explode(outputs["embeddings"], "faces", ["model"])), EMBEDDINGS)
 
 
-def vectors_of(embeddings: pa.Table) -> np.ndarray:
-    """(N, D) float64 of an embeddings table's vectors, which are all of one width; (0, 0) for none."""
+def vectors_of(embeddings: pa.Table, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
+    """(N, D) of an embeddings table's vectors, which are all of one width; (0, 0) for none."""
     if not embeddings.num_rows:
-        return np.zeros((0, 0))
+        return np.zeros((0, 0), dtype)
     flat = pa.concat_arrays(embeddings["vector"].chunks).flatten().to_numpy(zero_copy_only=False)
     if len(flat) % embeddings.num_rows:
         raise ValueError(
             f"{embeddings.num_rows} embeddings are not of one width ({len(flat)} values); mine with one model"
         )
-    return flat.reshape(embeddings.num_rows, -1).astype(np.float64)
+    return flat.reshape(embeddings.num_rows, -1).astype(dtype)
 
 
 def _agreement(face_ids: Sequence[str], embedded: pa.Table) -> list[float | None]:
     """For each face: similarity of its embedding to the mean of the others of its track; null for one alone."""
     table = explode(embedded, "faces", ["model"])
     tracks = table["track_id"].to_pylist()
-    values, count = agreement(tracks, vectors_of(table).astype(np.float32)), Counter(tracks)
+    values, count = agreement(tracks, vectors_of(table, np.float32)), Counter(tracks)
     rows = zip(table["face_id"].to_pylist(), tracks, values.tolist(), strict=True)
     known = {face: value for face, track, value in rows if count[track] > 1}
     return [known.get(face) for face in face_ids]

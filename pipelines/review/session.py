@@ -13,16 +13,19 @@ import numpy as np
 from mfhq.catalog import Catalog, read_blob
 from mfhq.decisions import ACCEPT, MERGE, SPLIT, Decision, decision_rows, read_decisions, record_decisions
 from mfhq.store import Store
+from pipelines.identity.lookalikes import centres, most_alike
 from pipelines.publishing.unnest import vectors_of
 from pipelines.report.thumbnails import Thumbnails
 from pipelines.report.wording import basename
-from pipelines.review.cases import REASONS, Case, Person, centres, choose_cases, nearest_pairs
+from pipelines.review.cases import REASONS, Case, Person, choose_cases
 from pipelines.review.people import NEW, contradictions, faces_of_tracks, shown_tracks, tracks_of_person, words
 
 FACE_PX = 200
 """Longer side of a picture on the page."""
 
-_EMBEDDED = "SELECT track_id, face_id, model, vector FROM embeddings WHERE face_id = ''"
+_EMBEDDED = """
+SELECT track_id, face_id, model, vector FROM embeddings
+WHERE face_id = '' AND track_id IN (SELECT track_id FROM assignments)"""
 
 
 class ReviewError(ValueError):
@@ -70,10 +73,11 @@ class Review:
         unsaid = {identity for track, identity in identity_of.items() if track not in said}
         means = self._connection.sql(_EMBEDDED).to_arrow_table()
         self.has_embeddings = bool(means.num_rows)
-        ids, unit = centres(identity_of, means["track_id"].to_pylist(), vectors_of(means).astype(np.float32))
-        pairs = nearest_pairs(ids, unit, {person.identity_id: person.n_tracks for person in people})
         decided = {person.identity_id for person in people} - unsaid
-        return choose_cases(people, pairs, decided, self._each, self.snapshot.digest)
+        owner = [identity_of[track] for track in means["track_id"].to_pylist()]
+        # each pair is somebody's nearest: so many are left when those of two decided people are left out
+        alike = most_alike(*centres(owner, vectors_of(means, np.float32)), self._each + len(decided))
+        return choose_cases(people, alike, decided, self._each, self.snapshot.digest)
 
     def overview(self) -> dict[str, Any]:
         """What the page is about: corpus, snapshot, reviewer, and each case's reason."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime
 
-import numpy as np
-
 from mfhq.decisions import ACCEPT, MERGE, SPLIT, Decision, decision_rows
+from pipelines.identity.lookalikes import Match
 from pipelines.review.cases import (
     LARGEST,
     LEAST_COHESIVE,
@@ -14,9 +13,7 @@ from pipelines.review.cases import (
     RANDOM,
     Case,
     Person,
-    centres,
     choose_cases,
-    nearest_pairs,
 )
 from pipelines.review.people import contradictions, words
 
@@ -34,7 +31,7 @@ def rows(*said):
 
 
 def test_each_reason_has_its_cases_and_nobody_stands_alone_in_two():
-    cases = choose_cases(PEOPLE, [(0.6, "a", "b"), (0.5, "c", "gone")], (), each=2)
+    cases = choose_cases(PEOPLE, [Match("a", "b", 0.6), Match("c", "gone", 0.5)], (), each=2)
     assert cases[:2] == [Case(LEAST_COHESIVE, "b", score=0.5), Case(LEAST_COHESIVE, "c", score=0.7)]
     assert cases[2] == Case(NEARLY_MERGED, "a", "b", 0.6)
     assert [(c.why, c.identity_id) for c in cases[3:]] == [(LARGEST, "a"), (LARGEST, "e")]
@@ -45,28 +42,9 @@ def test_each_reason_has_its_cases_and_nobody_stands_alone_in_two():
 
 
 def test_who_was_decided_on_is_left_out():
-    cases = choose_cases(PEOPLE, [(0.6, "a", "b"), (0.5, "b", "c")], {"b", "c"}, each=5)
+    cases = choose_cases(PEOPLE, [Match("a", "b", 0.6), Match("b", "c", 0.5)], {"b", "c"}, each=5)
     assert [(c.identity_id, c.other_id) for c in cases if c.why == NEARLY_MERGED] == [("a", "b")]
     assert {c.identity_id for c in cases if not c.other_id} == {"a", "e"}
-
-
-def test_the_nearest_pairs_are_those_of_a_plain_search():
-    rng = np.random.default_rng(0)
-    unit = rng.normal(size=(40, 8)).astype(np.float32)
-    unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    ids = [f"{i:02d}" for i in range(40)]
-    found = nearest_pairs(ids, unit, {})
-    product = unit @ unit.T - 3 * np.eye(40)
-    wanted = {tuple(sorted((ids[i], ids[int(row.argmax())]))) for i, row in enumerate(product)}
-    assert {pair[1:] for pair in found} == wanted
-    assert [p[0] for p in found] == sorted((p[0] for p in found), reverse=True)
-    assert found[0][0] == round(float(product.max()), 4) and nearest_pairs(["x"], unit[:1], {}) == []
-
-
-def test_centres_are_unit_means_of_the_people_that_are_known():
-    ids, unit = centres({"t1": "p", "t2": "p", "t3": "q"}, ["t3", "t1", "t2", "t9"], np.eye(4, dtype=np.float32))
-    assert ids == ["p", "q"]
-    assert np.allclose(unit, [[0, 0.5**0.5, 0.5**0.5, 0], [1, 0, 0, 0]])
 
 
 def test_the_later_word_on_a_track_holds():

@@ -1,15 +1,20 @@
-"""Is somebody in two sets of people? By the cosine similarity of their mean embeddings."""
+"""Who looks like whom, by the cosine similarity of mean embeddings: inside a set, across splits, in two sets."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipelines.identity.constraints import Vectors
+from pipelines.identity.cluster import alike_pairs
+from pipelines.identity.constraints import Vectors, likeness_of
 from pipelines.identity.incremental import people_of
 from pipelines.identity.neighbours import Pairs, cross_pairs
+
+_FLOORS = (0.5, 0.25, -1.0)
+"""Cosine similarities from which lookalikes are sought, one after the other until there are enough: in a large set a
+lower one finds pairs by the million."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,24 @@ def centres(owner: Sequence[str], vectors: Vectors) -> tuple[list[str], Vectors]
     names, label = np.unique(np.asarray(owner, dtype=str), return_inverse=True)
     sums = people_of(vectors, label).sums
     return names.tolist(), sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-9)
+
+
+def most_alike(names: Sequence[str], vectors: Vectors, wanted: int) -> list[Match]:
+    """Pairs of people of whom one is the other's nearest, the most alike first; ``wanted`` at least, where there are.
+
+    Args:
+        names: (P,) people.
+        vectors: (P, D) their unit mean directions.
+        wanted: pairs.
+    """
+    found: list[Match] = []
+    for floor in _FLOORS:
+        pairs = alike_pairs(vectors, floor)
+        exact = replace(pairs, likeness=likeness_of(vectors, pairs.i, pairs.j).astype(np.float32))
+        found = _matches(_nearest_only(exact), names, names)
+        if len(found) >= wanted:
+            break
+    return found
 
 
 def in_both(
@@ -54,6 +77,15 @@ def across_splits(names: Sequence[str], vectors: Vectors, splits: Sequence[str],
             pairs = cross_pairs(vectors[rows[kind]], vectors[rows[other]], at_least)
             found += _matches(pairs, *([names[i] for i in rows[k].tolist()] for k in (kind, other)))
     return sorted(found, key=lambda match: (-match.likeness, match.one, match.other))
+
+
+def _nearest_only(pairs: Pairs) -> Pairs:
+    """Those that are the nearest of one of their two rows."""
+    row, at = np.concatenate([pairs.i, pairs.j]), np.tile(np.arange(len(pairs.i)), 2)
+    order = np.lexsort((at, -pairs.likeness[at], row))
+    _, first = np.unique(row[order], return_index=True)
+    keep = np.unique(at[order[first]])
+    return Pairs(pairs.i[keep], pairs.j[keep], pairs.likeness[keep])
 
 
 def _matches(pairs: Pairs, names: Sequence[str], others: Sequence[str]) -> list[Match]:
