@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import logging
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -18,8 +20,11 @@ from mfhq.schema import ALIASES, ASSIGNMENTS, EMBEDDINGS
 from mfhq.store import Store
 from pipelines.identity.constraints import Vectors
 
+log = logging.getLogger(__name__)
+
 _ROWS = 100_000
 """Rows of a file of embeddings."""
+_NUMBERED = re.compile(re.escape(CLUSTERINGS) + r"\d+\.json")
 
 PLACES = pa.schema(
     [
@@ -42,21 +47,36 @@ SUMS = pa.schema(
 
 
 @dataclass(frozen=True)
+class Asked:
+    """What a clustering was asked of."""
+
+    config: dict[str, Any]
+    """Settings (``ClusterConfig``)."""
+    parts: dict[str, str]
+    """Path to sha256 of each part of the steps' outputs that it was made from."""
+    takedowns: list[str]
+    """Ids of the take-downs that were on record: what they name is not in it."""
+
+
+@dataclass(frozen=True)
 class Stored:
     """``biometric/clusterings/{number}.json``: a clustering, before review."""
 
     number: int
     version: str
     model: str
-    config: dict[str, Any]
-    parts: dict[str, str]
-    """Path to sha256 of each part of the steps' outputs that it was made from."""
+    asked: Asked
     tables: dict[str, list[str]]
     """Files by table: assignments, aliases, places, sums, embeddings."""
     tracks: int
     identities: int
     joined: int
     """Tracks that joined since everything was last clustered anew."""
+
+    def goes_on(self, asked: Asked) -> bool:
+        """Whether what is asked for now is this and new tracks."""
+        same = (self.asked.config, self.asked.takedowns) == (asked.config, asked.takedowns)
+        return same and self.asked.parts.items() <= asked.parts.items()
 
     def table(self, store: Store, name: str) -> pa.Table:
         """One of its tables.
@@ -74,36 +94,38 @@ SCHEMAS = {"assignments": ASSIGNMENTS, "aliases": ALIASES, "places": PLACES, "su
 
 
 def newest_clustering(store: Store) -> Stored | None:
-    """The clustering that was stored last."""
-    paths = [path for path in store.list(CLUSTERINGS) if path.endswith(".json") and "/" not in path[len(CLUSTERINGS) :]]
-    if not paths:
+    """The clustering that was stored last; None where there is none whose files are all there."""
+    path = _newest_record(store)
+    if path is None:
         return None
-    return Stored(**json.loads(store.read(max(paths))))
+    record = json.loads(store.read(path))
+    stored = Stored(**{**record, "asked": Asked(**record["asked"])})
+    if all(store.exists(file) for files in stored.tables.values() for file in files):
+        return stored
+    log.warning("%s: some of its files are gone; everything is clustered anew", path)
+    return None
 
 
 def store_clustering(
     store: Store,
-    *,
     version: str,
     model: str,
-    config: Mapping[str, Any],
-    parts: Mapping[str, str],
+    asked: Asked,
     tables: Mapping[str, pa.Table],
-    kept: list[str],
-    joined: int,
+    kept: Sequence[str] = (),
+    joined: int = 0,
 ) -> Stored:
     """Write a clustering whole: its tables, then the record. ``kept`` are files of embeddings from before that hold."""
     files = {name: [_write(store, table)] for name, table in tables.items() if name != "embeddings"}
     fresh = tables["embeddings"]
     files["embeddings"] = [*kept, *(_write(store, fresh.slice(at, _ROWS)) for at in range(0, fresh.num_rows, _ROWS))]
     while True:
-        last = newest_clustering(store)
+        last = _newest_record(store)
         stored = Stored(
-            number=(last.number if last else 0) + 1,
+            number=(int(last[len(CLUSTERINGS) :].removesuffix(".json")) if last else 0) + 1,
             version=version,
             model=model,
-            config=dict(config),
-            parts=dict(parts),
+            asked=asked,
             tables=files,
             tracks=tables["assignments"].num_rows,
             identities=tables["sums"].num_rows,
@@ -114,6 +136,10 @@ def store_clustering(
         if store.create(path, data) or store.read(path) == data:
             _forget_older(store, stored)
             return stored
+
+
+def _newest_record(store: Store) -> str | None:
+    return max((path for path in store.list(CLUSTERINGS) if _NUMBERED.fullmatch(path)), default=None)
 
 
 def _write(store: Store, table: pa.Table) -> str:

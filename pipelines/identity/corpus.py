@@ -15,10 +15,10 @@ from mfhq.clusterings import read_clustering, record_clustering
 from mfhq.ids import N_SHARDS, digest, shard_of
 from mfhq.schema import ALIASES
 from mfhq.store import Store
-from mfhq.takedowns import denied_by_all
+from mfhq.takedowns import Denied, denied_by_all
 from pipelines.identity.assign import Clustering, assign_tracks, assignment_rows
 from pipelines.identity.cluster import EXACT, BlockSearch
-from pipelines.identity.clusterings import PLACES, Stored, newest_clustering, store_clustering, sums_table
+from pipelines.identity.clusterings import PLACES, Asked, Stored, newest_clustering, store_clustering, sums_table
 from pipelines.identity.config import ClusterConfig
 from pipelines.identity.constraints import Seen
 from pipelines.identity.gather import Tracks, gather_tracks, joined_tracks
@@ -55,22 +55,23 @@ def cluster_corpus(
         for step in STEPS
         for path, marker in markers(store, open_step(store, step, fingerprints[step]).prefix).items()
     }
-    last = newest_clustering(store)
-    goes_on = last is not None and last.config == asdict(config) and last.parts.items() <= parts.items()
-    if last is not None and goes_on and not full:
-        if last.parts == parts:
+    last, denied = newest_clustering(store), denied_by_all(store)
+    asked = Asked(asdict(config), parts, [takedown.takedown_id for takedown in denied.takedowns])
+    if last is not None and not full and last.goes_on(asked):
+        if last.asked.parts == parts:
             return _read(store, last)
         if last.tracks > EXACT:
-            fresh = _gather_new(store, fingerprints, config, set(parts) - set(last.parts))
+            fresh = _gather_new(store, fingerprints, config, set(parts) - set(last.asked.parts), denied)
             places = last.table(store, "places")
             if len(fresh) <= MOST_NEW and not pc.any(pc.is_in(places["track_id"], pa.array(fresh.track_id))).as_py():
-                return _join(store, last, places, fresh, config, parts)
-    return _cluster_anew(store, last, gather_corpus(store, fingerprints, config), config, parts, search)
+                return _join(store, last, places, fresh, config, asked)
+    tracks, before = gather_corpus(store, fingerprints, config, denied), _said_before(store, last, denied)
+    return _cluster_anew(store, *before, tracks, config, asked, search)
 
 
-def gather_corpus(store: Store, fingerprints: Mapping[str, str], config: ClusterConfig) -> Tracks:
+def gather_corpus(store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, denied: Denied) -> Tracks:
     """All tracks of a corpus that are good enough to be clustered, read one logical shard after the other."""
-    denied, found = denied_by_all(store), []
+    found = []
     for shard in range(N_SHARDS):
         tracked, scored, embedded = (
             denied.without(read_step(store, step, fingerprints[step], shard=shard)) for step in STEPS
@@ -80,9 +81,10 @@ def gather_corpus(store: Store, fingerprints: Mapping[str, str], config: Cluster
     return joined_tracks(found)
 
 
-def _gather_new(store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, parts: set[str]) -> Tracks:
+def _gather_new(
+    store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, parts: set[str], denied: Denied
+) -> Tracks:
     """The tracks of these parts' videos; what an earlier part holds of such a video is read with its shard."""
-    denied = denied_by_all(store)
     tables = {step: read_step(store, step, fingerprints[step], parts=parts) for step in STEPS}
     videos = set(tables["embeddings"]["video_id"].to_pylist())
     for step in STEPS[:-1]:
@@ -97,13 +99,13 @@ def _gather_new(store: Store, fingerprints: Mapping[str, str], config: ClusterCo
 
 def _cluster_anew(
     store: Store,
-    last: Stored | None,
+    before: Mapping[str, str],
+    aliases: pa.Table,
     tracks: Tracks,
     config: ClusterConfig,
-    parts: Mapping[str, str],
+    asked: Asked,
     search: BlockSearch | None,
 ) -> Clustering:
-    before, aliases = _said_before(store, last)
     clustering = assign_tracks(tracks, config, before, aliases["identity_id"].to_pylist(), search)
     identities, label = np.unique(_strings(clustering.assignments, "identity_id"), return_inverse=True)
     people = people_of(tracks.vectors, label)
@@ -114,23 +116,20 @@ def _cluster_anew(
         "sums": sums_table(identities.astype(object), people.sums, people.sizes),
         "embeddings": clustering.track_embeddings,
     }
-    stored = store_clustering(
-        store, version=clustering.version, model=tracks.model, config=asdict(config), parts=parts, tables=tables,
-        kept=[], joined=0,
-    )  # fmt: skip
+    stored = store_clustering(store, clustering.version, tracks.model, asked, tables)
     record_clustering(store, tables["assignments"])
     log.info("clustered %d tracks anew: %d people", stored.tracks, stored.identities)
     return Clustering(clustering.version, tables["assignments"], tables["aliases"], tables["embeddings"])
 
 
 def _join(
-    store: Store, last: Stored, places: pa.Table, fresh: Tracks, config: ClusterConfig, parts: Mapping[str, str]
+    store: Store, last: Stored, places: pa.Table, fresh: Tracks, config: ClusterConfig, asked: Asked
 ) -> Clustering:
     """New tracks join the people of the last clustering."""
     before, sums, aliases = (last.table(store, name) for name in ("assignments", "sums", "aliases"))
     identities = _strings(sums, "identity_id")
     people = People(
-        np.arange(len(identities)), vectors_of(sums.rename_columns(["identity_id", "n_tracks", "vector"])).astype("f4"),
+        np.arange(len(identities)), vectors_of(sums.rename_columns(["identity_id", "n_tracks", "vector"]), np.float32),
         sums["n_tracks"].to_numpy().copy(),
     )  # fmt: skip
     if len(fresh):
@@ -159,30 +158,22 @@ def _join(
         "sums": sums_table(everybody, all_sums, all_sizes),
         "embeddings": fresh.embeddings(),
     }
-    stored = store_clustering(
-        store, version=version, model=last.model, config=asdict(config), parts=parts, tables=tables,
-        kept=last.tables["embeddings"], joined=last.joined + len(fresh),
-    )  # fmt: skip
-    record_clustering(store, tables["assignments"])
+    kept, joined = last.tables["embeddings"], last.joined + len(fresh)
+    stored = store_clustering(store, version, last.model, asked, tables, kept, joined)
+    record_clustering(store, added)
     log.info("%d tracks joined: %d people now", len(fresh), stored.identities)
     return _read(store, stored)
 
 
 def _read(store: Store, stored: Stored) -> Clustering:
-    denied = denied_by_all(store)
-    assignments, aliases, embeddings = (
-        denied.without(stored.table(store, name)) for name in ("assignments", "aliases", "embeddings")
-    )
-    return Clustering(stored.version, assignments, aliases, embeddings)
+    return Clustering(stored.version, *(stored.table(store, name) for name in ("assignments", "aliases", "embeddings")))
 
 
-def _said_before(store: Store, last: Stored | None) -> tuple[dict[str, str], pa.Table]:
+def _said_before(store: Store, last: Stored | None, denied: Denied) -> tuple[dict[str, str], pa.Table]:
     """(track to identity, aliases) that ids go on from: the last clustering's, or those of the newest snapshot's."""
     if last is not None:
-        rows = last.table(store, "assignments")
-        return dict(zip(rows["track_id"].to_pylist(), rows["identity_id"].to_pylist(), strict=True)), last.table(
-            store, "aliases"
-        )
+        rows, aliases = (denied.without(last.table(store, name)) for name in ("assignments", "aliases"))
+        return dict(zip(rows["track_id"].to_pylist(), rows["identity_id"].to_pylist(), strict=True)), aliases
     if not Catalog(store).versions():
         return {}, ALIASES.empty_table()
     newest = Catalog(store).open()

@@ -17,8 +17,8 @@ def bad(row: int, value: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("vectors", "message"),
     [
-        (bad(2, np.nan), "embedding of c is no number"),
-        (bad(1, np.inf), "embedding of b is no number"),
+        (bad(2, np.nan), "embedding of c has NaN"),
+        (bad(1, np.inf), "embedding of b has NaN"),
         (bad(0, 0), "embedding of a is a zero vector"),
         (bad(3, 7), "embedding of d is of length 14"),
         (np.eye(3, dtype=np.float32), r"shape \(3, 3\), where the model gives 4"),

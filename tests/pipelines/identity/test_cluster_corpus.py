@@ -9,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 from infra.storage import open_store
+from mfhq.clusterings import read_clustering
 from mfhq.layout import CLUSTERINGS
+from mfhq.takedowns import Denied
 from pipelines.identity import cluster, corpus
 from pipelines.identity.block_step import neighbours_step, pairs_of, search_stored, write_blocks
 from pipelines.identity.checks import EmbeddingError
@@ -62,6 +64,7 @@ def test_new_videos_join_people_and_ids_stay(mine, prints, tmp_path, monkeypatch
     assert stored.joined == (len(who(after)) - len(before) if exact == 5 else 0)
     sums = stored.table(store, "sums")
     assert sum(sums["n_tracks"].to_pylist()) == len(who(after)) == after.track_embeddings.num_rows
+    assert read_clustering(store, after.assignments) == who(after), "each version's own rows are kept beside"
     everything = cluster_corpus(store, prints, CONFIG, full=True)
     assert who(everything) == who(after), "clustering everything anew maps onto the same ids"
     np.testing.assert_allclose(
@@ -93,6 +96,36 @@ def test_an_empty_corpus_and_a_single_track(mine, prints, tmp_path):
     assert alone.assignments.to_pylist()[0]["similarity"] == 1.0 and len(who(alone)) == 1
 
 
+def test_a_clustering_whose_files_are_gone_is_none(mine, prints, tmp_path, caplog):
+    store = open_store(tmp_path / "corpus")
+    mine(store, 12)
+    first = cluster_corpus(store, prints, CONFIG)
+    store.delete(newest_clustering(store).tables["sums"][0])  # as another run's end may leave it
+    again = cluster_corpus(store, prints, CONFIG)
+    assert again.assignments.num_rows == first.assignments.num_rows and "some of its files are gone" in caplog.text
+    assert newest_clustering(store).number == 2
+
+
+@pytest.mark.parametrize("kind", [{"model": "other"}, {"width": 4}])
+def test_new_tracks_of_another_kind_join_nobody_and_nothing_is_stored(mine, prints, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(corpus, "EXACT", 5)
+    store = open_store(tmp_path / "corpus")
+    mine(store, 20)
+    cluster_corpus(store, prints, CONFIG)
+    mine(store, 30)
+    gather, before = corpus.gather_tracks, sorted(store.list(""))
+
+    def gather_others(*arguments):
+        tracks = gather(*arguments)
+        narrow = np.ascontiguousarray(tracks.vectors[:, : kind.get("width", 8)])
+        return replace(tracks, model=kind.get("model", tracks.model), vectors=narrow)
+
+    monkeypatch.setattr(corpus, "gather_tracks", gather_others)
+    with pytest.raises(EmbeddingError, match="2 kinds"):
+        cluster_corpus(store, prints, CONFIG)
+    assert sorted(store.list("")) == before
+
+
 def spoiled(embedded, change):
     rows = [row for row in embedded.to_pylist() if row["status"] == "ok"]
     change(rows)
@@ -103,7 +136,7 @@ def spoiled(embedded, change):
     ("change", "message"),
     [
         (lambda rows: rows[1].update(model="other"), "2 models"),
-        (lambda rows: rows[1]["faces"][0].update(vector=[float("nan")] * 8), "no number"),
+        (lambda rows: rows[1]["faces"][0].update(vector=[float("nan")] * 8), "has NaN"),
         (lambda rows: rows[1]["faces"][0].update(vector=[0.0] * 8), "zero vector"),
         (lambda rows: rows[1]["faces"][0].update(vector=[1.0] * 4), r"\[4, 8\] numbers"),
     ],
@@ -114,7 +147,7 @@ def test_embeddings_that_cannot_be_clustered_are_named(mine, prints, tmp_path, c
     tracked, scored, embedded = (read_step(store, step, prints[step]) for step in corpus.STEPS)
     with pytest.raises(EmbeddingError, match=message):
         gather_tracks(tracked, scored, spoiled(embedded, change), CONFIG)
-    tracks = gather_corpus(store, prints, CONFIG)
+    tracks = gather_corpus(store, prints, CONFIG, Denied())
     with pytest.raises(EmbeddingError, match="2 kinds"):
         joined_tracks([tracks, replace(tracks, model="other")])
 

@@ -15,6 +15,7 @@ import pytest
 from infra.storage import FolderStore, open_store
 from mfhq.catalog import Catalog, read_blob
 from mfhq.decisions import read_decisions
+from mfhq.layout import CLUSTERINGS
 from mfhq.live import read_attempts
 from mfhq.parquet import from_parquet, to_parquet
 from mfhq.schema import ATTEMPTS
@@ -22,10 +23,14 @@ from mfhq.takedowns import denied_by_all, read_takedowns, token
 from pipelines.conversion.publish import publish_captures
 from pipelines.conversion.schemas import CONVERTED
 from pipelines.conversion.tables import capture_tables
+from pipelines.identity.clusterings import newest_clustering
+from pipelines.identity.config import ClusterConfig
+from pipelines.identity.corpus import cluster_corpus
 from pipelines.mining.digests import known_digests, sources_to_mine
 from pipelines.mining.sources import Source
 from pipelines.parts import describe_step, read_step
-from pipelines.plan import bind_steps, shards
+from pipelines.plan import bind_steps, fingerprints, shards
+from pipelines.publishing.publish import publish
 from pipelines.runner import PartRunner
 from pipelines.step import Step
 from pipelines.takedown.plan import Planner, TakedownError, counts_of_people, runs_that_saw
@@ -135,6 +140,30 @@ def test_a_person_is_gone_and_who_is_beside_them_stays(store, toy):
     newest = Catalog(store).open()
     row = next(row for row in newest.table("videos").to_pylist() if row["video_id"] == pair)
     assert row["status"] == "ok" and newest.table("tracks", ["track_id"]).num_rows == snapshot.table("tracks").num_rows
+
+
+def test_a_stored_clustering_goes_and_the_next_one_has_everybody_else_by_the_same_ids(store, toy):
+    """Corpora whose people come from ``cluster_corpus``; also where the clustering comes between record and sweep."""
+    prints, config = fingerprints(toy.toy_steps(), toy.AFTER), ClusterConfig(threshold=0.5)
+    own = cluster_corpus(store, prints, config)
+    publish(store, prints, own.assignments, track_embeddings=own.track_embeddings, aliases=own.aliases)
+    video = a_video(store)
+    tracks = {row["track_id"] for row in Catalog(store).open().table("tracks").to_pylist() if row["video_id"] == video}
+    who = dict(zip(*(own.assignments[c].to_pylist() for c in ("track_id", "identity_id")), strict=True))
+    (person,) = {who[track] for track in tracks}
+    names, pieces = made.traces(store, toy, person=person)
+    stored = [path for path in store.list(CLUSTERINGS) if any(piece in store.read(path) for piece in pieces)]
+    assert newest_clustering(store).identities == 4 and len(scan.remnants(store, names, pieces)) > 10
+    put_on_record(store, Planner(store).identity(person, "toy", 0.5).record(NOW))
+    rest = {track: identity for track, identity in who.items() if identity != person}
+    for swept in (False, True):
+        if swept:
+            assert sweep(store).is_clean and scan.remnants(store, names, pieces) == []
+        again = cluster_corpus(store, prints, config)
+        assert dict(zip(*(again.assignments[c].to_pylist() for c in ("track_id", "identity_id")), strict=True)) == rest
+        assert set(again.track_embeddings["track_id"].to_pylist()) == set(rest) and newest_clustering(store)
+        assert not [path for path in stored if store.exists(path)]
+    assert sweep(store).is_clean
 
 
 def test_who_is_assigned_to_nobody_goes_where_they_may_be_the_person(store, toy, mine, monkeypatch):
