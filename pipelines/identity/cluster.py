@@ -9,13 +9,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from pipelines.identity.constraints import Integers, Seen, Vectors, apart_pairs, likeness_of
+from pipelines.identity.constraints import (
+    SAME_PICTURE,
+    Integers,
+    SamePicture,
+    Seen,
+    Vectors,
+    apart_pairs,
+    likeness_of,
+)
 from pipelines.identity.linkage import split_parts
 from pipelines.identity.neighbours import Pairs, near_pairs
 from pipelines.identity.partition import Partition, Rows, block_members, make_partition
@@ -36,49 +43,18 @@ BlockSearch = Callable[[Vectors, Sequence[Rows], float], Pairs]
 """``search(projected, members of each block, at_least)``: the near pairs of all blocks, as rows of ``projected``."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Presence:
-    """Where a track is seen: two tracks of one video that share a frame show two people."""
-
-    video_id: str
-    start_frame: int
-    end_frame: int
-    """Exclusive."""
-
-
-def cluster_tracks(
-    track_ids: Sequence[str],
-    vectors: Vectors,
-    presences: Sequence[Presence],
-    threshold: float,
-    same_picture: float = 0.75,
-) -> Integers:
-    """(N,) label of each track; tracks with one label are one person. Labels count from 0 by their lowest track id.
-
-    ``vectors`` (N, D) are unit embeddings; average linkage joins what is nearer than ``threshold`` (cosine distance).
-    Two tracks that are visible at once in one video are never joined, unless they are alike by ``same_picture`` (cosine
-    similarity) or more: then a person and an inset of the same person are seen. The order changes nothing.
-    """
-    order = np.argsort(np.asarray(track_ids, dtype=object), kind="stable")
-    _, video = np.unique([presence.video_id for presence in presences], return_inverse=True)
-    spans = np.asarray([(presence.start_frame, presence.end_frame) for presence in presences], np.int64).reshape(-1, 2)
-    seen = Seen(video.astype(np.int64), spans[:, 0], spans[:, 1])
-    labels = np.empty(len(order), np.int64)
-    unit = np.asarray(vectors, np.float32)[order]
-    labels[order] = counted(cluster_rows(unit, seen.take(order), threshold, same_picture))
-    return labels
-
-
 def cluster_rows(
-    unit: Vectors, seen: Seen, threshold: float, same_picture: float = 0.75, search: BlockSearch | None = None
+    unit: Vectors, seen: Seen, threshold: float, same: SamePicture = SAME_PICTURE, search: BlockSearch | None = None
 ) -> Integers:
     """(N,) label of each row of unit vectors (N, D) in the order of the track ids: the lowest row of its cluster.
 
-    See ``cluster_tracks``. ``search`` runs the blocks (here, in threads, by default).
+    Rows with one label are one person: average linkage joins what is nearer than ``threshold`` (cosine distance). Two
+    tracks that are seen at once in one video are never joined, unless they may be the ``same`` picture twice.
+    ``search`` runs the blocks of many rows (here, in threads, by default).
     """
     if not len(unit):
         return np.empty(0, np.int64)
-    apart = apart_pairs(unit, seen, same_picture)
+    apart = apart_pairs(unit, seen, same)
     pairs = alike_pairs(unit, 1 - threshold, search)
     return split_parts(unit, pairs.i, pairs.j, apart, threshold)
 

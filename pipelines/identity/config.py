@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipelines.identity.constraints import SAME_PICTURE, SamePicture
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterConfig:
@@ -11,8 +13,8 @@ class ClusterConfig:
 
     threshold: float
     """Cosine distance under which two tracks are one person, for the face pack in use (``FacePack.threshold``)."""
-    same_picture: float = 0.75
-    """Cosine similarity from which two tracks that are seen at once may be one person (an inset, a mirror)."""
+    same_picture: SamePicture = SAME_PICTURE
+    """When two tracks that are seen at once may be one person (an inset, a mirror, a repeat)."""
     min_width_px: float = 40.0
     """Of a face's box."""
     min_sharpness: float = 25.0

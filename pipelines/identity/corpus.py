@@ -192,13 +192,14 @@ def _seen(places: pa.Table, fresh: Tracks) -> Seen:
         videos.dictionary_encode().indices.to_numpy().astype(np.int64),
         np.concatenate([places["start_frame"].to_numpy(), fresh.start]),
         np.concatenate([places["end_frame"].to_numpy(), fresh.end]),
+        np.concatenate([np.full(places.num_rows, None, object), fresh.poses]),
     )
 
 
 def _like(fresh: Tracks, model: str, width: int) -> Tracks:
     """One track of the model that the corpus was clustered by: joining it to others raises where they differ."""
     return Tracks(fresh.track_id[:1], fresh.video_id[:1], fresh.start[:1], fresh.end[:1],
-                  np.zeros((1, width), np.float32), model)  # fmt: skip
+                  np.zeros((1, width), np.float32), fresh.poses[:1], model)  # fmt: skip
 
 
 def _strings(table: pa.Table, name: str) -> np.ndarray:

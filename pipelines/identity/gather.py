@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from mfhq.schema import EMBEDDINGS, OK
 from pipelines.identity.checks import EmbeddingError, checked_vectors
 from pipelines.identity.config import ClusterConfig
-from pipelines.identity.constraints import Integers, Seen, Vectors
+from pipelines.identity.constraints import Integers, Seen, Vectors, seen_at_once
 from pipelines.identity.means import track_means
 from pipelines.publishing.unnest import explode, match, vectors_of
 
@@ -33,6 +33,8 @@ class Tracks:
     """(N,) one past the last frame."""
     vectors: Vectors
     """(N, D) unit vectors: the mean of the best faces. Biometric data."""
+    poses: npt.NDArray[np.object_]
+    """(N,) how the face turns, of tracks that are seen beside others (``Seen.poses``); None for all others."""
     model: str
     """The embedding model; empty where there is no embedding at all."""
 
@@ -42,7 +44,8 @@ class Tracks:
     @property
     def seen(self) -> Seen:
         """Where they are seen."""
-        return Seen(np.unique(self.video_id.astype(str), return_inverse=True)[1].astype(np.int64), self.start, self.end)
+        video = np.unique(self.video_id.astype(str), return_inverse=True)[1].astype(np.int64)
+        return Seen(video, self.start, self.end, self.poses)
 
     def embeddings(self) -> pa.Table:
         """Rows of ``mfhq.schema.EMBEDDINGS`` (face_id is empty)."""
@@ -81,20 +84,24 @@ def gather_tracks(tracked: pa.Table, scored: pa.Table, embedded: pa.Table, confi
     worth = match(vectors, _worth_of_faces(tracks, scored, config), "face_id")["worth"].fill_null(0.0).to_numpy()
     ids, means = track_means(vectors["track_id"].to_pylist(), unit, worth, config.best_faces)
     rows = match(pa.table({"track_id": pa.array(ids, pa.string())}), tracks.drop_columns(["faces"]), "track_id")
-    return Tracks(
+    found = Tracks(
         np.asarray(ids, object),
         rows["video_id"].to_numpy(zero_copy_only=False).astype(object),
         rows["start_frame"].to_numpy().astype(np.int64),
         rows["end_frame"].to_numpy().astype(np.int64),
         means,
+        np.full(len(ids), None, object),
         models[0],
     )
+    beside = np.unique(seen_at_once(found.seen))
+    found.poses[beside] = _poses(explode(tracks, "faces", []), explode(scored, "faces", []), found.track_id[beside])
+    return found
 
 
 def nobody(model: str = "", width: int = 0) -> Tracks:
     """No tracks."""
     names, numbers = np.empty(0, object), np.empty(0, np.int64)
-    return Tracks(names, names, numbers, numbers, np.empty((0, width), np.float32), model)
+    return Tracks(names, names, numbers, numbers, np.empty((0, width), np.float32), names, model)
 
 
 def joined_tracks(parts: list[Tracks]) -> Tracks:
@@ -113,6 +120,23 @@ def joined_tracks(parts: list[Tracks]) -> Tracks:
     order = np.argsort(np.concatenate([part.track_id for part in parts]), kind="stable")
     columns = {f.name: np.concatenate([getattr(part, f.name) for part in parts])[order] for f in fields(Tracks)[:-1]}
     return Tracks(**columns, model=parts[0].model)
+
+
+def _poses(faces: pa.Table, scores: pa.Table, track_ids: Strings) -> Strings:
+    """``Seen.poses`` of these tracks."""
+    faces = faces.filter(pc.is_in(faces["track_id"], pa.array(track_ids, pa.string())))
+    scores = match(faces, scores, "face_id")
+    columns = [faces["frame_index"], *(scores[name] for name in ("yaw_deg", "pitch_deg", "roll_deg"))]
+    moments = np.stack([pc.cast(column, pa.float32()).to_numpy() for column in columns], axis=1)
+    owner = faces["track_id"].to_numpy(zero_copy_only=False).astype(str)
+    order = np.lexsort((moments[:, 0], owner))
+    order = order[np.isfinite(moments[order]).all(axis=1)]
+    ids = track_ids.astype(str)
+    first, last = (np.searchsorted(owner[order], ids, side) for side in ("left", "right"))
+    found = np.full(len(ids), None, object)
+    for row, (start, stop) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
+        found[row] = moments[order[start:stop]]
+    return found
 
 
 def _worth_of_faces(tracks: pa.Table, scored: pa.Table, config: ClusterConfig) -> pa.Table:

@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from pipelines.identity.agglomerate import agglomerate
 from pipelines.identity.cluster import EXACT, projected_threshold
-from pipelines.identity.constraints import Integers, Seen, Vectors, apart_pairs
+from pipelines.identity.constraints import SAME_PICTURE, Integers, SamePicture, Seen, Vectors, apart_pairs
 from pipelines.identity.neighbours import Pairs, cross_pairs, near_pairs
 from pipelines.identity.partition import make_partition
 
@@ -46,7 +46,7 @@ def people_of(unit: Vectors, label: Integers) -> People:
 
 
 def join_new(
-    people: People, label: Integers, fresh: Vectors, seen: Seen, threshold: float, same_picture: float = 0.75
+    people: People, label: Integers, fresh: Vectors, seen: Seen, threshold: float, same: SamePicture = SAME_PICTURE
 ) -> Integers:
     """(N + M,) labels once M new tracks are there, new people's labels being their lowest row.
 
@@ -59,14 +59,14 @@ def join_new(
         label: (N,) label of each old track, one of ``people.label``; below N.
         fresh: (M, D) unit vectors of the new tracks.
         seen: where all N + M tracks are seen, the old ones first.
-        threshold, same_picture: as in ``cluster_tracks``.
+        threshold, same: as in ``cluster_rows``.
     """
     n, known = len(label), len(people.label)
     group = np.concatenate([np.searchsorted(people.label, label), known + np.arange(len(fresh))])
     pairs = _candidates(people, fresh, 1 - threshold)
     around = np.flatnonzero(np.isin(seen.video, np.unique(seen.video[n:])))
     units = _units(people, fresh, group[around])
-    apart = group[around[apart_pairs(units, seen.take(around), same_picture)]]
+    apart = group[around[apart_pairs(units, seen.take(around), same)]]
     near = np.unique(np.concatenate([pairs.i, pairs.j, np.arange(known, known + len(fresh))]))
     apart = apart[(apart[:, 0] != apart[:, 1]) & np.isin(apart, near).all(axis=1)]
     old = near[near < known]

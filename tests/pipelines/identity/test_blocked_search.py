@@ -16,7 +16,7 @@ from pipelines.identity import linkage as ours
 from pipelines.identity.agglomerate import agglomerate
 from pipelines.identity.bcubed import bcubed
 from pipelines.identity.cluster import blocked_pairs, cluster_rows, n_blocks_of, search_blocks
-from pipelines.identity.constraints import Seen, apart_pairs
+from pipelines.identity.constraints import SAME_PICTURE, SamePicture, Seen, apart_pairs
 from pipelines.identity.neighbours import cross_pairs, near_pairs
 from pipelines.samples.track_embeddings import Population, TrackEmbeddings, draw_tracks
 
@@ -129,9 +129,9 @@ def test_nobody_is_twice_in_one_frame_in_either_way(monkeypatch, dense):
     monkeypatch.setattr(ours, "DENSE", dense)
     tracks = draw_tracks(400, 64, 5, Population(same=0.6, same_spread=0.05, same_least=0.3, one_video=1, zipf=1))
     where = Seen(tracks.video % 3, tracks.start // 7, tracks.end // 7 + 20)
-    apart = apart_pairs(tracks.vectors, where, 0.75)
+    apart = apart_pairs(tracks.vectors, where, SAME_PICTURE)
     assert len(apart) > 1000
-    labels = cluster_rows(tracks.vectors, where, 0.6)
+    labels = cluster_rows(tracks.vectors, where, SamePicture(likeness=0.6))
     assert (labels[apart[:, 0]] != labels[apart[:, 1]]).all() and len(np.unique(labels)) < 400
 
 
@@ -147,7 +147,7 @@ def test_apart_pairs_are_those_that_share_a_frame():
         if video[a] == video[b] and where.start[a] < where.end[b] and where.start[b] < where.end[a]
         and np.round(vectors[a] @ vectors[b], 6) < 0.6
     }  # fmt: skip
-    assert {tuple(pair) for pair in apart_pairs(vectors, where, 0.6).tolist()} == wanted
+    assert {tuple(pair) for pair in apart_pairs(vectors, where, SamePicture(likeness=0.6)).tolist()} == wanted
 
 
 def test_bcubed_of_a_known_case():

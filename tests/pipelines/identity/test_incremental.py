@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.identity.bcubed import bcubed
 from pipelines.identity.cluster import cluster_rows
-from pipelines.identity.constraints import Seen, apart_pairs
+from pipelines.identity.constraints import SAME_PICTURE, Seen, apart_pairs
 from pipelines.identity.incremental import join_new, people_of
 from pipelines.samples.track_embeddings import draw_tracks
 
@@ -31,7 +31,7 @@ def test_joining_is_as_good_as_clustering_everything(width):
     np.testing.assert_array_equal(joined[:n], old), "nobody who was there moves"
     assert set(joined[n:]) & set(old) and (joined[n:] >= n).any(), "some join, some are new"
     assert bcubed(joined, tracks.person).f1 > bcubed(everything, tracks.person).f1 - 0.005
-    apart = apart_pairs(tracks.vectors, seen, 0.75)
+    apart = apart_pairs(tracks.vectors, seen, SAME_PICTURE)
     late = apart[apart[:, 1] >= n]
     assert len(late) > 50 and (joined[late[:, 0]] != joined[late[:, 1]]).all()
 
