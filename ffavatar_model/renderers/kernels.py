@@ -1,0 +1,214 @@
+"""The loops that numba compiles; ``compiled.py`` calls them, and says what they do.
+
+Loops over a tile's pixels count in unsigned numbers, without branches: LLVM vectorizes them so, and not otherwise
+(with signed ones an index could be negative, which stands for another place).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from ffavatar_model.renderers.blending import ALPHA_MAX, TRANSMITTANCE_MIN
+from ffavatar_model.renderers.projection import ALPHA_MIN
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[Any]
+
+TILE = 8
+"""Pixels along a tile's edge."""
+_MOST, _LEAST, _DARK = np.float32(ALPHA_MAX), np.float32(ALPHA_MIN), np.float32(TRANSMITTANCE_MIN)
+_HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1), np.float32(0)
+_LOWEST = np.float32(np.log(ALPHA_MIN) - 0.1)
+_SLACK = np.float32(1e-3)
+"""px; a box's edge on a pixel's centre holds it."""
+_BETWEEN_LOOKS = 8
+"""Gaussians blended between two looks at whether a tile has light left."""
+
+_compiled = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
+
+
+@numba.njit(inline="always")
+def _exp(x: np.float32) -> np.float32:
+    """exp of a float32 between -6 and 1, to about 1e-6 of its value, in operations that vectorize: the Taylor
+    polynomial of x / 8, squared thrice."""
+    r = x * np.float32(0.125)
+    p = np.float32(1 / 5040)
+    p = p * r + np.float32(1 / 720)
+    p = p * r + np.float32(1 / 120)
+    p = p * r + np.float32(1 / 24)
+    p = p * r + np.float32(1 / 6)
+    p = p * r + _HALF
+    p = p * r + _ONE
+    p = p * r + _ONE
+    p = p * p
+    p = p * p
+    return p * p
+
+
+@_compiled
+def bin_tiles(shape: Floats, reach: Floats, order: Ints, width: int, height: int) -> tuple[Ints, Ints, Ints]:
+    """Members of each tile, nearest first.
+
+    ``shape (N, 6)``, ``reach (N, 2)`` px, 0 for what is not drawn, ``order (N,)`` by depth → offsets (tiles + 1,),
+    members (entries,), rows (N, 2): the first and the last row of pixels that each Gaussian's box holds.
+    """
+    columns, lines = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
+    n = len(order)
+    box = np.empty((n, 4), np.int32)
+    rows = np.zeros((n, 2), np.int32)
+    offsets = np.zeros(columns * lines + 1, np.int64)
+    for i in range(n):
+        x, y = shape[i, 0], shape[i, 1]
+        rx, ry = reach[i, 0], reach[i, 1]
+        box[i, 0] = 1
+        box[i, 1] = 0
+        if not (rx > _ZERO and ry > _ZERO):
+            continue
+        rx, ry = rx + _SLACK, ry + _SLACK
+        x0, x1 = max(np.ceil(x - rx - _HALF), _ZERO), min(np.floor(x + rx - _HALF), np.float32(width - 1))
+        y0, y1 = max(np.ceil(y - ry - _HALF), _ZERO), min(np.floor(y + ry - _HALF), np.float32(height - 1))
+        if x1 < x0 or y1 < y0:
+            continue
+        rows[i, 0], rows[i, 1] = int(y0), int(y1)
+        box[i, 0], box[i, 1] = int(x0) // TILE, int(x1) // TILE
+        box[i, 2], box[i, 3] = int(y0) // TILE, int(y1) // TILE
+        for line in range(box[i, 2], box[i, 3] + 1):
+            for column in range(box[i, 0], box[i, 1] + 1):
+                offsets[line * columns + column + 1] += 1
+    for t in range(columns * lines):
+        offsets[t + 1] += offsets[t]
+    members = np.empty(offsets[-1], np.int32)
+    filled = offsets[:-1].copy()
+    for k in range(n):
+        i = order[k]
+        if box[i, 1] < box[i, 0]:
+            continue
+        for line in range(box[i, 2], box[i, 3] + 1):
+            for column in range(box[i, 0], box[i, 1] + 1):
+                t = line * columns + column
+                members[filled[t]] = i
+                filled[t] += 1
+    return offsets, members, rows
+
+
+@_compiled
+def blend_tiles(
+    part: int, parts: int, shape: Floats, feature: Floats, offsets: Ints, members: Ints, rows: Ints, out: Floats
+) -> None:
+    """Blend the tiles of one part into ``out (H, W, C)``, which is zero."""
+    height, width, channels = out.shape
+    columns = (width + TILE - 1) // TILE
+    light = np.empty(TILE * TILE, np.float32)
+    weight = np.empty(TILE * TILE, np.float32)
+    found = np.empty((channels, TILE * TILE), np.float32)
+    for t in range(len(offsets) - 1):
+        line, column = t // columns, t % columns
+        if (line + column) % parts != part or offsets[t] == offsets[t + 1]:
+            continue
+        top, left = line * TILE, column * TILE
+        light[:] = _ONE
+        found[:] = _ZERO
+        for k in range(offsets[t], offsets[t + 1]):
+            i = members[k]
+            begin = np.uint64(max(rows[i, 0] - top, 0) * TILE)
+            end = np.uint64((min(rows[i, 1] - top, TILE - 1) + 1) * TILE)
+            x, y = shape[i, 0] - np.float32(left) - _HALF, shape[i, 1] - np.float32(top) - _HALF
+            a, b, c, o = shape[i, 2], shape[i, 3], shape[i, 4], shape[i, 5]
+            for p in range(begin, end):
+                dx, dy = np.float32(np.int32(p) % TILE) - x, np.float32(np.int32(p) // TILE) - y
+                e = o - _HALF * (a * dx * dx + c * dy * dy) - b * dx * dy
+                alpha = min(_exp(max(e, _LOWEST)), _MOST)
+                alpha = alpha if alpha >= _LEAST else _ZERO
+                before = light[p]
+                after = before * (_ONE - alpha)
+                light[p] = after
+                weight[p] = alpha * before if after > _DARK else _ZERO
+            for ch in range(channels):
+                f = feature[i, ch]
+                for p in range(begin, end):
+                    found[ch, p] += weight[p] * f
+            if (k - offsets[t]) % _BETWEEN_LOOKS == _BETWEEN_LOOKS - 1 and light.max() <= _DARK:
+                break
+        for v in range(min(TILE, height - top)):
+            for u in range(min(TILE, width - left)):
+                for ch in range(channels):
+                    out[top + v, left + u, ch] = found[ch, v * TILE + u]
+
+
+@_compiled
+def blend_tiles_backward(
+    part: int, parts: int, shape: Floats, feature: Floats, offsets: Ints, members: Ints, rows: Ints, out: Floats,
+    given: Floats, sums: Floats,
+) -> None:  # fmt: skip
+    """Add to ``sums (N, 6 + C)`` what the tiles of one part give, ``given (H, W, C)`` being the gradient of ``out``."""
+    height, width, channels = out.shape
+    columns = (width + TILE - 1) // TILE
+    light = np.empty(TILE * TILE, np.float32)
+    weight = np.empty(TILE * TILE, np.float32)
+    gain = np.empty(TILE * TILE, np.float32)
+    behind = np.empty(TILE * TILE, np.float32)
+    grad = np.empty((channels, TILE * TILE), np.float32)
+    for t in range(len(offsets) - 1):
+        line, column = t // columns, t % columns
+        if (line + column) % parts != part or offsets[t] == offsets[t + 1]:
+            continue
+        top, left = line * TILE, column * TILE
+        light[:] = _ONE
+        behind[:] = _ZERO
+        grad[:] = _ZERO
+        for v in range(min(TILE, height - top)):
+            for u in range(min(TILE, width - left)):
+                for ch in range(channels):
+                    grad[ch, v * TILE + u] = given[top + v, left + u, ch]
+                    behind[v * TILE + u] += given[top + v, left + u, ch] * out[top + v, left + u, ch]
+        for k in range(offsets[t], offsets[t + 1]):
+            i = members[k]
+            begin = np.uint64(max(rows[i, 0] - top, 0) * TILE)
+            end = np.uint64((min(rows[i, 1] - top, TILE - 1) + 1) * TILE)
+            x, y = shape[i, 0] - np.float32(left) - _HALF, shape[i, 1] - np.float32(top) - _HALF
+            a, b, c, o = shape[i, 2], shape[i, 3], shape[i, 4], shape[i, 5]
+            for p in range(begin, end):
+                gain[p] = _ZERO
+            for ch in range(channels):
+                f = feature[i, ch]
+                for p in range(begin, end):
+                    gain[p] += grad[ch, p] * f
+            s0, sx, sy, sxx, sxy, syy = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
+            for p in range(begin, end):
+                dx, dy = np.float32(np.int32(p) % TILE) - x, np.float32(np.int32(p) // TILE) - y
+                e = o - _HALF * (a * dx * dx + c * dy * dy) - b * dx * dy
+                alpha = min(_exp(max(e, _LOWEST)), _MOST)
+                alpha = alpha if alpha >= _LEAST else _ZERO
+                before = light[p]
+                after = before * (_ONE - alpha)
+                light[p] = after
+                alpha = alpha if after > _DARK else _ZERO
+                w = alpha * before
+                weight[p] = w
+                rest = behind[p] - w * gain[p]
+                behind[p] = rest
+                slope = w * gain[p] - rest * alpha / (_ONE - alpha)
+                slope = slope if alpha < _MOST else _ZERO
+                s0 += slope
+                sx += slope * dx
+                sy += slope * dy
+                sxx += slope * dx * dx
+                sxy += slope * dx * dy
+                syy += slope * dy * dy
+            sums[i, 0] += a * sx + b * sy
+            sums[i, 1] += b * sx + c * sy
+            sums[i, 2] -= _HALF * sxx
+            sums[i, 3] -= sxy
+            sums[i, 4] -= _HALF * syy
+            sums[i, 5] += s0
+            for ch in range(channels):
+                s = _ZERO
+                for p in range(begin, end):
+                    s += weight[p] * grad[ch, p]
+                sums[i, 6 + ch] += s
+            if (k - offsets[t]) % _BETWEEN_LOOKS == _BETWEEN_LOOKS - 1 and light.max() <= _DARK:
+                break
