@@ -15,7 +15,7 @@ import pytest
 
 from flows.cli import main
 from infra.storage import open_store
-from mfhq.schema import ASSIGNMENTS, EMBEDDINGS, IDENTITIES, SHOTS, TRACKS, VIDEOS
+from mfhq.schema import ASSIGNMENTS, EMBEDDINGS, IDENTITIES, SHOTS, TABLES, TRACKS, VIDEOS
 from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.faces.pack import WeightsError, embedded_pack, face_pack
 from pipelines.faces.pictures import decode_picture, encode_png
@@ -146,3 +146,28 @@ def test_people_in_two_splits_or_in_other_captures_are_found(stills, tmp_path, m
     assert status == 0 and "0 of 4 people" in said
     status, said = overlap(corpus)
     assert status == 1 and "4 of 4 people are also in" in said
+    status, said = overlap(captured(tmp_path / "captures", {"mcd-1": stills / "person2", "mcd-2": stills / "person4"}))
+    assert status == 1 and "1 of 4 people are also in" in said and "mcd-1" in said and "mcd-2" not in said
+
+
+def captured(root: Path, people: dict[str, Path]) -> str:
+    """URI of a corpus of captures, as a conversion publishes it: a person's stills are the views of one capture."""
+    store, blob, rows = open_store(root), b"", []
+    for person, folder in people.items():
+        for number, path in enumerate(sorted(folder.glob("[0-9].png"))[:3]):
+            data = path.read_bytes()
+            place = {"uri": "pictures.bin", "offset": len(blob), "length": len(data)}
+            blob += data
+            rows.append({"view_id": f"{person}-{number}", "capture_id": person, "identity_id": person,
+                         "camera_id": str(number), "frame_index": 0, "image": place, "split": "train", "status": "ok",
+                         "reason": ""})  # fmt: skip
+    rows.append(rows[-1] | {"view_id": "failed", "image": None, "status": "failed"})
+    store.write("pictures.bin", blob)
+    captures = [{"capture_id": person, "identity_id": person, "dataset": "ava256", "n_cameras": 3, "n_frames": 1}
+                for person in people]  # fmt: skip
+    cameras = [{"capture_id": row["capture_id"], "camera_id": row["camera_id"], "K": [1.0] * 9, "distortion": [],
+                "world_to_camera": [0.0] * 12, "width": 200, "height": 200} for row in rows[:-1]]  # fmt: skip
+    people_rows = [{"identity_id": p, "n_tracks": 0, "n_videos": 0, "n_faces": 0, "split": "train"} for p in people]
+    tables = {"views": rows, "captures": captures, "cameras": cameras, "identities": people_rows}
+    publish_tables(store, {n: pa.Table.from_pylist(found, schema=TABLES[n]) for n, found in tables.items()})
+    return store.uri
