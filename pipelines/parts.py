@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 import pyarrow as pa
 
 from mfhq.layout import shard_prefix, step_prefix
-from mfhq.parquet import from_parquet, to_parquet
+from mfhq.parquet import from_parquet, pruned, to_parquet
 from mfhq.schema import FAILED, schema_hash
 from mfhq.store import Store, StoreError
 from pipelines.blobs import BlobFile, place, resolve, stored_schema
@@ -257,8 +257,8 @@ def read_step(
 ) -> pa.Table:
     """A step's output: the latest row of each item, in the order of the key.
 
-    Pictures are ``BLOB_REF``, or bytes ``with_blobs``. With ``columns`` only those are read, with ``shard``
-    that logical shard alone, with ``parts`` (paths of markers) those parts alone.
+    Pictures are ``BLOB_REF``, or bytes ``with_blobs``. With ``columns`` only those are read (``faces.score``: that
+    field of a list's structs), with ``shard`` that logical shard alone, with ``parts`` (paths of markers) those alone.
 
     Raises:
         StoreError: the step has not run under this fingerprint, or a part is damaged.
@@ -270,8 +270,8 @@ def read_step(
     found = [marker for path, marker in below.items() if parts is None or path in parts]
     with ThreadPoolExecutor(_READERS) as pool:
         tables = list(pool.map(lambda marker: read_part(store, at, marker, read), found))
-    wanted = pa.schema([at.stored.field(name) for name in read])
-    table = pa.concat_tables(tables) if tables else wanted.empty_table()
+    wanted = pruned(at.schema if with_blobs else at.stored, names)
+    table = pa.concat_tables(tables) if tables else pruned(at.stored, read).empty_table()
     last = {key: row for row, key in enumerate(table[at.key].to_pylist())}
-    table = table.take(pa.array([last[key] for key in sorted(last)], pa.int64())).select(names)
-    return resolve(table, pa.schema([at.schema.field(name) for name in names]), store) if with_blobs else table
+    table = table.take(pa.array([last[key] for key in sorted(last)], pa.int64())).select(wanted.names)
+    return resolve(table, wanted, store) if with_blobs else table

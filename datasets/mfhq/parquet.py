@@ -39,8 +39,29 @@ def to_parquet(table: pa.Table, row_group_rows: int = 65_536) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def pruned(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
+    """The schema with only these columns; ``faces.score`` is that field of the structs in the list ``faces``."""
+    tops = list(dict.fromkeys(name.partition(".")[0] for name in columns))
+    return pa.schema([_pruned_field(schema.field(top), _below(columns, top)) for top in tops])
+
+
 def from_parquet(data: bytes, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read what ``to_parquet`` wrote, as ``schema`` (or only ``columns`` of it)."""
-    wanted = schema if columns is None else pa.schema([schema.field(name) for name in columns])
-    table = pq.read_table(pa.BufferReader(data), columns=wanted.names, use_threads=len(data) > _LARGE)
+    """Read what ``to_parquet`` wrote, as ``schema`` (or only ``columns`` of it: see ``pruned``)."""
+    wanted = schema if columns is None else pruned(schema, columns)
+    paths = [name.replace(".", ".list.element.") for name in columns or schema.names]
+    table = pq.ParquetFile(pa.BufferReader(data)).read(columns=paths, use_threads=len(data) > _LARGE)
     return table.select(wanted.names).cast(wanted)
+
+
+def _below(columns: Sequence[str], top: str) -> list[str]:
+    """What the columns ask of a field's own fields; nothing where they ask for all of it."""
+    below = [name.partition(".")[2] for name in columns if name.partition(".")[0] == top]
+    return [] if "" in below else below
+
+
+def _pruned_field(f: pa.Field, below: Sequence[str]) -> pa.Field:
+    if not below:
+        return f
+    inner = list(dict.fromkeys(name.partition(".")[0] for name in below))
+    fields = [_pruned_field(f.type.value_type.field(name), _below(below, name)) for name in inner]
+    return f.with_type(pa.list_(f.type.value_field.with_type(pa.struct(fields))))

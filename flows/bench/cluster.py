@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flows.bench import emit
+from flows.bench.cluster_corpus import cluster_files, fill_corpus
 from flows.console import CallError, err
 from pipelines.faces.pack import EMBEDDED_THRESHOLD
 from pipelines.identity.bcubed import bcubed
@@ -29,7 +30,6 @@ from pipelines.identity.calibration import calibrate, labelled_pairs
 from pipelines.identity.checks import checked_vectors
 from pipelines.identity.cluster import cluster_rows
 from pipelines.identity.constraints import Seen
-from pipelines.identity.incremental import join_new, people_of
 from pipelines.identity.linkage import connected
 from pipelines.samples.track_embeddings import draw_tracks
 
@@ -71,8 +71,8 @@ def bench_cluster(
                     emit("cluster", method=method, tracks=shape[0], width=shape[1], threshold=cut, **figure)
                     if method == OURS:
                         took[shape[0]] = figure["seconds"]
-                if OURS in methods and 0 < new < shape[0] // 2:
-                    figure = _apart(_measure_new, new, path, cut)
+                if 0 < new < shape[0] // 2:
+                    figure = _new_joins(path, cut, shape[0], new, f"{folder}/corpus")
                     emit("cluster-new", method=OURS, tracks=shape[0], width=shape[1], new=new, threshold=cut, **figure)
         for small, large in zip(sorted(took), sorted(took)[1:], strict=False):
             exponent = math.log(took[large] / took[small]) / math.log(large / small)
@@ -133,24 +133,36 @@ def _measure(method: str, path: Path, threshold: float) -> dict[str, Any]:
     return _scored(labels, tracks, time.perf_counter() - began)
 
 
-def _measure_new(new: int, path: Path, threshold: float) -> dict[str, Any]:
-    """The last ``new`` tracks join the people of all others; F1 of the whole, and that of clustering everything."""
-    tracks = _load(path)
-    full = _ours(threshold, tracks)
-    old = {name: column[:-new] for name, column in tracks.items()}
-    label = _ours(threshold, old)
-    people = people_of(old["vectors"], label)
-    began = time.perf_counter()
-    joined = join_new(people, label, tracks["vectors"][-new:], _seen(tracks), threshold)
-    figure = _scored(joined, tracks, time.perf_counter() - began)
-    whole = bcubed(full, tracks["person"]).f1 if "person" in tracks else None
-    return figure | {"f1_full": whole and round(whole, 5)}
+def _new_joins(path: Path, threshold: float, n: int, new: int, corpus: str) -> dict[str, Any]:
+    """A corpus of all tracks but the last ``new`` is clustered, then those come: figures of the second clustering,
+    ``joined`` tracks of it, and ``seconds_before``, ``peak_gb_before``, ``f1_before`` of the first."""
+    before = _measure_corpus_apart(path, threshold, corpus, 0, n - new)
+    after = _measure_corpus_apart(path, threshold, corpus, n - new, n)
+    kept = {f"{name}_before": before[name] for name in ("seconds", "peak_gb", "f1")}
+    return after | kept
+
+
+def _measure_corpus_apart(path: Path, threshold: float, corpus: str, start: int, stop: int) -> dict[str, Any]:
+    _apart(_fill, path, corpus, start, stop)
+    return _apart(_measure_corpus, path, threshold, corpus, stop)
+
+
+def _fill(path: Path, corpus: str, start: int, stop: int) -> dict[str, Any]:
+    fill_corpus(corpus, _load(path), start, stop)
+    return {}
+
+
+def _measure_corpus(path: Path, threshold: float, corpus: str, n: int) -> dict[str, Any]:
+    seconds, joined, labels = cluster_files(corpus, threshold)
+    peak = _peak_gb()  # before the truth is read
+    tracks = {name: column[:n] for name, column in _load(path).items()}
+    return _scored(labels, tracks, seconds) | {"peak_gb": peak, "joined": joined}
 
 
 def _scored(labels: Labels, tracks: Tracks, seconds: float) -> dict[str, Any]:
     figure: dict[str, Any] = {
         "seconds": round(seconds, 2),
-        "peak_gb": round(_peak_bytes() / 1e9, 2),
+        "peak_gb": _peak_gb(),
     }
     if "person" not in tracks:
         return figure | {"precision": None, "recall": None, "f1": None}
@@ -158,12 +170,13 @@ def _scored(labels: Labels, tracks: Tracks, seconds: float) -> dict[str, Any]:
     return figure | {name: round(getattr(score, name), 5) for name in ("precision", "recall", "f1")}
 
 
-def _peak_bytes() -> int:
+def _peak_gb() -> float:
     """The most memory this process had resident. Linux counts it anew for a new program, ``getrusage`` does not."""
     status = Path("/proc/self/status")
     if status.exists():
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return round(int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024 / 1e9, 2)
+    scale = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9, 2)
 
 
 def _seen(tracks: Tracks) -> Seen:

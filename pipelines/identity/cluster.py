@@ -56,7 +56,8 @@ def cluster_rows(
         return np.empty(0, np.int64)
     apart = apart_pairs(unit, seen, same)
     pairs = alike_pairs(unit, 1 - threshold, search)
-    return split_parts(unit, pairs.i, pairs.j, apart, threshold)
+    with threadpool_limits(1, user_api="blas"):  # many small products
+        return split_parts(unit, pairs.i, pairs.j, apart, threshold)
 
 
 def alike_pairs(unit: Vectors, at_least: float, search: BlockSearch | None = None) -> Pairs:

@@ -21,7 +21,7 @@ from pipelines.identity.cluster import EXACT, BlockSearch
 from pipelines.identity.clusterings import PLACES, Asked, Stored, newest_clustering, store_clustering, sums_table
 from pipelines.identity.config import ClusterConfig
 from pipelines.identity.constraints import Seen
-from pipelines.identity.gather import Tracks, gather_tracks, joined_tracks
+from pipelines.identity.gather import COLUMNS, Tracks, gather_tracks, joined_tracks
 from pipelines.identity.incremental import MOST_NEW, People, join_new, people_of
 from pipelines.identity.stable import new_id
 from pipelines.parts import markers, open_step, read_step
@@ -30,7 +30,7 @@ from pipelines.publishing.unnest import vectors_of
 
 log = logging.getLogger(__name__)
 
-STEPS = ("tracks", "scores", "embeddings")
+STEPS = tuple(COLUMNS)
 
 
 def cluster_corpus(
@@ -74,7 +74,8 @@ def gather_corpus(store: Store, fingerprints: Mapping[str, str], config: Cluster
     found = []
     for shard in range(N_SHARDS):
         tracked, scored, embedded = (
-            denied.without(read_step(store, step, fingerprints[step], shard=shard)) for step in STEPS
+            denied.without(read_step(store, step, fingerprints[step], columns=COLUMNS[step], shard=shard))
+            for step in STEPS
         )
         if embedded.num_rows:
             found.append(gather_tracks(tracked, scored, embedded, config))
@@ -85,12 +86,12 @@ def _gather_new(
     store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, parts: set[str], denied: Denied
 ) -> Tracks:
     """The tracks of these parts' videos; what an earlier part holds of such a video is read with its shard."""
-    tables = {step: read_step(store, step, fingerprints[step], parts=parts) for step in STEPS}
+    tables = {step: read_step(store, step, fingerprints[step], columns=COLUMNS[step], parts=parts) for step in STEPS}
     videos = set(tables["embeddings"]["video_id"].to_pylist())
     for step in STEPS[:-1]:
         lacking = sorted({shard_of(video) for video in videos - set(tables[step]["video_id"].to_pylist())})
-        more = [read_step(store, step, fingerprints[step], shard=shard) for shard in lacking]
-        earlier = pa.concat_tables([table.select(tables[step].column_names) for table in [tables[step], *more]])
+        more = [read_step(store, step, fingerprints[step], columns=COLUMNS[step], shard=shard) for shard in lacking]
+        earlier = pa.concat_tables([tables[step], *more])
         rows = dict(zip(earlier["video_id"].to_pylist(), range(earlier.num_rows), strict=True))
         tables[step] = earlier.take(pa.array([rows[video] for video in sorted(videos & set(rows))], pa.int64()))
     tracked, scored, embedded = (denied.without(tables[step]) for step in STEPS)

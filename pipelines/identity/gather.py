@@ -18,6 +18,21 @@ from pipelines.publishing.unnest import explode, match, vectors_of
 
 Strings = npt.NDArray[np.object_]
 
+COLUMNS = {
+    "tracks": (
+        "video_id", "status",
+        *(f"tracks.{name}" for name in ("track_id", "start_frame", "end_frame", "n_faces")),
+        *(f"tracks.faces.{name}" for name in ("face_id", "track_id", "frame_index", "x0", "x1", "score", "sharpness",
+                                              "status")),
+    ),
+    "scores": (
+        "video_id", "status",
+        *(f"faces.{name}" for name in ("face_id", "reason", "yaw_deg", "pitch_deg", "roll_deg")),
+    ),
+    "embeddings": ("video_id", "status", "model", "faces"),
+}  # fmt: skip
+"""What clustering reads of the mining steps' outputs: no mesh among it, which is most of their bytes."""
+
 
 @dataclass(frozen=True)
 class Tracks:

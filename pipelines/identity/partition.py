@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 Vectors = npt.NDArray[np.float32]
 Rows = npt.NDArray[np.int64]
@@ -60,7 +61,8 @@ def make_partition(unit: Vectors, n_blocks: int, seed: int) -> Partition:
     projection = np.eye(width, dtype=np.float32)
     if width > SEARCH_WIDTH:
         few = sample[:_LEAST_SAMPLE].astype(np.float64)
-        _, directions = np.linalg.eigh(few.T @ few)
+        with threadpool_limits(1, user_api="blas"):  # on a busy machine several threads take ten times as long
+            _, directions = np.linalg.eigh(few.T @ few)
         projection = np.ascontiguousarray(directions[:, : -SEARCH_WIDTH - 1 : -1], np.float32)
     partition = Partition(projection, np.empty((0, projection.shape[1]), np.float32))
     points = partition.project(sample)
