@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 Vectors = npt.NDArray[np.float32]
 
+_TRACKS = 2048
+"""Tracks whose means are made at once."""
+
 
 def agreement(track_ids: Sequence[str], vectors: Vectors) -> npt.NDArray[np.float32]:
     """(N,) cosine similarity of each face with the mean of the others of its track; 1 where there are no others.
@@ -35,21 +38,32 @@ def track_means(
     Faces less alike to the track's most typical face than ``min_likeness`` (cosine similarity) are left out too: where
     a track went from one person to another, the one who is there longer counts.
     """
-    unit = np.asarray(vectors, np.float64)
-    worth = np.asarray(weights, np.float64)
-    faces = _by_track(track_ids)
-    ids, means = [], []
-    for track_id in sorted(faces):
-        usable = [i for i in faces[track_id] if worth[i] > 0]
-        if not usable:
-            continue
-        likeness = unit[usable] @ unit[usable].T
-        typical = int(np.argmax(np.round(np.median(likeness, axis=1), 4)))
-        alike = [i for i, near in zip(usable, likeness[typical], strict=True) if near >= min_likeness]
-        mean = unit[sorted(alike, key=lambda i: -worth[i])[:best]].mean(axis=0)
-        ids.append(track_id)
-        means.append(np.round(mean / np.linalg.norm(mean), 6))
-    return ids, np.asarray(means, np.float32).reshape(len(ids), unit.shape[-1])
+    worth, names = np.asarray(weights, np.float64), np.asarray(track_ids, dtype=str)
+    usable = np.flatnonzero(worth > 0)
+    ids, owner, counts = np.unique(names[usable], return_inverse=True, return_counts=True)
+    faces = usable[np.argsort(owner, kind="stable")]  # those of a track together, in their order
+    first = np.cumsum(counts) - counts
+    means = np.empty((len(ids), np.shape(vectors)[-1]), np.float32)
+    for n_faces in np.unique(counts).tolist():
+        every = np.flatnonzero(counts == n_faces)
+        for at in range(0, len(every), _TRACKS):
+            tracks = every[at : at + _TRACKS]
+            rows = faces[first[tracks, None] + np.arange(n_faces)]
+            means[tracks] = _means_of(np.asarray(vectors)[rows].astype(np.float64), worth[rows], best, min_likeness)
+    return ids.tolist(), means
+
+
+def _means_of(
+    unit: npt.NDArray[np.float64], worth: npt.NDArray[np.float64], best: int, min_likeness: float
+) -> npt.NDArray[np.float64]:
+    """(T, D) unit means of T tracks with F faces each, (T, F, D) and (T, F)."""
+    likeness = unit @ unit.transpose(0, 2, 1)
+    typical = np.argmax(np.round(np.median(likeness, axis=2), 4), axis=1)
+    near = likeness[np.arange(len(unit)), typical] >= min_likeness
+    chosen = np.argsort(np.where(near, -worth, np.inf), axis=1, kind="stable")[:, :best]
+    counted = np.take_along_axis(near, chosen, 1)[..., None]
+    sums = (np.take_along_axis(unit, chosen[..., None], 1) * counted).sum(axis=1)
+    return np.round(sums / np.linalg.norm(sums, axis=1, keepdims=True), 6)
 
 
 def _by_track(track_ids: Sequence[str]) -> dict[str, list[int]]:

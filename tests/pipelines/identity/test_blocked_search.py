@@ -131,7 +131,7 @@ def test_nobody_is_twice_in_one_frame_in_either_way(monkeypatch, dense):
     where = Seen(tracks.video % 3, tracks.start // 7, tracks.end // 7 + 20)
     apart = apart_pairs(tracks.vectors, where, SAME_PICTURE)
     assert len(apart) > 1000
-    labels = cluster_rows(tracks.vectors, where, SamePicture(likeness=0.6))
+    labels = cluster_rows(tracks.vectors, where, 0.6)
     assert (labels[apart[:, 0]] != labels[apart[:, 1]]).all() and len(np.unique(labels)) < 400
 
 
