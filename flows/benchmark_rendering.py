@@ -74,7 +74,6 @@ def person_cameras(task: Task, folder: Path) -> dict[str, Camera]:
     return {
         serial: Camera(calibration.intrinsics(serial, task.width, task.height), pose, task.width, task.height)
         for serial, pose in calibration.world_to_camera.items()
-        if serial in calibration.K
     }
 
 

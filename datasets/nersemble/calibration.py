@@ -21,7 +21,7 @@ NEAREST, FARTHEST = 0.1, 10.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """The cameras of one participant."""
+    """The cameras of one participant: those that have both a pose and a K."""
 
     world_to_camera: Mapping[str, Array]
     """Serial → (3, 4), OpenCV axes, metres."""
@@ -82,7 +82,8 @@ def read_calibration(path: Path, full_size: tuple[int, int] | None = (FULL_WIDTH
     for serial, K in matrices.items():
         _check_intrinsics(path, serial, K)
     _check_units(path, poses)
-    return Calibration({s: m[:3] for s, m in poses.items()}, matrices, full_size, shared)
+    whole = [serial for serial in poses if serial in matrices]
+    return Calibration({s: poses[s][:3] for s in whole}, {s: matrices[s] for s in whole}, full_size, shared)
 
 
 def write_calibration(path: Path, calibration: Calibration) -> None:

@@ -23,14 +23,16 @@ def read_participants(root: Path) -> dict[int, dict[str, str]]:
 
 
 def read_sequences(root: Path) -> dict[int, tuple[str, ...]]:
-    """Participant → the sequences that were recorded, in the table's order, less the empty room; empty without it.
+    """Participant → the sequences that were recorded, in the table's order; empty without the file.
+
+    Columns that name none of ``SEQUENCES`` are passed over: a name is a folder's, and no table may lead elsewhere.
 
     Raises:
         NersembleError: the file has no column ``ID`` of numbers.
     """
     rows = _read(root / SEQUENCES_CSV)
     return {
-        participant: tuple(name for name, mark in row.items() if mark in RECORDED and name != BACKGROUND)
+        participant: tuple(name for name, mark in row.items() if mark in RECORDED and name in SEQUENCES)
         for participant, row in rows.items()
     }
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,6 +24,8 @@ from nersemble.errors import NersembleError
 Floats = NDArray[np.float32]
 
 N_SHAPE, N_EXPRESSION = 300, 100
+MAX_BYTES = 64 << 20
+"""A file that unpacks to more is refused: 50,000 frames have 28 MB."""
 
 
 @dataclass(frozen=True)
@@ -90,28 +93,38 @@ def read_tracking(path: Path) -> FlameTracking:
     """Read and check a tracking file.
 
     Raises:
-        NersembleError: no file, no npz, a key missing, a shape that does not fit, or values that are not finite.
+        NersembleError: no file, no npz, more than ``MAX_BYTES`` unpacked, a key missing, a shape that does not fit,
+            or values that are no finite numbers.
     """
+    names = [f.name for f in fields(FlameTracking)]
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > MAX_BYTES:
+            raise NersembleError(f"{path}: {unpacked} bytes unpacked; a tracking file has at most {MAX_BYTES}")
         with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
+            found = {name: arrays[name] for name in names if name in arrays.files}
+            others = sorted(set(arrays.files) - set(names))
     except FileNotFoundError:
         raise NersembleError(
             f"{path}: the tracking is missing; download the benchmark's asset flame2023_tracking_v2"
         ) from None
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except NersembleError:
+        raise
+    except (OSError, EOFError, ValueError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise NersembleError(f"{path}: no tracking file ({type(error).__name__}: {error})") from error
-    names = [f.name for f in fields(FlameTracking)]
     if missing := [name for name in names if name not in found]:
-        raise NersembleError(f"{path}: lacks {missing}; it has {sorted(found)}")
+        raise NersembleError(f"{path}: lacks {missing}; it has {sorted([*found, *others])}")
     n = len(found["expression"])
     wanted = {
         "shape": (1, N_SHAPE), "expression": (n, N_EXPRESSION), "rotation": (n, 3), "rotation_matrices": (n, 3, 3),
         "translation": (n, 3), "jaw": (n, 3), "frames": (n,), "scale": (1, 1), "neck": (n, 3), "eyes": (n, 6),
     }  # fmt: skip
     for name, shape in wanted.items():
-        if found[name].shape != shape or not np.isfinite(found[name]).all():
-            raise NersembleError(f"{path}: {name} is {found[name].shape}; {shape} of finite values are needed")
+        numbers = found[name].dtype.kind in "fiu"
+        if not numbers or found[name].shape != shape or not np.isfinite(found[name]).all():
+            given = f"{found[name].dtype} {found[name].shape}"
+            raise NersembleError(f"{path}: {name} is {given}; {shape} of finite numbers are needed")
     return FlameTracking(**{name: found[name] for name in names})
 
 

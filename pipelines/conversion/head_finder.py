@@ -94,6 +94,7 @@ class HeadFinder:
                 break
         if len(seen) < 2:
             return None
+        seen = {name: seen[name] for name in pictures if name in seen}  # sums do not depend on the order of trying
         return locate({name: cameras[name] for name in seen}, seen)
 
 

@@ -55,9 +55,8 @@ def test_killed_with_signal_9_and_called_again_gives_the_same_digest(converted, 
     from flows.convert import convert
 
     script = ROOT / "tests/pipelines/conversion/interrupted_conversion.py"
-    killed = subprocess.run(
-        [sys.executable, str(script), str(ava256_source), str(tmp_path)], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, str(script), "ava256", str(ava256_source), str(tmp_path), "3", '{"size": 64}']
+    killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr[-2000:]
     store = open_store(tmp_path)
     assert sum(path.endswith(".json") and "step.json" not in path for path in store.list("steps")) == 2

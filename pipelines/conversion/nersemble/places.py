@@ -18,6 +18,9 @@ from pipelines.conversion.nersemble.config import NersembleConfig
 
 Picture = NDArray[np.uint8]
 
+SHAPE_SD, SIZE_SD, ORIGIN_SD = 0.005, 0.1, 0.03
+"""How far a person's landmarks lie from the mean head's (metres), their head's size from its (share), and the point
+between the eyes from a head model's origin (metres). One view tells size from distance by these alone."""
 SPARE = 1.25
 """A head in the decoded picture has at least so many pixels for one of the crop."""
 
@@ -91,23 +94,25 @@ class HeadPlaces:
     def _find_origin(
         self, transform: Array, pictures: Mapping[str, Picture], cameras: Mapping[str, Camera]
     ) -> Array | None:
-        """Where the point between the eyes lies in the tracked head's frame.
+        """(3,) where the point between the eyes lies in the tracked head's frame, metres.
 
-        FLAME's origin is not in the file. Landmarks at ``SHAPE + origin`` in that frame appear at known pixels: each
-        gives two equations that are linear in the origin.
+        FLAME's origin is not in the file. Landmarks at ``size * SHAPE + origin`` in that frame appear at known pixels:
+        each gives two equations that are linear in size and origin. Least squares, with what is known beforehand.
         """
-        rows, values = [], []
+        rows, values = [np.diag([1 / SIZE_SD, *[1 / ORIGIN_SD] * 3])], [np.array([1 / SIZE_SD, 0, 0, 0])]
         for name, picture in pictures.items():
             found = self.finder.landmarks(picture)
             if found is None:
                 continue
             projection = cameras[name].K @ cameras[name].world_to_camera
             linear = projection[:, :3] @ transform[:, :3]
-            at_shape = SHAPE @ linear.T + projection[:, :3] @ transform[:, 3] + projection[:, 3]
-            pixels = found[0][POINTS]
+            shift = projection[:, :3] @ transform[:, 3] + projection[:, 3]
+            pixels, noise = found[0][POINTS], SHAPE_SD * cameras[name].K[0, 0]
             for axis in (0, 1):
-                rows.append(pixels[:, axis, None] * linear[2] - linear[axis])
-                values.append(at_shape[:, axis] - pixels[:, axis] * at_shape[:, 2])
-        if not rows:
+                of_origin = pixels[:, axis, None] * linear[2] - linear[axis]
+                of_size = (of_origin * SHAPE).sum(1, keepdims=True)
+                rows.append(np.concatenate([of_size, of_origin], axis=1) / noise)
+                values.append((shift[axis] - pixels[:, axis] * shift[2]) / noise)
+        if len(rows) == 1:
             return None
-        return np.linalg.lstsq(np.concatenate(rows), np.concatenate(values), rcond=None)[0]
+        return np.linalg.lstsq(np.concatenate(rows), np.concatenate(values), rcond=None)[0][1:]

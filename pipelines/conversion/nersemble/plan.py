@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ from nersemble.layout import (
 )
 from nersemble.metadata import read_sequences
 from pipelines.conversion.nersemble.config import NersembleConfig
-from pipelines.conversion.nersemble.step import ITEM, nersemble_step
+from pipelines.conversion.nersemble.lockstep import chosen_frames
+from pipelines.conversion.nersemble.step import ITEM, ITEM_MOMENTS, nersemble_step
 from pipelines.conversion.plan import Absent, ConversionPlan, SourceError
+from pipelines.media.decoder import DecoderCrashed, DecodeTimeout, ProcessDecoder
 from pipelines.media.local import is_remote, local_path
 
 DATASET = "nersemble"
@@ -47,7 +50,8 @@ LICENCE = "NeRSemble: non-commercial research, by its own agreement"
 
 
 def plan_nersemble(source: str, config: NersembleConfig, filesystem: Any = None) -> ConversionPlan:
-    """The work of converting a folder: one item a sequence of a participant, with the cameras that are there.
+    """The work of converting a folder: an item is a sequence of a participant with the cameras that are there, or
+    ``ITEM_MOMENTS`` moments of a longer one.
 
     ``filesystem`` is not used: sixteen videos are open at once, so they lie on a local disk. Calibrations are read
     now, so that a camera that none of them has is listed and harms no other.
@@ -124,7 +128,7 @@ def _items(
                 absent.append(Absent(what, "camera_absent"))
         serials = [s for s in found if s in calibrated and (not config.cameras or s in config.cameras)]
         if len(serials) >= 2 or (serials and tracking_path(person, sequence).is_file()):
-            yield _item(person, participant, task, sequence, serials, config)
+            yield from _runs(person, participant, task, sequence, serials, config)
 
 
 def _listed(participant: int, task: str, recorded: dict[int, tuple[str, ...]]) -> tuple[str, ...]:
@@ -144,20 +148,40 @@ def _expected(task: str, calibrated: set[str]) -> list[str]:
     return [serial for serial in among if serial in calibrated]
 
 
-def _item(
+def _runs(
     person: Path, participant: int, task: str, sequence: str, serials: list[str], config: NersembleConfig
-) -> dict[str, Any]:
-    """A row of ``ITEM``. Its id holds names and sizes of what is read: another download is another item."""
+) -> Iterator[dict[str, Any]]:
+    """Rows of ``ITEM``. Their ids hold names and sizes of what is read: another download is other items."""
     files = [calibration_path(person), colour_path(person), tracking_path(person, sequence)]
     for serial in serials:
         files += [video_path(person, sequence, serial), alpha_path(person, sequence, serial)]
         files.append(background_path(person, serial))
     sizes = [(str(path.relative_to(person)), path.stat().st_size) for path in files if path.is_file()]
-    return {
-        "item_id": digest([DATASET, task, participant, sequence, sizes]),
+    capture = "-".join([DATASET, *([task] if task else []), f"{participant:03d}", sequence])
+    row = {
         "person": str(person), "participant": participant, "task": task, "sequence": sequence,
-        "serials": ",".join(serials),
-        "capture_id": "-".join([DATASET, *([task] if task else []), f"{participant:03d}", sequence]),
-        "identity_id": f"{DATASET}-{participant:03d}", "dataset": DATASET, "licence": LICENCE,
-        "split": split_of(participant, config.val_every),
+        "serials": ",".join(serials), "capture_id": capture, "identity_id": f"{DATASET}-{participant:03d}",
+        "dataset": DATASET, "licence": LICENCE, "split": split_of(participant, config.val_every),
     }  # fmt: skip
+    chosen = config.frames
+    if not 0 < chosen <= ITEM_MOMENTS:
+        chosen = len(chosen_frames(_length([video_path(person, sequence, s) for s in serials]), config.every, chosen))
+    starts = range(0, max(chosen, 1), ITEM_MOMENTS)
+    for first in starts:
+        # The last one takes what is left: a camera that was not asked may have more frames.
+        count = None if first == starts[-1] else ITEM_MOMENTS
+        item = f"{capture}/{first:06d}-{digest([sizes, first, count], 12)}"
+        yield row | {"item_id": item, "first": first, "count": count}
+
+
+def _length(videos: list[Path]) -> int:
+    """Frames of the first video that says how many it has; 0 where none does."""
+    decoder = ProcessDecoder()
+    try:
+        for video in videos:
+            with contextlib.suppress(DecodeTimeout, DecoderCrashed):
+                if n := decoder.probe(video).get("n_frames"):
+                    return int(n)
+    finally:
+        decoder.close()
+    return 0

@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+from PIL import Image
 
 from mfhq.schema import FAILED, OK, REJECTED
 from nersemble.calibration import read_calibration, read_colours
 from nersemble.colour import correct_colours
+from nersemble.errors import NersembleError
 from nersemble.layout import (
     FPS,
     FULL_HEIGHT,
@@ -50,9 +52,13 @@ from pipelines.step import Resources, Step
 Picture = NDArray[np.uint8]
 
 OUT_OF_PICTURE, HEAD_NOT_FOUND, SIZE_UNEXPECTED = "head_out_of_picture", "head_not_found", "size_unexpected"
+VALUE_DAMAGED = "value_damaged"
 MODELS = ("face_landmark", "selfie_segmentation")
 MIN_SEEN = 0.5
 """Least share of a crop that lies inside the picture."""
+
+ITEM_MOMENTS = 64
+"""Moments of an item: its views are in memory together, 16 cameras' as 40 MB of pictures at 512 pixels."""
 
 ITEM = pa.schema(
     [
@@ -62,12 +68,15 @@ ITEM = pa.schema(
         pa.field("task", pa.string(), nullable=False),
         pa.field("sequence", pa.string(), nullable=False),
         pa.field("serials", pa.string(), nullable=False),
+        pa.field("first", pa.int32(), nullable=False),
+        pa.field("count", pa.int32()),
         *(pa.field(name, pa.string(), nullable=False) for name in
           ("capture_id", "identity_id", "dataset", "licence", "split")),
     ]
 )  # fmt: skip
-"""One sequence of one participant: ``person`` is the participant's folder, ``task`` empty or the benchmark's,
-``serials`` the cameras, comma between."""
+"""A run of moments of one sequence of one participant: ``person`` is the participant's folder, ``task`` empty or the
+benchmark's, ``serials`` the cameras, comma between; of the chosen moments it has ``count`` from the ``first``-th on,
+all that are left where that is null."""
 
 
 @dataclass
@@ -104,7 +113,7 @@ def nersemble_step(config: NersembleConfig) -> Step:
     """
     return Step(
         name="convert_nersemble",
-        version=1,
+        version=2,
         key="item_id",
         input=ITEM,
         output=CONVERTED,
@@ -122,31 +131,39 @@ def _load(config: NersembleConfig) -> Tools:
 
 
 def convert_sequences(config: NersembleConfig, tools: Tools, items: pa.Table) -> pa.Table:
-    """Rows of ``ITEM`` to rows of ``CONVERTED``."""
-    return pa.Table.from_pylist([_convert(config, tools, row) for row in items.to_pylist()], schema=CONVERTED)
+    """Rows of ``ITEM`` to rows of ``CONVERTED``; one whose tracking or colours cannot be read has failed."""
+    rows = []
+    for row in items.to_pylist():
+        names = ("item_id", "capture_id", "identity_id", "dataset", "licence", "split")
+        kept = {name: row[name] for name in names} | {"cameras": [], "views": []}
+        try:
+            rows.append(kept | _convert(config, tools, row))
+        except NersembleError:
+            rows.append(kept | {"status": FAILED, "reason": VALUE_DAMAGED})
+    return pa.Table.from_pylist(rows, schema=CONVERTED)
 
 
 def _convert(config: NersembleConfig, tools: Tools, row: dict[str, Any]) -> dict[str, Any]:
-    names = ("item_id", "capture_id", "identity_id", "dataset", "licence", "split")
-    kept = {name: row[name] for name in names} | {"cameras": [], "views": []}
+    """Status, reason, cameras and views of an item. Raises ``NersembleError``."""
     person, sequence = Path(row["person"]), row["sequence"]
     full = None if row["task"] else (FULL_WIDTH, FULL_HEIGHT)
     recording, unread = _probe(person, sequence, row["serials"].split(","), full, tools)
     if not recording.cameras:
-        return kept | {"status": REJECTED, "reason": next(iter(unread.values()), DAMAGED)}
-    wanted = chosen_frames(recording.n_frames, config.every, config.frames)
+        return {"status": REJECTED, "reason": next(iter(unread.values()), DAMAGED)}
+    wanted = chosen_frames(recording.n_frames, config.every, config.frames)[row["first"] :][: row["count"]]
     views = list(_views(config, tools, row, recording, wanted))
     for name, reason in unread.items():
         common = {"segment": sequence, "split": row["split"], "status": FAILED, "reason": reason}
         views += [view_row(row["capture_id"], name, index, **common) for index in wanted]
     calibration = read_calibration(calibration_path(person), full)
     other = next(iter(recording.cameras.values()))
+    cameras = []
     for name in unread:  # a video that cannot be read has no size: its camera stands with the size of another one
         K = calibration.intrinsics(name, other.width, other.height)
         camera = Camera(K, calibration.world_to_camera[name], other.width, other.height)
-        kept["cameras"].append(camera_row(name, camera))
-    kept["cameras"] += [camera_row(name, camera) for name, camera in recording.cameras.items()]
-    return kept | {"status": OK, "reason": "", "views": views}
+        cameras.append(camera_row(name, camera))
+    cameras += [camera_row(name, camera) for name, camera in recording.cameras.items()]
+    return {"status": OK, "reason": "", "cameras": cameras, "views": views}
 
 
 def _probe(
@@ -166,6 +183,7 @@ def _probe(
             continue
         width, height = facts["width"], facts["height"]
         try:
+            _check_size(width, height)
             K = calibration.intrinsics(name, width, height)
         except ValueError:
             unread[name] = SIZE_UNEXPECTED
@@ -207,16 +225,8 @@ def _views(
             elif head is None:
                 found = {"status": REJECTED, "reason": HEAD_NOT_FOUND}
             else:
-                found = _view(
-                    config,
-                    tools,
-                    pictures[name],
-                    sized[name],
-                    head,
-                    colours.get(name),
-                    rooms.get(name),
-                    alpha.get(name),
-                )
+                shown, beside = pictures[name], (colours.get(name), rooms.get(name), alpha.get(name))
+                found = _view(config, tools, shown, sized[name], head, *beside)
             yield view_row(row["capture_id"], name, index, **common, **found)
 
 
@@ -245,6 +255,12 @@ def _view(
     }  # fmt: skip
 
 
+def _check_size(width: int, height: int) -> None:
+    """Raises ``ValueError`` for a picture that is larger than the data set's."""
+    if width * height > FULL_WIDTH * FULL_HEIGHT:
+        raise ValueError(f"{width} x {height} px; the data set has at most {FULL_WIDTH} x {FULL_HEIGHT}")
+
+
 def _size(camera: Camera, factor: int) -> tuple[int, int] | None:
     return None if factor == 1 else (camera.width, camera.height)
 
@@ -255,10 +271,11 @@ def _rooms(person: Path, cameras: Mapping[str, Camera]) -> dict[str, Picture]:
     for name, camera in cameras.items():
         path = background_path(person, name)
         try:
-            picture = decode_picture(path.read_bytes()) if path.is_file() else None
-        except ValueError:
-            picture = None
-        if picture is not None:
-            whole = Camera(np.eye(3), camera.world_to_camera, picture.shape[1], picture.shape[0])
-            found[name] = resample(picture, whole, whole.resized(camera.width, camera.height))
+            with Image.open(path) as header:
+                _check_size(*header.size)
+            picture = decode_picture(path.read_bytes())
+        except (OSError, ValueError, Image.DecompressionBombError):
+            continue
+        whole = Camera(np.eye(3), camera.world_to_camera, picture.shape[1], picture.shape[0])
+        found[name] = resample(picture, whole, whole.resized(camera.width, camera.height))
     return found

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -30,6 +33,7 @@ from pipelines.conversion.triangulation import triangulate
 from pipelines.engine import run_steps
 from pipelines.faces.pictures import decode_picture
 from pipelines.parts import read_step
+from pipelines.publishing.reasons import REASONS
 from pipelines.studio.nersemble import TRUTH, camera_colours
 from pipelines.studio.renderer import build_scene, render_mesh
 from pipelines.studio.scenes import seen_from_head
@@ -79,6 +83,21 @@ def camera_of(row, view) -> Camera:
     return Camera(np.array(view["K"]).reshape(3, 3), pose, SIZE, SIZE)
 
 
+def reprojection(row, rendered, points, harm=lambda camera: camera) -> float:
+    """Largest distance, in a view's pixels, of points (N, 3) projected through views from where the renderer's cameras
+    saw them. A crop keeps the pixels' raster: it is a scale, one for both axes, and a shift of the picture."""
+    worst = 0.0
+    for view in row["views"]:
+        if view["status"] != "ok":
+            continue
+        camera = camera_of(row, view)
+        seen, full = rendered[view["camera_id"]].project(points)[0], rendered[view["camera_id"]].K
+        scale, shift = camera.K[0, 0] / full[0, 0], camera.K[:2, 2] - camera.K[0, 0] / full[0, 0] * full[:2, 2]
+        worst = max(worst, float(np.abs(harm(camera).project(points)[0] - (seen * scale + shift)).max()))
+    assert worst > 0, "nothing was converted"
+    return worst
+
+
 def test_known_points_lie_where_every_cameras_calibration_says(nersemble_data):
     """The head's true vertices: seen by the renderer's cameras, found again through the files."""
     truth = pq.read_table(nersemble_data.root / TRUTH).to_pylist()
@@ -111,6 +130,24 @@ def test_known_points_lie_where_every_cameras_calibration_says(nersemble_data):
             wrong.write_text(json.dumps({**content, "world_2_cam": changed}))
             assert worst(wrong) > 0.1
         wrong.unlink()
+
+
+def test_known_points_lie_where_every_converted_view_says(nersemble_data, converted):
+    """The head's true vertices, through each view's K and its camera, against the renderer's pixels and the crop."""
+    truth = pq.read_table(nersemble_data.root / TRUTH).to_pylist()
+    for person, capture in nersemble_data.captures.items():
+        (first, *_) = (r for r in truth if r["participant"] == person)
+        place = np.array(first["head_to_world"]).reshape(3, 4)
+        points = np.array(first["vertices"]).reshape(-1, 3)[::40] @ place[:, :3].T + place[:, 3]
+        row = converted[person]
+        assert reprojection(row, capture.cameras, points) < 0.1
+        for harm in (
+            lambda c: Camera(c.K, np.column_stack([c.world_to_camera[:, :3].T, c.centre]), SIZE, SIZE),
+            lambda c: Camera(c.K, np.diag([1, -1, -1]) @ c.world_to_camera, SIZE, SIZE),
+            lambda c: Camera(c.K, c.world_to_camera * [1, 1, 1, 1000], SIZE, SIZE),
+            lambda c: Camera(c.K + np.diag([0.05 * c.K[0, 0], 0, 0]), c.world_to_camera, SIZE, SIZE),
+        ):
+            assert reprojection(row, capture.cameras, points, harm) > 0.1
 
 
 def test_a_view_shows_what_its_K_and_its_camera_say(nersemble_data, converted):
@@ -200,6 +237,8 @@ def test_what_is_missing_or_broken_is_a_row_and_the_rest_is_converted(nersemble_
     assert reasons(row)[names[3]] == {"not_a_video": 2}
     assert {v["status"] for v in row["views"] if v["camera_id"] == names[3]} == {"failed"}
     assert {c["camera_id"] for c in row["cameras"]} == set(names[:4])
+    write_video(broken, [np.zeros((64, 64, 3), np.uint8)] * 2, 73)
+    assert reasons(convert_one(root, tools)[0])[names[3]] == {"size_unexpected": 2}
 
 
 def test_a_camera_that_the_calibration_lacks_harms_no_other(nersemble_data, tools, tmp_path):
@@ -215,6 +254,27 @@ def test_a_camera_that_the_calibration_lacks_harms_no_other(nersemble_data, tool
     path.write_text("{}")
     with pytest.raises(SourceError, match="calibration_invalid"):
         plan_nersemble(str(root), CONFIG)
+
+
+def test_numbers_that_cannot_be_read_fail_their_own_sequence_alone(nersemble_data, tools, tmp_path):
+    """Colours that are none. A bomb for a picture of the empty room, and a name that climbs out, are passed over."""
+    root, names = copy_of(nersemble_data, tmp_path / "data"), list(nersemble_data.captures[19].cameras)
+    shutil.copytree(nersemble_data.root / "060", root / "060")
+    colour_path(root / "019").write_text("{")
+    room = background_path(root / "060", names[0])
+    data = bytearray(room.read_bytes())
+    at = data.index(b"\xff\xc0") + 5
+    data[at : at + 4] = b"\xff\xff\xff\xff"  # 65,535 x 65,535 pixels
+    room.write_bytes(data)
+    (root / "metadata_sequences.csv").write_text("ID,../../../060/sequences/EXP-1-head,EXP-2-eyes\n19,x,x\n")
+    plan = plan_nersemble(str(root), CONFIG)
+    assert {"EXP-2-eyes" in a.what and a.reason for a in plan.absent} == {"camera_absent"}
+    assert set(plan.items["sequence"].to_pylist()) == {SEQUENCE}
+    bad, good = sorted(plan.step.fn(tools, plan.items).to_pylist(), key=lambda row: row["identity_id"])
+    assert (bad["status"], bad["reason"], bad["views"]) == ("failed", "value_damaged", [])
+    assert good["status"] == "ok" and {v["reason"] for v in good["views"]} == {""}
+    assert {row["reason"] for row in (bad, good)} <= {"", *(reason.code for reason in REASONS)}
+    assert {p.name for p in tmp_path.iterdir()} == {"data"}
 
 
 def test_without_the_empty_room_and_colours_it_still_converts(nersemble_data, tools, tmp_path):
@@ -250,15 +310,31 @@ def test_frames_are_chosen_evenly_and_all_of_them_on_request():
 
 
 @pytest.mark.ray
-def test_what_was_begun_and_continued_is_what_one_run_gives(nersemble_data, tmp_path, ray_session):
-    """One person first, then both: the same digest as both at once."""
+def test_killed_with_signal_9_and_continued_gives_the_digest_of_one_run(nersemble_data, tmp_path, ray_session):
+    """Killed while the second person's part is being committed; then both, in the other order."""
     plan = plan_nersemble(str(nersemble_data.root), NersembleConfig(size=96, frames=1))
+    script = Path(__file__).parents[1] / "interrupted_conversion.py"
+    arguments = ["nersemble", nersemble_data.root, tmp_path / "resumed", 2, '{"size": 96, "frames": 1}']
+    killed = subprocess.run([sys.executable, str(script), *map(str, arguments)], capture_output=True, text=True)
+    assert killed.returncode == -9, killed.stderr[-2000:]
     digests = []
-    for name, parts in (("whole", [plan.items]), ("resumed", [plan.items.slice(0, 1), plan.items, plan.items])):
+    for name, items in (("whole", plan.items), ("resumed", plan.items.take([1, 0]))):
         store = open_store(str(tmp_path / name))
-        for items in parts:
-            (summary,) = run_steps([plan.step], items.cast(ITEM), store, name)
-            assert summary.failed == 0
+        (summary,) = run_steps([plan.step], items.cast(ITEM), store, name)
+        assert summary.failed == 0
         made = publish_captures(store, capture_tables(read_step(store, plan.step.name, summary.fingerprint)))
         digests.append(made.digest)
-    assert summary.before == 2 and digests[0] == digests[1] and made.rows["views"] == 10
+    assert summary.before == 1 and digests[0] == digests[1] and made.rows["views"] == 10
+
+
+def test_a_long_sequence_is_several_items_of_the_same_views(nersemble_data, converted, tools, monkeypatch):
+    """So that memory does not grow with the number of frames; also where all frames are asked for."""
+    monkeypatch.setattr("pipelines.conversion.nersemble.plan.ITEM_MOMENTS", 1)
+    for config in (CONFIG, NersembleConfig(size=SIZE, frames=0)):
+        plan = plan_nersemble(str(nersemble_data.root), replace(config, participants=(19,)))
+        assert plan.items["first"].to_pylist() == [0, 1] and plan.items["count"].to_pylist() == [1, None]
+        rows = plan.step.fn(tools, plan.items).to_pylist()
+        for row in rows:
+            assert row["cameras"] == converted[19]["cameras"]
+        found = {v["view_id"]: v for row in rows for v in row["views"]}
+        assert len(found) == 10 and found == {v["view_id"]: v for v in converted[19]["views"]}
