@@ -98,12 +98,16 @@ def choose_few(
     n: int, n_sources: int, config: FewToMany.Config, random: torch.Generator
 ) -> tuple[list[int], list[int]]:
     """Indices of sources and of drivers among a person's ``n`` pictures; drivers repeat where there are too few."""
-    n_sources = min(n_sources, max(1, n - 1))
+    others = config.driver_choice == "others"
+    n_sources = min(n_sources, max(1, n - 1) if others else n)
     order = torch.randperm(n, generator=random).tolist()
     if config.source_choice == "first":
-        order = [*range(n_sources), *(i for i in order if i >= n_sources)]
-    rest = order[n_sources:] or order
-    return order[:n_sources], [rest[i % len(rest)] for i in range(config.drivers)]
+        given = list(range(n_sources))
+        order = [*given, *(i for i in order if i >= n_sources)] if others else order
+    else:
+        given = order[:n_sources]
+    rest = (order[n_sources:] or order) if others else order
+    return given, [rest[i % len(rest)] for i in range(config.drivers)]
 
 
 def choose_around(
@@ -151,6 +155,8 @@ class FewToMany(Dataset[Batch], ABC):
         """Decoded pictures kept in memory by each worker."""
         source_choice: Literal["random", "first"] = "random"
         """first: always the best-ranked pictures, as in use."""
+        driver_choice: Literal["others", "any"] = "others"
+        """any: sources are drivers, too, as where a person's few pictures are all that there is."""
         augment: Augment = field(default_factory=Augment)
         degrade: Degrade = field(default_factory=Degrade)
 
@@ -166,8 +172,8 @@ class FewToMany(Dataset[Batch], ABC):
             return self.augment == Augment() and self.degrade == Degrade()
 
         def held_out(self) -> FewToMany.Config:
-            """The same for validation: nothing is augmented."""
-            return replace(self, augment=Augment(), degrade=Degrade())
+            """The same for validation: nothing is augmented, and no source is a driver."""
+            return replace(self, augment=Augment(), degrade=Degrade(), driver_choice="others")
 
     def __init__(self, config: FewToMany.Config, size: int, digest: str, read_blob: ReadBlob) -> None:
         self.config, self.size, self.digest, self.read_blob = config, size, digest, read_blob
@@ -195,7 +201,6 @@ class FewToMany(Dataset[Batch], ABC):
         person, pictures = self.groups[index]
         low, high = self.config.sources
         n_sources = int(torch.randint(low, high + 1, (), generator=random))
-        n_sources = min(n_sources, max(1, len(pictures) - 1))
         given, driving = choose_few(len(pictures), n_sources, self.config, random)
         return self._assemble(person, [pictures[i] for i in given], [pictures[i] for i in driving])
 

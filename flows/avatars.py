@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 from ffavatar_model.avatar import AvatarHeader, load_avatar, save_avatar
+from ffavatar_model.camera import virtual_intrinsics
+from ffavatar_model.data import Face
 from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.head import HeadModel, load_head
 from ffavatar_model.model import FFAvatar
@@ -25,10 +27,10 @@ from pipelines.faces.cache import cache_dir, sha256_of
 
 
 def reconstruct_command(
-    images: list[Path], checkpoint: Path | None, face: int | None, pack: str | None, out: Path
+    images: list[Path], checkpoint: Path | None, steps: int, face: int | None, pack: str | None, out: Path
 ) -> None:
     """``ffavatar reconstruct``; without a checkpoint the one that comes with the code is used."""
-    reconstruct_photos(images, checkpoint or STUDIO, out, face=face, pack=pack)
+    reconstruct_photos(images, checkpoint or STUDIO, out, steps=steps, face=face, pack=pack)
     say(
         "avatar {out} from {n} photos; drive it: ffavatar animate {out} --driver VIDEO -o OUT.mp4",
         out=out,
@@ -37,11 +39,13 @@ def reconstruct_command(
 
 
 def reconstruct_photos(
-    images: list[Path], checkpoint: Path, out: Path, *, face: int | None = None, pack: str | None = None
-) -> Path:
+    images: list[Path], checkpoint: Path, out: Path, *, steps: int = 0, face: int | None = None,
+    pack: str | None = None,
+) -> Path:  # fmt: skip
     """Find the face in each photo, and write the avatar of one forward pass over all of them to ``out``.
 
-    The checkpoint is kept in the cache under its digest, where ``animate`` finds it again.
+    With ``steps``, the person's own Gaussians are first fitted to the photos (``flows.personalization``). The
+    checkpoint is kept in the cache under its digest, where ``animate`` finds it again.
 
     Raises:
         CallError: a photo is missing, no picture, or shows no face or several (``face`` chooses).
@@ -49,9 +53,15 @@ def reconstruct_photos(
     """
     model, weights = open_model(checkpoint)
     maker = PortraitMaker(pack)
-    portraits = [maker.from_photo(path, face) for path in images]
     size = model.config.image_size
-    sources = torch.stack([prepared(portrait, size) for portrait in portraits])[None].to(model.rig.points.device)
+    photos = [face_of(maker.from_photo(path, face), size, path.name) for path in images]
+    if steps:
+        from flows.personalization import personalize_on_photos
+
+        head = known_head(model.head_name, model.head_digest)
+        personalize_on_photos(model, weights, head, photos, steps)
+        model.eval()
+    sources = torch.stack([photo.rgb for photo in photos])[None].to(model.rig.points.device)
     with torch.inference_mode():
         avatar = model.reconstruct(sources)
     header = AvatarHeader(
@@ -84,11 +94,18 @@ def open_avatar(avatar: Path, checkpoint: Path | None = None) -> tuple[Canonical
 
 def prepared(portrait: Portrait, size: int) -> Tensor:
     """(3, size, size) a portrait as the model takes it."""
+    return face_of(portrait, size, "").rgb
+
+
+def face_of(portrait: Portrait, size: int, name: str) -> Face:
+    """A portrait as a picture to train on, camera unknown."""
     side = portrait.crop.shape[0]
     # pixel centres are at whole numbers in the face stack and at +0.5 in the model
     landmarks = (torch.from_numpy(portrait.mesh[:, :2]).float() + 0.5) / side
-    rgb, matte = (torch.from_numpy(np.ascontiguousarray(p)) for p in (portrait.crop, portrait.matte))
-    return prepare(rgb.permute(2, 0, 1), matte[None], landmarks, size)[0]
+    crop, matte = (torch.from_numpy(np.ascontiguousarray(p)) for p in (portrait.crop, portrait.matte))
+    rgb, mask = prepare(crop.permute(2, 0, 1), matte[None], landmarks, size)
+    K = virtual_intrinsics(size)
+    return Face(id=name, rgb=rgb, matte=mask, landmarks=landmarks, K=K, head_to_camera=None, moment=0)
 
 
 def open_model(checkpoint: Path) -> tuple[FFAvatar, Path]:

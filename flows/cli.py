@@ -285,6 +285,39 @@ def train(
 
 
 @cli.command()
+@click.argument("file", required=False)
+@click.option("--teeth", is_flag=True, help="Add two rows of teeth behind the lips, the lower one on the jaw.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The head file (.safetensors).")
+def head(file: str | None, teeth: bool, out: Path) -> None:
+    """Write the head model FILE (a FLAME pickle; default the open head) as a head file, its landmarks found."""
+    from flows.heads import head_command
+
+    head_command(file, teeth, out)
+
+
+@cli.command()
+@CORPUS
+@click.option("--captures", required=True, metavar="URI", help="The corpus of calibrated captures, for multiview.")
+@click.option("--identity", metavar="ID", help="Whom to personalize for; default who has most pictures.")
+@click.option("--init", metavar="CHECKPOINT", help="What pretraining begins with; default random weights.")
+@click.option("--model", "size", default="tiny", show_default=True, help="Preset of the model; with --init its own.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--gain", default=0.0, show_default=True, metavar="DB",
+              help="By how much each stage has to raise the held-out PSNR for the next one to begin.")  # fmt: skip
+@click.option("--set", "overrides", multiple=True, metavar="STAGE.a.b=c", help="Change a setting of one stage, or all.")
+@HEAD
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the checkpoints.")
+def curriculum(
+    corpus: str, captures: str, identity: str | None, init: str | None, size: str, workers: int, gain: float,
+    overrides: Sequence[str], head: str | None, out: Path,
+) -> None:  # fmt: skip
+    """Train the three stages, one after the other, from the first that has not passed yet."""
+    from flows.curriculum import curriculum_command
+
+    curriculum_command(corpus, captures, identity, init, size, workers, gain, overrides, head, out)
+
+
+@cli.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--corpus", metavar="URI", help="Measure on this corpus's held-out people.")
 @click.option("--snapshot", metavar="vN", help="Of the corpus; default the newest.")
@@ -320,16 +353,18 @@ def evaluate(
 @cli.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Default the small model that comes with the code.")
+@click.option("--personalize", metavar="N", default=0, type=click.IntRange(0),
+              help="First fit the person's own Gaussians to the photos, in N steps (500 are the paper's).")  # fmt: skip
 @click.option("--face", type=click.IntRange(1), help="Which face of a photo with several, from the left.")
 @PACK
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The avatar file.")
 def reconstruct(
-    images: Sequence[Path], checkpoint: Path | None, face: int | None, pack: str | None, out: Path
+    images: Sequence[Path], checkpoint: Path | None, personalize: int, face: int | None, pack: str | None, out: Path
 ) -> None:
     """From IMAGES of one person to an avatar, in one forward pass."""
     from flows.avatars import reconstruct_command
 
-    reconstruct_command(list(images), checkpoint, face, pack, out)
+    reconstruct_command(list(images), checkpoint, personalize, face, pack, out)
 
 
 @cli.command()

@@ -5,18 +5,28 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.console import SOME_FAILED, CallError, PeakMemory, out, say, table
 from infra.settings import Settings, load_settings
 from mfhq.ids import digest
 from pipelines.mining.sources import list_sources
 
+if TYPE_CHECKING:
+    from flows.curriculum import Curriculum
+
 CAPTURES = {"identities": 6, "cameras": 5, "moments": 2, "size": 160}
 """What the studio renders for the multiview stage: 60 calibrated views."""
 SOURCES = 4
 """Photos that the avatar is made from."""
+LONG = ["steps=100000"]
+"""The stages end by the clock."""
+NO_GATE = -100.0
+"""dB: a minute of training on a handful of people need not help those held out."""
+STEPS_A_SECOND = 2
+"""Personalization steps of the avatar for each second that a stage trains: what two cores do in about that time."""
 
 QUESTIONS = (
     (
@@ -48,7 +58,7 @@ class _Places:
 
 
 def demo(folder: Path, videos: Path | None, seconds: float) -> int:
-    """Videos → corpus → SQL → pretrain → multiview → personalize → avatar → video → report, all below ``folder``.
+    """Videos → corpus → SQL → pretrain, multiview, personalize → avatar → video → report, all below ``folder``.
 
     Returns the exit status: 1 when videos failed.
     """
@@ -77,8 +87,10 @@ def demo(folder: Path, videos: Path | None, seconds: float) -> int:
 
 def _loop(places: _Places, samples: bool, seconds: float, times: list[tuple[str, float, float | None]]) -> int:
     """Every part in turn; returns how many videos failed."""
+    from ffavatar_model.pretrained import STUDIO
     from flows.animation import animate_video
     from flows.avatars import reconstruct_photos
+    from flows.curriculum import curriculum
     from flows.demo_cast import choose_cast, write_photos, write_strip
     from flows.exports import export_ply
     from flows.heads import head_file
@@ -86,7 +98,6 @@ def _loop(places: _Places, samples: bool, seconds: float, times: list[tuple[str,
     from flows.report import report
     from flows.sql import sql
     from flows.studio import render_captures
-    from flows.train import show, train
     from pipelines.samples.make import make_samples
 
     folder, corpus = places.folder, places.corpus
@@ -104,21 +115,15 @@ def _loop(places: _Places, samples: bool, seconds: float, times: list[tuple[str,
     cast = choose_cast(corpus, places.videos)
     with _part("captures", times):
         render_captures(out=places.captures, home=places.home, seed=0, **CAPTURES)
-    init = ""
-    for stage, where in (("pretrain", corpus), ("multiview", places.captures), ("personalize", corpus)):
-        with _part(stage, times) as steps:
-            ended = train(
-                stage=stage, corpus=where, init=init, identity=cast.identity if stage == "personalize" else "",
-                home=places.home, out=str(folder / "checkpoints" / stage),
-                overrides=[f"max_seconds={seconds}", "steps=100000"],
-            )  # fmt: skip
-            show(stage, ended)
-            init = ended["checkpoint"]
-            steps.append(ended["metrics"]["seconds/step"])
-    with _part("avatar and video", times):
+    with _part("curriculum", times) as steps:
+        ended = curriculum(asdict(demo_curriculum(folder, corpus, places.home, cast.identity, seconds)))
+        steps += [stage["metrics"]["seconds/step"] for stage in ended.values()]
+    with _part("avatar", times):
         photos = write_photos(corpus, cast.identity, folder / "photos", SOURCES)
-        avatar = reconstruct_photos(photos, Path(init), folder / "avatar.safetensors")
+        n = max(1, round(STEPS_A_SECOND * seconds))
+        avatar = reconstruct_photos(photos, STUDIO, folder / "avatar.safetensors", steps=n)
         export_ply(avatar, folder / "avatar.ply")
+    with _part("video", times):
         animate_video(avatar, cast.driver, folder / "avatar.mp4")
         write_strip(photos, folder / "avatar.mp4", folder / "strip.png")
     with _part("report", times):
@@ -126,6 +131,17 @@ def _loop(places: _Places, samples: bool, seconds: float, times: list[tuple[str,
     for item, reason in mined["failures"].items():
         say("failed: {item}: {reason}", item=item, reason=reason)
     return len(mined["failures"])
+
+
+def demo_curriculum(folder: Path, corpus: str, home: str, identity: str, seconds: float) -> Curriculum:
+    """The three stages as the demo in ``folder`` runs them, each for ``seconds``."""
+    from ffavatar_model.training import RECIPES
+    from flows.curriculum import Curriculum
+
+    return Curriculum(
+        corpus=corpus, captures=(folder / "captures").as_uri(), identity=identity, out=str(folder / "checkpoints"),
+        home=home, gain=NO_GATE, overrides={stage: [*LONG, f"max_seconds={seconds}"] for stage in RECIPES},
+    )  # fmt: skip
 
 
 @contextmanager
@@ -173,6 +189,7 @@ def _where(places: _Places, settings: Settings) -> None:
     }.items():
         out.print(f"{what:12} {command}", markup=False)
     say(
-        "The avatar is blurred: it comes from a few minutes of training, from random weights, on a few people. "
-        "The stages are those of long runs on large corpora; only the numbers are small."
+        "The avatar comes from the small model that the project brings, trained for minutes on rendered people alone, "
+        "and from steps on the person's photos. The three stages are those of long runs on large corpora; only the "
+        "numbers are small."
     )

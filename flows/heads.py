@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from ffavatar_model.head import load_head, save_head, with_landmarks
 from ffavatar_model.head.open_head import open_head_path as model_head_path
-from flows.console import CallError
+from flows.console import CallError, say
 from pipelines.faces.cache import cache_dir
 
 
@@ -56,6 +56,22 @@ def head_file(given: str | None) -> Path:
             head = with_landmarks(head, found.index, found.triangles, found.barycentric)
         save_head(head, path)
     return path
+
+
+def head_command(given: str | None, teeth: bool, out: Path) -> None:
+    """``ffavatar head``."""
+    head = load_head(head_file(given))
+    if teeth:
+        from ffavatar_model.head.teeth import with_teeth
+
+        head = with_teeth(head)
+    save_head(head, out)
+    say(
+        "head {name}: {n} vertices, {shape} shape and {expression} expression directions, {landmarks} landmarks; use "
+        "it with --head {out}",
+        name=head.name, n=head.n_vertices, shape=head.n_shape, expression=head.n_expression,
+        landmarks=head.n_landmarks, out=out,
+    )  # fmt: skip
 
 
 def kept_head(name: str, digest: str) -> Path:

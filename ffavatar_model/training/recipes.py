@@ -73,7 +73,7 @@ def personalize(size: str = "tiny") -> TrainConfig:
     """One person: encoder and query former run once; the person's own part and the estimator move."""
     return TrainConfig(
         stage="personalize", model=by_name(size), steps=100 if size == "tiny" else 500, batch=1,
-        data=FewToMany.Config(sources=(4, 4), drivers=4, source_choice="first"),
+        data=FewToMany.Config(sources=(4, 4), drivers=4, source_choice="first", driver_choice="any"),
         objective=Objective.Config(landmark=1.0, offset=0.02),
         optimizer=Optimizer(lr=2e-4, mean_head_lr=1e-2, warmup=5, weight_decay=0.0),
         moves=("personal.", "estimator."), autocast="off" if size in ("tiny", "small") else "bf16", validation_people=1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import av
@@ -13,6 +14,9 @@ import pytest
 
 from ffavatar_model.ply import read_ply
 from flows.cli import cli
+from flows.curriculum import GateError, curriculum
+from flows.demo import demo_curriculum
+from flows.demo_cast import choose_cast
 from infra.storage import open_store
 from mfhq.catalog import Catalog, Snapshot
 from mfhq.schema import TABLES
@@ -20,6 +24,7 @@ from pipelines.samples.make import read_truth
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("pretrain", "multiview", "personalize")
+SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +33,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory, ray_session: None, prefect_se
     folder = tmp_path_factory.mktemp("new user")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        cli.main(["demo", "--seconds", "35"], standalone_mode=False)
+        cli.main(["demo", "--seconds", str(SECONDS)], standalone_mode=False)
     return folder / "demo"
 
 
@@ -122,3 +127,16 @@ def test_mining_again_does_nothing_twice(demo: Path, snapshot: Snapshot) -> None
     assert newest.digest == snapshot.digest and newest.version == snapshot.version
     twice = newest.query("SELECT item_id, step FROM attempts GROUP BY ALL HAVING count(*) > 1")
     assert len(twice) == 0
+
+
+def test_a_curriculum_goes_on_where_it_stopped_and_stops_where_a_stage_does_not_help(demo: Path) -> None:
+    cast = choose_cast((demo / "corpus").as_uri(), demo / "samples")
+    asked = demo_curriculum(demo, (demo / "corpus").as_uri(), str(demo / "runs"), cast.identity, SECONDS)
+    before = {stage: json.loads((demo / "checkpoints" / stage / "run.json").read_text())["run_id"] for stage in STAGES}
+    again = curriculum(asdict(asked))
+    assert {stage: ended["run_id"] for stage, ended in again.items()} == before, "what has passed is not done again"
+    unhelpful = replace(asked, gain=50.0, overrides=asked.overrides | {"personalize": ["steps=1"]})
+    with pytest.raises(GateError, match=r"personalize: held-out PSNR went from [\d.]+ to [\d.]+ dB, a gain of 50"):
+        curriculum(asdict(unhelpful))
+    after = {stage: json.loads((demo / "checkpoints" / stage / "run.json").read_text())["run_id"] for stage in STAGES}
+    assert [stage for stage in STAGES if after[stage] != before[stage]] == ["personalize"]

@@ -40,6 +40,21 @@ def test_a_sample_holds_one_person_and_drivers_that_are_no_sources(crops: Identi
     assert counts == {1, 2}
 
 
+def test_sources_are_drivers_too_where_that_is_asked_for_but_not_held_out(people, few_to_many: FewToMany.Config):
+    config = replace(few_to_many, sources=(2, 2), source_choice="first", driver_choice="any")
+    tables = {"identity_faces": people.identity_faces, "faces": people.faces}
+    both = 0
+    for settings, mixed in ((config, True), (config.held_out(), False)):
+        data = IdentityDataset(settings, 32, "digest", people.read, **tables)
+        for cursor in range(14):
+            _, *pictures = data[cursor].ids[0]
+            both = len(set(pictures[:2]) & set(pictures[2:]))
+            assert mixed or not both
+            if both:
+                break
+        assert bool(both) == mixed
+
+
 def test_an_epoch_has_everyone_once_and_the_next_another_order(crops: IdentityDataset):
     first, second = ([crops[e * len(crops) + i].ids[0][0] for i in range(len(crops))] for e in (0, 1))
     assert sorted(first) == sorted(second) == sorted(person for person, _ in crops.groups)

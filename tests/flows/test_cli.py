@@ -41,7 +41,11 @@ SURFACE = {
     "overlap": {"source", "corpus", "pack"},
     "plan": {"source", "corpus", "pack", "workers"},
     "publish": {"corpus", "preset", "pack", "where"},
-    "reconstruct": {"images", "checkpoint", "face", "pack", "out"},
+    "head": {"file", "teeth", "out"},
+    "curriculum": {
+        "corpus", "captures", "identity", "init", "size", "workers", "gain", "overrides", "head", "out",
+    },
+    "reconstruct": {"images", "checkpoint", "face", "pack", "out", "personalize"},
     "recrop": {"corpus", "size"},
     "replay": {"item", "step", "corpus", "pack"},
     "retry": {"corpus", "where", "preset", "pack"},
