@@ -24,6 +24,9 @@ Pose = Callable[[DrivingParameters], PosedGaussians]
 Render = Callable[[PosedGaussians, Tensor, Tensor], Tensor]
 """Gaussians, head to camera (1, 1, 3, 4), K (1, 1, 3, 3) → picture (3, size, size), RGB in 0 to 1, on the device."""
 
+Draw = Callable[[DrivingParameters], npt.NDArray[np.uint8]]
+"""Parameters (1, 1, ...) → picture (size, size, 3), RGB, on the host."""
+
 
 class Framing(NamedTuple):
     """How an aligned crop lies in the picture that is made."""
@@ -37,8 +40,8 @@ class Framing(NamedTuple):
 class Animator:
     """Drives one avatar into square pictures of ``size`` pixels.
 
-    The three parts are plain attributes, ``estimate``, ``pose`` and ``render``: a captured or compiled one of
-    the same signature can be put in place of each. Smoothing is off unless it is asked for.
+    Its parts are plain attributes, ``estimate`` and ``draw`` (which calls ``pose`` and ``render``): a captured or
+    compiled one of the same signature can be put in place of each. Smoothing is off unless it is asked for.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class Animator:
         self.render: Render = lambda posed, camera, K: model.render(
             posed, camera, K, self._background, size
         ).rgb[0, 0]
+        self.draw: Draw = self._draw
 
     @property
     def rest(self) -> DrivingParameters:
@@ -79,6 +83,9 @@ class Animator:
     @torch.inference_mode()
     def picture(self, parameters: DrivingParameters) -> npt.NDArray[np.uint8]:
         """(size, size, 3) RGB of the avatar under parameters (1, 1, ...)."""
+        return self.draw(parameters)
+
+    def _draw(self, parameters: DrivingParameters) -> npt.NDArray[np.uint8]:
         camera = pose_to_camera(parameters.pose, self._K, self.size)
         rgb = self.render(self.pose(parameters), camera, self._K)
         return (rgb.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()

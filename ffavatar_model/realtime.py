@@ -18,12 +18,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ffavatar_model.animator import Animator
 from ffavatar_model.camera import pose_to_camera, virtual_intrinsics
 from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.pictures import BACKGROUND
-from ffavatar_model.precision import mixed_precision
+from ffavatar_model.precision import for_inference, mixed_precision
 from ffavatar_model.renderers.gsplat_cuda import FixedLists, fixed_lists
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,25 @@ _WARM_UP = 3
 _ROOM = 2.0
 """Capacity of the tile lists, in entries of the head at rest: turned heads and open mouths need a little more."""
 _RING = 3
+
+
+def in_real_time(animator: Animator, model: FFAvatar, avatar: CanonicalAvatar) -> Animator:
+    """Let CUDA graphs draw an animator's pictures, and let its estimator run in mixed precision; returns it.
+
+    ``model`` is the animator's; it is prepared for inference, in place. ``avatar`` has B = 1. Raises as
+    ``RealTimeAnimator`` does.
+    """
+    frames = RealTimeAnimator(for_inference(model), avatar, animator.size)
+    plain = animator.estimate
+
+    def estimate(crops: Tensor) -> DrivingParameters:
+        with mixed_precision(animator.device):
+            found = plain(crops)
+        return DrivingParameters(*(value.float() for value in found))
+
+    animator.estimate = estimate
+    animator.draw = lambda parameters: frames.frame_from(parameters)[0].copy()
+    return animator
 
 
 class _Captured(NamedTuple):

@@ -15,6 +15,7 @@ import numpy as np
 
 from ffavatar_model.animator import Animator, Framing
 from ffavatar_model.estimator import DrivingParameters
+from ffavatar_model.realtime import in_real_time
 from ffavatar_model.smoothing import OneEuro
 from flows import y4m
 from flows.avatars import open_avatar, prepared
@@ -98,9 +99,11 @@ def animate_video(
 def open_animator(
     avatar: Path, checkpoint: Path | None = None, smoothing: OneEuro.Config | None = None
 ) -> Animator:
-    """What drives an avatar into pictures of ``SHOWN_PX``; see ``flows.avatars.open_avatar`` for what it raises."""
+    """What drives an avatar into pictures of ``SHOWN_PX``, by CUDA graphs where there is a CUDA device; see
+    ``flows.avatars.open_avatar`` for what it raises."""
     canonical, _, model = open_avatar(avatar, checkpoint)
-    return Animator(model, canonical, size=SHOWN_PX, smoothing=smoothing)
+    animator = Animator(model, canonical, size=SHOWN_PX, smoothing=smoothing)
+    return in_real_time(animator, model, canonical) if animator.device.type == "cuda" else animator
 
 
 def watch(animator: Animator, maker: PortraitMaker, source: Driver) -> Iterator[Driven]:

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from ffavatar_model.animator import Animator, Framing
 from ffavatar_model.camera import pose_to_camera, virtual_intrinsics
 from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.pictures import BACKGROUND
 from ffavatar_model.precision import for_inference, mixed_precision
-from ffavatar_model.realtime import RealTimeAnimator
+from ffavatar_model.realtime import RealTimeAnimator, in_real_time
 
 gpu = pytest.mark.gpu
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -98,3 +99,21 @@ def test_a_frame_that_needs_longer_lists_makes_room(model: FFAvatar, monkeypatch
         animator = RealTimeAnimator(model, avatar, SIZE)
     assert (animator.frame_from(given) != whole).any(), "half of the entries find no room"
     np.testing.assert_array_equal(animator.frame_from(given), whole)
+
+
+@gpu
+@needs_cuda
+def test_an_animator_in_real_time_shows_what_it_showed(model: FFAvatar) -> None:
+    model = for_inference(model.cuda())
+    random = torch.Generator().manual_seed(1)
+    with torch.inference_mode(), mixed_precision(torch.device("cuda")):
+        avatar = model.reconstruct(torch.rand(1, 1, 3, 32, 32, generator=random).cuda())
+    avatar = type(avatar)(*(value.float() for value in avatar))
+    plain = Animator(model, avatar, size=SIZE)
+    quick = in_real_time(Animator(model, avatar, size=SIZE), model, avatar)
+    same = Framing(np.eye(2, 3), SIZE)
+    for time_s in range(3):
+        crop = torch.rand(3, 32, 32, generator=random)
+        with mixed_precision(torch.device("cuda")):
+            expected = plain(crop, same, time_s)
+        assert np.abs(quick(crop, same, time_s).astype(int) - expected).max() <= 2
