@@ -5,6 +5,7 @@ Imported by Ray workers, so it imports no Prefect.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -55,8 +56,13 @@ def run_job(values: Mapping[str, Any], worker: RayWorker) -> None:
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads()))
     store = open_store(job.corpus)
     training, validation = datasets(config, store, Catalog(store).open(job.snapshot), job.identity)
-    reporter = _Reporter(worker, TrackedRun(job.tracking_uri, job.run_id) if worker.rank == 0 else None)
-    with tempfile.TemporaryDirectory(prefix="ffavatar-train-") as folder, worker.resume_from() as resume:
+    run = TrackedRun(job.tracking_uri, job.run_id) if worker.rank == 0 else None
+    reporter = _Reporter(worker, run)
+    with (
+        tempfile.TemporaryDirectory(prefix="ffavatar-train-") as folder,
+        worker.resume_from() as resume,
+        run.system_metrics() if run else contextlib.nullcontext(),
+    ):
         result = train(
             config, load_head(Path(job.head)), training, validation, reporter, Path(folder),
             init=Path(job.init) if job.init else None, resume=Path(resume) if resume else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import logging
 import subprocess
@@ -12,8 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from mlflow.entities import Dataset, DatasetInput, InputTag, RunStatus
 from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
 from infra.settings import Settings
@@ -66,6 +70,22 @@ class TrackedRun:
     def json(self, value: Any, name: str) -> None:
         """Keep a value with the run, as a JSON file."""
         self._client.log_dict(self.run_id, value, name)
+
+    def table(self, value: pa.Table, name: str) -> None:
+        """Keep a table with the run, as a Parquet file."""
+        sink = io.BytesIO()
+        pq.write_table(value, sink, compression="zstd")
+        self.bytes(sink.getvalue(), name)
+
+    @contextmanager
+    def system_metrics(self) -> Iterator[None]:
+        """Log processor, memory, disk, network and GPU of this machine (``system/…``) every few seconds meanwhile."""
+        monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.tracking_uri)
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
 
     def snapshot(self, corpus_uri: str, version: str, snapshot_digest: str, role: str) -> None:
         """Record the corpus snapshot that the run read or wrote (``role``: the dataset input's context)."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from ffavatar_model.ply import read_ply
@@ -72,8 +73,23 @@ def test_each_stage_lowers_the_loss_on_pictures_that_it_was_not_trained_on(demo:
         assert run.data.metrics["end/loss"] < run.data.metrics["start/loss"], stage
         assert run.data.tags["snapshot_digest"] and run.data.tags["git_revision"]
         assert run.inputs.dataset_inputs[0].dataset.digest == run.data.tags["snapshot_digest"][:36]
+        assert run.data.metrics["system/cpu_utilization_percentage"] > 0
     parents = {stage: client.get_run(run_id).data.tags.get("parent_run_id", "") for stage, run_id in runs.items()}
     assert parents == {"pretrain": "", "multiview": runs["pretrain"], "personalize": runs["multiview"]}
+
+
+def test_a_run_says_which_people_and_which_files_it_read(demo: Path, snapshot: Snapshot, tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{demo / 'runs' / 'mlflow.db'}")
+    people = set(snapshot.table("identities")["identity_id"].to_pylist())
+    for stage in ("pretrain", "personalize"):
+        run_id = json.loads((demo / "checkpoints" / stage / "run.json").read_text())["run_id"]
+        rows = pq.read_table(client.download_artifacts(run_id, "data/seen.parquet", str(tmp_path))).to_pylist()
+        who = {part: {row["identity_id"] for row in rows if row["part"] == part} for part in ("train", "held_out")}
+        assert who["train"] and who["train"] <= people
+        assert {Path(row["source"]).parent.name for row in rows} == {"samples"}
+        assert (who["train"] == who["held_out"]) == (stage == "personalize"), "people are held out, or pictures"
 
 
 def test_the_video_shows_the_driver_and_an_avatar(demo: Path) -> None:
