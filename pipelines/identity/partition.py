@@ -7,7 +7,9 @@ Blocks keep their size when the corpus grows, and so the work in all of them gro
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +22,8 @@ Rows = npt.NDArray[np.int64]
 SEARCH_WIDTH = 128
 """Numbers a vector that blocks are searched with: wider embeddings are projected."""
 
-_CHUNK = 32_768
+_CHUNK, _FEW = 32_768, 2048
+_FOLDS = 16
 _SAMPLE_A_PIVOT, _LEAST_SAMPLE = 40, 50_000
 _ROUNDS = 3
 
@@ -46,10 +49,36 @@ class Partition:
         """(N, copies) blocks of each projected vector, in no order."""
         copies = min(copies, len(self.pivots))
         found = np.empty((len(projected), copies), np.int32)
-        for at in range(0, len(projected), _CHUNK):
-            likeness = projected[at : at + _CHUNK] @ self.pivots.T
-            found[at : at + _CHUNK] = np.argpartition(likeness, -copies, axis=1)[:, -copies:]
+        padding = np.zeros((-len(self.pivots) % _FOLDS, self.pivots.shape[1]), np.float32)
+        pivots = np.concatenate([self.pivots, padding]).T
+
+        def search(at: int) -> None:
+            likeness = projected[at : at + _FEW] @ pivots
+            likeness[:, len(self.pivots) :] = -np.inf
+            found[at : at + _FEW] = _largest(likeness, copies)
+
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(search, range(0, len(projected), _FEW)):
+                pass
         return found
+
+
+def _largest(values: Vectors, k: int) -> npt.NDArray[np.int64]:
+    """(N, k) columns of the k largest of each row (N, B), in no order; B is a multiple of ``_FOLDS``.
+
+    The columns are folded upon each other, ``_FOLDS`` to a place: the k largest lie in the k places with the largest
+    maxima. Finding those is a few vector operations, where partitioning whole rows is most of the search's work.
+    """
+    if k == 1:
+        return values.argmax(axis=1)[:, None]
+    n, places = len(values), values.shape[1] // _FOLDS
+    if places <= k:
+        return np.argpartition(values, -k, axis=1)[:, -k:]
+    maxima = values.reshape(n, _FOLDS, places).max(axis=1)
+    place = np.argpartition(maxima, -k, axis=1)[:, -k:]
+    columns = (place[:, None, :] + places * np.arange(_FOLDS)[:, None]).reshape(n, -1)
+    best = np.argpartition(np.take_along_axis(values, columns, 1), -k, axis=1)[:, -k:]
+    return np.take_along_axis(columns, best, 1)
 
 
 def make_partition(unit: Vectors, n_blocks: int, seed: int) -> Partition:

@@ -18,6 +18,7 @@ from pipelines.identity.bcubed import bcubed
 from pipelines.identity.cluster import blocked_pairs, cluster_rows, n_blocks_of, search_blocks
 from pipelines.identity.constraints import SAME_PICTURE, SamePicture, Seen, apart_pairs
 from pipelines.identity.neighbours import cross_pairs, near_pairs
+from pipelines.identity.partition import Partition
 from pipelines.samples.track_embeddings import Population, TrackEmbeddings, draw_tracks
 
 
@@ -75,6 +76,15 @@ def test_pairs_across_two_sets():
     few = cross_pairs(rows, columns, 0.8, 1)
     assert len(few.i) < len(found.i)
     np.testing.assert_array_equal(parts(900, few.i, few.j + 600), parts(900, found.i, found.j + 600))
+
+
+@pytest.mark.parametrize(("blocks", "copies"), [(1, 8), (13, 1), (90, 8), (700, 8), (700, 1)])
+def test_the_nearest_pivots_are_those_of_a_plain_sort(blocks, copies):
+    random = np.random.default_rng(blocks)
+    partition, vectors = Partition(np.eye(12, dtype=np.float32), unit(random, blocks, 12)), unit(random, 3000, 12)
+    found = partition.nearest(vectors, copies)
+    plain = np.argsort(vectors @ partition.pivots.T, axis=1)[:, -copies:]
+    np.testing.assert_array_equal(np.sort(found, axis=1), np.sort(plain, axis=1))
 
 
 def test_blocks_bring_people_together(tracks, monkeypatch):
