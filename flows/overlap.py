@@ -84,7 +84,7 @@ def _clustered(snapshot: Snapshot, pack: FacePack) -> tuple[list[str], Vectors]:
     rows = rows.filter(pc.is_in(rows["track_id"], value_set=assigned["track_id"].combine_chunks()))
     if not rows.num_rows:
         return [], np.empty((0, pack.embedding_width), np.float32)
-    return centres([who[track] for track in rows["track_id"].to_pylist()], vectors_of(rows, np.float32))
+    return centres([who[track] for track in rows["track_id"].to_pylist()], vectors_of(rows, dtype=np.float32))
 
 
 def _captured(snapshot: Snapshot, pack: FacePack) -> tuple[list[str], Vectors]:

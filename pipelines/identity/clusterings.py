@@ -19,11 +19,12 @@ from mfhq.parquet import from_parquet, to_parquet
 from mfhq.schema import ALIASES, ASSIGNMENTS, EMBEDDINGS
 from mfhq.store import Store
 from pipelines.identity.constraints import Vectors
+from pipelines.publishing.unnest import as_lists
 
 log = logging.getLogger(__name__)
 
 _ROWS = 100_000
-"""Rows of a file of embeddings."""
+"""Rows of a file."""
 _NUMBERED = re.compile(re.escape(CLUSTERINGS) + r"\d+\.json")
 
 PLACES = pa.schema(
@@ -116,9 +117,11 @@ def store_clustering(
     joined: int = 0,
 ) -> Stored:
     """Write a clustering whole: its tables, then the record. ``kept`` are files of embeddings from before that hold."""
-    files = {name: [_write(store, table)] for name, table in tables.items() if name != "embeddings"}
-    fresh = tables["embeddings"]
-    files["embeddings"] = [*kept, *(_write(store, fresh.slice(at, _ROWS)) for at in range(0, fresh.num_rows, _ROWS))]
+    files = {
+        name: [_write(store, table.slice(at, _ROWS)) for at in range(0, table.num_rows, _ROWS)]
+        for name, table in tables.items()
+    }
+    files["embeddings"] = [*kept, *files["embeddings"]]
     while True:
         last = _newest_record(store)
         stored = Stored(
@@ -161,11 +164,9 @@ def _forget_older(store: Store, newest: Stored) -> None:
 def sums_table(identity: npt.NDArray[np.object_], sums: Vectors, sizes: npt.NDArray[np.int64]) -> pa.Table:
     """``SUMS`` of people (P,), (P, D), (P,), ascending by id."""
     order = np.argsort(identity, kind="stable")
-    width = sums.shape[1]
-    offsets = pa.array(np.arange(len(order) + 1, dtype=np.int32) * width)
     columns = {
         "identity_id": pa.array(identity[order], pa.string()),
         "n_tracks": pa.array(sizes[order]),
-        "sum": pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(sums[order], np.float32).ravel())),
+        "sum": as_lists(sums[order]),
     }
     return pa.table(columns, schema=SUMS)

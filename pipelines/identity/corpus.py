@@ -130,7 +130,7 @@ def _join(
     before, sums, aliases = (last.table(store, name) for name in ("assignments", "sums", "aliases"))
     identities = _strings(sums, "identity_id")
     people = People(
-        np.arange(len(identities)), vectors_of(sums.rename_columns(["identity_id", "n_tracks", "vector"]), np.float32),
+        np.arange(len(identities)), vectors_of(sums, "sum", np.float32),
         sums["n_tracks"].to_numpy().copy(),
     )  # fmt: skip
     if len(fresh):

@@ -14,7 +14,7 @@ from pipelines.identity.checks import EmbeddingError, checked_vectors
 from pipelines.identity.config import ClusterConfig
 from pipelines.identity.constraints import Integers, Seen, Vectors, seen_at_once
 from pipelines.identity.means import track_means
-from pipelines.publishing.unnest import explode, match, vectors_of
+from pipelines.publishing.unnest import as_lists, explode, match, vectors_of
 
 Strings = npt.NDArray[np.object_]
 
@@ -64,13 +64,12 @@ class Tracks:
 
     def embeddings(self) -> pa.Table:
         """Rows of ``mfhq.schema.EMBEDDINGS`` (face_id is empty)."""
-        n, width = self.vectors.shape
-        offsets = pa.array(np.arange(n + 1, dtype=np.int32) * width)
+        n = len(self)
         columns = {
             "track_id": pa.array(self.track_id, pa.string()),
             "face_id": pa.array([""] * n, pa.string()),
             "model": pa.array([self.model] * n, pa.string()),
-            "vector": pa.ListArray.from_arrays(offsets, pa.array(self.vectors.ravel())),
+            "vector": as_lists(self.vectors),
         }
         return pa.table(columns, schema=EMBEDDINGS)
 
@@ -95,7 +94,7 @@ def gather_tracks(tracked: pa.Table, scored: pa.Table, embedded: pa.Table, confi
     if len(widths) > 1:
         raise EmbeddingError(f"embeddings of {models[0]} with {sorted(widths)} numbers; mine again with one pack")
     names = vectors["face_id"].to_pylist()
-    unit = checked_vectors(vectors_of(vectors, np.float32), widths[0], f"embeddings of {models[0]}", names)
+    unit = checked_vectors(vectors_of(vectors, dtype=np.float32), widths[0], f"embeddings of {models[0]}", names)
     worth = match(vectors, _worth_of_faces(tracks, scored, config), "face_id")["worth"].fill_null(0.0).to_numpy()
     ids, means = track_means(vectors["track_id"].to_pylist(), unit, worth, config.best_faces)
     rows = match(pa.table({"track_id": pa.array(ids, pa.string())}), tracks.drop_columns(["faces"]), "track_id")

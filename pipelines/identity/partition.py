@@ -22,7 +22,9 @@ Rows = npt.NDArray[np.int64]
 SEARCH_WIDTH = 128
 """Numbers a vector that blocks are searched with: wider embeddings are projected."""
 
-_CHUNK, _FEW = 32_768, 2048
+_CHUNK = 32_768
+_CELLS = 4 << 20
+"""Similarities to pivots that a thread holds at once."""
 _FOLDS = 16
 _SAMPLE_A_PIVOT, _LEAST_SAMPLE = 40, 50_000
 _ROUNDS = 3
@@ -51,14 +53,15 @@ class Partition:
         found = np.empty((len(projected), copies), np.int32)
         padding = np.zeros((-len(self.pivots) % _FOLDS, self.pivots.shape[1]), np.float32)
         pivots = np.concatenate([self.pivots, padding]).T
+        rows = max(_CELLS // pivots.shape[1], 64)
 
         def search(at: int) -> None:
-            likeness = projected[at : at + _FEW] @ pivots
+            likeness = projected[at : at + rows] @ pivots
             likeness[:, len(self.pivots) :] = -np.inf
-            found[at : at + _FEW] = _largest(likeness, copies)
+            found[at : at + rows] = _largest(likeness, copies)
 
         with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(search, range(0, len(projected), _FEW)):
+            for _ in pool.map(search, range(0, len(projected), rows)):
                 pass
         return found
 

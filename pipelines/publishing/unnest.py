@@ -14,6 +14,8 @@ from mfhq.schema import EMBEDDINGS, FACES, FAILED, OK, REJECTED, SHOTS, TRACKS, 
 from pipelines.identity.means import agreement
 from pipelines.mining.schemas import SCORES
 
+_NUMBERS = 1 << 30
+
 STEPS = ("probe", "tracks", "scores", "embeddings")
 """The mining steps, in the order in which a video goes through them."""
 
@@ -101,23 +103,34 @@ def face_embeddings(outputs: Mapping[str, pa.Table]) -> pa.Table:
     return fit(_columns(explode(outputs["embeddings"], "faces", ["model"])), EMBEDDINGS)
 
 
-def vectors_of(embeddings: pa.Table, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
-    """(N, D) of an embeddings table's vectors, which are all of one width; (0, 0) for none."""
+def vectors_of(embeddings: pa.Table, column: str = "vector", dtype: npt.DTypeLike = np.float64) -> np.ndarray:
+    """(N, D) of a table's vectors, which are all of one width; (0, 0) for none."""
     if not embeddings.num_rows:
         return np.zeros((0, 0), dtype)
-    flat = pa.concat_arrays(embeddings["vector"].chunks).flatten().to_numpy(zero_copy_only=False)
+    flat = np.concatenate([part.flatten().to_numpy(zero_copy_only=False) for part in embeddings[column].chunks])
     if len(flat) % embeddings.num_rows:
         raise ValueError(
             f"{embeddings.num_rows} embeddings are not of one width ({len(flat)} values); mine with one model"
         )
-    return flat.reshape(embeddings.num_rows, -1).astype(dtype)
+    return flat.reshape(embeddings.num_rows, -1).astype(dtype, copy=False)
+
+
+def as_lists(vectors: npt.NDArray[np.float32]) -> pa.ChunkedArray:
+    """The column of lists of vectors (N, D): in pieces, as an Arrow list array holds 2³¹ numbers at most."""
+    rows, width = max(_NUMBERS // max(vectors.shape[1], 1), 1), vectors.shape[1]
+    parts = []
+    for at in range(0, len(vectors), rows):
+        part = np.ascontiguousarray(vectors[at : at + rows], np.float32)
+        offsets = pa.array(np.arange(len(part) + 1, dtype=np.int32) * width)
+        parts.append(pa.ListArray.from_arrays(offsets, pa.array(part.ravel())))
+    return pa.chunked_array(parts, pa.list_(pa.float32()))
 
 
 def _agreement(face_ids: Sequence[str], embedded: pa.Table) -> list[float | None]:
     """For each face: similarity of its embedding to the mean of the others of its track; null for one alone."""
     table = explode(embedded, "faces", ["model"])
     tracks = table["track_id"].to_pylist()
-    values, count = agreement(tracks, vectors_of(table, np.float32)), Counter(tracks)
+    values, count = agreement(tracks, vectors_of(table, dtype=np.float32)), Counter(tracks)
     rows = zip(table["face_id"].to_pylist(), tracks, values.tolist(), strict=True)
     known = {face: value for face, track, value in rows if count[track] > 1}
     return [known.get(face) for face in face_ids]

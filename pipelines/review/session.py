@@ -76,7 +76,7 @@ class Review:
         decided = {person.identity_id for person in people} - unsaid
         owner = [identity_of[track] for track in means["track_id"].to_pylist()]
         # each pair is somebody's nearest: so many are left when those of two decided people are left out
-        alike = most_alike(*centres(owner, vectors_of(means, np.float32)), self._each + len(decided))
+        alike = most_alike(*centres(owner, vectors_of(means, dtype=np.float32)), self._each + len(decided))
         return choose_cases(people, alike, decided, self._each, self.snapshot.digest)
 
     def overview(self) -> dict[str, Any]:
