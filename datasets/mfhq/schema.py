@@ -160,6 +160,17 @@ IDENTITY_FACES = table(
     field("why", pa.string(), "what it adds: best, pose, expression or time", nullable=False),
 )
 
+DIVERSITY = table(
+    "how much the chosen faces of a person differ, against as many drawn at random; for two faces or more", ("identity_id",),
+    field("identity_id", _ID, "the person", nullable=False),
+    field("n_good", pa.int32(), "faces that clear the thresholds", nullable=False),
+    field("n_chosen", pa.int32(), "faces chosen for training", nullable=False),
+    field("distance", pa.float32(), "mean distance of two chosen faces in pose, expression and time", "1 is a turn of 20 degrees, or a mouth wide open", nullable=False),
+    field("distance_at_random", pa.float32(), "the same on average if as many were drawn at random from the good ones", "as distance", nullable=False),
+    field("nearest", pa.float32(), "mean distance of a chosen face to the chosen one most like it", "as distance", nullable=False),
+    field("nearest_at_random", pa.float32(), "the same on average if as many were drawn at random from the good ones", "as distance", nullable=False),
+)
+
 CAMERAS = table(
     "a calibrated camera of a multi-view capture", ("capture_id", "camera_id"),
     field("capture_id", _ID, "the capture", nullable=False),
@@ -260,7 +271,7 @@ FUNNEL = table(
 
 TABLES: dict[str, pa.Schema] = {
     "videos": VIDEOS, "shots": SHOTS, "tracks": TRACKS, "faces": FACES, "embeddings": EMBEDDINGS,
-    "identities": IDENTITIES, "assignments": ASSIGNMENTS, "identity_faces": IDENTITY_FACES,
+    "identities": IDENTITIES, "assignments": ASSIGNMENTS, "identity_faces": IDENTITY_FACES, "diversity": DIVERSITY,
     "cameras": CAMERAS, "captures": CAPTURES, "views": VIEWS, "aliases": ALIASES, "decisions": DECISIONS,
     "takedowns": TAKEDOWNS, "runs": RUNS, "attempts": ATTEMPTS, "funnel": FUNNEL,
 }  # fmt: skip

@@ -40,6 +40,7 @@ REFERENCES: tuple[Reference, ...] = (
     Reference("assignments", ("identity_id",), "identities"),
     Reference("identity_faces", ("identity_id",), "identities"),
     Reference("identity_faces", ("face_id",), "faces"),
+    Reference("diversity", ("identity_id",), "identities"),
     Reference("views", ("capture_id",), "captures"),
     Reference("views", ("capture_id", "camera_id"), "cameras"),
     Reference("cameras", ("capture_id",), "captures"),

@@ -17,6 +17,7 @@ from pipelines.mining.digests import reached
 from pipelines.mining.schemas import SOURCES
 from pipelines.parts import read_step
 from pipelines.publishing.commit import SnapshotRef, publish_tables
+from pipelines.publishing.diversity import diversity_table
 from pipelines.publishing.funnel import funnel_table
 from pipelines.publishing.people import aliases_so_far, identities_table, kept_assignments
 from pipelines.publishing.presets import SMALL, Preset
@@ -122,6 +123,7 @@ def publish(
         "assignments": kept,
         "identity_faces": chosen,
         "identities": identities_table(kept, cut["tracks"], means, chosen, preset),
+        "diversity": diversity_table(cut["faces"], identity_of, chosen),
     }
     cut["funnel"] = funnel_table(cut, read_attempts(store), {step: fingerprints[step] for step in STEPS}, preset)
     about = {

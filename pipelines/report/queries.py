@@ -69,6 +69,15 @@ SELECT split, count(*) AS identities, sum(n_faces) AS faces, sum(n_videos > 1) A
 FROM identities GROUP BY split ORDER BY list_position(['train', 'val', 'test'], split), split""",
 )
 
+DIVERSITY = Query(
+    "diversity",
+    """
+SELECT n_chosen < n_good AS had_a_choice, count(*) AS identities, avg(n_good) AS good, avg(n_chosen) AS chosen,
+       avg(distance) AS distance, avg(distance_at_random) AS distance_at_random,
+       avg(nearest) AS nearest, avg(nearest_at_random) AS nearest_at_random
+FROM diversity GROUP BY had_a_choice ORDER BY had_a_choice DESC""",
+)
+
 REJECTED_TRACKS = Query(
     "rejected_tracks",
     f"""

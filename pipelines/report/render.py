@@ -64,6 +64,7 @@ def render_report(
         n_identities=headline["identities"],
         funnel=[list(rows) for _, rows in groupby(answers["funnel"], key=lambda row: row["stage"])],
         identities=_people(answers["identities"], thumbnails, mattes),
+        diversity=answers["diversity"],
         splits=answers["splits"],
         captures=[
             row | {"pictures": [thumbnails.uri(image) for image in row["images"] or []]} for row in answers["captures"]
@@ -85,8 +86,9 @@ def render_report(
 _QUERIES: dict[str, queries.Query] = {
     query.name: query
     for query in (
-        queries.HEADLINE, queries.FUNNEL, queries.IDENTITIES, queries.SPLITS, queries.CAPTURES,
-        queries.REJECTED_TRACKS, queries.REJECTED_FACES, queries.VIDEOS, queries.RIGHTS, queries.ATTEMPTS,
+        queries.HEADLINE, queries.FUNNEL, queries.IDENTITIES, queries.DIVERSITY, queries.SPLITS,
+        queries.CAPTURES, queries.REJECTED_TRACKS, queries.REJECTED_FACES, queries.VIDEOS, queries.RIGHTS,
+        queries.ATTEMPTS,
     )
 }  # fmt: skip
 

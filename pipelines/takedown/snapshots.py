@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -79,6 +80,8 @@ def redact_snapshots(store: Store, denied: Denied) -> Changes:
         changed = {name for name in tables if tables[name] != manifest.tables[name]}
         if changed & {"assignments", "identity_faces"} and "identities" in tables:
             tables["identities"] = _counted_anew(store, manifest, tables)
+        if changed & {"assignments", "identity_faces"} and "diversity" in tables:
+            tables["diversity"] = _still_true(store, manifest, tables)
         clean = tuple(sorted({*manifest.clean_of, *(t.takedown_id for t in pending.takedowns)}))
         fresh = replace(manifest, tables=tables, clean_of=clean)
         if changed:
@@ -143,6 +146,20 @@ def _counted_anew(store: Store, before: Manifest, tables: dict[str, TableEntry])
         rows.append(row)
     table = pa.Table.from_pylist(rows, schema=TABLES["identities"])
     return table_entry(store, "identities", (write_file(store, "identities", table),) if rows else ())
+
+
+def _still_true(store: Store, before: Manifest, tables: dict[str, TableEntry]) -> TableEntry:
+    """``diversity`` without the people of whom a track or a chosen face went: its numbers were of all."""
+
+    def counts(entries: Mapping[str, TableEntry]) -> list[Counter[str]]:
+        names = ("assignments", "identity_faces")
+        return [Counter(_table(store, name, entries.get(name))["identity_id"].to_pylist()) for name in names]
+
+    old, new = counts(before.tables), counts(tables)
+    table = _table(store, "diversity", tables["diversity"])
+    same = [all(o[i] == n[i] for o, n in zip(old, new, strict=True)) for i in table["identity_id"].to_pylist()]
+    kept = table.filter(pa.array(same, pa.bool_()))
+    return table_entry(store, "diversity", (write_file(store, "diversity", kept),) if kept.num_rows else ())
 
 
 def _means(store: Store, entry: TableEntry | None) -> dict[str, np.ndarray]:

@@ -63,6 +63,9 @@ def test_people_their_faces_and_splits(corpus, toy):
     people = snapshot.table("identities").to_pylist()
     assert {p["identity_id"] for p in people} == {f"person-{i}" for i in range(4)}
     assert all(p["n_faces"] == SMALL.faces_per_identity and p["cohesion"] > 0.9 for p in people)
+    differ = {row["identity_id"]: row for row in snapshot.table("diversity").to_pylist()}
+    assert all(differ[p["identity_id"]]["n_chosen"] == p["n_faces"] for p in people)
+    assert all(row["nearest"] > row["nearest_at_random"] > 0 for row in differ.values())
     means = snapshot.query("SELECT track_id FROM embeddings WHERE face_id = ''")
     assert sorted(means["track_id"].to_pylist()) == sorted(snapshot.table("assignments")["track_id"].to_pylist())
     chosen = snapshot.table("identity_faces").to_pylist()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from mfhq.schema import BLOB_REF, FACES
 from pipelines.publishing.digests import table_digest
+from pipelines.publishing.diversity import MOST_SAMPLED, diversity
 from pipelines.publishing.people import split_of
 from pipelines.publishing.presets import SMALL
 from pipelines.publishing.selection import aligned_meshes, choose_faces
@@ -60,6 +63,33 @@ def test_a_mesh_is_the_same_wherever_the_head_is():
     table = faces([{"mesh468": face.ravel()}, {"mesh468": (3 * face @ turn + 7).ravel()}, {"mesh468": None}])
     first, second, missing = aligned_meshes(table)
     assert np.allclose(first, second, atol=1e-4) and np.isnan(missing).all()
+
+
+def sitting(n, seed=1):
+    """Faces of somebody who mostly looks ahead, and now and then aside."""
+    rng = np.random.default_rng(seed)
+    yaws = np.where(np.arange(n) % 10 == 9, 40.0, 0.0) + rng.normal(0, 3, n)
+    return faces([{"yaw_deg": float(yaw), "time_s": float(i), "mesh468": mesh().ravel()} for i, yaw in enumerate(yaws)])
+
+
+def test_at_random_is_the_mean_over_every_draw():
+    table = sitting(9)
+    ids = table["face_id"].to_pylist()
+    draws = [diversity(table, list(draw)) for draw in itertools.combinations(ids, 4)]
+    found = draws[0]
+    assert found["distance_at_random"] == pytest.approx(np.mean([draw["distance"] for draw in draws]), abs=1e-4)
+    assert found["nearest_at_random"] == pytest.approx(np.mean([draw["nearest"] for draw in draws]), rel=0.1)
+    everything = diversity(table, ids)
+    for name in ("distance", "nearest"):
+        assert everything[name] == everything[f"{name}_at_random"] > 0
+
+
+def test_chosen_faces_differ_more_than_faces_drawn_at_random():
+    table = sitting(MOST_SAMPLED + 36)
+    chosen = [choice.face_id for choice in choose_faces(table, 8, 0.02)]
+    found = diversity(table, chosen)
+    assert found["distance"] > 1.2 * found["distance_at_random"] and found["nearest"] > 1.2 * found["nearest_at_random"]
+    assert diversity(table.take(pa.array(range(99, -1, -1))), chosen[::-1]) == found
 
 
 def test_nobody_changes_split_and_the_shares_hold():

@@ -78,6 +78,10 @@ def corpus() -> MadeCorpus:
                  source="clustering")  # fmt: skip
     made.add("identities", identity_id="p" * 32, n_tracks=2, n_videos=2, n_faces=8, cohesion=0.91, split="train")
     made.add("identities", identity_id="q" * 32, n_tracks=1, n_videos=1, n_faces=3, cohesion=0.99, split="val")
+    made.add("diversity", identity_id="p" * 32, n_good=15, n_chosen=8, distance=0.6, distance_at_random=0.5,
+             nearest=0.25, nearest_at_random=0.1)  # fmt: skip
+    made.add("diversity", identity_id="q" * 32, n_good=3, n_chosen=3, distance=0.3, distance_at_random=0.3,
+             nearest=0.2, nearest_at_random=0.2)  # fmt: skip
     for rank in range(8):
         made.add("identity_faces", identity_id="p" * 32, face_id=f"t{rank % 2}-{2 + rank // 2}", rank=rank, why="pose")
     for rank in range(3):

@@ -80,6 +80,8 @@ def test_numbers_are_the_corpus_s(page: _Page) -> None:
     assert page.row("videos", "ok")[3:5] == ["3", "75.0 %"]
     assert page.row("", "not_a_video")[2:5] == ["no container that the decoder knows", "1", "25.0 %"]
     assert page.row("train")[1:4] == ["1", "1", "8"]
+    assert page.row("Chosen from more")[1:] == ["1", "15", "8", "0.6", "0.5", "0.25", "0.1"]
+    assert page.row("All are chosen")[1:] == ["1", "3", "3", "0.3", "0.3", "0.2", "0.2"]
     assert page.row("c.mp4")[7:] == ["60 / 80", "1", "1 / 2", "1"]
     assert page.row("probe")[1:9] == ["4", "4", "4", "0", "0", "1 s", "250 ms", "4.8 kB"]
 
@@ -116,7 +118,7 @@ def test_pictures_are_inside_and_decode(page: _Page, corpus: Any) -> None:
 def test_sql_under_a_figure_gives_its_numbers(page: _Page, corpus: Any, tmp_path: Path) -> None:
     text = render_report(corpus.connect(), corpus.read_blob, tmp_path, version="v1").read_text()
     shown = [html.unescape(sql) for sql in re.findall(r"<pre><code>(.*?)</code></pre>", text, re.S)]
-    assert len(shown) == 12
+    assert len(shown) == 13
     connection = corpus.connect()
     answers = [connection.execute(sql).fetchall() for sql in shown]
     assert ("videos", "ok", 3, 0.75, 1.5) in answers[1]
