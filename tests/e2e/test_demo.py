@@ -25,7 +25,7 @@ from pipelines.samples.make import read_truth
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("pretrain", "multiview", "personalize")
-SECONDS = 30.0
+SECONDS = 25.0
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,19 @@ def test_no_embedding_is_in_mlflow(demo: Path, snapshot: Snapshot) -> None:
         assert not any(raw in data for raw in wanted[:2]), path
 
 
+def test_a_curriculum_goes_on_where_it_stopped_and_stops_where_a_stage_does_not_help(demo: Path) -> None:
+    cast = choose_cast((demo / "corpus").as_uri(), demo / "samples")
+    asked = demo_curriculum(demo, (demo / "corpus").as_uri(), str(demo / "runs"), cast.identity, SECONDS)
+    before = {stage: json.loads((demo / "checkpoints" / stage / "run.json").read_text())["run_id"] for stage in STAGES}
+    again = curriculum(asdict(asked))
+    assert {stage: ended["run_id"] for stage, ended in again.items()} == before, "what has passed is not done again"
+    unhelpful = replace(asked, gain=50.0, overrides=asked.overrides | {"personalize": ["steps=1"]})
+    with pytest.raises(GateError, match=r"personalize: held-out PSNR went from [\d.]+ to [\d.]+ dB, a gain of 50"):
+        curriculum(asdict(unhelpful))
+    after = {stage: json.loads((demo / "checkpoints" / stage / "run.json").read_text())["run_id"] for stage in STAGES}
+    assert [stage for stage in STAGES if after[stage] != before[stage]] == ["personalize"]
+
+
 def commands() -> list[str]:
     """Every command of the README that says what a reader does with the demo's results."""
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
@@ -143,16 +156,3 @@ def test_mining_again_does_nothing_twice(demo: Path, snapshot: Snapshot) -> None
     assert newest.digest == snapshot.digest and newest.version == snapshot.version
     twice = newest.query("SELECT item_id, step FROM attempts GROUP BY ALL HAVING count(*) > 1")
     assert len(twice) == 0
-
-
-def test_a_curriculum_goes_on_where_it_stopped_and_stops_where_a_stage_does_not_help(demo: Path) -> None:
-    cast = choose_cast((demo / "corpus").as_uri(), demo / "samples")
-    asked = demo_curriculum(demo, (demo / "corpus").as_uri(), str(demo / "runs"), cast.identity, SECONDS)
-    before = {stage: json.loads((demo / "checkpoints" / stage / "run.json").read_text())["run_id"] for stage in STAGES}
-    again = curriculum(asdict(asked))
-    assert {stage: ended["run_id"] for stage, ended in again.items()} == before, "what has passed is not done again"
-    unhelpful = replace(asked, gain=50.0, overrides=asked.overrides | {"personalize": ["steps=1"]})
-    with pytest.raises(GateError, match=r"personalize: held-out PSNR went from [\d.]+ to [\d.]+ dB, a gain of 50"):
-        curriculum(asdict(unhelpful))
-    after = {stage: json.loads((demo / "checkpoints" / stage / "run.json").read_text())["run_id"] for stage in STAGES}
-    assert [stage for stage in STAGES if after[stage] != before[stage]] == ["personalize"]
