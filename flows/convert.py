@@ -28,7 +28,7 @@ from pipelines.conversion.nersemble.config import NersembleConfig
 from pipelines.conversion.nersemble.plan import plan_nersemble
 from pipelines.conversion.plan import ConversionPlan
 from pipelines.conversion.publish import publish_captures
-from pipelines.conversion.tables import capture_tables
+from pipelines.conversion.tables import capture_tables, participants_table
 from pipelines.engine import run_steps
 from pipelines.parts import read_step
 
@@ -95,6 +95,8 @@ def convert(
         store = open_store(corpus)
         rows = read_items(store, plan, converted["fingerprint"])
         tables = capture_tables(rows)
+        if plan.participants:
+            tables["participants"] = participants_table(plan.participants, tables["identities"])
         about = {"fingerprints": {plan.step.name: converted["fingerprint"]}}
         made = publish_captures(store, tables, run_id=run.run_id, about=about)
         problems = _problems(plan, rows, tables["views"])

@@ -192,6 +192,13 @@ CAPTURES = table(
     field("n_frames", pa.int32(), "moments", nullable=False),
 )
 
+PARTICIPANTS = table(
+    "a word that a data set says of a person", ("identity_id", "name"),
+    field("identity_id", _ID, "the person", nullable=False),
+    field("name", pa.string(), "what is said, by the data set's own name for it", nullable=False),
+    field("value", pa.string(), "as it stands there", nullable=False),
+)
+
 VIEWS = table(
     "an image of a multi-view capture", ("view_id",),
     field("view_id", _ID, "hash of capture, camera and frame", nullable=False),
@@ -272,8 +279,8 @@ FUNNEL = table(
 TABLES: dict[str, pa.Schema] = {
     "videos": VIDEOS, "shots": SHOTS, "tracks": TRACKS, "faces": FACES, "embeddings": EMBEDDINGS,
     "identities": IDENTITIES, "assignments": ASSIGNMENTS, "identity_faces": IDENTITY_FACES, "diversity": DIVERSITY,
-    "cameras": CAMERAS, "captures": CAPTURES, "views": VIEWS, "aliases": ALIASES, "decisions": DECISIONS,
-    "takedowns": TAKEDOWNS, "runs": RUNS, "attempts": ATTEMPTS, "funnel": FUNNEL,
+    "cameras": CAMERAS, "captures": CAPTURES, "participants": PARTICIPANTS, "views": VIEWS, "aliases": ALIASES,
+    "decisions": DECISIONS, "takedowns": TAKEDOWNS, "runs": RUNS, "attempts": ATTEMPTS, "funnel": FUNNEL,
 }  # fmt: skip
 """Every view of a corpus (the names are a contract), in the order of the data card."""
 

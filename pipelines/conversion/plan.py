@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -30,6 +31,8 @@ class ConversionPlan:
     items: pa.Table
     """Rows of ``step.input``, one an item."""
     absent: tuple[Absent, ...] = ()
+    participants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """identity_id → what the data set says of the person, by its own names."""
 
 
 class SourceError(ValueError):

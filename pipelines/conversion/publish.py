@@ -16,10 +16,11 @@ from pipelines.publishing.commit import SnapshotRef, publish_tables
 def publish_captures(
     store: Store, tables: Mapping[str, pa.Table], *, run_id: str = "", about: Mapping[str, Any] | None = None
 ) -> SnapshotRef:
-    """Publish ``capture_tables``: captures of the newest snapshot that are not among these stay as they are.
+    """Publish ``capture_tables`` and, where a data set says something of people, ``participants_table``.
 
-    A capture that is converted again replaces all of its earlier rows. People who were mined, or whose other captures
-    stay, are kept.
+    Captures of the newest snapshot that are not among these stay as they are; one that is converted again replaces all
+    of its earlier rows, and a person what was said of them. People who were mined, or whose other captures stay, are
+    kept.
 
     Raises:
         AuditError: the result would not hold together (a person in two splits, say); nothing is published.
@@ -41,4 +42,9 @@ def publish_captures(
         people = before["identities"]
         keep = pa.array([person not in gone | new for person in people["identity_id"].to_pylist()], pa.bool_())
         merged["identities"] = pa.concat_tables([people.filter(keep), tables["identities"].cast(people.schema)])
+        said = newest.table("participants")
+        if said.num_rows or "participants" in tables:
+            stay = [person not in gone | new for person in said["identity_id"].to_pylist()]
+            given = tables["participants"].cast(said.schema) if "participants" in tables else said.slice(0, 0)
+            merged["participants"] = pa.concat_tables([said.filter(pa.array(stay, pa.bool_())), given])
     return publish_tables(store, merged, run_id=run_id, about=about)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfhq.schema import CAMERAS, CAPTURES, IDENTITIES, OK, VIEWS
+from mfhq.schema import CAMERAS, CAPTURES, IDENTITIES, OK, PARTICIPANTS, VIEWS
 from pipelines.publishing.unnest import explode, fit
 
 KEPT = ("capture_id", "identity_id", "dataset", "licence", "split")
@@ -42,6 +42,19 @@ def capture_tables(converted: pa.Table) -> dict[str, pa.Table]:
         "views": fit(_columns(views), VIEWS),
         "identities": fit(_columns(people) | dict.fromkeys(("n_tracks", "n_videos", "n_faces"), zeros), IDENTITIES),
     }
+
+
+def participants_table(participants: Mapping[str, Mapping[str, str]], identities: pa.Table) -> pa.Table:
+    """The table ``participants``: what a data set says of those who are among ``identities``, less what is empty."""
+    here = set(identities["identity_id"].to_pylist())
+    rows = [
+        {"identity_id": person, "name": name, "value": value}
+        for person, words in sorted(participants.items())
+        if person in here
+        for name, value in sorted(words.items())
+        if value
+    ]
+    return pa.Table.from_pylist(rows, schema=PARTICIPANTS)
 
 
 def _first(table: pa.Table, key: Sequence[str]) -> pa.Table:

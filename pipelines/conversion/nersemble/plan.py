@@ -37,7 +37,7 @@ from nersemble.layout import (
     tracking_path,
     video_path,
 )
-from nersemble.metadata import read_sequences
+from nersemble.metadata import read_participants, read_sequences
 from pipelines.conversion.nersemble.config import NersembleConfig
 from pipelines.conversion.nersemble.lockstep import chosen_frames
 from pipelines.conversion.nersemble.step import ITEM, ITEM_MOMENTS, nersemble_step
@@ -64,7 +64,7 @@ def plan_nersemble(source: str, config: NersembleConfig, filesystem: Any = None)
     root = local_path(source)
     try:
         layout = find_layout(root)
-        recorded = read_sequences(root)
+        recorded, said = read_sequences(root), read_participants(root)
     except NersembleError as error:
         raise SourceError(str(error)) from error
     if layout is Layout.V1:
@@ -79,7 +79,9 @@ def plan_nersemble(source: str, config: NersembleConfig, filesystem: Any = None)
     if not items:
         why = f"; {absent[0].what}: {absent[0].reason}" if absent else ""
         raise SourceError(f"{root}: no sequence with two calibrated videos that is asked for{why}")
-    return ConversionPlan(nersemble_step(config), pa.Table.from_pylist(items, schema=ITEM), tuple(sorted(set(absent))))
+    about = {_identity(p): words for p, words in said.items()}
+    table = pa.Table.from_pylist(items, schema=ITEM)
+    return ConversionPlan(nersemble_step(config), table, tuple(sorted(set(absent))), about)
 
 
 def split_of(participant: int, val_every: int) -> str:
@@ -160,7 +162,7 @@ def _runs(
     capture = "-".join([DATASET, *([task] if task else []), f"{participant:03d}", sequence])
     row = {
         "person": str(person), "participant": participant, "task": task, "sequence": sequence,
-        "serials": ",".join(serials), "capture_id": capture, "identity_id": f"{DATASET}-{participant:03d}",
+        "serials": ",".join(serials), "capture_id": capture, "identity_id": _identity(participant),
         "dataset": DATASET, "licence": LICENCE, "split": split_of(participant, config.val_every),
     }  # fmt: skip
     chosen = config.frames
@@ -172,6 +174,10 @@ def _runs(
         count = None if first == starts[-1] else ITEM_MOMENTS
         item = f"{capture}/{first:06d}-{digest([sizes, first, count], 12)}"
         yield row | {"item_id": item, "first": first, "count": count}
+
+
+def _identity(participant: int) -> str:
+    return f"{DATASET}-{participant:03d}"
 
 
 def _length(videos: list[Path]) -> int:

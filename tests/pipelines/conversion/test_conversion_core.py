@@ -17,7 +17,7 @@ from pipelines.conversion.config import ConversionConfig
 from pipelines.conversion.crops import aligned_crop, resample, seen_share
 from pipelines.conversion.publish import publish_captures
 from pipelines.conversion.schemas import CONVERTED, camera_row, view_id, view_row
-from pipelines.conversion.tables import capture_tables
+from pipelines.conversion.tables import capture_tables, participants_table
 from pipelines.publishing.audits import AuditError
 
 K = np.array([[900.0, 0, 101.0], [0, 905.0, 139.0], [0, 0, 1]])
@@ -137,6 +137,24 @@ def test_a_second_conversion_stands_beside_the_first_and_the_same_one_replaces_i
     again = publish_captures(store, capture_tables(stored(store, [item("c1", "a", [0, 1], person="p3")])))
     people = Catalog(store).open(again.version).table("identities")["identity_id"].to_pylist()
     assert again.rows["views"] == 4 and people == ["p2", "p3"]
+
+
+def test_what_a_data_set_says_of_people_is_published_replaced_and_gone_with_them(tmp_path):
+    store = open_store(tmp_path)
+
+    def publish(made, **said):
+        tables = capture_tables(stored(store, [made]))
+        if said:
+            tables["participants"] = participants_table(said, tables["identities"])
+        publish_captures(store, tables)
+        rows = Catalog(store).open().query("SELECT identity_id, name, value FROM participants ORDER BY ALL").to_pylist()
+        return [tuple(row.values()) for row in rows]
+
+    words = {"age": "31", "glasses": ""}
+    assert publish(item("c1", "a", [0], person="p1"), p1=words, p9=words) == [("p1", "age", "31")]
+    assert publish(item("c2", "a", [0], person="p2"), p2={"age": "40"}) == [("p1", "age", "31"), ("p2", "age", "40")]
+    assert publish(item("c1", "a", [0, 1], person="p1"), p1={"age": "32"})[0] == ("p1", "age", "32")
+    assert publish(item("c1", "a", [0, 1], person="p3")) == [("p2", "age", "40")], "nobody's words stay alone"
 
 
 def test_whole_segments_of_a_training_person_may_be_held_out_and_nothing_else(tmp_path):

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.storage import open_store
+from mfhq.catalog import Catalog
 from nersemble.benchmark import HELD_OUT_PARTICIPANTS
 from nersemble.calibration import read_calibration
 from nersemble.colour import correct_colours
@@ -25,14 +26,9 @@ from pipelines.conversion.crops import resample
 from pipelines.conversion.nersemble.config import NersembleConfig
 from pipelines.conversion.nersemble.lockstep import chosen_frames
 from pipelines.conversion.nersemble.plan import plan_nersemble, split_of
-from pipelines.conversion.nersemble.step import ITEM
 from pipelines.conversion.plan import SourceError
-from pipelines.conversion.publish import publish_captures
-from pipelines.conversion.tables import capture_tables
 from pipelines.conversion.triangulation import triangulate
-from pipelines.engine import run_steps
 from pipelines.faces.pictures import decode_picture
-from pipelines.parts import read_step
 from pipelines.publishing.reasons import REASONS
 from pipelines.studio.nersemble import TRUTH, camera_colours
 from pipelines.studio.renderer import build_scene, render_mesh
@@ -54,6 +50,8 @@ def converted(nersemble_data, tools):
     """The rows of both people, by participant."""
     plan = plan_nersemble(str(nersemble_data.root), CONFIG)
     assert plan.absent == ()
+    glasses = {p: "x" if c.person.look.glasses else "" for p, c in nersemble_data.captures.items()}
+    assert plan.participants == {f"nersemble-{p:03d}": {"wears_glasses": mark} for p, mark in glasses.items()}
     rows = plan.step.fn(tools, plan.items).to_pylist()
     return {int(row["identity_id"][-3:]): row for row in rows}
 
@@ -310,21 +308,32 @@ def test_frames_are_chosen_evenly_and_all_of_them_on_request():
 
 
 @pytest.mark.ray
-def test_killed_with_signal_9_and_continued_gives_the_digest_of_one_run(nersemble_data, tmp_path, ray_session):
-    """Killed while the second person's part is being committed; then both, in the other order."""
-    plan = plan_nersemble(str(nersemble_data.root), NersembleConfig(size=96, frames=1))
-    script = Path(__file__).parents[1] / "interrupted_conversion.py"
-    arguments = ["nersemble", nersemble_data.root, tmp_path / "resumed", 2, '{"size": 96, "frames": 1}']
-    killed = subprocess.run([sys.executable, str(script), *map(str, arguments)], capture_output=True, text=True)
+def test_killed_with_signal_9_and_called_again_gives_the_digest_of_one_run(
+    nersemble_data, tmp_path, settings, ray_session, prefect_server
+):
+    """Killed while the second person's part is being committed; both times the flow of ``ffavatar convert``."""
+    from flows.convert import convert
+
+    script, source = Path(__file__).parents[1] / "interrupted_conversion.py", str(nersemble_data.root)
+    arguments = ["nersemble", source, str(tmp_path / "resumed"), "2", '{"size": 96, "frames": 1}']
+    killed = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr[-2000:]
-    digests = []
-    for name, items in (("whole", plan.items), ("resumed", plan.items.take([1, 0]))):
-        store = open_store(str(tmp_path / name))
-        (summary,) = run_steps([plan.step], items.cast(ITEM), store, name)
-        assert summary.failed == 0
-        made = publish_captures(store, capture_tables(read_step(store, plan.step.name, summary.fingerprint)))
-        digests.append(made.digest)
-    assert summary.before == 1 and digests[0] == digests[1] and made.rows["views"] == 10
+    made = {}
+    for name in ("whole", "resumed"):
+        made[name] = convert(
+            dataset="nersemble", source=source, corpus=str(tmp_path / name), overrides=["size=96", "frames=1"],
+            home=str(settings.home),
+        )  # fmt: skip
+        assert not made[name]["failed"] and made[name]["rows"]["views"] == 10
+    assert made["whole"]["digest"] == made["resumed"]["digest"]
+    snapshot = Catalog(open_store(str(tmp_path / "resumed"))).open()
+    tried = snapshot.query("SELECT count(*) AS n FROM attempts WHERE step = 'convert_nersemble' GROUP BY run_id")
+    assert sorted(row["n"] for row in tried.to_pylist()) == [1, 2], "one kept, one lost in the kill and done again"
+    splits = snapshot.query("SELECT DISTINCT identity_id, split FROM views ORDER BY 1").to_pylist()
+    assert [row["split"] for row in splits] == [split_of(19, 20), "test"]
+    said = snapshot.query("SELECT identity_id FROM participants WHERE name = 'wears_glasses'").to_pylist()
+    wearing = [p for p, capture in nersemble_data.captures.items() if capture.person.look.glasses]
+    assert [row["identity_id"] for row in said] == [f"nersemble-{p:03d}" for p in wearing]
 
 
 def test_a_long_sequence_is_several_items_of_the_same_views(nersemble_data, converted, tools, monkeypatch):
