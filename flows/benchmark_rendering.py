@@ -131,7 +131,7 @@ def driven_by_views(
     found repeats the one before. Raises ``CallError`` when none is found at all.
     """
     names = near_front(person.folder, sequence, person.cameras)
-    decoders = {name: Decoders(ProcessDecoder("decord"), ProcessDecoder("pyav")) for name in names}
+    decoders = {name: Decoders(ProcessDecoder("pyav"), ProcessDecoder("decord")) for name in names}
     frames = list(range(n_frames))
     size = (person.task.width, person.task.height)
     videos = {n: CameraVideo(video_path(person.folder, sequence, n), decoders[n], frames, size) for n in names}

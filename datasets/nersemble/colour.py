@@ -46,19 +46,23 @@ CHEUNG_2004: dict[int, tuple[str, ...]] = {
 orders are those of colour-science 0.4.7 (``matrix_augmented_Cheung2004``), which the kit calls."""
 
 
+AT_ONCE = 1 << 14
+"""Pixels whose terms are worked on together: they stay in a processor's cache."""
+
+
 def augment(linear: Floats, terms: int) -> Floats:
-    """(N, 3) linear light → (N, terms) monomials. Raises ``NersembleError`` for a number that is not defined."""
+    """(3, N) linear light → (terms, N) monomials. Raises ``NersembleError`` for a number that is not defined."""
     if terms not in CHEUNG_2004:
         raise NersembleError(f"colour calibration of {terms} terms; Cheung (2004) has {list(CHEUNG_2004)}")
-    known: dict[str, Floats] = {"": np.ones(len(linear), np.float32)}
-    known |= {name: np.ascontiguousarray(linear[:, i]) for i, name in enumerate("rgb")}
+    known: dict[str, Floats] = {"": np.ones(linear.shape[1], np.float32)}
+    known |= {name: linear[i] for i, name in enumerate("rgb")}
 
     def monomial(name: str) -> Floats:
         if name not in known:
             known[name] = monomial(name[:-1]) * known[name[-1]]
         return known[name]
 
-    return np.stack([monomial(name) for name in CHEUNG_2004[terms]], axis=1)
+    return np.stack([monomial(name) for name in CHEUNG_2004[terms]])
 
 
 def correct_colours(rgb: NDArray[np.uint8], matrix: NDArray[np.floating]) -> NDArray[np.uint8]:
@@ -70,14 +74,17 @@ def correct_colours(rgb: NDArray[np.uint8], matrix: NDArray[np.floating]) -> NDA
     matrix = np.asarray(matrix, np.float32)
     if matrix.ndim != 2 or matrix.shape[0] != 3:
         raise NersembleError(f"colour calibration of shape {matrix.shape}; (3, terms) is needed")
-    linear = _decoded()[rgb.reshape(-1, 3)]
-    corrected = augment(linear, matrix.shape[1]) @ matrix.T
-    return encode(corrected).reshape(rgb.shape)
+    pixels = rgb.reshape(-1, 3)
+    corrected = np.empty_like(pixels)
+    for start in range(0, max(len(pixels), 1), AT_ONCE):
+        linear = _decoded()[np.ascontiguousarray(pixels[start : start + AT_ONCE].T)]
+        corrected[start : start + AT_ONCE] = encode(matrix @ augment(linear, matrix.shape[1])).T
+    return corrected.reshape(rgb.shape)
 
 
 def encode(linear: Floats) -> NDArray[np.uint8]:
     """8-bit sRGB (IEC 61966-2-1) of linear light, clipped to 0 to 1; exact to a level for steps of 1 / 65535."""
-    index = np.clip(linear * 65535 + 0.5, 0, 65535).astype(np.uint16)
+    index = np.clip(linear * np.float32(65535) + np.float32(0.5), 0, 65535).astype(np.uint16)
     return _encoded()[index]
 
 

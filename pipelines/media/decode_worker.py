@@ -89,7 +89,10 @@ def decord_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
 
 
 def pyav_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
-    """Frames by PyAV, for what decord cannot read: packets that fail are counted and passed over."""
+    """Frames by PyAV, for what decord cannot read: packets that fail are counted and passed over.
+
+    Where ``indices`` are asked for, decoding begins at the keyframe before the first and ends with the last.
+    """
     import av
 
     try:
@@ -104,6 +107,11 @@ def pyav_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
         with av.open(request["path"]) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = request["threads"]
+            chosen_alone = request.get("indices") is not None
+            if chosen_alone and not chosen:
+                return
+            if chosen_alone:
+                container.seek(times[min(chosen)], stream=stream)
             for frame in _decoded(container, ending):
                 if frame.pts not in index_of:
                     continue
@@ -115,6 +123,8 @@ def pyav_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
                 if index in chosen:
                     pixels = upright(frame, request.get("size"))
                     yield index, float((frame.pts - times[0]) * stream.time_base), pixels
+                if chosen_alone and index >= max(chosen):
+                    return
     except Exception as error:
         ending.error = _short(error)
 

@@ -22,7 +22,7 @@ TOO_SLOW = "video_hangs"
 
 
 class Decoders(NamedTuple):
-    """A camera's two: the second (PyAV) is for what the first (decord) does not give."""
+    """A camera's two: the second is for what the first does not give."""
 
     first: ProcessDecoder
     second: ProcessDecoder
