@@ -49,6 +49,13 @@ def _exp(x: np.float32) -> np.float32:
     return p * p
 
 
+@numba.njit(inline="always")
+def _alpha(log_alpha: np.float32) -> np.float32:
+    """What a Gaussian covers of a pixel: at most ``ALPHA_MAX``, nothing below ``ALPHA_MIN``."""
+    alpha = min(_exp(max(log_alpha, _LOWEST)), _MOST)
+    return alpha if alpha >= _LEAST else _ZERO
+
+
 @_compiled
 def bin_tiles(shape: Floats, reach: Floats, order: Ints, width: int, height: int) -> tuple[Ints, Ints, Ints]:
     """Members of each tile, nearest first.
@@ -120,9 +127,7 @@ def blend_tiles(
             a, b, c, o = shape[i, 2], shape[i, 3], shape[i, 4], shape[i, 5]
             for p in range(begin, end):
                 dx, dy = np.float32(np.int32(p) % TILE) - x, np.float32(np.int32(p) // TILE) - y
-                e = o - _HALF * (a * dx * dx + c * dy * dy) - b * dx * dy
-                alpha = min(_exp(max(e, _LOWEST)), _MOST)
-                alpha = alpha if alpha >= _LEAST else _ZERO
+                alpha = _alpha(o - _HALF * (a * dx * dx + c * dy * dy) - b * dx * dy)
                 before = light[p]
                 after = before * (_ONE - alpha)
                 light[p] = after
@@ -180,9 +185,7 @@ def blend_tiles_backward(
             s0, sx, sy, sxx, sxy, syy = _ZERO, _ZERO, _ZERO, _ZERO, _ZERO, _ZERO
             for p in range(begin, end):
                 dx, dy = np.float32(np.int32(p) % TILE) - x, np.float32(np.int32(p) // TILE) - y
-                e = o - _HALF * (a * dx * dx + c * dy * dy) - b * dx * dy
-                alpha = min(_exp(max(e, _LOWEST)), _MOST)
-                alpha = alpha if alpha >= _LEAST else _ZERO
+                alpha = _alpha(o - _HALF * (a * dx * dx + c * dy * dy) - b * dx * dy)
                 before = light[p]
                 after = before * (_ONE - alpha)
                 light[p] = after
