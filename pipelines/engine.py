@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -35,6 +36,10 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 RESTARTS = 2
 """How often a worker whose process died is started again for the same items."""
+NODES_TO_LOSE = 3
+"""How often a call goes on with the nodes that are left."""
+NOTICE_SECONDS = 30.0
+"""How long a cluster may take to notice that a node is gone."""
 
 _TRAVELLER = pa.schema(
     [
@@ -46,6 +51,10 @@ _TRAVELLER = pa.schema(
     ]
 )
 """What Ray Data carries from step to step, one row a task: ``sources`` is Arrow IPC, ``tallies`` JSON by step."""
+
+
+class NodeLost(EngineError):
+    """A machine of the cluster went away while it worked."""
 
 
 def run_steps(
@@ -71,7 +80,8 @@ def run_steps(
         max_attempts: a failed item is quarantined after so many, earlier calls' attempts included.
 
     Raises:
-        EngineError: see there. Failed items raise nothing: they are in the summaries.
+        EngineError: see there; so is the loss of more than ``NODES_TO_LOSE`` nodes, one after the other. Failed items
+            raise nothing: they are in the summaries.
         ValueError: the steps do not fit each other, or the sources lack a column.
     """
     bound = bind_steps(steps, after)
@@ -80,17 +90,24 @@ def run_steps(
     record_sources(store, sources, bound[0].step.key)
     for b in bound:
         describe_step(store, b.at, b.step, b.upstream.name if b.upstream else "")
-    plan = make_plan(bound, sources, store, max_attempts)
-    totals = plan.finished
-    if plan.tasks:
-        n_items = sum(len(task.keys) for task in plan.tasks)
-        log.info("%d tasks, %d of %d items to work on", len(plan.tasks), n_items, len(sources))
-        for tallies in _stream(bound, plan, sources, store, run_id, on_progress, max_attempts):
-            for name, tally in tallies.items():
-                totals[name].add(tally)
-    elif on_progress:
-        for progress in progress_of(bound, totals, {}, len(sources)):
-            on_progress(progress)
+    for left in range(NODES_TO_LOSE, -1, -1):
+        plan = make_plan(bound, sources, store, max_attempts)
+        totals = plan.finished
+        if plan.tasks:
+            n_items = sum(len(task.keys) for task in plan.tasks)
+            log.info("%d tasks, %d of %d items to work on", len(plan.tasks), n_items, len(sources))
+        elif on_progress:
+            for progress in progress_of(bound, totals, {}, len(sources)):
+                on_progress(progress)
+        try:
+            for tallies in _stream(bound, plan, sources, store, run_id, on_progress, max_attempts):
+                for name, tally in tallies.items():
+                    totals[name].add(tally)
+            break
+        except NodeLost:  # what was committed stays, so the rest of it is a plan like any other
+            if not left:
+                raise
+            log.warning("a node of the cluster went away; going on with the others")
     return [StepSummary.of(b, totals[b.step.name]) for b in bound]
 
 
@@ -116,8 +133,11 @@ def _stream(
     max_attempts: int,
 ) -> Iterator[dict[str, Tally]]:
     """Each task's outcomes by step, as the tasks come out of the last one."""
+    if not plan.tasks:
+        return
     if not ray.is_initialized():
         raise EngineError("Ray is not running; start it first (infra.ray_session)")
+    nodes = _alive()
     board = ray.remote(num_cpus=0)(_Board).remote() if on_progress else None
     with _quiet_ray_data(), _watch(board, bound, plan, len(sources), on_progress):
         row_of = {key: row for row, key in enumerate(sources[bound[0].step.key].to_pylist())}
@@ -150,7 +170,23 @@ def _stream(
                         raise EngineError(row["error"])
                     yield {name: _tally(counts) for name, counts in json.loads(row["tallies"]).items()}
         except ray.exceptions.RayError as error:
+            if lost := _lost(nodes):
+                raise NodeLost(
+                    f"{lost} of {len(nodes)} nodes of the cluster went away; run the same command again"
+                ) from error
             raise EngineError(f"a worker died ({_last_line(error)}); run the same command again") from error
+
+
+def _alive() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
+
+def _lost(nodes: set[str]) -> int:
+    """How many of a cluster's nodes are gone; what they were asked fails before the cluster itself takes notice."""
+    deadline = time.monotonic() + (NOTICE_SECONDS if len(nodes) > 1 else 0.0)
+    while not (gone := nodes - _alive()) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return len(gone)
 
 
 class _Worker:
@@ -231,7 +267,8 @@ def _watch(
     finally:
         stop.set()
         thread.join()
-    look()
+    with suppress(ray.exceptions.RayError):  # the board's node may be gone: the work is done all the same
+        look()
 
 
 def _last_line(error: BaseException) -> str:

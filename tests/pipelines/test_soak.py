@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import http.server
+import json
 import os
 import random
 import signal
@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.parse
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -28,6 +27,7 @@ from pipelines.parts import markers, read_step
 from pipelines.plan import bind_steps, fingerprints
 from pipelines.publishing.publish import mined_tables, publish
 from tests.pipelines.conftest import load_toy, run_toy
+from tests.pipelines.faulty_s3 import faulty
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
 
@@ -199,64 +199,36 @@ def test_an_s3_server_that_stops_in_the_middle_and_comes_back(seaweed, calm):
     assert published(store).digest == calm and not again & done
 
 
-class Faulty(http.server.BaseHTTPRequestHandler):
-    """Passes requests on to a server; every seventh is answered 503, every eleventh not at all."""
-
-    protocol_version = "HTTP/1.1"
-    target, count, faults = "", 0, Counter()
-    lock = threading.Lock()
-
-    def _pass_on(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        with self.lock:
-            type(self).count += 1
-            number = self.count
-        if number % 7 == 0 or number % 11 == 0:
-            self.faults["503" if number % 7 == 0 else "closed"] += 1
-            if number % 7:
-                self.close_connection = True
-                return
-            self.send_response(503)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        connection = http.client.HTTPConnection(urllib.parse.urlparse(self.target).netloc, timeout=60)
-        connection.request(self.command, self.path, body, dict(self.headers))
-        answer = connection.getresponse()
-        data = answer.read()
-        self.send_response(answer.status)
-        for name, value in answer.getheaders():
-            if name.lower() not in ("transfer-encoding", "connection"):
-                self.send_header(name, value)
-        if answer.getheader("Content-Length") is None:
-            self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data if self.command != "HEAD" else b"")
-
-    do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _pass_on
-
-    def log_message(self, *words):
-        pass
+def test_a_node_of_a_cluster_is_lost_half_way(seaweed, tmp_path, calm):
+    uri, log = f"s3://corpora/{uuid.uuid4().hex}", tmp_path / "log"
+    log.touch()
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "datasets")]), "TOY_LOG": str(log)}
+    command = [sys.executable, str(Path(__file__).with_name("cluster_driver.py")), uri, str(N), "cluster"]
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    said = json.loads(ended.stdout.splitlines()[-1])
+    assert said["nodes"] == [3, 2] and N // 3 <= len(said["behind"]) < said["items"]["tracks"], "lost half-way"
+    store = open_store(uri)
+    assert published(store).digest == calm
+    assert Counter(step for step, _ in finished(store)) == said["items"], "nothing is lost"
+    since = log.read_text().splitlines()[said["logged"] :]
+    assert since and not set(since) & set(said["behind"]), "an item was worked on again after its marker"
+    tallies = run_toy(load_toy(), store, N, run_id="again", batch=4)
+    assert {name: tally.before for name, tally in tallies.items()} == said["items"], "there is nothing left to do"
 
 
 def test_answers_of_503_and_none_at_all_change_nothing(seaweed, tmp_path, monkeypatch):
     n = 12  # each fault is waited out by the client, for seconds
     run_toy(load_toy(), open_store(tmp_path / "calm"), n, batch=4)
-    monkeypatch.setattr(Faulty, "target", seaweed.url)
-    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Faulty)
-    threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    monkeypatch.setenv("FFAVATAR_S3_ENDPOINT", f"http://127.0.0.1:{proxy.server_port}")
     uri = f"s3://corpora/{uuid.uuid4().hex}"
-    try:
+    with faulty(seaweed.url, _503=7, closed=11, lost=13) as proxy:
+        monkeypatch.setenv("FFAVATAR_S3_ENDPOINT", proxy.url)
         for attempt in range(10):  # an error that outlasts the retries is one line, and the same call goes on
             with contextlib.suppress(StoreError):
                 run_toy(load_toy(), open_store(uri), n, run_id=f"run-{attempt}", batch=4)
                 break
         else:
             pytest.fail("ten calls did not come to an end")
-    finally:
-        proxy.shutdown()
-    assert Faulty.faults["503"] > 10 and Faulty.faults["closed"] > 5
+    assert all(proxy.faults[kind] > 5 for kind in ("503", "closed", "lost"))
     monkeypatch.setenv("FFAVATAR_S3_ENDPOINT", seaweed.url)
-    store = open_store(uri)
-    assert published(store).digest == published(open_store(tmp_path / "calm")).digest
+    assert published(open_store(uri)).digest == published(open_store(tmp_path / "calm")).digest
