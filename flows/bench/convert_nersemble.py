@@ -45,7 +45,7 @@ def measure(size: int, side_by_side: Callable[[Ways], dict[str, float]]) -> Iter
         root = Path(folder) / "long"
         write_videos(root, FEW_CAMERAS, LONG, SMALL_WIDTH)
         yield {"codec": "H.264", **_memory(plan_nersemble(str(root), NersembleConfig(size=size, frames=0)))}
-        root, decoder = Path(folder) / "full", ProcessDecoder()
+        root, decoder = Path(folder) / "full", ProcessDecoder("pyav")
         videos = write_videos(root, N_CAMERAS, N_FRAMES, FULL_WIDTH)
         plan = plan_nersemble(str(root), NersembleConfig(size=size, frames=N_FRAMES))
         tools, views = plan.step.load(), N_FRAMES * len(videos)
