@@ -79,6 +79,7 @@ def test_held_out_people_look_better_after_a_short_training(stage, people, split
 
 def test_personalizing_moves_the_person_alone_and_lowers_the_loss(people, split, head, model_config, tmp_path):
     config = small("personalize", model_config, steps=30, batch=1)
+    config = replace(config, data=config.data.held_out())
     person = {sorted(split[1])[0]}
     before = Trainer(config, head, torch.device("cpu"), 0, 1).model.state_dict()
     data = dataset(people, "personalize", config, person)
