@@ -101,12 +101,8 @@ def choose_few(
     others = config.driver_choice == "others"
     n_sources = min(n_sources, max(1, n - 1) if others else n)
     order = torch.randperm(n, generator=random).tolist()
-    if config.source_choice == "first":
-        given = list(range(n_sources))
-        order = [*given, *(i for i in order if i >= n_sources)] if others else order
-    else:
-        given = order[:n_sources]
-    rest = (order[n_sources:] or order) if others else order
+    given = list(range(n_sources)) if config.source_choice == "first" else order[:n_sources]
+    rest = ([i for i in order if i not in given] if others else order) or order
     return given, [rest[i % len(rest)] for i in range(config.drivers)]
 
 

@@ -62,15 +62,16 @@ def curriculum_command(
     overrides: Sequence[str], head: str | None, out: Path,
 ) -> None:  # fmt: skip
     """``ffavatar curriculum``."""
+    settings = load_settings()
     asked = Curriculum(
         corpus=corpus, captures=captures, out=str(out.resolve()), identity=identity or most_pictured(corpus),
         init=str(model_file(Path(init)).resolve()) if init else "", size=size, workers=workers, gain=gain,
-        overrides=by_stage(overrides), head=head or "", home=str(load_settings().home),
+        overrides=by_stage(overrides), head=head or "", home=str(settings.home),
     )  # fmt: skip
     for stage in RECIPES:
         corpus = asked.captures if stage == "multiview" else asked.corpus
         check(stage, corpus, asked.init, asked.identity, asked.overrides[stage], out / stage, asked.head)
-    with ray_session(load_settings()):
+    with ray_session(settings):
         curriculum(asdict(asked))
 
 

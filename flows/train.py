@@ -21,7 +21,6 @@ from flows.console import CallError, say, table
 from flows.heads import head_file
 from flows.training_data import datasets
 from flows.training_job import Job, job_values, run_job
-from flows.training_sources import seen
 from infra import ray_train
 from infra.ray_session import ray_session
 from infra.settings import load_settings
@@ -32,8 +31,6 @@ from mfhq.live import record_run
 
 RUN_FILE = "run.json"
 """Beside a checkpoint: which run made it, from which snapshot; the next stage finds its parent here."""
-SEEN_FILE = "data/seen.parquet"
-"""With the MLflow run: the people and the source files that it reads (``flows.training_sources.SEEN``)."""
 MAX_FAILURES = 1
 
 
@@ -124,7 +121,6 @@ def train(
     }  # fmt: skip
     with tracked_run(settings, stage, f"{stage} {snapshot.version}", described, parent) as run:
         run.snapshot(store.uri, snapshot.version, snapshot.digest, "training")
-        run.table(seen(snapshot, *datasets(config, store, snapshot, identity)), SEEN_FILE)
         if init:
             run.tags({"init_digest": file_digest(Path(init))})
         job = Job(

@@ -22,6 +22,7 @@ from ffavatar_model.config import from_dict
 from ffavatar_model.head import load_head
 from ffavatar_model.training import TrainConfig, train
 from flows.training_data import datasets
+from flows.training_sources import SEEN_FILE, seen
 from infra.ray_train import RayWorker
 from infra.storage import open_store
 from infra.tracking import TrackedRun
@@ -55,8 +56,11 @@ def run_job(values: Mapping[str, Any], worker: RayWorker) -> None:
     config = from_dict(TrainConfig, job.config)
     torch.set_num_threads(max(1, int(os.environ.get("OMP_NUM_THREADS", "0")) or torch.get_num_threads()))
     store = open_store(job.corpus)
-    training, validation = datasets(config, store, Catalog(store).open(job.snapshot), job.identity)
+    snapshot = Catalog(store).open(job.snapshot)
+    training, validation = datasets(config, store, snapshot, job.identity)
     run = TrackedRun(job.tracking_uri, job.run_id) if worker.rank == 0 else None
+    if run is not None:
+        run.table(seen(snapshot, training, validation), SEEN_FILE)
     reporter = _Reporter(worker, run)
     with (
         tempfile.TemporaryDirectory(prefix="ffavatar-train-") as folder,

@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from ffavatar_model.data import FewToMany
 from mfhq.catalog import Snapshot
 
+SEEN_FILE = "data/seen.parquet"
+"""Its name in the MLflow run."""
 SEEN = pa.schema([
     pa.field("part", pa.string(), nullable=False, metadata={"description": "train or held_out"}),
     pa.field("identity_id", pa.string(), nullable=False, metadata={"description": "the person"}),
@@ -32,13 +34,13 @@ def seen(snapshot: Snapshot, training: FewToMany, validation: FewToMany | None) 
 
 def _sources(snapshot: Snapshot) -> dict[str, str]:
     """Where each picture is from, by the id of its face or its view."""
-    videos = snapshot.table("videos")
+    videos = snapshot.table("videos", ["video_id", "uri"])
     uri_of = dict(zip(videos["video_id"].to_pylist(), videos["uri"].to_pylist(), strict=True))
     found: dict[str, str] = {}
-    faces = snapshot.table("faces")
+    faces = snapshot.table("faces", ["face_id", "video_id", "status"])
     faces = faces.filter(pc.equal(faces["status"], "ok"))
     for face, video in zip(faces["face_id"].to_pylist(), faces["video_id"].to_pylist(), strict=True):
         found[face] = uri_of.get(video, video)
-    views = snapshot.table("views")
+    views = snapshot.table("views", ["view_id", "capture_id"])
     found |= dict(zip(views["view_id"].to_pylist(), views["capture_id"].to_pylist(), strict=True))
     return found

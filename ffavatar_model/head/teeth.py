@@ -43,6 +43,7 @@ def with_teeth(head: HeadModel) -> HeadModel:
     n = head.n_vertices
     rows = [_places(head, points) for points in (UPPER_LIP, LOWER_LIP)]
     corners = head.triangles[head.landmark_triangles]
+    of_landmarks = (head.shape_directions[corners] * head.landmark_barycentric[..., None, None]).sum(1)  # (L, 3, S)
     lips = landmark_points(head, head.template[None])[0]
     ends = torch.stack([weights @ lips for weights in rows])  # (2, COLUMNS, 3)
     middle = ends[:, COLUMNS // 2].mean(0)
@@ -57,8 +58,6 @@ def with_teeth(head: HeadModel) -> HeadModel:
             middle[1] + width * height,
             (middle[2] - width * (BACK + ARCH * across.square())).expand(ROWS, COLUMNS),
         ), -1)  # fmt: skip
-        bary = head.landmark_barycentric[..., None, None]
-        of_landmarks = (head.shape_directions[corners] * bary).sum(1)  # (L, 3, S)
         directions = torch.einsum("cl,lds->cds", weights, of_landmarks)
         skinning = torch.zeros(ROWS * COLUMNS, head.skinning_weights.shape[1])
         skinning[:, joint] = 1
