@@ -78,7 +78,8 @@ def correct_colours(rgb: NDArray[np.uint8], matrix: NDArray[np.floating]) -> NDA
     corrected = np.empty_like(pixels)
     for start in range(0, max(len(pixels), 1), AT_ONCE):
         linear = _decoded()[np.ascontiguousarray(pixels[start : start + AT_ONCE].T)]
-        corrected[start : start + AT_ONCE] = encode(matrix @ augment(linear, matrix.shape[1])).T
+        lit: Floats = np.matmul(matrix, augment(linear, matrix.shape[1]), dtype=np.float32)
+        corrected[start : start + AT_ONCE] = encode(lit).T
     return corrected.reshape(rgb.shape)
 
 
