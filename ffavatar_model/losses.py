@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.gaussians import CanonicalAvatar
+from ffavatar_model.lpips import LPIPS
 
 
 def photometric(rgb: Tensor, target: Tensor, matte: Tensor, outside: float = 0.2) -> Tensor:
@@ -44,8 +45,13 @@ def structural(rgb: Tensor, target: Tensor, window: int = 11, sigma: float = 1.5
         return 1 - similarity
 
 
+def perceptual(network: LPIPS, rgb: Tensor, target: Tensor) -> Tensor:
+    """LPIPS (N,) of pictures (N, 3, H, W) in 0 to 1, of whole crops as they stand over the background."""
+    return network(rgb, target)
+
+
 def ssim_scale(pictures: Tensor) -> Tensor:
-    """(N, C, H, W) averaged down to about 256 pixels, the scale at which SSIM is meant to be taken.
+    """(N, C, H, W) averaged down to about 256 pixels, the scale at which SSIM is meant to be taken; LPIPS is, too.
 
     By a factor of max(1, round(min(H, W) / 256)), as the authors of SSIM recommend with their reference code.
     """

@@ -322,7 +322,7 @@ def curriculum(
 @click.option("--corpus", metavar="URI", help="Measure on this corpus's held-out people.")
 @click.option("--snapshot", metavar="vN", help="Of the corpus; default the newest.")
 @click.option("--people", default=64, show_default=True, type=click.IntRange(1), help="Held-out people, at most.")
-@click.option("--lpips", type=click.Path(path_type=Path), help="TorchScript file of LPIPS; without it, no LPIPS.")
+@click.option("--lpips", type=click.Path(path_type=Path), help="Weights of LPIPS; without them, no LPIPS.")
 @click.option("--nersemble-benchmark", type=click.Path(path_type=Path), metavar="DIR",
               help="Render the benchmark's hold-out views into submissions, a zip a task.")  # fmt: skip
 @click.option("--head", type=click.Path(path_type=Path), metavar="FILE",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ffavatar_model.evaluation import Judges
-from flows.console import CallError
+from ffavatar_model.lpips import load_lpips
 from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.faces.mesh import MeshDetector
 from pipelines.faces.pack import face_pack
@@ -21,9 +21,9 @@ SURE = 0.5
 def open_judges(pack: str | None, lpips: Path | None, device: torch.device) -> Judges:
     """Embedder and mesh of the face stack (``pack`` names another insightface pack), and LPIPS where a file is given.
 
-    ``lpips`` is a TorchScript module of two batches (N, 3, H, W) in -1 to 1 that gives N distances, as
-    ``torch.jit.trace`` makes one of the package ``lpips``. Raises ``CallError`` for a file that is none.
+    ``lpips``: see ``ffavatar_model.lpips``. Raises ``ValueError`` or ``FileNotFoundError`` for a file that is none.
     """
+    network = None if lpips is None else load_lpips(lpips).to(device)
     analyzer, mesh = FaceAnalyzer(face_pack(pack)), MeshDetector.load()
 
     def embed(picture: Tensor) -> Tensor | None:
@@ -38,15 +38,7 @@ def open_judges(pack: str | None, lpips: Path | None, device: torch.device) -> J
         points, score = mesh.detect(rgb)
         return torch.from_numpy(points[:, :2] / rgb.shape[1]) if score >= SURE else None
 
-    if lpips is None:
-        return Judges(embed=embed, landmarks=landmarks)
-    if not lpips.is_file():
-        raise CallError(f"--lpips {lpips}: no such file; trace the package lpips with torch.jit.trace and save it")
-    try:
-        network = torch.jit.load(str(lpips), map_location=device).eval()
-    except (RuntimeError, ValueError) as error:
-        raise CallError(f"--lpips {lpips}: no TorchScript module ({str(error).splitlines()[0]})") from error
-    return Judges(embed=embed, landmarks=landmarks, lpips=lambda a, b: network(2 * a - 1, 2 * b - 1).flatten())
+    return Judges(embed=embed, landmarks=landmarks, lpips=network)
 
 
 def as_pixels(picture: Tensor) -> np.ndarray:

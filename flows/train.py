@@ -63,6 +63,7 @@ def check(stage: str, corpus: str, init: str, identity: str, overrides: list[str
         if out.exists() and not (out / MODEL_FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
             raise CallError(f"-o {out}: is there and holds no checkpoint; name a new folder")
     config = configured(stage, init, overrides)
+    config.objective.load_lpips()
     store = open_store(corpus)
     datasets(config, store, Catalog(store).open(), identity)
     if init:
@@ -70,11 +71,17 @@ def check(stage: str, corpus: str, init: str, identity: str, overrides: list[str
 
 
 def configured(stage: str, init: str, overrides: list[str], size: str = "tiny") -> TrainConfig:
-    """The recipe of a stage, with the model of the checkpoint that it begins with, and with settings replaced."""
+    """The recipe of a stage, with the model of the checkpoint that it begins with, and with settings replaced.
+
+    The file of LPIPS's weights is named in full: workers run in folders of their own.
+    """
     config = recipe(stage, size)
     if init:
         config = replace(config, model=from_dict(FFAvatar.Config, read_header(Path(init))["model"]))
-    return override(config, overrides)
+    config = override(config, overrides)
+    if file := config.objective.lpips_file:
+        config = replace(config, objective=replace(config.objective, lpips_file=str(Path(file).resolve())))
+    return config
 
 
 def show(stage: str, ended: dict[str, Any]) -> None:
@@ -123,6 +130,8 @@ def train(
         run.snapshot(store.uri, snapshot.version, snapshot.digest, "training")
         if init:
             run.tags({"init_digest": file_digest(Path(init))})
+        if config.objective.lpips:
+            run.tags({"lpips_digest": file_digest(Path(config.objective.lpips_file))})
         job = Job(
             corpus=store.uri, snapshot=snapshot.version, head=str(where), config=to_dict(config), identity=identity,
             init=init, tracking_uri=settings.tracking_uri, run_id=run.run_id,

@@ -13,7 +13,7 @@ PROTOCOL: dict[str, str] = {
     "psnr": "dB of RGB in 0 to 1, sRGB values as stored, one value a picture, averaged over a person, then over people",
     "ssim": "Gaussian window 11, sigma 1.5, K1 0.01, K2 0.03, population covariance, mean of three channels",
     "ms_ssim": "five scales, 2 x 2 means between them, exponents of Wang, Simoncelli and Bovik 2003",
-    "lpips": "of the whole aligned crop over the background",
+    "lpips": "version 0.1, of the whole aligned crop over the background",
     "csim": "cosine similarity of face embeddings of the rendering and the target (cross: the first source)",
     "akd": "mean distance of the face mesh's points found in the rendering and in the driver, in picture widths",
     "aed": "mean absolute difference of the estimator's expression coefficients of the rendering and the driver",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from ffavatar_model import losses
 from ffavatar_model.config import require
 from ffavatar_model.data import Batch
 from ffavatar_model.face_mesh import PARTS, rows_of
+from ffavatar_model.lpips import LPIPS, MADE_BY, load_lpips
 from ffavatar_model.model import FFAvatar, Output
 from ffavatar_model.pictures import BACKGROUND
 
@@ -44,6 +46,10 @@ class Objective(nn.Module):
         outside: float = 0.2
         """How much a pixel outside the matte counts."""
         structural: float = 0.2
+        lpips: float = 0.0
+        """Of LPIPS at about 256 pixels, of whole crops over the background; it takes ``lpips_file``."""
+        lpips_file: str = ""
+        """Weights of LPIPS on every worker's machine (``ffavatar_model.lpips``); read where ``lpips`` is on."""
         mask: float = 1.0
         mask_final: float = 0.5
         offset: float = 0.1
@@ -62,12 +68,27 @@ class Objective(nn.Module):
 
         def __post_init__(self) -> None:
             require(0 < self.landmark_until <= 1, "landmark_until", self.landmark_until, "above 0, at most 1")
+            require(self.lpips >= 0, "lpips", self.lpips, "0 (off) or more")
+
+        def load_lpips(self) -> LPIPS | None:
+            """LPIPS with its weights; None where its weight is 0.
+
+            Raises ``ValueError`` or ``FileNotFoundError``, one line, where it is on without weights that can be read.
+            """
+            if not self.lpips:
+                return None
+            if not self.lpips_file:
+                raise ValueError(
+                    f"objective.lpips={self.lpips}: LPIPS is asked for and no weights are given; name their file with "
+                    f"--set objective.lpips_file=FILE ({MADE_BY}), or set objective.lpips=0"
+                )
+            return load_lpips(Path(self.lpips_file))
 
     background: Tensor
 
     def __init__(self, config: Objective.Config, model: FFAvatar) -> None:
         super().__init__()
-        self.config, self.model = config, model
+        self.config, self.model, self.lpips = config, model, config.load_lpips()
         self.register_buffer("background", torch.tensor(BACKGROUND), persistent=False)
         parts = [rows_of(points, model.rig.landmark_index) for points in PARTS.values()]
         self._parts = [f"part_{i}" for i, rows in enumerate(parts) if len(rows) > 2]
@@ -108,10 +129,13 @@ class Objective(nn.Module):
         }
         if c.standing and not known:
             terms["standing"] = c.standing * losses.standing(output.parameters).mean()
-        if c.structural:
+        if c.structural or self.lpips is not None:
             rendering = losses.ssim_scale(rendered.rgb.float().flatten(0, 1))
             target = losses.ssim_scale(batch.drivers.float().flatten(0, 1))
-            terms["structural"] = c.structural * losses.structural(rendering, target).mean()
+            if c.structural:
+                terms["structural"] = c.structural * losses.structural(rendering, target).mean()
+            if self.lpips is not None:
+                terms["lpips"] = c.lpips * losses.perceptual(self.lpips, rendering, target).mean()
         faded = self.faded(float(progress)) if faded is None else faded
         fading = 1 - progress / c.landmark_until
         if len(model.rig.landmark_index):

@@ -118,6 +118,7 @@ def test_every_command_says_what_it_does() -> None:
         (("demo", "--videos", "{tmp}/nowhere"), "nowhere", "folder"),
         (("train", "personalize", "--corpus", "{tmp}/corpus"), "--identity", "ffavatar sql"),
         (("train", "pretrain", "--corpus", "{tmp}/corpus"), "corpus", "ffavatar mine"),
+        (("train", "pretrain", "--corpus", "{tmp}/c", "--set", "objective.lpips=1"), "objective.lpips=1", "lpips_file"),
         (("export", "{tmp}/none.safetensors", "-o", "{tmp}/x.ply"), "none.safetensors", "ffavatar reconstruct"),
         (("export", "{tmp}/photo.png", "-o", "{tmp}/x.txt"), "x.txt", ".ply"),
         (("reconstruct", "{tmp}/photo.png", "--checkpoint", "{tmp}/none", "-o", "{tmp}/a"), "none", "safetensors"),

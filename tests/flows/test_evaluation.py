@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ffavatar_model.head import load_head
+from ffavatar_model.lpips import LPIPS, named
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.presets import by_name
 from ffavatar_model.weights import save_weights
@@ -41,13 +42,8 @@ def test_numbers_of_held_out_people_with_intervals_and_protocol(studio_corpus, c
     assert "lpips" not in ours[1]
 
 
-def test_lpips_is_measured_where_a_network_is_given(studio_corpus, checkpoint, tmp_path) -> None:
-    class Distance(torch.nn.Module):
-        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-            return (a - b).abs().mean((1, 2, 3))[:, None, None, None]
-
-    network = torch.jit.script(Distance())
-    network.save(str(tmp_path / "lpips.pt"))
+def test_lpips_is_measured_where_its_weights_are_given(studio_corpus, checkpoint, tmp_path) -> None:
+    torch.save({name: p.clone() for name, p in named(LPIPS("alex")).items()}, tmp_path / "lpips.pt")
     words = ["evaluate", str(checkpoint), "--corpus", studio_corpus, "--people", "1", "-o", str(tmp_path / "out")]
     main([*words, "--lpips", str(tmp_path / "lpips.pt")])
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())
