@@ -100,10 +100,22 @@ def expression_size(parameters: DrivingParameters) -> Tensor:
 def standing(parameters: DrivingParameters) -> Tensor:
     """(B, E + 15) squared mean of a person's drivers (B, D): what stands still is who they are, not what they do.
 
-    Without it the estimator says the shape of a chin with the jaw. Joint rotations count in units of 0.2 rad, so that
-    both parts have the size of an expression coefficient.
+    Without it the estimator says the shape of a chin with the jaw.
     """
-    return torch.cat((parameters.expression, parameters.rotations.flatten(-2) / 0.2), -1).mean(1).square()
+    return _moving(parameters).mean(1).square()
+
+
+def disagreement(each: DrivingParameters, shared: DrivingParameters, weight: Tensor) -> Tensor:
+    """(B, D, E + 15) squared distance of what each view says from what its moment shares, times ``weight (B, D)``.
+
+    A face does one thing at a moment, from wherever it is seen; ``weight`` is how much of it a view sees.
+    """
+    return weight[..., None] * (_moving(each) - _moving(shared)).square()
+
+
+def _moving(parameters: DrivingParameters) -> Tensor:
+    """(B, D, E + 15) expression, and joint rotations in units of 0.2 rad: they have the size of a coefficient."""
+    return torch.cat((parameters.expression, parameters.rotations.flatten(-2) / 0.2), -1)
 
 
 def joint_size(parameters: DrivingParameters) -> Tensor:

@@ -68,6 +68,9 @@ class Output(NamedTuple):
     """The same under the estimated pose, where a known camera was rendered; equal to ``landmarks`` otherwise."""
     avatar: CanonicalAvatar
     parameters: DrivingParameters
+    """What was rendered: drivers of one moment share their expression and joint rotations."""
+    each: DrivingParameters
+    """What the estimator says of each driver by itself, before it is averaged over a moment."""
 
 
 class Personal(nn.Module):
@@ -228,7 +231,7 @@ class FFAvatar(nn.Module):
             background: (3,) behind the head.
         """
         avatar = self.canonical(self.features(sources, mask) if features is None else features)
-        parameters = self.driven(self.estimates(drivers) if estimates is None else estimates)
+        parameters = each = self.driven(self.estimates(drivers) if estimates is None else estimates)
         with torch.autocast(drivers.device.type, enabled=False):  # pixels have no place in 8 bits of mantissa
             if moment is not None:
                 parameters = share_moments(
@@ -242,7 +245,7 @@ class FFAvatar(nn.Module):
             landmarks = project_points(points, camera, K) / size
             by_estimate = landmarks if head_to_camera is None else project_points(points, estimated, K) / size
             rendered = self.render(posed, camera, K, background)
-        return Output(rendered, landmarks, by_estimate, avatar, parameters)
+        return Output(rendered, landmarks, by_estimate, avatar, parameters, each)
 
 
 def facing(head_to_camera: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from ffavatar_model.config import require
 from ffavatar_model.data import Batch
 from ffavatar_model.face_mesh import PARTS, rows_of
 from ffavatar_model.lpips import LPIPS, MADE_BY, load_lpips
-from ffavatar_model.model import FFAvatar, Output
+from ffavatar_model.model import FFAvatar, Output, facing
 from ffavatar_model.pictures import BACKGROUND
 
 
@@ -65,6 +65,8 @@ class Objective(nn.Module):
         joints: float = 1e-2
         standing: float = 0.0
         """Of what a person's drivers have in common; for unknown cameras alone: others share a moment."""
+        agreement: float = 0.0
+        """Where cameras are known: of how far apart the views of one moment are in what they say of the face."""
 
         def __post_init__(self) -> None:
             require(0 < self.landmark_until <= 1, "landmark_until", self.landmark_until, "above 0, at most 1")
@@ -127,6 +129,9 @@ class Objective(nn.Module):
             "expression": c.expression * losses.expression_size(output.parameters).mean(),
             "joints": c.joints * losses.joint_size(output.parameters).mean(),
         }
+        if c.agreement and known:
+            apart = losses.disagreement(output.each, output.parameters, facing(batch.head_to_camera))
+            terms["agreement"] = c.agreement * apart.mean()
         if c.standing and not known:
             terms["standing"] = c.standing * losses.standing(output.parameters).mean()
         if c.structural or self.lpips is not None:

@@ -57,13 +57,13 @@ def multiview(size: str = "tiny") -> TrainConfig:
         return TrainConfig(
             stage="multiview", model=model, steps=6_000, batch=8, autocast="bf16", ema=0.999,
             data=FewToMany.Config(sources=(1, 4), drivers=6, cache=0, augment=WILD, degrade=SEEN),
-            objective=Objective.Config(parts=5.0, expression=1e-4, offset=0.05),
+            objective=Objective.Config(parts=5.0, expression=1e-4, offset=0.05, agreement=0.05),
             optimizer=Optimizer(lr=1e-4, mean_head_lr=2e-3, warmup=100, final=0.02),
             validation_people=16, checkpoint_every=1000, log_every=50,
         )  # fmt: skip
     return TrainConfig(
         stage="multiview", model=model, steps=30_000, batch=16, autocast="bf16", ema=0.999, loader_workers=8,
-        data=FewToMany.Config(sources=(1, 4), drivers=8, cache=0),
+        data=FewToMany.Config(sources=(1, 4), drivers=8, cache=0), objective=Objective.Config(agreement=0.05),
         optimizer=Optimizer(lr=1e-4, mean_head_lr=1e-3, warmup=500),
         validate_every=2000, validation_people=64, checkpoint_every=1000, log_every=50,
     )  # fmt: skip

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from ffavatar_model import losses
+from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.gaussians import CanonicalAvatar
+from ffavatar_model.model import share_moments
 
 
 def test_photometric_counts_outside_the_matte_less():
@@ -50,3 +52,18 @@ def test_regularisers_measure_what_they_say():
     torch.testing.assert_close(losses.offset_size(avatar), torch.tensor([[0.5]]))
     excess = losses.scale_excess(avatar, torch.tensor([0.01]), allowed=1.5)
     torch.testing.assert_close(excess, torch.tensor([[[0.0, 0.5, 2.5]]]))
+
+
+def test_disagreement_is_how_far_a_view_is_from_what_its_moment_shares():
+    expression = torch.tensor([[[1.0], [3.0], [7.0]]])
+    rotations = torch.zeros(1, 3, 5, 3)
+    rotations[0, 1, 2, 0] = 0.4
+    each = DrivingParameters(expression, rotations, torch.zeros(1, 3, 9))
+    weight = torch.tensor([[1.0, 3.0, 0.5]])
+    shared = share_moments(each, torch.tensor([[4, 4, 9]]), weight)
+    found = losses.disagreement(each, shared, weight)
+    assert found.shape == (1, 3, 16)
+    torch.testing.assert_close(found[0, :, 0], torch.tensor([2.25, 0.75, 0.0]))  # the mean is 2.5, and 7 stands alone
+    torch.testing.assert_close(found[0, :, 1 + 6], torch.tensor([2.25, 0.75, 0.0]))  # jaw: 0 and 2 units, mean 1.5
+    others = [i for i in range(16) if i not in (0, 7)]
+    assert found[..., others].abs().max() == 0

@@ -12,12 +12,13 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ffavatar_model.data import Batch, FewToMany, IdentityDataset, MultiviewDataset
+from ffavatar_model.data import Batch, FewToMany, IdentityDataset, MultiviewDataset, collate
 from ffavatar_model.head import HeadModel
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import TrainConfig, Trainer, recipe, train
 from ffavatar_model.training.checkpoint import STATE_FILE, list_checkpoints, load_state
-from ffavatar_model.weights import load_model, load_weights, read_header
+from ffavatar_model.training.objective import Objective
+from ffavatar_model.weights import load_model, load_weights, read_header, save_weights
 
 
 @dataclass
@@ -75,6 +76,25 @@ def test_held_out_people_look_better_after_a_short_training(stage, people, split
     assert len(notes.pictures) == 2 and notes.pictures[0].shape == (4 * 64, 5 * 32, 3)
     assert (notes.pictures[0] != notes.pictures[1]).any()
     assert m["seconds/step"] > 0.5 * sum(v for k, v in m.items() if k.startswith("seconds/"))
+
+
+def test_views_of_one_moment_come_to_say_the_same(people, split, head, model, model_config, tmp_path):
+    torch.nn.init.normal_(model.estimator.head.weight, std=0.5)
+    begin, apart = tmp_path / "model.safetensors", {}
+    save_weights(begin, model)
+    for weight in (0.0, 20.0):
+        config = small("multiview", model_config, steps=25)
+        config = replace(config, objective=replace(config.objective, agreement=weight))
+        data = dataset(people, "multiview", config, split[0])
+        ended = train(config, head, data, None, Notes(), tmp_path / str(weight), init=begin)
+        model = load_model(ended.checkpoint, head)
+        measured = replace(config.objective, agreement=1.0)
+        data = dataset(people, "multiview", config, split[1], held_out=True)
+        _, terms, output = Objective(measured, model)(collate([data[i] for i in range(4)]), 1.0)
+        apart[weight] = float(terms["agreement"])
+        shared = output.parameters.expression
+        assert (shared[:, 0] - shared[:, 1]).abs().max() < 1e-6 < (output.each.expression - shared).abs().max()
+    assert 0 < apart[20.0] < 0.5 * apart[0.0], apart
 
 
 def test_personalizing_moves_the_person_alone_and_lowers_the_loss(people, split, head, model_config, tmp_path):
