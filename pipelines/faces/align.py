@@ -49,22 +49,28 @@ def crop_transform(landmarks5: npt.ArrayLike, size: int = 512, margin: float = 0
     Raises ValueError where the five points fall together.
     """
     points = _five(landmarks5)
-    eyes, mouth = points[:2].mean(axis=0), points[3:].mean(axis=0)
-    across, down = points[1] - points[0], mouth - eyes
+    # in plain numbers: arrays of two would take ten times as long
+    (left_x, left_y), (right_x, right_y), (nose_x, nose_y), (x3, y3), (x4, y4) = points.tolist()
+    eyes_x, eyes_y, mouth_x, mouth_y = (left_x + right_x) / 2, (left_y + right_y) / 2, (x3 + x4) / 2, (y3 + y4) / 2
+    across_x, across_y, down_x, down_y = right_x - left_x, right_y - left_y, mouth_x - eyes_x, mouth_y - eyes_y
     # Both axes vote on the crop's x axis, each with its length: `down` turned by 90 degrees points along x.
-    along = across + np.array([down[1], -down[0]])
-    side = max(np.linalg.norm(across) / EYE_SPAN, np.linalg.norm(down) / MOUTH_DROP) * (1 + 2 * margin)
-    length = float(np.linalg.norm(along))
-    if not (np.isfinite(side) and side > 1e-6 and length > 1e-6):
+    along_x, along_y = across_x + down_y, across_y - down_x
+    side = max(math.hypot(across_x, across_y) / EYE_SPAN, math.hypot(down_x, down_y) / MOUTH_DROP) * (1 + 2 * margin)
+    length = math.hypot(along_x, along_y)
+    if not (math.isfinite(side) and side > 1e-6 and length > 1e-6):
         raise ValueError(f"landmarks {points.round(2).tolist()}: five points of a face are needed, these fall together")
-    cosine, sine = along / length * (size / side)
-    rotation = np.array([[cosine, sine], [-sine, cosine]])
-    centre = (eyes + mouth) / 2
-    nose = float((rotation @ (points[2] - centre))[0]) / size
+    cosine, sine = along_x / length * (size / side), along_y / length * (size / side)
+    centre_x, centre_y = (eyes_x + mouth_x) / 2, (eyes_y + mouth_y) / 2
+    nose = (cosine * (nose_x - centre_x) + sine * (nose_y - centre_y)) / size
     shift = min(MAX_SHIFT, max(-MAX_SHIFT, TURN_SHIFT * nose))
     level = 0.5 + (EYE_LEVEL + MOUTH_DROP / 2 - 0.5) / (1 + 2 * margin)
-    target = np.array([0.5 + shift, level]) * size - 0.5
-    return np.column_stack([rotation, target - rotation @ centre])
+    x, y = (0.5 + shift) * size - 0.5, level * size - 0.5
+    return np.array(
+        [
+            [cosine, sine, x - (cosine * centre_x + sine * centre_y)],
+            [-sine, cosine, y - (cosine * centre_y - sine * centre_x)],
+        ]
+    )
 
 
 def crop_size(
@@ -82,16 +88,16 @@ def crop_size(
 
 def arcface_transform(landmarks5: npt.ArrayLike, size: int = 112) -> Matrix:
     """Similarity (2, 3), least squares, from picture pixels to ArcFace's aligned face of ``size`` pixels."""
-    points, target = _five(landmarks5), ARCFACE_112 * (size / 112)
-    middle, wanted = points.mean(axis=0), target.mean(axis=0)
+    points = _five(landmarks5)
     # As complex numbers a similarity is target = a * point + b; the least squares a is a quotient of two sums.
-    z, w = ((p - m) @ np.array([1, 1j]) for p, m in ((points, middle), (target, wanted)))
-    spread = float((np.abs(z) ** 2).sum())
+    z, w = ([complex(x, y) for x, y in p.tolist()] for p in (points, ARCFACE_112 * (size / 112)))
+    middle, wanted = sum(z) / 5, sum(w) / 5
+    spread = sum(abs(p - middle) ** 2 for p in z)
     if not spread > 1e-9:
         raise ValueError(f"landmarks {points.round(2).tolist()}: five points of a face are needed, these fall together")
-    a = complex((z.conj() * w).sum() / spread)
-    rotation = np.array([[a.real, -a.imag], [a.imag, a.real]])
-    return np.column_stack([rotation, wanted - rotation @ middle])
+    a = sum((p - middle).conjugate() * (t - wanted) for p, t in zip(z, w, strict=True)) / spread
+    b = wanted - a * middle
+    return np.array([[a.real, -a.imag, b.real], [a.imag, a.real, b.imag]])
 
 
 def warp_crop(frame: npt.NDArray[np.uint8], transform: Matrix, size: int) -> npt.NDArray[np.uint8]:
@@ -124,7 +130,8 @@ def invert(transform: Matrix) -> Matrix:
 
 def scale_of(transform: Matrix) -> float:
     """Crop pixels per frame pixel of a similarity."""
-    return float(math.sqrt(abs(np.linalg.det(transform[:, :2]))))
+    a, b, _, c, d, _ = np.asarray(transform, np.float64).ravel().tolist()
+    return math.sqrt(abs(a * d - b * c))
 
 
 def _five(landmarks5: npt.ArrayLike) -> Matrix:

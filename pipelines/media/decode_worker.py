@@ -2,12 +2,14 @@
 
 Native decoders crash and hang on bad files; here that costs this process alone (``decoder.py`` kills it
 and starts another). It reads one JSON request a line from stdin and answers with messages on stdout: four
-bytes of length (big-endian), that many bytes of JSON, then ``nbytes`` of pixels where the JSON says so.
+bytes of length (big-endian), that many bytes of JSON, then ``nbytes`` more where the JSON says so. Pixels go through
+memory that both processes see (``frame_memory.py``; its descriptor is the one argument).
 
 A request for metadata has ``probe``, a path; the answer is one ``{"kind": "probed", ...}`` (``probe.py``).
 A request for frames has ``path``, ``backend`` (decord, pyav), ``step`` or ``indices`` (ascending), ``size``
-([width, height] or null) and ``threads``. Answers: ``{"kind": "frame", "frame_index", "time_s", "shape", "nbytes"}``
-in order, then one ``{"kind": "end", ...}`` with the fields of ``Ending``.
+([width, height] or null) and ``threads``. Answers: ``{"kind": "frame", "frame_index", "time_s", "shape", "number",
+"slot_bytes"}`` in order, each to be answered by an empty line when the frame was copied, then one ``{"kind": "end",
+...}`` with the fields of ``Ending``.
 With ``survey`` (the fields of ``SurveyConfig``) every frame is decoded and looked at, the sampled ones alone are given
 (``survey.py``; their messages have ``after_cut`` too), and ``ShotFeatures`` as bytes follow the end's JSON.
 
@@ -28,6 +30,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from pipelines.media.frame_memory import SLOTS, FrameMemory
 from pipelines.media.probe import probe_file
 from pipelines.media.shots import ShotConfig
 from pipelines.media.survey import SurveyConfig, Surveyor
@@ -179,40 +182,62 @@ Backend = Callable[[dict[str, Any], Ending], Iterator[Frame]]
 BACKENDS: dict[str, Backend] = {"decord": decord_frames, "pyav": pyav_frames}
 
 
-def serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+def serve(requests: IO[bytes], answers: IO[bytes], memory: FrameMemory) -> None:
     """Answer requests until ``requests`` ends."""
-    for line in requests:
+    for line in iter(requests.readline, b""):
         request = json.loads(line)
         if "probe" in request:
             _send(answers, {"kind": "probed", **probe_file(request["probe"])})
             continue
         ending = Ending()
         frames = BACKENDS[request["backend"]](request, ending)
+        handing = _Handing(requests, answers, memory)
         if request.get("survey"):
-            _survey(answers, request["survey"], frames, ending)
+            _survey(handing, request["survey"], frames, ending)
             continue
         for index, time_s, pixels in frames:
-            _send_frame(answers, index, time_s, pixels)
-        _send(answers, {"kind": "end", **asdict(ending)})
+            handing.frame(pixels, frame_index=index, time_s=time_s)
+        handing.end(ending)
 
 
-def _survey(answers: IO[bytes], config: dict[str, Any], frames: Iterator[Frame], ending: Ending) -> None:
+def _survey(handing: _Handing, config: dict[str, Any], frames: Iterator[Frame], ending: Ending) -> None:
     surveyor = Surveyor(SurveyConfig(**config | {"shots": ShotConfig(**config["shots"])}))
     for index, time_s, pixels, after_cut in surveyor.sampled(frames):
-        _send_frame(answers, index, time_s, pixels, after_cut=after_cut)
-    features = surveyor.features().to_bytes()
-    _send(answers, {"kind": "end", **asdict(ending), "nbytes": len(features)}, features)
+        handing.frame(pixels, frame_index=index, time_s=time_s, after_cut=after_cut)
+    handing.end(ending, surveyor.features().to_bytes())
 
 
-def _send_frame(answers: IO[bytes], index: int, time_s: float, pixels: np.ndarray, **more: Any) -> None:
-    header = {"kind": "frame", "frame_index": index, "time_s": time_s, "shape": pixels.shape, "nbytes": pixels.nbytes}
-    _send(answers, header | more, np.ascontiguousarray(pixels).data)
+class _Handing:
+    """Hands the frames of one request over; a slot is used again when its frame was copied."""
+
+    def __init__(self, requests: IO[bytes], answers: IO[bytes], memory: FrameMemory) -> None:
+        self._requests, self._answers, self._memory = requests, answers, memory
+        self._given = self._copied = self._slot_bytes = 0
+
+    def frame(self, pixels: np.ndarray, **header: Any) -> None:
+        larger = pixels.nbytes > self._slot_bytes
+        self._wait_until_copied(self._given - (0 if larger else SLOTS - 1))
+        if larger:  # the slots move, so none may be in use
+            self._slot_bytes = pixels.nbytes
+        number, self._given = self._given, self._given + 1
+        self._memory.write(number, self._slot_bytes, pixels)
+        place = {"shape": pixels.shape, "number": number, "slot_bytes": self._slot_bytes}
+        _send(self._answers, {"kind": "frame", **header, **place})
+
+    def end(self, ending: Ending, data: bytes = b"") -> None:
+        self._wait_until_copied(self._given)
+        _send(self._answers, {"kind": "end", **asdict(ending), "nbytes": len(data)}, data)
+
+    def _wait_until_copied(self, n_frames: int) -> None:
+        while self._copied < n_frames:
+            if not self._requests.readline():
+                raise BrokenPipeError("nobody reads the frames any more")
+            self._copied += 1
 
 
-def _send(answers: IO[bytes], header: dict[str, Any], pixels: memoryview | bytes = b"") -> None:
+def _send(answers: IO[bytes], header: dict[str, Any], data: bytes = b"") -> None:
     encoded = json.dumps(header).encode()
-    answers.write(struct.pack(">I", len(encoded)) + encoded)
-    answers.write(pixels)
+    answers.write(struct.pack(">I", len(encoded)) + encoded + data)
     answers.flush()
 
 
@@ -235,7 +260,7 @@ def main() -> None:
     os.dup2(2, 1)
     threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
     try:
-        serve(sys.stdin.buffer, answers)
+        serve(sys.stdin.buffer, answers, FrameMemory(int(sys.argv[1])))
     except BrokenPipeError:
         os._exit(0)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import selectors
@@ -18,13 +17,9 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from pipelines.media.frame_memory import FrameMemory, open_frame_memory
 from pipelines.media.shot_features import ShotFeatures
 from pipelines.media.survey import SampledFrame, SurveyConfig
-
-PIPE_BYTES = 1 << 20
-"""Of the pipe from the decoder's process (Linux gives 64 KiB unless asked): fewer turns for a frame."""
-
-_F_SETPIPE_SZ = 1031  # fcntl.F_SETPIPE_SZ, which Python knows on Linux alone
 
 
 class DecodedFrame(NamedTuple):
@@ -97,6 +92,7 @@ class ProcessDecoder:
     _summary: DecodeSummary = field(default=DecodeSummary(), repr=False)
     _features: ShotFeatures = field(default_factory=ShotFeatures.of_nothing, repr=False, compare=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
+    _memory: FrameMemory | None = field(default=None, repr=False, compare=False)
 
     @property
     def summary(self) -> DecodeSummary:
@@ -113,9 +109,9 @@ class ProcessDecoder:
     ) -> Iterator[DecodedFrame]:
         """See ``Decoder.frames``. Raises DecodeTimeout, DecoderCrashed; one frame is in memory at a time."""
         chosen = None if indices is None else [int(i) for i in indices]
-        for header, pixels in self._read(path, {"step": step, "size": size, "indices": chosen}):
+        for header, _ in self._read(path, {"step": step, "size": size, "indices": chosen}):
             if header["kind"] == "frame":
-                yield DecodedFrame(header["frame_index"], header["time_s"], _picture(header, pixels))
+                yield DecodedFrame(header["frame_index"], header["time_s"], header["rgb"])
 
     def survey(self, path: str | Path, config: SurveyConfig) -> Iterator[SampledFrame]:
         """Decode every frame once, and give those on which faces are looked for (``survey.py``).
@@ -125,8 +121,7 @@ class ProcessDecoder:
         self._features = ShotFeatures.of_nothing()
         for header, data in self._read(path, {"step": 1, "survey": asdict(config)}):
             if header["kind"] == "frame":
-                rgb = _picture(header, data)
-                yield SampledFrame(header["frame_index"], header["time_s"], rgb, header["after_cut"])
+                yield SampledFrame(header["frame_index"], header["time_s"], header["rgb"], header["after_cut"])
             else:
                 self._features = ShotFeatures.from_bytes(data)
 
@@ -136,7 +131,8 @@ class ProcessDecoder:
         return self._features
 
     def _read(self, path: str | Path, asked: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytearray]]:
-        """The messages that answer a request for frames, up to the end, which ``summary`` keeps."""
+        """The messages that answer a request for frames, up to the end, which ``summary`` keeps; ``rgb`` is a frame's
+        own copy of its pixels."""
         self._summary = DecodeSummary()
         request = {"path": str(path), "backend": self.backend, "threads": self.threads, **asked}
         process = self._started()
@@ -149,6 +145,10 @@ class ProcessDecoder:
                 finished = header["kind"] == "end"
                 if finished:
                     self._summary = DecodeSummary(**{name: n for name, n in header.items() if name != "kind"})
+                else:
+                    assert self._memory is not None
+                    header["rgb"] = self._memory.read(header["number"], header["slot_bytes"], header["shape"])
+                    _write(process, b"\n")
                 yield header, data
         finally:
             if not finished:  # left early, hung or dead: what it would still say belongs to no later call
@@ -177,9 +177,10 @@ class ProcessDecoder:
             return
         process.kill()
         process.wait()
-        for pipe in (process.stdin, process.stdout):
+        for pipe in (process.stdin, process.stdout, self._memory):
             if pipe:
                 pipe.close()
+        self._memory = None
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -187,21 +188,21 @@ class ProcessDecoder:
             # the worker must find this package however the caller found it
             root = str(Path(__file__).resolve().parents[2])
             paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
+            descriptor = open_frame_memory()
+            self._memory = FrameMemory(descriptor)
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.media.decode_worker"],
+                [sys.executable, "-m", "pipelines.media.decode_worker", str(descriptor)],
+                pass_fds=[descriptor],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
             )
-            if sys.platform == "linux":
-                with contextlib.suppress(OSError):  # a limit of the machine: the pipe then stays as it is
-                    fcntl.fcntl(self._process.stdout, _F_SETPIPE_SZ, PIPE_BYTES)  # type: ignore[arg-type]
         return self._process
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_process": None}
+        return {**self.__dict__, "_process": None, "_memory": None}
 
     def __del__(self) -> None:
         self.close()
@@ -216,16 +217,12 @@ class _Patience:
 
     def wait(self, stream: Any, what: str) -> None:
         start = time.monotonic()
-        with selectors.DefaultSelector() as selector:
+        with selectors.PollSelector() as selector:
             selector.register(stream, selectors.EVENT_READ)
             ready = selector.select(max(0.0, min(self.silence_s, self.left_s)))
         self.left_s -= time.monotonic() - start
         if not ready:
             raise DecodeTimeout(f"{what}: the decoder was silent for {self.silence_s:g} s, or slower than its limit")
-
-
-def _picture(header: dict[str, Any], pixels: bytearray) -> np.ndarray:
-    return np.frombuffer(pixels, np.uint8).reshape(header["shape"])
 
 
 def _read_message(process: subprocess.Popen[bytes], waiting: _Patience, what: str) -> tuple[dict[str, Any], bytearray]:

@@ -82,12 +82,13 @@ class FeatureGatherer:
         """Take in the next frame: its number, and the frame as ``shrink`` gives it, (36, 64, 3) uint8."""
         counts = _colour_counts(small)
         before = self._before
-        self.difference.append(0.0 if before is None else float(cv2.absdiff(small, before).mean()))
+        self.difference.append(0.0 if before is None else cv2.norm(small, before, cv2.NORM_L1) / small.size)
         recoloured = float(np.abs(counts - self._counts).sum() / 2 / counts.sum())
         self.histogram.append(0.0 if before is None else recoloured)
         self.index.append(index)
         self.thumbs.append(np.asarray(cv2.resize(small, THUMB_SIZE, interpolation=cv2.INTER_AREA), np.uint8))
-        self.luma_std.append(float(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).std()))
+        _, spread = cv2.meanStdDev(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+        self.luma_std.append(float(spread[0, 0]))
         self._before, self._counts = small, counts
 
     def features(self) -> ShotFeatures:
@@ -117,5 +118,5 @@ def shrink(rgb: Picture) -> Picture:
 
 
 def _colour_counts(rgb: Picture) -> npt.NDArray[np.int64]:
-    bins = (rgb >> 5).astype(np.int64) @ np.array([64, 8, 1])
-    return np.bincount(bins.ravel(), minlength=512)
+    counts = cv2.calcHist([rgb], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3)
+    return counts.ravel().astype(np.int64)

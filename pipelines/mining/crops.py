@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import cv2
@@ -110,9 +111,7 @@ def share_inside(landmarks5: npt.NDArray[np.float64], width: int, height: int) -
 
     A detector puts its box inside the frame even where half of the face is outside; the landmarks tell.
     """
-    across, down = (np.linspace(low, high, 24) for low, high in (FACE_IN_CROP[::2], FACE_IN_CROP[1::2]))
-    grid = np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2)
-    points = transform_points(invert(crop_transform(landmarks5, 1000)), grid * 1000)
+    points = transform_points(invert(crop_transform(landmarks5, 1000)), _face_grid())
     return float(((points >= -0.5) & (points <= (width - 0.5, height - 0.5))).all(axis=1).mean())
 
 
@@ -184,6 +183,13 @@ def cut_candidate(cutting: Cutting, face: FaceSeen, track_id: str, config: Track
         crop=warp_crop(cutting.pixels, inside, size),
         landmarks5_crop=transform_points(transform, face.landmarks5),
     )
+
+
+@cache
+def _face_grid() -> npt.NDArray[np.float64]:
+    """(576, 2) points spread evenly over ``FACE_IN_CROP`` of a crop of 1,000 pixels."""
+    across, down = (np.linspace(low, high, 24) for low, high in (FACE_IN_CROP[::2], FACE_IN_CROP[1::2]))
+    return np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2) * 1000
 
 
 def _square(size: int) -> npt.NDArray[np.float64]:

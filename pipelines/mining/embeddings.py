@@ -24,7 +24,7 @@ def embeddings_step(pack_name: str | None = None) -> Step:
     pack = face_pack(pack_name)
     return Step(
         name="embeddings",
-        version=1,
+        version=2,
         key="video_id",
         input=TRACKED,
         output=EMBEDDED,

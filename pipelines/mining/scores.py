@@ -32,7 +32,7 @@ def scores_step() -> Step:
 
     return Step(
         name="scores",
-        version=1,
+        version=2,
         key="video_id",
         input=TRACKED,
         output=SCORED,

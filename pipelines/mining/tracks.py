@@ -41,7 +41,7 @@ def tracks_step(config: MiningConfig, pack_name: str | None = None, filesystem: 
 
     return Step(
         name="tracks",
-        version=2,
+        version=3,
         key="video_id",
         input=PROBED,
         output=TRACKED,

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 
 import cv2
 import numpy as np
 import onnxruntime
 import pytest
+from insightface.app.common import Face
 
 from pipelines.faces.align import arcface_transform, crop_transform, transform_points, warp_crop
-from pipelines.faces.analysis import FaceAnalyzer, detection_size
+from pipelines.faces.analysis import FaceAnalyzer, detection_size, open_analysis
 from pipelines.faces.pack import FacePack
+from pipelines.faces.scrfd import scored_candidates
 
 SIX_CENTRES = np.array([[115, 331], [321, 212], [517, 346], [800, 408], [956, 128], [1180, 338]])
 """Middle of each face of ``six_people``, as seen by eye, from left to right."""
@@ -99,3 +102,24 @@ def test_bad_pictures_are_named(analyzer: FaceAnalyzer, astronaut: np.ndarray) -
     for bad in (astronaut[:, :, 0], astronaut.astype(np.float32), np.dstack([astronaut, astronaut[:, :, :1]])):
         with pytest.raises(ValueError, match=r"\(height, width, 3\) of uint8"):
             analyzer.detect(bad)
+
+
+def test_candidates_are_insightfaces_own(pack: FacePack, six_people: np.ndarray) -> None:
+    """Its ``forward`` over every cell and ours over those with a face give the same, of faces and of none."""
+    detector = open_analysis(pack.root).det_model
+    assert detector.forward.func is scored_candidates
+    for picture in (cv2.resize(six_people, (640, 224)), np.zeros((64, 96, 3), np.uint8)):
+        ours, theirs = detector.forward(picture, 0.3), type(detector).forward(detector, picture, 0.3)
+        assert sum(map(len, ours[0])) > 6 or not picture.any()
+        for mine, other in zip(itertools.chain(*ours), itertools.chain(*theirs), strict=True):
+            np.testing.assert_array_equal(mine, other)
+
+
+def test_embeddings_are_insightfaces_own(analyzer: FaceAnalyzer, six_people: np.ndarray) -> None:
+    """Its own warp of the face, and ours with the same least squares fit."""
+    recogniser = analyzer._analysis.models["recognition"]
+    for detection in analyzer.detect(six_people):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            theirs = recogniser.get(six_people[:, :, ::-1], Face(kps=detection.landmarks5))
+        assert analyzer.embed(six_people, detection.landmarks5) @ (theirs / np.linalg.norm(theirs)) > 0.99999

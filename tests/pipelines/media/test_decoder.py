@@ -143,3 +143,15 @@ def test_probe_says_what_the_container_promises(decoders, videos):
     assert (whole["codec"], whole["width"], whole["height"], whole["n_frames"]) == ("h264", 160, 96, N_FRAMES)
     assert whole["fps"] == pytest.approx(25) and whole["duration_s"] == pytest.approx(2.4, abs=0.05)
     assert facts["truncated"]["n_frames"] == N_FRAMES
+
+
+def test_frames_larger_and_smaller_share_one_memory(decoders, videos):
+    """Frames of any number may be held: each is a copy. A larger frame moves the slots, a smaller one does not."""
+    decoder = ProcessDecoder()
+    sizes = [(40, 24), (96, 64), (32, 32)]
+    held = [list(decoder.frames(videos / "whole.mp4", size=size)) for size in sizes]
+    for frames, (width, height) in zip(held, sizes, strict=True):
+        again = [frame.rgb for frame in decoders["decord"].frames(videos / "whole.mp4", size=(width, height))]
+        assert len(frames) == N_FRAMES and frames[0].rgb.shape == (height, width, 3)
+        np.testing.assert_array_equal([frame.rgb for frame in frames], again)
+    decoder.close()
