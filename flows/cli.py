@@ -273,15 +273,21 @@ def studio(
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1))
 @click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change a setting of the recipe.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Where the checkpoint is written.")
+@click.option("--resume", metavar="RUN", help="Go on with this run of the same settings, also on fewer workers.")
+@click.option("--max-failures", default=1, show_default=True, type=click.IntRange(0),
+              help="How often a lost worker or an error restarts it from the last checkpoint.")  # fmt: skip
+@click.option("--timeout", "timeout_s", default=1800, show_default=True, type=click.IntRange(1), metavar="SECONDS",
+              help="How long workers wait for one another, and for a place in the cluster.")  # fmt: skip
 @HEAD
 def train(
     stage: str, corpus: str, init: str | None, identity: str | None, workers: int, overrides: Sequence[str],
-    out: Path | None, head: str | None,
+    out: Path | None, resume: str | None, max_failures: int, timeout_s: int, head: str | None,
 ) -> None:  # fmt: skip
     """Run a training STAGE as a Ray Train job."""
     from flows.train import train_command
 
-    train_command(stage, corpus, init, identity, workers, list(overrides), out, head)
+    settings = list(overrides)
+    train_command(stage, corpus, init, identity, workers, settings, out, head, resume, max_failures, timeout_s)
 
 
 @cli.command()

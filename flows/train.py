@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,22 +32,29 @@ from mfhq.live import record_run
 
 RUN_FILE = "run.json"
 """Beside a checkpoint: which run made it, from which snapshot; the next stage finds its parent here."""
-MAX_FAILURES = 1
+MAX_FAILURES, TIMEOUT_S = 1, 1800
+"""How often a job is begun again from its last checkpoint; how long its workers wait for one another."""
+MAY_CHANGE = ("workers",)
+"""Settings that may be others when a run goes on."""
 
 
 def train_command(
     stage: str, corpus: str, init: str | None, identity: str | None, workers: int, overrides: list[str],
-    out: Path | None, head: str | None,
+    out: Path | None, head: str | None, resume: str | None = None, max_failures: int = MAX_FAILURES,
+    timeout_s: int = TIMEOUT_S,
 ) -> None:  # fmt: skip
     """``ffavatar train``."""
     if stage == "personalize" and not identity:
         raise CallError("train personalize needs --identity ID; list them: ffavatar sql 'SELECT * FROM identities'")
     settings = load_settings()
     check(stage, corpus, init or "", identity or "", overrides, out, head or "")
+    if resume:
+        TrackedRun(settings.tracking_uri, resume).config()
     with ray_session(settings):
         ended = train(
             stage=stage, corpus=corpus, init=init or "", identity=identity or "", workers=workers, overrides=overrides,
-            out=str(out or ""), head=head or "", home=str(settings.home),
+            out=str(out or ""), head=head or "", home=str(settings.home), resume=resume or "",
+            max_failures=max_failures, timeout_s=timeout_s,
         )  # fmt: skip
     show(stage, ended)
 
@@ -94,11 +102,13 @@ def show(stage: str, ended: dict[str, Any]) -> None:
 
 
 @task(name="ray train job", cache_policy=NO_CACHE)
-def fit(job: dict[str, Any], name: str, workers: int, home: str, out: str) -> dict[str, Any]:
+def fit(
+    job: dict[str, Any], name: str, workers: int, home: str, out: str, max_failures: int, timeout_s: int
+) -> dict[str, Any]:
     """Run the job on Ray and copy its last checkpoint to ``out``; returns the last metrics."""
     result = ray_train.fit(
         run_job, job, name=name, storage=load_settings(home).train_storage, workers=workers,
-        gpu=torch.cuda.is_available(), max_failures=MAX_FAILURES,
+        gpu=torch.cuda.is_available(), max_failures=max_failures, timeout_s=timeout_s,
     )  # fmt: skip
     result.save(Path(out))
     return result.metrics
@@ -108,8 +118,12 @@ def fit(job: dict[str, Any], name: str, workers: int, home: str, out: str) -> di
 def train(
     *, stage: str, corpus: str, init: str = "", identity: str = "", workers: int = 1,
     overrides: list[str] | None = None, out: str = "", head: str = "", home: str = "", size: str = "tiny",
+    resume: str = "", max_failures: int = MAX_FAILURES, timeout_s: int = TIMEOUT_S,
 ) -> dict[str, Any]:  # fmt: skip
     """Train ``stage`` on the newest snapshot of ``corpus``.
+
+    ``resume`` is a run of the same settings that did not end: it goes on from its last checkpoint, on the snapshot that
+    it was begun with, on any number of workers. For ``max_failures`` and ``timeout_s`` see ``infra.ray_train.fit``.
 
     Returns:
         ``checkpoint`` (folder), ``run_id``, ``metrics`` (``start/…`` and ``end/…`` on held-out people or pictures,
@@ -119,25 +133,33 @@ def train(
     init = str(model_file(Path(init)).resolve()) if init else ""
     config = configured(stage, init, overrides or [], size)
     store = open_store(corpus)
-    snapshot = Catalog(store).open()
+    kept = TrackedRun(settings.tracking_uri, resume).config() if resume else {}
+    snapshot = Catalog(store).open(kept.get("snapshot"))
     where = head_file(head or None).resolve()
     parent = _parent_run(init)
     described = {
         "stage": stage, "corpus": store.uri, "snapshot": snapshot.version, "identity": identity, "workers": workers,
         "init": init, "head": str(where), "train": to_dict(config),
     }  # fmt: skip
-    with tracked_run(settings, stage, f"{stage} {snapshot.version}", described, parent) as run:
-        run.snapshot(store.uri, snapshot.version, snapshot.digest, "training")
-        if init:
-            run.tags({"init_digest": file_digest(Path(init))})
-        if config.objective.lpips:
-            run.tags({"lpips_digest": file_digest(Path(config.objective.lpips_file))})
+    if resume:
+        _same(resume, kept, described)
+    with tracked_run(settings, stage, f"{stage} {snapshot.version}", described, parent, resume) as run:
+        if not resume:
+            run.snapshot(store.uri, snapshot.version, snapshot.digest, "training")
+            if init:
+                run.tags({"init_digest": file_digest(Path(init))})
+            if config.objective.lpips:
+                run.tags({"lpips_digest": file_digest(Path(config.objective.lpips_file))})
         job = Job(
             corpus=store.uri, snapshot=snapshot.version, head=str(where), config=to_dict(config), identity=identity,
             init=init, tracking_uri=settings.tracking_uri, run_id=run.run_id,
         )  # fmt: skip
         checkpoint = Path(out).resolve() if out else settings.home / "checkpoints" / f"{stage}-{run.run_id[:8]}"
-        metrics = fit(job_values(job), f"{stage}-{run.run_id}", workers, str(settings.home), str(checkpoint))
+        name = f"{stage}-{run.run_id}"
+        try:
+            metrics = fit(job_values(job), name, workers, str(settings.home), str(checkpoint), max_failures, timeout_s)
+        except RuntimeError as error:
+            raise RuntimeError(f"{error}; go on from its last checkpoint with --resume {run.run_id}") from error
         record = {"run_id": run.run_id, "stage": stage, "corpus": store.uri, "snapshot": snapshot.version}
         (checkpoint / RUN_FILE).write_text(json.dumps(record | {"config_hash": config_hash(described)}, indent=1))
         _register(run, stage, checkpoint)
@@ -145,6 +167,16 @@ def train(
     steps = int(metrics.pop("step", 0))
     _artifact(stage, metrics, checkpoint, snapshot.version)
     return {"checkpoint": str(checkpoint), "run_id": run.run_id, "metrics": metrics, "steps": steps}
+
+
+def _same(run_id: str, kept: Mapping[str, Any], asked: Mapping[str, Any], path: str = "") -> None:
+    """Raise ``ValueError`` naming a setting that is another than the run was begun with."""
+    for name in sorted({*kept, *asked} - set(MAY_CHANGE)):
+        old, new = kept.get(name), asked.get(name)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            _same(run_id, old, new, f"{path}{name}.")
+        elif old != new:
+            raise ValueError(f"--resume {run_id}: it was begun with {path}{name}={old!r}, this call says {new!r}")
 
 
 def _parent_run(init: str) -> str:

@@ -5,9 +5,10 @@ The loop gets a ``RayWorker``: its rank, where to resume, and a ``report`` that 
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,9 @@ from typing import Any
 import ray
 from ray import train
 from ray.train.torch import TorchConfig, TorchTrainer
+
+_WAITS = ("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S")
+"""What Ray Train reads: how long workers may take to be placed, and one of them to answer."""
 
 
 class RayWorker:
@@ -82,9 +86,10 @@ def fit(
         name: of the job; the same name at the same storage goes on from that job's last checkpoint.
         storage: a path or ``s3://`` prefix that every node reaches.
         cpus: of each worker; by default ``cpu_share``.
-        max_failures: how often a lost worker restarts the loop from the last checkpoint.
+        max_failures: how often a lost worker, or an error in the loop, restarts it from the last checkpoint.
         keep: how many checkpoints stay.
-        timeout_s: how long a collective may wait for a lost worker.
+        timeout_s: how long workers wait for one another in a collective, one of them may leave Ray without an answer,
+            and all of them may take to find a place in the cluster. Ray's own variables win where they are set.
 
     Raises:
         RuntimeError: the loop failed more than ``max_failures`` times; the message has the first worker's error.
@@ -100,17 +105,33 @@ def fit(
         run_config=train.RunConfig(
             name=name,
             storage_path=storage,
-            failure_config=train.FailureConfig(max_failures=max_failures),
+            failure_config=train.FailureConfig(
+                max_failures=max_failures,
+                controller_failure_limit=max_failures,  # type: ignore[call-arg]  # known to version 2, which runs
+            ),
             checkpoint_config=train.CheckpointConfig(num_to_keep=keep),
         ),
     )
     try:
-        result = trainer.fit()
+        with _waiting(timeout_s):
+            result = trainer.fit()
     except train.TrainingFailedError as error:
         raise RuntimeError(f"training job {name} failed: {_cause(error)}") from error
     if result.checkpoint is None:
         raise RuntimeError(f"training job {name} ended without a checkpoint: its loop must report one at its end")
     return TrainResult(checkpoint=result.checkpoint, metrics=dict(result.metrics or {}))
+
+
+@contextmanager
+def _waiting(seconds: int) -> Iterator[None]:
+    """Ray Train's own time-outs, for what is started inside; it hands them on to its workers."""
+    ours = [name for name in _WAITS if name not in os.environ]
+    os.environ.update(dict.fromkeys(ours, str(seconds)))
+    try:
+        yield
+    finally:
+        for name in ours:
+            del os.environ[name]
 
 
 def cpu_share(nodes: Sequence[float], workers: int) -> float:

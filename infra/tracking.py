@@ -30,6 +30,8 @@ EXPERIMENT = "ffavatar"
 _PARAM_LENGTH = 500
 _DIGEST_LENGTH = 36
 """As long as MLflow lets a dataset's digest be."""
+CONFIG_FILE = "config.json"
+"""A run's settings, whole."""
 
 
 class TrackedRun:
@@ -66,6 +68,17 @@ class TrackedRun:
             path.write_bytes(data)
             parent = str(Path(name).parent)
             self.file(path, None if parent == "." else parent)
+
+    def config(self) -> dict[str, Any]:
+        """The settings that the run was begun with. Raises ``ValueError`` where there is no such run."""
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                found: dict[str, Any] = json.loads(
+                    Path(self._client.download_artifacts(self.run_id, CONFIG_FILE, folder)).read_text()
+                )
+        except (MlflowException, OSError) as error:
+            raise ValueError(f"run {self.run_id!r}: not in {self.tracking_uri}, or without {CONFIG_FILE}") from error
+        return found
 
     def json(self, value: Any, name: str) -> None:
         """Keep a value with the run, as a JSON file."""
@@ -139,9 +152,11 @@ def git_revision() -> str:
 
 @contextmanager
 def tracked_run(
-    settings: Settings, kind: str, name: str, config: Mapping[str, Any], parent_run_id: str = ""
+    settings: Settings, kind: str, name: str, config: Mapping[str, Any], parent_run_id: str = "", run_id: str = ""
 ) -> Iterator[TrackedRun]:
     """A new run: config and its hash, git revision, parent; ended as finished, or as failed when the block raises.
+
+    With ``run_id`` that run goes on instead, as what it was begun.
 
     Args:
         kind: mine, cluster, publish, studio, pretrain, multiview, personalize ...: the tag ``kind``.
@@ -151,6 +166,22 @@ def tracked_run(
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     client = MlflowClient(tracking_uri=settings.tracking_uri)
+    if not run_id:
+        run_id = _create_run(client, settings, kind, name, config, parent_run_id)
+    client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
+    run = TrackedRun(settings.tracking_uri, run_id)
+    try:
+        yield run
+    except BaseException as error:
+        run.tags({"error": f"{type(error).__name__}: {error}"[:_PARAM_LENGTH]})
+        client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        raise
+    client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
+
+
+def _create_run(
+    client: MlflowClient, settings: Settings, kind: str, name: str, config: Mapping[str, Any], parent_run_id: str
+) -> str:
     experiment = client.get_experiment_by_name(EXPERIMENT)
     if experiment is None:
         embedded = settings.tracking_uri.startswith("sqlite:")
@@ -160,17 +191,10 @@ def tracked_run(
     tags = {"kind": kind, "git_revision": git_revision(), "config_hash": config_hash(config)}
     if parent_run_id:
         tags |= {"mlflow.parentRunId": parent_run_id, "parent_run_id": parent_run_id}
-    info = client.create_run(experiment_id, tags=tags, run_name=name).info
-    run = TrackedRun(settings.tracking_uri, info.run_id)
-    try:
-        run.params(config)
-        run.json(dict(config), "config.json")
-        yield run
-    except BaseException as error:
-        run.tags({"error": f"{type(error).__name__}: {error}"[:_PARAM_LENGTH]})
-        client.set_terminated(info.run_id, RunStatus.to_string(RunStatus.FAILED))
-        raise
-    client.set_terminated(info.run_id, RunStatus.to_string(RunStatus.FINISHED))
+    run = TrackedRun(settings.tracking_uri, client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
+    run.params(config)
+    run.json(dict(config), CONFIG_FILE)
+    return run.run_id
 
 
 def file_digest(path: Path) -> str:

@@ -54,7 +54,10 @@ SURFACE = {
     "sql": {"query", "corpus", "snapshot", "form"},
     "studio": {"layout", "identities", "cameras", "moments", "seconds", "size", "seed", "out"},
     "takedown": {"corpus", "videos", "sources", "identities", "photographs", "pack", "yes"},
-    "train": {"stage", "corpus", "init", "identity", "workers", "overrides", "out", "head"},
+    "train": {
+        "stage", "corpus", "init", "identity", "workers", "overrides", "out", "head", "resume", "max_failures",
+        "timeout_s",
+    },
     "view": {"avatar", "driver", "smooth", "checkpoint", "pack", "port"},
 }
 
