@@ -21,10 +21,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
-from ffavatar_model.data import Batch, FewToMany, collate
+from ffavatar_model.data import Batch, FewToMany
 from ffavatar_model.head import HeadModel
+from ffavatar_model.loading import loaded
+from ffavatar_model.mixture import Mixture
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.resident import ResidentData
 from ffavatar_model.training.adversary import Adversary
@@ -39,7 +40,7 @@ from ffavatar_model.weights import check_and_load, load_weights
 
 log = logging.getLogger(__name__)
 
-TrainingData = FewToMany | ResidentData
+TrainingData = FewToMany | ResidentData | Mixture
 
 
 class Reporter(Protocol):
@@ -283,17 +284,9 @@ class Trainer:
         share = self.config.batch // self.world
         steps = range(self.step, max(self.config.steps, self.step + 1))
         cursors = [[s * self.config.batch + self.rank * share + i for i in range(share)] for s in steps]
-        if isinstance(data, ResidentData):
+        if isinstance(data, ResidentData | Mixture):
             return ahead(data.batch(share) for share in cursors)
-        workers = self.config.loader_workers
-        return iter(
-            DataLoader(
-                data, batch_sampler=cursors, collate_fn=collate, num_workers=workers,
-                pin_memory=self.device.type == "cuda", prefetch_factor=4 if workers else None,
-                # a fork of a process with Ray's or CUDA's threads in it may never come back
-                multiprocessing_context="forkserver" if workers else None,
-            )
-        )  # fmt: skip
+        return loaded(data, cursors, self.config.loader_workers, self.device.type == "cuda")
 
     def _validate(self, data: TrainingData | None, reporter: Reporter, name: str) -> dict[str, float]:
         """Held-out metrics by rank 0, of the averaged weights where there are any."""

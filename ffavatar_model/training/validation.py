@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ffavatar_model.data import Batch, FewToMany, collate
+from ffavatar_model.mixture import Mixture
 from ffavatar_model.model import Output
 from ffavatar_model.resident import ResidentData
 from ffavatar_model.training.objective import Objective
@@ -17,7 +18,7 @@ Shown = list[tuple[Batch, Output]]
 
 @torch.no_grad()
 def validate(
-    objective: Objective, data: FewToMany | ResidentData, people: int, device: torch.device
+    objective: Objective, data: FewToMany | ResidentData | Mixture, people: int, device: torch.device
 ) -> tuple[dict[str, float], Shown]:
     """Mean metrics over the first ``people`` of a data set, the same samples at every call.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from PIL import Image
 
 from ffavatar_model.config import override, to_dict
 from ffavatar_model.head import load_head
+from ffavatar_model.mixture import Mixture
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.resident import ResidentData
 from ffavatar_model.training import TrainConfig, Trainer, recipe
@@ -67,12 +68,16 @@ class Notes:
 @click.option("--held", default=64, help="People held out.")
 @click.option("--moments", default=8, help="Moments a person.")
 @click.option("--cameras", default=8, help="Cameras a person, all round (multiview).")
+@click.option("--mix", default=0.0, type=click.FloatRange(0, 1, max_open=True),
+              help="multiview: share of the steps on portraits of stage 1.")  # fmt: skip
+@click.option("--mixed-people", default=256, help="Of stage 1 that --mix draws from.")
 @click.option("--processes", default=15, help="That render.")
 @click.option("--profile", "profiled", is_flag=True, help="Say where the time of ten more steps goes.")
 @click.option("--set", "overrides", multiple=True, help="A training setting, a.b=value.")
 def main(
     stage: str, out: Path, work: Path, head: Path | None, init: Path | None, size: str, seconds: float, people: int,
-    first: int, held: int, moments: int, cameras: int, processes: int, profiled: bool, overrides: tuple[str, ...],
+    first: int, held: int, moments: int, cameras: int, mix: float, mixed_people: int, processes: int, profiled: bool,
+    overrides: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Render studio people, train a stage on them for a time, and evaluate it on people held out."""
     logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(message)s")
@@ -83,22 +88,29 @@ def main(
     config = override(config, overrides)
     px = config.model.image_size
     tested, orders = planned(stage, people, held, moments, cameras, px)
-    capacity = sum(order.moments * order.cameras for order in orders)
-    data = ResidentData(config.data, px, digest([stage, people, moments, cameras, px]), capacity, device)
+    mixed = planned("pretrain", mixed_people if mix else 0, 0, 8, 1, px)[1]
+    own, portrayed = (
+        ResidentData(settings, px, digest([name, people, moments, cameras, px]), capacity_of(ordered), device)
+        for name, settings, ordered in (
+            (stage, config.data, orders), ("portraits", recipe("pretrain", size).data, mixed),
+        )
+    )  # fmt: skip
+    data = Mixture(own, portrayed, mix, config.batch) if mix else own
+    orders = interleaved(orders, mixed)
     kept: list[tuple[Order, Rendered]] = []
-    names = {order.name for order in tested}
+    names, asked = {order.name for order in tested}, set(mixed)
 
     def take(order: Order, seen: Rendered) -> None:
         if order.name in names:
             kept.append((order, seen))
         else:
-            data.add(pictures(order, seen))
+            (portrayed if order in asked else own).add(pictures(order, seen))
 
     with rendering([*tested, *orders], take, processes, cache, work / "pictures") as done:
         began = time.monotonic()
         trainer = _begun(config, cache, device, init)
         _warm(trainer.model, device)
-        while done() < len(tested) + min(first, len(orders)):
+        while done() < len(tested) + min(first, len(orders)) or not len(own) or (mix and not len(portrayed)):
             time.sleep(0.2)
         log.info("%d people ready after %.0f s", len(data), time.monotonic() - began)
         report: dict[str, Any] = {"config": to_dict(config), "seconds_to_first": time.monotonic() - began}
@@ -118,7 +130,8 @@ def main(
         if profiled:
             profile(trainer, data)
         report["rendered"] = done()
-    report |= {"steps": result.step, "people": len(data), "pictures": len(data.ids), "seconds": result.metrics}
+    report |= {"steps": result.step, "people": len(own), "pictures": len(own.ids), "seconds": result.metrics}
+    report |= {"mixed_people": len(portrayed), "mix": mix}
     finish(trainer, report | {"curve": notes.lines}, out, portraits, around)
 
 
@@ -146,6 +159,17 @@ def planned(
     return tested, [order("around", i, "around", moments, cameras) for i in range(people)]
 
 
+def capacity_of(orders: Sequence[Order]) -> int:
+    """Pictures of all orders together."""
+    return sum(order.moments * order.cameras for order in orders)
+
+
+def interleaved(orders: Sequence[Order], others: Sequence[Order]) -> list[Order]:
+    """Both, each in its order and evenly spread, so that some of either are ready early."""
+    places = [((i + 0.5) / len(part), order) for part in (orders, others) for i, order in enumerate(part)]
+    return [order for _, order in sorted(places, key=lambda pair: pair[0])]
+
+
 def finish(trainer: Trainer, report: dict[str, Any], out: Path, portraits: Any, around: Any) -> None:
     """Weights (averaged, half precision), numbers and sheets; the weights first: they must not be lost."""
     model, averaged = trainer.model, trainer.averaged
@@ -168,7 +192,7 @@ def finish(trainer: Trainer, report: dict[str, Any], out: Path, portraits: Any, 
     log.info("%s", json.dumps(report["after"], indent=1))
 
 
-def profile(trainer: Trainer, data: ResidentData, steps: int = 10) -> None:
+def profile(trainer: Trainer, data: ResidentData | Mixture, steps: int = 10) -> None:
     """Log the operators that take most of the device's time (of the processor's, where there is no device)."""
     from torch.profiler import ProfilerActivity
 

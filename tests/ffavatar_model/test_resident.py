@@ -10,6 +10,7 @@ import torch
 from ffavatar_model.augment import Augment
 from ffavatar_model.data import FewToMany
 from ffavatar_model.degrade import Degrade
+from ffavatar_model.mixture import Mixture
 from ffavatar_model.resident import Pictures, ResidentData
 
 SIZE = 64
@@ -97,3 +98,19 @@ def test_people_may_come_while_batches_are_drawn_and_full_is_full() -> None:
         data.add(a_person("i"))
     with pytest.raises(ValueError, match="pictures of 64 pixels, 32 are held"):
         ResidentData(data.config, 32, "", 9).add(a_person("a"))
+
+
+def test_a_mixture_takes_its_share_of_whole_batches_and_each_part_keeps_its_order() -> None:
+    main, other = data_of(*(a_person(n, 6, around=True) for n in "abc")), data_of(*map(a_person, "xyz"))
+    mixture = Mixture(main, other, 0.25, 4)
+    batches = [mixture.batch(range(4 * i, 4 * i + 4)) for i in range(8)]
+    assert [batch.known for batch in batches] == [True, True, True, False, True, True, True, False]
+    own = [main.batch(range(4 * i, 4 * i + 4)).ids for i in range(6)]
+    assert [batch.ids for batch in batches if batch.known] == own
+    others = [other.batch(range(4 * i, 4 * i + 4)).ids for i in range(2)]
+    assert [batch.ids for batch in batches if not batch.known] == others
+    halves = mixture.batch([12, 13]).ids[0][0], mixture.batch([14, 15]).ids[0][0]
+    assert halves == (batches[3].ids[0][0], batches[3].ids[2][0]), "on two workers each has its half of the same step"
+    assert len(mixture) == 6
+    with pytest.raises(ValueError, match=r"share=1\.0"):
+        Mixture(main, other, 1.0, 4)
