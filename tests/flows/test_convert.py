@@ -51,6 +51,7 @@ def test_a_snapshot_with_every_view(converted):
 
 
 @pytest.mark.ray
+@pytest.mark.soak  # the engine's and NeRSemble's kills are in every run
 def test_killed_with_signal_9_and_called_again_gives_the_same_digest(converted, ava256_source, tmp_path, settings):
     from flows.convert import convert
 

@@ -34,15 +34,44 @@ from pipelines.publishing.commit import publish_tables
 from tests.flows.test_cli import without_the_four
 
 WITHOUT_RAY = """
-import sys
+import contextlib, io, json, sys
 import ray
 def refuse(*words, **named):
-    sys.exit("Ray was started")
+    raise AssertionError("Ray was started")
 ray.init = refuse
 from flows.cli import main
-main(sys.argv[1:])
+ended = []
+for words in json.load(sys.stdin):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            main(words)
+        except SystemExit as end:
+            ended.append((end.code, said.getvalue()))
+print(json.dumps(ended))
 """
-"""The command in a process in which Ray may be imported and may not be started."""
+"""Commands, one after the other, in a process in which Ray may be imported and may not be started."""
+
+UNTRAINABLE = {
+    "pretrain-nobody": (("pretrain", "--corpus", "{given}/nobody"), ("nobody", "two faces", "mine more")),
+    "multiview-nobody": (
+        ("multiview", "--corpus", "{given}/nobody"),
+        ("nobody", "calibrated views", "ffavatar studio"),
+    ),
+    "personalize-nobody": (
+        ("personalize", "--corpus", "{given}/nobody", "--identity", "x"),
+        ("'x'", "v0001", "it has 0"),
+    ),
+    "init-of-another-shape": (
+        ("multiview", "--corpus", "{given}/captured", "--init", "{given}/other.safetensors"),
+        ("other.safetensors", "query_former", "(128", "(64", "start from a checkpoint of this configuration"),
+    ),
+    "init-a-picture": (
+        ("multiview", "--corpus", "{given}/captured", "--init", "{given}/grey.png"),
+        ("grey.png", "checkpoint"),
+    ),
+}
+"""What is asked of ``ffavatar train``, and what its one line names."""
 
 
 @pytest.fixture(autouse=True)
@@ -187,32 +216,20 @@ def test_reconstruct_needs_none_of_ray_prefect_mlflow_and_duckdb(given: Path, tm
     assert len(header.sources) == 1
 
 
-@pytest.mark.parametrize(
-    ("words", "named", "way_out"),
-    [
-        (("pretrain", "--corpus", "{given}/nobody"), ("nobody", "two faces"), "mine more"),
-        (("multiview", "--corpus", "{given}/nobody"), ("nobody", "calibrated views"), "ffavatar studio"),
-        (("personalize", "--corpus", "{given}/nobody", "--identity", "x"), ("'x'", "v0001"), "it has 0"),
-        (
-            ("multiview", "--corpus", "{given}/captured", "--init", "{given}/other.safetensors"),
-            ("other.safetensors", "query_former", "(128", "(64"),
-            "start from a checkpoint of this configuration",
-        ),
-        (("multiview", "--corpus", "{given}/captured", "--init", "{given}/grey.png"), ("grey.png",), "checkpoint"),
-    ],
-    ids=["pretrain-nobody", "multiview-nobody", "personalize-nobody", "init-of-another-shape", "init-a-picture"],
-)
-def test_what_cannot_be_trained_is_found_before_ray_starts(
-    words: tuple[str, ...], named: tuple[str, ...], way_out: str, given: Path, tmp_path: Path
-) -> None:
+def test_what_cannot_be_trained_is_found_before_ray_starts(given: Path, tmp_path: Path) -> None:
     before = contents(given)
-    filled = [word.format(given=given) for word in ("train", *words)]
-    command = [sys.executable, "-c", WITHOUT_RAY, *filled, "-o", str(tmp_path / "out")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    lines = done.stderr.strip().splitlines()
-    assert done.returncode == 2, lines
-    assert len(lines) == 1, lines
-    assert [word for word in (*named, way_out) if word not in lines[0]] == [], lines
+    asked = [
+        ["train", *(word.format(given=given) for word in words), "-o", str(tmp_path / "out")]
+        for words, _ in UNTRAINABLE.values()
+    ]
+    command = [sys.executable, "-c", WITHOUT_RAY]
+    done = subprocess.run(command, input=json.dumps(asked), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    ended = json.loads(done.stdout.splitlines()[-1])
+    for (name, (_, named)), (status, said) in zip(UNTRAINABLE.items(), ended, strict=True):
+        lines = said.strip().splitlines()
+        assert status == 2 and len(lines) == 1, (name, lines)
+        assert [word for word in named if word not in lines[0]] == [], (name, lines)
     assert not list(tmp_path.iterdir()) and contents(given) == before, "nothing may be left half-written"
 
 
