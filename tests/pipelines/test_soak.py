@@ -20,12 +20,15 @@ from pathlib import Path
 
 import pytest
 
+from flows.mine import mine
 from infra.storage import open_store
 from mfhq.live import read_attempts
 from mfhq.store import StoreError
+from pipelines.mining.steps import AFTER, mining_steps
 from pipelines.parts import markers, read_step
 from pipelines.plan import bind_steps, fingerprints
 from pipelines.publishing.publish import mined_tables, publish
+from pipelines.samples.make import make_samples
 from tests.pipelines.conftest import load_toy, run_toy
 from tests.pipelines.faulty_s3 import faulty
 
@@ -50,6 +53,14 @@ def finished(store):
             rows = read_step(store, b.step.name, b.at.fingerprint)
             found |= {(b.step.name, key) for key in rows["video_id"].to_pylist()}
     return found
+
+
+def mined(store):
+    """Items that stand behind a marker, by mining step."""
+    steps = bind_steps(mining_steps(), AFTER)
+    parts = {b.step.name: markers(store, b.at.prefix) for b in steps}
+    done = {b.step.name: read_step(store, b.step.name, b.at.fingerprint) for b in steps if parts[b.step.name]}
+    return {name: sorted(done[name]["video_id"].to_pylist()) if name in done else [] for name in parts}
 
 
 def driver(corpus, run):
@@ -199,14 +210,19 @@ def test_an_s3_server_that_stops_in_the_middle_and_comes_back(seaweed, calm):
     assert published(store).digest == calm and not again & done
 
 
+def on_a_cluster(*words, **env):
+    """What ``cluster_driver.py`` said at its end."""
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "datasets")])} | env
+    command = [sys.executable, str(Path(__file__).with_name("cluster_driver.py")), *map(str, words)]
+    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=800)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
 def test_a_node_of_a_cluster_is_lost_half_way(seaweed, tmp_path, calm):
     uri, log = f"s3://corpora/{uuid.uuid4().hex}", tmp_path / "log"
     log.touch()
-    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "datasets")]), "TOY_LOG": str(log)}
-    command = [sys.executable, str(Path(__file__).with_name("cluster_driver.py")), uri, str(N), "cluster"]
-    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
-    assert ended.returncode == 0, ended.stderr[-2000:]
-    said = json.loads(ended.stdout.splitlines()[-1])
+    said = on_a_cluster(uri, "toy", N, "cluster", TOY_LOG=str(log))
     assert said["nodes"] == [3, 2] and N // 3 <= len(said["behind"]) < said["items"]["tracks"], "lost half-way"
     store = open_store(uri)
     assert published(store).digest == calm
@@ -215,6 +231,22 @@ def test_a_node_of_a_cluster_is_lost_half_way(seaweed, tmp_path, calm):
     assert since and not set(since) & set(said["behind"]), "an item was worked on again after its marker"
     tallies = run_toy(load_toy(), store, N, run_id="again", batch=4)
     assert {name: tally.before for name, tally in tallies.items()} == said["items"], "there is nothing left to do"
+
+
+def test_the_mining_flow_on_a_cluster_that_loses_a_node_publishes_what_a_laptop_does(seaweed, tmp_path, ray_session):
+    """Real videos, the flow itself, a bucket; against the same flow on one machine and a folder."""
+    videos = tmp_path / "videos"
+    make_samples(videos, quick=True)
+    (videos / "letter.mp4").write_text("a letter, and not a video")
+    uri, files = f"s3://corpora/{uuid.uuid4().hex}", [path for path in videos.iterdir() if path.suffix == ".mp4"]
+    said = on_a_cluster(uri, "mine", videos, tmp_path / "cluster")
+    assert said["nodes"] == [3, 2] and len(files) // 3 <= len(said["behind"]) < len(files) - 1, "lost half-way"
+    alone = mine(source=str(videos), corpus=str(tmp_path / "corpus"), home=str(tmp_path / "laptop"))
+    assert said["published"]["digest"] == alone["digest"] and not said["published"]["failures"]
+    assert mined(open_store(uri)) == mined(open_store(tmp_path / "corpus")), "nothing is lost"
+    ledger = read_attempts(open_store(uri)).to_pylist()
+    twice = Counter(row["item_id"] for row in ledger if row["step"] == "tracks" and row["item_id"] in said["behind"])
+    assert set(twice.values()) == {1}, "an item was worked on again after its marker"
 
 
 def test_answers_of_503_and_none_at_all_change_nothing(seaweed, tmp_path, monkeypatch):
