@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -16,7 +15,7 @@ from insightface.app import FaceAnalysis
 from pipelines.faces.align import arcface_transform
 from pipelines.faces.cache import WeightsError
 from pipelines.faces.pack import FacePack
-from pipelines.faces.scrfd import scored_candidates
+from pipelines.faces.scrfd import detect_faces
 
 STRIDE = 32
 """Detector inputs are whole multiples of it."""
@@ -74,9 +73,11 @@ class FaceAnalyzer:
         """
         _check(frame)
         height, width = frame.shape[:2]
-        size = self.det_size or detection_size(width, height, smallest=self.smallest_input)
+        detector = self._analysis.det_model
+        size = detector.static_input_size or self.det_size  # some packs' detectors know one size alone
+        size = size or detection_size(width, height, smallest=self.smallest_input)
         canvas, scale = _letterbox(frame, size)
-        boxes, landmarks = self._analysis.det_model.detect(canvas[:, :, ::-1], input_size=size)
+        boxes, landmarks = detect_faces(detector, canvas)
         return [
             Detection(
                 box=(row[:4] / scale).astype(np.float32),
@@ -143,7 +144,6 @@ def open_analysis(folder: Path, threads: int = 1) -> FaceAnalysis:
         raise WeightsError(
             f"face pack {folder}: no recogniser among {_onnx_names(folder)}; an ArcFace model (.onnx) is needed"
         )
-    analysis.det_model.forward = partial(scored_candidates, analysis.det_model)
     if not getattr(analysis.det_model, "use_kps", False):
         raise WeightsError(f"face pack {folder}: the detector gives no landmarks; use an SCRFD with five (`kps`)")
     return analysis

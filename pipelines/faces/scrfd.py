@@ -1,47 +1,55 @@
-"""What insightface's SCRFD makes of its network's output, at the cost of the few cells that hold a face.
+"""Detection by insightface's SCRFD, at the cost of the few cells that hold a face.
 
-Its own ``forward`` turns every cell of three maps into a box and five points before it looks at the scores: 1.4 ms a
-picture of 224 pixels, as long as the network takes. Preparing the input, sessions and suppression stay insightface's.
+Its own ``detect`` scales a picture that has its size already, and turns every cell of three maps into a box and five
+points before it looks at the scores: 1.7 ms a picture of 224 pixels, as long as the network takes. Loading, sessions
+and suppression stay insightface's.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
 
-def scored_candidates(
-    detector: Any, picture: npt.NDArray[np.uint8], threshold: float
-) -> tuple[list[Floats], list[Floats], list[Floats]]:
-    """In place of ``SCRFD.forward``: the same values in the same order.
+def detect_faces(detector: Any, picture: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """What ``SCRFD.detect`` gives at the picture's own size, to the bit.
 
     Args:
-        detector: insightface's ``SCRFD``.
-        picture: (H, W, 3) BGR, sides of whole strides.
-        threshold: least score.
+        detector: insightface's ``SCRFD`` with landmarks, prepared.
+        picture: (H, W, 3) RGB, sides of whole strides.
 
     Returns:
-        For each stride scores (n, 1), boxes (n, 4) and, where the model has them, points (n, 5, 2), pixels.
+        (N, 5) left, upper, right, lower edge and score, the best first, and (N, 5, 2) landmarks; pixels.
     """
+    boxes, points = _candidates(detector, picture)
+    order = np.argsort(-boxes[:, 4], kind="stable")
+    boxes, points = boxes[order], points[order]
+    kept = detector.nms(boxes) if len(boxes) else []
+    return boxes[kept], points[kept]
+
+
+def _candidates(detector: Any, picture: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Boxes with scores (N, 5) and landmarks (N, 5, 2) of the cells that reach the threshold."""
     height, width = picture.shape[:2]
-    blob = detector._prepare_input_blob(picture, (width, height))
+    mean = (detector.input_mean,) * 3
+    blob = cv2.dnn.blobFromImage(picture, 1.0 / detector.input_std, (width, height), mean)
+    blob = np.ascontiguousarray(blob, getattr(detector, "input_dtype", np.float32))
     outputs = detector._session_for_input_size((width, height)).run(detector.output_names, {detector.input_name: blob})
     if detector.batched:
         outputs = [output[0] for output in outputs]
     levels = detector.fmc
-    found: tuple[list[Floats], list[Floats], list[Floats]] = ([], [], [])
+    boxes, points = [], []
     for level, stride in enumerate(detector._feat_stride_fpn):
-        rows = np.flatnonzero(outputs[level] >= threshold)
+        score, side, point = outputs[level], outputs[levels + level], outputs[2 * levels + level]
+        rows = np.flatnonzero(score >= detector.det_thresh)
         cells = rows // detector._num_anchors
         centres = np.stack((cells % (width // stride), cells // (width // stride)), 1).astype(np.float32) * stride
-        sides = outputs[levels + level][rows] * stride
-        found[0].append(outputs[level][rows].reshape(-1, 1))
-        found[1].append(np.concatenate((centres - sides[:, :2], centres + sides[:, 2:]), 1))
-        if detector.use_kps:
-            points = outputs[2 * levels + level]
-            found[2].append(centres[:, None] + points[rows].reshape(len(rows), points.shape[1] // 2, 2) * stride)
-    return found
+        sides = side[rows] * stride
+        boxes.append(np.concatenate((centres - sides[:, :2], centres + sides[:, 2:], score[rows].reshape(-1, 1)), 1))
+        points.append(centres[:, None] + point[rows].reshape(len(rows), 5, 2) * stride)
+    return np.concatenate(boxes), np.concatenate(points)

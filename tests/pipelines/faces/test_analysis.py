@@ -12,7 +12,7 @@ from insightface.app.common import Face
 from pipelines.faces.align import arcface_transform, crop_transform, transform_points, warp_crop
 from pipelines.faces.analysis import FaceAnalyzer, detection_size, open_analysis
 from pipelines.faces.pack import FacePack
-from pipelines.faces.scrfd import scored_candidates
+from pipelines.faces.scrfd import detect_faces
 
 SIX_CENTRES = np.array([[115, 331], [321, 212], [517, 346], [800, 408], [956, 128], [1180, 338]])
 """Middle of each face of ``six_people``, as seen by eye, from left to right."""
@@ -104,14 +104,15 @@ def test_bad_pictures_are_named(analyzer: FaceAnalyzer, astronaut: np.ndarray) -
             analyzer.detect(bad)
 
 
-def test_candidates_are_insightfaces_own(pack: FacePack, six_people: np.ndarray) -> None:
-    """Its ``forward`` over every cell and ours over those with a face give the same, of faces and of none."""
+def test_faces_are_insightfaces_own(pack: FacePack, six_people: np.ndarray) -> None:
+    """Its ``detect`` over every cell and ours over those with a face give the same, of faces and of none."""
     detector = open_analysis(pack.root).det_model
-    assert detector.forward.func is scored_candidates
+    detector.prepare(-1, det_thresh=0.3)
     for picture in (cv2.resize(six_people, (640, 224)), np.zeros((64, 96, 3), np.uint8)):
-        ours, theirs = detector.forward(picture, 0.3), type(detector).forward(detector, picture, 0.3)
-        assert sum(map(len, ours[0])) > 6 or not picture.any()
-        for mine, other in zip(itertools.chain(*ours), itertools.chain(*theirs), strict=True):
+        ours = detect_faces(detector, picture)
+        theirs = detector.detect(picture[:, :, ::-1], input_size=picture.shape[1::-1])
+        assert len(ours[0]) >= 4 or not picture.any()
+        for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(mine, other)
 
 
