@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
@@ -25,10 +25,8 @@ from ffavatar_model.camera import compose, virtual_intrinsics
 from ffavatar_model.config import require
 from ffavatar_model.degrade import Degrade
 from ffavatar_model.pictures import BACKGROUND, decode, prepare
+from ffavatar_model.reading import ReadBlob, Reader
 from mfhq.schema import OK
-
-ReadBlob = Callable[[str, int, int], bytes]
-"""(uri relative to the corpus, offset, length) → the bytes."""
 
 N_MESH = 468
 
@@ -139,6 +137,9 @@ class FewToMany(Dataset[Batch], ABC):
     Subclasses give ``groups`` (person id → the pictures that may meet in a sample) and ``_load``.
     """
 
+    pictures: tuple[str, ...] = ()
+    """The fields of a picture's row that say where its bytes are."""
+
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
         """How many pictures a sample holds, and in which order people come."""
@@ -149,6 +150,8 @@ class FewToMany(Dataset[Batch], ABC):
         seed: int = 0
         cache: int = 4096
         """Decoded pictures kept in memory by each worker."""
+        readers: int = 8
+        """Byte ranges that each worker reads at once."""
         source_choice: Literal["random", "first"] = "random"
         """first: always the best-ranked pictures, as in use."""
         driver_choice: Literal["others", "any"] = "others"
@@ -161,6 +164,7 @@ class FewToMany(Dataset[Batch], ABC):
             require(1 <= low <= high, "sources", self.sources, "two numbers, 1 <= fewest <= most")
             require(self.drivers >= 1, "drivers", self.drivers, "at least 1")
             require(self.cache >= 0, "cache", self.cache, "0 or more")
+            require(self.readers >= 1, "readers", self.readers, "at least 1")
 
         @property
         def fixed(self) -> bool:
@@ -172,7 +176,7 @@ class FewToMany(Dataset[Batch], ABC):
             return replace(self, augment=Augment(), degrade=Degrade(), driver_choice="others")
 
     def __init__(self, config: FewToMany.Config, size: int, digest: str, read_blob: ReadBlob) -> None:
-        self.config, self.size, self.digest, self.read_blob = config, size, digest, read_blob
+        self.config, self.size, self.digest, self.read_blob = config, size, digest, Reader(read_blob, config.readers)
         self.groups: list[tuple[str, list[dict[str, Any]]]] = []
         self._kept: OrderedDict[str, Face] = OrderedDict()
 
@@ -201,6 +205,11 @@ class FewToMany(Dataset[Batch], ABC):
         return self._assemble(person, [pictures[i] for i in given], [pictures[i] for i in driving])
 
     def _assemble(self, person: str, sources: list[dict[str, Any]], drivers: list[dict[str, Any]]) -> Batch:
+        self.read_blob.ahead(
+            (ref["uri"], ref["offset"], ref["length"])
+            for row in (*sources, *drivers) if row["id"] not in self._kept
+            for name in self.pictures if (ref := row[name]) is not None and ref["uri"]
+        )  # fmt: skip
         given, driving = [self.face(row) for row in sources], [self.face(row) for row in drivers]
         padding = [torch.zeros_like(given[0].rgb)] * (self.config.sources[1] - len(given))
         mesh = torch.zeros(N_MESH, 2)
@@ -248,6 +257,8 @@ class FewToMany(Dataset[Batch], ABC):
 class IdentityDataset(FewToMany):
     """Aligned crops of people from video: cameras unknown, every picture a moment of its own."""
 
+    pictures = ("crop", "matte")
+
     def __init__(
         self, config: FewToMany.Config, size: int, digest: str, read_blob: ReadBlob, *,
         identity_faces: pa.Table, faces: pa.Table, identities: set[str] | None = None,
@@ -283,6 +294,8 @@ class IdentityDataset(FewToMany):
 
 class MultiviewDataset(FewToMany):
     """Calibrated views of captured people: sources from anywhere, drivers all around one moment."""
+
+    pictures = ("image", "matte")
 
     def __init__(
         self, config: FewToMany.Config, size: int, digest: str, read_blob: ReadBlob, *,

@@ -497,6 +497,27 @@ def bench_cluster(
     run(sizes, widths, methods or METHODS, seed, vectors, threshold, new)
 
 
+@bench.command("loader")
+@click.option("--corpus", "corpora", default=["demo/corpus"], show_default=True, multiple=True, metavar="URI",
+              help="Published, on a disk or s3://; may be repeated.")  # fmt: skip
+@click.option("--stage", type=click.Choice(["pretrain", "multiview"]), default="pretrain", show_default=True)
+@click.option("--model", "size", default="tiny", show_default=True, help="Preset of the recipe: pictures' size, batch.")
+@click.option("--workers", "counts", default=[0, 1, 2], show_default=True, multiple=True, type=click.IntRange(0),
+              help="Loader processes.")  # fmt: skip
+@click.option("--consumes", type=click.FloatRange(0, min_open=True), metavar="RATE",
+              help="Pictures a second that a step takes; default measured here.")  # fmt: skip
+@click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), help="A figure.")
+@click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change a setting of the stage's recipe.")
+def bench_loader(
+    corpora: Sequence[str], stage: str, size: str, counts: Sequence[int], consumes: float | None, seconds: float,
+    overrides: Sequence[str],
+) -> None:  # fmt: skip
+    """Pictures a second of the training loader, a core and in all, beside what a training step consumes."""
+    from flows.bench.loader import bench_loader as run
+
+    run(corpora, stage, size, counts, consumes, seconds, overrides)
+
+
 @bench.command("convert")
 @click.argument("dataset", type=click.Choice(["ava256", "nersemble"]))
 @click.option("--size", default=512, show_default=True, type=click.IntRange(16), help="Pixels a side of a crop.")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import pickle
+import threading
 from dataclasses import fields, replace
 
 import pyarrow as pa
@@ -156,3 +159,32 @@ def test_decode_refuses_what_is_cut_off(people):
     assert decode(data).shape == (3, 48, 48)
     with pytest.raises(ValueError, match="does not decode"):
         decode(data[: len(data) // 2])
+
+
+class SlowStore:
+    """Ranges that wait for one another: as many as may be read at once have begun before any ends."""
+
+    def __init__(self, people, at_once: int) -> None:
+        self.people, self.barrier, self.threads = people, threading.Barrier(at_once), set()
+
+    def read(self, uri: str, offset: int, length: int) -> bytes:
+        self.threads.add(threading.get_ident())
+        with contextlib.suppress(threading.BrokenBarrierError):
+            self.barrier.wait(0.3)
+        return self.people.read(uri, offset, length)
+
+
+def test_a_sample_s_ranges_are_read_together_and_give_the_same_sample(people):
+    tables = {"identity_faces": people.identity_faces, "faces": people.faces}
+    config = FewToMany.Config(sources=(2, 2), drivers=3, cache=0, readers=1)
+    one = IdentityDataset(config, 32, "digest", people.read, **tables)
+    slow = SlowStore(people, at_once=5)
+    many = IdentityDataset(replace(config, readers=5), 32, "digest", slow.read, **tables)
+    for name, value in one[3].tensors().items():
+        assert torch.equal(value, many[3].tensors()[name]), name
+    assert len(slow.threads) == 5 and not slow.barrier.broken, "five at once, in threads of their own"
+    there = pickle.loads(pickle.dumps(IdentityDataset(replace(config, readers=5), 32, "digest", people.read, **tables)))
+    assert there[3].ids == one[3].ids
+    many.groups[0][1][0]["crop"] = {"uri": "pack", "offset": 0, "length": 7}
+    with pytest.raises(ValueError, match=f"picture {many.groups[0][1][0]['id']}: a picture of 7 bytes does not decode"):
+        many._assemble(many.groups[0][0], many.groups[0][1][:1], many.groups[0][1][1:3])
