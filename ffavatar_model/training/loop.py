@@ -132,6 +132,8 @@ class Trainer:
         self.step, self.elapsed = 0, 0.0
         self.averaged: dict[str, Tensor] | None = None
         self.seconds = {"data": 0.0, "step": 0.0, "validation": 0.0, "checkpoint": 0.0}
+        self.metrics: dict[str, float] = {}
+        """Held-out numbers, those of the start included: they go on with the run."""
         self._kept: dict[str, Tensor] = {}
         """Of what does not move: features by sources, the estimator's values by driver."""
         self.module: nn.Module = self.objective
@@ -161,10 +163,9 @@ class Trainer:
             load_weights(init, self.model)
         if config.ema and self.averaged is None:
             self.averaged = {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
-        metrics: dict[str, float] = {}
         if self.step == 0:
-            metrics |= self._validate(validation, reporter, "start")
-            reporter.report(0, metrics, None)
+            self.metrics = self._validate(validation, reporter, "start")
+            reporter.report(0, self.metrics, None)
         begun = self.progress < 1
         saver = Saver(folder, config, self.model)
         batches = self._batches(training)
@@ -180,16 +181,16 @@ class Trainer:
             news["seconds"] = done - begin
             last = self.progress >= 1
             if last or (config.validate_every and self.step % config.validate_every == 0):
-                metrics |= (held_out := self._validate(validation, reporter, "end" if last else "val"))
+                self.metrics |= (held_out := self._validate(validation, reporter, "end" if last else "val"))
                 news |= held_out
             due = last or (config.checkpoint_every > 0 and self.step % config.checkpoint_every == 0)
             if due:
-                self._save(saver, metrics, last)
+                self._save(saver, last)
             if due or self.step % config.log_every == 0:  # on every rank alike
                 reporter.report(self.step, news, saver.finished())
         if not begun:
             raise ValueError(f"{resume}: this run is at its end already (step {self.step} of {config.steps})")
-        metrics |= {f"seconds/{name}": value for name, value in self.seconds.items()}
+        metrics = self.metrics | {f"seconds/{name}": value for name, value in self.seconds.items()}
         return Result(checkpoint=folder / f"step-{self.step:08d}", step=self.step, metrics=metrics)
 
     def train_step(self, batch: Batch) -> dict[str, float]:
@@ -301,17 +302,18 @@ class Trainer:
         self.seconds["validation"] += time.perf_counter() - begin
         return {f"{name}/{key}": value for key, value in found.items()}
 
-    def _save(self, saver: Saver, metrics: Mapping[str, float], last: bool) -> None:
+    def _save(self, saver: Saver, last: bool) -> None:
         """Rank 0 begins to write a checkpoint; the last one is waited for."""
         begin = time.perf_counter()
         if self.rank == 0:
             state: dict[str, Any] = {
                 "adversary": None if self.adversary is None else self.adversary.state(),
-                "step": self.step, "elapsed": self.elapsed, "optimizer": self.optimizer.state_dict(),
+                "step": self.step, "elapsed": self.elapsed, "metrics": self.metrics,
+                "optimizer": self.optimizer.state_dict(),
                 "rng": torch.get_rng_state(),
                 "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             }  # fmt: skip
-            saver.start(state, self.averaged, metrics.get("end/psnr" if last else "val/psnr"))
+            saver.start(state, self.averaged, self.metrics.get("end/psnr" if last else "val/psnr"))
             if last:
                 saver.wait()
         self.seconds["checkpoint"] += time.perf_counter() - begin
@@ -321,6 +323,7 @@ class Trainer:
         check_and_load(state["weights"], self.model, str(folder))
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
+        self.metrics = dict(state.get("metrics", {}))
         if self.adversary is not None and state.get("adversary") is not None:
             self.adversary.load(state["adversary"])
         torch.set_rng_state(state["rng"])

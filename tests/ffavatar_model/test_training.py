@@ -114,12 +114,14 @@ def test_personalizing_moves_the_person_alone_and_lowers_the_loss(people, split,
 
 def test_a_run_goes_on_exactly_where_it_stopped(people, split, head, model_config, tmp_path):
     config = small("pretrain", model_config, steps=6, checkpoint_every=3, ema=0.9)
-    data = dataset(people, "pretrain", config, split[0])
-    whole = train(config, head, data, None, Notes(), tmp_path / "whole")
+    data, held = (dataset(people, "pretrain", config, ids) for ids in split)
+    whole = train(config, head, data, held, Notes(), tmp_path / "whole")
     first = list_checkpoints(tmp_path / "whole")[0]
     assert first.name == "step-00000003"
     data = dataset(people, "pretrain", config, split[0])
-    again = train(config, head, data, None, Notes(), tmp_path / "b", resume=first)
+    again = train(config, head, data, held, Notes(), tmp_path / "b", resume=first)
+    before = {name: value for name, value in whole.metrics.items() if name.startswith("start/")}
+    assert before and before == {name: value for name, value in again.metrics.items() if name.startswith("start/")}
     a, b = load_state(whole.checkpoint), load_state(again.checkpoint)
     assert a["step"] == b["step"] == 6
     for kind in ("weights", "averaged"):
