@@ -92,9 +92,13 @@ def test_a_killed_worker_costs_the_steps_since_the_last_checkpoint(
         assert min(again, default=EVERY + 1) > EVERY, f"{name}: {again} were taken again"
         assert found == pytest.approx(whole, rel=1e-4 if name == "killed" else 1e-3), name
     kept = {name: load_file(tmp_path / name / "model.safetensors") for name in runs}
-    for name, tolerance in (("killed", 1e-6), ("less", 2e-3)):
-        worst = max(float((kept[name][key] - value).abs().max()) for key, value in kept["whole"].items())
-        assert worst <= tolerance, f"{name}: weights are {worst} apart"
+    for name, tolerance in (("killed", 1e-6), ("less", 1e-2)):  # Adam makes a whole step of the sign of a tiny gradient
+        apart = {
+            key: float((kept[name][key] - value).norm() / value.norm().clamp_min(1e-6))
+            for key, value in kept["whole"].items()
+        }
+        worst = max(apart, key=apart.__getitem__)
+        assert apart[worst] <= tolerance, f"{name}: {worst} is {apart[worst]} of its length apart"
     loss, _ = curve(settings, runs["killed"], "loss")
     assert loss == pytest.approx(curve(settings, runs["whole"], "loss")[0], rel=1e-4)
 
