@@ -32,13 +32,9 @@ def decode(data: bytes, grey: bool = False) -> Tensor:
 
 def resize(picture: Tensor, size: int) -> Tensor:
     """(C, H, W) uint8 or float in 0 to 1 → (C, size, size) float in 0 to 1, averaged when it shrinks."""
-    if picture.dtype == torch.uint8:  # bytes are averaged as bytes: three to six times as fast, within one grey level
-        if picture.shape[-2:] != (size, size):
-            picture = F.interpolate(picture[None], (size, size), mode="bilinear", antialias=True)[0]
-        return picture.float() / 255
-    if picture.shape[-2:] == (size, size):
-        return picture
-    return F.interpolate(picture[None], (size, size), mode="bilinear", antialias=True)[0].clamp(0, 1)
+    if picture.shape[-2:] != (size, size):  # bytes as bytes: three to six times as fast, within one grey level
+        picture = F.interpolate(picture[None], (size, size), mode="bilinear", antialias=True)[0]
+    return picture.float() / 255 if picture.dtype == torch.uint8 else picture.clamp(0, 1)
 
 
 def head_matte(matte: Tensor, landmarks: Tensor | None) -> Tensor:

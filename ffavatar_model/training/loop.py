@@ -285,9 +285,9 @@ class Trainer:
         share = self.config.batch // self.world
         steps = range(self.step, max(self.config.steps, self.step + 1))
         cursors = [[s * self.config.batch + self.rank * share + i for i in range(share)] for s in steps]
-        if isinstance(data, ResidentData | Mixture):
-            return ahead(data.batch(share) for share in cursors)
-        return loaded(data, cursors, self.config.loader_workers, self.device.type == "cuda")
+        if isinstance(data, FewToMany):
+            return loaded(data, cursors, self.config.loader_workers, self.device.type == "cuda")
+        return ahead(data.batch(share) for share in cursors)
 
     def _validate(self, data: TrainingData | None, reporter: Reporter, name: str) -> dict[str, float]:
         """Held-out metrics by rank 0, of the averaged weights where there are any."""

@@ -28,6 +28,7 @@ from ffavatar_model.model import FFAvatar
 from ffavatar_model.resident import ResidentData
 from ffavatar_model.training import TrainConfig, Trainer, recipe
 from ffavatar_model.weights import load_weights, save_weights
+from flows.experiments.compare import METRICS_FILE
 from flows.experiments.judging import judge, sheet
 from flows.experiments.rendering import Order, Rendered, pictures, rendering
 from mfhq.ids import digest
@@ -183,12 +184,12 @@ def finish(trainer: Trainer, report: dict[str, Any], out: Path, portraits: Any, 
     if len(whole) > PART_BYTES:
         for i in range(0, len(whole), PART_BYTES):
             (out / f"model.safetensors.{i // PART_BYTES}").write_bytes(whole[i : i + PART_BYTES])
-    (out / "metrics.json").write_text(json.dumps(report, indent=1))
+    (out / METRICS_FILE).write_text(json.dumps(report, indent=1))
     for name, held in {"portraits": portraits, "around": around}.items():
         if held:
             Image.fromarray(sheet(model, held)).save(out / f"{name}.jpg", quality=92)
     report["after"] = judge(model, portraits, around)
-    (out / "metrics.json").write_text(json.dumps(report, indent=1))
+    (out / METRICS_FILE).write_text(json.dumps(report, indent=1))
     log.info("%s", json.dumps(report["after"], indent=1))
 
 

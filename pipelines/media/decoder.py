@@ -173,14 +173,16 @@ class ProcessDecoder:
     def close(self) -> None:
         """End the child process; the next call starts another."""
         process, self._process = self._process, None
+        memory, self._memory = self._memory, None
+        if memory is not None:  # also where its process could not be started
+            memory.close()
         if process is None:
             return
         process.kill()
         process.wait()
-        for pipe in (process.stdin, process.stdout, self._memory):
+        for pipe in (process.stdin, process.stdout):
             if pipe:
                 pipe.close()
-        self._memory = None
 
     def _started(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:

@@ -1,6 +1,6 @@
 """Memory that two processes share for frames: one writes them, the other copies them out.
 
-A pipe moves four kilobytes at a time, at about as much time a frame of 512 x 512 pixels as decoding it takes.
+A pipe copies a frame twice, in small pieces, and holds about one of 512 x 512 pixels: writer and reader take turns.
 """
 
 from __future__ import annotations
