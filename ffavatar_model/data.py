@@ -1,8 +1,9 @@
 """Training samples from a published corpus: one person, a few sources, more drivers.
 
 Both data sets take tables and a function that reads a byte range, so they know nothing of where the
-corpus lies. Sample ``cursor`` depends on (seed, snapshot digest, cursor) alone: the order is the same on any
-number of workers, and goes on in the middle of an epoch.
+corpus lies. Sample ``cursor``, with the random numbers of its augmentation, depends on (seed, snapshot digest, cursor)
+alone: the order is the same on any number of workers, and goes on in the middle of an epoch. Pictures are handed over
+as bytes; ``ffavatar_model.develop`` does the rest on the device.
 """
 
 from __future__ import annotations
@@ -10,86 +11,53 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ffavatar_model.augment import Augment, augment
+from ffavatar_model.augment import Augment
+from ffavatar_model.batch import Batch, RawBatch
 from ffavatar_model.camera import compose, virtual_intrinsics
+from ffavatar_model.chances import draw
 from ffavatar_model.config import require
 from ffavatar_model.degrade import Degrade
-from ffavatar_model.pictures import BACKGROUND, decode, prepare
+from ffavatar_model.develop import develop
+from ffavatar_model.pictures import decode, prepare
 from ffavatar_model.reading import ReadBlob, Reader
 from mfhq.schema import OK
 
 N_MESH = 468
 
 
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """Tensors of B people with S sources and D drivers each; a single sample has no B."""
-
-    sources: Tensor
-    """(B, S, 3, H, W) RGB in 0 to 1, over the background."""
-    source_mask: Tensor
-    """(B, S) bool; False is padding."""
-    drivers: Tensor
-    """(B, D, 3, H, W) likewise: what the estimator sees, and what the rendering is compared with."""
-    mattes: Tensor
-    """(B, D, 1, H, W) 0 to 1; 1 is the head."""
-    landmarks: Tensor
-    """(B, D, 468, 2) face-mesh points in picture widths."""
-    has_landmarks: Tensor
-    """(B, D) bool."""
-    K: Tensor
-    """(B, D, 3, 3) intrinsics for the pictures as they are here."""
-    head_to_camera: Tensor
-    """(B, D, 3, 4) metres; the identity where ``known_camera`` is False."""
-    known_camera: Tensor
-    """(B, D) bool."""
-    moment: Tensor
-    """(B, D) int64: drivers of one moment share their number."""
-    ids: list[list[str]]
-    """For each person: the person's id, then the ids of sources and drivers."""
-    known: bool
-    """Every driver's camera is known, as ``known_camera`` says: a plain value, so that no step waits for the device."""
-    padded: bool
-    """Some source is padding."""
-    seen: Tensor | None = None
-    """(B, D, 3, H, W) the drivers as the estimator sees them, where that is not what a rendering is compared with."""
-
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on a device."""
-        moved: dict[str, Any] = {name: x.to(device, non_blocking=True) for name, x in self.tensors().items()}
-        return replace(self, **moved)
-
-    def clone(self) -> Batch:
-        """The same batch in memory of its own."""
-        copied: dict[str, Any] = {name: x.clone() for name, x in self.tensors().items()}
-        return replace(self, **copied)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by its field's name."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
-
-
-def collate(samples: Sequence[Batch]) -> Batch:
-    """Samples of one person each → a batch."""
-    values: dict[str, Any] = {name: torch.stack([s.tensors()[name] for s in samples]) for name in samples[0].tensors()}
-    known, padded = all(s.known for s in samples), any(s.padded for s in samples)
-    return Batch(**values, ids=[s.ids[0] for s in samples], known=known, padded=padded)
-
-
 def generator(seed: int, digest: str, *key: object) -> torch.Generator:
     """The random numbers that belong to a place in the order of a snapshot's samples."""
     text = repr((seed, digest, *key)).encode()
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:7], "big"))
+
+
+class Order:
+    """People in an endless sequence of epochs, each a permutation of them."""
+
+    def __init__(self, seed: int, digest: str) -> None:
+        self.seed, self.digest = seed, digest
+        self._key: tuple[int, int] = (-1, 0)
+        self._epoch = torch.zeros(0, dtype=torch.int64)
+
+    def __call__(self, cursor: int, people: int) -> int:
+        """Who of ``people`` is at a place."""
+        epoch, place = divmod(cursor, people)
+        if self._key != (epoch, people):
+            random = generator(self.seed, self.digest, "epoch", epoch)
+            self._key, self._epoch = (epoch, people), torch.randperm(people, generator=random)
+        return int(self._epoch[place])
 
 
 def choose_few(
@@ -123,15 +91,26 @@ class Face:
     """One picture of one person, prepared."""
 
     id: str
-    rgb: Tensor
-    matte: Tensor
+    pixels: Tensor
+    """(4, S, S) uint8: see ``pictures.prepare``."""
     landmarks: Tensor | None
     K: Tensor
     head_to_camera: Tensor | None
     moment: int
 
 
-class FewToMany(Dataset[Batch], ABC):
+class Sample(NamedTuple):
+    """One person's pictures for a step, chosen and not yet read, with the numbers of ``ffavatar_model.chances``."""
+
+    person: str
+    sources: list[dict[str, Any]]
+    drivers: list[dict[str, Any]]
+    chances: Tensor
+    light: Tensor
+    seed: int
+
+
+class FewToMany(Dataset[RawBatch], ABC):
     """What both data sets share: which pictures of a person are sources and which are drivers.
 
     Subclasses give ``groups`` (person id → the pictures that may meet in a sample) and ``_load``.
@@ -178,57 +157,72 @@ class FewToMany(Dataset[Batch], ABC):
     def __init__(self, config: FewToMany.Config, size: int, digest: str, read_blob: ReadBlob) -> None:
         self.config, self.size, self.digest, self.read_blob = config, size, digest, Reader(read_blob, config.readers)
         self.groups: list[tuple[str, list[dict[str, Any]]]] = []
+        self._order = Order(config.seed, digest)
         self._kept: OrderedDict[str, Face] = OrderedDict()
 
     def __len__(self) -> int:
         """People in an epoch."""
         return len(self.groups)
 
-    def _generator(self, *key: object) -> torch.Generator:
-        return generator(self.config.seed, self.digest, *key)
+    def batch(self, cursors: Sequence[int]) -> Batch:
+        """The samples at some places, made in this process on the CPU."""
+        return develop(self[cursors], self.config.augment, self.config.degrade)
 
-    def __getitem__(self, cursor: int) -> Batch:
-        """The sample at a place in the endless sequence of epochs, each a permutation of the people."""
-        if not self.groups:
-            raise ValueError(f"snapshot {self.digest[:12]} has no person with enough pictures for training")
-        epoch, place = divmod(cursor, len(self.groups))
-        index = int(torch.randperm(len(self.groups), generator=self._generator("epoch", epoch))[place])
-        random = self._generator("sample", cursor)
-        return augment(self.sample(index, random), self.config.augment, BACKGROUND, random)
-
-    def sample(self, index: int, random: torch.Generator) -> Batch:
-        """A few sources and ``drivers`` other pictures of person ``index``; pictures repeat where there are too few."""
-        person, pictures = self.groups[index]
-        low, high = self.config.sources
-        n_sources = int(torch.randint(low, high + 1, (), generator=random))
-        given, driving = choose_few(len(pictures), n_sources, self.config, random)
-        return self._assemble(person, [pictures[i] for i in given], [pictures[i] for i in driving])
-
-    def _assemble(self, person: str, sources: list[dict[str, Any]], drivers: list[dict[str, Any]]) -> Batch:
+    def __getitem__(self, cursors: Sequence[int]) -> RawBatch:
+        """The samples at places in the endless sequence of epochs; pictures of all of them are read ahead."""
+        samples = [self.sample(cursor) for cursor in cursors]
         self.read_blob.ahead(
             (ref["uri"], ref["offset"], ref["length"])
-            for row in (*sources, *drivers) if row["id"] not in self._kept
+            for sample in samples for row in (*sample.sources, *sample.drivers) if row["id"] not in self._kept
             for name in self.pictures if (ref := row[name]) is not None and ref["uri"]
         )  # fmt: skip
-        given, driving = [self.face(row) for row in sources], [self.face(row) for row in drivers]
-        padding = [torch.zeros_like(given[0].rgb)] * (self.config.sources[1] - len(given))
-        mesh = torch.zeros(N_MESH, 2)
-        rest = torch.eye(3, 4)
-        return Batch(
-            sources=torch.stack([f.rgb for f in given] + padding),
-            source_mask=torch.arange(len(given) + len(padding)) < len(given),
-            drivers=torch.stack([f.rgb for f in driving]),
-            mattes=torch.stack([f.matte for f in driving]),
-            landmarks=torch.stack([mesh if f.landmarks is None else f.landmarks for f in driving]),
-            has_landmarks=torch.tensor([f.landmarks is not None for f in driving]),
-            K=torch.stack([f.K for f in driving]),
-            head_to_camera=torch.stack([rest if f.head_to_camera is None else f.head_to_camera for f in driving]),
-            known_camera=torch.tensor([f.head_to_camera is not None for f in driving]),
-            moment=torch.tensor([f.moment for f in driving]),
-            ids=[[person, *(f.id for f in given), *(f.id for f in driving)]],
-            known=all(f.head_to_camera is not None for f in driving),
-            padded=bool(padding),
-        )
+        n_sources, n_drivers = self.config.sources[1], self.config.drivers
+        pixels = torch.empty(len(samples), n_sources + n_drivers, self.size, self.size, 4, dtype=torch.uint8)
+        driving: list[list[Face]] = []
+        for sample, places in zip(samples, pixels, strict=True):
+            given = [self.face(row) for row in sample.sources]
+            driving.append([self.face(row) for row in sample.drivers])
+            for place, face in zip(places, given, strict=False):
+                place.copy_(face.pixels.permute(1, 2, 0))
+            places[len(given) : n_sources].zero_()
+            for place, face in zip(places[n_sources:], driving[-1], strict=True):
+                place.copy_(face.pixels.permute(1, 2, 0))
+        mesh, rest = torch.zeros(N_MESH, 2), torch.eye(3, 4)
+        counts = torch.tensor([len(sample.sources) for sample in samples])
+
+        def stacked(of: Callable[[Face], Tensor]) -> Tensor:
+            return torch.stack([of(f) for faces in driving for f in faces]).unflatten(0, (len(samples), n_drivers))
+
+        known = torch.tensor([[f.head_to_camera is not None for f in faces] for faces in driving])
+        return RawBatch(
+            pixels=pixels.permute(0, 1, 4, 2, 3), source_mask=torch.arange(n_sources) < counts[:, None],
+            landmarks=stacked(lambda f: mesh if f.landmarks is None else f.landmarks),
+            has_landmarks=torch.tensor([[f.landmarks is not None for f in faces] for faces in driving]),
+            K=stacked(lambda f: f.K), known_camera=known,
+            head_to_camera=stacked(lambda f: rest if f.head_to_camera is None else f.head_to_camera),
+            moment=torch.tensor([[f.moment for f in faces] for faces in driving]),
+            chances=torch.stack([s.chances for s in samples]), light=torch.stack([s.light for s in samples]),
+            seeds=[s.seed for s in samples],
+            ids=[[s.person, *(row["id"] for row in (*s.sources, *s.drivers))] for s in samples],
+            known=bool(known.all()), padded=bool((counts < n_sources).any()),
+        )  # fmt: skip
+
+    def sample(self, cursor: int) -> Sample:
+        """What is at a place. Raises ``ValueError`` where there is nobody."""
+        if not self.groups:
+            raise ValueError(f"snapshot {self.digest[:12]} has no person with enough pictures for training")
+        person, pictures = self.groups[self._order(cursor, len(self.groups))]
+        random = generator(self.config.seed, self.digest, "sample", cursor)
+        low, high = self.config.sources
+        given, driving = self._choose(pictures, int(torch.randint(low, high + 1, (), generator=random)), random)
+        chances = draw(high + len(driving), random)
+        return Sample(person, [pictures[i] for i in given], [pictures[i] for i in driving], *chances)
+
+    def _choose(
+        self, pictures: list[dict[str, Any]], n_sources: int, random: torch.Generator
+    ) -> tuple[list[int], list[int]]:
+        """Sources and drivers among a person's pictures; pictures repeat where there are too few."""
+        return choose_few(len(pictures), n_sources, self.config, random)
 
     def face(self, row: dict[str, Any]) -> Face:
         """A picture from the cache, or read and decoded."""
@@ -244,7 +238,7 @@ class FewToMany(Dataset[Batch], ABC):
                 self._kept.popitem(last=False)
         return face
 
-    def _read(self, reference: dict[str, Any] | None, grey: bool = False) -> Tensor | None:
+    def _read(self, reference: dict[str, Any] | None, grey: bool = False) -> NDArray[np.uint8] | None:
         if reference is None or not reference["uri"]:
             return None
         return decode(self.read_blob(reference["uri"], reference["offset"], reference["length"]), grey)
@@ -265,13 +259,22 @@ class IdentityDataset(FewToMany):
     ) -> None:  # fmt: skip
         """``identity_faces`` and ``faces`` as published; ``identities`` keeps only these people."""
         super().__init__(config, size, digest, read_blob)
-        wanted = ["face_id", "crop", "matte", "mesh468"]
-        by_id = {row["face_id"]: row for row in faces.filter(_is_ok(faces)).select(wanted).to_pylist()}
+        self._K = virtual_intrinsics(size)
+        kept = faces.filter(pc.and_(_is_ok(faces), pc.is_in(faces["face_id"], identity_faces["face_id"])))
+        self.meshes = _meshes(kept["mesh468"])
+        """(faces, 468, 2) pixels of the crop, as the corpus counts them; a tensor, so that processes share it."""
+        mesh_of = (pc.cumulative_sum(kept["mesh468"].is_valid().cast(pa.int64())).to_pylist())
+        wanted = kept.select(["face_id", "crop", "matte"]).append_column("has_mesh", kept["mesh468"].is_valid())
+        by_id = {
+            row["face_id"]: {"id": row["face_id"], "crop": row["crop"], "matte": row["matte"],
+                             "mesh": number - 1 if row["has_mesh"] else None}
+            for row, number in zip(wanted.to_pylist(), mesh_of, strict=True)
+        }  # fmt: skip
         people: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for row in identity_faces.to_pylist():
             face, person = by_id.get(row["face_id"]), row["identity_id"]
             if face is not None and face["crop"] is not None and (identities is None or person in identities):
-                people.setdefault(person, []).append((row["rank"], {"id": row["face_id"], **face}))
+                people.setdefault(person, []).append((row["rank"], face))
         for person in sorted(people):
             ranked = sorted(people[person], key=lambda pair: (pair[0], pair[1]["id"]))
             if len(ranked) > 1:
@@ -281,15 +284,13 @@ class IdentityDataset(FewToMany):
         crop = self._read(row["crop"])
         if crop is None:
             raise ValueError("it has no crop")
-        mesh = row["mesh468"]
         landmarks = None
-        if mesh is not None:
+        if row["mesh"] is not None:
             # Pixel centres are whole numbers in the corpus (OpenCV) and at +0.5 in the model.
-            landmarks = (torch.tensor(mesh).view(N_MESH, 3)[:, :2] + 0.5) / crop.shape[-1]
-        rgb, matte = prepare(crop, self._read(row["matte"], grey=True), landmarks, self.size, BACKGROUND)
+            landmarks = (self.meshes[row["mesh"]] + 0.5) / crop.shape[1]
+        pixels = prepare(crop, self._read(row["matte"], grey=True), landmarks, self.size)
         moment = int(hashlib.sha256(row["id"].encode()).hexdigest()[:12], 16)
-        K = virtual_intrinsics(self.size)
-        return Face(id=row["id"], rgb=rgb, matte=matte, landmarks=landmarks, K=K, head_to_camera=None, moment=moment)
+        return Face(id=row["id"], pixels=pixels, landmarks=landmarks, K=self._K, head_to_camera=None, moment=moment)
 
 
 class MultiviewDataset(FewToMany):
@@ -317,40 +318,39 @@ class MultiviewDataset(FewToMany):
             if len(rows) > 1 and (identities is None or person in identities):
                 self.groups.append((person, rows))
 
-    def sample(self, index: int, random: torch.Generator) -> Batch:
+    def _choose(
+        self, pictures: list[dict[str, Any]], n_sources: int, random: torch.Generator
+    ) -> tuple[list[int], list[int]]:
         """Sources from any moment and camera; drivers are views of one moment, from as many cameras as there are."""
-        person, pictures = self.groups[index]
-        low, high = self.config.sources
-        n_sources = int(torch.randint(low, high + 1, (), generator=random))
-        moments = [_moment(row) for row in pictures]
-        given, driving = choose_around(moments, n_sources, self.config, random)
-        return self._assemble(person, [pictures[i] for i in given], [pictures[i] for i in driving])
+        moments = [(row["capture_id"], row["frame_index"]) for row in pictures]
+        return choose_around(moments, n_sources, self.config, random)
 
     def _load(self, row: dict[str, Any]) -> Face:
         image = self._read(row["image"])
         if image is None:
             raise ValueError("it has no image")
-        height, width = image.shape[-2:]
+        height, width = image.shape[:2]
         side = max(height, width)
         matte = self._read(row["matte"], grey=True)
         if height != width:  # squared by padding below or to the right, which leaves K as it is
-            padding = (0, side - width, 0, side - height)
-            matte = torch.full((1, height, width), 255, dtype=torch.uint8) if matte is None else matte
-            image, matte = (torch.nn.functional.pad(x, padding) for x in (image, matte))
-        rgb, mask = prepare(image, matte, None, self.size, BACKGROUND)
+            padding = ((0, side - height), (0, side - width))
+            matte = np.pad(np.full((height, width), 255, np.uint8) if matte is None else matte, padding)
+            image = np.pad(image, (*padding, (0, 0)))
+        pixels = prepare(image, matte, None, self.size)
         K = torch.tensor(row["K"], dtype=torch.float32).view(3, 3).clone()
         K[:2] *= self.size / side
         camera = self.cameras.get((row["capture_id"], row["camera_id"]))
         if camera is None:
             raise ValueError(f"camera {row['camera_id']} of capture {row['capture_id']} is not in the cameras table")
         pose = compose(camera, torch.tensor(row["head_to_world"], dtype=torch.float32).view(3, 4))
-        return Face(
-            id=row["id"], rgb=rgb, matte=mask, landmarks=None, K=K, head_to_camera=pose, moment=int(row["frame_index"])
-        )
+        moment = int(row["frame_index"])
+        return Face(id=row["id"], pixels=pixels, landmarks=None, K=K, head_to_camera=pose, moment=moment)
 
 
-def _moment(row: dict[str, Any]) -> tuple[str, int]:
-    return row["capture_id"], row["frame_index"]
+def _meshes(column: pa.ChunkedArray) -> Tensor:
+    """(n, 468, 2) of the rows that have a mesh."""
+    numbers = pc.list_flatten(column).to_numpy().astype("float32")
+    return torch.from_numpy(numbers.reshape(-1, N_MESH, 3)[..., :2].copy())
 
 
 def _is_ok(table: pa.Table) -> pa.Array:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ffavatar_model.chances import BLUR, COLOUR, NOISE, UNEVEN, WORN
 from ffavatar_model.config import require
 
 
@@ -30,36 +31,36 @@ class Degrade:
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
-def degrade(pictures: Tensor, config: Degrade, random: torch.Generator) -> Tensor:
-    """Pictures (N, 3, H, W) in 0 to 1 with other colours, less sharpness and noise; ``random`` on their device."""
-    n, device = len(pictures), pictures.device
+def degrade(pictures: Tensor, config: Degrade, chances: Tensor, noise: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) in 0 to 1 with other colours, less sharpness and noise.
 
-    def draw(*shape: int) -> Tensor:
-        return 2 * torch.rand(n, *shape, generator=random, device=device) - 1
-
+    ``chances (N, PER_PICTURE)``; ``noise`` as the pictures, of mean 0 and deviation 1.
+    """
+    each = chances[..., None, None]
     if config.colour:
-        gamma, gain = (draw(1, 1, 1) * config.colour).exp(), (draw(3, 1, 1) * config.colour / 2).exp()
+        gamma, gain = (each[:, COLOUR][:, :1] * config.colour).exp(), (each[:, COLOUR][:, 1:] * config.colour / 2).exp()
         pictures = (pictures.clamp_min(1e-4) ** gamma * gain).clamp(0, 1)
     if config.blur:
         size = pictures.shape[-1]
         smallest = max(8, round(size * 2.718281828**-config.blur))
         small = F.interpolate(pictures, smallest, mode="area")
         soft = F.interpolate(small, size, mode="bilinear", align_corners=False)
-        pictures = torch.lerp(pictures, soft, draw(1, 1, 1).clamp_min(0))
+        pictures = torch.lerp(pictures, soft, each[:, BLUR, None].clamp_min(0))
     if config.noise:
-        level = draw(1, 1, 1).abs() * config.noise
-        noise = torch.randn(pictures.shape, generator=random, device=device)
-        pictures = (pictures + level * noise).clamp(0, 1)
+        pictures = (pictures + each[:, NOISE, None].abs() * config.noise * noise).clamp(0, 1)
     return pictures
 
 
-def wear_mattes(mattes: Tensor, config: Degrade, random: torch.Generator) -> Tensor:
-    """Mattes (N, 1, H, W) in 0 to 1 as a matting network gives them: soft, and too wide here or too narrow there."""
+def wear_mattes(mattes: Tensor, config: Degrade, chances: Tensor) -> Tensor:
+    """Mattes (N, 1, H, W) in 0 to 1 as a matting network gives them, seven of ten: soft, too wide or too narrow.
+
+    ``chances (N, PER_PICTURE)``.
+    """
     if not config.matte:
         return mattes
-    n, size, device = len(mattes), mattes.shape[-1], mattes.device
+    size = mattes.shape[-1]
     soft = F.interpolate(F.interpolate(mattes, size // 6, mode="area"), size, mode="bilinear", align_corners=False)
-    uneven = 2 * torch.rand(n, 1, 6, 6, generator=random, device=device) - 1
+    uneven = chances[:, None, UNEVEN].unflatten(-1, (6, 6))
     uneven = F.interpolate(uneven, size, mode="bicubic", align_corners=False)
     worn = ((soft - 0.5) * 2.5 + 0.5 + 2.5 * config.matte * uneven).clamp(0, 1)
-    return torch.where(torch.rand(n, 1, 1, 1, generator=random, device=device) < 0.7, worn, mattes)
+    return torch.where(chances[:, WORN, None, None, None] < 0.4, worn, mattes)

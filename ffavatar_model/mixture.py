@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ffavatar_model.batch import Batch
 from ffavatar_model.config import require
-from ffavatar_model.data import Batch
 from ffavatar_model.resident import ResidentData
 
 
@@ -35,11 +35,6 @@ class Mixture:
         if after > before:
             return self.other, before * self.people + offset
         return self.main, (number - before) * self.people + offset
-
-    def __getitem__(self, cursor: int) -> Batch:
-        """One sample, without the leading dimension of people."""
-        data, place = self.place(cursor)
-        return data[place]
 
     def batch(self, cursors: Sequence[int]) -> Batch:
         """The samples at places that lie in one step."""

@@ -19,7 +19,7 @@ class PhotoDataset(FewToMany):
         """
         if not photos:
             raise ValueError("no photo to personalize on; give at least one")
-        super().__init__(config, photos[0].rgb.shape[-1], " ".join(photo.id for photo in photos), _nowhere)
+        super().__init__(config, photos[0].pixels.shape[-1], " ".join(photo.id for photo in photos), _nowhere)
         self._photos = {photo.id: photo for photo in photos}
         self.groups = [("photos", [{"id": photo.id} for photo in photos])]
 

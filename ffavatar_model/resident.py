@@ -1,4 +1,4 @@
-"""Training pictures that all lie on the device as bytes: a batch is an index, and its augmentation runs there too.
+"""Training pictures that all lie on the device as bytes: a batch is an index.
 
 For data that fits (256 pixels: 4 picture sets of 1,000 people take about 6 GB). The order of samples follows the same
 rule as ``ffavatar_model.data``: it depends on (seed, digest, cursor) alone, as long as no picture is added.
@@ -6,21 +6,19 @@ rule as ``ffavatar_model.data``: it depends on (seed, digest, cursor) alone, as 
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from ffavatar_model.augment import similarities
+from ffavatar_model.batch import Batch, RawBatch
 from ffavatar_model.camera import virtual_intrinsics
-from ffavatar_model.data import N_MESH, Batch, FewToMany, choose_around, choose_few, generator
-from ffavatar_model.degrade import degrade, wear_mattes
-from ffavatar_model.pictures import BACKGROUND
+from ffavatar_model.chances import draw
+from ffavatar_model.data import N_MESH, FewToMany, Order, choose_around, choose_few, generator
+from ffavatar_model.develop import develop
 
 DEVICE = threading.RLock()
 """Held by who uses the device beside the thread that trains: while that one captures a graph, nothing else may run."""
@@ -50,6 +48,15 @@ class Pictures:
     """(N,) bool: which may be a source; None for all."""
 
 
+class _Pick(NamedTuple):
+    person: str
+    rows: list[int]
+    """Sources, then drivers."""
+    chances: Tensor
+    light: Tensor
+    seed: int
+
+
 class ResidentData:
     """A growing set of people's pictures on one device, read as the training loop reads a ``FewToMany``.
 
@@ -65,6 +72,7 @@ class ResidentData:
         """(person, rows, their moments, rows that may be sources)."""
         self.ids: list[str] = []
         self._known: list[bool] = []
+        self._order = Order(config.seed, digest)
         shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
             "pixels": ((4, size, size), torch.uint8), "landmarks": ((N_MESH, 2), torch.float16),
             "has_landmarks": ((), torch.bool), "K": ((3, 3), torch.float32), "head_to_camera": ((3, 4), torch.float32),
@@ -105,12 +113,6 @@ class ResidentData:
             self._known.extend([pictures.K is not None] * n)
             self.groups.append((pictures.person, rows, values["moment"].tolist(), sources))  # type: ignore[union-attr]
 
-    def __getitem__(self, cursor: int) -> Batch:
-        """One sample, without the leading dimension of people."""
-        batch = self.batch([cursor])
-        fields: dict[str, Any] = {name: value[0] for name, value in batch.tensors().items()}
-        return replace(batch, **fields)
-
     def batch(self, cursors: Sequence[int]) -> Batch:
         """The samples at places in the endless order of people; one number of sources for all of them."""
         random = generator(self.config.seed, self.digest, "sources", cursors[0])
@@ -118,76 +120,29 @@ class ResidentData:
         n_sources = int(torch.randint(low, high + 1, (), generator=random))
         picks = [self._pick(cursor, n_sources) for cursor in cursors]
         with DEVICE:
-            return self._assemble(picks, torch.Generator(self.device).manual_seed(random.initial_seed()))
+            return develop(self._raw(picks, n_sources), self.config.augment, self.config.degrade)
 
-    def _pick(self, cursor: int, n_sources: int) -> tuple[str, list[int], list[int]]:
+    def _pick(self, cursor: int, n_sources: int) -> _Pick:
         groups = self.groups
-        epoch, place = divmod(cursor, len(groups))
-        order = torch.randperm(len(groups), generator=generator(self.config.seed, self.digest, "epoch", epoch))
-        person, rows, moments, sources = groups[int(order[place])]
+        person, rows, moments, sources = groups[self._order(cursor, len(groups))]
         random = generator(self.config.seed, self.digest, "sample", cursor)
         if len(set(moments)) == len(moments):
             chosen, driving = choose_few(len(rows), n_sources, self.config, random)
         else:
             chosen, driving = choose_around(moments, n_sources, self.config, random, [r in set(sources) for r in rows])
-        return person, [rows[chosen[i % len(chosen)]] for i in range(n_sources)], [rows[i] for i in driving]
+        taken = [rows[chosen[i % len(chosen)]] for i in range(n_sources)] + [rows[i] for i in driving]
+        return _Pick(person, taken, *draw(len(taken), random))
 
-    def _assemble(self, picks: list[tuple[str, list[int], list[int]]], random: torch.Generator) -> Batch:
-        n_sources, kept = len(picks[0][1]), self._kept
-        index = torch.tensor([[*sources, *drivers] for _, sources, drivers in picks])
-        rows = index[:, n_sources:].to(self.device)
-        pixels = kept["pixels"][index.to(self.device)].flatten(0, 1).float() / 255
-        landmarks = kept["landmarks"][rows].float()
-        known = all(self._known[i] for _, _, drivers in picks for i in drivers)
-        pixels, landmarks = self._reframe(pixels, landmarks, index.shape, known, random)
-        pixels = self._relight(pixels, index.shape, random)
-        rgb, matte = pixels.split((3, 1), 1)
-        behind = torch.tensor(BACKGROUND, device=self.device)[:, None, None]
-        clean = torch.lerp(behind.expand_as(rgb), rgb, matte)
-        seen = clean
-        if self.config.degrade != type(self.config.degrade)():
-            worn = wear_mattes(matte, self.config.degrade, random)
-            seen = degrade(torch.lerp(behind.expand_as(rgb), rgb, worn), self.config.degrade, random)
-        clean, seen, matte = (x.unflatten(0, index.shape) for x in (clean, seen, matte))
-        return Batch(
-            sources=seen[:, :n_sources], source_mask=torch.ones(len(picks), n_sources, dtype=torch.bool),
-            drivers=clean[:, n_sources:], seen=seen[:, n_sources:], mattes=matte[:, n_sources:], landmarks=landmarks,
-            has_landmarks=kept["has_landmarks"][rows], K=kept["K"][rows], head_to_camera=kept["head_to_camera"][rows],
-            known_camera=kept["known"][rows], moment=kept["moment"][rows],
-            ids=[[person, *(self.ids[i] for i in [*sources, *drivers])] for person, sources, drivers in picks],
-            known=known, padded=False,
+    def _raw(self, picks: list[_Pick], n_sources: int) -> RawBatch:
+        index = torch.tensor([pick.rows for pick in picks]).to(self.device)
+        drivers, kept = index[:, n_sources:], self._kept
+        chances, light = (torch.stack([getattr(pick, name) for pick in picks]) for name in ("chances", "light"))
+        return RawBatch(
+            pixels=kept["pixels"][index], chances=chances.to(self.device), light=light.to(self.device),
+            seeds=[pick.seed for pick in picks],
+            source_mask=torch.ones(len(picks), n_sources, dtype=torch.bool, device=self.device),
+            landmarks=kept["landmarks"][drivers].float(), has_landmarks=kept["has_landmarks"][drivers],
+            K=kept["K"][drivers], head_to_camera=kept["head_to_camera"][drivers], known_camera=kept["known"][drivers],
+            moment=kept["moment"][drivers], ids=[[pick.person, *(self.ids[i] for i in pick.rows)] for pick in picks],
+            known=all(self._known[i] for pick in picks for i in pick.rows[n_sources:]), padded=False,
         )  # fmt: skip
-
-    def _reframe(
-        self, pixels: Tensor, landmarks: Tensor, shape: torch.Size, known: bool, random: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        """Turn, zoom and shift each picture; drivers of known cameras stay as they are."""
-        c, n = self.config.augment, len(pixels)
-        if not (c.turn or c.zoom or c.shift):
-            return pixels, landmarks
-
-        def draw(limit: float, *more: int) -> Tensor:
-            return (2 * torch.rand(n, *more, generator=random, device=self.device) - 1) * limit
-
-        frames = similarities(draw(math.radians(c.turn)), draw(c.zoom), draw(2 * c.shift, 2)).unflatten(0, shape)
-        drivers = shape[1] - landmarks.shape[1]
-        if known:
-            frames[:, drivers:] = torch.eye(2, 3, device=self.device)
-        grid = F.affine_grid(frames.flatten(0, 1), [n, 4, self.size, self.size], align_corners=False)
-        pixels = F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-        # The grid says where each new pixel comes from; landmarks go the other way.
-        moved = frames[:, drivers:]
-        linear, shift = moved[..., :2], moved[:, :, None, :, 2]
-        back = linear / linear.square().sum((-2, -1), keepdim=True) * 2  # of a similarity, transposed: its inverse
-        turned = (2 * landmarks - 1 - shift) @ back
-        return pixels, (turned + 1) / 2
-
-    def _relight(self, pixels: Tensor, shape: torch.Size, random: torch.Generator) -> Tensor:
-        """One gain of each colour for all pictures of a person."""
-        limit = self.config.augment.light
-        if not limit:
-            return pixels
-        grey, colour = (2 * torch.rand(shape[0], k, generator=random, device=self.device) - 1 for k in (1, 3))
-        gain = (limit * grey + limit / 3 * colour).exp()
-        gain = torch.cat((gain, torch.ones_like(grey)), 1).repeat_interleave(shape[1], 0)[..., None, None]
-        return (pixels * gain).clamp(0, 1)

@@ -7,7 +7,6 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +16,7 @@ from ffavatar_model.data import Face
 from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.head import HeadModel, load_head
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.pictures import prepare
+from ffavatar_model.pictures import composed, prepare
 from ffavatar_model.pretrained import STUDIO
 from ffavatar_model.weights import load_model, model_file, read_header
 from flows.console import CallError, say
@@ -61,7 +60,7 @@ def reconstruct_photos(
         head = known_head(model.head_name, model.head_digest)
         personalize_on_photos(model, weights, head, photos, steps)
         model.eval()
-    sources = torch.stack([photo.rgb for photo in photos])[None].to(model.rig.points.device)
+    sources = composed(torch.stack([photo.pixels for photo in photos]))[0][None].to(model.rig.points.device)
     with torch.inference_mode():
         avatar = model.reconstruct(sources)
     header = AvatarHeader(
@@ -94,7 +93,7 @@ def open_avatar(avatar: Path, checkpoint: Path | None = None) -> tuple[Canonical
 
 def prepared(portrait: Portrait, size: int) -> Tensor:
     """(3, size, size) a portrait as the model takes it."""
-    return face_of(portrait, size, "").rgb
+    return composed(face_of(portrait, size, "").pixels)[0]
 
 
 def face_of(portrait: Portrait, size: int, name: str) -> Face:
@@ -102,10 +101,8 @@ def face_of(portrait: Portrait, size: int, name: str) -> Face:
     side = portrait.crop.shape[0]
     # pixel centres are at whole numbers in the face stack and at +0.5 in the model
     landmarks = (torch.from_numpy(portrait.mesh[:, :2]).float() + 0.5) / side
-    crop, matte = (torch.from_numpy(np.ascontiguousarray(p)) for p in (portrait.crop, portrait.matte))
-    rgb, mask = prepare(crop.permute(2, 0, 1), matte[None], landmarks, size)
-    K = virtual_intrinsics(size)
-    return Face(id=name, rgb=rgb, matte=mask, landmarks=landmarks, K=K, head_to_camera=None, moment=0)
+    pixels, K = prepare(portrait.crop, portrait.matte, landmarks, size), virtual_intrinsics(size)
+    return Face(id=name, pixels=pixels, landmarks=landmarks, K=K, head_to_camera=None, moment=0)
 
 
 def open_model(checkpoint: Path) -> tuple[FFAvatar, Path]:

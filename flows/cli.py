@@ -508,14 +508,15 @@ def bench_cluster(
               help="Pictures a second that a step takes; default measured here.")  # fmt: skip
 @click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), help="A figure.")
 @click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change a setting of the stage's recipe.")
+@click.option("--head", metavar="FILE", help="Of the step's model: a head file; default the open head.")
 def bench_loader(
     corpora: Sequence[str], stage: str, size: str, counts: Sequence[int], consumes: float | None, seconds: float,
-    overrides: Sequence[str],
+    overrides: Sequence[str], head: str | None,
 ) -> None:  # fmt: skip
     """Pictures a second of the training loader, a core and in all, beside what a training step consumes."""
     from flows.bench.loader import bench_loader as run
 
-    run(corpora, stage, size, counts, consumes, seconds, overrides)
+    run(corpora, stage, size, counts, consumes, seconds, overrides, head)
 
 
 @bench.command("convert")

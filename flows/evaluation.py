@@ -12,6 +12,7 @@ import torch
 from ffavatar_model.evaluation import PROTOCOL, Subject, cross_reenact, self_reenact, summarise
 from ffavatar_model.evaluation.intervals import Interval
 from ffavatar_model.files import write_atomically
+from ffavatar_model.pictures import composed
 from ffavatar_model.training import recipe
 from ffavatar_model.training.config import TrainConfig
 from ffavatar_model.weights import read_header
@@ -107,10 +108,11 @@ def read_subjects(config: TrainConfig, store: Any, snapshot: Any, people: int) -
         if not (sources and drivers):
             continue
         known = drivers[0].head_to_camera is not None
+        shown, mattes = composed(torch.stack([f.pixels for f in drivers]))
         subjects.append(
             Subject(
-                person=person, sources=torch.stack([f.rgb for f in sources]),
-                drivers=torch.stack([f.rgb for f in drivers]), mattes=torch.stack([f.matte for f in drivers]),
+                person=person, sources=composed(torch.stack([f.pixels for f in sources]))[0],
+                drivers=shown, mattes=mattes,
                 K=torch.stack([f.K for f in drivers]) if known else None,
                 head_to_camera=torch.stack([f.head_to_camera for f in drivers]) if known else None,  # type: ignore[misc]
             )

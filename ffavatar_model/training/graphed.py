@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ffavatar_model.data import Batch
+from ffavatar_model.batch import Batch
 from ffavatar_model.renderers.gsplat_cuda import FixedLists, fixed_lists
 from ffavatar_model.resident import DEVICE
 from ffavatar_model.training.objective import Given, Objective
@@ -57,7 +57,8 @@ class GraphedSteps:
         numbers. A batch that needs longer tile lists than there is room for gets room and is taken again.
         """
         faded = self.objective.faded(progress)
-        key = (*((n, x.shape, x.dtype) for n, x in (batch.tensors() | given.tensors()).items()), batch.known, faded)
+        shapes = ((n, x.shape, x.dtype) for n, x in (batch.tensors() | given.tensors()).items())
+        key = (*shapes, batch.known, batch.padded, faded)
         room = 0
         while True:
             if key not in self._captured or room:

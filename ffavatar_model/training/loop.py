@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ffavatar_model.data import Batch, FewToMany
+from ffavatar_model.batch import Batch
+from ffavatar_model.data import FewToMany
 from ffavatar_model.head import HeadModel
-from ffavatar_model.loading import loaded
+from ffavatar_model.loading import developed, loaded
 from ffavatar_model.mixture import Mixture
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.resident import ResidentData
@@ -286,7 +287,8 @@ class Trainer:
         steps = range(self.step, max(self.config.steps, self.step + 1))
         cursors = [[s * self.config.batch + self.rank * share + i for i in range(share)] for s in steps]
         if isinstance(data, FewToMany):
-            return loaded(data, cursors, self.config.loader_workers, self.device.type == "cuda")
+            raw = loaded(data, cursors, self.config.loader_workers)
+            return ahead(developed(each, data.config, self.device) for each in raw)
         return ahead(data.batch(share) for share in cursors)
 
     def _validate(self, data: TrainingData | None, reporter: Reporter, name: str) -> dict[str, float]:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ffavatar_model import losses
+from ffavatar_model.batch import Batch
 from ffavatar_model.config import require
-from ffavatar_model.data import Batch
 from ffavatar_model.face_mesh import PARTS, rows_of
 from ffavatar_model.lpips import LPIPS, MADE_BY, load_lpips
 from ffavatar_model.model import FFAvatar, Output, facing

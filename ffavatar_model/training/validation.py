@@ -7,7 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ffavatar_model.data import Batch, FewToMany, collate
+from ffavatar_model.batch import Batch
+from ffavatar_model.data import FewToMany
 from ffavatar_model.mixture import Mixture
 from ffavatar_model.model import Output
 from ffavatar_model.resident import ResidentData
@@ -30,7 +31,7 @@ def validate(
     sums: dict[str, list[float]] = {"loss": [], "photometric": [], "psnr": [], "nearest_psnr": [], "landmark": []}
     shown: Shown = []
     for cursor in range(min(people, len(data))):
-        batch = collate([data[cursor]]).to(device)
+        batch = data.batch([cursor]).to(device)
         loss, terms, output = objective(batch, 1.0)
         sums["loss"].append(float(loss))
         sums["photometric"].append(float(terms["photometric"]))

@@ -13,10 +13,11 @@ from typing import Any
 import psutil
 import torch
 
+from ffavatar_model.batch import RawBatch
 from ffavatar_model.config import override
-from ffavatar_model.data import Batch, FewToMany
+from ffavatar_model.data import FewToMany
 from ffavatar_model.head import load_head
-from ffavatar_model.loading import loaded
+from ffavatar_model.loading import developed, loaded
 from ffavatar_model.training import TrainConfig, Trainer, recipe
 from flows.bench import emit
 from flows.heads import head_file
@@ -32,13 +33,14 @@ READY = 1000
 
 def bench_loader(
     corpora: Sequence[str], stage: str, size: str, counts: Sequence[int], consumes: float | None, seconds: float,
-    overrides: Sequence[str],
+    overrides: Sequence[str], head: str | None = None,
 ) -> None:  # fmt: skip
     """Load batches of a stage's recipe from each corpus for ``seconds``, with each number of loader processes.
 
     Every picture is read and decoded anew (no cache). A core's rate counts the processor time of all processes;
     ``of_step`` is the loader's rate over ``consumes``, the pictures a second that a step takes, measured on this
-    machine where it is not given; ``cores_for_twice`` is how many cores would give twice that.
+    machine where it is not given; ``cores_for_twice`` is how many cores would give twice that. What a step takes is
+    with the device's part of preparing its pictures, ``develop_ms``, which is done between steps.
     """
     config = override(recipe(stage, size), overrides)
     config = replace(config, data=replace(config.data, cache=0))
@@ -46,8 +48,9 @@ def bench_loader(
         store = open_store(uri)
         training, _ = datasets(config, store, Catalog(store).open(), "")
         if consumes is None:
-            consumes = _consumed(config, training)
-            emit("loader", _device(), what="step", stage=stage, model=size, people=config.batch, images_per_s=consumes)
+            step = _consumed(config, training, head)
+            consumes = step["images_per_s"]
+            emit("loader", _device(), what="step", stage=stage, model=size, people=config.batch, **step)
         for workers in counts:
             figure = _measured(config, training, workers, seconds)
             emit(
@@ -70,14 +73,14 @@ def _measured(config: TrainConfig, data: FewToMany, workers: int, seconds: float
             "cores_busy": round(cpu / wall, 2)}  # fmt: skip
 
 
-def _batches(config: TrainConfig, data: FewToMany, workers: int) -> Iterator[Batch]:
+def _batches(config: TrainConfig, data: FewToMany, workers: int) -> Iterator[RawBatch]:
     cursors = [list(range(i * config.batch, (i + 1) * config.batch)) for i in range(READY)]
     return itertools.chain.from_iterable(loaded(data, cursors, workers) for _ in itertools.count())
 
 
-def _images(batch: Batch) -> int:
+def _images(batch: RawBatch) -> int:
     """Pictures that were decoded: sources, without padding, and drivers."""
-    return int(batch.source_mask.sum()) + batch.drivers.shape[0] * batch.drivers.shape[1]
+    return int(batch.source_mask.sum()) + batch.moment.numel()
 
 
 def _cpu_seconds() -> float:
@@ -90,19 +93,28 @@ def _cpu_seconds() -> float:
     return total
 
 
-def _consumed(config: TrainConfig, data: FewToMany) -> float:
-    """Pictures a second of training steps on batches that are ready."""
+def _consumed(config: TrainConfig, data: FewToMany, head: str | None) -> dict[str, float]:
+    """Pictures a second of training steps on batches that are loaded, and a step's milliseconds by part."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(config, load_head(head_file(None)), device, 0, 1)
-    batches = [batch.to(device) for batch in itertools.islice(_batches(config, data, 0), 1 + STEPS)]
-    rates = []
-    for batch in batches:
-        began = time.perf_counter()
-        trainer.train_step(batch)
+    trainer = Trainer(config, load_head(head_file(head)), device, 0, 1)
+
+    def now() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
-        rates.append(_images(batch) / (time.perf_counter() - began))
-    return round(statistics.median(rates[1:]), 1)
+        return time.perf_counter()
+
+    took, rates = [], []
+    for raw in list(itertools.islice(_batches(config, data, 0), 1 + STEPS)):
+        began = now()
+        batch = developed(raw, config.data, device)
+        ready = now()
+        trainer.train_step(batch)
+        done = now()
+        took.append((ready - began, done - ready))
+        rates.append(_images(raw) / (done - began))
+    develop, step = (statistics.median(part) * 1000 for part in zip(*took[1:], strict=True))
+    rate = statistics.median(rates[1:])
+    return {"images_per_s": round(rate, 1), "step_ms": round(step, 2), "develop_ms": round(develop, 2)}
 
 
 def _device() -> str:

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ffavatar_model.batch import Batch
 from ffavatar_model.camera import pose_to_camera, virtual_intrinsics
 from ffavatar_model.config import override
-from ffavatar_model.data import Batch
 from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.head import HeadModel, load_head

@@ -83,11 +83,10 @@ def render(head: StudioHead, order: Order) -> Rendered:
 
 
 def _head_mattes(seen: PersonPictures) -> NDArray[np.uint8]:
-    mattes = [
-        head_matte(torch.from_numpy(matte)[None].float() / 255, torch.from_numpy(points))
-        for matte, points in zip(seen.matte, seen.landmarks, strict=True)
+    faded = [
+        head_matte(matte, torch.from_numpy(points)) for matte, points in zip(seen.matte, seen.landmarks, strict=True)
     ]
-    return (torch.cat(mattes) * 255).round().byte().numpy()
+    return np.stack(faded)
 
 
 def pictures(order: Order, seen: Rendered) -> Pictures:

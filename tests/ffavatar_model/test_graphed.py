@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ffavatar_model.data import Batch, IdentityDataset, MultiviewDataset, collate
+from ffavatar_model.batch import Batch
+from ffavatar_model.data import IdentityDataset, MultiviewDataset
 from ffavatar_model.head import HeadModel
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import TrainConfig, Trainer, recipe
@@ -35,7 +36,7 @@ def batches(config: TrainConfig, people) -> list[Batch]:
         data = IdentityDataset(config.data, 32, "d", people.read, **tables)
     # personalize: one person with the same sources every time
     cursors = [[0]] * 8 if config.stage == "personalize" else [[2 * i, 2 * i + 1] for i in range(8)]
-    return [collate([data[c] for c in row]).to(DEVICE) for row in cursors]
+    return [data.batch(row).to(DEVICE) for row in cursors]
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "multiview", "personalize"])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ffavatar_model import losses
-from ffavatar_model.data import IdentityDataset, collate
+from ffavatar_model.data import IdentityDataset
 from ffavatar_model.lpips import LPIPS, load_lpips, named
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import recipe
@@ -120,7 +120,7 @@ def test_the_objective_weighs_it_and_the_model_does_not_hold_it(people, head, mo
     config = recipe("pretrain")
     data = IdentityDataset(config.data, 32, "digest", people.read, identity_faces=people.identity_faces,
                            faces=people.faces)  # fmt: skip
-    batch = collate([data[0], data[1]])
+    batch = data.batch([0, 1])
     torch.manual_seed(0)
     model = FFAvatar(model_config, head)
     on = Objective(replace(config.objective, lpips=0.5, lpips_file=str(weights)), model)

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from ffavatar_model.camera import virtual_intrinsics
-from ffavatar_model.data import Face, collate
+from ffavatar_model.data import Face
 from ffavatar_model.photos import PhotoDataset, every_photo
 
 
 def photo(name: str) -> Face:
-    return Face(id=name, rgb=torch.rand(3, 16, 16), matte=torch.ones(1, 16, 16), landmarks=None,
-                K=virtual_intrinsics(16), head_to_camera=None, moment=0)  # fmt: skip
+    pixels = torch.cat((torch.randint(256, (3, 16, 16)), torch.full((1, 16, 16), 255))).byte()
+    return Face(id=name, pixels=pixels, landmarks=None, K=virtual_intrinsics(16), head_to_camera=None, moment=0)
 
 
 @pytest.mark.parametrize(("n", "drivers"), [(1, 1), (3, 3), (6, 4)])
@@ -21,12 +21,12 @@ def test_every_photo_is_a_source_and_in_time_a_driver(n: int, drivers: int):
     data = PhotoDataset(photos, every_photo(n, 4))
     seen = set()
     for cursor in range(12):
-        batch = collate([data[cursor]])
+        batch = data.batch([cursor])
         _, *pictures = batch.ids[0]
         assert pictures[:n] == [p.id for p in photos], "all sources, in their order"
         assert len(set(pictures[n:])) == batch.drivers.shape[1] == drivers, "no driver twice"
         assert not batch.known and not batch.padded
-        assert torch.equal(batch.sources[0, 0], photos[0].rgb)
+        assert torch.equal(batch.sources[0, 0], photos[0].pixels[:3] / 255)
         seen |= set(pictures[n:])
     assert seen == {p.id for p in photos}
 

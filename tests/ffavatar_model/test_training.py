@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from ffavatar_model.data import Batch, FewToMany, IdentityDataset, MultiviewDataset, collate
+from ffavatar_model.batch import RawBatch
+from ffavatar_model.data import FewToMany, IdentityDataset, MultiviewDataset
 from ffavatar_model.head import HeadModel
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import TrainConfig, Trainer, recipe, train
@@ -90,7 +91,7 @@ def test_views_of_one_moment_come_to_say_the_same(people, split, head, model, mo
         model = load_model(ended.checkpoint, head)
         measured = replace(config.objective, agreement=1.0)
         data = dataset(people, "multiview", config, split[1], held_out=True)
-        _, terms, output = Objective(measured, model)(collate([data[i] for i in range(4)]), 1.0)
+        _, terms, output = Objective(measured, model)(data.batch(range(4)), 1.0)
         apart[weight] = float(terms["agreement"])
         shared = output.parameters.expression
         assert (shared[:, 0] - shared[:, 1]).abs().max() < 1e-6 < (output.each.expression - shared).abs().max()
@@ -156,11 +157,11 @@ def test_shares_of_workers_make_up_the_batch(people, split, head, model_config):
 
 
 class Poisoned(IdentityDataset):
-    """A picture that is not a number comes third."""
+    """A landmark that is not a number comes third."""
 
-    def __getitem__(self, cursor: int) -> Batch:
-        sample = super().__getitem__(cursor)
-        return replace(sample, drivers=sample.drivers * float("nan")) if cursor == 5 else sample
+    def __getitem__(self, cursors: Sequence[int]) -> RawBatch:
+        raw = super().__getitem__(cursors)
+        return replace(raw, landmarks=raw.landmarks * float("nan")) if 5 in cursors else raw
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_optimizer(people, split, head, model_config, tmp_path):
@@ -170,7 +171,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimizer(people, split, hea
     trainer = Trainer(config, head, torch.device("cpu"), 0, 1)
     with pytest.raises(FloatingPointError) as error:
         trainer.run(data, None, Notes(), tmp_path, None, None)
-    assert "step 3" in str(error.value) and data[5].ids[0][0] in str(error.value)
+    assert "step 3" in str(error.value) and data.batch([5]).ids[0][0] in str(error.value)
     assert trainer.step == 2 and all(torch.isfinite(p).all() for p in trainer.model.parameters())
     assert list_checkpoints(tmp_path) == []
 

@@ -26,5 +26,6 @@ def test_processes_and_a_step_that_is_measured(studio_corpus, capsys) -> None:
     main(["bench", "loader", "--corpus", studio_corpus, "--workers", "0", "--workers", "1", *SMALL])
     step, alone, one = map(json.loads, capsys.readouterr().out.splitlines())
     assert step["what"] == "step" and step["images_per_s"] > 0
+    assert 0 < step["develop_ms"] < step["step_ms"]
     assert (alone["workers"], one["workers"]) == (0, 1) and min(alone["images"], one["images"]) >= 3
     assert one["of_step"] == pytest.approx(one["images_per_s"] / step["images_per_s"], abs=1e-3)

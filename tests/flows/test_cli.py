@@ -21,7 +21,7 @@ SURFACE = {
     "bench cluster": {"sizes", "widths", "methods", "seed", "vectors", "threshold", "new"},
     "bench convert": {"dataset", "size"},
     "bench engine": {"items"},
-    "bench loader": {"corpora", "stage", "size", "counts", "consumes", "seconds", "overrides"},
+    "bench loader": {"corpora", "stage", "size", "counts", "consumes", "seconds", "overrides", "head"},
     "bench mine": {"videos", "decode_minutes", "plain_seconds"},
     "bench plan": {"rows", "known"},
     "bench personalize": {"size", "head", "overrides"},
