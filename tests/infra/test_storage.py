@@ -30,6 +30,29 @@ def test_read_write_list_delete(store):
     assert not store.exists("a/b") and store.exists("ab") and not store.exists("a/c")
 
 
+def test_ranges_are_of_the_object_as_it_is_now(store):
+    whole = bytes(range(256)) * 20
+    store.write("pack", whole)
+    with ThreadPoolExecutor(8) as pool:
+        parts = list(pool.map(lambda i: store.read("pack", i * 50, 50), range(100)))
+    assert b"".join(parts) == whole[:5000]
+    assert store.read("pack", 5100, 500) == whole[5100:], "shorter at the end"
+    store.write("pack", b"another one")
+    assert store.read("pack", 8, 3) == b"one" and store.read("pack", 8, 30) == b"one"
+    store.write("pack", whole + b"longer")
+    assert store.read("pack", len(whole), 6) == b"longer"
+    store.delete("pack")
+    with pytest.raises(FileNotFoundError):
+        store.read("pack", 8, 3)
+
+
+def test_an_s3_store_reads_ranges_with_the_fast_client(s3_server, monkeypatch):
+    store = open_store("s3://corpora/fast")
+    store.write("pack", b"0123456789")
+    monkeypatch.setattr(type(store), "filesystem", None)  # s3fs
+    assert store.read("pack", 2, 3) == b"234"
+
+
 def test_only_one_of_many_creates_wins(store):
     with ThreadPoolExecutor(8) as pool:
         won = list(pool.map(lambda i: store.create("markers/1", str(i).encode()), range(8)))
