@@ -25,7 +25,7 @@ class TileLists(NamedTuple):
     members: Tensor
     """(capacity,) int32 into the flat list of I · N Gaussians."""
     crossings: Tensor
-    """() int64: entries that were needed. Above the capacity, the lists lack the last Gaussians' entries."""
+    """() int64: entries that were needed. Above the capacity, the lists lack those of the last images' farthest Gaussians."""
 
 
 @cache
@@ -40,7 +40,10 @@ def tile_lists(means: Tensor, radii: Tensor, depths: Tensor, width: int, height:
     """
     n_images, n = depths.shape
     columns, rows = -(-width // TILE_PX), -(-height // TILE_PX)
-    means, radii = means.flatten(0, 1), radii.flatten(0, 1)
+    n_tiles = n_images * rows * columns
+    # Gaussians in order of depth first, then their entries by tile alone: a stable sort of keys of two bytes.
+    nearest = _nearest_first(depths)
+    means, radii = means.flatten(0, 1)[nearest], radii.flatten(0, 1)[nearest]
     bound = _bound(columns, rows, means.device)
     low = ((means - radii) / TILE_PX).floor().clamp_min(0).minimum(bound).long()
     high = ((means + radii) / TILE_PX).ceil().clamp_min(0).minimum(bound).long()
@@ -50,15 +53,25 @@ def tile_lists(means: Tensor, radii: Tensor, depths: Tensor, width: int, height:
     ends = counts.cumsum(0)
     crossings = ends[-1]
     slot = torch.arange(capacity, device=means.device)
-    owner = torch.searchsorted(ends, slot, right=True).clamp_max(n_images * n - 1)
-    within = slot - (ends - counts)[owner]
-    wide = span[owner, 0].clamp_min(1)
-    row, column = low[owner, 1] + within // wide, low[owner, 0] + within % wide
-    tile = (owner // n * rows + row) * columns + column
-    # The bits of a positive float32 are ordered as the number is; unused slots come first.
-    key = (tile << 32) | depths.flatten()[owner].view(torch.int32).long()
-    key = key.masked_fill(slot >= crossings, -1)
-    key, order = key.sort()
-    first = torch.arange(n_images * rows * columns, device=means.device) << 32
-    offsets = torch.searchsorted(key, first).int().view(n_images, rows, columns)
-    return TileLists(offsets, owner[order].int(), crossings)
+    place = torch.searchsorted(ends, slot, right=True).clamp_max(n_images * n - 1)
+    within = slot - (ends - counts)[place]
+    wide = span[place, 0].clamp_min(1)
+    row, column = low[place, 1] + within // wide, low[place, 0] + within % wide
+    tile = (place // n * rows + row) * columns + column
+    width_of_key = torch.int16 if n_tiles < 1 << 15 else torch.int32
+    key, order = tile.masked_fill(slot >= crossings, -1).to(width_of_key).sort(stable=True)  # unused slots come first
+    first = torch.arange(n_tiles, dtype=width_of_key, device=means.device)
+    offsets = torch.searchsorted(key, first, out_int32=True).view(n_images, rows, columns)
+    return TileLists(offsets, nearest[place[order]].int(), crossings)
+
+
+def _nearest_first(depths: Tensor) -> Tensor:
+    """(I, N) → (I · N,) flat indices: one image after the other, each nearest first."""
+    n_images, n = depths.shape
+    if n_images == 1:
+        return depths[0].argsort(stable=True)
+    image = torch.arange(n_images, device=depths.device)[:, None]
+    # The bits of a positive float32 are ordered as the number is: one sort for all images. What is culled may hold
+    # anything; its bits must not reach into the image's.
+    bits = depths.contiguous().view(torch.int32).long() & 0xFFFFFFFF
+    return ((image << 32) | bits).flatten().argsort(stable=True)

@@ -1,5 +1,7 @@
 """``python -m flows.experiments.personal CLIP…``: what personalization gives on real clips, beside copying a frame.
 
+A CLIP is a video, or a file of pictures that ``flows.experiments.clip_pictures`` took of one.
+
 Of each clip, pictures at even distances are taken: four of the first two thirds are sources, the others of these are
 what is trained on besides, and the last third is held out. Nothing of a clip is kept but numbers; the clip's place in
 the list names it.
@@ -25,50 +27,23 @@ from ffavatar_model.head import load_head
 from ffavatar_model.photos import PhotoDataset
 from ffavatar_model.pretrained import STUDIO
 from ffavatar_model.training import recipe, train
-from flows.avatars import face_of, open_model
+from ffavatar_model.weights import load_model
+from flows.experiments.clip_pictures import TooFewError, pictures_of
 from flows.heads import head_file
-from flows.portraits import PortraitMaker, follow
-from pipelines.faces.analysis import Detection
 from pipelines.faces.pictures import encode_png
-from pipelines.media.decoder import ProcessDecoder
 
 log = logging.getLogger(__name__)
 
-SOURCES, TAKEN = 4, 24
-"""Source pictures; pictures taken of a clip."""
+SOURCES = 4
+"""Source pictures."""
 MOVES: Mapping[str, tuple[str, ...]] = {
     "points": ("personal.raw",),
     "points and bias": ("personal.",),
     "points, bias and estimator": ("personal.", "estimator."),
 }
 """What may move, by name: the ablation."""
-
-
-class TooFewError(ValueError):
-    """A clip shows its face too rarely."""
-
-
-def pictures_of(clip: Path, size: int) -> list[Face]:
-    """Up to ``TAKEN`` pictures of the clip's largest face, in time.
-
-    Raises:
-        TooFewError: fewer than half of the frames looked at show it.
-    """
-    decoder, maker = ProcessDecoder(), PortraitMaker()
-    try:
-        frames = [frame.rgb for frame in decoder.frames(clip)]
-    finally:
-        decoder.close()
-    face: Detection | None = None
-    found: list[Face] = []
-    for index in np.linspace(0, len(frames) - 1, TAKEN).round().astype(int):
-        seen = follow(maker.find(frames[index]), face)
-        if seen is not None:
-            face = seen
-            found.append(replace(face_of(maker.take(frames[index], face), size, f"frame {index}"), moment=int(index)))
-    if len(found) < TAKEN // 2:
-        raise TooFewError(f"{len(found)} of {TAKEN} frames show a face")
-    return found
+SCRATCH_LR = 5e-4
+"""Of a start from random weights, as in pretraining: the recipe's own rate is for weights that are nearly right."""
 
 
 def sets(pictures: Sequence[Face], config: FewToMany.Config) -> tuple[PhotoDataset, PhotoDataset]:
@@ -101,12 +76,14 @@ def personalized(
     pictures: Sequence[Face], checkpoint: Path | None, moves: tuple[str, ...], steps: int, notes: _Notes
 ) -> dict[str, float]:
     """Held-out metrics before (``start/…``) and after (``end/…``); without a checkpoint all begins at random."""
-    model, _ = open_model(checkpoint or STUDIO)
+    head = load_head(head_file(None))
+    model = load_model(checkpoint or STUDIO, head)
     config = replace(recipe("personalize"), model=model.config, steps=steps, moves=moves)
+    if checkpoint is None:
+        config = replace(config, optimizer=replace(config.optimizer, lr=SCRATCH_LR))
     training, held = sets(pictures, config.data)
     with tempfile.TemporaryDirectory() as folder:
-        found = train(config, load_head(head_file(None)), training, held, notes, Path(folder), init=checkpoint)
-    return found.metrics
+        return train(config, head, training, held, notes, Path(folder), init=checkpoint).metrics
 
 
 @click.command(context_settings={"show_default": True})
@@ -123,7 +100,7 @@ def main(
 ) -> None:  # fmt: skip
     """Personalize for whoever each of CLIPS shows, and print the held-out PSNR (dB) of each way."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    size = open_model(checkpoint)[0].config.image_size
+    size = load_model(checkpoint, load_head(head_file(None))).config.image_size
     ways: dict[str, tuple[Path | None, tuple[str, ...]]] = {n: (checkpoint, MOVES[n]) for n in chosen or MOVES}
     if scratch:
         ways["from random weights"] = (None, ())

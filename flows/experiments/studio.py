@@ -65,6 +65,7 @@ class Notes:
 @click.option("--model", "size", default="small", help="Preset.")
 @click.option("--seconds", default=400.0, help="Of training.")
 @click.option("--people", default=3000, help="To render for training, at most; the run takes those that are ready.")
+@click.option("--skip", default=0, help="People left out first: those that an earlier part was trained on.")
 @click.option("--first", default=500, help="People that must be rendered before training begins.")
 @click.option("--held", default=64, help="People held out.")
 @click.option("--moments", default=8, help="Moments a person.")
@@ -73,12 +74,13 @@ class Notes:
               help="multiview: share of the steps on portraits of stage 1.")  # fmt: skip
 @click.option("--mixed-people", default=256, help="Of stage 1 that --mix draws from.")
 @click.option("--processes", default=15, help="That render.")
+@click.option("--before", is_flag=True, help="Evaluate the model that it begins with, too.")
 @click.option("--profile", "profiled", is_flag=True, help="Say where the time of ten more steps goes.")
 @click.option("--set", "overrides", multiple=True, help="A training setting, a.b=value.")
 def main(
     stage: str, out: Path, work: Path, head: Path | None, init: Path | None, size: str, seconds: float, people: int,
-    first: int, held: int, moments: int, cameras: int, mix: float, mixed_people: int, processes: int, profiled: bool,
-    overrides: tuple[str, ...],
+    skip: int, first: int, held: int, moments: int, cameras: int, mix: float, mixed_people: int, processes: int,
+    before: bool, profiled: bool, overrides: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Render studio people, train a stage on them for a time, and evaluate it on people held out."""
     logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(message)s")
@@ -88,10 +90,10 @@ def main(
     config = replace(recipe(stage, size), max_seconds=seconds)
     config = override(config, overrides)
     px = config.model.image_size
-    tested, orders = planned(stage, people, held, moments, cameras, px)
-    mixed = planned("pretrain", mixed_people if mix else 0, 0, 8, 1, px)[1]
+    tested, orders = planned(stage, range(skip, skip + people), held, moments, cameras, px)
+    mixed = planned("pretrain", range(mixed_people if mix else 0), 0, 8, 1, px)[1]
     own, portrayed = (
-        ResidentData(settings, px, digest([name, people, moments, cameras, px]), capacity_of(ordered), device)
+        ResidentData(settings, px, digest([name, skip, people, moments, cameras, px]), capacity_of(ordered), device)
         for name, settings, ordered in (
             (stage, config.data, orders), ("portraits", recipe("pretrain", size).data, mixed),
         )
@@ -117,7 +119,7 @@ def main(
         report: dict[str, Any] = {"config": to_dict(config), "seconds_to_first": time.monotonic() - began}
         portraits = [pair for pair in kept if pair[0].kind == "portraits"]
         around = [pair for pair in kept if pair[0].kind == "around"]
-        if init is not None:
+        if before:
             report["before"] = judge(trainer.model.eval(), portraits, around)
         notes = Notes(out)
         try:
@@ -146,7 +148,7 @@ def _begun(config: TrainConfig, cache: Path, device: torch.device, init: Path | 
 
 
 def planned(
-    stage: str, people: int, held: int, moments: int, cameras: int, size: int
+    stage: str, people: range, held: int, moments: int, cameras: int, size: int
 ) -> tuple[list[Order], list[Order]]:
     """Orders for people held out (of every kind that the stage is judged by) and for people to train on."""
 
@@ -155,9 +157,9 @@ def planned(
 
     tested = [order("held", i, "portraits", 8, 1) for i in range(held)]
     if stage == "pretrain":
-        return tested, [order("train", i, "portraits", moments, 1) for i in range(people)]
+        return tested, [order("train", i, "portraits", moments, 1) for i in people]
     tested += [order("held", i, "around", 2, 12) for i in range(max(1, held // 3))]
-    return tested, [order("around", i, "around", moments, cameras) for i in range(people)]
+    return tested, [order("around", i, "around", moments, cameras) for i in people]
 
 
 def capacity_of(orders: Sequence[Order]) -> int:

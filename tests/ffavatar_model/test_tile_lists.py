@@ -38,13 +38,16 @@ def scene(n_images: int = 3, n: int = 60) -> tuple[Tensor, Tensor, Tensor]:
     random = torch.Generator().manual_seed(5)
     means = torch.rand(n_images, n, 2, generator=random) * torch.tensor([WIDTH + 30.0, HEIGHT + 30.0]) - 15
     radii = torch.randint(0, 14, (n_images, n, 2), generator=random, dtype=torch.int32)
-    means[0, 0], radii[0, 0] = float("nan"), 0  # what is culled is left unwritten
-    return means, radii, torch.rand(n_images, n, generator=random) + 0.5
+    depths = torch.rand(n_images, n, generator=random) + 0.5
+    for place, unwritten in enumerate((float("nan"), -1.0)):  # what is culled is left unwritten
+        means[1, place], radii[1, place], depths[1, place] = float("nan"), 0, unwritten
+    return means, radii, depths
 
 
+@pytest.mark.parametrize("n_images", [1, 3])
 @pytest.mark.parametrize("spare", [0, 1, 1000])
-def test_lists_are_those_of_a_plain_loop(spare: int) -> None:
-    means, radii, depths = scene()
+def test_lists_are_those_of_a_plain_loop(spare: int, n_images: int) -> None:
+    means, radii, depths = (value[-n_images:] for value in scene())
     expected = by_hand(means, radii, depths)
     total = sum(len(entries) for entries in expected.values())
     lists = tile_lists(means, radii, depths, WIDTH, HEIGHT, total + spare)
