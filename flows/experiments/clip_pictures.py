@@ -63,10 +63,9 @@ def _found(clip: Path, size: int) -> list[Face]:
 
 def keep(pictures: Sequence[Face], path: Path) -> None:
     """Write N square pictures of one size: one tall WebP of them all with mattes as its alpha, and their landmarks."""
-    tall = torch.cat([torch.cat((face.rgb, face.matte)) for face in pictures], 1)
     encoded = io.BytesIO()
-    rgba = (tall * 255).round().byte().permute(1, 2, 0).numpy()
-    Image.fromarray(rgba, "RGBA").save(encoded, "WEBP", quality=QUALITY, method=6, exact=True)
+    rgba = torch.cat([face.pixels for face in pictures], 1).permute(1, 2, 0).numpy()
+    Image.fromarray(rgba, "RGBA").save(encoded, "WEBP", quality=QUALITY, method=6)
     points = [face.landmarks for face in pictures if face.landmarks is not None]
     np.savez(
         path, rgba=np.frombuffer(encoded.getvalue(), np.uint8), landmarks=torch.stack(points).numpy(),
@@ -80,11 +79,11 @@ def kept(path: Path) -> list[Face]:
         rgba = np.array(Image.open(io.BytesIO(file["rgba"].tobytes())).convert("RGBA"))
         landmarks, moments = torch.from_numpy(file["landmarks"]), file["moment"].tolist()
     size = rgba.shape[1]
-    tall = torch.from_numpy(rgba).permute(2, 0, 1).float() / 255
+    tall = torch.from_numpy(rgba).permute(2, 0, 1)
     return [
         Face(
-            id=f"frame {moment}", rgb=picture[:3], matte=picture[3:], landmarks=points, K=virtual_intrinsics(size),
-            head_to_camera=None, moment=moment,
+            id=f"frame {moment}", pixels=picture, landmarks=points, K=virtual_intrinsics(size), head_to_camera=None,
+            moment=moment,
         )
         for picture, points, moment in zip(tall.split(size, 1), landmarks, moments, strict=True)
     ]  # fmt: skip
