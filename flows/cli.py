@@ -10,13 +10,17 @@ from pathlib import Path
 import click
 
 from flows.console import WRONG_CALL, err, report_error, start_log
-from infra.settings import load_settings, quiet_services
+from infra.settings import MAX_FAILURES, TIMEOUT_S, load_settings, quiet_services
 
 CORPUS = click.option("--corpus", required=True, metavar="URI", help="The corpus: a path, file:// or s3:// URI.")
 OFFICIAL = ("ava256", "nersemble", "nersemble-benchmark")
 """Data sets whose layout the studio writes."""
 PACK = click.option("--pack", metavar="PACK", help="insightface pack: a name or a folder; default the embedded one.")
 HEAD = click.option("--head", metavar="FILE", help="FLAME pickle or head file; default the open head.")
+FAILURES = click.option("--max-failures", default=MAX_FAILURES, show_default=True, type=click.IntRange(0),
+                        help="How often a lost worker or an error restarts it from the last checkpoint.")  # fmt: skip
+TIMEOUT = click.option("--timeout", "timeout_s", default=TIMEOUT_S, show_default=True, type=click.IntRange(1),
+                       metavar="SECONDS", help="How long workers wait for one another, and for a place.")  # fmt: skip
 PRESET = click.option("--preset", default="small", show_default=True, help="Publish thresholds: small or mfhq.")
 
 
@@ -274,10 +278,8 @@ def studio(
 @click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change a setting of the recipe.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Where the checkpoint is written.")
 @click.option("--resume", metavar="RUN", help="Go on with this run of the same settings, also on fewer workers.")
-@click.option("--max-failures", default=1, show_default=True, type=click.IntRange(0),
-              help="How often a lost worker or an error restarts it from the last checkpoint.")  # fmt: skip
-@click.option("--timeout", "timeout_s", default=1800, show_default=True, type=click.IntRange(1), metavar="SECONDS",
-              help="How long workers wait for one another, and for a place in the cluster.")  # fmt: skip
+@FAILURES
+@TIMEOUT
 @HEAD
 def train(
     stage: str, corpus: str, init: str | None, identity: str | None, workers: int, overrides: Sequence[str],
@@ -311,16 +313,19 @@ def head(file: str | None, teeth: bool, out: Path) -> None:
 @click.option("--gain", default=0.0, show_default=True, metavar="DB",
               help="By how much each stage has to raise the held-out PSNR for the next one to begin.")  # fmt: skip
 @click.option("--set", "overrides", multiple=True, metavar="STAGE.a.b=c", help="Change a setting of one stage, or all.")
+@FAILURES
+@TIMEOUT
 @HEAD
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the checkpoints.")
 def curriculum(
     corpus: str, captures: str, identity: str | None, init: str | None, size: str, workers: int, gain: float,
-    overrides: Sequence[str], head: str | None, out: Path,
+    overrides: Sequence[str], max_failures: int, timeout_s: int, head: str | None, out: Path,
 ) -> None:  # fmt: skip
     """Train the three stages, one after the other, from the first that has not passed yet."""
     from flows.curriculum import curriculum_command
 
-    curriculum_command(corpus, captures, identity, init, size, workers, gain, overrides, head, out)
+    settings = (max_failures, timeout_s)
+    curriculum_command(corpus, captures, identity, init, size, workers, gain, overrides, head, out, *settings)
 
 
 @cli.command()

@@ -17,7 +17,7 @@ from ffavatar_model.weights import MODEL_FILE, model_file
 from flows.console import CallError, say
 from flows.train import check, show, train
 from infra.ray_session import ray_session
-from infra.settings import load_settings
+from infra.settings import MAX_FAILURES, TIMEOUT_S, load_settings
 from infra.storage import open_store
 from infra.tracking import config_hash, file_digest
 from mfhq.catalog import Catalog
@@ -55,18 +55,22 @@ class Curriculum:
     """By stage: settings ``a.b=c``."""
     head: str = ""
     home: str = ""
+    max_failures: int = MAX_FAILURES
+    timeout_s: int = TIMEOUT_S
+    """Of each stage's job: see ``infra.ray_train.fit``."""
 
 
 def curriculum_command(
     corpus: str, captures: str, identity: str | None, init: str | None, size: str, workers: int, gain: float,
-    overrides: Sequence[str], head: str | None, out: Path,
+    overrides: Sequence[str], head: str | None, out: Path, max_failures: int = MAX_FAILURES, timeout_s: int = TIMEOUT_S,
 ) -> None:  # fmt: skip
     """``ffavatar curriculum``."""
     settings = load_settings()
     asked = Curriculum(
         corpus=corpus, captures=captures, out=str(out.resolve()), identity=identity or most_pictured(corpus),
         init=str(model_file(Path(init)).resolve()) if init else "", size=size, workers=workers, gain=gain,
-        overrides=by_stage(overrides), head=head or "", home=str(settings.home),
+        overrides=by_stage(overrides), head=head or "", home=str(settings.home), max_failures=max_failures,
+        timeout_s=timeout_s,
     )  # fmt: skip
     for stage in RECIPES:
         corpus = asked.captures if stage == "multiview" else asked.corpus
@@ -101,6 +105,7 @@ def curriculum(asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             ended[stage] = train(
                 stage=stage, corpus=corpus, init=init, identity=identity, workers=c.workers, size=c.size,
                 overrides=c.overrides.get(stage), out=str(folder / stage), head=c.head, home=c.home,
+                max_failures=c.max_failures, timeout_s=c.timeout_s,
             )  # fmt: skip
             show(stage, ended[stage])
             _gate(stage, ended[stage]["metrics"], c.gain)

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -18,12 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ffavatar_model.config import from_dict, override
 from ffavatar_model.head import load_head
-from ffavatar_model.model import FFAvatar
-from ffavatar_model.training import recipe, train
+from ffavatar_model.training import configured, train
 from ffavatar_model.training.checkpoint import list_checkpoints
-from ffavatar_model.weights import read_header
 from flows.heads import head_file
 from flows.training_data import datasets
 from infra.storage import open_store
@@ -76,10 +72,7 @@ def main(
         torch.cuda.set_device(device)
     if world > 1:
         torch.distributed.init_process_group("nccl" if cuda else "gloo")
-    config = recipe(stage, size)
-    if init is not None:
-        config = replace(config, model=from_dict(FFAvatar.Config, read_header(init)["model"]))
-    config = override(config, overrides)
+    config = configured(stage, overrides, size, init)
     out.mkdir(parents=True, exist_ok=True)
     there = list_checkpoints(out)
     store = open_store(corpus)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,18 @@ from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
 
-from ffavatar_model.config import from_dict, override, to_dict
+from ffavatar_model.config import to_dict
 from ffavatar_model.head import load_head
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.training import TrainConfig, recipe
-from ffavatar_model.weights import MODEL_FILE, load_weights, model_file, read_header
+from ffavatar_model.training import configured
+from ffavatar_model.weights import MODEL_FILE, load_weights, model_file
 from flows.console import CallError, say, table
 from flows.heads import head_file
 from flows.training_data import datasets
 from flows.training_job import Job, job_values, run_job
 from infra import ray_train
 from infra.ray_session import ray_session
-from infra.settings import load_settings
+from infra.settings import MAX_FAILURES, TIMEOUT_S, load_settings
 from infra.storage import open_store
 from infra.tracking import TrackedRun, config_hash, file_digest, git_revision, tracked_run
 from mfhq.catalog import Catalog
@@ -32,8 +31,6 @@ from mfhq.live import record_run
 
 RUN_FILE = "run.json"
 """Beside a checkpoint: which run made it, from which snapshot; the next stage finds its parent here."""
-MAX_FAILURES, TIMEOUT_S = 1, 1800
-"""How often a job is begun again from its last checkpoint; how long its workers wait for one another."""
 MAY_CHANGE = ("workers",)
 """Settings that may be others when a run goes on."""
 
@@ -70,26 +67,12 @@ def check(stage: str, corpus: str, init: str, identity: str, overrides: list[str
         out = out.resolve()
         if out.exists() and not (out / MODEL_FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
             raise CallError(f"-o {out}: is there and holds no checkpoint; name a new folder")
-    config = configured(stage, init, overrides)
+    config = configured(stage, overrides, init=init)
     config.objective.load_lpips()
     store = open_store(corpus)
     datasets(config, store, Catalog(store).open(), identity)
     if init:
         load_weights(Path(init), FFAvatar(config.model, load_head(head_file(head or None))))
-
-
-def configured(stage: str, init: str, overrides: list[str], size: str = "tiny") -> TrainConfig:
-    """The recipe of a stage, with the model of the checkpoint that it begins with, and with settings replaced.
-
-    The file of LPIPS's weights is named in full: workers run in folders of their own.
-    """
-    config = recipe(stage, size)
-    if init:
-        config = replace(config, model=from_dict(FFAvatar.Config, read_header(Path(init))["model"]))
-    config = override(config, overrides)
-    if file := config.objective.lpips_file:
-        config = replace(config, objective=replace(config.objective, lpips_file=str(Path(file).resolve())))
-    return config
 
 
 def show(stage: str, ended: dict[str, Any]) -> None:
@@ -131,7 +114,7 @@ def train(
     """
     settings = load_settings(home or None)
     init = str(model_file(Path(init)).resolve()) if init else ""
-    config = configured(stage, init, overrides or [], size)
+    config = configured(stage, overrides or [], size, init)
     store = open_store(corpus)
     kept = TrackedRun(settings.tracking_uri, resume).config() if resume else {}
     snapshot = Catalog(store).open(kept.get("snapshot"))
@@ -158,6 +141,8 @@ def train(
         name = f"{stage}-{run.run_id}"
         try:
             metrics = fit(job_values(job), name, workers, str(settings.home), str(checkpoint), max_failures, timeout_s)
+        except ray_train.FinalError:
+            raise  # going on from the last checkpoint with the same settings would end in it again
         except RuntimeError as error:
             raise RuntimeError(f"{error}; go on from its last checkpoint with --resume {run.run_id}") from error
         record = {"run_id": run.run_id, "stage": stage, "corpus": store.uri, "snapshot": snapshot.version}

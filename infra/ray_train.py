@@ -17,6 +17,11 @@ import ray
 from ray import train
 from ray.train.torch import TorchConfig, TorchTrainer
 
+from infra.settings import MAX_FAILURES, TIMEOUT_S
+
+FINAL = (FloatingPointError,)
+"""Errors of a loop that would come again from the same checkpoint: batches and random numbers are the same."""
+
 _WAITS = ("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S")
 """What Ray Train reads: how long workers may take to be placed, and one of them to answer."""
 
@@ -41,6 +46,21 @@ class RayWorker:
         """
         kept = train.Checkpoint.from_directory(checkpoint) if checkpoint is not None and self.rank == 0 else None
         train.report(dict(metrics), checkpoint=kept)
+
+
+class FinalError(RuntimeError):
+    """A job's loop raised one of ``FINAL``: beginning it again would end the same way."""
+
+
+class _StopOnFinal(train.UserCallback):
+    """Ray Train begins a job again after any error of its loop, and knows no kind that it should not; an error of a
+    callback ends the job."""
+
+    def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
+        """Raise where one of the errors is final."""
+        for error in worker_exceptions.values():
+            if isinstance(error, FINAL):
+                raise FinalError(f"{type(error).__name__}: {error}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +95,9 @@ def fit(
     workers: int = 1,
     gpu: bool = False,
     cpus: float | None = None,
-    max_failures: int = 1,
+    max_failures: int = MAX_FAILURES,
     keep: int = 2,
-    timeout_s: int = 1800,
+    timeout_s: int = TIMEOUT_S,
 ) -> TrainResult:
     """Run ``loop(config, worker)`` on each of ``workers`` workers and wait.
 
@@ -86,12 +106,14 @@ def fit(
         name: of the job; the same name at the same storage goes on from that job's last checkpoint.
         storage: a path or ``s3://`` prefix that every node reaches.
         cpus: of each worker; by default ``cpu_share``.
-        max_failures: how often a lost worker, or an error in the loop, restarts it from the last checkpoint.
+        max_failures: how often a lost worker, or an error in the loop that is none of ``FINAL``, restarts it from the
+            last checkpoint.
         keep: how many checkpoints stay.
         timeout_s: how long workers wait for one another in a collective, one of them may leave Ray without an answer,
             and all of them may take to find a place in the cluster. Ray's own variables win where they are set.
 
     Raises:
+        FinalError: the loop raised one of ``FINAL``; the message has it.
         RuntimeError: the loop failed more than ``max_failures`` times; the message has the first worker's error.
     """
     share = cpus or cpu_share([node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]], workers)
@@ -110,13 +132,15 @@ def fit(
                 controller_failure_limit=max_failures,  # type: ignore[call-arg]  # known to version 2, which runs
             ),
             checkpoint_config=train.CheckpointConfig(num_to_keep=keep),
+            callbacks=[_StopOnFinal()],  # type: ignore[list-item]  # likewise
         ),
     )
     try:
         with _waiting(timeout_s):
             result = trainer.fit()
     except train.TrainingFailedError as error:
-        raise RuntimeError(f"training job {name} failed: {_cause(error)}") from error
+        final = isinstance(getattr(error, "controller_failure", None), FinalError)
+        raise (FinalError if final else RuntimeError)(f"training job {name} failed: {_cause(error)}") from error
     if result.checkpoint is None:
         raise RuntimeError(f"training job {name} ended without a checkpoint: its loop must report one at its end")
     return TrainResult(checkpoint=result.checkpoint, metrics=dict(result.metrics or {}))

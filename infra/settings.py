@@ -6,6 +6,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+MAX_FAILURES, TIMEOUT_S = 1, 1800
+"""Of a training job: how often it is begun again from its last checkpoint; how long workers wait for one another."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:

@@ -2,7 +2,7 @@
 
 from ffavatar_model.training.config import TrainConfig
 from ffavatar_model.training.loop import Reporter, Result, Trainer, train
-from ffavatar_model.training.recipes import RECIPES, multiview, personalize, pretrain, recipe
+from ffavatar_model.training.recipes import RECIPES, configured, multiview, personalize, pretrain, recipe
 
 __all__ = [
     "RECIPES",
@@ -10,6 +10,7 @@ __all__ = [
     "Result",
     "TrainConfig",
     "Trainer",
+    "configured",
     "multiview",
     "personalize",
     "pretrain",

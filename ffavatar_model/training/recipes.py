@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 from ffavatar_model.augment import Augment
+from ffavatar_model.config import from_dict, override
 from ffavatar_model.data import FewToMany
 from ffavatar_model.degrade import Degrade
+from ffavatar_model.model import FFAvatar
 from ffavatar_model.presets import by_name
 from ffavatar_model.training.config import Optimizer, TrainConfig
 from ffavatar_model.training.objective import Objective
+from ffavatar_model.weights import read_header
 
 WILD = Augment(turn=5.0, zoom=0.05, shift=0.02, light=0.3)
 """Aligned crops are never quite aligned; people come in every light."""
@@ -31,7 +36,7 @@ def pretrain(size: str = "tiny") -> TrainConfig:
         )  # fmt: skip
     if size == "small":
         return TrainConfig(
-            stage="pretrain", model=model, steps=20_000, batch=10, autocast="bf16", ema=0.999,
+            stage="pretrain", model=model, steps=20_000, batch=10, autocast="bf16", ema=0.999, loader_workers=8,
             data=FewToMany.Config(sources=(1, 4), drivers=4, cache=0, augment=WILD, degrade=SEEN),
             objective=Objective.Config(parts=10.0, expression=1e-4, offset=0.05, standing=0.05),
             optimizer=Optimizer(lr=5e-4, mean_head_lr=5e-3, warmup=200, final=0.02),
@@ -55,7 +60,7 @@ def multiview(size: str = "tiny") -> TrainConfig:
         )  # fmt: skip
     if size == "small":
         return TrainConfig(
-            stage="multiview", model=model, steps=6_000, batch=8, autocast="bf16", ema=0.999,
+            stage="multiview", model=model, steps=6_000, batch=8, autocast="bf16", ema=0.999, loader_workers=8,
             data=FewToMany.Config(sources=(1, 4), drivers=6, cache=0, augment=WILD, degrade=SEEN),
             objective=Objective.Config(parts=5.0, expression=1e-4, offset=0.05, agreement=0.05),
             optimizer=Optimizer(lr=1e-4, mean_head_lr=2e-3, warmup=100, final=0.02),
@@ -90,3 +95,17 @@ def recipe(stage: str, size: str = "tiny") -> TrainConfig:
     if stage not in RECIPES:
         raise ValueError(f"stage={stage!r}: allowed are {', '.join(RECIPES)}")
     return RECIPES[stage](size)
+
+
+def configured(stage: str, overrides: Sequence[str], size: str = "tiny", init: Path | str | None = None) -> TrainConfig:
+    """The recipe of a stage, with the model of the checkpoint that it begins with, and with settings replaced.
+
+    The file of LPIPS's weights is named in full: workers run in folders of their own.
+    """
+    config = recipe(stage, size)
+    if init:
+        config = replace(config, model=from_dict(FFAvatar.Config, read_header(Path(init))["model"]))
+    config = override(config, overrides)
+    if file := config.objective.lpips_file:
+        config = replace(config, objective=replace(config.objective, lpips_file=str(Path(file).resolve())))
+    return config

@@ -14,11 +14,10 @@ import psutil
 import torch
 
 from ffavatar_model.batch import RawBatch
-from ffavatar_model.config import override
 from ffavatar_model.data import FewToMany
 from ffavatar_model.head import load_head
 from ffavatar_model.loading import developed, loaded
-from ffavatar_model.training import TrainConfig, Trainer, recipe
+from ffavatar_model.training import TrainConfig, Trainer, configured
 from flows.bench import emit
 from flows.heads import head_file
 from flows.training_data import datasets
@@ -42,7 +41,7 @@ def bench_loader(
     machine where it is not given; ``cores_for_twice`` is how many cores would give twice that. What a step takes is
     with the device's part of preparing its pictures, ``develop_ms``, which is done between steps.
     """
-    config = override(recipe(stage, size), overrides)
+    config = configured(stage, overrides, size)
     config = replace(config, data=replace(config.data, cache=0))
     for uri in corpora:
         store = open_store(uri)

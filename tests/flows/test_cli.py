@@ -44,7 +44,8 @@ SURFACE = {
     "publish": {"corpus", "preset", "pack", "where"},
     "head": {"file", "teeth", "out"},
     "curriculum": {
-        "corpus", "captures", "identity", "init", "size", "workers", "gain", "overrides", "head", "out",
+        "corpus", "captures", "identity", "init", "size", "workers", "gain", "overrides", "head", "out", "max_failures",
+        "timeout_s",
     },
     "reconstruct": {"images", "checkpoint", "face", "pack", "out", "personalize"},
     "recrop": {"corpus", "size"},

@@ -103,6 +103,26 @@ def test_a_killed_worker_costs_the_steps_since_the_last_checkpoint(
     assert loss == pytest.approx(curve(settings, runs["whole"], "loss")[0], rel=1e-4)
 
 
+def test_a_loss_that_is_not_a_number_is_not_tried_again(
+    studio_corpus, settings, ray_session, prefect_server, tmp_path, monkeypatch, capsys
+) -> None:
+    """Steps of 1e30 break the weights: the job stops at once, whatever is left of its failures, and names the batch."""
+    monkeypatch.setenv("FFAVATAR_HOME", str(settings.home))
+    wild = ("--set", "optimizer.lr=1e30", "--set", "optimizer.mean_head_lr=1e30", "--workers", "2")
+    with pytest.raises(SystemExit) as ended:
+        main(words(studio_corpus, tmp_path / "wild", *wild, "--max-failures", "3"))
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert ended.value.code == 1 and not (tmp_path / "wild").exists()
+    assert re.search(r"FloatingPointError: step \d+, rank \d: loss nan.*the batch: \w+", said), said
+    assert "--resume" not in said, "it would end the same way"
+    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    (experiment,) = (e.experiment_id for e in client.search_experiments() if e.name != "Default")
+    newest = client.search_runs([experiment], max_results=1)[0]
+    assert newest.info.status == "FAILED"
+    taken = curve(settings, newest.info.run_id, "gradient_norm")[1]
+    assert taken and set(taken.values()) == {1}, f"steps were taken again: {taken}"
+
+
 def test_workers_without_a_place_end_in_one_line(settings: Settings, ray_session: None, tmp_path: Path) -> None:
     many = (psutil.cpu_count() or 1) + 1
     with pytest.raises(RuntimeError, match=r"training job crowd failed: .*resources") as error:
