@@ -25,7 +25,7 @@ class TileLists(NamedTuple):
     members: Tensor
     """(capacity,) int32 into the flat list of I · N Gaussians."""
     crossings: Tensor
-    """() int64: entries that were needed. Above the capacity, the lists lack those of the last images' farthest Gaussians."""
+    """() int64: entries that were needed. Above the capacity, the last images' farthest Gaussians are left out."""
 
 
 @cache
@@ -67,7 +67,7 @@ def tile_lists(means: Tensor, radii: Tensor, depths: Tensor, width: int, height:
 
 def _nearest_first(depths: Tensor) -> Tensor:
     """(I, N) → (I · N,) flat indices: one image after the other, each nearest first."""
-    n_images, n = depths.shape
+    n_images = len(depths)
     if n_images == 1:
         return depths[0].argsort(stable=True)
     image = torch.arange(n_images, device=depths.device)[:, None]
