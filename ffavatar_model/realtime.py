@@ -109,7 +109,7 @@ class RealTimeAnimator:
         self._given = DrivingParameters(*(value.clone() for value in model.neutral(n)))
         self._K = virtual_intrinsics(size, start).expand(n, 1, 3, 3).contiguous()
         self._behind = start.new_tensor(background)
-        self._in, self._out = torch.cuda.Stream(device), torch.cuda.Stream(device)
+        self._in, self._out, self._aside = (torch.cuda.Stream(device) for _ in range(3))
         self._staged = [torch.zeros(self._crops.shape, dtype=torch.uint8).pin_memory() for _ in range(2)]
         self._copied = [torch.cuda.Event() for _ in range(2)]
         self._read = torch.cuda.Event()
@@ -191,8 +191,13 @@ class RealTimeAnimator:
 
     def _show(self, parameters: DrivingParameters) -> Tensor:
         """(A, size, size, 3) uint8."""
+        own = torch.cuda.current_stream(self.device)
+        # Dozens of kernels on a few numbers each: they run beside those that pose the head.
+        self._aside.wait_stream(own)
+        with torch.cuda.stream(self._aside):
+            camera = pose_to_camera(parameters.pose, self._K, self.size)
         posed = self.model.animate(self.avatars, parameters)
-        camera = pose_to_camera(parameters.pose, self._K, self.size)
+        own.wait_stream(self._aside)
         rgb = self.model.render(posed, camera, self._K, self._behind, self.size).rgb[:, 0]
         return (rgb.movedim(1, -1) * 255 + 0.5).clamp(0, 255).to(torch.uint8)
 

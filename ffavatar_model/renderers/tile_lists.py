@@ -25,7 +25,7 @@ class TileLists(NamedTuple):
     members: Tensor
     """(capacity,) int32 into the flat list of I · N Gaussians."""
     crossings: Tensor
-    """() int64: entries that were needed. Above the capacity, the last images' farthest Gaussians are left out."""
+    """() int64: entries that were needed. Above the capacity, lists lack the farthest Gaussians of the last images."""
 
 
 @cache
@@ -67,10 +67,9 @@ def tile_lists(means: Tensor, radii: Tensor, depths: Tensor, width: int, height:
 
 def _nearest_first(depths: Tensor) -> Tensor:
     """(I, N) → (I · N,) flat indices: one image after the other, each nearest first."""
-    n_images = len(depths)
-    if n_images == 1:
+    if len(depths) == 1:
         return depths[0].argsort(stable=True)
-    image = torch.arange(n_images, device=depths.device)[:, None]
+    image = torch.arange(len(depths), device=depths.device)[:, None]
     # The bits of a positive float32 are ordered as the number is: one sort for all images. What is culled may hold
     # anything; its bits must not reach into the image's.
     bits = depths.contiguous().view(torch.int32).long() & 0xFFFFFFFF

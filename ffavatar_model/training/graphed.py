@@ -2,12 +2,15 @@
 
 A step of a small model is hundreds of kernels, and the host takes longer to launch them than the device to run them.
 One graph is captured for each shape of batch; what changes from step to step (pictures, progress, learning rates) is
-copied into tensors that the graph reads.
+copied into tensors that the graph reads. A step's numbers may be read after the next one is under way: the host then
+prepares a step while the device takes the one before.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+from collections import deque
 from collections.abc import Hashable
 from dataclasses import dataclass
 
@@ -37,6 +40,21 @@ class _Captured:
     """What was given last: the same tensors need not be copied again."""
     news: Tensor
     """(len(names),) float64: counts must come through whole."""
+    landed: tuple[Tensor, Tensor]
+    """Where ``news`` of two steps in turn arrive on the host."""
+
+
+@dataclass
+class _UnderWay:
+    """A step that was launched and whose numbers were not read; what it takes to launch it again."""
+
+    batch: Batch
+    given: Given
+    progress: float
+    rates: list[float]
+    captured: _Captured
+    landed: Tensor
+    done: torch.cuda.Event
 
 
 class GraphedSteps:
@@ -48,37 +66,67 @@ class GraphedSteps:
         self.device = self.parameters[0].device
         self._captured: dict[Hashable, _Captured] = {}
         self._progress = torch.zeros((), device=self.device)
+        self._broken = torch.zeros((), dtype=torch.bool, device=self.device)
+        """A step could not be taken: those after it move nothing until ``collect`` has seen to it."""
+        self._under_way: deque[_UnderWay] = deque()
+        self._launched = 0
         self._pool = torch.cuda.graph_pool_handle()
 
-    def step(self, batch: Batch, progress: float, given: Given) -> dict[str, float]:
-        """One step on a batch that lies on the device: the loss, its terms and the gradient's norm.
+    def launch(self, batch: Batch, progress: float, given: Given) -> None:
+        """Begin a step on a batch that lies on the device; ``collect`` gives its numbers. At most two are under way."""
+        rates = [float(group["rate"]) for group in self.optimizer.param_groups]
+        self._launch(batch, progress, given, rates, 0)
+
+    def collect(self) -> dict[str, float]:
+        """The loss of the oldest step under way, its terms and the gradient's norm.
 
         Where the loss or the gradient is not finite the optimizer has moved nothing: the caller finds it in the
-        numbers. A batch that needs longer tile lists than there is room for gets room and is taken again.
+        numbers. A step that needed longer tile lists than there was room for has moved nothing, nor has the one after
+        it: both are taken again, in their order. Raises ``IndexError`` where no step is under way.
         """
-        faded = self.objective.faded(progress)
-        shapes = ((n, x.shape, x.dtype) for n, x in (batch.tensors() | given.tensors()).items())
-        key = (*shapes, batch.known, batch.padded, faded)
-        room = 0
         while True:
-            if key not in self._captured or room:
-                self._captured[key] = self._capture(batch, given, progress, faded, room)
-            captured = self._captured[key]
-            pictures, known = captured.batch.tensors(), captured.given.tensors()
-            for name, value in batch.tensors().items():
-                pictures[name].copy_(value, non_blocking=True)
-            for name, value in given.tensors().items():
-                if captured.copied.get(name) is not value:
-                    known[name].copy_(value, non_blocking=True)
-                    captured.copied[name] = value
-            self._progress.fill_(progress)
-            captured.graph.replay()
-            news = dict(zip(captured.names, captured.news.tolist(), strict=True))
+            step = self._under_way.popleft()
+            step.done.synchronize()
+            news = dict(zip(step.captured.names, step.landed.tolist(), strict=True))
             needed = int(news.pop("tile list entries"))
-            if needed <= captured.capacity:
+            if needed <= step.captured.capacity:
+                if not (math.isfinite(news["loss"]) and math.isfinite(news["gradient_norm"])):
+                    self._broken.zero_()
                 return news
-            log.info("a step needed %d entries of tile lists, there was room for %d", needed, captured.capacity)
-            room = needed
+            log.info("a step needed %d entries of tile lists, there was room for %d", needed, step.captured.capacity)
+            after = list(self._under_way)
+            self._under_way.clear()
+            self._broken.zero_()
+            for again in (step, *after):
+                self._launch(again.batch, again.progress, again.given, again.rates, needed if again is step else 0)
+
+    def __len__(self) -> int:
+        """Steps under way."""
+        return len(self._under_way)
+
+    def _launch(self, batch: Batch, progress: float, given: Given, rates: list[float], room: int) -> None:
+        """``room``: entries of tile lists that are needed at least, where that is known."""
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"].fill_(rate)
+        faded = self.objective.faded(progress)
+        key = (*((n, x.shape, x.dtype) for n, x in (batch.tensors() | given.tensors()).items()), batch.known, faded)
+        if key not in self._captured or room:
+            self._captured[key] = self._capture(batch, given, progress, faded, room)
+        captured = self._captured[key]
+        pictures, known = captured.batch.tensors(), captured.given.tensors()
+        for name, value in batch.tensors().items():
+            pictures[name].copy_(value, non_blocking=True)
+        for name, value in given.tensors().items():
+            if captured.copied.get(name) is not value:
+                known[name].copy_(value, non_blocking=True)
+                captured.copied[name] = value
+        self._progress.fill_(progress)
+        captured.graph.replay()
+        self._launched += 1
+        landed, done = captured.landed[self._launched % 2], torch.cuda.Event()
+        landed.copy_(captured.news, non_blocking=True)
+        done.record()
+        self._under_way.append(_UnderWay(batch, given, progress, rates, captured, landed, done))
 
     def _capture(self, batch: Batch, given: Given, progress: float, faded: bool, needed: int) -> _Captured:
         with DEVICE:
@@ -105,13 +153,15 @@ class GraphedSteps:
             news["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.clip)
             overflow = lists.crossings[0] > lists.capacity
             broken = overflow | ~(torch.isfinite(news["loss"]) & torch.isfinite(news["gradient_norm"]))
-            self.optimizer.found_inf = broken.float()  # type: ignore[attr-defined]  # the fused step then moves nothing
+            self._broken.logical_or_(broken)
+            self.optimizer.found_inf = self._broken.float()  # type: ignore[attr-defined]  # the fused step then moves nothing
             self.optimizer.step()
             news["tile list entries"] = lists.crossings[0]
             row = torch.stack([value.double() for value in news.values()])
         del self.optimizer.found_inf  # type: ignore[attr-defined]
         self.optimizer.zero_grad(set_to_none=True)
-        return _Captured(graph, batch, given, lists.capacity, list(news), {}, row)
+        landed = (torch.empty_like(row, device="cpu").pin_memory(), torch.empty_like(row, device="cpu").pin_memory())
+        return _Captured(graph, batch, given, lists.capacity, list(news), {}, row, landed)
 
     def _forward_backward(self, batch: Batch, given: Given, faded: bool) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)

@@ -11,6 +11,7 @@ import math
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -135,6 +136,9 @@ class Trainer:
         self.seconds = {"data": 0.0, "step": 0.0, "validation": 0.0, "checkpoint": 0.0}
         self.metrics: dict[str, float] = {}
         """Held-out numbers, those of the start included: they go on with the run."""
+        self._taken: deque[tuple[int, list[list[str]], float, dict[str, float]]] = deque()
+        """Steps whose numbers were not read: number, the batch's ids, learning rate, numbers where they are there."""
+        self._news: dict[str, float] = {}
         self._kept: dict[str, Tensor] = {}
         """Of what does not move: features by sources, the estimator's values by driver."""
         self.module: nn.Module = self.objective
@@ -174,20 +178,22 @@ class Trainer:
             begin = time.perf_counter()
             batch = next(batches)
             loaded = time.perf_counter()
-            news = self.train_step(batch)
+            self.take_step(batch)
             done = time.perf_counter()
             self.seconds["data"] += loaded - begin
-            self.seconds["step"] += done - loaded
             self.elapsed += self._slowest(done - begin)
-            news["seconds"] = done - begin
             last = self.progress >= 1
-            if last or (config.validate_every and self.step % config.validate_every == 0):
+            validated = last or (config.validate_every > 0 and self.step % config.validate_every == 0)
+            due = last or (config.checkpoint_every > 0 and self.step % config.checkpoint_every == 0)
+            told = due or self.step % config.log_every == 0
+            news = self.read() | {"seconds": done - begin} if told or validated else {}
+            self.seconds["step"] += time.perf_counter() - loaded
+            if validated:
                 self.metrics |= (held_out := self._validate(validation, reporter, "end" if last else "val"))
                 news |= held_out
-            due = last or (config.checkpoint_every > 0 and self.step % config.checkpoint_every == 0)
             if due:
                 self._save(saver, last)
-            if due or self.step % config.log_every == 0:  # on every rank alike
+            if told:  # on every rank alike
                 reporter.report(self.step, news, saver.finished())
         if not begun:
             raise ValueError(f"{resume}: this run is at its end already (step {self.step} of {config.steps})")
@@ -196,27 +202,61 @@ class Trainer:
 
     def train_step(self, batch: Batch) -> dict[str, float]:
         """One step of the optimizer on this worker's share of the batch; the loss terms."""
-        self.module.train()
-        set_learning_rate(self.optimizer, self.config.optimizer, self.step, self.progress)
+        self._launch(batch)
+        return self.read()
+
+    def take_step(self, batch: Batch) -> None:
+        """The same without its numbers: where steps are graphs, the next one may be prepared while this one is taken.
+
+        Raises ``FloatingPointError`` for the step before as for this one.
+        """
+        self._launch(batch)
+        # Averaged weights are those after each step: nothing may be under way when they are taken.
+        self.read(under_way=1 if self.graphed is not None and self.averaged is None else 0)
+
+    def _launch(self, batch: Batch) -> None:
+        if not self.objective.training:
+            self.module.train()
+        rate = set_learning_rate(self.optimizer, self.config.optimizer, self.step, self.progress)
         if self.graphed is not None:
             part = batch.to(self.device)
-            news = self.graphed.step(part, self.progress, self._given(part))
-            self._check_finite(news["loss"], news["gradient_norm"], batch)
-            return self._stepped(news)
+            self.graphed.launch(part, self.progress, self._given(part))
+            news = {}
+        else:
+            news = self._plain_step(batch)
+        self._taken.append((self.step + 1, batch.ids, rate, news))
+        self.step += 1
+
+    def _plain_step(self, batch: Batch) -> dict[str, float]:
         self.optimizer.zero_grad(set_to_none=True)
         total = self.forward_backward(batch)
         total["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
         # One copy to the host for all of them: each would wait for the device by itself.
         news = dict(zip(total, torch.stack([value.float() for value in total.values()]).tolist(), strict=True))
-        self._check_finite(news["loss"], news["gradient_norm"], batch)
-        self.optimizer.step()
-        return self._stepped(news)
+        if math.isfinite(news["loss"]) and math.isfinite(news["gradient_norm"]):
+            self.optimizer.step()
+        return news
 
-    def _stepped(self, news: dict[str, float]) -> dict[str, float]:
-        self.step += 1
-        if self.averaged is not None:
-            self._average()
-        return {**news, "lr": float(self.optimizer.param_groups[0]["lr"])}
+    def read(self, under_way: int = 0) -> dict[str, float]:
+        """Numbers of the newest step that was read, when all but so many are.
+
+        Raises ``FloatingPointError`` with a step's ids where it could not be taken; the run then stands before it.
+        """
+        while len(self._taken) > under_way:
+            step, ids, rate, news = self._taken.popleft()
+            if self.graphed is not None:
+                news = self.graphed.collect()
+            loss, norm = news["loss"], news["gradient_norm"]
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                self.step = step - 1
+                raise FloatingPointError(
+                    f"step {step}, rank {self.rank}: loss {loss}, gradient norm {norm}; the batch: "
+                    + "; ".join(" ".join(person) for person in ids)
+                )
+            if self.averaged is not None:
+                self._average()
+            self._news = {**news, "lr": rate}
+        return self._news
 
     def forward_backward(self, batch: Batch) -> dict[str, Tensor]:
         """Gradients of ``accumulate`` parts of the batch, averaged; the mean loss and its terms, on the device."""
@@ -266,14 +306,6 @@ class Trainer:
         if key not in self._kept:
             self._kept[key] = compute(*inputs).float()
         return self._kept[key]
-
-    def _check_finite(self, loss: float, norm: float, batch: Batch) -> None:
-        """Before the optimizer moves anything: a batch that breaks the loss is named."""
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise FloatingPointError(
-                f"step {self.step + 1}, rank {self.rank}: loss {loss}, gradient norm {norm}; the batch: "
-                + "; ".join(" ".join(ids) for ids in batch.ids)
-            )
 
     def _average(self) -> None:
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))

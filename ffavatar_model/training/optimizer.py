@@ -41,13 +41,15 @@ def build_optimizer(config: Optimizer, model: nn.Module, graphed: bool = False) 
     return torch.optim.AdamW(settings, betas=config.betas, fused=on_gpu or None, capturable=graphed)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, config: Optimizer, step: int, progress: float) -> None:
-    """Linear warm-up over ``config.warmup`` steps, times a cosine over the run's progress down to ``config.final``."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, config: Optimizer, step: int, progress: float) -> float:
+    """Linear warm-up over ``config.warmup`` steps, times a cosine over the run's progress down to ``config.final``.
+
+    Every group's ``rate`` is set, and its ``lr`` where that is a number; returns that of the first group.
+    """
     warm = min(1.0, (step + 1) / max(1, config.warmup))
     share = config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     for group in optimizer.param_groups:
-        rate = group["peak"] * warm * share
-        if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(rate)
-        else:
-            group["lr"] = rate
+        group["rate"] = group["peak"] * warm * share
+        if not isinstance(group["lr"], torch.Tensor):  # a graphed step fills it in when it is launched
+            group["lr"] = group["rate"]
+    return float(optimizer.param_groups[0]["rate"])

@@ -204,7 +204,7 @@ def _personalize(size: str, head: HeadModel, device: torch.device, overrides: li
         wait()
         began = time.perf_counter()
         for step in range(steps):
-            trainer.train_step(batches[step % len(batches)])
+            trainer.take_step(batches[step % len(batches)])
         wait()
         return time.perf_counter() - began
 

@@ -11,7 +11,7 @@ from ffavatar_model.batch import Batch
 from ffavatar_model.data import IdentityDataset, MultiviewDataset
 from ffavatar_model.head import HeadModel
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.training import TrainConfig, Trainer, recipe
+from ffavatar_model.training import TrainConfig, Trainer, graphed, recipe
 
 pytestmark = [
     pytest.mark.gpu,
@@ -77,3 +77,29 @@ def test_a_broken_batch_moves_nothing(head: HeadModel, model_config: FFAvatar.Co
     for name, parameter in trainer.model.named_parameters():
         torch.testing.assert_close(parameter.detach(), before[name], rtol=0, atol=0, msg=name)
     assert trainer.step == 1
+
+
+def test_steps_under_way_are_taken_again_in_order(
+    head: HeadModel, model_config: FFAvatar.Config, people, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists without a spare entry overflow while the next step is under way: the run is that of steps one by one."""
+    moved = []
+    for room, pipelined in ((2.0, False), (1.0, True)):
+        monkeypatch.setattr(graphed, "_ROOM", room)
+        config = replace(configured("pretrain", model_config, graphs=True), ema=0.0)
+        trainer = Trainer(config, head, DEVICE, 0, 1)
+        before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
+        losses = []
+        for batch in batches(config, people):
+            if pipelined:
+                trainer.take_step(batch)
+            else:
+                losses.append(trainer.train_step(batch)["loss"])
+        assert trainer.graphed is not None and len(trainer.graphed) == pipelined
+        last = trainer.read()
+        assert len(trainer.graphed) == 0 and trainer.step == 8
+        moved.append({n: p.detach() - before[n] for n, p in trainer.model.named_parameters()})
+    assert last["loss"] == pytest.approx(losses[-1], rel=2e-2)
+    length = torch.stack([v.norm() for v in moved[0].values()]).norm()
+    apart = torch.stack([(moved[1][n] - v).norm() for n, v in moved[0].items()]).norm()
+    assert length > 0 and apart / length < 0.05
