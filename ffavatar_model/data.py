@@ -260,11 +260,15 @@ class IdentityDataset(FewToMany):
         """``identity_faces`` and ``faces`` as published; ``identities`` keeps only these people."""
         super().__init__(config, size, digest, read_blob)
         self._K = virtual_intrinsics(size)
+        if identities is not None:
+            theirs = pa.array(sorted(identities), pa.string())
+            identity_faces = identity_faces.filter(pc.is_in(identity_faces["identity_id"], value_set=theirs))
         kept = faces.filter(pc.and_(_is_ok(faces), pc.is_in(faces["face_id"], identity_faces["face_id"])))
         self.meshes = _meshes(kept["mesh468"])
         """(faces, 468, 2) pixels of the crop, as the corpus counts them; a tensor, so that processes share it."""
-        mesh_of = (pc.cumulative_sum(kept["mesh468"].is_valid().cast(pa.int64())).to_pylist())
-        wanted = kept.select(["face_id", "crop", "matte"]).append_column("has_mesh", kept["mesh468"].is_valid())
+        has_mesh = kept["mesh468"].is_valid()
+        mesh_of = pc.cumulative_sum(has_mesh.cast(pa.int64())).to_pylist()
+        wanted = kept.select(["face_id", "crop", "matte"]).append_column("has_mesh", has_mesh)
         by_id = {
             row["face_id"]: {"id": row["face_id"], "crop": row["crop"], "matte": row["matte"],
                              "mesh": number - 1 if row["has_mesh"] else None}
@@ -273,7 +277,7 @@ class IdentityDataset(FewToMany):
         people: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for row in identity_faces.to_pylist():
             face, person = by_id.get(row["face_id"]), row["identity_id"]
-            if face is not None and face["crop"] is not None and (identities is None or person in identities):
+            if face is not None and face["crop"] is not None:
                 people.setdefault(person, []).append((row["rank"], face))
         for person in sorted(people):
             ranked = sorted(people[person], key=lambda pair: (pair[0], pair[1]["id"]))

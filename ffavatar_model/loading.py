@@ -18,7 +18,7 @@ def loaded(data: FewToMany, cursors: Sequence[list[int]], workers: int) -> Itera
     return iter(
         DataLoader(
             data, sampler=cursors, batch_size=None, num_workers=workers,
-            worker_init_fn=_one_thread, prefetch_factor=4 if workers else None,
+            worker_init_fn=_one_thread, prefetch_factor=2 if workers else None,
             # a fork of a process with Ray's or CUDA's threads in it may never come back
             multiprocessing_context="forkserver" if workers else None,
         )

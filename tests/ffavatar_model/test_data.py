@@ -90,6 +90,23 @@ def test_landmarks_lie_where_the_picture_shows_them(people, head: HeadModel, cro
     torch.testing.assert_close(face.landmarks[head.landmark_index], expected, atol=1e-4, rtol=0)
 
 
+def test_a_face_without_a_mesh_leaves_the_others_theirs(people, crops: IdentityDataset):
+    column = people.faces.schema.get_field_index("mesh468")
+    field = people.faces.field(column)
+    meshes = [None if i % 3 == 1 else mesh for i, mesh in enumerate(people.faces["mesh468"].to_pylist())]
+    faces = people.faces.set_column(column, field, pa.array(meshes, field.type))
+    some = {person for person, _ in crops.groups[::2]}
+    tables = {"identity_faces": people.identity_faces, "faces": faces, "identities": some}
+    data = IdentityDataset(crops.config, 32, "digest", people.read, **tables)
+    assert {person for person, _ in data.groups} == some
+    there = {face["face_id"]: mesh is not None for face, mesh in zip(people.faces.to_pylist(), meshes, strict=True)}
+    whole = {row["id"]: row for _, rows in crops.groups for row in rows}
+    for row in data.groups[0][1]:
+        face, before = data.face(row), crops.face(whole[row["id"]])
+        assert (face.landmarks is not None) == there[row["id"]]
+        assert face.landmarks is None or torch.equal(face.landmarks, before.landmarks)
+
+
 def test_calibrated_views_keep_their_camera_and_share_a_moment(views: MultiviewDataset):
     sample = views[[0]]
     assert sample.known_camera.all() and len(set(sample.moment.flatten().tolist())) == 1
