@@ -36,7 +36,7 @@ class Mixture:
             return self.other, before * self.people + offset
         return self.main, (number - before) * self.people + offset
 
-    def batch(self, cursors: Sequence[int]) -> Batch:
-        """The samples at places that lie in one step."""
+    def batch(self, cursors: Sequence[int], people: int = 1) -> Batch:
+        """The samples at places that lie in one step (of ``people`` as it was made for)."""
         places = [self.place(cursor) for cursor in cursors]
-        return places[0][0].batch([place for _, place in places])
+        return places[0][0].batch([place for _, place in places], self.people)

@@ -113,9 +113,12 @@ class ResidentData:
             self._known.extend([pictures.K is not None] * n)
             self.groups.append((pictures.person, rows, values["moment"].tolist(), sources))  # type: ignore[union-attr]
 
-    def batch(self, cursors: Sequence[int]) -> Batch:
-        """The samples at places in the endless order of people; one number of sources for all of them."""
-        random = generator(self.config.seed, self.digest, "sources", cursors[0])
+    def batch(self, cursors: Sequence[int], people: int = 1) -> Batch:
+        """The samples at places in the endless order of people; one number of sources for all of a step's.
+
+        ``people`` is their number in a step on all workers together, where ``cursors`` are one worker's share of it.
+        """
+        random = generator(self.config.seed, self.digest, "sources", cursors[0] - cursors[0] % people)
         low, high = self.config.sources
         n_sources = int(torch.randint(low, high + 1, (), generator=random))
         picks = [self._pick(cursor, n_sources) for cursor in cursors]

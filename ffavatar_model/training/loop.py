@@ -321,7 +321,7 @@ class Trainer:
         if isinstance(data, FewToMany):
             raw = loaded(data, cursors, self.config.loader_workers)
             return ahead(developed(each, data.config, self.device) for each in raw)
-        return ahead(data.batch(share) for share in cursors)
+        return ahead(data.batch(share, self.config.batch) for share in cursors)
 
     def _validate(self, data: TrainingData | None, reporter: Reporter, name: str) -> dict[str, float]:
         """Held-out metrics by rank 0, of the averaged weights where there are any."""

@@ -64,6 +64,22 @@ def test_the_order_depends_on_the_cursor_alone() -> None:
         assert len(set(ids)) == len(ids), "a driver is no source"
 
 
+def test_shares_of_workers_make_up_the_step() -> None:
+    changes = {"augment": Augment(turn=5, light=0.2), "degrade": Degrade(colour=0.2, noise=0.05, matte=0.2)}
+    data = data_of(*map(a_person, "abcdef"), sources=(1, 3), **changes)
+    counts = set()
+    for step in range(6):
+        whole = data.batch(range(4 * step, 4 * step + 4), 4)
+        counts.add(whole.sources.shape[1])
+        for rank in (0, 1):
+            own = slice(2 * rank, 2 * rank + 2)
+            part = data.batch(range(4 * step, 4 * step + 4)[own], 4)
+            assert part.ids == whole.ids[own]
+            for name, value in part.tensors().items():
+                assert torch.equal(value, whole.tensors()[name][own]), name
+    assert len(counts) > 1
+
+
 def test_only_what_the_networks_see_is_degraded() -> None:
     data = data_of(a_person("a"), degrade=Degrade(colour=0.5, blur=1.0, noise=0.1, matte=0.3))
     batch = data.batch([0])
