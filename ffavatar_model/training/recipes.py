@@ -36,7 +36,7 @@ def pretrain(size: str = "tiny") -> TrainConfig:
         )  # fmt: skip
     if size == "small":
         return TrainConfig(
-            stage="pretrain", model=model, steps=20_000, batch=10, autocast="bf16", ema=0.999, loader_workers=8,
+            stage="pretrain", model=model, steps=20_000, batch=10, autocast="bf16", ema=0.999, loader_workers=10,
             data=FewToMany.Config(sources=(1, 4), drivers=4, cache=0, augment=WILD, degrade=SEEN),
             objective=Objective.Config(parts=10.0, expression=1e-4, offset=0.05, standing=0.05),
             optimizer=Optimizer(lr=5e-4, mean_head_lr=5e-3, warmup=200, final=0.02),
@@ -60,7 +60,7 @@ def multiview(size: str = "tiny") -> TrainConfig:
         )  # fmt: skip
     if size == "small":
         return TrainConfig(
-            stage="multiview", model=model, steps=6_000, batch=8, autocast="bf16", ema=0.999, loader_workers=8,
+            stage="multiview", model=model, steps=6_000, batch=8, autocast="bf16", ema=0.999, loader_workers=10,
             data=FewToMany.Config(sources=(1, 4), drivers=6, cache=0, augment=WILD, degrade=SEEN),
             objective=Objective.Config(parts=5.0, expression=1e-4, offset=0.05, agreement=0.05),
             optimizer=Optimizer(lr=1e-4, mean_head_lr=2e-3, warmup=100, final=0.02),
