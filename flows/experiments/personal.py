@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ffavatar_model.config import override
 from ffavatar_model.data import Face, FewToMany
 from ffavatar_model.head import load_head
 from ffavatar_model.photos import PhotoDataset
@@ -40,6 +41,7 @@ MOVES: Mapping[str, tuple[str, ...]] = {
     "points": ("personal.raw",),
     "points and bias": ("personal.",),
     "points, bias and estimator": ("personal.", "estimator."),
+    "everything": (),
 }
 """What may move, by name: the ablation."""
 SCRATCH_LR = 5e-4
@@ -73,14 +75,16 @@ class _Notes:
 
 
 def personalized(
-    pictures: Sequence[Face], checkpoint: Path | None, moves: tuple[str, ...], steps: int, notes: _Notes
-) -> dict[str, float]:
+    pictures: Sequence[Face], checkpoint: Path | None, moves: tuple[str, ...], steps: int,
+    overrides: Sequence[str], notes: _Notes,
+) -> dict[str, float]:  # fmt: skip
     """Held-out metrics before (``start/…``) and after (``end/…``); without a checkpoint all begins at random."""
     head = load_head(head_file(None))
     model = load_model(checkpoint or STUDIO, head)
     config = replace(recipe("personalize"), model=model.config, steps=steps, moves=moves)
     if checkpoint is None:
         config = replace(config, optimizer=replace(config.optimizer, lr=SCRATCH_LR))
+    config = override(config, tuple(overrides))
     training, held = sets(pictures, config.data)
     with tempfile.TemporaryDirectory() as folder:
         return train(config, head, training, held, notes, Path(folder), init=checkpoint).metrics
@@ -92,11 +96,12 @@ def personalized(
 @click.option("--steps", default=500)
 @click.option("--moves", "chosen", multiple=True, type=click.Choice(list(MOVES)), help="Default all of them.")
 @click.option("--scratch", is_flag=True, help="From random weights, too, where everything moves.")
+@click.option("--set", "overrides", multiple=True, help="A training setting, a.b=value.")
 @click.option("--pictures", type=click.Path(path_type=Path), help="Folder of pictures, which show the people.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A JSON line a clip and way.")
 def main(
-    clips: Sequence[Path], checkpoint: Path, steps: int, chosen: Sequence[str], scratch: bool, pictures: Path | None,
-    out: Path | None,
+    clips: Sequence[Path], checkpoint: Path, steps: int, chosen: Sequence[str], scratch: bool,
+    overrides: Sequence[str], pictures: Path | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Personalize for whoever each of CLIPS shows, and print the held-out PSNR (dB) of each way."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
@@ -112,7 +117,7 @@ def main(
             continue
         for name, (init, moves) in ways.items():
             torch.manual_seed(0)
-            metrics = personalized(taken, init, moves, steps, _Notes(pictures, f"{number} {name}"))
+            metrics = personalized(taken, init, moves, steps, overrides, _Notes(pictures, f"{number} {name}"))
             wanted = {"before": "start/psnr", "after": "end/psnr", "nearest": "end/nearest_psnr"}
             numbers = {key: round(metrics[metric], 2) for key, metric in wanted.items()}
             _say(out, {"clip": number, "way": name, "steps": steps, **numbers, "pictures": len(taken)})

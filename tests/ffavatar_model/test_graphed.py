@@ -83,13 +83,12 @@ def test_steps_under_way_are_taken_again_in_order(
     head: HeadModel, model_config: FFAvatar.Config, people, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lists without a spare entry overflow while the next step is under way: the run is that of steps one by one."""
-    moved = []
+    moved, losses = [], []
     for room, pipelined in ((2.0, False), (1.0, True)):
         monkeypatch.setattr(graphed, "_ROOM", room)
         config = replace(configured("pretrain", model_config, graphs=True), ema=0.0)
         trainer = Trainer(config, head, DEVICE, 0, 1)
         before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
-        losses = []
         for batch in batches(config, people):
             if pipelined:
                 trainer.take_step(batch)
