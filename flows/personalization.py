@@ -36,7 +36,7 @@ def personalize_on_photos(
     """
     config = recipe("personalize")
     data = PhotoDataset(photos, every_photo(len(photos), config.data.drivers))
-    config = replace(config, model=model.config, data=data.config, steps=steps, moves=MOVES, log_every=1)
+    config = replace(config, model=model.config, data=data.config, steps=steps, moves=MOVES)
     with tempfile.TemporaryDirectory(prefix="ffavatar-personalize-") as folder, contextlib.closing(_Bar(steps)) as bar:
         device = model.rig.points.device
         result = train(config, head, data, None, bar, Path(folder), init=checkpoint, device=device)

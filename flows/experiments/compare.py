@@ -19,8 +19,8 @@ def figures(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
         if row["method"] == "ours" and row["views"] in (1, 4):
             yield f"portraits, {row['views']} view{'s' * (row['views'] > 1)} (dB)", row["psnr"]
     for row in after.get("around", ()):
-        if row["method"] == "ours" and row["views"] == 4:
-            yield "all round, 4 views (dB)", row["psnr"]
+        if row["method"] == "ours" and row["views"] in (1, 4):
+            yield f"all round, {row['views']} view{'s' * (row['views'] > 1)} (dB)", row["psnr"]
     for row in after.get("around_by_azimuth", ()):
         if row["views"] == 4:
             yield f"{row['sector']} (dB)", row["psnr"]

@@ -97,6 +97,7 @@ def judge(model: FFAvatar, portraits: Held, around: Held) -> dict[str, Any]:
     if around:
         rows = list(self_reenact(model, [subject(*held) for held in around], (1, 4)))
         found["around"] = _table(rows, ("method", "views"))
+        found["around_gain_of_4_views_db"] = _paired(rows, ("ours", 1), ("ours", 4))
         found["around_by_azimuth"] = _table([r for r in rows if r["method"] == "ours"], ("views", "sector"))
     return found
 
