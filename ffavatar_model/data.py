@@ -8,12 +8,13 @@ as bytes; ``ffavatar_model.develop`` does the rest on the device.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import pyarrow as pa
@@ -30,11 +31,11 @@ from ffavatar_model.chances import draw
 from ffavatar_model.config import require
 from ffavatar_model.degrade import Degrade
 from ffavatar_model.develop import develop
+from ffavatar_model.faces import N_MESH, Faces, chosen_faces, meshes_of
+from ffavatar_model.groups import Groups, Pictures, Row, SharedTable, by_person, located
 from ffavatar_model.pictures import decode, prepare
 from ffavatar_model.reading import ReadBlob, Reader
 from mfhq.schema import OK
-
-N_MESH = 468
 
 
 def generator(seed: int, digest: str, *key: object) -> torch.Generator:
@@ -113,7 +114,7 @@ class Sample(NamedTuple):
 class FewToMany(Dataset[RawBatch], ABC):
     """What both data sets share: which pictures of a person are sources and which are drivers.
 
-    Subclasses give ``groups`` (person id → the pictures that may meet in a sample) and ``_load``.
+    Subclasses give ``groups`` (person id, the pictures that may meet in a sample) and ``_load``.
     """
 
     pictures: tuple[str, ...] = ()
@@ -156,7 +157,7 @@ class FewToMany(Dataset[RawBatch], ABC):
 
     def __init__(self, config: FewToMany.Config, size: int, digest: str, read_blob: ReadBlob) -> None:
         self.config, self.size, self.digest, self.read_blob = config, size, digest, Reader(read_blob, config.readers)
-        self.groups: list[tuple[str, list[dict[str, Any]]]] = []
+        self.groups: Sequence[tuple[str, Sequence[Row]]] = []
         self._order = Order(config.seed, digest)
         self._kept: OrderedDict[str, Face] = OrderedDict()
 
@@ -218,9 +219,7 @@ class FewToMany(Dataset[RawBatch], ABC):
         chances = draw(high + len(driving), random)
         return Sample(person, [pictures[i] for i in given], [pictures[i] for i in driving], *chances)
 
-    def _choose(
-        self, pictures: list[dict[str, Any]], n_sources: int, random: torch.Generator
-    ) -> tuple[list[int], list[int]]:
+    def _choose(self, pictures: Any, n_sources: int, random: torch.Generator) -> tuple[list[int], list[int]]:
         """Sources and drivers among a person's pictures; pictures repeat where there are too few."""
         return choose_few(len(pictures), n_sources, self.config, random)
 
@@ -248,41 +247,43 @@ class FewToMany(Dataset[RawBatch], ABC):
         """Read, decode and prepare a picture; ``ValueError`` says what is wrong with it."""
 
 
-class IdentityDataset(FewToMany):
+class CorpusDataset(FewToMany):
+    """Everybody of a corpus, in tables that loader processes share."""
+
+    groups: Groups
+
+    def only(self, kept: NDArray[np.bool_], config: FewToMany.Config) -> Self:
+        """The same for those of ``groups.people`` that a (n,) mask says; nothing is read or copied."""
+        some = copy.copy(self)
+        FewToMany.__init__(some, config, self.size, self.digest, self.read_blob.read_blob)
+        some.groups = self.groups.only(kept)
+        return some
+
+
+class IdentityDataset(CorpusDataset):
     """Aligned crops of people from video: cameras unknown, every picture a moment of its own."""
 
     pictures = ("crop", "matte")
 
     def __init__(
         self, config: FewToMany.Config, size: int, digest: str, read_blob: ReadBlob, *,
-        identity_faces: pa.Table, faces: pa.Table, identities: set[str] | None = None,
+        identity_faces: pa.Table, faces: Faces, identities: set[str] | None = None,
     ) -> None:  # fmt: skip
-        """``identity_faces`` and ``faces`` as published; ``identities`` keeps only these people."""
+        """``identity_faces`` and ``faces`` as published; ``identities`` keeps only these people.
+
+        ``faces`` is read twice where it comes in parts: for all but the meshes, then for the meshes of who is left.
+        """
         super().__init__(config, size, digest, read_blob)
         self._K = virtual_intrinsics(size)
         if identities is not None:
             theirs = pa.array(sorted(identities), pa.string())
             identity_faces = identity_faces.filter(pc.is_in(identity_faces["identity_id"], value_set=theirs))
-        kept = faces.filter(pc.and_(_is_ok(faces), pc.is_in(faces["face_id"], identity_faces["face_id"])))
-        self.meshes = _meshes(kept["mesh468"])
-        """(faces, 468, 2) pixels of the crop, as the corpus counts them; a tensor, so that processes share it."""
-        has_mesh = kept["mesh468"].is_valid()
-        mesh_of = pc.cumulative_sum(has_mesh.cast(pa.int64())).to_pylist()
-        wanted = kept.select(["face_id", "crop", "matte"]).append_column("has_mesh", has_mesh)
-        by_id = {
-            row["face_id"]: {"id": row["face_id"], "crop": row["crop"], "matte": row["matte"],
-                             "mesh": number - 1 if row["has_mesh"] else None}
-            for row, number in zip(wanted.to_pylist(), mesh_of, strict=True)
-        }  # fmt: skip
-        people: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-        for row in identity_faces.to_pylist():
-            face, person = by_id.get(row["face_id"]), row["identity_id"]
-            if face is not None and face["crop"] is not None:
-                people.setdefault(person, []).append((row["rank"], face))
-        for person in sorted(people):
-            ranked = sorted(people[person], key=lambda pair: (pair[0], pair[1]["id"]))
-            if len(ranked) > 1:
-                self.groups.append((person, [row for _, row in ranked]))
+        people, rows = by_person(chosen_faces(identity_faces, faces), "rank", "id")
+        self.meshes, mesh = meshes_of(rows, faces)
+        """(pictures, 468, 2) pixels of the crop, as the corpus counts them."""
+        kept = rows.drop_columns(["rank", "part", "row"]).append_column("mesh", mesh)
+        del rows
+        self.groups = Groups(SharedTable(people), SharedTable(kept))
 
     def _load(self, row: dict[str, Any]) -> Face:
         crop = self._read(row["crop"])
@@ -297,10 +298,13 @@ class IdentityDataset(FewToMany):
         return Face(id=row["id"], pixels=pixels, landmarks=landmarks, K=self._K, head_to_camera=None, moment=moment)
 
 
-class MultiviewDataset(FewToMany):
+class MultiviewDataset(CorpusDataset):
     """Calibrated views of captured people: sources from anywhere, drivers all around one moment."""
 
     pictures = ("image", "matte")
+    COLUMNS = ("view_id", "capture_id", "identity_id", "camera_id", "frame_index", "image", "matte", "K",
+               "head_to_world", "split", "status")  # fmt: skip
+    """What is read of ``views``."""
 
     def __init__(
         self, config: FewToMany.Config, size: int, digest: str, read_blob: ReadBlob, *,
@@ -308,25 +312,33 @@ class MultiviewDataset(FewToMany):
     ) -> None:  # fmt: skip
         """``views`` and ``cameras`` as published; ``split`` (None: all) and ``identities`` say what is kept."""
         super().__init__(config, size, digest, read_blob)
-        self.cameras = {
-            (row["capture_id"], row["camera_id"]): torch.tensor(row["world_to_camera"], dtype=torch.float32).view(3, 4)
-            for row in cameras.to_pylist()
-        }
-        people: dict[str, list[dict[str, Any]]] = {}
-        for row in views.filter(_is_ok(views)).to_pylist():
-            known = row["image"] is not None and row["K"] is not None and row["head_to_world"] is not None
-            if known and (split is None or row["split"] == split):
-                people.setdefault(row["identity_id"], []).append({"id": row["view_id"], **row})
-        for person in sorted(people):
-            rows = sorted(people[person], key=lambda row: row["id"])
-            if len(rows) > 1 and (identities is None or person in identities):
-                self.groups.append((person, rows))
+        poses = pc.list_flatten(cameras["world_to_camera"]).to_numpy().astype("float32")
+        self.cameras = torch.from_numpy(poses.reshape(-1, 3, 4))
+        """(cameras, 3, 4) world to camera."""
+        kept = _is_ok(views)
+        for name in ("image", "K", "head_to_world"):
+            kept = pc.and_(kept, views[name].is_valid())
+        if split is not None:
+            kept = pc.and_(kept, pc.equal(views["split"], split))
+        if identities is not None:
+            theirs = pa.array(sorted(identities), pa.string())
+            kept = pc.and_(kept, pc.is_in(views["identity_id"], value_set=theirs))
+        views = views.filter(kept)
+        of_camera = (_pair(views["capture_id"], views["camera_id"]), _pair(cameras["capture_id"], cameras["camera_id"]))
+        people, rows = by_person(
+            pa.table({
+                "person": views["identity_id"], "id": views["view_id"].cast(pa.large_string()),
+                **{name: pc.dictionary_encode(views[name]) for name in ("capture_id", "camera_id")},
+                "camera": pc.index_in(of_camera[0], value_set=of_camera[1].combine_chunks()),
+                "frame_index": views["frame_index"], **located(views["image"], "image"),
+                **located(views["matte"], "matte"), "K": views["K"], "head_to_world": views["head_to_world"],
+            }), "id",
+        )  # fmt: skip
+        self.groups = Groups(SharedTable(people), SharedTable(rows))
 
-    def _choose(
-        self, pictures: list[dict[str, Any]], n_sources: int, random: torch.Generator
-    ) -> tuple[list[int], list[int]]:
+    def _choose(self, pictures: Pictures, n_sources: int, random: torch.Generator) -> tuple[list[int], list[int]]:
         """Sources from any moment and camera; drivers are views of one moment, from as many cameras as there are."""
-        moments = [(row["capture_id"], row["frame_index"]) for row in pictures]
+        moments = list(zip(pictures.column("capture_id"), pictures.column("frame_index"), strict=True))
         return choose_around(moments, n_sources, self.config, random)
 
     def _load(self, row: dict[str, Any]) -> Face:
@@ -343,19 +355,16 @@ class MultiviewDataset(FewToMany):
         pixels = prepare(image, matte, None, self.size)
         K = torch.tensor(row["K"], dtype=torch.float32).view(3, 3).clone()
         K[:2] *= self.size / side
-        camera = self.cameras.get((row["capture_id"], row["camera_id"]))
-        if camera is None:
+        if row["camera"] is None:
             raise ValueError(f"camera {row['camera_id']} of capture {row['capture_id']} is not in the cameras table")
-        pose = compose(camera, torch.tensor(row["head_to_world"], dtype=torch.float32).view(3, 4))
+        pose = compose(self.cameras[row["camera"]], torch.tensor(row["head_to_world"], dtype=torch.float32).view(3, 4))
         moment = int(row["frame_index"])
         return Face(id=row["id"], pixels=pixels, landmarks=None, K=K, head_to_camera=pose, moment=moment)
 
 
-def _meshes(column: pa.ChunkedArray) -> Tensor:
-    """(n, 468, 2) of the rows that have a mesh."""
-    numbers = pc.list_flatten(column).to_numpy().astype("float32")
-    return torch.from_numpy(numbers.reshape(-1, N_MESH, 3)[..., :2].copy())
-
-
 def _is_ok(table: pa.Table) -> pa.Array:
     return pc.equal(table["status"], OK)
+
+
+def _pair(one: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(one, other, "/")

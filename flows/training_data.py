@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from functools import partial
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from ffavatar_model.data import FewToMany, IdentityDataset, MultiviewDataset
+from ffavatar_model.data import CorpusDataset, IdentityDataset, MultiviewDataset
 from ffavatar_model.training import TrainConfig
 from mfhq.catalog import Snapshot, read_blob
 from mfhq.store import Store
@@ -26,7 +28,7 @@ class NoPeopleError(ValueError):
 
 def datasets(
     config: TrainConfig, store: Store, snapshot: Snapshot, identity: str
-) -> tuple[FewToMany, FewToMany | None]:
+) -> tuple[CorpusDataset, CorpusDataset | None]:
     """Training and validation data of a stage: disjoint people, or one person's disjoint pictures.
 
     Raises:
@@ -36,25 +38,23 @@ def datasets(
     blob = partial(_read, store)
     size, digest = config.model.image_size, snapshot.digest
     settings = (config.data, config.data.held_out())
-    everybody: FewToMany
-    parts: list[FewToMany]
+    parts: Sequence[CorpusDataset]
     if config.stage == "multiview":
-        cameras = snapshot.table("cameras")
-        views, held_out = _without_held_out(snapshot.table("views"), snapshot.table("identities"))
-        everybody = MultiviewDataset(config.data, size, digest, blob, views=views, cameras=cameras, split=None)
-        of_split = dict(zip(views["identity_id"].to_pylist(), views["split"].to_pylist(), strict=True))
-        kept, held = _divide([person for person, _ in everybody.groups], of_split, bool(held_out.num_rows))
-        if not kept:
+        cameras = snapshot.table("cameras", ["capture_id", "camera_id", "world_to_camera"])
+        identities = snapshot.table("identities", ["identity_id", "split"])
+        views, held_out = _without_held_out(snapshot.table("views", MultiviewDataset.COLUMNS), identities)
+        captured = MultiviewDataset(config.data, size, digest, blob, views=views, cameras=cameras, split=None)
+        kept, held = _divide(_split_of(captured.groups.people, views), bool(held_out.num_rows))
+        if not kept.any():
             raise NoPeopleError(f"{where}: no calibrated views of two pictures a person; make some: ffavatar studio")
-        seen = views.filter(pc.is_in(views["identity_id"], value_set=pa.array(sorted(held), pa.string())))
-        parts = [
-            MultiviewDataset(data, size, digest, blob, views=part, cameras=cameras, split=None, identities=people)
-            for data, part, people in (
-                (settings[0], views, kept), (settings[1], pa.concat_tables([seen, held_out]), None),
-            )
-        ]  # fmt: skip
+        people = captured.groups.people.filter(pa.array(held)).combine_chunks()
+        seen = pa.concat_tables([views.filter(pc.is_in(views["identity_id"], value_set=people)), held_out])
+        parts = (
+            captured.only(kept, settings[0]),
+            MultiviewDataset(settings[1], size, digest, blob, views=seen, cameras=cameras, split=None),
+        )
     elif config.stage == "personalize":
-        faces, chosen = snapshot.table("faces"), pictures_of(snapshot, identity)
+        faces, chosen = partial(snapshot.parts, "faces"), pictures_of(snapshot, identity)
         if len(chosen) < 2:
             raise NoPeopleError(f"{where}: identity {identity} has {len(chosen)} usable faces, 2 are needed")
         parts = [
@@ -62,17 +62,15 @@ def datasets(
             for data, part in zip(settings, _hold_out_pictures(chosen, config.data.sources[1]), strict=True)
         ]
     else:
-        faces, chosen = snapshot.table("faces"), snapshot.table("identity_faces")
-        identities = snapshot.table("identities")
-        of_split = dict(zip(identities["identity_id"].to_pylist(), identities["split"].to_pylist(), strict=True))
-        everybody = IdentityDataset(config.data, size, digest, blob, identity_faces=chosen, faces=faces)
-        kept, held = _divide([person for person, _ in everybody.groups], of_split)
-        if not kept:
+        everybody = IdentityDataset(
+            config.data, size, digest, blob, faces=partial(snapshot.parts, "faces"),
+            identity_faces=snapshot.table("identity_faces", ["identity_id", "face_id", "rank"]),
+        )  # fmt: skip
+        identities = snapshot.table("identities", ["identity_id", "split"])
+        kept, held = _divide(_split_of(everybody.groups.people, identities))
+        if not kept.any():
             raise NoPeopleError(f"{where}: nobody has two faces chosen for training; mine more, or use another preset")
-        parts = [
-            IdentityDataset(data, size, digest, blob, identity_faces=chosen, faces=faces, identities=people)
-            for data, people in zip(settings, (kept, held), strict=True)
-        ]
+        parts = [everybody.only(people, data) for people, data in zip((kept, held), settings, strict=True)]
     log.info("%s: %d people to train on, %d held out", where, len(parts[0]), len(parts[1]))
     if not len(parts[0]):
         raise NoPeopleError(f"{where}: nobody has two pictures to train on; mine more, or use another preset")
@@ -92,20 +90,28 @@ def _without_held_out(views: pa.Table, identities: pa.Table) -> tuple[pa.Table, 
     return views.filter(pc.invert(out)), held_out.filter(pc.equal(held_out["split"], "val"))
 
 
-def _divide(people: list[str], of_split: Mapping[str, str], has_held_out: bool = False) -> tuple[set[str], set[str]]:
-    """(train, validation) by the published split.
+def _split_of(people: pa.ChunkedArray, rows: pa.Table) -> pa.Array:
+    """The published split of each of ``people``, by what ``rows`` say of ``identity_id`` (the last, if several do)."""
+    last = rows.group_by("identity_id", use_threads=False).aggregate([("split", "last")])
+    place = pc.index_in(people, value_set=last["identity_id"].combine_chunks())
+    return last["split_last"].take(place.combine_chunks())
+
+
+def _divide(split: pa.ChunkedArray, has_held_out: bool = False) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Who is trained on and who is for validation, of people in the order of their ids, by the published split.
 
     In a small corpus one of the splits may be empty: where ``train`` has nobody, everybody is trained on, and where
     ``val`` has nobody, every ``HELD_OUT``-th of those (at least one of two) is held out, unless something else is.
     """
-    kept = sorted(p for p in people if of_split[p] == "train")
-    held = {p for p in people if of_split[p] == "val"}
-    if not kept:
-        log.info("nobody is in the split train: all %d people are trained on", len(people))
-        kept, held = sorted(people), set()
-    if not held and not has_held_out and len(kept) > 1:
-        held = set(kept[HELD_OUT - 1 :: HELD_OUT]) or {kept[-1]}
-    return set(kept) - held, held
+    kept, held = (pc.equal(split, name).fill_null(False).to_numpy() for name in ("train", "val"))
+    if not kept.any():
+        log.info("nobody is in the split train: all %d people are trained on", len(kept))
+        kept, held = np.ones_like(kept), np.zeros_like(held)
+    if not held.any() and not has_held_out and kept.sum() > 1:
+        people = np.flatnonzero(kept)
+        out = people[HELD_OUT - 1 :: HELD_OUT]
+        held = np.isin(np.arange(len(kept)), out if len(out) else people[-1:])
+    return kept & ~held, held
 
 
 def pictures_of(snapshot: Snapshot, identity: str) -> pa.Table:
@@ -114,19 +120,22 @@ def pictures_of(snapshot: Snapshot, identity: str) -> pa.Table:
     Raises:
         NoPeopleError: the snapshot has no such person.
     """
-    known = snapshot.table("identities")["identity_id"].to_pylist()
-    if identity not in known:
-        some = ", ".join(known[:3]) or "nobody"
+    known = snapshot.table("identities", ["identity_id"])["identity_id"]
+    if not pc.any(pc.equal(known, identity)).as_py():
+        some = ", ".join(known[:3].to_pylist()) or "nobody"
         raise NoPeopleError(
             f"identity {identity!r} is not in snapshot {snapshot.version}; it has {len(known)}: {some} ..."
         )
     chosen = snapshot.table("identity_faces")
     chosen = chosen.filter(pc.equal(chosen["identity_id"], identity)).sort_by("rank")
-    assignments, faces = snapshot.table("assignments"), snapshot.table("faces")
-    tracks = assignments.filter(pc.equal(assignments["identity_id"], identity))["track_id"]
-    mine = faces.filter(pc.and_(pc.is_in(faces["track_id"], tracks), pc.equal(faces["status"], "ok")))
+    assignments = snapshot.table("assignments", ["track_id", "identity_id"])
+    tracks = assignments.filter(pc.equal(assignments["identity_id"], identity))["track_id"].combine_chunks()
+    mine: set[str] = set()
+    for _, faces in snapshot.parts("faces", ["face_id", "track_id", "status"]):
+        usable = pc.and_(pc.is_in(faces["track_id"], value_set=tracks), pc.equal(faces["status"], "ok"))
+        mine.update(faces["face_id"].filter(usable).to_pylist())
     first = chosen["face_id"].to_pylist()
-    rest = sorted(set(mine["face_id"].to_pylist()) - set(first))
+    rest = sorted(mine - set(first))
     rows = [
         {"identity_id": identity, "face_id": face, "rank": rank, "why": "" if rank >= len(first) else "chosen"}
         for rank, face in enumerate([*first, *rest])

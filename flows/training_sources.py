@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ffavatar_model.data import FewToMany
+from ffavatar_model.data import CorpusDataset
 from mfhq.catalog import Snapshot
 
 SEEN_FILE = "data/seen.parquet"
@@ -20,27 +18,31 @@ SEEN = pa.schema([
 ])  # fmt: skip
 
 
-def seen(snapshot: Snapshot, training: FewToMany, validation: FewToMany | None) -> pa.Table:
+def seen(snapshot: Snapshot, training: CorpusDataset, validation: CorpusDataset | None) -> pa.Table:
     """A row for each part, person and source file of the data sets of a stage; see ``SEEN``."""
-    source_of = _sources(snapshot)
-    counts: Counter[tuple[str, str, str]] = Counter()
+    sources = _sources(snapshot)
+    counted = []
     for part, data in (("train", training), ("held_out", validation)):
-        for person, pictures in data.groups if data is not None else ():
-            counts.update((part, person, source_of.get(picture["id"], "")) for picture in pictures)
-    rows = sorted(counts.items())
-    columns = [*zip(*(key for key, _ in rows), strict=True), [n for _, n in rows]] if rows else [[]] * len(SEEN)
-    return pa.Table.from_arrays([pa.array(c, f.type) for c, f in zip(columns, SEEN, strict=True)], schema=SEEN)
+        if data is not None:
+            listed = data.groups.listed()
+            place = pc.index_in(listed["id"], value_set=sources["id"].combine_chunks())
+            whose = pa.table({"identity_id": listed["person"], "source": sources["source"].take(place).fill_null("")})
+            rows = whose.group_by(["identity_id", "source"]).aggregate([([], "count_all")])
+            rows = rows.rename_columns({"count_all": "pictures"})
+            counted.append(rows.append_column("part", pa.repeat(part, len(rows))))
+    table = pa.concat_tables(counted).select(SEEN.names).cast(SEEN)
+    return table.sort_by([(name, "ascending") for name in ("part", "identity_id", "source")])
 
 
-def _sources(snapshot: Snapshot) -> dict[str, str]:
-    """Where each picture is from, by the id of its face or its view."""
-    videos = snapshot.table("videos", ["video_id", "uri"])
-    uri_of = dict(zip(videos["video_id"].to_pylist(), videos["uri"].to_pylist(), strict=True))
-    found: dict[str, str] = {}
-    faces = snapshot.table("faces", ["face_id", "video_id", "status"])
-    faces = faces.filter(pc.equal(faces["status"], "ok"))
-    for face, video in zip(faces["face_id"].to_pylist(), faces["video_id"].to_pylist(), strict=True):
-        found[face] = uri_of.get(video, video)
-    views = snapshot.table("views", ["view_id", "capture_id"])
-    found |= dict(zip(views["view_id"].to_pylist(), views["capture_id"].to_pylist(), strict=True))
-    return found
+def _sources(snapshot: Snapshot) -> pa.Table:
+    """Where each picture is from: ``id`` of its face or its view, ``source``."""
+    found = [pa.table({"id": pa.array([], pa.large_string()), "source": pa.array([], pa.string())})]
+    videos = snapshot.table("videos", ["video_id", "uri"]).combine_chunks()
+    for _, faces in snapshot.parts("faces", ["face_id", "video_id", "status"]):
+        faces = faces.filter(pc.equal(faces["status"], "ok"))
+        place = pc.index_in(faces["video_id"], value_set=videos["video_id"].combine_chunks())
+        source = pc.coalesce(videos["uri"].take(place), faces["video_id"])
+        found.append(pa.table({"id": faces["face_id"].cast(pa.large_string()), "source": source}))
+    for _, views in snapshot.parts("views", ["view_id", "capture_id"]):
+        found.append(pa.table({"id": views["view_id"].cast(pa.large_string()), "source": views["capture_id"]}))
+    return pa.concat_tables(found)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mfhq import layout, live
 from mfhq.manifest import Manifest, versions
-from mfhq.parquet import from_parquet
+from mfhq.parquet import StoredParquet, from_parquet
 from mfhq.queries import named_queries
 from mfhq.schema import TABLES
 from mfhq.store import Store
@@ -95,11 +95,7 @@ class Snapshot:
         Raises:
             CatalogError: no such table or column, or a file that the manifest names is missing.
         """
-        if name not in TABLES:
-            raise CatalogError(f"no table {name!r}; there are {', '.join(TABLES)}")
-        schema = TABLES[name]
-        if unknown := set(columns or ()) - set(schema.names):
-            raise CatalogError(f"table {name} has no column {sorted(unknown)[0]!r}; it has {', '.join(schema.names)}")
+        schema = _schema(name, columns)
         if name in live.READERS:
             table = live.READERS[name](self.store)
             return table.select(columns) if columns is not None else table
@@ -109,18 +105,48 @@ class Snapshot:
         empty = schema.empty_table().select(read)
         return denied.without(pa.concat_tables([empty, *self._read(name, read)])).select(wanted)
 
+    def parts(
+        self, name: str, columns: Sequence[str], numbers: Collection[int] | None = None
+    ) -> Iterator[tuple[int, pa.Table]]:
+        """Some columns of a published table piece by piece, as ``table`` has them: (number, rows).
+
+        A piece is a row group of a file, of which only these columns are read; ``numbers`` says which pieces (None:
+        all). The first, -1, has no rows.
+
+        Raises:
+            CatalogError: as ``table``.
+        """
+        schema = _schema(name, columns)
+        yield -1, schema.empty_table().select(list(columns))
+        denied = denied_in(self.store, self.manifest.clean_of)
+        read = list(dict.fromkeys([*columns, *(ID_COLUMNS & set(schema.names))])) if denied else list(columns)
+        entry, number = self.manifest.tables.get(name), 0
+        for file in entry.files if entry else ():
+            with self._needed(file.path):
+                stored = StoredParquet(self.store, file.path, schema)
+                for group in range(stored.row_groups):
+                    if numbers is None or number in numbers:
+                        yield number, denied.without(stored.read(group, read)).select(list(columns))
+                    number += 1
+
     def _read(self, name: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
         entry = self.manifest.tables.get(name)
         for file in entry.files if entry else ():
-            try:
+            with self._needed(file.path):
                 yield from_parquet(self.store.read(file.path), TABLES[name], columns)
-            except FileNotFoundError as error:
-                now = Manifest.from_json(self.store.read(layout.snapshot_path(self.manifest.version)))
-                if now.clean_of != self.manifest.clean_of:
-                    again = "a take-down has written it again since it was opened; open it anew"
-                    raise CatalogError(f"{self.store.uri} {self.version}: {again}") from error
-                lost = f"{self.store.uri}/{file.path}"
-                raise CatalogError(f"{lost}: missing, and {self.version} needs it; publish the corpus again") from error
+
+    @contextlib.contextmanager
+    def _needed(self, path: str) -> Iterator[None]:
+        """Say what it means that a file of the manifest is not there."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            now = Manifest.from_json(self.store.read(layout.snapshot_path(self.manifest.version)))
+            if now.clean_of != self.manifest.clean_of:
+                again = "a take-down has written it again since it was opened; open it anew"
+                raise CatalogError(f"{self.store.uri} {self.version}: {again}") from error
+            lost = f"{self.store.uri}/{path}"
+            raise CatalogError(f"{lost}: missing, and {self.version} needs it; publish the corpus again") from error
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -161,3 +187,12 @@ class Snapshot:
             lines = [line.strip() for line in str(error).splitlines()]
             text = " ".join(line for line in lines if line and not line.startswith(("LINE", "^")))
             raise CatalogError(f"SQL: {text}; `ffavatar sql` with no query lists the views") from error
+
+
+def _schema(name: str, columns: Sequence[str] | None) -> pa.Schema:
+    if name not in TABLES:
+        raise CatalogError(f"no table {name!r}; there are {', '.join(TABLES)}")
+    schema = TABLES[name]
+    if unknown := set(columns or ()) - set(schema.names):
+        raise CatalogError(f"table {name} has no column {sorted(unknown)[0]!r}; it has {', '.join(schema.names)}")
+    return schema

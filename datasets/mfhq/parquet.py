@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+from mfhq.store import Store
 
 _LARGE = 4 << 20
 """Bytes from which reading with several threads is faster than with one."""
@@ -48,9 +52,60 @@ def pruned(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
 def from_parquet(data: bytes, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
     """Read what ``to_parquet`` wrote, as ``schema`` (or only ``columns`` of it: see ``pruned``)."""
     wanted = schema if columns is None else pruned(schema, columns)
-    paths = [name.replace(".", ".list.element.") for name in columns or schema.names]
-    table = pq.ParquetFile(pa.BufferReader(data)).read(columns=paths, use_threads=len(data) > _LARGE)
+    file = pq.ParquetFile(pa.BufferReader(data))
+    table = file.read(columns=_paths(columns or schema.names), use_threads=len(data) > _LARGE)
     return table.select(wanted.names).cast(wanted)
+
+
+class StoredParquet:
+    """A file that ``to_parquet`` wrote, read where it lies: only the row groups and columns that are asked for."""
+
+    def __init__(self, store: Store, path: str, schema: pa.Schema) -> None:
+        """Reads the file's end. Raises what ``store.read`` raises."""
+        self._schema, self._file = schema, pq.ParquetFile(pa.PythonFile(_StoredFile(store, path), mode="r"))
+
+    @property
+    def row_groups(self) -> int:
+        """How many there are."""
+        return int(self._file.num_row_groups)
+
+    def read(self, group: int, columns: Sequence[str]) -> pa.Table:
+        """Rows of one group, as ``from_parquet`` gives them."""
+        wanted = pruned(self._schema, columns)
+        table = self._file.read_row_group(group, columns=_paths(columns), use_threads=False)
+        return table.select(wanted.names).cast(wanted)
+
+
+class _StoredFile(io.RawIOBase):
+    """A file of a store as Arrow reads files: each read is a ranged one."""
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store, self._path, self._size, self._place = store, path, store.size(path), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = base + offset
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        length = min(len(buffer), self._size - self._place)
+        data = self._store.read(self._path, self._place, length) if length > 0 else b""
+        buffer[: len(data)] = data
+        self._place += len(data)
+        return len(data)
+
+
+def _paths(columns: Sequence[str]) -> list[str]:
+    return [name.replace(".", ".list.element.") for name in columns]
 
 
 def _below(columns: Sequence[str], top: str) -> list[str]:

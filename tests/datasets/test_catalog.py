@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pyarrow as pa
 import pytest
 
@@ -49,9 +51,37 @@ def test_tables_and_columns(catalog):
         snapshot.table("identities", ["age"])
 
 
+def test_a_table_in_parts_reads_only_what_is_asked_for(catalog, monkeypatch):
+    names = sorted(hashlib.sha256(bytes([i % 256, i // 256])).hexdigest() for i in range(900))
+    monkeypatch.setattr("pipelines.publishing.commit.to_parquet", lambda table: to_parquet(table, row_group_rows=400))
+    publish_tables(catalog.store, people(*names))
+    snapshot, asked = catalog.open(), []
+    parts = list(snapshot.parts("identities", ["split", "identity_id"]))
+    assert [(number, len(part)) for number, part in parts] == [(-1, 0), (0, 400), (1, 400), (2, 100)]
+    assert pa.concat_tables([part for _, part in parts]).equals(snapshot.table("identities", ["split", "identity_id"]))
+    read = type(catalog.store).read
+
+    def counted(store, path, offset=0, length=None):
+        asked.append((path, length))
+        return read(store, path, offset, length)
+
+    monkeypatch.setattr(type(catalog.store), "read", counted)
+    _, (number, part) = snapshot.parts("identities", ["identity_id"], [1])
+    assert number == 1 and part["identity_id"].to_pylist() == names[400:800]
+    (file,) = snapshot.manifest.tables["identities"].files
+    first, *lengths = [length for path, length in asked if path == file.path]
+    size = catalog.store.size(file.path)
+    assert first == min(size, 1 << 16), "its end, where the row groups are listed"
+    assert 400 * 32 < sum(lengths) < 0.5 * size, "half of a sha256 in hexadecimal goes away when it is compressed"
+    with pytest.raises(CatalogError, match="table identities has no column 'age'"):
+        next(snapshot.parts("identities", ["age"]))
+
+
 def test_a_lost_file_is_named(catalog):
     snapshot = catalog.open()
     catalog.store.delete(snapshot.manifest.tables["identities"].files[0].path)
+    with pytest.raises(CatalogError, match=r"tables/identities/.*: missing, and v0002 needs it"):
+        list(snapshot.parts("identities", ["identity_id"]))
     with pytest.raises(CatalogError, match=r"tables/identities/.*: missing, and v0002 needs it"):
         snapshot.table("identities")
 

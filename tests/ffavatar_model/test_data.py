@@ -206,6 +206,6 @@ def test_a_sample_s_ranges_are_read_together_and_give_the_same_sample(people, mo
     assert len(slow.threads) == 5 and not slow.barrier.broken, "five at once, in threads of their own"
     there = pickle.loads(pickle.dumps(IdentityDataset(replace(config, readers=5), 32, "digest", people.read, **tables)))
     assert there[[3]].ids == one[[3]].ids
-    many.groups[0][1][0]["crop"] = {"uri": "pack", "offset": 0, "length": 7}
-    with pytest.raises(ValueError, match=f"picture {many.groups[0][1][0]['id']}: a picture of 7 bytes does not decode"):
-        many.face(many.groups[0][1][0])
+    row = {**many.groups[0][1][0], "crop": {"uri": "pack", "offset": 0, "length": 7}}
+    with pytest.raises(ValueError, match=f"picture {row['id']}: a picture of 7 bytes does not decode"):
+        many.face(row)
