@@ -15,7 +15,7 @@ from ffavatar_model.files import write_atomically
 from ffavatar_model.training import RECIPES
 from ffavatar_model.weights import MODEL_FILE, model_file
 from flows.console import CallError, say
-from flows.train import check, show, train
+from flows.train import StoppedError, check, show, train
 from infra.ray_session import ray_session
 from infra.settings import MAX_FAILURES, TIMEOUT_S, load_settings
 from infra.storage import open_store
@@ -88,6 +88,7 @@ def curriculum(asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
     Raises:
         GateError: a stage did not improve; later ones were not begun.
+        RuntimeError: a stage's job ended before its last step; the message has the way on.
     """
     c = Curriculum(**asked)
     folder = Path(c.out)
@@ -102,11 +103,17 @@ def curriculum(asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             say("{stage} has passed before: {path}", stage=stage, path=folder / stage)
             ended[stage] = passed["ended"]
         else:
-            ended[stage] = train(
-                stage=stage, corpus=corpus, init=init, identity=identity, workers=c.workers, size=c.size,
-                overrides=c.overrides.get(stage), out=str(folder / stage), head=c.head, home=c.home,
-                max_failures=c.max_failures, timeout_s=c.timeout_s,
-            )  # fmt: skip
+            try:
+                ended[stage] = train(
+                    stage=stage, corpus=corpus, init=init, identity=identity, workers=c.workers, size=c.size,
+                    overrides=c.overrides.get(stage), out=str(folder / stage), head=c.head, home=c.home,
+                    max_failures=c.max_failures, timeout_s=c.timeout_s,
+                )  # fmt: skip
+            except StoppedError as error:
+                raise RuntimeError(
+                    f"{error.why}; call `ffavatar curriculum` with the same settings again: {stage} begins anew, what "
+                    "has passed before it is not done again"
+                ) from error
             show(stage, ended[stage])
             _gate(stage, ended[stage]["metrics"], c.gain)
             _write(folder, _read(folder) | {stage: {"key": key, "ended": ended[stage]}})

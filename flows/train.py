@@ -35,6 +35,17 @@ MAY_CHANGE = ("workers",)
 """Settings that may be others when a run goes on."""
 
 
+class StoppedError(RuntimeError):
+    """A training job ended before its last step, and can go on from its last checkpoint."""
+
+    def __init__(self, why: str, run_id: str) -> None:
+        super().__init__(why, run_id)
+        self.why, self.run_id = why, run_id
+
+    def __str__(self) -> str:
+        return f"{self.why}; go on from its last checkpoint with --resume {self.run_id}"
+
+
 def train_command(
     stage: str, corpus: str, init: str | None, identity: str | None, workers: int, overrides: list[str],
     out: Path | None, head: str | None, resume: str | None = None, max_failures: int = MAX_FAILURES,
@@ -144,7 +155,7 @@ def train(
         except ray_train.FinalError:
             raise  # going on from the last checkpoint with the same settings would end in it again
         except RuntimeError as error:
-            raise RuntimeError(f"{error}; go on from its last checkpoint with --resume {run.run_id}") from error
+            raise StoppedError(str(error), run.run_id) from error
         record = {"run_id": run.run_id, "stage": stage, "corpus": store.uri, "snapshot": snapshot.version}
         (checkpoint / RUN_FILE).write_text(json.dumps(record | {"config_hash": config_hash(described)}, indent=1))
         _register(run, stage, checkpoint)

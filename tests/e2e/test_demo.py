@@ -10,6 +10,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
@@ -135,6 +136,10 @@ def test_a_curriculum_goes_on_where_it_stopped_and_stops_where_a_stage_does_not_
         curriculum(asdict(unhelpful))
     after = {stage: json.loads((demo / "checkpoints" / stage / "run.json").read_text())["run_id"] for stage in STAGES}
     assert [stage for stage in STAGES if after[stage] != before[stage]] == ["personalize"]
+    crowded = replace(unhelpful, workers=(psutil.cpu_count() or 1) + 1, timeout_s=2, max_failures=0)
+    with pytest.raises(RuntimeError, match="`ffavatar curriculum` with the same settings again: personalize") as no:
+        curriculum(asdict(crowded))
+    assert "--resume" not in str(no.value) and "\n" not in str(no.value), "that is an option of `train` alone"
 
 
 def commands() -> list[str]:
