@@ -163,6 +163,7 @@ def test_a_million_people(people: int, meshes: bool, capsys) -> None:
         while not done.wait(0.05):
             most[0] = max(most[0], own())
 
+    pa.default_memory_pool().release_unused()
     before, wall, cpu = own(), time.perf_counter(), time.process_time()
     watching = threading.Thread(target=watch)
     watching.start()
