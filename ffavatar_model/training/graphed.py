@@ -57,6 +57,12 @@ class _UnderWay:
     done: torch.cuda.Event
 
 
+def kind_of(batch: Batch, given: Given, faded: bool) -> Hashable:
+    """Steps of one kind are one graph: what decides which kernels run, and on what sizes."""
+    shapes = ((n, x.shape, x.dtype) for n, x in (batch.tensors() | given.tensors()).items())
+    return (*shapes, batch.known, batch.padded, faded)
+
+
 class GraphedSteps:
     """Steps of one model and optimizer. The optimizer is built for graphs: fused, capturable, rates in tensors."""
 
@@ -109,7 +115,7 @@ class GraphedSteps:
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"].fill_(rate)
         faded = self.objective.faded(progress)
-        key = (*((n, x.shape, x.dtype) for n, x in (batch.tensors() | given.tensors()).items()), batch.known, faded)
+        key = kind_of(batch, given, faded)
         if key not in self._captured or room:
             self._captured[key] = self._capture(batch, given, progress, faded, room)
         captured = self._captured[key]

@@ -18,7 +18,8 @@ from ffavatar_model.head import HeadModel
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import TrainConfig, Trainer, recipe, train
 from ffavatar_model.training.checkpoint import STATE_FILE, list_checkpoints, load_state
-from ffavatar_model.training.objective import Objective
+from ffavatar_model.training.graphed import kind_of
+from ffavatar_model.training.objective import Given, Objective
 from ffavatar_model.weights import load_model, load_weights, read_header, save_weights
 
 
@@ -190,6 +191,20 @@ def test_a_checkpoint_of_another_shape_is_one_line_with_the_way_out(head, model_
     other = replace_template(head)
     with pytest.raises(ValueError, match=r"made with head model 'egg'.*give the head model"):
         load_model(result.checkpoint, other)
+
+
+def test_a_captured_step_is_not_that_of_another_kind_of_batch(people, split, model_config):
+    """A step that was captured without padding looks at no mask: a padded batch of the same shapes needs its own."""
+    batch = dataset(people, "identities", small("pretrain", model_config), split[0]).batch([0, 1])
+    kinds = {
+        kind_of(replace(batch, padded=padded, known=known), Given(), faded)
+        for padded in (False, True) for known in (False, True) for faded in (False, True)
+    }
+    assert len(kinds) == 8
+    other = {kind_of(replace(batch, moment=batch.moment.int()), Given(), True),
+             kind_of(batch, Given(features=torch.zeros(1)), True)}  # fmt: skip
+    assert len(kinds | other) == 10
+    assert kind_of(batch.clone(), Given(), True) in kinds
 
 
 def replace_template(head: HeadModel) -> HeadModel:
