@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +57,11 @@ class _UnderWay:
     done: torch.cuda.Event
 
 
+def finite(news: Mapping[str, float]) -> bool:
+    """Whether a step's loss and gradient are: the optimizer moves nothing otherwise."""
+    return math.isfinite(news["loss"]) and math.isfinite(news["gradient_norm"])
+
+
 def kind_of(batch: Batch, given: Given, faded: bool) -> Hashable:
     """Steps of one kind are one graph: what decides which kernels run, and on what sizes."""
     shapes = ((n, x.shape, x.dtype) for n, x in (batch.tensors() | given.tensors()).items())
@@ -96,7 +101,7 @@ class GraphedSteps:
             news = dict(zip(step.captured.names, step.landed.tolist(), strict=True))
             needed = int(news.pop("tile list entries"))
             if needed <= step.captured.capacity:
-                if not (math.isfinite(news["loss"]) and math.isfinite(news["gradient_norm"])):
+                if not finite(news):
                     self._broken.zero_()
                 return news
             log.info("a step needed %d entries of tile lists, there was room for %d", needed, step.captured.capacity)

@@ -7,7 +7,6 @@ It runs in one process, or as one of ``world`` processes of a ``torch.distribute
 from __future__ import annotations
 
 import logging
-import math
 import queue
 import threading
 import time
@@ -33,7 +32,7 @@ from ffavatar_model.resident import ResidentData
 from ffavatar_model.training.adversary import Adversary
 from ffavatar_model.training.checkpoint import load_state
 from ffavatar_model.training.config import TrainConfig
-from ffavatar_model.training.graphed import GraphedSteps
+from ffavatar_model.training.graphed import GraphedSteps, finite
 from ffavatar_model.training.objective import Given, Objective
 from ffavatar_model.training.optimizer import build_optimizer, set_learning_rate
 from ffavatar_model.training.saver import Saver
@@ -233,7 +232,7 @@ class Trainer:
         total["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
         # One copy to the host for all of them: each would wait for the device by itself.
         news = dict(zip(total, torch.stack([value.float() for value in total.values()]).tolist(), strict=True))
-        if math.isfinite(news["loss"]) and math.isfinite(news["gradient_norm"]):
+        if finite(news):
             self.optimizer.step()
         return news
 
@@ -246,12 +245,11 @@ class Trainer:
             step, ids, rate, news = self._taken.popleft()
             if self.graphed is not None:
                 news = self.graphed.collect()
-            loss, norm = news["loss"], news["gradient_norm"]
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            if not finite(news):
                 self.step = step - 1
                 raise FloatingPointError(
-                    f"step {step}, rank {self.rank}: loss {loss}, gradient norm {norm}; the batch: "
-                    + "; ".join(" ".join(person) for person in ids)
+                    f"step {step}, rank {self.rank}: loss {news['loss']}, gradient norm {news['gradient_norm']}; "
+                    "the batch: " + "; ".join(" ".join(person) for person in ids)
                 )
             if self.averaged is not None:
                 self._average()

@@ -24,7 +24,7 @@ from ffavatar_model.evaluation import (
 )
 from ffavatar_model.evaluation.reenactment import driving, picture
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.pictures import BACKGROUND
+from ffavatar_model.pictures import composed
 from flows.experiments.rendering import FACED, Order, Rendered
 
 N_SOURCES = 4
@@ -32,17 +32,10 @@ METRICS = ("psnr", "ssim", "ms_ssim", "aed", "apd")
 Held = Sequence[tuple[Order, Rendered]]
 
 
-def composed(seen: Rendered) -> tuple[Tensor, Tensor]:
-    """(N, 3, S, S) over the background, and mattes (N, 1, S, S)."""
-    pixels = torch.from_numpy(seen["pixels"]).float() / 255
-    rgb, matte = pixels[:, :3], pixels[:, 3:]
-    return torch.lerp(torch.tensor(BACKGROUND)[:, None, None].expand_as(rgb), rgb, matte), matte
-
-
 def subject(order: Order, seen: Rendered) -> Subject:
     """Portraits: the first four pictures are sources. All round: those of the first moment that show the face are, and
     the last moment's pictures are drivers, under their known cameras."""
-    rgb, matte = composed(seen)
+    rgb, matte = composed(torch.from_numpy(seen["pixels"]))
     known, azimuth = order.kind == "around", seen["azimuth"]
     if known:
         first = np.flatnonzero((seen["moment"] == 0) & (np.abs(azimuth) <= FACED))
@@ -76,8 +69,8 @@ def truth(order: Order, seen: Rendered) -> Truth:
         torch.from_numpy(seen[name]) for name in ("K", "head_to_camera", "expression", "rotations")
     )
     return Truth(
-        person=order.person, pictures=composed(seen)[0], K=K, head_to_camera=camera, expression=expression,
-        rotations=rotations,
+        person=order.person, pictures=composed(torch.from_numpy(seen["pixels"]))[0], K=K, head_to_camera=camera,
+        expression=expression, rotations=rotations,
     )  # fmt: skip
 
 

@@ -22,13 +22,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ffavatar_model.config import override
 from ffavatar_model.data import Face, FewToMany
 from ffavatar_model.head import load_head
 from ffavatar_model.photos import PhotoDataset
 from ffavatar_model.pretrained import STUDIO
-from ffavatar_model.training import recipe, train
-from ffavatar_model.weights import load_model
+from ffavatar_model.training import configured, train
 from flows.experiments.clip_pictures import TooFewError, pictures_of
 from flows.heads import head_file
 from pipelines.faces.pictures import encode_png
@@ -79,15 +77,12 @@ def personalized(
     overrides: Sequence[str], notes: _Notes,
 ) -> dict[str, float]:  # fmt: skip
     """Held-out metrics before (``start/…``) and after (``end/…``); without a checkpoint all begins at random."""
-    head = load_head(head_file(None))
-    model = load_model(checkpoint or STUDIO, head)
-    config = replace(recipe("personalize"), model=model.config, steps=steps, moves=moves)
-    if checkpoint is None:
-        config = replace(config, optimizer=replace(config.optimizer, lr=SCRATCH_LR))
-    config = override(config, tuple(overrides))
+    rate = [] if checkpoint else [f"optimizer.lr={SCRATCH_LR}"]
+    given = [f"steps={steps}", f"moves={json.dumps(moves)}", *rate]
+    config = configured("personalize", [*given, *overrides], init=checkpoint or STUDIO)
     training, held = sets(pictures, config.data)
     with tempfile.TemporaryDirectory() as folder:
-        return train(config, head, training, held, notes, Path(folder), init=checkpoint).metrics
+        return train(config, load_head(head_file(None)), training, held, notes, Path(folder), init=checkpoint).metrics
 
 
 @click.command(context_settings={"show_default": True})
@@ -105,7 +100,7 @@ def main(
 ) -> None:  # fmt: skip
     """Personalize for whoever each of CLIPS shows, and print the held-out PSNR (dB) of each way."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    size = load_model(checkpoint, load_head(head_file(None))).config.image_size
+    size = configured("personalize", [], init=checkpoint).model.image_size
     ways: dict[str, tuple[Path | None, tuple[str, ...]]] = {n: (checkpoint, MOVES[n]) for n in chosen or MOVES}
     if scratch:
         ways["from random weights"] = (None, ())

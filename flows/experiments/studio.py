@@ -21,12 +21,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from ffavatar_model.config import override, to_dict
+from ffavatar_model.config import to_dict
 from ffavatar_model.head import load_head
 from ffavatar_model.mixture import Mixture
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.resident import ResidentData
-from ffavatar_model.training import TrainConfig, Trainer, recipe
+from ffavatar_model.training import TrainConfig, Trainer, configured, recipe
 from ffavatar_model.weights import load_weights, save_weights
 from flows.experiments.compare import METRICS_FILE
 from flows.experiments.judging import judge, sheet
@@ -87,8 +87,7 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = head or cache_dir()
-    config = replace(recipe(stage, size), max_seconds=seconds)
-    config = override(config, overrides)
+    config = configured(stage, [f"max_seconds={seconds}", *overrides], size)
     px = config.model.image_size
     tested, orders = planned(stage, range(skip, skip + people), held, moments, cameras, px)
     mixed = planned("pretrain", range(mixed_people if mix else 0), 0, 8, 1, px)[1]
