@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ffavatar_model.estimator import DrivingParameters
-from ffavatar_model.gaussians import CanonicalAvatar
-from ffavatar_model.lpips import LPIPS
+from ffavatar_model.networks.estimator import DrivingParameters
+from ffavatar_model.networks.gaussians import CanonicalAvatar
+from ffavatar_model.networks.lpips import LPIPS
 
 
 def photometric(rgb: Tensor, target: Tensor, matte: Tensor, outside: float = 0.2) -> Tensor:

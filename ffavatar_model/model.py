@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from ffavatar_model.camera import pose_to_camera, project_points, virtual_intrinsics
 from ffavatar_model.config import require
-from ffavatar_model.encoder import ImageEncoder
-from ffavatar_model.estimator import DrivingParameters, Estimator
-from ffavatar_model.gaussians import RAW_SIZE, CanonicalAvatar, GaussianHead
 from ffavatar_model.head import HeadModel, subdivide
-from ffavatar_model.lifting import lifted_colours, lifted_sums
-from ffavatar_model.query_former import QueryFormer
-from ffavatar_model.renderers import Rendered, render
-from ffavatar_model.rig import Rig
+from ffavatar_model.networks.encoder import ImageEncoder
+from ffavatar_model.networks.estimator import DrivingParameters, Estimator
+from ffavatar_model.networks.gaussians import RAW_SIZE, CanonicalAvatar, GaussianHead
+from ffavatar_model.networks.lifting import lifted_colours, lifted_sums
+from ffavatar_model.networks.query_former import QueryFormer
+from ffavatar_model.networks.rig import Rig
+from ffavatar_model.renderers import Rendering, render
 
 
-class Seen(NamedTuple):
+class SourceFeatures(NamedTuple):
     """What source pictures of B people contribute: it adds up, so a view that comes later costs its own alone."""
 
     tokens: Tensor
@@ -32,13 +32,13 @@ class Seen(NamedTuple):
     weights: Tensor
     """(B, P, 1)"""
 
-    def joined(self, other: Seen) -> Seen:
+    def joined(self, other: SourceFeatures) -> SourceFeatures:
         """Both together."""
         mask = None
         if self.mask is not None or other.mask is not None:
             mask = torch.cat([_whole(seen.tokens) if seen.mask is None else seen.mask for seen in (self, other)], 1)
         tokens = torch.cat((self.tokens, other.tokens), 1)
-        return Seen(tokens, mask, self.colours + other.colours, self.weights + other.weights)
+        return SourceFeatures(tokens, mask, self.colours + other.colours, self.weights + other.weights)
 
 
 def _whole(views: Tensor) -> Tensor:
@@ -60,7 +60,7 @@ class PosedGaussians(NamedTuple):
 class Output(NamedTuple):
     """What a forward pass gives for B people with D drivers each."""
 
-    rendered: Rendered
+    rendered: Rendering
     """(B, D, ·, H, W)"""
     landmarks: Tensor
     """(B, D, L, 2) the head's landmarks in the picture, in picture widths (0 to 1 across)."""
@@ -94,7 +94,7 @@ class FFAvatar(nn.Module):
         subdivisions: int = 0
         """How often the head model is subdivided: FLAME's 5,023 vertices become 20,018 points at 1."""
         lift: bool = True
-        """Whether colours are also lifted from the sources' own pixels (``ffavatar_model.lifting``)."""
+        """Whether colours are also lifted from the sources' own pixels (``ffavatar_model.networks.lifting``)."""
         encoder: ImageEncoder.Config = field(default_factory=ImageEncoder.Config)
         query_former: QueryFormer.Config = field(default_factory=QueryFormer.Config)
         gaussians: GaussianHead.Config = field(default_factory=GaussianHead.Config)
@@ -125,15 +125,15 @@ class FFAvatar(nn.Module):
             self.personal = Personal(len(self.rig.points), self.estimator.head.out_features).to(self.rig.points.device)
         return self.personal
 
-    def see(self, sources: Tensor, mask: Tensor | None = None) -> Seen:
+    def see(self, sources: Tensor, mask: Tensor | None = None) -> SourceFeatures:
         """What each source picture contributes, computed once a picture.
 
         ``sources (B, S, 3, H, W)`` RGB in 0 to 1, ``mask (B, S)`` bool (False is padding; None: nothing is).
         """
         tokens = self.encoder(sources.flatten(0, 1)).unflatten(0, sources.shape[:2])
-        return Seen(tokens, mask, *self._lift(sources, mask))
+        return SourceFeatures(tokens, mask, *self._lift(sources, mask))
 
-    def features_of(self, seen: Seen) -> Tensor:
+    def features_of(self, seen: SourceFeatures) -> Tensor:
         """(B, P, width + 4) a feature a point, from all views seen so far."""
         queried = self.query_former(self.rig.normalised, self.rig.places, seen.tokens, self.encoder.places, seen.mask)
         return torch.cat((queried, lifted_colours(seen.colours, seen.weights)), -1)
@@ -192,9 +192,13 @@ class FFAvatar(nn.Module):
         return PosedGaussians(means, rotations, avatar)
 
     def render(
-        self, posed: PosedGaussians, head_to_camera: Tensor, K: Tensor, background: Tensor | None = None,
+        self,
+        posed: PosedGaussians,
+        head_to_camera: Tensor,
+        K: Tensor,
+        background: Tensor | None = None,
         size: int | None = None,
-    ) -> Rendered:  # fmt: skip
+    ) -> Rendering:
         """Each of (B, D) posed heads by its own camera.
 
         ``head_to_camera (B, D, 3, 4)``, ``K (B, D, 3, 3)`` for pictures of ``size`` pixels (by default the model's).
@@ -207,17 +211,32 @@ class FFAvatar(nn.Module):
 
         a = posed.avatar
         rendered = render(
-            posed.means.flatten(0, 1), posed.rotations.flatten(0, 1),
-            each(a.scales), each(a.opacities), each(a.colours),
-            head_to_camera.flatten(0, 1)[:, None], K.flatten(0, 1)[:, None], size, size, background,
-        )  # fmt: skip
-        return Rendered(*(image[:, 0].unflatten(0, (n, d)) for image in rendered))
+            posed.means.flatten(0, 1),
+            posed.rotations.flatten(0, 1),
+            each(a.scales),
+            each(a.opacities),
+            each(a.colours),
+            head_to_camera.flatten(0, 1)[:, None],
+            K.flatten(0, 1)[:, None],
+            size,
+            size,
+            background,
+        )
+        return Rendering(*(image[:, 0].unflatten(0, (n, d)) for image in rendered))
 
     def forward(
-        self, sources: Tensor, mask: Tensor | None, drivers: Tensor, K: Tensor, *,
-        head_to_camera: Tensor | None = None, moment: Tensor | None = None,
-        features: Tensor | None = None, estimates: Tensor | None = None, background: Tensor | None = None,
-    ) -> Output:  # fmt: skip
+        self,
+        sources: Tensor,
+        mask: Tensor | None,
+        drivers: Tensor,
+        K: Tensor,
+        *,
+        head_to_camera: Tensor | None = None,
+        moment: Tensor | None = None,
+        features: Tensor | None = None,
+        estimates: Tensor | None = None,
+        background: Tensor | None = None,
+    ) -> Output:
         """Reconstruct from sources, then re-enact the drivers.
 
         Args:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ffavatar_model.encoder import ImageEncoder
-from ffavatar_model.estimator import Estimator
-from ffavatar_model.gaussians import GaussianHead
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.query_former import QueryFormer
-from ffavatar_model.vit import Backbone
+from ffavatar_model.networks.backbone import Backbone
+from ffavatar_model.networks.encoder import ImageEncoder
+from ffavatar_model.networks.estimator import Estimator
+from ffavatar_model.networks.gaussians import GaussianHead
+from ffavatar_model.networks.query_former import QueryFormer
 
 
 def tiny() -> FFAvatar.Config:

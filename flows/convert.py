@@ -13,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from ffavatar_model.config import from_dict, override, to_dict
-from flows.console import SOME_FAILED, CallError, Progress, say
+from infra.console import SOME_FAILED, CallError, ProgressBar, say
 from infra.ray_session import ray_session
 from infra.settings import load_settings
 from infra.storage import open_store
@@ -21,16 +21,16 @@ from infra.tracking import config_hash, git_revision, tracked_run
 from mfhq.live import record_run
 from mfhq.schema import FAILED, REJECTED
 from mfhq.store import Store
-from pipelines.conversion.ava256 import plan_ava256
 from pipelines.conversion.ava256_frames import Ava256Config
+from pipelines.conversion.ava256_step import plan_ava256
+from pipelines.conversion.capture_tables import capture_tables, participants_table
 from pipelines.conversion.config import ConversionConfig
+from pipelines.conversion.conversion_plan import ConversionPlan
 from pipelines.conversion.nersemble.config import NersembleConfig
-from pipelines.conversion.nersemble.plan import plan_nersemble
-from pipelines.conversion.plan import ConversionPlan
-from pipelines.conversion.publish import publish_captures
-from pipelines.conversion.tables import capture_tables, participants_table
-from pipelines.engine import run_steps
-from pipelines.parts import read_step
+from pipelines.conversion.nersemble.recordings import plan_nersemble
+from pipelines.conversion.publish_captures import publish_captures
+from pipelines.engine.commits import read_step
+from pipelines.engine.ray_data import run_steps
 
 Planner = Callable[[str, Any, Any], ConversionPlan]
 """(source, the data set's configuration, what reads a remote source: fsspec, or None) → the work."""
@@ -108,24 +108,33 @@ def convert(
     _show(problems, _reasons(tables["views"]))
     say(
         "{views} views of {captures} captures converted; {uri} {version}",
-        views=tables["views"].num_rows, captures=tables["captures"].num_rows, version=made.version, uri=store.uri,
-    )  # fmt: skip
+        views=tables["views"].num_rows,
+        captures=tables["captures"].num_rows,
+        version=made.version,
+        uri=store.uri,
+    )
     return {
-        "snapshot": made.version, "digest": made.digest, "rows": dict(made.rows), "run_id": run.run_id,
+        "snapshot": made.version,
+        "digest": made.digest,
+        "rows": dict(made.rows),
+        "run_id": run.run_id,
         "failed": [row for row in problems if row["status"] == FAILED],
         "absent": [row for row in problems if row["status"] == REJECTED],
-    }  # fmt: skip
+    }
 
 
 @task(name="conversion step", cache_policy=NO_CACHE)
 def run_conversion(dataset: str, source: str, corpus: str, config: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     """Convert what is not converted yet; returns the step's fingerprint and counts."""
     plan = plan_of(dataset, source, from_dict(DATASETS[dataset][0], config))
-    progress = Progress(f"converting {source}")
+    progress = ProgressBar(f"converting {source}")
     (summary,) = run_steps(
-        [plan.step], plan.items, open_store(corpus), run_id,
+        [plan.step],
+        plan.items,
+        open_store(corpus),
+        run_id,
         on_progress=lambda p: progress.update(p.step, p.done, p.total, p.failed),
-    )  # fmt: skip
+    )
     progress.close()
     names = ("fingerprint", "items", "before", "ok", "rejected", "failed", "seconds")
     return {name: getattr(summary, name) for name in names}

@@ -11,11 +11,11 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from ffavatar_model.files import write_atomically
+from ffavatar_model.io.atomic import write_atomically
+from ffavatar_model.io.weights import MODEL_FILE, model_file
 from ffavatar_model.training import RECIPES
-from ffavatar_model.weights import MODEL_FILE, model_file
-from flows.console import CallError, say
 from flows.train import StoppedError, check, show, train
+from infra.console import CallError, say
 from infra.ray_session import ray_session
 from infra.settings import MAX_FAILURES, TIMEOUT_S, load_settings
 from infra.storage import open_store
@@ -61,17 +61,36 @@ class Curriculum:
 
 
 def curriculum_command(
-    corpus: str, captures: str, identity: str | None, init: str | None, size: str, workers: int, gain: float,
-    overrides: Sequence[str], head: str | None, out: Path, max_failures: int = MAX_FAILURES, timeout_s: int = TIMEOUT_S,
-) -> None:  # fmt: skip
+    corpus: str,
+    captures: str,
+    identity: str | None,
+    init: str | None,
+    size: str,
+    workers: int,
+    gain: float,
+    overrides: Sequence[str],
+    head: str | None,
+    out: Path,
+    max_failures: int = MAX_FAILURES,
+    timeout_s: int = TIMEOUT_S,
+) -> None:
     """``ffavatar curriculum``."""
     settings = load_settings()
     asked = Curriculum(
-        corpus=corpus, captures=captures, out=str(out.resolve()), identity=identity or most_pictured(corpus),
-        init=str(model_file(Path(init)).resolve()) if init else "", size=size, workers=workers, gain=gain,
-        overrides=by_stage(overrides), head=head or "", home=str(settings.home), max_failures=max_failures,
+        corpus=corpus,
+        captures=captures,
+        out=str(out.resolve()),
+        identity=identity or most_pictured(corpus),
+        init=str(model_file(Path(init)).resolve()) if init else "",
+        size=size,
+        workers=workers,
+        gain=gain,
+        overrides=by_stage(overrides),
+        head=head or "",
+        home=str(settings.home),
+        max_failures=max_failures,
         timeout_s=timeout_s,
-    )  # fmt: skip
+    )
     for stage in RECIPES:
         corpus = asked.captures if stage == "multiview" else asked.corpus
         check(stage, corpus, asked.init, asked.identity, asked.overrides[stage], out / stage, asked.head)
@@ -105,10 +124,19 @@ def curriculum(asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         else:
             try:
                 ended[stage] = train(
-                    stage=stage, corpus=corpus, init=init, identity=identity, workers=c.workers, size=c.size,
-                    overrides=c.overrides.get(stage), out=str(folder / stage), head=c.head, home=c.home,
-                    max_failures=c.max_failures, timeout_s=c.timeout_s,
-                )  # fmt: skip
+                    stage=stage,
+                    corpus=corpus,
+                    init=init,
+                    identity=identity,
+                    workers=c.workers,
+                    size=c.size,
+                    overrides=c.overrides.get(stage),
+                    out=str(folder / stage),
+                    head=c.head,
+                    home=c.home,
+                    max_failures=c.max_failures,
+                    timeout_s=c.timeout_s,
+                )
             except StoppedError as error:
                 raise RuntimeError(
                     f"{error.why}; call `ffavatar curriculum` with the same settings again: {stage} begins anew, what "
@@ -150,10 +178,14 @@ def most_pictured(corpus: str) -> str:
     Raises:
         CallError: nobody has two.
     """
-    rows = Catalog(open_store(corpus)).open().query(
-        "SELECT identity_id FROM identities WHERE n_faces >= 2 "
-        "ORDER BY split = 'train', n_faces DESC, identity_id LIMIT 1"
-    )  # fmt: skip
+    rows = (
+        Catalog(open_store(corpus))
+        .open()
+        .query(
+            "SELECT identity_id FROM identities WHERE n_faces >= 2 "
+            "ORDER BY split = 'train', n_faces DESC, identity_id LIMIT 1"
+        )
+    )
     if not len(rows):
         raise CallError(f"{corpus}: nobody has two pictures to personalize on; mine more videos")
     return str(rows["identity_id"][0].as_py())
@@ -162,11 +194,18 @@ def most_pictured(corpus: str) -> str:
 def _key(c: Curriculum, stage: str, corpus: str, identity: str, init: str) -> str:
     """What a stage's result depends on."""
     store = open_store(corpus)
-    return config_hash({
-        "stage": stage, "corpus": store.uri, "snapshot": Catalog(store).open().digest, "identity": identity,
-        "init": file_digest(model_file(Path(init))) if init else "", "size": c.size, "head": c.head,
-        "overrides": c.overrides.get(stage, []),
-    })  # fmt: skip
+    return config_hash(
+        {
+            "stage": stage,
+            "corpus": store.uri,
+            "snapshot": Catalog(store).open().digest,
+            "identity": identity,
+            "init": file_digest(model_file(Path(init))) if init else "",
+            "size": c.size,
+            "head": c.head,
+            "overrides": c.overrides.get(stage, []),
+        }
+    )
 
 
 def _read(folder: Path) -> dict[str, Any]:

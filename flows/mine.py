@@ -5,33 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import pyarrow as pa
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.clustering import clustering_threshold, decided_clustering, tracked_clustering
-from flows.console import SOME_FAILED, Progress, say, table
-from flows.progress_artifact import ProgressArtifact
+from flows.corpus.calibrate import clustering_threshold
+from flows.corpus.progress_artifact import ProgressArtifact
+from flows.publish import publish, record_published
+from infra.console import SOME_FAILED, ProgressBar, say
 from infra.ray_session import ray_session
 from infra.settings import load_settings
 from infra.storage import open_store
-from infra.tracking import TrackedRun, config_hash, git_revision, tracked_run
+from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
-from mfhq.decisions import read_decisions
-from mfhq.live import record_run
-from mfhq.store import Store
-from pipelines.engine import StepSummary, run_steps
+from pipelines.engine.progress import StepProgress
+from pipelines.engine.ray_data import StepSummary, run_steps
 from pipelines.mining.digests import sources_to_mine
-from pipelines.mining.sources import list_sources
+from pipelines.mining.source_listing import list_sources
 from pipelines.mining.steps import AFTER, mining_steps
-from pipelines.plan import fingerprints
-from pipelines.progress import Progress as StepProgress
-from pipelines.publishing.presets import preset_named
-from pipelines.publishing.publish import publish as publish_snapshot
+from pipelines.publishing.publish_presets import preset_named
 from pipelines.publishing.reasons import TAKEN_DOWN
-
-FUNNEL = "SELECT stage, reason, items, round(share, 3) AS share, round(seconds, 1) AS seconds FROM funnel"
 
 
 def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int:
@@ -49,13 +41,6 @@ def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int
         for item, reason in done["failures"].items():
             say("  failed {uri}: {reason}", uri=uri_of.get(item, item), reason=reason)
     return SOME_FAILED if done["failures"] else 0
-
-
-def publish_command(corpus: str, preset: str, pack: str | None, where: str | None = None) -> None:
-    """``ffavatar publish``."""
-    settings = load_settings()
-    preset_named(preset)
-    publish(corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home), where=where or "")
 
 
 @flow(name="mine", validate_parameters=False)
@@ -78,7 +63,7 @@ def mine(*, source: str, corpus: str, pack: str = "", preset: str = "small", hom
         )
         published = publish(corpus=corpus, pack=pack, preset=preset, home=home, parent=run.run_id)
         run.snapshot(open_store(corpus).uri, published["snapshot"], published["digest"], "output")
-        _on_record(open_store(corpus), run, "mine", published["snapshot"], described, "")
+        record_published(open_store(corpus), run, "mine", published["snapshot"], described, "")
     failures = {item: reason for s in summaries for item, reason in s["failures"].items()}
     return {**published, "failures": failures, "run_id": run.run_id}
 
@@ -98,7 +83,7 @@ def run_mining(source: str, corpus: str, pack: str, run_id: str) -> list[dict[st
         source=source,
         uri=store.uri,
     )
-    progress, shown = Progress("mining"), ProgressArtifact(f"mining {source} into {store.uri}")
+    progress, shown = ProgressBar("mining"), ProgressArtifact(f"mining {source} into {store.uri}")
     steps = mining_steps(pack_name=pack or None, filesystem=filesystem)
 
     def report(moved: StepProgress) -> None:
@@ -117,55 +102,6 @@ def summary_row(summary: StepSummary) -> dict[str, Any]:
         name: getattr(summary, name) for name in ("step", "items", "before", "ok", "rejected", "failed", "seconds")
     }
     return counts | {"failures": dict(summary.failures)}
-
-
-@flow(name="publish", validate_parameters=False)
-def publish(
-    *, corpus: str, pack: str = "", preset: str = "small", home: str = "", parent: str = "", where: str = ""
-) -> dict[str, Any]:
-    """Cluster what has been mined into people and publish a snapshot, with no inference.
-
-    ``where`` is an SQL condition on the faces (``pipelines.publishing.thresholds.apply_where``).
-
-    Returns:
-        ``snapshot``, ``digest``, ``created`` (False where the newest snapshot holds the same), ``rows`` by table.
-    """
-    settings, store = load_settings(home or None), open_store(corpus)
-    prints = fingerprints(mining_steps(pack_name=pack or None), AFTER)
-    clustering = decided_clustering(store, tracked_clustering(settings, store, pack, parent))
-    thresholds = preset_named(preset)
-    described = {"preset": asdict(thresholds), "where": where}
-    with tracked_run(settings, "publish", f"publish {corpus}", described, parent) as run:
-        made = publish_snapshot(
-            store,
-            prints,
-            clustering.assignments,
-            thresholds,
-            track_embeddings=clustering.track_embeddings,
-            aliases=clustering.aliases,
-            decisions=read_decisions(store),
-            run_id=run.run_id,
-            where=where,
-        )
-        run.snapshot(store.uri, made.version, made.digest, "output")
-        snapshot = Catalog(store).open(made.version)
-        funnel = snapshot.query(FUNNEL)
-        run.metrics({f"funnel/{r['stage']}/{r['reason']}": r["items"] for r in funnel.to_pylist()})
-        run.json(funnel.to_pylist(), "funnel.json")
-        _on_record(store, run, "publish", made.version, asdict(thresholds), parent)
-    create_table_artifact(table=funnel.to_pylist(), key="funnel", description=f"{store.uri} {made.version}")
-    show_funnel(funnel, store.uri, made.version)
-    return {"snapshot": made.version, "digest": made.digest, "created": made.created, "rows": dict(made.rows)}
-
-
-def show_funnel(funnel: pa.Table, uri: str, version: str) -> None:
-    """Print the funnel as a table."""
-    rows = [tuple(row.values()) for row in funnel.to_pylist()]
-    table(f"funnel of {uri} {version}", ("stage", "reason", "items", "share", "seconds"), rows)
-
-
-def _on_record(store: Store, run: TrackedRun, kind: str, version: str, config: dict[str, Any], parent: str) -> None:
-    record_run(store, run.run_id, kind, version, git_revision(), config_hash(config), parent)
 
 
 def _filesystem(source: str) -> Any:

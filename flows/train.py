@@ -14,14 +14,14 @@ from prefect.cache_policies import NO_CACHE
 
 from ffavatar_model.config import to_dict
 from ffavatar_model.head import load_head
+from ffavatar_model.io.weights import MODEL_FILE, load_weights, model_file
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import configured
-from ffavatar_model.weights import MODEL_FILE, load_weights, model_file
-from flows.console import CallError, say, table
-from flows.heads import head_file
-from flows.training_data import datasets
-from flows.training_job import Job, job_values, run_job
+from flows.avatar.heads import head_file
+from flows.training.job import Job, job_values, run_job
+from flows.training.stage_data import datasets
 from infra import ray_train
+from infra.console import CallError, say, table
 from infra.ray_session import ray_session
 from infra.settings import MAX_FAILURES, TIMEOUT_S, load_settings
 from infra.storage import open_store
@@ -47,10 +47,18 @@ class StoppedError(RuntimeError):
 
 
 def train_command(
-    stage: str, corpus: str, init: str | None, identity: str | None, workers: int, overrides: list[str],
-    out: Path | None, head: str | None, resume: str | None = None, max_failures: int = MAX_FAILURES,
+    stage: str,
+    corpus: str,
+    init: str | None,
+    identity: str | None,
+    workers: int,
+    overrides: list[str],
+    out: Path | None,
+    head: str | None,
+    resume: str | None = None,
+    max_failures: int = MAX_FAILURES,
     timeout_s: int = TIMEOUT_S,
-) -> None:  # fmt: skip
+) -> None:
     """``ffavatar train``."""
     if stage == "personalize" and not identity:
         raise CallError("train personalize needs --identity ID; list them: ffavatar sql 'SELECT * FROM identities'")
@@ -60,10 +68,19 @@ def train_command(
         TrackedRun(settings.tracking_uri, resume).config()
     with ray_session(settings):
         ended = train(
-            stage=stage, corpus=corpus, init=init or "", identity=identity or "", workers=workers, overrides=overrides,
-            out=str(out or ""), head=head or "", home=str(settings.home), resume=resume or "",
-            max_failures=max_failures, timeout_s=timeout_s,
-        )  # fmt: skip
+            stage=stage,
+            corpus=corpus,
+            init=init or "",
+            identity=identity or "",
+            workers=workers,
+            overrides=overrides,
+            out=str(out or ""),
+            head=head or "",
+            home=str(settings.home),
+            resume=resume or "",
+            max_failures=max_failures,
+            timeout_s=timeout_s,
+        )
     show(stage, ended)
 
 
@@ -101,19 +118,36 @@ def fit(
 ) -> dict[str, Any]:
     """Run the job on Ray and copy its last checkpoint to ``out``; returns the last metrics."""
     result = ray_train.fit(
-        run_job, job, name=name, storage=load_settings(home).train_storage, workers=workers,
-        gpu=torch.cuda.is_available(), max_failures=max_failures, timeout_s=timeout_s,
-    )  # fmt: skip
+        run_job,
+        job,
+        name=name,
+        storage=load_settings(home).train_storage,
+        workers=workers,
+        gpu=torch.cuda.is_available(),
+        max_failures=max_failures,
+        timeout_s=timeout_s,
+    )
     result.save(Path(out))
     return result.metrics
 
 
 @flow(name="train", validate_parameters=False)
 def train(
-    *, stage: str, corpus: str, init: str = "", identity: str = "", workers: int = 1,
-    overrides: list[str] | None = None, out: str = "", head: str = "", home: str = "", size: str = "tiny",
-    resume: str = "", max_failures: int = MAX_FAILURES, timeout_s: int = TIMEOUT_S,
-) -> dict[str, Any]:  # fmt: skip
+    *,
+    stage: str,
+    corpus: str,
+    init: str = "",
+    identity: str = "",
+    workers: int = 1,
+    overrides: list[str] | None = None,
+    out: str = "",
+    head: str = "",
+    home: str = "",
+    size: str = "tiny",
+    resume: str = "",
+    max_failures: int = MAX_FAILURES,
+    timeout_s: int = TIMEOUT_S,
+) -> dict[str, Any]:
     """Train ``stage`` on the newest snapshot of ``corpus``.
 
     ``resume`` is a run of the same settings that did not end: it goes on from its last checkpoint, on the snapshot that
@@ -132,9 +166,15 @@ def train(
     where = head_file(head or None).resolve()
     parent = _parent_run(init)
     described = {
-        "stage": stage, "corpus": store.uri, "snapshot": snapshot.version, "identity": identity, "workers": workers,
-        "init": init, "head": str(where), "train": to_dict(config),
-    }  # fmt: skip
+        "stage": stage,
+        "corpus": store.uri,
+        "snapshot": snapshot.version,
+        "identity": identity,
+        "workers": workers,
+        "init": init,
+        "head": str(where),
+        "train": to_dict(config),
+    }
     if resume:
         _same(resume, kept, described)
     with tracked_run(settings, stage, f"{stage} {snapshot.version}", described, parent, resume) as run:
@@ -145,9 +185,15 @@ def train(
             if config.objective.lpips:
                 run.tags({"lpips_digest": file_digest(Path(config.objective.lpips_file))})
         job = Job(
-            corpus=store.uri, snapshot=snapshot.version, head=str(where), config=to_dict(config), identity=identity,
-            init=init, tracking_uri=settings.tracking_uri, run_id=run.run_id,
-        )  # fmt: skip
+            corpus=store.uri,
+            snapshot=snapshot.version,
+            head=str(where),
+            config=to_dict(config),
+            identity=identity,
+            init=init,
+            tracking_uri=settings.tracking_uri,
+            run_id=run.run_id,
+        )
         checkpoint = Path(out).resolve() if out else settings.home / "checkpoints" / f"{stage}-{run.run_id[:8]}"
         name = f"{stage}-{run.run_id}"
         try:

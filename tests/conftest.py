@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -50,7 +49,7 @@ def prefect_server(settings: Settings) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def studio_head() -> StudioHead:
     """The studio's head, built once into the machine's cache (FFAVATAR_CACHE)."""
-    from pipelines.faces.cache import cache_dir
+    from pipelines.faces.weight_cache import cache_dir
     from pipelines.studio.studio_head import load_studio_head
 
     return load_studio_head(cache_dir())
@@ -65,21 +64,6 @@ def ava256_source(studio_head: StudioHead, tmp_path_factory: pytest.TempPathFact
     spec = Ava256Spec(n_cameras=4, frames=3, height=256, absent=0.08, uv_size=250)
     assert len(list(write_ava256(studio_head, root, 2, spec))) == 2
     return root
-
-
-@pytest.fixture(scope="session")
-def shared() -> Callable[[str], ModuleType]:
-    """The module of a name beside the tests of ``pipelines`` (toy steps, corpora, scans), for other folders' tests."""
-
-    def load(name: str) -> ModuleType:
-        where = Path(__file__).with_name("pipelines") / f"{name}.py"
-        spec = importlib.util.spec_from_file_location(f"shared_{name}", where)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.fixture(scope="session")
@@ -142,7 +126,7 @@ def kit() -> Callable[..., Any]:
     def ask(question: str, *words: object, benchmark: Path | None = None) -> Any:
         environment = os.environ | {"NERSEMBLE_BENCHMARK_URL": benchmark.as_uri() if benchmark else "file:///nowhere"}
         environment.pop("PYTHONPATH", None)  # the kit's own packages, not this source tree
-        command = [python, str(Path(__file__).with_name("datasets") / "nersemble_kit.py"), question, *map(str, words)]
+        command = [python, str(Path(__file__).with_name("support") / "nersemble_kit.py"), question, *map(str, words)]
         done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
         assert done.returncode == 0, done.stderr[-2000:]
         return json.loads(done.stdout.strip().splitlines()[-1])

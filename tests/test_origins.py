@@ -104,9 +104,13 @@ def test_an_installed_library_wins_over_the_folder(tmp_path: Path) -> None:
     (library / "__init__.py").write_text("mark = 'the library'\n")
     code = "import datasets, mfhq; print(datasets.mark); print(mfhq.__file__)"
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60,
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
         env={"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"},
-    )  # fmt: skip
+    )
     assert done.stdout.splitlines() == ["the library", str(ORIGINS["mfhq"])], done.stderr
 
 

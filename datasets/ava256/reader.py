@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ava256 import layout, values
+from ava256 import naming, values
 from ava256.archive import Archive, ArchiveError
-from ava256.calibration import CalibratedCamera, CalibrationError, read_calibration
-from ava256.layout import CaptureName
+from ava256.camera_calibration import CalibratedCamera, CalibrationError, read_calibration
+from ava256.naming import CaptureName
 
 MEGABYTE = 1 << 20
 IMAGE_LIMIT, PARTS_LIMIT, SMALL_LIMIT, MESH_LIMIT = 48 * MEGABYTE, 12 * MEGABYTE, 64 << 10, 4 * MEGABYTE
@@ -64,7 +64,7 @@ def find_captures(root: str, filesystem: Any) -> dict[CaptureName, str]:
 
 def listed_captures(root: str, filesystem: Any) -> list[CaptureName]:
     """Captures that ``256_ids.csv`` in ``root`` names; none where it is not there."""
-    path = f"{root.rstrip('/')}/{layout.IDS_FILE}"
+    path = f"{root.rstrip('/')}/{naming.IDS_FILE}"
     if not filesystem.exists(path):
         return []
     with filesystem.open(path, "rb") as stream:
@@ -92,20 +92,20 @@ class Ava256Capture:
     def calibration(self) -> dict[str, CalibratedCamera | CalibrationError]:
         """Cameras by id. Raises ``CaptureError`` where the file is not there or no calibration."""
         try:
-            return read_calibration(self._text(layout.CALIBRATION))
+            return read_calibration(self._text(naming.CALIBRATION))
         except CalibrationError as error:
-            raise CaptureError("capture_damaged", f"{self.folder}/{layout.CALIBRATION}: {error}") from error
+            raise CaptureError("capture_damaged", f"{self.folder}/{naming.CALIBRATION}: {error}") from error
 
     @cached_property
     def frames(self) -> list[ListedFrame]:
         """Every listed frame, in the order of the list. Raises ``CaptureError`` where the list is not there."""
-        text = self._text(layout.FRAME_LIST).decode("utf-8-sig", "replace")
+        text = self._text(naming.FRAME_LIST).decode("utf-8-sig", "replace")
         try:
             return [ListedFrame(row["seg_id"], int(row["frame_id"])) for row in csv.DictReader(io.StringIO(text))]
         except (KeyError, ValueError, TypeError) as error:
             way_out = "it needs columns seg_id and frame_id"
             raise CaptureError(
-                "capture_damaged", f"{self.folder}/{layout.FRAME_LIST}: no list of frames ({error}); {way_out}"
+                "capture_damaged", f"{self.folder}/{naming.FRAME_LIST}: no list of frames ({error}); {way_out}"
             ) from error
 
     def files(self) -> dict[str, tuple[int, str]]:
@@ -121,33 +121,33 @@ class Ava256Capture:
 
     def image(self, camera: str, frame: int) -> NDArray[np.uint8] | None:
         """(H, W, 3) RGB."""
-        data = self._member(layout.image_zip(camera), layout.image_member(camera, frame), IMAGE_LIMIT)
+        data = self._member(naming.image_zip(camera), naming.image_member(camera, frame), IMAGE_LIMIT)
         return None if data is None else values.decode_image(data)
 
     def parts(self, camera: str, frame: int) -> NDArray[np.uint8] | None:
-        """(H, W) classes: ``layout.HAIR`` and the others."""
-        data = self._member(layout.parts_zip(camera), layout.parts_member(camera, frame), PARTS_LIMIT)
+        """(H, W) classes: ``naming.HAIR`` and the others."""
+        data = self._member(naming.parts_zip(camera), naming.parts_member(camera, frame), PARTS_LIMIT)
         return None if data is None else values.decode_image(data, "PNG")
 
     def head_to_world(self, frame: int) -> NDArray[np.float64] | None:
         """(3, 4) pose of the head's own frame, in which ``vertices`` are."""
-        data = self._member(layout.HEAD_POSE, layout.frame_member(frame, "txt"), SMALL_LIMIT)
+        data = self._member(naming.HEAD_POSE, naming.frame_member(frame, "txt"), SMALL_LIMIT)
         return None if data is None else values.read_pose(data)
 
     def keypoints(self, frame: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]] | None:
         """Numbers (N,), world points (N, 3), summed confidence and count of inliers (N, 2)."""
-        data = self._member(layout.KEYPOINTS, layout.frame_member(frame, "npy"), SMALL_LIMIT)
+        data = self._member(naming.KEYPOINTS, naming.frame_member(frame, "npy"), SMALL_LIMIT)
         return None if data is None else values.read_keypoints(data)
 
     def vertices(self, frame: int) -> NDArray[np.float64] | None:
         """(7306, 3) of the registered mesh, in the head's own frame."""
-        data = self._member(layout.VERTICES, layout.frame_member(frame, "ply"), MESH_LIMIT)
+        data = self._member(naming.VERTICES, naming.frame_member(frame, "ply"), MESH_LIMIT)
         return None if data is None else values.read_vertices(data)
 
     @cached_property
     def mean_vertices(self) -> NDArray[np.float64] | None:
         """(7306, 3) mean of ``vertices`` over the capture."""
-        path = f"{self.folder}/{layout.VERTICES_MEAN}"
+        path = f"{self.folder}/{naming.VERTICES_MEAN}"
         if not self.filesystem.exists(path):
             return None
         with self.filesystem.open(path, "rb") as stream:

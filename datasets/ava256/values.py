@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ava256.calibration import is_rotation
-from ava256.layout import FULL_HEIGHT, FULL_WIDTH, MILLIMETRE
+from ava256.camera_calibration import is_rotation
+from ava256.naming import FULL_HEIGHT, FULL_WIDTH, MILLIMETRE
 
 Picture = NDArray[np.uint8]
 Points = NDArray[np.float64]

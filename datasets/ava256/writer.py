@@ -15,9 +15,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from ava256 import layout, values
-from ava256.calibration import CalibratedCamera, write_calibration
-from ava256.layout import CaptureName
+from ava256 import naming, values
+from ava256.camera_calibration import CalibratedCamera, write_calibration
+from ava256.naming import CaptureName
 from ava256.reader import ListedFrame
 
 Points = NDArray[np.float64]
@@ -42,14 +42,14 @@ class CaptureWriter:
         self._temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=root))
         self._decoder = self._temporary / "decoder"
         self._zips: dict[str, zipfile.ZipFile] = {}
-        self._sum: Points = np.zeros((layout.N_VERTICES, 3))
+        self._sum: Points = np.zeros((naming.N_VERTICES, 3))
         self._squares, self._count = 0.0, 0
-        self._text(layout.CALIBRATION, write_calibration(cameras))
+        self._text(naming.CALIBRATION, write_calibration(cameras))
         listed = io.StringIO()
         rows = csv.writer(listed, lineterminator="\n")
         rows.writerow(["seg_id", "frame_id"])
         rows.writerows([frame.segment, f"{frame.frame:06d}"] for frame in frames)
-        self._text(layout.FRAME_LIST, listed.getvalue().encode())
+        self._text(naming.FRAME_LIST, listed.getvalue().encode())
 
     def __enter__(self) -> Self:
         return self
@@ -64,9 +64,9 @@ class CaptureWriter:
             return
         if self._count:
             mean = self._sum / self._count
-            variance = (self._squares / (self._count * mean.size) - (mean**2).mean()) / layout.MILLIMETRE**2
-            self._text(layout.VERTICES_MEAN, values.write_mean_vertices(mean))
-            self._text(layout.VERTICES_VARIANCE, f"{max(variance, 0.0):.6f}\n".encode())
+            variance = (self._squares / (self._count * mean.size) - (mean**2).mean()) / naming.MILLIMETRE**2
+            self._text(naming.VERTICES_MEAN, values.write_mean_vertices(mean))
+            self._text(naming.VERTICES_VARIANCE, f"{max(variance, 0.0):.6f}\n".encode())
         self._temporary.chmod(0o755)
         self._temporary.rename(self.folder)
 
@@ -81,37 +81,37 @@ class CaptureWriter:
 
     def add_image(self, camera: str, frame: int, avif: bytes) -> None:
         """A picture that is encoded already."""
-        self._add(layout.image_zip(camera), layout.image_member(camera, frame), avif)
+        self._add(naming.image_zip(camera), naming.image_member(camera, frame), avif)
 
     def parts(self, camera: str, frame: int, classes: NDArray[np.uint8]) -> None:
-        """A segmentation (H, W): ``layout.HAIR`` and the others."""
-        self._add(layout.parts_zip(camera), layout.parts_member(camera, frame), values.encode_png(classes))
+        """A segmentation (H, W): ``naming.HAIR`` and the others."""
+        self._add(naming.parts_zip(camera), naming.parts_member(camera, frame), values.encode_png(classes))
 
     def head_pose(self, frame: int, head_to_world: Points) -> None:
         """(3, 4) of the frame in which ``vertices`` are."""
-        self._add(layout.HEAD_POSE, layout.frame_member(frame, "txt"), values.write_pose(head_to_world))
+        self._add(naming.HEAD_POSE, naming.frame_member(frame, "txt"), values.write_pose(head_to_world))
 
     def keypoints(self, frame: int, index: NDArray[np.integer], points: Points, inliers: Points) -> None:
         """Numbers (N,), world points (N, 3), summed confidence and count of inliers (N, 2)."""
         data = values.write_keypoints(index, points, inliers)
-        self._add(layout.KEYPOINTS, layout.frame_member(frame, "npy"), data)
+        self._add(naming.KEYPOINTS, naming.frame_member(frame, "npy"), data)
 
     def vertices(self, frame: int, vertices: Points) -> None:
         """(7306, 3) in the head's own frame. Raises ``ValueError`` for another shape."""
-        if vertices.shape != (layout.N_VERTICES, 3):
-            raise ValueError(f"vertices of shape {vertices.shape}: the mesh has ({layout.N_VERTICES}, 3)")
+        if vertices.shape != (naming.N_VERTICES, 3):
+            raise ValueError(f"vertices of shape {vertices.shape}: the mesh has ({naming.N_VERTICES}, 3)")
         self._sum += vertices
         self._squares += float((vertices**2).sum())
         self._count += 1
-        self._add(layout.VERTICES, layout.frame_member(frame, "ply"), values.write_vertices(vertices))
+        self._add(naming.VERTICES, naming.frame_member(frame, "ply"), values.write_vertices(vertices))
 
     def textures(self, frames: Iterable[int], rgb: NDArray[np.uint8]) -> None:
         """One texture (H, W, 3) that all of the frames have, its mean and its variance (none over time)."""
         data = values.encode_avif(rgb)
         for frame in frames:
-            self._add(layout.UV_COLOUR, layout.uv_member(frame), data)
-        self._text(layout.UV_MEAN, values.encode_png(rgb))
-        self._text(layout.UV_VARIANCE, f"{float(np.var(rgb.astype(np.float64), axis=(0, 1)).mean()):.6f}\n".encode())
+            self._add(naming.UV_COLOUR, naming.uv_member(frame), data)
+        self._text(naming.UV_MEAN, values.encode_png(rgb))
+        self._text(naming.UV_VARIANCE, f"{float(np.var(rgb.astype(np.float64), axis=(0, 1)).mean()):.6f}\n".encode())
 
     def _add(self, path: str, member: str, data: bytes) -> None:
         if path not in self._zips:
@@ -126,7 +126,7 @@ class CaptureWriter:
 
 def write_ids(root: Path, names: Iterable[CaptureName]) -> None:
     """``256_ids.csv``: captures that are there, and those that are listed already."""
-    path = root / layout.IDS_FILE
+    path = root / naming.IDS_FILE
     known = {line for line in path.read_text().splitlines()[1:] if line} if path.exists() else set()
     rows = sorted(known | {f"{name.mcd},{name.sid},{name.mct}" for name in names}, key=lambda row: row.split(",")[1])
     path.write_text("\n".join(["mcd,sid,mct", *rows]) + "\n")

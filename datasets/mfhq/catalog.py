@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from mfhq import layout, live
+from mfhq import live, paths
 from mfhq.manifest import Manifest, versions
+from mfhq.named_queries import named_queries
 from mfhq.parquet import StoredParquet, from_parquet
-from mfhq.queries import named_queries
 from mfhq.schema import TABLES
 from mfhq.store import Store
 from mfhq.takedowns import denied_in
@@ -69,7 +69,7 @@ class Catalog:
                 has = f"v{known[0]:04d} to v{known[-1]:04d}" if len(known) > 1 else f"v{known[0]:04d}"
                 raise CatalogError(f"{self.store.uri}: no snapshot {version!r}; there is {has}")
             number = int(named[1])
-        return Snapshot(self.store, Manifest.from_json(self.store.read(layout.snapshot_path(number))))
+        return Snapshot(self.store, Manifest.from_json(self.store.read(paths.snapshot_path(number))))
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class Snapshot:
         try:
             yield
         except FileNotFoundError as error:
-            now = Manifest.from_json(self.store.read(layout.snapshot_path(self.manifest.version)))
+            now = Manifest.from_json(self.store.read(paths.snapshot_path(self.manifest.version)))
             if now.clean_of != self.manifest.clean_of:
                 again = "a take-down has written it again since it was opened; open it anew"
                 raise CatalogError(f"{self.store.uri} {self.version}: {again}") from error

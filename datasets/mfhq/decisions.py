@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass
 import pyarrow as pa
 
 from mfhq.ids import digest
-from mfhq.layout import DECISIONS
 from mfhq.parquet import from_parquet, to_parquet
+from mfhq.paths import DECISIONS
 from mfhq.schema import DECISIONS as SCHEMA
 from mfhq.store import Store
 

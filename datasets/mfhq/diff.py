@@ -81,9 +81,15 @@ def diff_tables(name: str, before: pa.Table, after: pa.Table) -> TableDiff:
             outcomes = {(old, new): count for old, new, count in found}
     changed = dict(zip(differs, row[1:], strict=True))
     return TableDiff(
-        name, before.num_rows, after.num_rows, added, removed, row[0],
-        {column: count for column, count in changed.items() if count}, outcomes,
-    )  # fmt: skip
+        name,
+        before.num_rows,
+        after.num_rows,
+        added,
+        removed,
+        row[0],
+        {column: count for column, count in changed.items() if count},
+        outcomes,
+    )
 
 
 def _value(table: str, column: pa.Field) -> str:

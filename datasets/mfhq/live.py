@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow as pa
 
-from mfhq.layout import LEDGER, RUNS, run_path
 from mfhq.parquet import from_parquet
+from mfhq.paths import LEDGER, RUNS, run_path
 from mfhq.schema import ATTEMPTS
 from mfhq.schema import RUNS as RUNS_SCHEMA
 from mfhq.store import Store

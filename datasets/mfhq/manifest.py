@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mfhq.ids import digest
-from mfhq.layout import SNAPSHOTS
+from mfhq.paths import SNAPSHOTS
 from mfhq.schema import NOT_DIGESTED
 from mfhq.store import Store
 
@@ -25,7 +25,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class TableEntry:
-    """A published table. ``digest`` is of its rows (``pipelines.publishing.digests``), not of the files."""
+    """A published table. ``digest`` is of its rows (``pipelines.publishing.table_digest``), not of the files."""
 
     rows: int
     schema_hash: str

@@ -52,15 +52,20 @@ def schema_hash(schema: pa.Schema) -> str:
 
 def _status(what: str) -> tuple[pa.Field, pa.Field]:
     return (
-        field("status", pa.string(), f"ok, rejected (on purpose) or failed: what became of this {what}", nullable=False),
-        field("reason", pa.string(), "machine-readable reason code; empty when there is nothing to say", nullable=False),
+        field(
+            "status", pa.string(), f"ok, rejected (on purpose) or failed: what became of this {what}", nullable=False
+        ),
+        field(
+            "reason", pa.string(), "machine-readable reason code; empty when there is nothing to say", nullable=False
+        ),
     )
 
 
 _ID = pa.string()
 
 VIDEOS = table(
-    "a source file", ("video_id",),
+    "a source file",
+    ("video_id",),
     field("video_id", _ID, "sha256 of the file's bytes, hexadecimal", nullable=False),
     field("uri", pa.string(), "where the file was found", nullable=False),
     *_status("file"),
@@ -76,7 +81,8 @@ VIDEOS = table(
 )
 
 SHOTS = table(
-    "a run of frames with no cut in it", ("video_id", "shot_index"),
+    "a run of frames with no cut in it",
+    ("video_id", "shot_index"),
     field("video_id", _ID, "the file", nullable=False),
     field("shot_index", pa.int32(), "position in the file, from 0", nullable=False),
     field("start_frame", pa.int64(), "first frame", nullable=False),
@@ -85,7 +91,8 @@ SHOTS = table(
 )
 
 TRACKS = table(
-    "one face followed through one shot", ("track_id",),
+    "one face followed through one shot",
+    ("track_id",),
     field("track_id", _ID, "hash of video, first frame and first box", nullable=False),
     field("video_id", _ID, "the file", nullable=False),
     field("shot_index", pa.int32(), "the shot", nullable=False),
@@ -98,7 +105,8 @@ TRACKS = table(
 )
 
 FACES = table(
-    "one face in one frame: a candidate kept for its track", ("face_id",),
+    "one face in one frame: a candidate kept for its track",
+    ("face_id",),
     field("face_id", _ID, "hash of track, frame and box", nullable=False),
     field("track_id", _ID, "the track", nullable=False),
     field("video_id", _ID, "the file", nullable=False),
@@ -109,24 +117,45 @@ FACES = table(
     field("x1", pa.float32(), "right edge of the face box", "px"),
     field("y1", pa.float32(), "lower edge of the face box", "px"),
     field("score", pa.float32(), "detector score", "0 to 1"),
-    field("landmarks5", LANDMARKS_5, "left eye, right eye, nose, left and right mouth corner (the picture's left): x, y each, in the frame", "px"),
-    field("mesh468", MESH_468, "468 face mesh points, x, y, z each: x and y in pixels of the aligned crop, z on the same scale, smaller is nearer", "px of the crop"),
+    field(
+        "landmarks5",
+        LANDMARKS_5,
+        "left eye, right eye, nose, left and right mouth corner (the picture's left): x, y each, in the frame",
+        "px",
+    ),
+    field(
+        "mesh468",
+        MESH_468,
+        "468 face mesh points, x, y, z each: x and y in pixels of the aligned crop, z on the same scale, smaller is nearer",
+        "px of the crop",
+    ),
     field("yaw_deg", pa.float32(), "turn of the head; positive looks to the picture's right", "deg"),
     field("pitch_deg", pa.float32(), "nod of the head; positive looks up", "deg"),
     field("roll_deg", pa.float32(), "tilt of the head in the frame; positive is clockwise in the picture", "deg"),
-    field("sharpness", pa.float32(), "Laplacian variance of the 112-pixel aligned crop in grey levels", "grey levels squared"),
+    field(
+        "sharpness",
+        pa.float32(),
+        "Laplacian variance of the 112-pixel aligned crop in grey levels",
+        "grey levels squared",
+    ),
     field("exposure", pa.float32(), "mean luminance of the face, less the share of clipped pixels", "0 to 1"),
     field("occlusion", pa.float32(), "share of the face's mesh that the matte does not cover", "0 to 1"),
     field("completeness", pa.float32(), "share of the face box that lies inside the frame", "0 to 1"),
     field("compression", pa.float32(), "blockiness: excess gradient on the codec's 8-pixel grid", "ratio - 1"),
-    field("agreement", pa.float32(), "cosine similarity of this face's embedding with the mean of the others of its track", "-1 to 1"),
+    field(
+        "agreement",
+        pa.float32(),
+        "cosine similarity of this face's embedding with the mean of the others of its track",
+        "-1 to 1",
+    ),
     *_status("face"),
     field("crop", BLOB_REF, "the aligned crop, an encoded picture"),
     field("matte", BLOB_REF, "the matte of the crop, an encoded grey picture; 255 is the person"),
 )
 
 EMBEDDINGS = table(
-    "a face's or a track's embedding: biometric data, kept under a prefix of its own", ("track_id", "face_id", "model"),
+    "a face's or a track's embedding: biometric data, kept under a prefix of its own",
+    ("track_id", "face_id", "model"),
     field("track_id", _ID, "the track", nullable=False),
     field("face_id", _ID, "the face; empty for a track's mean", nullable=False),
     field("model", pa.string(), "the embedding model and the digest of its weights", nullable=False),
@@ -134,7 +163,8 @@ EMBEDDINGS = table(
 )
 
 IDENTITIES = table(
-    "a person", ("identity_id",),
+    "a person",
+    ("identity_id",),
     field("identity_id", _ID, "stable id of the person", nullable=False),
     field("n_tracks", pa.int32(), "tracks assigned", nullable=False),
     field("n_videos", pa.int32(), "files in which the person appears", nullable=False),
@@ -144,7 +174,8 @@ IDENTITIES = table(
 )
 
 ASSIGNMENTS = table(
-    "a track given to a person", ("track_id",),
+    "a track given to a person",
+    ("track_id",),
     field("track_id", _ID, "the track", nullable=False),
     field("identity_id", _ID, "the person", nullable=False),
     field("cluster_version", pa.string(), "digest of the clustering that said so", nullable=False),
@@ -153,7 +184,8 @@ ASSIGNMENTS = table(
 )
 
 IDENTITY_FACES = table(
-    "a face chosen for training", ("identity_id", "face_id"),
+    "a face chosen for training",
+    ("identity_id", "face_id"),
     field("identity_id", _ID, "the person", nullable=False),
     field("face_id", _ID, "the face", nullable=False),
     field("rank", pa.int32(), "order of choice, from 0", nullable=False),
@@ -161,29 +193,61 @@ IDENTITY_FACES = table(
 )
 
 DIVERSITY = table(
-    "how much the chosen faces of a person differ, against as many drawn at random; for two faces or more", ("identity_id",),
+    "how much the chosen faces of a person differ, against as many drawn at random; for two faces or more",
+    ("identity_id",),
     field("identity_id", _ID, "the person", nullable=False),
     field("n_good", pa.int32(), "faces that clear the thresholds", nullable=False),
     field("n_chosen", pa.int32(), "faces chosen for training", nullable=False),
-    field("distance", pa.float32(), "mean distance of two chosen faces in pose, expression and time", "1 is a turn of 20 degrees, or a mouth wide open", nullable=False),
-    field("distance_at_random", pa.float32(), "the same on average if as many were drawn at random from the good ones", "as distance", nullable=False),
-    field("nearest", pa.float32(), "mean distance of a chosen face to the chosen one most like it", "as distance", nullable=False),
-    field("nearest_at_random", pa.float32(), "the same on average if as many were drawn at random from the good ones", "as distance", nullable=False),
+    field(
+        "distance",
+        pa.float32(),
+        "mean distance of two chosen faces in pose, expression and time",
+        "1 is a turn of 20 degrees, or a mouth wide open",
+        nullable=False,
+    ),
+    field(
+        "distance_at_random",
+        pa.float32(),
+        "the same on average if as many were drawn at random from the good ones",
+        "as distance",
+        nullable=False,
+    ),
+    field(
+        "nearest",
+        pa.float32(),
+        "mean distance of a chosen face to the chosen one most like it",
+        "as distance",
+        nullable=False,
+    ),
+    field(
+        "nearest_at_random",
+        pa.float32(),
+        "the same on average if as many were drawn at random from the good ones",
+        "as distance",
+        nullable=False,
+    ),
 )
 
 CAMERAS = table(
-    "a calibrated camera of a multi-view capture", ("capture_id", "camera_id"),
+    "a calibrated camera of a multi-view capture",
+    ("capture_id", "camera_id"),
     field("capture_id", _ID, "the capture", nullable=False),
     field("camera_id", pa.string(), "the camera's name in its data set", nullable=False),
     field("K", MATRIX_3X3, "intrinsics of the full image, row by row", "px", nullable=False),
-    field("distortion", pa.list_(pa.float64()), "distortion coefficients in OpenCV's order; empty for none", nullable=False),
+    field(
+        "distortion",
+        pa.list_(pa.float64()),
+        "distortion coefficients in OpenCV's order; empty for none",
+        nullable=False,
+    ),
     field("world_to_camera", MATRIX_3X4, "3 x 4, row by row, OpenCV axes", "m", nullable=False),
     field("width", pa.int32(), "full image width", "px", nullable=False),
     field("height", pa.int32(), "full image height", "px", nullable=False),
 )
 
 CAPTURES = table(
-    "a multi-view capture of one person", ("capture_id",),
+    "a multi-view capture of one person",
+    ("capture_id",),
     field("capture_id", _ID, "the capture", nullable=False),
     field("identity_id", _ID, "the person", nullable=False),
     field("dataset", pa.string(), "ava256, nersemble or studio", nullable=False),
@@ -193,14 +257,16 @@ CAPTURES = table(
 )
 
 PARTICIPANTS = table(
-    "a word that a data set says of a person", ("identity_id", "name"),
+    "a word that a data set says of a person",
+    ("identity_id", "name"),
     field("identity_id", _ID, "the person", nullable=False),
     field("name", pa.string(), "what is said, by the data set's own name for it", nullable=False),
     field("value", pa.string(), "as it stands there", nullable=False),
 )
 
 VIEWS = table(
-    "an image of a multi-view capture", ("view_id",),
+    "an image of a multi-view capture",
+    ("view_id",),
     field("view_id", _ID, "hash of capture, camera and frame", nullable=False),
     field("capture_id", _ID, "the capture", nullable=False),
     field("identity_id", _ID, "the person", nullable=False),
@@ -217,7 +283,8 @@ VIEWS = table(
 )
 
 ALIASES = table(
-    "an identity that became another", ("identity_id",),
+    "an identity that became another",
+    ("identity_id",),
     field("identity_id", _ID, "the id that is no longer used", nullable=False),
     field("now", _ID, "the id that stands for it", nullable=False),
     field("kind", pa.string(), "merge or split", nullable=False),
@@ -225,26 +292,44 @@ ALIASES = table(
 )
 
 DECISIONS = table(
-    "a reviewer's word on a track's identity; of two on one track the later one holds", ("decision_id",),
+    "a reviewer's word on a track's identity; of two on one track the later one holds",
+    ("decision_id",),
     field("decision_id", _ID, "hash of the decision", nullable=False),
-    field("kind", pa.string(), "accept (the track is this person), split (the track is not this person) or merge (other_id is this person too)", nullable=False),
+    field(
+        "kind",
+        pa.string(),
+        "accept (the track is this person), split (the track is not this person) or merge (other_id is this person too)",
+        nullable=False,
+    ),
     field("identity_id", _ID, "the person", nullable=False),
     field("track_id", _ID, "the track; empty for a decision on whole identities (a merge)", nullable=False),
-    field("other_id", _ID, "of a merge the identity that goes up in this one; of a split the one that the track goes to, empty for a new one (tracks of a person split off by one reviewer at one moment are one new person); empty otherwise", nullable=False),
+    field(
+        "other_id",
+        _ID,
+        "of a merge the identity that goes up in this one; of a split the one that the track goes to, empty for a new one (tracks of a person split off by one reviewer at one moment are one new person); empty otherwise",
+        nullable=False,
+    ),
     field("reviewer", pa.string(), "who said so"),
     field("made_at", pa.timestamp("us", tz="UTC"), "when"),
 )
 
 TAKEDOWNS = table(
-    "a take-down: what has to leave the corpus", ("takedown_id",),
+    "a take-down: what has to leave the corpus",
+    ("takedown_id",),
     field("takedown_id", _ID, "hash of the request", nullable=False),
     field("kind", pa.string(), "video, source, identity or photograph", nullable=False),
-    field("target", pa.string(), "digest of the id or URI (mfhq.takedowns.token): what is gone is not named", nullable=False),
+    field(
+        "target",
+        pa.string(),
+        "digest of the id or URI (mfhq.takedowns.token): what is gone is not named",
+        nullable=False,
+    ),
     field("made_at", pa.timestamp("us", tz="UTC"), "when"),
 )
 
 RUNS = table(
-    "a run that made or read a snapshot", ("run_id",),
+    "a run that made or read a snapshot",
+    ("run_id",),
     field("run_id", _ID, "the tracking run", nullable=False),
     field("kind", pa.string(), "mine, cluster, publish, pretrain, multiview, personalize ...", nullable=False),
     field("snapshot", pa.string(), "the snapshot made or read; empty for none", nullable=False),
@@ -254,7 +339,8 @@ RUNS = table(
 )
 
 ATTEMPTS = table(
-    "one attempt at one item", ("item_id", "step", "fingerprint", "run_id", "attempt"),
+    "one attempt at one item",
+    ("item_id", "step", "fingerprint", "run_id", "attempt"),
     field("item_id", _ID, "the item", nullable=False),
     field("step", pa.string(), "the step", nullable=False),
     field("fingerprint", pa.string(), "the step's fingerprint", nullable=False),
@@ -268,7 +354,8 @@ ATTEMPTS = table(
 )
 
 FUNNEL = table(
-    "a stage of the funnel", ("stage", "reason"),
+    "a stage of the funnel",
+    ("stage", "reason"),
     field("stage", pa.string(), "videos, shots, tracks, faces or identities", nullable=False),
     field("reason", pa.string(), "ok, or the reason code", nullable=False),
     field("items", pa.int64(), "items", nullable=False),
@@ -277,11 +364,26 @@ FUNNEL = table(
 )
 
 TABLES: dict[str, pa.Schema] = {
-    "videos": VIDEOS, "shots": SHOTS, "tracks": TRACKS, "faces": FACES, "embeddings": EMBEDDINGS,
-    "identities": IDENTITIES, "assignments": ASSIGNMENTS, "identity_faces": IDENTITY_FACES, "diversity": DIVERSITY,
-    "cameras": CAMERAS, "captures": CAPTURES, "participants": PARTICIPANTS, "views": VIEWS, "aliases": ALIASES,
-    "decisions": DECISIONS, "takedowns": TAKEDOWNS, "runs": RUNS, "attempts": ATTEMPTS, "funnel": FUNNEL,
-}  # fmt: skip
+    "videos": VIDEOS,
+    "shots": SHOTS,
+    "tracks": TRACKS,
+    "faces": FACES,
+    "embeddings": EMBEDDINGS,
+    "identities": IDENTITIES,
+    "assignments": ASSIGNMENTS,
+    "identity_faces": IDENTITY_FACES,
+    "diversity": DIVERSITY,
+    "cameras": CAMERAS,
+    "captures": CAPTURES,
+    "participants": PARTICIPANTS,
+    "views": VIEWS,
+    "aliases": ALIASES,
+    "decisions": DECISIONS,
+    "takedowns": TAKEDOWNS,
+    "runs": RUNS,
+    "attempts": ATTEMPTS,
+    "funnel": FUNNEL,
+}
 """Every view of a corpus (the names are a contract), in the order of the data card."""
 
 NOT_DIGESTED = frozenset({"runs", "attempts", "funnel"})

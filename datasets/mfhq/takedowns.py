@@ -20,7 +20,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfhq.layout import TAKEDOWNS
+from mfhq.paths import TAKEDOWNS
 from mfhq.pruning import prune
 from mfhq.schema import TAKEDOWNS as SCHEMA
 from mfhq.store import Store

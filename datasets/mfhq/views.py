@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from mfhq import live
-from mfhq.layout import LEDGER, PRIVATE_TABLES, RUNS
 from mfhq.manifest import Manifest
+from mfhq.paths import LEDGER, PRIVATE_TABLES, RUNS
 from mfhq.schema import TABLES
 from mfhq.store import Store
 from mfhq.takedowns import Denied, denied_in, read_takedowns, token_sql

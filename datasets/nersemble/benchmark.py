@@ -24,19 +24,51 @@ NVS_TRAIN = tuple(serial for serial in SERIALS if serial not in NVS_HELD_OUT)
 
 MONO_PARTICIPANTS = (393, 404, 461, 477, 486)
 MONO_TRAIN_SEQUENCES = (
-    "EXP-1-head", "EXP-2-eyes", "EXP-3-cheeks+nose", "EXP-4-lips", "EXP-5-mouth", "EXP-8-jaw-1", "EXP-9-jaw-2",
-    "EMO-2-surprise+fear", "EMO-3-angry+sad", "EMO-4-disgust+happy", "SEN-01-cramp_small_danger",
-    "SEN-02-same_phrase_thirty_times", "SEN-03-pluck_bright_rose", "SEN-04-two_plus_seven",
-    "SEN-05-glow_eyes_sweet_girl", "SEN-06-problems_wise_chief", "SEN-07-fond_note_fried",
+    "EXP-1-head",
+    "EXP-2-eyes",
+    "EXP-3-cheeks+nose",
+    "EXP-4-lips",
+    "EXP-5-mouth",
+    "EXP-8-jaw-1",
+    "EXP-9-jaw-2",
+    "EMO-2-surprise+fear",
+    "EMO-3-angry+sad",
+    "EMO-4-disgust+happy",
+    "SEN-01-cramp_small_danger",
+    "SEN-02-same_phrase_thirty_times",
+    "SEN-03-pluck_bright_rose",
+    "SEN-04-two_plus_seven",
+    "SEN-05-glow_eyes_sweet_girl",
+    "SEN-06-problems_wise_chief",
+    "SEN-07-fond_note_fried",
     "SEN-08-clothes_and_lodging",
-)  # fmt: skip
+)
 MONO_TEST_SEQUENCES = ("FREE", "EMO-1-shout+laugh", "SEN-09-frown_events_bad", "SEN-10-port_strong_smokey")
 MONO_TRAIN = "222200037"
 MONO_HELD_OUT = ("222200046", "220700191", "222200039")
 
 SVFR_PARTICIPANTS = (
-    17, 60, 71, 102, 112, 123, 133, 139, 175, 178, 183, 194, 215, 226, 256, 266, 289, 310, 320, 372,
-)  # fmt: skip
+    17,
+    60,
+    71,
+    102,
+    112,
+    123,
+    133,
+    139,
+    175,
+    178,
+    183,
+    194,
+    215,
+    226,
+    256,
+    266,
+    289,
+    310,
+    320,
+    372,
+)
 """Of the single-view reconstruction task."""
 
 HELD_OUT_PARTICIPANTS = frozenset({*NVS_SEQUENCES, *MONO_PARTICIPANTS, *SVFR_PARTICIPANTS})
@@ -57,7 +89,7 @@ class Video(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Task:
+class BenchmarkTask:
     """A task of the benchmark that is answered with videos."""
 
     name: str
@@ -76,17 +108,21 @@ class Task:
                 yield Video(participant, sequence, serial)
 
 
-MONO = Task(
-    "mono_flame_avatar", 24.3, 512, 512,
-    tuple((p, s) for p in MONO_PARTICIPANTS for s in MONO_TEST_SEQUENCES), (MONO_TRAIN, *MONO_HELD_OUT),
-)  # fmt: skip
-NVS = Task("nvs", 73.0, 1100, 1604, tuple(NVS_SEQUENCES.items()), NVS_HELD_OUT)
+MONO = BenchmarkTask(
+    "mono_flame_avatar",
+    24.3,
+    512,
+    512,
+    tuple((p, s) for p in MONO_PARTICIPANTS for s in MONO_TEST_SEQUENCES),
+    (MONO_TRAIN, *MONO_HELD_OUT),
+)
+NVS = BenchmarkTask("nvs", 73.0, 1100, 1604, tuple(NVS_SEQUENCES.items()), NVS_HELD_OUT)
 BY_NAME = {task.name: task for task in (MONO, NVS)}
 if tuple(BY_NAME) != TASKS:
     raise AssertionError("layout.TASKS must name the tasks")
 
 
-def n_frames(folder: Path, task: Task) -> dict[tuple[int, str], int]:
+def n_frames(folder: Path, task: BenchmarkTask) -> dict[tuple[int, str], int]:
     """Frames of each recording of a task that ``{folder}/{task}/metadata.json`` knows.
 
     The kit reads the same file from the benchmark's address.
@@ -114,7 +150,7 @@ def n_frames(folder: Path, task: Task) -> dict[tuple[int, str], int]:
     return {recording: n for recording, n in found.items() if recording in task.recordings}
 
 
-def write_metadata(folder: Path, task: Task, frames: dict[tuple[int, str], int]) -> None:
+def write_metadata(folder: Path, task: BenchmarkTask, frames: dict[tuple[int, str], int]) -> None:
     """Write a task's ``metadata.json`` for recordings of so many frames."""
     if task is NVS:
         content: dict[str, object] = {

@@ -23,9 +23,22 @@ _MIXED, _OTHER_MIXED, _CUBES = ("rrg", "ggb", "bbr"), ("rrb", "ggr", "bbg"), ("r
 _SECOND = (*_LINEAR, *_PAIRS, *_SQUARES)
 _THIRD = (*_SECOND, *_TRIPLE, *_MIXED, *_OTHER_MIXED, *_CUBES)
 _FOURTH = (
-    "rrrg", "rrrb", "gggr", "gggb", "bbbr", "bbbg", "rrgb", "rggb", "rgbb", "rrgg", "rrbb", "ggbb",
-    "rrrr", "gggg", "bbbb",
-)  # fmt: skip
+    "rrrg",
+    "rrrb",
+    "gggr",
+    "gggb",
+    "bbbr",
+    "bbbg",
+    "rrgb",
+    "rggb",
+    "rgbb",
+    "rrgg",
+    "rrbb",
+    "ggbb",
+    "rrrr",
+    "gggg",
+    "bbbb",
+)
 CHEUNG_2004: dict[int, tuple[str, ...]] = {
     3: _LINEAR,
     4: (*_LINEAR, ""),

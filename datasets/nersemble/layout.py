@@ -12,9 +12,23 @@ from pathlib import Path
 from nersemble.errors import NersembleError
 
 SERIALS = (
-    "222200042", "222200044", "222200046", "222200040", "222200036", "222200048", "220700191", "222200041",
-    "222200037", "222200038", "222200047", "222200043", "222200049", "222200039", "222200045", "221501007",
-)  # fmt: skip
+    "222200042",
+    "222200044",
+    "222200046",
+    "222200040",
+    "222200036",
+    "222200048",
+    "220700191",
+    "222200041",
+    "222200037",
+    "222200038",
+    "222200047",
+    "222200043",
+    "222200049",
+    "222200039",
+    "222200045",
+    "221501007",
+)
 """The 16 cameras."""
 FRONT_SERIAL = "222200037"
 """The camera in front of the face: the benchmark calls it the centre one."""
@@ -24,13 +38,33 @@ FPS = 73.0
 
 BACKGROUND = "BACKGROUND"
 SEQUENCES = (
-    "GLASSES", "EXP-1-head", "EXP-2-eyes", "EXP-3-cheeks+nose", "EXP-4-lips", "EXP-5-mouth", "EXP-6-tongue-1",
-    "EXP-7-tongue-2", "EXP-8-jaw-1", "EXP-9-jaw-2", "HAIR", "FREE", "EMO-1-shout+laugh", "EMO-2-surprise+fear",
-    "EMO-3-angry+sad", "EMO-4-disgust+happy", "SEN-01-cramp_small_danger", "SEN-02-same_phrase_thirty_times",
-    "SEN-03-pluck_bright_rose", "SEN-04-two_plus_seven", "SEN-05-glow_eyes_sweet_girl",
-    "SEN-06-problems_wise_chief", "SEN-07-fond_note_friend", "SEN-08-clothes_and_lodging",
-    "SEN-09-frown_events_bad", "SEN-10-port_strong_smokey",
-)  # fmt: skip
+    "GLASSES",
+    "EXP-1-head",
+    "EXP-2-eyes",
+    "EXP-3-cheeks+nose",
+    "EXP-4-lips",
+    "EXP-5-mouth",
+    "EXP-6-tongue-1",
+    "EXP-7-tongue-2",
+    "EXP-8-jaw-1",
+    "EXP-9-jaw-2",
+    "HAIR",
+    "FREE",
+    "EMO-1-shout+laugh",
+    "EMO-2-surprise+fear",
+    "EMO-3-angry+sad",
+    "EMO-4-disgust+happy",
+    "SEN-01-cramp_small_danger",
+    "SEN-02-same_phrase_thirty_times",
+    "SEN-03-pluck_bright_rose",
+    "SEN-04-two_plus_seven",
+    "SEN-05-glow_eyes_sweet_girl",
+    "SEN-06-problems_wise_chief",
+    "SEN-07-fond_note_friend",
+    "SEN-08-clothes_and_lodging",
+    "SEN-09-frown_events_bad",
+    "SEN-10-port_strong_smokey",
+)
 """What each person was asked to do. The benchmark spells ``SEN-07-fond_note_fried``."""
 
 PARTICIPANTS_CSV, SEQUENCES_CSV = "metadata_participants.csv", "metadata_sequences.csv"

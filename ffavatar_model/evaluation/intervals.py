@@ -24,9 +24,12 @@ class Interval:
 
 
 def bootstrap(
-    values: Sequence[float], statistic: Statistic = lambda x: float(np.mean(x)), level: float = 0.95, n: int = 2000,
+    values: Sequence[float],
+    statistic: Statistic = lambda x: float(np.mean(x)),
+    level: float = 0.95,
+    n: int = 2000,
     seed: int = 0,
-) -> Interval:  # fmt: skip
+) -> Interval:
     """The statistic of one value a person, resampled ``n`` times (Efron 1979); not-a-numbers are left out.
 
     Raises ``ValueError`` where no value is left.

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ffavatar_model.camera import camera_to_pose, rotation_from_6d
-from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.evaluation.intervals import bootstrap
 from ffavatar_model.evaluation.reenactment import angle
-from ffavatar_model.face_mesh import INNER_LIPS, LID_GAPS, PARTS, rows_of
 from ffavatar_model.head import axis_angle_to_matrix
+from ffavatar_model.head.face_parts import INNER_LIPS, LID_GAPS, PARTS, rows_of
 from ffavatar_model.head.interface import LEFT_EYE, NECK, ROOT
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.rig import Rig
+from ffavatar_model.networks.estimator import DrivingParameters
+from ffavatar_model.networks.rig import Rig
 
 Array = NDArray[np.float64]
 GROUPS = {"mouth": ("lips",), "lids": ("right_lids", "left_lids"), "brows": ("right_brow", "left_brow")}
@@ -56,9 +56,10 @@ def evaluate_estimator(model: FFAvatar, people: Sequence[Truth]) -> dict[str, An
         found = model.estimate(person.pictures.to(device)[None])
         found = DrivingParameters(*(x[0] for x in found))
         true = DrivingParameters(
-            person.expression[:, : found.expression.shape[-1]].to(device), person.rotations.to(device),
+            person.expression[:, : found.expression.shape[-1]].to(device),
+            person.rotations.to(device),
             camera_to_pose(person.head_to_camera, person.K, person.pictures.shape[-1]).to(device),
-        )  # fmt: skip
+        )
         rows.append((found, true))
     errors = [angle(total_rotation(f).transpose(-1, -2) @ total_rotation(t)).cpu() for f, t in rows]
     found, true = (_joined([pair[i] for pair in rows]) for i in (0, 1))
@@ -78,7 +79,7 @@ def evaluate_estimator(model: FFAvatar, people: Sequence[Truth]) -> dict[str, An
         },
         "gaze_r": [_correlation(f, t) for f, t in zip(_gaze(found), _gaze(true), strict=True)],
         "expression_r": [_correlation(f, t) for f, t in zip(found.expression.T, true.expression.T, strict=True)],
-    }  # fmt: skip
+    }
 
 
 def total_rotation(parameters: DrivingParameters) -> Tensor:

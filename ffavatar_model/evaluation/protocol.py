@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ffavatar_model.camera import CROP_EYE_LEVEL, CROP_EYE_SPAN
-from ffavatar_model.pictures import BACKGROUND, NECK_END, NECK_START
+from ffavatar_model.data.images import BACKGROUND, NECK_END, NECK_START
 
 PROTOCOL: dict[str, str] = {
     "crop": f"aligned by five landmarks, eyes {CROP_EYE_SPAN} of the side apart, {CROP_EYE_LEVEL} from the top; square",

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from ffavatar_model.camera import pose_to_camera, rotation_from_6d, virtual_intrinsics
-from ffavatar_model.estimator import DrivingParameters
-from ffavatar_model.evaluation.pictures import ms_ssim, psnr, ssim
-from ffavatar_model.gaussians import CanonicalAvatar
+from ffavatar_model.data.images import BACKGROUND
+from ffavatar_model.evaluation.image_metrics import ms_ssim, psnr, ssim
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.pictures import BACKGROUND
+from ffavatar_model.networks.estimator import DrivingParameters
+from ffavatar_model.networks.gaussians import CanonicalAvatar
 
 Embed = Callable[[Tensor], Tensor | None]
 """A picture (3, H, W) → a face embedding (E,), or None where no face is found."""
@@ -56,9 +56,12 @@ class Judges:
 
 @torch.inference_mode()
 def self_reenact(
-    model: FFAvatar, subjects: Sequence[Subject], views: Sequence[int] = (1, 4), judges: Judges | None = None,
+    model: FFAvatar,
+    subjects: Sequence[Subject],
+    views: Sequence[int] = (1, 4),
+    judges: Judges | None = None,
     baselines: bool = True,
-) -> Iterator[dict[str, Any]]:  # fmt: skip
+) -> Iterator[dict[str, Any]]:
     """A row a picture, method and number of sources: the person's own other pictures rendered.
 
     Methods: ``ours``; with ``baselines`` also ``nearest``, ``mean_head``, ``mean_of_views`` (``protocol.PROTOCOL``).
@@ -130,8 +133,11 @@ def picture(model: FFAvatar, avatar: CanonicalAvatar, parameters: DrivingParamet
 
 def compare(model: FFAvatar, rendered: Tensor, target: Tensor, mattes: Tensor, judges: Judges) -> dict[str, Tensor]:
     """Every metric (D,) of renderings (D, 3, H, W) against their targets."""
-    values = {"psnr": psnr(rendered, target, mattes), "ssim": ssim(rendered, target, mattes),
-              "ms_ssim": ms_ssim(rendered, target, mattes)}  # fmt: skip
+    values = {
+        "psnr": psnr(rendered, target, mattes),
+        "ssim": ssim(rendered, target, mattes),
+        "ms_ssim": ms_ssim(rendered, target, mattes),
+    }
     if judges.lpips is not None:
         values["lpips"] = judges.lpips(rendered, target)
     if judges.embed is not None:

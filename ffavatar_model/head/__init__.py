@@ -1,7 +1,7 @@
 """Head models behind one interface: an open head made from CC0 data, and FLAME from the user's own file."""
 
 from ffavatar_model.head.actions import actions_to_parameters
-from ffavatar_model.head.files import load_head, save_head
+from ffavatar_model.head.head_file import load_head, save_head
 from ffavatar_model.head.interface import JOINT_NAMES, N_JOINTS, PARENTS, HeadModel
 from ffavatar_model.head.landmarks import landmark_points, with_landmarks
 from ffavatar_model.head.posing import PosedHead, blend_shapes, joint_positions, pose_head, pose_head_numpy

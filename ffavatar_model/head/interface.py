@@ -68,13 +68,22 @@ class HeadModel:
         v, f, a = self.template.shape[0], self.triangles.shape[0], len(self.action_names)
         landmarks, e = self.landmark_index.shape[0], self.expression_directions.shape[-1]
         expected: dict[str, tuple[int | None, ...]] = {
-            "template": (v, 3), "shape_directions": (v, 3, None), "expression_directions": (v, 3, None),
+            "template": (v, 3),
+            "shape_directions": (v, 3, None),
+            "expression_directions": (v, 3, None),
             "pose_correctives": (v, 3, 9 * (N_JOINTS - 1) if self.pose_correctives.shape[-1] else 0),
-            "joint_regressor": (N_JOINTS, v), "skinning_weights": (v, N_JOINTS), "triangles": (f, 3),
-            "uvs": (None, 2), "uv_triangles": (f if self.uvs.shape[0] else 0, 3),
-            "landmark_triangles": (landmarks,), "landmark_barycentric": (landmarks, 3), "landmark_index": (landmarks,),
-            "regions": (v, len(self.region_names)), "action_expression": (a, e), "action_rotations": (a, N_JOINTS, 3),
-        }  # fmt: skip
+            "joint_regressor": (N_JOINTS, v),
+            "skinning_weights": (v, N_JOINTS),
+            "triangles": (f, 3),
+            "uvs": (None, 2),
+            "uv_triangles": (f if self.uvs.shape[0] else 0, 3),
+            "landmark_triangles": (landmarks,),
+            "landmark_barycentric": (landmarks, 3),
+            "landmark_index": (landmarks,),
+            "regions": (v, len(self.region_names)),
+            "action_expression": (a, e),
+            "action_rotations": (a, N_JOINTS, 3),
+        }
         for name, shape in expected.items():
             found = tuple(getattr(self, name).shape)
             if len(found) != len(shape) or any(s is not None and s != n for s, n in zip(shape, found, strict=True)):

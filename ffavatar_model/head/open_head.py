@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ffavatar_model.head.files import load_head, save_head
+from ffavatar_model.head.head_file import load_head, save_head
 from ffavatar_model.head.interface import JAW, LEFT_EYE, N_JOINTS, NECK, RIGHT_EYE, ROOT, HeadModel
 from ffavatar_model.head.rotation_fit import fit_rotation, rotate
 
@@ -87,9 +87,13 @@ def _load_anny(scratch: Path) -> Any:
     original, full_model.load_blend_shape = full_model.load_blend_shape, _load_blend_shape
     try:
         return anny.Anny(
-            rig="makehuman-head", topology="head", local_changes="all", facial_actions="all", phenotypes="all",
+            rig="makehuman-head",
+            topology="head",
+            local_changes="all",
+            facial_actions="all",
+            phenotypes="all",
             phenotype_blendshapes="original",
-        )  # fmt: skip
+        )
     finally:
         full_model.load_blend_shape = original
 
@@ -151,15 +155,25 @@ def _assemble(model: Any) -> HeadModel:
     uv_index = model.face_texture_coordinate_indices.numpy()
     used, uv_triangles = np.unique(uv_index, return_inverse=True)
     return HeadModel(
-        name=OPEN_HEAD, template=tensor(template), shape_directions=tensor(shape_directions),
-        expression_directions=tensor(expression_directions), pose_correctives=tensor(np.zeros((len(template), 3, 0))),
-        joint_regressor=tensor(_regress_joints(vertices, joints)), skinning_weights=tensor(skinning),
-        triangles=tensor(model.faces.numpy()), uvs=tensor(model.texture_coordinates.numpy()[used]),
-        uv_triangles=tensor(uv_triangles.reshape(uv_index.shape)), landmark_index=tensor(none),
-        landmark_triangles=tensor(none), landmark_barycentric=tensor(np.zeros((0, 3))),
-        regions=tensor(np.stack(list(regions.values()), 1)), region_names=tuple(regions), action_names=names,
-        action_expression=tensor(action_expression), action_rotations=tensor(rotations),
-    )  # fmt: skip
+        name=OPEN_HEAD,
+        template=tensor(template),
+        shape_directions=tensor(shape_directions),
+        expression_directions=tensor(expression_directions),
+        pose_correctives=tensor(np.zeros((len(template), 3, 0))),
+        joint_regressor=tensor(_regress_joints(vertices, joints)),
+        skinning_weights=tensor(skinning),
+        triangles=tensor(model.faces.numpy()),
+        uvs=tensor(model.texture_coordinates.numpy()[used]),
+        uv_triangles=tensor(uv_triangles.reshape(uv_index.shape)),
+        landmark_index=tensor(none),
+        landmark_triangles=tensor(none),
+        landmark_barycentric=tensor(np.zeros((0, 3))),
+        regions=tensor(np.stack(list(regions.values()), 1)),
+        region_names=tuple(regions),
+        action_names=names,
+        action_expression=tensor(action_expression),
+        action_rotations=tensor(rotations),
+    )
 
 
 def _random_heads(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> tuple[Array, Array]:
@@ -173,10 +187,14 @@ def _random_heads(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> tuple[Array
     labels = [str(name) for name in model.local_change_labels]
     ancestry = g.dirichlet([0.6] * 3, N_HEADS)
     phenotype = dict.fromkeys(model.phenotype_labels, np.full(N_HEADS, 0.5)) | {
-        "gender": g.uniform(0, 1, N_HEADS), "age": g.uniform(*AGE, N_HEADS), "muscle": g.uniform(0.2, 0.8, N_HEADS),
-        "weight": g.uniform(0.2, 0.8, N_HEADS), "african": ancestry[:, 0], "asian": ancestry[:, 1],
+        "gender": g.uniform(0, 1, N_HEADS),
+        "age": g.uniform(*AGE, N_HEADS),
+        "muscle": g.uniform(0.2, 0.8, N_HEADS),
+        "weight": g.uniform(0.2, 0.8, N_HEADS),
+        "african": ancestry[:, 0],
+        "asian": ancestry[:, 1],
         "caucasian": ancestry[:, 2],
-    }  # fmt: skip
+    }
     local: dict[str, Array] = {}
     for label in labels:
         side, _, rest = label.partition("-")
@@ -232,9 +250,11 @@ def _split_actions(
     rotations, residual = np.zeros((len(moves), N_JOINTS, 3)), np.stack(list(moves.values()))
     for a, (name, move) in enumerate(moves.items()):
         if name in ("jawOpen", "jawLeft", "jawRight"):
-            turn = rotation if name == "jawOpen" else fit_rotation(
-                template, template + move, joints[JAW], skinning[:, JAW] * (skinning[:, JAW] > 0.5)
-            )  # fmt: skip
+            turn = (
+                rotation
+                if name == "jawOpen"
+                else fit_rotation(template, template + move, joints[JAW], skinning[:, JAW] * (skinning[:, JAW] > 0.5))
+            )
             rotations[a, JAW] = turn
             residual[a] -= skinning[:, JAW, None] * (rotate(template, turn, joints[JAW]) - template)
         if name.startswith("eyeLook"):

@@ -53,19 +53,24 @@ def with_teeth(head: HeadModel) -> HeadModel:
     rotates = bool(head.skinning_weights[:, JAW].any())
     for weights, (top, bottom), joint in zip(rows, (UPPER, LOWER), (NECK, JAW if rotates else NECK), strict=True):
         height = torch.linspace(top, bottom, ROWS)[:, None].expand(ROWS, COLUMNS)
-        template = torch.stack((
-            (middle[0] + 0.5 * width * WIDTH * across).expand(ROWS, COLUMNS),
-            middle[1] + width * height,
-            (middle[2] - width * (BACK + ARCH * across.square())).expand(ROWS, COLUMNS),
-        ), -1)  # fmt: skip
+        template = torch.stack(
+            (
+                (middle[0] + 0.5 * width * WIDTH * across).expand(ROWS, COLUMNS),
+                middle[1] + width * height,
+                (middle[2] - width * (BACK + ARCH * across.square())).expand(ROWS, COLUMNS),
+            ),
+            -1,
+        )
         directions = torch.einsum("cl,lds->cds", weights, of_landmarks)
         skinning = torch.zeros(ROWS * COLUMNS, head.skinning_weights.shape[1])
         skinning[:, joint] = 1
-        made.append({
-            "template": template.flatten(0, 1),
-            "shape_directions": directions[None].expand(ROWS, -1, -1, -1).flatten(0, 1),
-            "skinning_weights": skinning,
-        })  # fmt: skip
+        made.append(
+            {
+                "template": template.flatten(0, 1),
+                "shape_directions": directions[None].expand(ROWS, -1, -1, -1).flatten(0, 1),
+                "skinning_weights": skinning,
+            }
+        )
     extra = {name: torch.cat([row[name] for row in made]) for name in made[0]}
     m = 2 * ROWS * COLUMNS
     grid = _grid()

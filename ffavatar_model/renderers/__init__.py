@@ -13,7 +13,7 @@ from ffavatar_model.renderers.reference import rasterize_reference
 __all__ = ["Rendered", "rasterize_gsplat", "rasterize_reference", "render"]
 
 
-class Rendered(NamedTuple):
+class Rendering(NamedTuple):
     """Pictures of V cameras for each of B sets of Gaussians."""
 
     rgb: Tensor
@@ -35,7 +35,7 @@ def render(
     width: int,
     height: int,
     background: Tensor | None = None,
-) -> Rendered:
+) -> Rendering:
     """Render B sets of N Gaussians into V cameras each, in one rasterizer call, differentiably.
 
     Args:
@@ -57,9 +57,7 @@ def render(
             means, rotations, scales, opacities, colours, world_to_camera, K = (
                 value.float() for value in (means, rotations, scales, opacities, colours, world_to_camera, K)
             )
-        rgb, alpha, depth = rasterize(
-            means, rotations, scales, opacities, colours, world_to_camera, K, width, height
-        )
+        rgb, alpha, depth = rasterize(means, rotations, scales, opacities, colours, world_to_camera, K, width, height)
         if background is not None:
             rgb = rgb + (1 - alpha) * background.to(rgb)[..., None, None]
-        return Rendered(rgb, alpha, depth / alpha.clamp_min(1e-10))
+        return Rendering(rgb, alpha, depth / alpha.clamp_min(1e-10))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ffavatar_model.renderers.projection import ALPHA_MIN
-from ffavatar_model.renderers.tiles import TILE, Block
+from ffavatar_model.renderers.tiles import TILE, TileBlock
 
 ALPHA_MAX = 0.999
 """No Gaussian hides what is behind it entirely."""
@@ -51,7 +51,7 @@ def _polynomial_backward(local: Tensor, grad: Tensor) -> Tensor:
             g0,
         ),
         -1,
-    )  # fmt: skip
+    )
 
 
 def _tile_centres(tiles: Tensor, columns: int, rows: int, like: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ def _tile_centres(tiles: Tensor, columns: int, rows: int, like: Tensor) -> Tenso
 
 class _Blend(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, n_images: int, width: int, height: int, blocks: list[Block]) -> Tensor:
+    def forward(ctx: Any, table: Tensor, n_images: int, width: int, height: int, blocks: list[TileBlock]) -> Tensor:
         columns, rows = -(-width // TILE), -(-height // TILE)
         basis = _pixel_basis(table)
         channels = table.shape[1] - 6
@@ -113,7 +113,7 @@ class _Blend(torch.autograd.Function):
 
 
 def blend(
-    means: Tensor, conics: Tensor, opacities: Tensor, features: Tensor, blocks: list[Block], width: int, height: int
+    means: Tensor, conics: Tensor, opacities: Tensor, features: Tensor, blocks: list[TileBlock], width: int, height: int
 ) -> Tensor:
     """Blend ``features (I, N, C)`` of Gaussians with ``means (I, N, 2)``, ``conics (I, N, 3)``,
     ``opacities (I, N)`` into (I, C, height, width).

@@ -21,6 +21,7 @@ PARTS = 8
 """An image's tiles are shared out to this many jobs, fewer where there are many images. Not the number of threads:
 sums of gradients are then the same on any number of them."""
 
+
 @cache
 def is_there() -> bool:
     """Whether numba can be imported."""
@@ -28,9 +29,15 @@ def is_there() -> bool:
 
 
 def blend_compiled(
-    means: Tensor, conics: Tensor, opacities: Tensor, features: Tensor, radii: Tensor, depths: Tensor,
-    width: int, height: int,
-) -> Tensor:  # fmt: skip
+    means: Tensor,
+    conics: Tensor,
+    opacities: Tensor,
+    features: Tensor,
+    radii: Tensor,
+    depths: Tensor,
+    width: int,
+    height: int,
+) -> Tensor:
     """``blending.blend`` of I images' Gaussians, binned by ``radii (I, N, 2)`` and ordered by ``depths (I, N)``.
 
     ``means (I, N, 2)``, ``conics (I, N, 3)``, ``opacities (I, N)``, ``features (I, N, C)``, all float32 on the CPU;
@@ -38,11 +45,11 @@ def blend_compiled(
     """
     log_opacity = opacities.clamp_min(1e-12).log()[..., None]
     shapes = torch.cat((means, conics, log_opacity), -1)
-    blended: Tensor = _Blend.apply(shapes, features, radii.detach(), depths.detach(), width, height)
+    blended: Tensor = _CompiledBlend.apply(shapes, features, radii.detach(), depths.detach(), width, height)
     return blended.permute(0, 3, 1, 2)
 
 
-class _Blend(torch.autograd.Function):
+class _CompiledBlend(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, shapes: Tensor, features: Tensor, radii: Tensor, depths: Tensor, width: int, height: int

@@ -38,9 +38,16 @@ def fixed_lists(lists: FixedLists) -> Iterator[FixedLists]:
 
 
 def rasterize_gsplat(
-    means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, colours: Tensor,
-    world_to_camera: Tensor, K: Tensor, width: int, height: int,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    means: Tensor,
+    rotations: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colours: Tensor,
+    world_to_camera: Tensor,
+    K: Tensor,
+    width: int,
+    height: int,
+) -> tuple[Tensor, Tensor, Tensor]:
     """See ``ffavatar_model.renderers.render``. float32 on CUDA; returns what ``rasterize_reference`` does.
 
     gsplat's kernels are called one by one: what they do between them is little, and its own function costs the host
@@ -54,9 +61,19 @@ def rasterize_gsplat(
     last_row[..., 3] = 1
     opacities = opacities.float()
     radii, pixels, depths, conics, _ = kernels.fully_fused_projection(
-        means.float(), None, rotations.float(), scales.float(), torch.cat((world_to_camera, last_row), -2).float(),
-        K.float(), width, height, eps2d=EPS_2D, near_plane=NEAR_PLANE, far_plane=_FAR_PLANE, opacities=opacities,
-    )  # fmt: skip
+        means.float(),
+        None,
+        rotations.float(),
+        scales.float(),
+        torch.cat((world_to_camera, last_row), -2).float(),
+        K.float(),
+        width,
+        height,
+        eps2d=EPS_2D,
+        near_plane=NEAR_PLANE,
+        far_plane=_FAR_PLANE,
+        opacities=opacities,
+    )
     images = n_sets * n_views
     fixed = _FIXED.get()
     if fixed is None:
@@ -71,9 +88,16 @@ def rasterize_gsplat(
         offsets, members = lists.offsets, lists.members
     colour = colours.float()[:, None].expand(-1, n_views, -1, -1)
     image, alpha = kernels.rasterize_to_pixels(
-        pixels, conics, torch.cat((colour, depths[..., None]), -1), opacities[:, None].expand(-1, n_views, -1),
-        width, height, TILE_PX, offsets.view(n_sets, n_views, rows, columns), members,
-    )  # fmt: skip
+        pixels,
+        conics,
+        torch.cat((colour, depths[..., None]), -1),
+        opacities[:, None].expand(-1, n_views, -1),
+        width,
+        height,
+        TILE_PX,
+        offsets.view(n_sets, n_views, rows, columns),
+        members,
+    )
     image, alpha = image.movedim(-1, -3), alpha.movedim(-1, -3)
     channels = colours.shape[-1]
     return image[:, :, :channels], alpha, image[:, :, channels:]

@@ -146,9 +146,17 @@ def blend_tiles(
 
 @_compiled
 def blend_tiles_backward(
-    part: int, parts: int, shape: Floats, feature: Floats, offsets: Ints, members: Ints, rows: Ints, out: Floats,
-    given: Floats, sums: Floats,
-) -> None:  # fmt: skip
+    part: int,
+    parts: int,
+    shape: Floats,
+    feature: Floats,
+    offsets: Ints,
+    members: Ints,
+    rows: Ints,
+    out: Floats,
+    given: Floats,
+    sums: Floats,
+) -> None:
     """Add to ``sums (N, 6 + C)`` what the tiles of one part give, ``given (H, W, C)`` being the gradient of ``out``."""
     height, width, channels = out.shape
     columns = (width + TILE - 1) // TILE

@@ -34,17 +34,29 @@ def rotation_matrices(quaternions: Tensor) -> Tensor:
     """(..., 4) quaternions w, x, y, z of any length but 0 → (..., 3, 3) rotation matrices."""
     w, x, y, z = torch.nn.functional.normalize(quaternions, dim=-1).unbind(-1)
     rows = (
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    )  # fmt: skip
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    )
     return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 
 def project(
-    means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor,
-    world_to_camera: Tensor, K: Tensor, width: int, height: int,
-) -> Projected:  # fmt: skip
+    means: Tensor,
+    rotations: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    world_to_camera: Tensor,
+    K: Tensor,
+    width: int,
+    height: int,
+) -> Projected:
     """Project ``means (B, N, 3)``, ``rotations (B, N, 4)``, ``scales (B, N, 3)`` into V cameras each.
 
     ``world_to_camera (B, V, 3, 4)`` in OpenCV axes and metres, ``K (B, V, 3, 3)`` in pixels. The

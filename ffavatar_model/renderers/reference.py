@@ -16,9 +16,16 @@ from ffavatar_model.renderers.tiles import blocks_of_tiles
 
 
 def rasterize_reference(
-    means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, colours: Tensor,
-    world_to_camera: Tensor, K: Tensor, width: int, height: int,
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    means: Tensor,
+    rotations: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    colours: Tensor,
+    world_to_camera: Tensor,
+    K: Tensor,
+    width: int,
+    height: int,
+) -> tuple[Tensor, Tensor, Tensor]:
     """See ``ffavatar_model.renderers.render``. Returns colour (B, V, C, H, W) over black, alpha
     (B, V, 1, H, W) and α-weighted depth (B, V, 1, H, W), none divided by alpha."""
     n_sets, n_views = world_to_camera.shape[:2]

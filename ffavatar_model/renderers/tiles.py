@@ -13,7 +13,7 @@ BLOCK_ELEMENTS = 1 << 18
 """Most (pixel, Gaussian) pairs of a block: its intermediate tensors then stay in the processor's cache."""
 
 
-class Block(NamedTuple):
+class TileBlock(NamedTuple):
     """Tiles with about the same number of Gaussians."""
 
     tiles: Tensor
@@ -22,7 +22,7 @@ class Block(NamedTuple):
     """(B, K) int64 into the flat list of Gaussians, nearest first; the list's length stands for none."""
 
 
-def blocks_of_tiles(means: Tensor, radii: Tensor, depths: Tensor, width: int, height: int) -> list[Block]:
+def blocks_of_tiles(means: Tensor, radii: Tensor, depths: Tensor, width: int, height: int) -> list[TileBlock]:
     """Bin Gaussians of I images, ``means (I, N, 2)``, ``radii (I, N, 2)``, ``depths (I, N)``, into tiles.
 
     Tiles that nothing touches appear in no block. Members of equal depth keep their order.
@@ -52,13 +52,13 @@ def blocks_of_tiles(means: Tensor, radii: Tensor, depths: Tensor, width: int, he
     return _blocks(tiles.long(), sizes, members, n_images * n)
 
 
-def _blocks(tiles: Tensor, sizes: Tensor, members: Tensor, none: int) -> list[Block]:
+def _blocks(tiles: Tensor, sizes: Tensor, members: Tensor, none: int) -> list[TileBlock]:
     """Cut the tiles, ordered by their size, into blocks padded to the largest of each."""
     starts = sizes.cumsum(0) - sizes
     sizes, order = sizes.sort(descending=True, stable=True)
     tiles, starts = tiles[order], starts[order]
     members = torch.cat((members, members.new_tensor([none])))
-    blocks: list[Block] = []
+    blocks: list[TileBlock] = []
     first, ends = 0, sizes.tolist()
     while first < len(ends):
         longest = ends[first]
@@ -68,6 +68,6 @@ def _blocks(tiles: Tensor, sizes: Tensor, members: Tensor, none: int) -> list[Bl
             last += 1
         slot = torch.arange(longest, device=tiles.device)
         index = torch.where(slot < sizes[first:last, None], starts[first:last, None] + slot, len(members) - 1)
-        blocks.append(Block(tiles[first:last], members[index]))
+        blocks.append(TileBlock(tiles[first:last], members[index]))
         first = last
     return blocks

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from ffavatar_model.config import to_dict
-from ffavatar_model.files import write_atomically
+from ffavatar_model.io.atomic import write_atomically
+from ffavatar_model.io.weights import MODEL_FILE, read_header, save_weights
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training.config import TrainConfig
-from ffavatar_model.weights import MODEL_FILE, read_header, save_weights
 
 STATE_FILE = "training.pt"
 _NAME = re.compile(r"step-(\d{8})")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ffavatar_model.config import require
-from ffavatar_model.data import FewToMany
+from ffavatar_model.data.sampling import SamplingConfig
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training.adversary import Adversary
 from ffavatar_model.training.objective import Objective
@@ -43,7 +43,7 @@ class TrainConfig:
 
     stage: Literal["pretrain", "multiview", "personalize"]
     model: FFAvatar.Config = field(default_factory=FFAvatar.Config)
-    data: FewToMany.Config = field(default_factory=FewToMany.Config)
+    data: SamplingConfig = field(default_factory=SamplingConfig)
     objective: Objective.Config = field(default_factory=Objective.Config)
     optimizer: Optimizer = field(default_factory=Optimizer)
     adversary: Adversary.Config = field(default_factory=Adversary.Config)

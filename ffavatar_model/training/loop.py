@@ -7,8 +7,6 @@ It runs in one process, or as one of ``world`` processes of a ``torch.distribute
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -22,22 +20,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ffavatar_model.batch import Batch
-from ffavatar_model.data import FewToMany
+from ffavatar_model.data.batch import Batch
+from ffavatar_model.data.dataset import FewToMany
+from ffavatar_model.data.mixture import Mixture
+from ffavatar_model.data.prefetch import ahead, developed, loaded
+from ffavatar_model.data.resident import ResidentData
 from ffavatar_model.head import HeadModel
-from ffavatar_model.loading import developed, loaded
-from ffavatar_model.mixture import Mixture
+from ffavatar_model.io.weights import check_and_load, load_weights
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.resident import ResidentData
 from ffavatar_model.training.adversary import Adversary
 from ffavatar_model.training.checkpoint import load_state
 from ffavatar_model.training.config import TrainConfig
-from ffavatar_model.training.graphed import GraphedSteps, finite
-from ffavatar_model.training.objective import Given, Objective
+from ffavatar_model.training.cuda_graphs import GraphedSteps, finite
+from ffavatar_model.training.objective import Objective, Precomputed
 from ffavatar_model.training.optimizer import build_optimizer, set_learning_rate
 from ffavatar_model.training.saver import Saver
 from ffavatar_model.training.validation import strip, validate
-from ffavatar_model.weights import check_and_load, load_weights
 
 log = logging.getLogger(__name__)
 
@@ -156,9 +154,14 @@ class Trainer:
         return min(1.0, max(self.step / self.config.steps, by_time))
 
     def run(
-        self, training: TrainingData, validation: TrainingData | None, reporter: Reporter, folder: Path,
-        init: Path | None, resume: Path | None,
-    ) -> Result:  # fmt: skip
+        self,
+        training: TrainingData,
+        validation: TrainingData | None,
+        reporter: Reporter,
+        folder: Path,
+        init: Path | None,
+        resume: Path | None,
+    ) -> Result:
         """See ``train``."""
         config = self.config
         if resume is not None:
@@ -275,11 +278,11 @@ class Trainer:
                 total[name] = total.get(name, torch.zeros_like(value)) + value / len(parts)
         return total
 
-    def _given(self, batch: Batch) -> Given:
+    def _given(self, batch: Batch) -> Precomputed:
         """What no moving parameter changes, computed once where pictures are the same each time: encoder and query
         former for each set of sources, the estimator for each driver."""
         if not self.config.data.fixed:
-            return Given()
+            return Precomputed()
         features = estimates = None
         n = batch.drivers.shape[1]
         seen = batch.drivers if batch.seen is None else batch.seen
@@ -298,7 +301,7 @@ class Trainer:
                     for driver, picture in zip(ids[-n:], pictures, strict=True)
                 ]
                 estimates = torch.cat(rows, 1).unflatten(1, (len(batch.ids), n))[0]
-        return Given(features=features, estimates=estimates)
+        return Precomputed(features=features, estimates=estimates)
 
     def _once(self, key: str, compute: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
         if key not in self._kept:
@@ -340,11 +343,13 @@ class Trainer:
         if self.rank == 0:
             state: dict[str, Any] = {
                 "adversary": None if self.adversary is None else self.adversary.state(),
-                "step": self.step, "elapsed": self.elapsed, "metrics": self.metrics,
+                "step": self.step,
+                "elapsed": self.elapsed,
+                "metrics": self.metrics,
                 "optimizer": self.optimizer.state_dict(),
                 "rng": torch.get_rng_state(),
                 "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
-            }  # fmt: skip
+            }
             saver.start(state, self.averaged, self.metrics.get("end/psnr" if last else "val/psnr"))
             if last:
                 saver.wait()
@@ -372,37 +377,6 @@ class Trainer:
         value = torch.tensor(seconds, device=self.device)
         torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
         return float(value)
-
-
-def ahead(items: Iterator[Batch], n: int = 2) -> Iterator[Batch]:
-    """The same items, made up to ``n`` ahead by a thread; an error in it is raised here."""
-    made: queue.Queue[Batch | BaseException | None] = queue.Queue(n)
-    ended = threading.Event()
-
-    def put(item: Batch | BaseException | None) -> bool:
-        while not ended.is_set():
-            try:
-                made.put(item, timeout=0.2)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def fill() -> None:
-        try:
-            if all(put(item) for item in items):
-                put(None)
-        except BaseException as error:
-            put(error)
-
-    threading.Thread(target=fill, name="batches", daemon=True).start()
-    try:
-        while (item := made.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        ended.set()
 
 
 def _parts(batch: Batch, n: int) -> list[Batch]:

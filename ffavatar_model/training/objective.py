@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from ffavatar_model import losses
-from ffavatar_model.batch import Batch
 from ffavatar_model.config import require
-from ffavatar_model.face_mesh import PARTS, rows_of
-from ffavatar_model.lpips import LPIPS, MADE_BY, load_lpips
+from ffavatar_model.data.batch import Batch
+from ffavatar_model.data.images import BACKGROUND
+from ffavatar_model.head.face_parts import PARTS, rows_of
 from ffavatar_model.model import FFAvatar, Output, facing
-from ffavatar_model.pictures import BACKGROUND
+from ffavatar_model.networks.lpips import LPIPS, MADE_BY, load_lpips
 
 
 @dataclass(frozen=True, kw_only=True)
-class Given:
+class Precomputed:
     """What is known before a step because nothing that it depends on moves; None has to be computed."""
 
     features: Tensor | None = None
@@ -30,9 +30,9 @@ class Given:
         """Those that are given, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
-    def clone(self) -> Given:
+    def clone(self) -> Precomputed:
         """The same in memory of its own."""
-        return Given(**{name: value.clone() for name, value in self.tensors().items()})
+        return Precomputed(**{name: value.clone() for name, value in self.tensors().items()})
 
 
 class Objective(nn.Module):
@@ -49,7 +49,7 @@ class Objective(nn.Module):
         lpips: float = 0.0
         """Of LPIPS at about 256 pixels, of whole crops over the background; it takes ``lpips_file``."""
         lpips_file: str = ""
-        """Weights of LPIPS on every worker's machine (``ffavatar_model.lpips``); read where ``lpips`` is on."""
+        """Weights of LPIPS on every worker's machine (``ffavatar_model.networks.lpips``); read where ``lpips`` is on."""
         mask: float = 1.0
         mask_final: float = 0.5
         offset: float = 0.1
@@ -102,22 +102,28 @@ class Objective(nn.Module):
         return progress >= self.config.landmark_until
 
     def forward(
-        self, batch: Batch, progress: float | Tensor, given: Given | None = None, faded: bool | None = None
+        self, batch: Batch, progress: float | Tensor, given: Precomputed | None = None, faded: bool | None = None
     ) -> tuple[Tensor, dict[str, Tensor], Output]:
         """The loss of a batch at ``progress`` (0 to 1) of the run; its terms, weighted and detached; what was rendered.
 
         A batch has known cameras for all drivers or for none. Where ``progress`` is a tensor, ``faded`` says what
         ``Objective.faded`` says of it, so that nothing is read back from the device.
         """
-        given = given or Given()
+        given = given or Precomputed()
         c, model = self.config, self.model
         known = batch.known
         seen = batch.drivers if batch.seen is None else batch.seen
         output = model(
-            batch.sources, batch.source_mask if batch.padded else None, seen, batch.K,
-            head_to_camera=batch.head_to_camera if known else None, moment=batch.moment if known else None,
-            features=given.features, estimates=given.estimates, background=self.background,
-        )  # fmt: skip
+            batch.sources,
+            batch.source_mask if batch.padded else None,
+            seen,
+            batch.K,
+            head_to_camera=batch.head_to_camera if known else None,
+            moment=batch.moment if known else None,
+            features=given.features,
+            estimates=given.estimates,
+            background=self.background,
+        )
         rendered = output.rendered
         difference = losses.photometric(rendered.rgb, batch.drivers, batch.mattes, c.outside)
         mask_weight = c.mask + (c.mask_final - c.mask) * progress

@@ -27,11 +27,14 @@ def build_optimizer(config: Optimizer, model: nn.Module, graphed: bool = False) 
     rates = {"matrices": config.lr, "vectors": config.lr, "points": config.mean_head_lr}
     settings: list[dict[str, Any]] = [
         {
-            "params": parameters, "lr": rates[kind], "peak": rates[kind],
+            "params": parameters,
+            "lr": rates[kind],
+            "peak": rates[kind],
             "weight_decay": config.weight_decay if kind == "matrices" else 0.0,
         }
-        for kind, parameters in groups.items() if parameters
-    ]  # fmt: skip
+        for kind, parameters in groups.items()
+        if parameters
+    ]
     if not settings:
         raise ValueError("no parameter is trained: every one is frozen by moves")
     on_gpu = all(p.is_cuda for p in model.parameters())

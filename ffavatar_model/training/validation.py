@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ffavatar_model.batch import Batch
-from ffavatar_model.data import FewToMany
-from ffavatar_model.mixture import Mixture
+from ffavatar_model.data.batch import Batch
+from ffavatar_model.data.dataset import FewToMany
+from ffavatar_model.data.mixture import Mixture
+from ffavatar_model.data.resident import ResidentData
 from ffavatar_model.model import Output
-from ffavatar_model.resident import ResidentData
 from ffavatar_model.training.objective import Objective
 
 Shown = list[tuple[Batch, Output]]

@@ -17,16 +17,16 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from ffavatar_model.avatar import AvatarHeader
 from ffavatar_model.camera import FOCAL_IN_WIDTHS, aligned_pose
-from ffavatar_model.estimator import DrivingParameters
-from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.head import JOINT_NAMES, PARENTS, HeadModel, subdivide
 from ffavatar_model.head.interface import LEFT_EYE, RIGHT_EYE
 from ffavatar_model.head.subdivision import edge_midpoints
+from ffavatar_model.io.avatar import AvatarHeader
+from ffavatar_model.networks.estimator import DrivingParameters
+from ffavatar_model.networks.gaussians import CanonicalAvatar
+from ffavatar_model.networks.rig import unique_edges
 from ffavatar_model.renderers.blending import ALPHA_MAX
 from ffavatar_model.renderers.projection import ALPHA_MIN, EPS_2D, MAX_EXTENT, NEAR_PLANE
-from ffavatar_model.rig import unique_edges
 
 FORMAT = 1
 STEPS = 65535
@@ -35,9 +35,12 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 def pack_avatar(
-    avatar: CanonicalAvatar, header: AvatarHeader, head: HeadModel, n_expression: int,
+    avatar: CanonicalAvatar,
+    header: AvatarHeader,
+    head: HeadModel,
+    n_expression: int,
     track: Mapping[str, Any] | None = None,
-) -> bytes:  # fmt: skip
+) -> bytes:
     """One avatar (B = 1) for the page.
 
     Args:
@@ -77,13 +80,25 @@ def pack_avatar(
         )
     ]
     manifest = {
-        "format": FORMAT, "avatar": asdict(header), "points": fine.n_vertices, "vertices": head.n_vertices,
-        "expressions": n_expression, "subdivisions": header.subdivisions, "joints": _list(joints),
-        "joint_names": JOINT_NAMES, "parents": PARENTS, "actions": actions,
+        "format": FORMAT,
+        "avatar": asdict(header),
+        "points": fine.n_vertices,
+        "vertices": head.n_vertices,
+        "expressions": n_expression,
+        "subdivisions": header.subdivisions,
+        "joints": _list(joints),
+        "joint_names": JOINT_NAMES,
+        "parents": PARENTS,
+        "actions": actions,
         "start_pose": _list(aligned_pose(float((joints[LEFT_EYE] - joints[RIGHT_EYE]).norm()))),
-        "focal_in_widths": FOCAL_IN_WIDTHS, "eps_2d": EPS_2D, "near_plane": NEAR_PLANE, "alpha_min": ALPHA_MIN,
-        "alpha_max": ALPHA_MAX, "max_extent": MAX_EXTENT, "track": track,
-    }  # fmt: skip
+        "focal_in_widths": FOCAL_IN_WIDTHS,
+        "eps_2d": EPS_2D,
+        "near_plane": NEAR_PLANE,
+        "alpha_min": ALPHA_MIN,
+        "alpha_max": ALPHA_MAX,
+        "max_extent": MAX_EXTENT,
+        "track": track,
+    }
     return block.packed(manifest)
 
 

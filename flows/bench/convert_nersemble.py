@@ -14,14 +14,14 @@ import psutil
 from numpy.typing import NDArray
 
 from nersemble.layout import FPS, FULL_HEIGHT, FULL_WIDTH, video_path
+from pipelines.conversion.conversion_plan import ConversionPlan
 from pipelines.conversion.nersemble.config import NersembleConfig
-from pipelines.conversion.nersemble.plan import plan_nersemble
-from pipelines.conversion.nersemble.step import ITEM_MOMENTS
-from pipelines.conversion.plan import ConversionPlan
-from pipelines.faces.cache import cache_dir
+from pipelines.conversion.nersemble.nersemble_step import ITEM_MOMENTS
+from pipelines.conversion.nersemble.recordings import plan_nersemble
+from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.decoder import ProcessDecoder
 from pipelines.media.video_writer import write_video
-from pipelines.studio.nersemble import PERFORMED, plan_session, write_sessions
+from pipelines.studio.nersemble_layout import PERFORMED, plan_session, write_sessions
 from pipelines.studio.studio_head import load_studio_head
 
 PERSON = 18
@@ -55,10 +55,13 @@ def measure(size: int, side_by_side: Callable[[Ways], dict[str, float]]) -> Iter
         }
         spent = side_by_side(ways)
         yield {
-            "codec": "H.264", "picture": f"{FULL_WIDTH} x {FULL_HEIGHT}", "cameras": N_CAMERAS,
-            "views": views, **{f"{name}_ms": round(1e3 * seconds / views, 1) for name, seconds in spent.items()},
+            "codec": "H.264",
+            "picture": f"{FULL_WIDTH} x {FULL_HEIGHT}",
+            "cameras": N_CAMERAS,
+            "views": views,
+            **{f"{name}_ms": round(1e3 * seconds / views, 1) for name, seconds in spent.items()},
             "ratio": round(spent["ours"] / spent["plain"], 2),
-        }  # fmt: skip
+        }
         yield {"codec": "H.264", "picture": f"{FULL_WIDTH} x {FULL_HEIGHT}", **_passing(decoder, root, videos[0])}
         decoder.close()
 
@@ -90,10 +93,11 @@ def _memory(plan: ConversionPlan) -> dict[str, Any]:
         worker.append(process.memory_info().rss / 2**20)
         decoders.append(sum(child.memory_info().rss for child in process.children()) / 2**20)
     return {
-        "cameras": FEW_CAMERAS, "frames": [ITEM_MOMENTS, ITEM_MOMENTS * plan.items.num_rows],
+        "cameras": FEW_CAMERAS,
+        "frames": [ITEM_MOMENTS, ITEM_MOMENTS * plan.items.num_rows],
         "memory_mb": [round(worker[0]), round(max(worker))],
         "decoders_mb": [round(decoders[0]), round(max(decoders))],
-    }  # fmt: skip
+    }
 
 
 def write_videos(root: Path, n_cameras: int, n_frames: int, width: int) -> list[Path]:

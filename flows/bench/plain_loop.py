@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.mining.linking import iou
+from pipelines.mining.tracker import iou
 
 MIN_IOU = 0.5
 """A box continues the track whose last box it overlaps by so much."""

@@ -9,8 +9,8 @@ import torch
 from scipy.spatial import ConvexHull
 from torch import Tensor
 
-from ffavatar_model.gaussians import ATTRIBUTES, CanonicalAvatar, GaussianHead
 from ffavatar_model.head import N_JOINTS, HeadModel
+from ffavatar_model.networks.gaussians import ATTRIBUTES, CanonicalAvatar, GaussianHead
 
 N_VERTICES, N_TRIANGLES, N_SHAPE, N_EXPRESSION = 5023, 9976, 300, 100
 """FLAME's (Li et al. 2017)."""
@@ -41,16 +41,23 @@ def stand_in_head() -> HeadModel:
     regressor.scatter_(1, nearest, 1 / 8)
     weights = torch.softmax(-torch.cdist(template, places) / 0.02, -1)
     return HeadModel(
-        name="stand-in", template=template,
+        name="stand-in",
+        template=template,
         shape_directions=1e-3 * torch.randn(N_VERTICES, 3, N_SHAPE, generator=random),
         expression_directions=1e-3 * torch.randn(N_VERTICES, 3, N_EXPRESSION, generator=random),
         pose_correctives=1e-3 * torch.randn(N_VERTICES, 3, 9 * (N_JOINTS - 1), generator=random),
-        joint_regressor=regressor, skinning_weights=weights, triangles=triangles,
-        uvs=torch.zeros(0, 2), uv_triangles=torch.zeros(0, 3, dtype=torch.int64),
-        landmark_index=torch.zeros(0, dtype=torch.int64), landmark_triangles=torch.zeros(0, dtype=torch.int64),
-        landmark_barycentric=torch.zeros(0, 3), regions=torch.zeros(N_VERTICES, 0),
-        action_expression=torch.zeros(0, N_EXPRESSION), action_rotations=torch.zeros(0, N_JOINTS, 3),
-    )  # fmt: skip
+        joint_regressor=regressor,
+        skinning_weights=weights,
+        triangles=triangles,
+        uvs=torch.zeros(0, 2),
+        uv_triangles=torch.zeros(0, 3, dtype=torch.int64),
+        landmark_index=torch.zeros(0, dtype=torch.int64),
+        landmark_triangles=torch.zeros(0, dtype=torch.int64),
+        landmark_barycentric=torch.zeros(0, 3),
+        regions=torch.zeros(N_VERTICES, 0),
+        action_expression=torch.zeros(0, N_EXPRESSION),
+        action_rotations=torch.zeros(0, N_JOINTS, 3),
+    )
 
 
 def set_trained_sizes(head: GaussianHead) -> None:
@@ -58,8 +65,10 @@ def set_trained_sizes(head: GaussianHead) -> None:
     random, n = np.random.default_rng(0), len(head.mean_raw)
     opacity, scale = _draw(OPACITY, (n, 1), random), _draw(SCALE, (n, 3), random)
     config = head.config
-    raw = {"opacity": torch.logit(opacity, 1e-4) - math.log(config.initial_opacity / (1 - config.initial_opacity)),
-           "scale": (scale / config.initial_scale).log()}  # fmt: skip
+    raw = {
+        "opacity": torch.logit(opacity, 1e-4) - math.log(config.initial_opacity / (1 - config.initial_opacity)),
+        "scale": (scale / config.initial_scale).log(),
+    }
     with torch.no_grad():
         for name, value in zip(ATTRIBUTES, head.mean_raw.split(list(ATTRIBUTES.values()), -1), strict=True):
             if name in raw:

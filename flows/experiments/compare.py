@@ -46,7 +46,7 @@ def _cell(interval: dict[str, float] | None) -> str:
 @click.command()
 @click.argument("named", nargs=-1, required=True, metavar="NAME=FOLDER...")
 def main(named: Sequence[str]) -> None:
-    """Print a table of what ``flows.experiments.studio`` wrote into each FOLDER."""
+    """Print a table of what ``flows.experiments.train_on_studio`` wrote into each FOLDER."""
     reports: dict[str, dict[str, Any]] = {}
     for text in named:
         name, equals, folder = text.partition("=")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ffavatar_model.camera import camera_to_pose
-from ffavatar_model.estimator import DrivingParameters
+from ffavatar_model.data.images import composed
 from ffavatar_model.evaluation import (
     PROTOCOL,
     Subject,
@@ -24,15 +24,15 @@ from ffavatar_model.evaluation import (
 )
 from ffavatar_model.evaluation.reenactment import driving, picture
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.pictures import composed
-from flows.experiments.rendering import FACED, Order, Rendered
+from ffavatar_model.networks.estimator import DrivingParameters
+from flows.experiments.rendering import FACED, Rendered, RenderOrder
 
 N_SOURCES = 4
 METRICS = ("psnr", "ssim", "ms_ssim", "aed", "apd")
-Held = Sequence[tuple[Order, Rendered]]
+Held = Sequence[tuple[RenderOrder, Rendered]]
 
 
-def subject(order: Order, seen: Rendered) -> Subject:
+def subject(order: RenderOrder, seen: Rendered) -> Subject:
     """Portraits: the first four pictures are sources. All round: those of the first moment that show the face are, and
     the last moment's pictures are drivers, under their known cameras."""
     rgb, matte = composed(torch.from_numpy(seen["pixels"]))
@@ -48,9 +48,14 @@ def subject(order: Order, seen: Rendered) -> Subject:
     where = [torch.from_numpy(seen[name][drivers]) for name in ("K", "head_to_camera")] if known else [None, None]
     notes = [{"azimuth": float(a), "sector": _sector(float(a))} for a in azimuth[drivers]]
     return Subject(
-        person=order.person, sources=rgb[sources[:N_SOURCES]], drivers=rgb[drivers], mattes=matte[drivers], K=where[0],
-        head_to_camera=where[1], notes=notes,
-    )  # fmt: skip
+        person=order.person,
+        sources=rgb[sources[:N_SOURCES]],
+        drivers=rgb[drivers],
+        mattes=matte[drivers],
+        K=where[0],
+        head_to_camera=where[1],
+        notes=notes,
+    )
 
 
 def with_truth(model: FFAvatar, given: Subject, seen: Rendered) -> Subject:
@@ -63,15 +68,19 @@ def with_truth(model: FFAvatar, given: Subject, seen: Rendered) -> Subject:
     return dataclasses.replace(given, parameters=true)
 
 
-def truth(order: Order, seen: Rendered) -> Truth:
+def truth(order: RenderOrder, seen: Rendered) -> Truth:
     """A person's pictures with what moved the head."""
     K, camera, expression, rotations = (
         torch.from_numpy(seen[name]) for name in ("K", "head_to_camera", "expression", "rotations")
     )
     return Truth(
-        person=order.person, pictures=composed(torch.from_numpy(seen["pixels"]))[0], K=K, head_to_camera=camera,
-        expression=expression, rotations=rotations,
-    )  # fmt: skip
+        person=order.person,
+        pictures=composed(torch.from_numpy(seen["pixels"]))[0],
+        K=K,
+        head_to_camera=camera,
+        expression=expression,
+        rotations=rotations,
+    )
 
 
 def judge(model: FFAvatar, portraits: Held, around: Held) -> dict[str, Any]:
@@ -126,8 +135,9 @@ def _paired(rows: list[dict[str, Any]], a: tuple[str, int], b: tuple[str, int]) 
         per_person.setdefault(row["person"], {}).setdefault((row["method"], row["views"]), []).append(row["psnr"])
     gains = [
         {"person": person, "gain": float(np.mean(values[b]) - np.mean(values[a]))}
-        for person, values in per_person.items() if a in values and b in values
-    ]  # fmt: skip
+        for person, values in per_person.items()
+        if a in values and b in values
+    ]
     return _plain(summarise(gains, (), ("gain",))[0]["gain"]) if gains else None
 
 

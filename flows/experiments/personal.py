@@ -1,6 +1,6 @@
 """``python -m flows.experiments.personal CLIP…``: what personalization gives on real clips, beside copying a frame.
 
-A CLIP is a video, or a file of pictures that ``flows.experiments.clip_pictures`` took of one.
+A CLIP is a video, or a file of pictures that ``flows.experiments.clip_images`` took of one.
 
 Of each clip, pictures at even distances are taken: four of the first two thirds are sources, the others of these are
 what is trained on besides, and the last third is held out. Nothing of a clip is kept but numbers; the clip's place in
@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ffavatar_model.data import Face, FewToMany
+from ffavatar_model.data.dataset import Face, PhotoDataset
+from ffavatar_model.data.sampling import SamplingConfig
 from ffavatar_model.head import load_head
-from ffavatar_model.photos import PhotoDataset
 from ffavatar_model.pretrained import STUDIO
 from ffavatar_model.training import configured, train
-from flows.experiments.clip_pictures import TooFewError, pictures_of
-from flows.heads import head_file
-from pipelines.faces.pictures import encode_png
+from flows.avatar.heads import head_file
+from flows.experiments.clip_images import TooFewError, pictures_of
+from pipelines.media.image_codec import encode_png
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ SCRATCH_LR = 5e-4
 """Of a start from random weights, as in pretraining: the recipe's own rate is for weights that are nearly right."""
 
 
-def sets(pictures: Sequence[Face], config: FewToMany.Config) -> tuple[PhotoDataset, PhotoDataset]:
+def sets(pictures: Sequence[Face], config: SamplingConfig) -> tuple[PhotoDataset, PhotoDataset]:
     """Training and held-out pictures, both with the same four sources first."""
     seen, held = pictures[: len(pictures) * 2 // 3], pictures[len(pictures) * 2 // 3 :]
     first = np.linspace(0, len(seen) - 1, SOURCES).round().astype(int).tolist()
@@ -73,9 +73,13 @@ class _Notes:
 
 
 def personalized(
-    pictures: Sequence[Face], checkpoint: Path | None, moves: tuple[str, ...], steps: int,
-    overrides: Sequence[str], notes: _Notes,
-) -> dict[str, float]:  # fmt: skip
+    pictures: Sequence[Face],
+    checkpoint: Path | None,
+    moves: tuple[str, ...],
+    steps: int,
+    overrides: Sequence[str],
+    notes: _Notes,
+) -> dict[str, float]:
     """Held-out metrics before (``start/…``) and after (``end/…``); without a checkpoint all begins at random."""
     rate = [] if checkpoint else [f"optimizer.lr={SCRATCH_LR}"]
     given = [f"steps={steps}", f"moves={json.dumps(moves)}", *rate]
@@ -95,9 +99,15 @@ def personalized(
 @click.option("--pictures", type=click.Path(path_type=Path), help="Folder of pictures, which show the people.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A JSON line a clip and way.")
 def main(
-    clips: Sequence[Path], checkpoint: Path, steps: int, chosen: Sequence[str], scratch: bool,
-    overrides: Sequence[str], pictures: Path | None, out: Path | None,
-) -> None:  # fmt: skip
+    clips: Sequence[Path],
+    checkpoint: Path,
+    steps: int,
+    chosen: Sequence[str],
+    scratch: bool,
+    overrides: Sequence[str],
+    pictures: Path | None,
+    out: Path | None,
+) -> None:
     """Personalize for whoever each of CLIPS shows, and print the held-out PSNR (dB) of each way."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     size = configured("personalize", [], init=checkpoint).model.image_size

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ffavatar_model.pictures import head_matte
-from ffavatar_model.resident import Pictures
+from ffavatar_model.data.images import head_matte
+from ffavatar_model.data.resident import ResidentImages
 from mfhq.ids import digest
 from pipelines.studio.portraits import FRONTAL, PersonPictures, render_around, render_portraits
 from pipelines.studio.studio_head import StudioHead, load_studio_head
@@ -29,7 +29,7 @@ FACED = 75.0
 
 
 @dataclass(frozen=True)
-class Order:
+class RenderOrder:
     """One person to render."""
 
     person: str
@@ -58,7 +58,7 @@ def _start(cache: str) -> None:
     _head = load_studio_head(Path(cache))
 
 
-def _work(order: Order, folder: str) -> tuple[Order, str]:
+def _work(order: RenderOrder, folder: str) -> tuple[RenderOrder, str]:
     path = Path(folder) / order.name
     if not path.is_file():
         assert _head is not None
@@ -69,7 +69,7 @@ def _work(order: Order, folder: str) -> tuple[Order, str]:
     return order, str(path)
 
 
-def render(head: StudioHead, order: Order) -> Rendered:
+def render(head: StudioHead, order: RenderOrder) -> Rendered:
     """A person's pictures, the body below the chin faded out of the mattes as in every crop that the model sees."""
     if order.kind == "portraits":
         seen = render_portraits(head, order.person, order.moments, order.size)
@@ -77,9 +77,14 @@ def render(head: StudioHead, order: Order) -> Rendered:
         seen = render_around(head, order.person, order.moments, order.cameras, order.size)
     return {
         "pixels": np.concatenate([seen.rgb.transpose(0, 3, 1, 2), _head_mattes(seen)[:, None]], 1),
-        "landmarks": seen.landmarks, "K": seen.K, "head_to_camera": seen.head_to_camera, "moment": seen.moment,
-        "azimuth": seen.azimuth, "expression": seen.expression, "rotations": seen.rotations,
-    }  # fmt: skip
+        "landmarks": seen.landmarks,
+        "K": seen.K,
+        "head_to_camera": seen.head_to_camera,
+        "moment": seen.moment,
+        "azimuth": seen.azimuth,
+        "expression": seen.expression,
+        "rotations": seen.rotations,
+    }
 
 
 def _head_mattes(seen: PersonPictures) -> NDArray[np.uint8]:
@@ -89,24 +94,31 @@ def _head_mattes(seen: PersonPictures) -> NDArray[np.uint8]:
     return np.stack(faded)
 
 
-def pictures(order: Order, seen: Rendered) -> Pictures:
+def pictures(order: RenderOrder, seen: Rendered) -> ResidentImages:
     """What the training data takes: cameras are known for pictures from all round, unknown for portraits."""
     pixels, n, known = torch.from_numpy(seen["pixels"]), len(seen["pixels"]), order.kind == "around"
     azimuth = np.abs(seen["azimuth"])
-    return Pictures(
-        person=order.person, ids=[f"{order.person[:12]}-{order.kind}-{i}" for i in range(n)],
-        rgb=pixels[:, :3], matte=pixels[:, 3:], landmarks=torch.from_numpy(seen["landmarks"]),
+    return ResidentImages(
+        person=order.person,
+        ids=[f"{order.person[:12]}-{order.kind}-{i}" for i in range(n)],
+        rgb=pixels[:, :3],
+        matte=pixels[:, 3:],
+        landmarks=torch.from_numpy(seen["landmarks"]),
         has_landmarks=torch.from_numpy(azimuth <= np.degrees(FRONTAL)),
         K=torch.from_numpy(seen["K"]) if known else None,
         head_to_camera=torch.from_numpy(seen["head_to_camera"]) if known else None,
         moment=torch.from_numpy(seen["moment"]) if known else None,
         source=torch.from_numpy(azimuth <= FACED) if known else None,
-    )  # fmt: skip
+    )
 
 
 @contextmanager
 def rendering(
-    orders: Sequence[Order], take: Callable[[Order, Rendered], None], processes: int, cache: Path, folder: Path
+    orders: Sequence[RenderOrder],
+    take: Callable[[RenderOrder, Rendered], None],
+    processes: int,
+    cache: Path,
+    folder: Path,
 ) -> Iterator[Callable[[], int]]:
     """Render in the background, handing each person to ``take`` as it is done, in about the given order.
 

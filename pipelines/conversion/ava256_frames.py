@@ -7,23 +7,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ava256 import layout
+from ava256 import naming
 from ava256.reader import ListedFrame
-from pipelines.cameras import Array
 from pipelines.conversion.config import ConversionConfig
+from pipelines.media.cameras import Array
 
 HELD_OUT_PEOPLE = (
-    "ZEL435", "ZEM686", "ZJN985", "ZKN852", "ZQK191", "ZSC414", "ZSE894", "ZUE409", "ZUS575", "ZWG600", "ZWR419",
+    "ZEL435",
+    "ZEM686",
+    "ZJN985",
+    "ZKN852",
+    "ZQK191",
+    "ZSC414",
+    "ZSE894",
+    "ZUE409",
+    "ZUS575",
+    "ZWG600",
+    "ZWR419",
     "ZZS850",
-)  # fmt: skip
+)
 """Subjects held out by default: 12, as the datasheet recommends for avatar driving. It names none: these are the last
 ones of ``256_ids.csv``."""
 LEFT_OUT = (
-    "EXP_Neutral_color_checker", "EXP_hair_dynamics_no_hand_interaction", "EXP_hair_dynamics_hand_interaction",
-    "EXP_neutral_hairline", "EXP_ear",
-)  # fmt: skip
+    "EXP_Neutral_color_checker",
+    "EXP_hair_dynamics_no_hand_interaction",
+    "EXP_hair_dynamics_hand_interaction",
+    "EXP_neutral_hairline",
+    "EXP_ear",
+)
 """Segments that the published loader leaves out: hands, a colour chart and loose hair are in the picture."""
-PERSON = tuple(c for c in range(layout.HAIR, layout.TONGUE + 1) if c != layout.CHAIR)
+PERSON = tuple(c for c in range(naming.HAIR, naming.TONGUE + 1) if c != naming.CHAIR)
 """Classes of the segmentation that are the person: everything but the background and the chair."""
 
 HEAD_AXES = np.diag([1.0, -1.0, -1.0])
@@ -39,7 +52,7 @@ class Ava256Config(ConversionConfig):
 
     held_out_people: tuple[str, ...] = HELD_OUT_PEOPLE
     """Subjects in the split test: never seen in training."""
-    held_out_segments: tuple[str, ...] = (layout.HELD_OUT_SEGMENT,)
+    held_out_segments: tuple[str, ...] = (naming.HELD_OUT_SEGMENT,)
     """Segments of all other people in the split val."""
     left_out_segments: tuple[str, ...] = LEFT_OUT
     """Segments that are not converted."""

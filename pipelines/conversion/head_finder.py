@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.cameras import Array, Camera
-from pipelines.conversion.crops import HEAD_SPAN
+from pipelines.conversion.head_crops import HEAD_SPAN
 from pipelines.conversion.triangulation import SOFT_PX, Placed, place, triangulate
 from pipelines.faces.align import crop_size, crop_transform, invert, transform_points, warp_crop
 from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.faces.head_points import HEAD_POINTS
-from pipelines.faces.mesh import MeshDetector
+from pipelines.faces.mesh_detector import MeshDetector
 from pipelines.faces.pack import face_pack
+from pipelines.media.cameras import Array, Camera
 
 Picture = NDArray[np.uint8]
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipelines.cameras import Array, Camera
+from pipelines.media.cameras import Array, Camera
 
 SOFT_PX = 2.0
 """Pixels off from which an observation counts less, of a picture in which the head spans 512 pixels."""

@@ -13,9 +13,9 @@ import onnxruntime
 from insightface.app import FaceAnalysis
 
 from pipelines.faces.align import arcface_transform
-from pipelines.faces.cache import WeightsError
 from pipelines.faces.pack import FacePack
 from pipelines.faces.scrfd import detect_faces
+from pipelines.faces.weight_cache import WeightsError
 
 STRIDE = 32
 """Detector inputs are whole multiples of it."""

@@ -53,9 +53,22 @@ CANONICAL_FACE: dict[int, tuple[float, float, float]] = {
 """Mesh point → x right, y down, z away from the camera; unit: distance of the outer eye corners, their middle at 0."""
 
 MIRRORED_POINT: dict[int, int] = {
-    33: 263, 50: 280, 54: 284, 67: 297, 93: 323, 98: 327, 103: 332, 117: 346, 118: 347, 127: 356, 129: 358,
-    133: 362, 162: 389, 205: 425, 234: 454,
-}  # fmt: skip
+    33: 263,
+    50: 280,
+    54: 284,
+    67: 297,
+    93: 323,
+    98: 327,
+    103: 332,
+    117: 346,
+    118: 347,
+    127: 356,
+    129: 358,
+    133: 362,
+    162: 389,
+    205: 425,
+    234: 454,
+}
 """The point of the picture's left → its counterpart on the right; points of neither side lie in the middle."""
 
 REST_NOD = 7.0

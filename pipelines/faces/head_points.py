@@ -1,6 +1,6 @@
 """Where the points of the 468-point mesh that hardly move with expression lie on a head, in metres.
 
-Measured, not borrowed: the face mesh's points on the open head (CC0 data) as ``pipelines.studio.landmarks`` finds
+Measured, not borrowed: the face mesh's points on the open head (CC0 data) as ``pipelines.studio.landmark_search`` finds
 them, made symmetric. The axes are a head model's: origin between the eyeballs, +X to the head's left, +Y up, +Z out of
 the face. For triangulated landmarks; ``canonical_face`` is the same face in the mesh model's own depth.
 """

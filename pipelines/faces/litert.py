@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.faces.cache import WeightsError
+from pipelines.faces.weight_cache import WeightsError
 
 Floats = npt.NDArray[np.float32]
 

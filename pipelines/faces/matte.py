@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipelines.faces.litert import LiteModel
-from pipelines.faces.weights import weight_path
+from pipelines.faces.weight_files import weight_path
 
 FACE = (0.5, 0.55, 0.3)
 """Centre (x, y) and radius, as shares of the crop, of where an aligned crop has its face."""

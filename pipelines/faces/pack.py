@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.faces.cache import WeightsError, cache_dir, locked, sha256_of
-from pipelines.faces.weights import WEIGHTS, weight_path
+from pipelines.faces.weight_cache import WeightsError, cache_dir, locked, sha256_of
+from pipelines.faces.weight_files import WEIGHTS, weight_path
 
 log = logging.getLogger(__name__)
 

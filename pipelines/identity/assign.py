@@ -11,12 +11,12 @@ import pyarrow as pa
 
 from mfhq.ids import digest
 from mfhq.schema import ALIASES, ASSIGNMENTS
-from pipelines.identity.cluster import BlockSearch, cluster_rows, counted
 from pipelines.identity.config import ClusterConfig
 from pipelines.identity.constraints import Integers, Vectors
 from pipelines.identity.gather import Tracks, gather_tracks
 from pipelines.identity.incremental import People, people_of
-from pipelines.identity.stable import Alias, stable_identities
+from pipelines.identity.linkage import BlockSearch, cluster_rows, counted
+from pipelines.identity.stable_ids import Alias, stable_identities
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,10 @@ def labelled_pairs(unit: npt.NDArray[np.floating], who: npt.ArrayLike, most: int
         ahead = [(order[:-k], order[k:]) for k in (1, 2, 3, 5, 8)]
         i, j = np.concatenate([i, *(a for a, _ in ahead)]), np.concatenate([j, *(b for _, b in ahead)])
         i, j = i[i != j], j[i != j]
-    likeness = np.concatenate([np.einsum("nd,nd->n", unit[i[a : a + 65_536]], unit[j[a : a + 65_536]])
-                               for a in range(0, len(i), 65_536)] or [np.empty(0)])  # fmt: skip
+    likeness = np.concatenate(
+        [np.einsum("nd,nd->n", unit[i[a : a + 65_536]], unit[j[a : a + 65_536]]) for a in range(0, len(i), 65_536)]
+        or [np.empty(0)]
+    )
     same = person[i] == person[j]
     return likeness[same].astype(np.float64), likeness[~same].astype(np.float64)
 

@@ -35,10 +35,12 @@ def checked_vectors(vectors: npt.ArrayLike, width: int, what: str, names: npt.Ar
         name = np.asarray(names)[first] if names is not None else first
         value = length[first]
         why = (
-            "has NaN or infinity in it" if not np.isfinite(value)
-            else "is a zero vector" if value == 0
+            "has NaN or infinity in it"
+            if not np.isfinite(value)
+            else "is a zero vector"
+            if value == 0
             else f"is of length {value:.4g}"
-        )  # fmt: skip
+        )
         raise EmbeddingError(
             f"{what}: the embedding of {name} {why}, and {len(odd) - 1} more are not unit vectors; "
             f"leave them out, or embed them again"

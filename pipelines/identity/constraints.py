@@ -17,7 +17,7 @@ LEAST_MOMENTS = 3
 
 
 @dataclass(frozen=True)
-class Seen:
+class TrackSpans:
     """Where tracks are seen: columns of N rows."""
 
     video: Integers
@@ -29,10 +29,10 @@ class Seen:
     poses: npt.NDArray[np.object_] | None = None
     """Of each track None, or (F, 4) float32 of F faces: frame, yaw, pitch and roll in degrees; frames ascending."""
 
-    def take(self, rows: Integers) -> Seen:
+    def take(self, rows: Integers) -> TrackSpans:
         """Some of the rows, in that order."""
         poses = None if self.poses is None else self.poses[rows]
-        return Seen(self.video[rows], self.start[rows], self.end[rows], poses)
+        return TrackSpans(self.video[rows], self.start[rows], self.end[rows], poses)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,7 +49,7 @@ class SamePicture:
 SAME_PICTURE = SamePicture()
 
 
-def apart_pairs(unit: Vectors, seen: Seen, same: SamePicture) -> Integers:
+def apart_pairs(unit: Vectors, seen: TrackSpans, same: SamePicture) -> Integers:
     """(P, 2) rows i < j that cannot be one person: seen at once in one video, and not the same picture twice."""
     pairs = seen_at_once(seen)
     alike = likeness_of(unit, pairs[:, 0], pairs[:, 1]) >= same.likeness
@@ -61,7 +61,7 @@ def apart_pairs(unit: Vectors, seen: Seen, same: SamePicture) -> Integers:
 
 
 def in_step(one: Vectors | None, other: Vectors | None, most_deg: float) -> bool:
-    """Whether two faces (see ``Seen.poses``) turn together, straight or mirrored: their poses differ by at most so many
+    """Whether two faces (see ``TrackSpans.poses``) turn together, straight or mirrored: their poses differ by at most so many
     degrees in the median frame. Where too few frames know of both, nothing speaks against it."""
     if one is None or other is None:
         return True
@@ -73,7 +73,7 @@ def in_step(one: Vectors | None, other: Vectors | None, most_deg: float) -> bool
     return bool(min(off) <= most_deg)
 
 
-def seen_at_once(seen: Seen) -> Integers:
+def seen_at_once(seen: TrackSpans) -> Integers:
     """(P, 2) rows i < j that share a frame of one video, ascending."""
     order = np.lexsort((seen.start, seen.video))
     video, start, end = seen.video[order], seen.start[order], seen.end[order]

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from mfhq.schema import EMBEDDINGS, OK
 from pipelines.identity.checks import EmbeddingError, checked_vectors
 from pipelines.identity.config import ClusterConfig
-from pipelines.identity.constraints import Integers, Seen, Vectors, seen_at_once
+from pipelines.identity.constraints import Integers, TrackSpans, Vectors, seen_at_once
 from pipelines.identity.means import track_means
 from pipelines.publishing.unnest import as_lists, explode, match, vectors_of
 
@@ -20,17 +20,21 @@ Strings = npt.NDArray[np.object_]
 
 COLUMNS = {
     "tracks": (
-        "video_id", "status",
+        "video_id",
+        "status",
         *(f"tracks.{name}" for name in ("track_id", "start_frame", "end_frame", "n_faces")),
-        *(f"tracks.faces.{name}" for name in ("face_id", "track_id", "frame_index", "x0", "x1", "score", "sharpness",
-                                              "status")),
+        *(
+            f"tracks.faces.{name}"
+            for name in ("face_id", "track_id", "frame_index", "x0", "x1", "score", "sharpness", "status")
+        ),
     ),
     "scores": (
-        "video_id", "status",
+        "video_id",
+        "status",
         *(f"faces.{name}" for name in ("face_id", "reason", "yaw_deg", "pitch_deg", "roll_deg")),
     ),
     "embeddings": ("video_id", "status", "model", "faces"),
-}  # fmt: skip
+}
 """What clustering reads of the mining steps' outputs: no mesh among it, which is most of their bytes."""
 
 
@@ -49,7 +53,7 @@ class Tracks:
     vectors: Vectors
     """(N, D) unit vectors: the mean of the best faces. Biometric data."""
     poses: npt.NDArray[np.object_]
-    """(N,) how the face turns, of tracks that are seen beside others (``Seen.poses``); None for all others."""
+    """(N,) how the face turns, of tracks that are seen beside others (``TrackSpans.poses``); None for all others."""
     model: str
     """The embedding model; empty where there is no embedding at all."""
 
@@ -57,10 +61,10 @@ class Tracks:
         return len(self.track_id)
 
     @property
-    def seen(self) -> Seen:
+    def seen(self) -> TrackSpans:
         """Where they are seen."""
         video = np.unique(self.video_id.astype(str), return_inverse=True)[1].astype(np.int64)
-        return Seen(video, self.start, self.end, self.poses)
+        return TrackSpans(video, self.start, self.end, self.poses)
 
     def embeddings(self) -> pa.Table:
         """Rows of ``mfhq.schema.EMBEDDINGS`` (face_id is empty)."""
@@ -137,7 +141,7 @@ def joined_tracks(parts: list[Tracks]) -> Tracks:
 
 
 def _poses(faces: pa.Table, scores: pa.Table, track_ids: Strings) -> Strings:
-    """``Seen.poses`` of these tracks."""
+    """``TrackSpans.poses`` of these tracks."""
     faces = faces.filter(pc.is_in(faces["track_id"], pa.array(track_ids, pa.string())))
     scores = match(faces, scores, "face_id")
     columns = [faces["frame_index"], *(scores[name] for name in ("yaw_deg", "pitch_deg", "roll_deg"))]

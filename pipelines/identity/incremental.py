@@ -9,11 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from pipelines.identity.agglomerate import agglomerate
-from pipelines.identity.cluster import EXACT, projected_threshold
-from pipelines.identity.constraints import SAME_PICTURE, Integers, SamePicture, Seen, Vectors, apart_pairs
-from pipelines.identity.neighbours import Pairs, cross_pairs, near_pairs
-from pipelines.identity.partition import make_partition
+from pipelines.identity.constraints import SAME_PICTURE, Integers, SamePicture, TrackSpans, Vectors, apart_pairs
+from pipelines.identity.linkage import EXACT, agglomerate, projected_threshold
+from pipelines.identity.neighbours import Pairs, cross_pairs, make_partition, near_pairs
 
 MOST_NEW = EXACT
 """New tracks up to which they join; with more, everything is clustered anew."""
@@ -46,7 +44,12 @@ def people_of(unit: Vectors, label: Integers) -> People:
 
 
 def join_new(
-    people: People, label: Integers, fresh: Vectors, seen: Seen, threshold: float, same: SamePicture = SAME_PICTURE
+    people: People,
+    label: Integers,
+    fresh: Vectors,
+    seen: TrackSpans,
+    threshold: float,
+    same: SamePicture = SAME_PICTURE,
 ) -> Integers:
     """(N + M,) labels once M new tracks are there, new people's labels being their lowest row.
 

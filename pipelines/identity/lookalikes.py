@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipelines.identity.cluster import alike_pairs
 from pipelines.identity.constraints import Vectors, likeness_of
 from pipelines.identity.incremental import people_of
+from pipelines.identity.linkage import alike_pairs
 from pipelines.identity.neighbours import Pairs, cross_pairs
 
 _FLOORS = (0.5, 0.25, -1.0)

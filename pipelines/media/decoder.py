@@ -137,7 +137,7 @@ class ProcessDecoder:
         request = {"path": str(path), "backend": self.backend, "threads": self.threads, **asked}
         process = self._started()
         finished = False
-        waiting = _Patience(self.silence_s, self.limit_s)
+        waiting = _Deadline(self.silence_s, self.limit_s)
         try:
             _write(process, json.dumps(request).encode() + b"\n")
             while not finished:
@@ -162,7 +162,7 @@ class ProcessDecoder:
         process, finished = self._started(), False
         try:
             _write(process, json.dumps(request).encode() + b"\n")
-            header, _ = _read_message(process, _Patience(self.silence_s, self.limit_s), what)
+            header, _ = _read_message(process, _Deadline(self.silence_s, self.limit_s), what)
             finished = True
             header.pop("kind")
             return header
@@ -211,7 +211,7 @@ class ProcessDecoder:
 
 
 @dataclass
-class _Patience:
+class _Deadline:
     """How long may still be waited: for the next bytes, and for the whole call."""
 
     silence_s: float
@@ -227,13 +227,13 @@ class _Patience:
             raise DecodeTimeout(f"{what}: the decoder was silent for {self.silence_s:g} s, or slower than its limit")
 
 
-def _read_message(process: subprocess.Popen[bytes], waiting: _Patience, what: str) -> tuple[dict[str, Any], bytearray]:
+def _read_message(process: subprocess.Popen[bytes], waiting: _Deadline, what: str) -> tuple[dict[str, Any], bytearray]:
     (length,) = struct.unpack(">I", _read_exactly(process, 4, waiting, what))
     header = json.loads(_read_exactly(process, length, waiting, what))
     return header, _read_exactly(process, header.pop("nbytes", 0), waiting, what)
 
 
-def _read_exactly(process: subprocess.Popen[bytes], length: int, waiting: _Patience, what: str) -> bytearray:
+def _read_exactly(process: subprocess.Popen[bytes], length: int, waiting: _Deadline, what: str) -> bytearray:
     assert process.stdout is not None
     data = bytearray(length)
     view, got = memoryview(data), 0

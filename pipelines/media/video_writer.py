@@ -47,12 +47,20 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, crf:
             # RGB to limited-range BT.709, and the file says so: players then show the colours that were given
             .filter("scale", out_color_matrix="bt709", out_range="tv")
             .output(
-                str(whole), vcodec="libx264", pix_fmt="yuv420p", crf=crf, preset="veryfast", movflags="+faststart",
-                colorspace="bt709", color_primaries="bt709", color_trc="bt709", threads=2,
+                str(whole),
+                vcodec="libx264",
+                pix_fmt="yuv420p",
+                crf=crf,
+                preset="veryfast",
+                movflags="+faststart",
+                colorspace="bt709",
+                color_primaries="bt709",
+                color_trc="bt709",
+                threads=2,
             )
             .global_args("-loglevel", "error")
             .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
-        )  # fmt: skip
+        )
         written = _feed(command, first, iterator, said, path)
         whole.replace(path)
     return written
@@ -60,9 +68,12 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, crf:
 
 def _feed(command: list[str], first: np.ndarray, rest: Iterable[np.ndarray], said: IO[bytes], path: Path) -> int:
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said,
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=said,
         start_new_session=True,  # Ctrl-C on the terminal is for the caller, who may want to end the video there
-    )  # fmt: skip
+    )
     assert process.stdin is not None
     written = 0
     try:

@@ -22,7 +22,7 @@ from pipelines.faces.align import (
     transform_points,
     warp_crop,
 )
-from pipelines.faces.pictures import encode_webp
+from pipelines.media.image_codec import encode_webp
 from pipelines.mining.config import TrackConfig
 
 CUT_BY_BORDER = "cut_by_border"
@@ -61,7 +61,7 @@ class FaceSeen:
 
 
 @dataclass(frozen=True, eq=False)
-class Cutting:
+class FramePatch:
     """The part of a frame that a face's crop shows: what is kept of the frame until the track's best are known."""
 
     frame_index: int
@@ -152,7 +152,7 @@ def rank_of(face: FaceSeen) -> float:
     return face.score * math.log1p(face.sharpness) * math.log1p(max(face.width, 0.0)) - (1e3 if face.reason else 0.0)
 
 
-def take_cutting(frame: Any, face: FaceSeen, config: TrackConfig) -> Cutting:
+def take_cutting(frame: Any, face: FaceSeen, config: TrackConfig) -> FramePatch:
     """A copy of what ``cut_candidate`` will want of a frame (``frame_index``, ``time_s``, ``rgb`` (H, W, 3))."""
     corners = transform_points(invert(crop_transform(face.landmarks5, config.crop_px)), _square(config.crop_px))
     box = np.reshape(face.box, (2, 2))
@@ -162,10 +162,10 @@ def take_cutting(frame: Any, face: FaceSeen, config: TrackConfig) -> Cutting:
     low = np.clip(low, 0, limit - 1) // _GRID * _GRID
     high = np.clip(-(-high // _GRID) * _GRID, low + 1, limit)
     pixels = frame.rgb[low[1] : high[1], low[0] : high[0]].copy()
-    return Cutting(frame.frame_index, frame.time_s, pixels, int(low[0]), int(low[1]))
+    return FramePatch(frame.frame_index, frame.time_s, pixels, int(low[0]), int(low[1]))
 
 
-def cut_candidate(cutting: Cutting, face: FaceSeen, track_id: str, config: TrackConfig) -> Candidate:
+def cut_candidate(cutting: FramePatch, face: FaceSeen, track_id: str, config: TrackConfig) -> Candidate:
     """The face's aligned crop, of ``crop_px`` or less (``TrackConfig.max_upscale``)."""
     size = crop_size(face.landmarks5, config.crop_px, config.max_upscale)
     transform = crop_transform(face.landmarks5, size)

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from mfhq.ids import digest, digest_file
 from mfhq.store import Store
 from mfhq.takedowns import Denied, denied_by_all
-from pipelines.media.local import is_remote, local_path
+from pipelines.media.local_files import is_remote, local_path
 from pipelines.mining.schemas import SOURCES
-from pipelines.mining.sources import Source
+from pipelines.mining.source_listing import Source
 
 CACHE_PREFIX = "cache/digests"
 """Where a corpus remembers (uri, size, stamp) -> video_id: files named after what is in them, so that two runs at
@@ -64,8 +64,12 @@ def digest_sources(
             logger.info("%s has the same bytes as %s", source.uri, rows[video_id]["uri"])
             continue
         rows[video_id] = {
-            "video_id": video_id, "uri": source.uri, "size": size, "licence": source.licence, "consent": source.consent,
-        }  # fmt: skip
+            "video_id": video_id,
+            "uri": source.uri,
+            "size": size,
+            "licence": source.licence,
+            "consent": source.consent,
+        }
     return pa.Table.from_pylist([rows[video_id] for video_id in sorted(rows)], schema=SOURCES)
 
 

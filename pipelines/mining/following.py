@@ -16,8 +16,8 @@ from pipelines.faces.align import ARCFACE_112
 from pipelines.media.shots import Shot
 from pipelines.mining.candidates import SpreadBest
 from pipelines.mining.config import TrackConfig
-from pipelines.mining.crops import Cutting, FaceSeen, cut_candidate, is_alignable, look_at, rank_of, take_cutting
-from pipelines.mining.linking import Linker
+from pipelines.mining.crops import FaceSeen, FramePatch, cut_candidate, is_alignable, look_at, rank_of, take_cutting
+from pipelines.mining.tracker import Tracker
 
 Frame = Any
 """``frame_index``, ``time_s``, ``rgb``: a ``DecodedFrame`` or a ``SampledFrame``."""
@@ -28,12 +28,12 @@ class FollowedFace:
     """What is known of a track while its shot goes by."""
 
     track_id: str
-    candidates: SpreadBest[tuple[FaceSeen, Cutting]]
+    candidates: SpreadBest[tuple[FaceSeen, FramePatch]]
     frames: list[int] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
     widths: list[float] = field(default_factory=list)
 
-    def kept(self, config: TrackConfig) -> list[tuple[FaceSeen, Cutting]]:
+    def kept(self, config: TrackConfig) -> list[tuple[FaceSeen, FramePatch]]:
         """The faces that are kept, in the order of their frames."""
         stretches = math.ceil(round((self.times_s[-1] - self.times_s[0]) / config.candidate_spacing_s, 3))
         return self.candidates.best(max(config.fewest_candidates, stretches))
@@ -59,19 +59,19 @@ class FollowedFace:
 
 
 @dataclass
-class Stretch:
+class Segment:
     """Sampled frames between two hard cuts, and the faces followed through them."""
 
     config: TrackConfig
     video_id: str
     frames: list[int] = field(default_factory=list)
     tracks: dict[int, FollowedFace] = field(default_factory=dict)
-    _linker: Linker | None = None
+    _linker: Tracker | None = None
 
     def follow(self, frame: Frame, detector: Any) -> None:
         """Take in the next sampled frame. ``detector.detect(rgb)`` gives its faces, and
         ``detector.embed(rgb, landmarks5)`` tells them apart where their places do not."""
-        self._linker = self._linker or Linker(self.config)
+        self._linker = self._linker or Tracker(self.config)
         self.frames.append(frame.frame_index)
         seen = [look_at(frame.rgb, found, self.config) for found in detector.detect(frame.rgb) if is_alignable(found)]
         seen.sort(key=lambda face: face.box)
@@ -96,12 +96,12 @@ class Stretch:
         return self.frames[0] < shot.end_frame and shot.start_frame <= self.frames[-1]
 
 
-def settled(stretches: Sequence[Stretch], shots: Sequence[Shot]) -> dict[int, Stretch]:
+def settled(stretches: Sequence[Segment], shots: Sequence[Shot]) -> dict[int, Segment]:
     """Shot number to its stretch, where the two are the same: no gradual transition cuts into either.
 
     A shot without a single sampled frame has an empty stretch.
     """
-    found: dict[int, Stretch] = {}
+    found: dict[int, Segment] = {}
     for number, shot in enumerate(shots):
         near = [stretch for stretch in stretches if stretch.touches(shot)]
         if len(near) == 1 and near[0].is_within(shot):
@@ -111,12 +111,12 @@ def settled(stretches: Sequence[Stretch], shots: Sequence[Shot]) -> dict[int, St
 
 def follow_shots(
     config: TrackConfig, detector: Any, video_id: str, shots: Sequence[Shot], frames: Iterable[Frame]
-) -> dict[int, Stretch]:
+) -> dict[int, Segment]:
     """Shot number to what was followed through it, for frames, ascending, of shots that are known; others are passed
     over. One frame is in memory at a time."""
-    found: dict[int, Stretch] = {}
+    found: dict[int, Segment] = {}
     for frame in frames:
         at = next((i for i, shot in enumerate(shots) if shot.start_frame <= frame.frame_index < shot.end_frame), None)
         if at is not None:
-            found.setdefault(at, Stretch(config, video_id)).follow(frame, detector)
+            found.setdefault(at, Segment(config, video_id)).follow(frame, detector)
     return found

@@ -29,7 +29,7 @@ SOURCES = pa.schema(
         pa.field("consent", pa.string()),
     ]
 )
-"""A source file whose bytes have been digested (``pipelines.mining.sources``)."""
+"""A source file whose bytes have been digested (``pipelines.mining.source_listing``)."""
 
 PROBED = pa.schema(
     [
@@ -42,12 +42,21 @@ PROBED = pa.schema(
 """``probe``: what the container promises (PyAV)."""
 
 CANDIDATE = _struct(
-    FACES, "mesh468", "yaw_deg", "pitch_deg", "roll_deg", "exposure", "occlusion", "agreement", "matte", "crop",
+    FACES,
+    "mesh468",
+    "yaw_deg",
+    "pitch_deg",
+    "roll_deg",
+    "exposure",
+    "occlusion",
+    "agreement",
+    "matte",
+    "crop",
     extra=(
         pa.field("crop", pa.large_binary(), nullable=False),
         pa.field("landmarks5_crop", LANDMARKS_5, nullable=False),
     ),
-)  # fmt: skip
+)
 """A candidate face as ``tracks`` keeps it: box, landmarks, first scores, and the aligned crop (WebP, RGB)."""
 
 TRACKED = pa.schema(

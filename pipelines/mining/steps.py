@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipelines.engine.step import Step
 from pipelines.mining.config import MiningConfig
-from pipelines.mining.embeddings import embeddings_step
-from pipelines.mining.probe import probe_step
-from pipelines.mining.scores import scores_step
-from pipelines.mining.tracks import tracks_step
-from pipelines.step import Step
+from pipelines.mining.embeddings_step import embeddings_step
+from pipelines.mining.probe_step import probe_step
+from pipelines.mining.scores_step import scores_step
+from pipelines.mining.tracks_step import tracks_step
 
 AFTER = {"tracks": "probe", "scores": "tracks", "embeddings": "tracks"}
 """Which step's output each step reads; ``probe`` reads the sources."""

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from mfhq.ids import seed_of
 from mfhq.schema import DIVERSITY
-from pipelines.publishing.selection import Floats, Looks, faces_of_people
+from pipelines.publishing.face_selection import Floats, Looks, faces_of_people
 
 DRAWS = 100
 MOST_SAMPLED = 64

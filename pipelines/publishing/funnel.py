@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from mfhq.schema import FUNNEL, OK
-from pipelines.publishing.presets import Preset
+from pipelines.publishing.publish_presets import Preset
 
 STEP_OF_STAGE = {"videos": ("probe",), "shots": (), "tracks": ("tracks",), "faces": ("scores", "embeddings")}
 """Whose seconds stand at which stage (``tracks`` finds the shots too); a video's seconds in a step are shared by what

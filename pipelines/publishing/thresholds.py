@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from mfhq.schema import OK, REJECTED
 from mfhq.where import rows_where
-from pipelines.publishing.presets import Preset
+from pipelines.publishing.publish_presets import Preset
 
 
 def apply_to_faces(faces: pa.Table, preset: Preset) -> pa.Table:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipelines.report import queries, wording
+from pipelines.report import report_queries as queries
+from pipelines.report import wording
 from pipelines.report.charts import histogram
 from pipelines.report.thumbnails import ReadBlob, Thumbnails
 
@@ -53,29 +54,34 @@ def render_report(
     thumbnails = Thumbnails(read_blob)
     answers = {name: _rows(connection, query) for name, query in _QUERIES.items()}
     headline = answers["headline"][0]
-    page = _environment().get_template("report.html.j2").render(
-        title=title,
-        version=version,
-        digest=digest,
-        corpus=corpus,
-        queries=_QUERIES,
-        tiles=wording.tiles(headline),
-        n_videos=headline["videos"],
-        n_identities=headline["identities"],
-        funnel=[list(rows) for _, rows in groupby(answers["funnel"], key=lambda row: row["stage"])],
-        identities=_people(answers["identities"], thumbnails, mattes),
-        diversity=answers["diversity"],
-        splits=answers["splits"],
-        captures=[
-            row | {"pictures": [thumbnails.uri(image) for image in row["images"] or []]} for row in answers["captures"]
-        ],
-        charts=_charts(connection),
-        rejected_tracks=_refused(answers["rejected_tracks"], thumbnails),
-        rejected_faces=_refused(answers["rejected_faces"], thumbnails),
-        videos=answers["videos"],
-        rights=answers["rights"],
-        attempts=answers["attempts"],
-    )  # fmt: skip
+    page = (
+        _environment()
+        .get_template("report.html.j2")
+        .render(
+            title=title,
+            version=version,
+            digest=digest,
+            corpus=corpus,
+            queries=_QUERIES,
+            tiles=wording.tiles(headline),
+            n_videos=headline["videos"],
+            n_identities=headline["identities"],
+            funnel=[list(rows) for _, rows in groupby(answers["funnel"], key=lambda row: row["stage"])],
+            identities=_people(answers["identities"], thumbnails, mattes),
+            diversity=answers["diversity"],
+            splits=answers["splits"],
+            captures=[
+                row | {"pictures": [thumbnails.uri(image) for image in row["images"] or []]}
+                for row in answers["captures"]
+            ],
+            charts=_charts(connection),
+            rejected_tracks=_refused(answers["rejected_tracks"], thumbnails),
+            rejected_faces=_refused(answers["rejected_faces"], thumbnails),
+            videos=answers["videos"],
+            rights=answers["rights"],
+            attempts=answers["attempts"],
+        )
+    )
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     whole = folder / f".{PAGE}.part"
@@ -86,19 +92,30 @@ def render_report(
 _QUERIES: dict[str, queries.Query] = {
     query.name: query
     for query in (
-        queries.HEADLINE, queries.FUNNEL, queries.IDENTITIES, queries.DIVERSITY, queries.SPLITS,
-        queries.CAPTURES, queries.REJECTED_TRACKS, queries.REJECTED_FACES, queries.VIDEOS, queries.RIGHTS,
+        queries.HEADLINE,
+        queries.FUNNEL,
+        queries.IDENTITIES,
+        queries.DIVERSITY,
+        queries.SPLITS,
+        queries.CAPTURES,
+        queries.REJECTED_TRACKS,
+        queries.REJECTED_FACES,
+        queries.VIDEOS,
+        queries.RIGHTS,
         queries.ATTEMPTS,
     )
-}  # fmt: skip
+}
 
 
 def _environment() -> Environment:
     """Templates with escaping on for everything; a name that is not passed is an error."""
     environment = Environment(
-        loader=PackageLoader("pipelines.report"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=PackageLoader("pipelines.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= wording.FILTERS
     return environment
 

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipelines.faces.pictures import Picture, decode_picture, encode_webp
+from pipelines.media.image_codec import Picture, decode_picture, encode_webp
 
 ReadBlob = Callable[[str, int, int], bytes]
 """(uri relative to the corpus, offset, length) to bytes: how the corpus's pictures are read."""

@@ -80,7 +80,13 @@ def tiles(headline: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 FILTERS: dict[str, Callable[..., str]] = {
-    "count": count, "number": number, "percent": percent, "width": width, "seconds": seconds, "bytes": size,
-    "basename": basename, "meaning": meaning,
-}  # fmt: skip
+    "count": count,
+    "number": number,
+    "percent": percent,
+    "width": width,
+    "seconds": seconds,
+    "bytes": size,
+    "basename": basename,
+    "meaning": meaning,
+}
 """Under the names that the templates use."""

@@ -20,7 +20,7 @@ REASONS = {
 
 
 @dataclass(frozen=True)
-class Person:
+class ReviewedPerson:
     """A row of ``identities``, as far as it says who should be looked at."""
 
     identity_id: str
@@ -42,7 +42,7 @@ class Case:
 
 
 def choose_cases(
-    people: Sequence[Person],
+    people: Sequence[ReviewedPerson],
     pairs: Sequence[Match],
     decided: Collection[str],
     each: int = 20,

@@ -17,8 +17,8 @@ from pipelines.identity.lookalikes import centres, most_alike
 from pipelines.publishing.unnest import vectors_of
 from pipelines.report.thumbnails import Thumbnails
 from pipelines.report.wording import basename
-from pipelines.review.cases import REASONS, Case, Person, choose_cases
-from pipelines.review.people import NEW, contradictions, faces_of_tracks, shown_tracks, tracks_of_person, words
+from pipelines.review.cases import REASONS, Case, ReviewedPerson, choose_cases
+from pipelines.review.evidence import NEW, contradictions, faces_of_tracks, shown_tracks, tracks_of_person, words
 
 FACE_PX = 200
 """Longer side of a picture on the page."""
@@ -66,7 +66,7 @@ class Review:
 
     def _choose(self) -> list[Case]:
         rows = self._connection.execute("SELECT identity_id, n_tracks, cohesion FROM identities").fetchall()
-        people = [Person(*row) for row in rows]
+        people = [ReviewedPerson(*row) for row in rows]
         assigned = self.snapshot.table("assignments", ["track_id", "identity_id"]).to_pydict()
         identity_of = dict(zip(assigned["track_id"], assigned["identity_id"], strict=True))
         said, _ = words(read_decisions(self.store).to_pylist())
@@ -83,9 +83,12 @@ class Review:
         """What the page is about: corpus, snapshot, reviewer, and each case's reason."""
         with self._lock:
             return {
-                "corpus": self.store.uri, "snapshot": self.snapshot.version, "reviewer": self.reviewer,
-                "cases": [case.why for case in self.cases], "has_embeddings": self.has_embeddings,
-            }  # fmt: skip
+                "corpus": self.store.uri,
+                "snapshot": self.snapshot.version,
+                "reviewer": self.reviewer,
+                "cases": [case.why for case in self.cases],
+                "has_embeddings": self.has_embeddings,
+            }
 
     def case(self, number: int) -> dict[str, Any]:
         """A case as the page shows it; pictures by the ids of their faces. No embedding is in it.
@@ -102,9 +105,13 @@ class Review:
             people = [self._person(identity, said) for identity in ids]
             gone = [f"{i[:12]} is {merged[i].identity_id[:12]} ({merged[i].reviewer})" for i in ids if i in merged]
             return {
-                "number": number, "why": case.why, "question": REASONS[case.why], "score": case.score,
-                "people": people, "merged": gone,
-            }  # fmt: skip
+                "number": number,
+                "why": case.why,
+                "question": REASONS[case.why],
+                "score": case.score,
+                "people": people,
+                "merged": gone,
+            }
 
     def _person(self, identity_id: str, said: Mapping[str, Any]) -> dict[str, Any]:
         tracks = tracks_of_person(self._connection, identity_id)
@@ -116,15 +123,19 @@ class Review:
             "n_tracks": len(tracks),
             "tracks": [
                 {
-                    "track_id": track["track_id"], "similarity": track["similarity"], "uri": track["uri"],
-                    "file": basename(track["uri"] or ""), "frame": track["frame"], "width_px": track["width_px"],
+                    "track_id": track["track_id"],
+                    "similarity": track["similarity"],
+                    "uri": track["uri"],
+                    "file": basename(track["uri"] or ""),
+                    "frame": track["frame"],
+                    "width_px": track["width_px"],
                     "faces": [face["face_id"] for face in faces.get(track["track_id"], [])],
                     "said": _phrase(said.get(track["track_id"]), identity_id),
                     "away": track["track_id"] in said and said[track["track_id"]].identity_id != identity_id,
                 }
                 for track in shown
             ],
-        }  # fmt: skip
+        }
 
     def picture(self, face_id: str) -> bytes | None:
         """A face's crop as a small WebP; None for a face that no case has shown, or whose picture is gone."""
@@ -153,8 +164,9 @@ class Review:
                 when = f"{word.made_at:%Y-%m-%d %H:%M} UTC" if word.made_at else "earlier"
                 raise ReviewError(
                     f"{word.reviewer or 'another reviewer'} said otherwise ({when}); the same again overrules it",
-                    409, contradicts=len(against),
-                )  # fmt: skip
+                    409,
+                    contradicts=len(against),
+                )
             made = decision_rows(fresh, self.reviewer, datetime.datetime.now(datetime.UTC))
             record_decisions(self.store, made)
             return {"saved": made.num_rows, "snapshot": self.snapshot.version}

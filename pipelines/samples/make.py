@@ -117,24 +117,36 @@ def _jobs(quick: bool, load_head: Callable[[], StudioHead]) -> list[_Job]:
 
 def _photograph_job(portrait: Portrait, letter: str, take: Take) -> _Job:
     clip = SampleClip(
-        file=f"{portrait.person}_{letter}.mp4", person=portrait.person, kind="photograph",
-        licence=portrait.photograph.licence, width=take.width, height=take.height, n_frames=take.n_frames,
-        fps=FPS, mirrored=take.mirrored,
-    )  # fmt: skip
+        file=f"{portrait.person}_{letter}.mp4",
+        person=portrait.person,
+        kind="photograph",
+        licence=portrait.photograph.licence,
+        width=take.width,
+        height=take.height,
+        n_frames=take.n_frames,
+        fps=FPS,
+        mirrored=take.mirrored,
+    )
     return _Job(clip, lambda: film(load_photograph(portrait.photograph), portrait, take))
 
 
 def _rendered_job(person: str, take: int, quick: bool, load_head: Callable[[], StudioHead]) -> _Job:
     clip = SampleClip(
-        file=f"{person}_{'ab'[take]}.mp4", person=person, kind="rendered", licence=rendered.LICENCE,
-        width=rendered.SIZES[take], height=rendered.SIZES[take], fps=rendered.FPS, mirrored=False,
+        file=f"{person}_{'ab'[take]}.mp4",
+        person=person,
+        kind="rendered",
+        licence=rendered.LICENCE,
+        width=rendered.SIZES[take],
+        height=rendered.SIZES[take],
+        fps=rendered.FPS,
+        mirrored=False,
         n_frames=round(rendered.seconds_of(quick) * rendered.FPS),
-    )  # fmt: skip
+    )
     return _Job(clip, lambda: rendered.film_rendered(load_head(), person, take, quick))
 
 
 def _load_head(head_cache: Path | None) -> StudioHead:
-    from pipelines.faces.cache import cache_dir
+    from pipelines.faces.weight_cache import cache_dir
     from pipelines.studio.studio_head import load_studio_head
 
     return load_studio_head(head_cache or cache_dir())

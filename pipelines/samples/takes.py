@@ -56,17 +56,39 @@ def takes_of(person: str, *, quick: bool = True) -> tuple[Take, Take]:
     random = np.random.default_rng(seed_of(person))
     seconds = 3.2 if quick else 4.6
     first = Take(
-        width=480, height=480, seconds=seconds, face_share=float(random.uniform(0.38, 0.42)), mirrored=False,
-        roll_deg=float(random.uniform(2, 4)), tilt_deg=float(random.uniform(8, 12)), relief=0.10, zoom=0.05, drift=0.03,
-        gain=1.04, gamma=float(random.uniform(0.88, 0.96)), warmth=float(random.uniform(0.0, 0.06)), gradient=0.15,
+        width=480,
+        height=480,
+        seconds=seconds,
+        face_share=float(random.uniform(0.38, 0.42)),
+        mirrored=False,
+        roll_deg=float(random.uniform(2, 4)),
+        tilt_deg=float(random.uniform(8, 12)),
+        relief=0.10,
+        zoom=0.05,
+        drift=0.03,
+        gain=1.04,
+        gamma=float(random.uniform(0.88, 0.96)),
+        warmth=float(random.uniform(0.0, 0.06)),
+        gradient=0.15,
         seed=int(random.integers(2**31)),
-    )  # fmt: skip
+    )
     second = Take(
-        width=448, height=512, seconds=seconds + 0.4, face_share=float(random.uniform(0.42, 0.47)), mirrored=True,
-        roll_deg=float(random.uniform(4, 7)), tilt_deg=float(random.uniform(8, 12)), relief=0.10, zoom=0.04, drift=0.02,
-        gain=0.9, gamma=float(random.uniform(1.05, 1.25)), warmth=float(random.uniform(-0.12, -0.06)), gradient=0.35,
+        width=448,
+        height=512,
+        seconds=seconds + 0.4,
+        face_share=float(random.uniform(0.42, 0.47)),
+        mirrored=True,
+        roll_deg=float(random.uniform(4, 7)),
+        tilt_deg=float(random.uniform(8, 12)),
+        relief=0.10,
+        zoom=0.04,
+        drift=0.02,
+        gain=0.9,
+        gamma=float(random.uniform(1.05, 1.25)),
+        warmth=float(random.uniform(-0.12, -0.06)),
+        gradient=0.35,
         seed=int(random.integers(2**31)),
-    )  # fmt: skip
+    )
     return first, second
 
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from pipelines.studio.appearance import Appearance
 from pipelines.studio.hair import CENTRE
 from pipelines.studio.mesh import Mesh, grid_barycentric
-from pipelines.studio.parts import Part
 from pipelines.studio.renderer import decode_srgb
+from pipelines.studio.segmentation import Part
 from pipelines.studio.studio_head import JAW, NECK, ORDER, StudioHead
 
 Floats = NDArray[np.float32]
@@ -135,9 +135,9 @@ def _long_hair(head: StudioHead, look: Appearance) -> Accessory:
     # At the top the curtain starts inside the hair on the scalp; further down it stands off and swings out or in.
     stand = look.hair_thickness * (0.95 + 0.2 * np.asarray(wavy)[:, None]) * np.clip((0.085 - height) / 0.03, 0, 1)
     out = _skull_radius(head, direction, height) * (1 + g.uniform(-0.1, 0.06) * drop[None]) + stand
-    points = np.stack([
-        out * direction[:, :1], np.broadcast_to(height[None], out.shape), out * direction[:, 1:] + CENTRE[2]
-    ], -1)  # fmt: skip
+    points = np.stack(
+        [out * direction[:, :1], np.broadcast_to(height[None], out.shape), out * direction[:, 1:] + CENTRE[2]], -1
+    )
     strand = 1 + 0.25 * np.sin(angle * 41 + g.uniform(0, 6.3)) * np.sin(angle * 17) + g.normal(scale=0.06, size=90)
     shade = strand[:, None] * (1 - 0.25 * drop[None])
     colour = decode_srgb(look.hair) * np.clip(shade, 0.4, 1.5)[..., None]

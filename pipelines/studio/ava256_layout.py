@@ -14,18 +14,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ava256 import layout
-from ava256.calibration import CalibratedCamera
-from ava256.layout import CaptureName
+from ava256 import naming
+from ava256.camera_calibration import CalibratedCamera
+from ava256.naming import CaptureName
 from ava256.reader import ListedFrame
 from ava256.writer import CaptureWriter, write_ids
 from mfhq.ids import digest, seed_of
-from pipelines.cameras import Camera, compose
 from pipelines.conversion.ava256_frames import HEAD_AXES
-from pipelines.studio.identity import StudioIdentity
+from pipelines.media.cameras import Camera, compose
+from pipelines.studio.camera_rig import RigCapture, RigSpec, plan_rig
 from pipelines.studio.mesh import sample_colours
+from pipelines.studio.person import StudioPerson
 from pipelines.studio.renderer import build_scene, encode_srgb
-from pipelines.studio.rig import RigCapture, RigSpec, plan_rig
 from pipelines.studio.studio_head import StudioHead
 from pipelines.studio.truth import write_truth
 
@@ -52,12 +52,12 @@ class Ava256Spec:
     """Pixels; the official ones are 1024 and 2048. The width follows."""
     absent: float = 0.02
     """Share of the pictures that are listed and not there."""
-    uv_size: int = layout.UV_SIZE
+    uv_size: int = naming.UV_SIZE
 
     @property
     def width(self) -> int:
         """Pixels: 667 for 1024."""
-        return round(layout.FULL_WIDTH * self.height / layout.FULL_HEIGHT)
+        return round(naming.FULL_WIDTH * self.height / naming.FULL_HEIGHT)
 
 
 def write_ava256(head: StudioHead, root: Path, n_identities: int, spec: Ava256Spec, seed: int = 0) -> Iterator[Path]:
@@ -128,19 +128,19 @@ def inverse(rigid: Points) -> Points:
 
 def calibrated(camera: Camera) -> CalibratedCamera:
     """The calibration of a rig's camera: for the full picture, with coefficients that the loader leaves aside."""
-    full = camera.resized(layout.FULL_WIDTH, layout.FULL_HEIGHT)
+    full = camera.resized(naming.FULL_WIDTH, naming.FULL_HEIGHT)
     return CalibratedCamera(full.K, DISTORTION, camera.world_to_camera)
 
 
 class Registration:
     """The open head's surface with the official number of points: vertices, then midpoints of its longest edges."""
 
-    def __init__(self, person: StudioIdentity) -> None:
+    def __init__(self, person: StudioPerson) -> None:
         head = person.head
         edges = np.sort(head.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
         edges = np.unique(edges, axis=0)
         length = np.linalg.norm(head.template[edges[:, 0]] - head.template[edges[:, 1]], axis=1)
-        n = layout.N_VERTICES - len(head.template)
+        n = naming.N_VERTICES - len(head.template)
         self.edges = edges[np.sort(np.argsort(-length, kind="stable")[:n])]
         self.keypoints = _spread(head.template)
 
@@ -155,7 +155,7 @@ def _spread(template: NDArray[np.floating]) -> NDArray[np.int64]:
     face = np.flatnonzero((template[:, 2] > -0.03) & (template[:, 1] > -0.13))
     points, chosen = template[face].astype(np.float64), [0]
     nearest = np.full(len(face), np.inf)
-    while len(chosen) < layout.N_KEYPOINTS:
+    while len(chosen) < naming.N_KEYPOINTS:
         nearest = np.minimum(nearest, np.linalg.norm(points - points[chosen[-1]], axis=1))
         chosen.append(int(np.argmax(nearest)))
     return face[np.array(chosen)]
@@ -178,7 +178,7 @@ def _absent(name: CaptureName, capture: RigCapture, share: float) -> set[tuple[s
     return {every[int(i)] for i in g.choice(len(every), n, replace=False)}
 
 
-def texture(person: StudioIdentity, size: int) -> NDArray[np.uint8]:
+def texture(person: StudioPerson, size: int) -> NDArray[np.uint8]:
     """(size, size, 3) sRGB: the person's colours in the head model's UV map, black where the map has nothing."""
     model = person.head.model
     flat = np.concatenate([model.uvs.numpy(), np.zeros((len(model.uvs), 1), np.float32)], axis=1)

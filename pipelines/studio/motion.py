@@ -27,9 +27,23 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
 }
 """Actions at full strength; a name without a side stands for both sides."""
 SIDED = frozenset(
-    ("browDown", "browOuterUp", "cheekSquint", "eyeBlink", "eyeSquint", "eyeWide", "mouthDimple", "mouthFrown",
-     "mouthLowerDown", "mouthPress", "mouthSmile", "mouthStretch", "mouthUpperUp", "noseSneer")
-)  # fmt: skip
+    (
+        "browDown",
+        "browOuterUp",
+        "cheekSquint",
+        "eyeBlink",
+        "eyeSquint",
+        "eyeWide",
+        "mouthDimple",
+        "mouthFrown",
+        "mouthLowerDown",
+        "mouthPress",
+        "mouthSmile",
+        "mouthStretch",
+        "mouthUpperUp",
+        "noseSneer",
+    )
+)
 """Actions that come as a pair, named with Left and Right at the end."""
 
 
@@ -55,9 +69,15 @@ def gaze(across: float, up: float) -> dict[str, float]:
     """Actions that turn both eyes: ``across`` 1 fully to the head's left, ``up`` 1 fully up; -1 the other way."""
     left, right, high, low = (max(v, 0.0) for v in (across, -across, up, -up))
     return {
-        "eyeLookOutLeft": left, "eyeLookInRight": left, "eyeLookInLeft": right, "eyeLookOutRight": right,
-        "eyeLookUpLeft": high, "eyeLookUpRight": high, "eyeLookDownLeft": low, "eyeLookDownRight": low,
-    }  # fmt: skip
+        "eyeLookOutLeft": left,
+        "eyeLookInRight": left,
+        "eyeLookInLeft": right,
+        "eyeLookOutRight": right,
+        "eyeLookUpLeft": high,
+        "eyeLookUpRight": high,
+        "eyeLookDownLeft": low,
+        "eyeLookDownRight": low,
+    }
 
 
 def smooth_noise(g: np.random.Generator, times: Floats, period: float) -> Floats:
@@ -82,10 +102,14 @@ def speech(g: np.random.Generator, times: Floats) -> dict[str, Floats]:
     syllables = np.clip(0.5 + 0.5 * smooth_noise(g, times, 0.24), 0, 1)
     actions = {"jawOpen": 0.62 * voiced * syllables}
     for name, strength, period in (
-        ("mouthFunnel", 0.55, 0.35), ("mouthPucker", 0.45, 0.5), ("mouthStretch", 0.5, 0.4),
-        ("mouthLowerDown", 0.5, 0.3), ("mouthRollLower", 0.25, 0.5),
-        ("mouthUpperUp", 0.3, 0.4), ("mouthPress", 0.2, 0.6),
-    ):  # fmt: skip
+        ("mouthFunnel", 0.55, 0.35),
+        ("mouthPucker", 0.45, 0.5),
+        ("mouthStretch", 0.5, 0.4),
+        ("mouthLowerDown", 0.5, 0.3),
+        ("mouthRollLower", 0.25, 0.5),
+        ("mouthUpperUp", 0.3, 0.4),
+        ("mouthPress", 0.2, 0.6),
+    ):
         value = strength * voiced * np.clip(smooth_noise(g, times, period), 0, 1)
         actions |= dict.fromkeys(sides(name), value)
     mood = np.clip(0.3 + 0.4 * smooth_noise(g, times, 4.0), 0, 0.8)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.cameras import Camera
+from pipelines.media.cameras import Camera
 from pipelines.studio.mesh import CHANNELS, Mesh
 from pipelines.studio.renderer import build_scene, cast
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.cameras import Array, rotation_yxz
+from pipelines.media.cameras import Array, rotation_yxz
 from pipelines.studio.motion import blinks, gaze, random_expression, smooth_noise, speech
 from pipelines.studio.studio_head import StudioHead
 
@@ -22,7 +22,7 @@ to its peak and back; one with ``neutral`` in its name is none."""
 
 
 @dataclass(frozen=True)
-class Moment:
+class Timestep:
     """One moment of a capture, with its truth."""
 
     frame_index: int
@@ -37,15 +37,19 @@ class Moment:
 
 
 def perform(
-    head: StudioHead, g: np.random.Generator, segments: Mapping[str, int], fps: float = 30.0, first_frame: int = 0,
+    head: StudioHead,
+    g: np.random.Generator,
+    segments: Mapping[str, int],
+    fps: float = 30.0,
+    first_frame: int = 0,
     frame_step: int = 1,
-) -> list[Moment]:  # fmt: skip
+) -> list[Timestep]:
     """The moments of ``segments`` (name → frames), one after the other; the world's axes are the head's at rest.
 
     ``frame_step`` is how far frame numbers lie apart (a data set may keep each fourth frame), ``fps`` the rate at which
     they count.
     """
-    moments: list[Moment] = []
+    moments: list[Timestep] = []
     frame = first_frame
     for name, n in segments.items():
         if n < 1:
@@ -58,7 +62,7 @@ def perform(
 
 def _segment(
     head: StudioHead, g: np.random.Generator, name: str, frames: NDArray[np.int64], times: Array
-) -> list[Moment]:
+) -> list[Timestep]:
     word = name.lower()
     actions = _actions(g, word, times)
     expression, rotations = head.parameters(actions)
@@ -72,7 +76,7 @@ def _segment(
         rotation = rotation_yxz(*turn)
         places.append(np.concatenate([rotation, (pivot - rotation @ pivot + shift)[:, None]], axis=1))
     return [
-        Moment(int(frame), name, float(time), expression[i], rotations[i], places[i])
+        Timestep(int(frame), name, float(time), expression[i], rotations[i], places[i])
         for i, (frame, time) in enumerate(zip(frames, times, strict=True))
     ]
 

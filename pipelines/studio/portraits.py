@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfhq.ids import seed_of
-from pipelines.cameras import Array, Camera, aimed_camera, compose, rotation_yxz
-from pipelines.conversion.crops import HEAD_CENTRE, aligned_crop
+from pipelines.conversion.head_crops import HEAD_CENTRE, aligned_crop
 from pipelines.faces.align import Matrix, crop_transform
-from pipelines.studio.identity import make_identity
+from pipelines.media.cameras import Array, Camera, aimed_camera, compose, rotation_yxz
 from pipelines.studio.motion import gaze, random_expression, speech
+from pipelines.studio.person import make_identity
 from pipelines.studio.renderer import build_scene, render_mesh
 from pipelines.studio.scenes import random_background, random_lighting, seen_from_head
 from pipelines.studio.studio_head import StudioHead
@@ -62,9 +62,14 @@ def render_portraits(head: StudioHead, identity_id: str, n: int, size: int) -> P
     """``n`` moments in front of one camera (|yaw| up to 40°): as a person's faces mined from a video."""
     g = np.random.default_rng([seed_of(identity_id), 20])
     camera = aimed_camera(
-        float(g.normal(scale=0.12)), float(g.normal(scale=0.08)), distance=g.uniform(0.55, 1.6), target=HEAD_CENTRE,
-        span=FULL_SPAN, size=FULL_PX, roll=float(g.normal(scale=0.03)),
-    )  # fmt: skip
+        float(g.normal(scale=0.12)),
+        float(g.normal(scale=0.08)),
+        distance=g.uniform(0.55, 1.6),
+        target=HEAD_CENTRE,
+        span=FULL_SPAN,
+        size=FULL_PX,
+        roll=float(g.normal(scale=0.03)),
+    )
     return _render(head, identity_id, g, n, [camera], size)
 
 
@@ -74,11 +79,16 @@ def render_around(head: StudioHead, identity_id: str, moments: int, cameras: int
     yaws = (np.arange(cameras) / cameras * 2 * np.pi + g.uniform(-0.15, 0.15, cameras) + np.pi) % (2 * np.pi) - np.pi
     placed = [
         aimed_camera(
-            float(yaw), float(g.uniform(-0.3, 0.3)), distance=g.uniform(0.8, 1.5), target=HEAD_CENTRE,
-            span=FULL_SPAN, size=FULL_PX, roll=float(g.normal(scale=0.03)),
+            float(yaw),
+            float(g.uniform(-0.3, 0.3)),
+            distance=g.uniform(0.8, 1.5),
+            target=HEAD_CENTRE,
+            span=FULL_SPAN,
+            size=FULL_PX,
+            roll=float(g.normal(scale=0.03)),
         )
         for yaw in yaws
-    ]  # fmt: skip
+    ]
     return _render(head, identity_id, g, moments, placed, size)
 
 
@@ -132,12 +142,17 @@ def _render(
             rows["azimuth"].append(np.degrees(np.arctan2(centre[0], centre[2])))
     which = np.array(rows["moment"], np.int64)
     return PersonPictures(
-        identity_id=identity_id, rgb=np.stack(rows["rgb"]), matte=np.stack(rows["matte"]),
-        landmarks=np.stack(rows["landmarks"]).astype(np.float32), K=np.stack(rows["K"]).astype(np.float32),
-        head_to_camera=np.stack(rows["camera"]).astype(np.float32), moment=which,
-        azimuth=np.array(rows["azimuth"], np.float32), expression=expression[which].astype(np.float32),
+        identity_id=identity_id,
+        rgb=np.stack(rows["rgb"]),
+        matte=np.stack(rows["matte"]),
+        landmarks=np.stack(rows["landmarks"]).astype(np.float32),
+        K=np.stack(rows["K"]).astype(np.float32),
+        head_to_camera=np.stack(rows["camera"]).astype(np.float32),
+        moment=which,
+        azimuth=np.array(rows["azimuth"], np.float32),
+        expression=expression[which].astype(np.float32),
         rotations=rotations[which].astype(np.float32),
-    )  # fmt: skip
+    )
 
 
 def _picture(

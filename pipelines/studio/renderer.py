@@ -9,7 +9,7 @@ from embreex import rtcore_scene
 from embreex.mesh_construction import TriangleMesh
 from numpy.typing import NDArray
 
-from pipelines.cameras import Camera
+from pipelines.media.cameras import Camera
 from pipelines.studio.mesh import Mesh, sample_colours, vertex_normals
 
 Floats = NDArray[np.float32]
@@ -50,7 +50,7 @@ class Hits:
 
 
 @dataclass(frozen=True)
-class Rendered:
+class RenderedImage:
     """A picture and what lies behind it. Height H, width W."""
 
     rgb: NDArray[np.uint8]
@@ -115,7 +115,7 @@ def render_mesh(
     lighting: Lighting,
     background: NDArray[np.floating] | tuple[float, float, float] = (0.0, 0.0, 0.0),
     samples: int = 2,
-) -> Rendered:
+) -> RenderedImage:
     """Render a mesh.
 
     Args:
@@ -154,7 +154,7 @@ def render_mesh(
     pooled /= samples**2
     alpha = pooled[..., 3:4]
     share = alpha.clip(1e-12)
-    return Rendered(
+    return RenderedImage(
         rgb=encode_srgb(pooled[..., :3] + (1 - alpha) * np.asarray(background, np.float32)),
         alpha=alpha[..., 0],
         depth=pooled[..., 4] / share[..., 0],

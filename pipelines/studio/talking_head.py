@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from mfhq.ids import seed_of
 from mfhq.schema import MATRIX_3X4
-from pipelines.cameras import Camera, aimed_camera, rotation_yxz
-from pipelines.conversion.crops import HEAD_CENTRE
+from pipelines.conversion.head_crops import HEAD_CENTRE
+from pipelines.media.cameras import Camera, aimed_camera, rotation_yxz
 from pipelines.media.video_writer import write_video
-from pipelines.studio.identity import StudioIdentity, make_identity
 from pipelines.studio.motion import blinks, gaze, smooth_noise, speech
+from pipelines.studio.person import StudioPerson, make_identity
 from pipelines.studio.renderer import render_mesh
 from pipelines.studio.scenes import random_background, random_lighting, seen_from_head
 from pipelines.studio.studio_head import StudioHead
@@ -47,7 +47,7 @@ TRUTH = pa.schema(
 class TalkingHead:
     """A planned video: everything but the pixels, which ``frames`` renders one by one."""
 
-    person: StudioIdentity
+    person: StudioPerson
     camera: Camera
     fps: float
     truth: pa.Table
@@ -91,19 +91,29 @@ def render_talking_head(
         places.append(np.concatenate([turn, (pivot - turn @ pivot + d)[:, None]], axis=1))
     person = make_identity(head, identity_id)
     camera = aimed_camera(
-        float(g.normal(scale=0.05)), float(g.normal(scale=0.05)), distance=g.uniform(0.9, 1.3),
-        target=HEAD_CENTRE + g.normal(scale=0.01, size=3), span=SPAN * g.uniform(0.85, 1.1), size=size,
-    )  # fmt: skip
+        float(g.normal(scale=0.05)),
+        float(g.normal(scale=0.05)),
+        distance=g.uniform(0.9, 1.3),
+        target=HEAD_CENTRE + g.normal(scale=0.01, size=3),
+        span=SPAN * g.uniform(0.85, 1.1),
+        size=size,
+    )
     truth = pa.Table.from_pydict(
         {
-            "frame_index": np.arange(n), "time_s": times, "identity_id": [identity_id] * n,
+            "frame_index": np.arange(n),
+            "time_s": times,
+            "identity_id": [identity_id] * n,
             # The head's left is the picture's right, seen from the front; its own nod down is positive about +X.
-            "yaw_deg": np.degrees(yaw), "pitch_deg": -np.degrees(pitch), "roll_deg": -np.degrees(roll),
-            "head_to_world": [p.ravel().tolist() for p in places], "expression": expression.tolist(),
-            "rotations": rotations.reshape(n, 15).tolist(), "shape": [person.shape.tolist()] * n,
+            "yaw_deg": np.degrees(yaw),
+            "pitch_deg": -np.degrees(pitch),
+            "roll_deg": -np.degrees(roll),
+            "head_to_world": [p.ravel().tolist() for p in places],
+            "expression": expression.tolist(),
+            "rotations": rotations.reshape(n, 15).tolist(),
+            "shape": [person.shape.tolist()] * n,
         },
         schema=TRUTH,
-    )  # fmt: skip
+    )
     return TalkingHead(person, camera, fps, truth, seed)
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfhq.schema import MATRIX_3X4
-from pipelines.conversion.schemas import CAMERA, camera_row
-from pipelines.studio.rig import RigCapture
+from pipelines.conversion.capture_schemas import CAMERA, camera_row
+from pipelines.studio.camera_rig import RigCapture
 
 MOMENTS = pa.schema(
     [

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfhq.ids import shard_of
-from mfhq.layout import BIOMETRIC, SOURCES, snapshot_path
 from mfhq.manifest import Manifest, versions
+from mfhq.paths import BIOMETRIC, SOURCES, snapshot_path
 from mfhq.store import Store
 
 STEPS = ("steps/", f"{BIOMETRIC}steps/")
@@ -114,15 +114,21 @@ def keyed_otherwise(store: Store) -> list[str]:
     return [folder for folder, key in keys.items() if key not in ("video_id", "capture_id")]
 
 
-def belonging(store: Store, folders: Mapping[str, list[str]], manifests: Mapping[str, Manifest],
-              owners: set[str], rows: set[str]) -> set[str]:  # fmt: skip
+def belonging(
+    store: Store, folders: Mapping[str, list[str]], manifests: Mapping[str, Manifest], owners: set[str], rows: set[str]
+) -> set[str]:
     """Ids of the tracks, faces, views and items of work that belong to ``owners`` (videos, tracks, captures).
 
     ``rows`` are the videos and captures whose rows can hold some.
     """
     wanted, found = pa.array(sorted(rows), pa.string()), set[str]()
-    tables = {f.path for m in manifests.values() for n in ("tracks", "faces", "views") if n in m.tables
-              for f in m.tables[n].files}  # fmt: skip
+    tables = {
+        f.path
+        for m in manifests.values()
+        for n in ("tracks", "faces", "views")
+        if n in m.tables
+        for f in m.tables[n].files
+    }
     otherwise = tuple(keyed_otherwise(store))
     more = [p for folder, paths in folders.items() if folder.startswith(otherwise) for p in paths] if otherwise else []
     more += list(store.list(SOURCES))

@@ -19,7 +19,7 @@ from mfhq.parquet import to_parquet
 from mfhq.pruning import references
 from mfhq.store import Store
 from mfhq.takedowns import Denied
-from pipelines.parts import Marker
+from pipelines.engine.commits import Marker
 
 log = logging.getLogger(__name__)
 

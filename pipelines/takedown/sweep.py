@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from mfhq.layout import CLUSTERINGS, LEDGER
+from mfhq.paths import CLUSTERINGS, LEDGER
 from mfhq.store import Store
 from mfhq.takedowns import Denied, Takedown, denied_by_all, done_path, read_takedowns, record_path
 from pipelines.takedown.inventory import STEPS, keyed_otherwise, shard_folders, shard_number
+from pipelines.takedown.redaction import FOLDERS, published_pictures, redact_snapshots
 from pipelines.takedown.rewrite import Changes, rewrite_folder, rewrite_in_place, rewrite_renamed
-from pipelines.takedown.snapshots import FOLDERS, published_pictures, redact_snapshots
 
 log = logging.getLogger(__name__)
 

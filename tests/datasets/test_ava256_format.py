@@ -12,9 +12,9 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
-from ava256 import layout, values
-from ava256.calibration import CalibrationError, read_calibration, write_calibration
-from ava256.layout import CaptureName
+from ava256 import naming, values
+from ava256.camera_calibration import CalibrationError, read_calibration, write_calibration
+from ava256.naming import CaptureName
 from ava256.reader import Ava256Capture, find_captures, listed_captures
 
 
@@ -46,12 +46,19 @@ def test_paths_and_members_are_the_official_ones(folder, ava256_source):
     found = {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()}
     cameras = [f"4{i:05d}" for i in range(940, 944)]
     assert found == {
-        "camera_calibration.json", "frame_list.csv", "head_pose/head_pose.zip", "keypoints_3d/keypoints_3d.zip",
-        "kinematic_tracking/registration_vertices.zip", "kinematic_tracking/registration_vertices_mean.npy",
-        "kinematic_tracking/registration_vertices_variance.txt", "uv_image/color.zip", "uv_image/color_mean.png",
-        "uv_image/color_variance.txt", *(f"image/cam{c}.zip" for c in cameras),
+        "camera_calibration.json",
+        "frame_list.csv",
+        "head_pose/head_pose.zip",
+        "keypoints_3d/keypoints_3d.zip",
+        "kinematic_tracking/registration_vertices.zip",
+        "kinematic_tracking/registration_vertices_mean.npy",
+        "kinematic_tracking/registration_vertices_variance.txt",
+        "uv_image/color.zip",
+        "uv_image/color_mean.png",
+        "uv_image/color_variance.txt",
+        *(f"image/cam{c}.zip" for c in cameras),
         *(f"segmentation_parts/cam{c}.zip" for c in cameras),
-    }  # fmt: skip
+    }
     assert set(members(folder / "head_pose/head_pose.zip")) == {f"{f:06d}.txt" for f in frames}
     assert set(members(folder / "keypoints_3d/keypoints_3d.zip")) == {f"{f:06d}.npy" for f in frames}
     assert set(members(folder / "uv_image/color.zip")) == {f"color/{f:06d}.avif" for f in frames}
@@ -81,7 +88,7 @@ def test_shapes_dtypes_and_units_are_the_official_ones(folder):
         assert picture.format == "AVIF" and picture.mode == "RGB" and picture.size == (167, 256)
     with Image.open(io.BytesIO(next(iter(members(folder / "segmentation_parts/cam400940.zip").values())))) as picture:
         assert picture.format == "PNG" and picture.size == (167, 256)
-        assert {0, layout.BODY, layout.CHAIR} <= set(np.unique(picture)) <= set(range(11))
+        assert {0, naming.BODY, naming.CHAIR} <= set(np.unique(picture)) <= set(range(11))
 
 
 def test_the_reader_says_what_the_published_loader_says(folder, capture):

@@ -10,11 +10,11 @@ import pytest
 from infra.storage import open_store
 from mfhq.card import data_card
 from mfhq.catalog import Catalog, CatalogError, read_blob
+from mfhq.named_queries import named_queries
 from mfhq.parquet import from_parquet, to_parquet
-from mfhq.queries import named_queries
 from mfhq.schema import FACES, IDENTITIES, TABLES
 from mfhq.views import DICTIONARY
-from pipelines.publishing.commit import publish_tables
+from pipelines.publishing.publish_tables import publish_tables
 
 
 def people(*names):
@@ -53,7 +53,9 @@ def test_tables_and_columns(catalog):
 
 def test_a_table_in_parts_reads_only_what_is_asked_for(catalog, monkeypatch):
     names = sorted(hashlib.sha256(bytes([i % 256, i // 256])).hexdigest() for i in range(900))
-    monkeypatch.setattr("pipelines.publishing.commit.to_parquet", lambda table: to_parquet(table, row_group_rows=400))
+    monkeypatch.setattr(
+        "pipelines.publishing.publish_tables.to_parquet", lambda table: to_parquet(table, row_group_rows=400)
+    )
     publish_tables(catalog.store, people(*names))
     snapshot, asked = catalog.open(), []
     parts = list(snapshot.parts("identities", ["split", "identity_id"]))

@@ -38,9 +38,16 @@ def test_of_many_that_save_at_once_none_is_lost(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [("praise", "p", "t", ""), (ACCEPT, "p", "", ""), (SPLIT, "p", "", "q"), (MERGE, "p", "t", "q"), (MERGE, "p"),
-     (MERGE, "p", "", "p"), (ACCEPT, "", "t")],
-)  # fmt: skip
+    [
+        ("praise", "p", "t", ""),
+        (ACCEPT, "p", "", ""),
+        (SPLIT, "p", "", "q"),
+        (MERGE, "p", "t", "q"),
+        (MERGE, "p"),
+        (MERGE, "p", "", "p"),
+        (ACCEPT, "", "t"),
+    ],
+)
 def test_a_decision_that_says_nothing_is_refused(wrong):
     with pytest.raises(ValueError, match=r"must be one of|accept and split name|with itself"):
         Decision(*wrong)

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 from nersemble import benchmark, layout
-from nersemble.calibration import Calibration, read_calibration, read_colours, write_calibration, write_colours
+from nersemble.camera_params import CameraParams, read_calibration, read_colours, write_calibration, write_colours
 from nersemble.colour import CHEUNG_2004, correct_colours
 from nersemble.errors import NersembleError
+from nersemble.flame_tracking import FlameTracking, euler_xyz, euler_xyz_of, head_of, read_tracking, write_tracking
 from nersemble.layout import FULL_HEIGHT, FULL_WIDTH, SERIALS, Layout, find_layout
 from nersemble.metadata import read_participants, read_sequences, write_tables
-from nersemble.tracking import FlameTracking, euler_xyz, euler_xyz_of, head_of, read_tracking, write_tracking
 from pipelines.media.video_writer import write_video
 
 FOCAL = 8190.0
 
 
-def cameras(serials=SERIALS[:4], shared=True, size=(FULL_WIDTH, FULL_HEIGHT)) -> Calibration:
+def cameras(serials=SERIALS[:4], shared=True, size=(FULL_WIDTH, FULL_HEIGHT)) -> CameraParams:
     """Cameras about a metre in front of the origin that look at it, the world's y down."""
     g = np.random.default_rng(0)
     poses = {}
@@ -33,7 +33,7 @@ def cameras(serials=SERIALS[:4], shared=True, size=(FULL_WIDTH, FULL_HEIGHT)) ->
     scale = size[0] / FULL_WIDTH
     K = np.array([[FOCAL * scale, 0, size[0] / 2 + 3], [0, FOCAL * scale, size[1] / 2 - 5], [0, 0, 1]])
     matrices = {s: K if shared else K + np.diag([i, i, 0.0]) for i, s in enumerate(poses)}
-    return Calibration(poses, matrices, (FULL_WIDTH, FULL_HEIGHT) if shared else None, shared)
+    return CameraParams(poses, matrices, (FULL_WIDTH, FULL_HEIGHT) if shared else None, shared)
 
 
 def tracking(n=5) -> FlameTracking:
@@ -44,10 +44,17 @@ def tracking(n=5) -> FlameTracking:
 
     rotation = some(n, 3)
     return FlameTracking(
-        shape=some(1, 300), expression=some(n, 100), rotation=rotation,
-        rotation_matrices=euler_xyz(rotation).astype(np.float32), translation=some(n, 3, scale=0.05), jaw=some(n, 3),
-        frames=np.arange(0, 3 * n, 3), scale=np.float32([[1.07]]), neck=some(n, 3), eyes=some(n, 6),
-    )  # fmt: skip
+        shape=some(1, 300),
+        expression=some(n, 100),
+        rotation=rotation,
+        rotation_matrices=euler_xyz(rotation).astype(np.float32),
+        translation=some(n, 3, scale=0.05),
+        jaw=some(n, 3),
+        frames=np.arange(0, 3 * n, 3),
+        scale=np.float32([[1.07]]),
+        neck=some(n, 3),
+        eyes=some(n, 6),
+    )
 
 
 def refused(action, *named: str) -> None:
@@ -84,13 +91,15 @@ def test_intrinsics_follow_the_size_of_a_scaled_copy():
         (lambda c: c["intrinsics"].__setitem__(2, [1100, 1600, 1]), "intrinsics"),
         (lambda c: c.update(intrinsics=np.array(c["intrinsics"]).T.tolist()), "upper triangular"),
         (lambda c: c["world_2_cam"].update({SERIALS[0]: np.eye(3).tolist()}), "shape"),
-        (lambda c: [m[i].__setitem__(3, m[i][3] * 1000) for m in c["world_2_cam"].values() for i in (0, 1, 2)],
-         "metres"),
+        (
+            lambda c: [m[i].__setitem__(3, m[i][3] * 1000) for m in c["world_2_cam"].values() for i in (0, 1, 2)],
+            "metres",
+        ),
         (lambda c: c["world_2_cam"][SERIALS[0]][0].__setitem__(0, 2.0), "rigid"),
         (lambda c: c["world_2_cam"].update({SERIALS[0]: np.array(c["world_2_cam"][SERIALS[0]]).T.tolist()}), "rigid"),
         (lambda c: c.pop("intrinsics"), "KeyError"),
     ],
-)  # fmt: skip
+)
 def test_a_calibration_that_is_none_is_refused(harm, named, tmp_path):
     path = tmp_path / "camera_params.json"
     write_calibration(path, cameras())
@@ -146,8 +155,10 @@ def test_euler_angles_are_x_then_y_then_z_about_the_turned_axes():
 
 def test_layouts_are_told_apart(tmp_path):
     folders = {
-        Layout.V2: "v2/018/calibration", Layout.V1: "v1/018", Layout.BENCHMARK: "b/nvs/388/calibration",
-    }  # fmt: skip
+        Layout.V2: "v2/018/calibration",
+        Layout.V1: "v1/018",
+        Layout.BENCHMARK: "b/nvs/388/calibration",
+    }
     for folder in folders.values():
         (tmp_path / folder).mkdir(parents=True)
         (tmp_path / folder / "camera_params.json").write_text("{}")
@@ -190,11 +201,13 @@ def test_the_kits_know_the_same_names(kit):
     assert tuple(known["svfr"]) == benchmark.SVFR_PARTICIPANTS
     person, sequence, serial = Path("018"), "FREE", SERIALS[0]
     ours = {
-        "calibration": layout.calibration_path(person), "color_calibration": layout.colour_path(person),
-        "images": layout.video_path(person, sequence, serial), "backgrounds": layout.background_path(person, serial),
+        "calibration": layout.calibration_path(person),
+        "color_calibration": layout.colour_path(person),
+        "images": layout.video_path(person, sequence, serial),
+        "backgrounds": layout.background_path(person, serial),
         "alpha_maps": layout.alpha_path(person, sequence, serial),
         "flame2023_tracking_v2": layout.tracking_path(person, sequence),
-    }  # fmt: skip
+    }
     assets = [known["assets"], known["benchmark_assets"]["nvs"], known["benchmark_assets"]["mono_flame_avatar"]]
     checked = 0
     for group in (templates for kind in assets for templates in kind.values() if isinstance(templates, dict)):

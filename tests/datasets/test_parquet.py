@@ -7,8 +7,13 @@ import pytest
 
 from mfhq.parquet import from_parquet, pruned, to_parquet
 
-FACE = pa.struct([pa.field("face_id", pa.string(), nullable=False), pa.field("mesh", pa.list_(pa.float32(), 2)),
-                  pa.field("score", pa.float32())])  # fmt: skip
+FACE = pa.struct(
+    [
+        pa.field("face_id", pa.string(), nullable=False),
+        pa.field("mesh", pa.list_(pa.float32(), 2)),
+        pa.field("score", pa.float32()),
+    ]
+)
 TRACK = pa.struct([pa.field("track_id", pa.string()), pa.field("faces", pa.list_(FACE)), pa.field("n", pa.int32())])
 SCHEMA = pa.schema([pa.field("video_id", pa.string(), nullable=False), pa.field("tracks", pa.list_(TRACK))])
 FACES = [{"face_id": "f", "mesh": [1.0, 2.0], "score": 0.5}, {"face_id": "g", "mesh": None, "score": None}]

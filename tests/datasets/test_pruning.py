@@ -73,8 +73,13 @@ def test_it_finds_every_picture():
     ref = {"uri": "f", "offset": 3, "length": 4}
     inner = {"face_id": "a", "crop": ref | {"offset": 9}}
     table = pa.Table.from_pylist(
-        [{"video_id": "a", "tracks": [{"track_id": "a", "faces": [{"face_id": "b", "crop": ref}]}],
-          "best": {"track_id": "c", "faces": [inner]}}],
+        [
+            {
+                "video_id": "a",
+                "tracks": [{"track_id": "a", "faces": [{"face_id": "b", "crop": ref}]}],
+                "best": {"track_id": "c", "faces": [inner]},
+            }
+        ],
         schema=SCHEMA,
-    )  # fmt: skip
+    )
     assert references(table) == {("f", 3, 4), ("f", 9, 4)}

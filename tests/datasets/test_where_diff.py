@@ -35,8 +35,16 @@ def test_what_is_no_condition_is_one_line(condition, said):
 
 def face(number, **values):
     place = {"uri": values.pop("uri", "p"), "offset": 0, "length": 3, "sha256": values.pop("sha", "s")}
-    row = {"face_id": f"f{number}", "track_id": "t", "video_id": "v", "frame_index": number, "status": "ok",
-           "reason": "", "crop": place, "sharpness": 1.0}  # fmt: skip
+    row = {
+        "face_id": f"f{number}",
+        "track_id": "t",
+        "video_id": "v",
+        "frame_index": number,
+        "status": "ok",
+        "reason": "",
+        "crop": place,
+        "sharpness": 1.0,
+    }
     return row | values
 
 
@@ -53,10 +61,13 @@ def test_where_a_picture_lies_is_no_change_and_keys_of_two_columns_work():
     assert diff_tables("faces", *moved).same
     shots = [
         pa.Table.from_pylist(
-            [{"video_id": "v", "shot_index": i, "start_frame": 0, "end_frame": end, "transition": "none"}
-             for i, end in enumerate(ends)], schema=SHOTS,
+            [
+                {"video_id": "v", "shot_index": i, "start_frame": 0, "end_frame": end, "transition": "none"}
+                for i, end in enumerate(ends)
+            ],
+            schema=SHOTS,
         )
         for ends in ((5, 9), (5, 8, 9))
-    ]  # fmt: skip
+    ]
     diff = diff_tables("shots", *shots)
     assert (diff.added, diff.removed, diff.changed, diff.columns) == (1, 0, 1, {"end_frame": 1})

@@ -14,11 +14,11 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from ffavatar_model.ply import read_ply
+from ffavatar_model.io.ply import read_ply
 from flows.cli import cli
+from flows.cli.demo import demo_curriculum
+from flows.cli.demo_cast import choose_cast
 from flows.curriculum import GateError, curriculum
-from flows.demo import demo_curriculum
-from flows.demo_cast import choose_cast
 from infra.storage import open_store
 from mfhq.catalog import Catalog, Snapshot
 from mfhq.schema import TABLES
@@ -143,7 +143,7 @@ def test_a_curriculum_goes_on_where_it_stopped_and_stops_where_a_stage_does_not_
 
 
 def commands() -> list[str]:
-    """Every command of the README that says what a reader does with the demo's results; ``tests/flows/test_cli.py``
+    """Every command of the README that says what a reader does with the demo's results; ``tests/flows/cli/test_cli.py``
     runs ``bench``."""
     blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     lines = [line for block in blocks for line in block.splitlines()]

@@ -15,15 +15,15 @@ from scipy.spatial import ConvexHull
 from torch import Tensor
 
 from ffavatar_model.camera import aligned_pose, pose_to_camera, project_points, rotation_to_6d, virtual_intrinsics
-from ffavatar_model.data import FewToMany
-from ffavatar_model.encoder import ImageEncoder
-from ffavatar_model.estimator import Estimator
-from ffavatar_model.gaussians import GaussianHead
+from ffavatar_model.data.sampling import SamplingConfig
 from ffavatar_model.head import HeadModel, axis_angle_to_matrix, landmark_points
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.query_former import QueryFormer
+from ffavatar_model.networks.backbone import Backbone
+from ffavatar_model.networks.encoder import ImageEncoder
+from ffavatar_model.networks.estimator import Estimator
+from ffavatar_model.networks.gaussians import GaussianHead
+from ffavatar_model.networks.query_former import QueryFormer
 from ffavatar_model.renderers import render
-from ffavatar_model.vit import Backbone
 from mfhq.schema import CAMERAS, FACES, IDENTITY_FACES, VIEWS
 
 SIZE = 32
@@ -40,7 +40,7 @@ def make_head(n: int = 400) -> HeadModel:
     inward = (torch.linalg.cross(b - a, c - a) * a).sum(-1) < 0
     hull[inward] = hull[inward].flip(1)
     front = (template[:, 2] > -0.05).float()
-    mouth = torch.exp(-((template[:, 1] + 0.08) / 0.03) ** 2) * front
+    mouth = torch.exp(-(((template[:, 1] + 0.08) / 0.03) ** 2)) * front
     directions = torch.zeros(n, 3, 2)
     directions[:, 1, 0], directions[:, 0, 1] = -0.01 * mouth, 0.1 * template[:, 0] * front
     eyes = torch.tensor([[0.032, 0.0, 0.0], [-0.032, 0.0, 0.0]])
@@ -55,13 +55,23 @@ def make_head(n: int = 400) -> HeadModel:
     weights[:, 1] = 1 - weights[:, 0] - weights[:, 2]
     seen = torch.where(template[hull].mean(1)[:, 2] > -0.04)[0][:40]
     return HeadModel(
-        name="egg", template=template, shape_directions=torch.zeros(n, 3, 1), expression_directions=directions,
-        pose_correctives=torch.zeros(n, 3, 0), joint_regressor=regressor, skinning_weights=weights, triangles=hull,
-        uvs=torch.zeros(0, 2), uv_triangles=torch.zeros(0, 3, dtype=torch.int64),
-        landmark_index=torch.arange(len(seen)), landmark_triangles=seen,
-        landmark_barycentric=torch.full((len(seen), 3), 1 / 3), regions=torch.zeros(n, 0),
-        action_expression=torch.zeros(0, 2), action_rotations=torch.zeros(0, 5, 3),
-    )  # fmt: skip
+        name="egg",
+        template=template,
+        shape_directions=torch.zeros(n, 3, 1),
+        expression_directions=directions,
+        pose_correctives=torch.zeros(n, 3, 0),
+        joint_regressor=regressor,
+        skinning_weights=weights,
+        triangles=hull,
+        uvs=torch.zeros(0, 2),
+        uv_triangles=torch.zeros(0, 3, dtype=torch.int64),
+        landmark_index=torch.arange(len(seen)),
+        landmark_triangles=seen,
+        landmark_barycentric=torch.full((len(seen), 3), 1 / 3),
+        regions=torch.zeros(n, 0),
+        action_expression=torch.zeros(0, 2),
+        action_rotations=torch.zeros(0, 5, 3),
+    )
 
 
 def make_config(**changes: object) -> FFAvatar.Config:
@@ -125,21 +135,47 @@ def make_people(head: HeadModel, n_people: int, n_faces: int, size: int = 48) ->
             camera = pose_to_camera(pose, K, size)
             n = len(vertices)
             picture = render(
-                vertices[None], torch.tensor([1.0, 0, 0, 0]).expand(1, n, 4), torch.full((1, n, 3), 0.005),
-                torch.full((1, n), 0.95), colours[None], camera[None, None], K[None, None], size, size,
-            )  # fmt: skip
+                vertices[None],
+                torch.tensor([1.0, 0, 0, 0]).expand(1, n, 4),
+                torch.full((1, n, 3), 0.005),
+                torch.full((1, n), 0.95),
+                colours[None],
+                camera[None, None],
+                K[None, None],
+                size,
+                size,
+            )
             face_id = f"{person}-{f}"
             mesh = torch.zeros(468, 3)
             pixels = project_points(landmark_points(head, vertices[None])[0], camera, K)
             mesh[head.landmark_index, :2] = pixels - 0.5  # the corpus: pixel centres are whole numbers
             shared = {"status": "ok", "reason": "", "matte": pack(picture.alpha[0, 0])}
             image = pack(picture.rgb[0, 0])
-            rows["faces"].append({"face_id": face_id, "track_id": person, "video_id": person, "crop": image,
-                                  "mesh468": mesh.flatten().tolist(), **shared})  # fmt: skip
+            rows["faces"].append(
+                {
+                    "face_id": face_id,
+                    "track_id": person,
+                    "video_id": person,
+                    "crop": image,
+                    "mesh468": mesh.flatten().tolist(),
+                    **shared,
+                }
+            )
             rows["identity_faces"].append({"identity_id": person, "face_id": face_id, "rank": f, "why": "best"})
-            rows["views"].append({"view_id": face_id, "capture_id": person, "identity_id": person, "camera_id": "0",
-                                  "frame_index": f // 2, "image": image, "K": K.flatten().tolist(), "split": "train",
-                                  "head_to_world": camera.flatten().tolist(), **shared})  # fmt: skip
+            rows["views"].append(
+                {
+                    "view_id": face_id,
+                    "capture_id": person,
+                    "identity_id": person,
+                    "camera_id": "0",
+                    "frame_index": f // 2,
+                    "image": image,
+                    "K": K.flatten().tolist(),
+                    "split": "train",
+                    "head_to_world": camera.flatten().tolist(),
+                    **shared,
+                }
+            )
     schemas = {"faces": FACES, "identity_faces": IDENTITY_FACES, "views": VIEWS, "cameras": CAMERAS}
     tables = {name: pa.Table.from_pylist(rows[name], schema=schema) for name, schema in schemas.items()}
     return People(**tables, blob=bytes(blob))
@@ -171,8 +207,8 @@ def people(head: HeadModel) -> People:
 
 
 @pytest.fixture(scope="session")
-def few_to_many() -> FewToMany.Config:
-    return FewToMany.Config(sources=(1, 2), drivers=3)
+def few_to_many() -> SamplingConfig:
+    return SamplingConfig(sources=(1, 2), drivers=3)
 
 
 @pytest.fixture

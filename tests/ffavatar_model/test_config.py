@@ -26,7 +26,7 @@ def test_every_recipe_survives_json(stage: str, size: str):
 def test_overrides_reach_any_depth_and_leave_the_rest():
     config = override(
         recipe("pretrain"),
-        ["optimizer.lr=1e-4", "model.encoder.backbone.kind=dinov2", "data.sources=[1,4]", "moves=[\"encoder.\"]"],
+        ["optimizer.lr=1e-4", "model.encoder.backbone.kind=dinov2", "data.sources=[1,4]", 'moves=["encoder."]'],
     )
     assert config.optimizer.lr == 1e-4
     assert config.model.encoder.backbone.kind == "dinov2"

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ffavatar_model import losses
-from ffavatar_model.estimator import DrivingParameters
-from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.model import share_moments
+from ffavatar_model.networks.estimator import DrivingParameters
+from ffavatar_model.networks.gaussians import CanonicalAvatar
 
 
 def test_photometric_counts_outside_the_matte_less():
@@ -24,9 +24,15 @@ def test_structural_is_one_minus_ssim():
     a = torch.rand(1, 3, 40, 40, generator=random, dtype=torch.float64)
     b = (a + 0.2 * torch.randn(1, 3, 40, 40, generator=random, dtype=torch.float64)).clamp(0, 1)
     _, picture = metrics.structural_similarity(
-        a[0].numpy(), b[0].numpy(), channel_axis=0, data_range=1.0, gaussian_weights=True, sigma=1.5,
-        use_sample_covariance=False, full=True,
-    )  # fmt: skip
+        a[0].numpy(),
+        b[0].numpy(),
+        channel_axis=0,
+        data_range=1.0,
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        full=True,
+    )
     ours = 1 - losses.structural(a, b)[0]
     torch.testing.assert_close(ours, torch.from_numpy(picture)[:, 5:-5, 5:-5], atol=1e-6, rtol=0)
     assert losses.structural(a, a).abs().max() < 1e-9
@@ -46,9 +52,12 @@ def test_landmark_ignores_pictures_without_and_has_finite_gradients_at_zero():
 
 def test_regularisers_measure_what_they_say():
     avatar = CanonicalAvatar(
-        torch.tensor([[[0.03, 0.04, 0.0]]]), torch.ones(1, 1, 4), torch.tensor([[[0.01, 0.02, 0.04]]]),
-        torch.ones(1, 1), torch.ones(1, 1, 3),
-    )  # fmt: skip
+        torch.tensor([[[0.03, 0.04, 0.0]]]),
+        torch.ones(1, 1, 4),
+        torch.tensor([[[0.01, 0.02, 0.04]]]),
+        torch.ones(1, 1),
+        torch.ones(1, 1, 3),
+    )
     torch.testing.assert_close(losses.offset_size(avatar), torch.tensor([[0.5]]))
     excess = losses.scale_excess(avatar, torch.tensor([0.01]), allowed=1.5)
     torch.testing.assert_close(excess, torch.tensor([[[0.0, 0.5, 2.5]]]))

@@ -10,12 +10,12 @@ import torch
 from torch.nn import functional as F
 
 from ffavatar_model.camera import pose_to_camera, project_points, virtual_intrinsics
-from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.head import HeadModel, landmark_points, pose_head
 from ffavatar_model.model import FFAvatar, share_moments
+from ffavatar_model.networks.backbone import Backbone
+from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.presets import paper, tiny
 from ffavatar_model.renderers.projection import rotation_matrices
-from ffavatar_model.vit import Backbone
 
 SIZE = 32
 

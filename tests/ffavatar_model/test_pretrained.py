@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 
 from ffavatar_model.head.open_head import build_open_head
+from ffavatar_model.io.weights import fits_head, load_model, read_header
 from ffavatar_model.pretrained import STUDIO
-from ffavatar_model.weights import fits_head, load_model, read_header
-from pipelines.faces.cache import cache_dir
+from pipelines.faces.weight_cache import cache_dir
 
 
 def test_the_checkpoint_that_comes_with_the_code_opens() -> None:

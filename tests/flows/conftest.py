@@ -16,17 +16,17 @@ import torch
 from scipy import sparse
 
 from ffavatar_model.head import HeadModel, load_head
+from ffavatar_model.io.weights import save_weights
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.presets import by_name
-from ffavatar_model.weights import save_weights
-from flows.avatars import reconstruct_photos
-from flows.heads import head_file
+from flows.avatar.heads import head_file
+from flows.avatar.reconstruct import reconstruct_photos
 from infra.storage import open_store
 from mfhq.schema import CAMERAS, CAPTURES, IDENTITIES, VIEWS
-from pipelines.faces.cache import cache_dir
-from pipelines.faces.pictures import encode_png
+from pipelines.faces.weight_cache import cache_dir
+from pipelines.media.image_codec import encode_png
 from pipelines.media.video_writer import write_video
-from pipelines.publishing.commit import publish_tables
+from pipelines.publishing.publish_tables import publish_tables
 from pipelines.studio.portraits import render_around
 from pipelines.studio.studio_head import load_studio_head
 
@@ -80,18 +80,41 @@ def studio_corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
     for person, split in (("person-0", "train"), ("person-1", "val"), ("person-2", "val"), ("person-3", "train")):
         seen = render_around(head, person, MOMENTS, CAMERAS_EACH, STUDIO_PX)
         rows["identities"].append({"identity_id": person, "n_tracks": 0, "n_videos": 0, "n_faces": 0, "split": split})
-        rows["captures"].append({"capture_id": person, "identity_id": person, "dataset": "studio",
-                                 "n_cameras": len(seen.rgb), "n_frames": MOMENTS})  # fmt: skip
+        rows["captures"].append(
+            {
+                "capture_id": person,
+                "identity_id": person,
+                "dataset": "studio",
+                "n_cameras": len(seen.rgb),
+                "n_frames": MOMENTS,
+            }
+        )
         for i in range(len(seen.rgb)):
             # a camera a picture, whose world is the head's frame
             ids = {"capture_id": person, "camera_id": str(i), "K": seen.K[i].ravel().tolist()}
-            rows["cameras"].append({**ids, "distortion": [], "width": STUDIO_PX, "height": STUDIO_PX,
-                                    "world_to_camera": seen.head_to_camera[i].ravel().tolist()})  # fmt: skip
-            rows["views"].append({
-                **ids, "identity_id": person, "view_id": f"{person}-{i}", "frame_index": int(seen.moment[i]),
-                "image": pack(seen.rgb[i]), "matte": pack(seen.matte[i]), "split": split, "status": "ok", "reason": "",
-                "head_to_world": np.eye(3, 4).ravel().tolist(),
-            })  # fmt: skip
+            rows["cameras"].append(
+                {
+                    **ids,
+                    "distortion": [],
+                    "width": STUDIO_PX,
+                    "height": STUDIO_PX,
+                    "world_to_camera": seen.head_to_camera[i].ravel().tolist(),
+                }
+            )
+            rows["views"].append(
+                {
+                    **ids,
+                    "identity_id": person,
+                    "view_id": f"{person}-{i}",
+                    "frame_index": int(seen.moment[i]),
+                    "image": pack(seen.rgb[i]),
+                    "matte": pack(seen.matte[i]),
+                    "split": split,
+                    "status": "ok",
+                    "reason": "",
+                    "head_to_world": np.eye(3, 4).ravel().tolist(),
+                }
+            )
     store.write("pictures.bin", bytes(blob))
     schemas = {"cameras": CAMERAS, "captures": CAPTURES, "views": VIEWS, "identities": IDENTITIES}
     publish_tables(store, {name: pa.Table.from_pylist(rows[name], schema=schema) for name, schema in schemas.items()})
@@ -104,11 +127,15 @@ def write_flame(head: HeadModel, path: Path) -> Path:
     padded = np.pad(shape, ((0, 0), (0, 0), (0, 300 - shape.shape[2])))
     arrays = {
         "v_template": head.template.numpy() + np.array([0.01, 0.1, 0.02]),
-        "shapedirs": np.concatenate([padded, expression], 2), "posedirs": np.zeros((head.n_vertices, 3, 36)),
-        "J_regressor": sparse.csc_matrix(head.joint_regressor.numpy()), "weights": head.skinning_weights.numpy(),
-        "f": head.triangles.numpy().astype(np.uint32), "bs_style": "lbs", "bs_type": "lrotmin",
+        "shapedirs": np.concatenate([padded, expression], 2),
+        "posedirs": np.zeros((head.n_vertices, 3, 36)),
+        "J_regressor": sparse.csc_matrix(head.joint_regressor.numpy()),
+        "weights": head.skinning_weights.numpy(),
+        "f": head.triangles.numpy().astype(np.uint32),
+        "bs_style": "lbs",
+        "bs_type": "lrotmin",
         "kintree_table": np.array([[4294967295, 0, 1, 1, 1], [0, 1, 2, 3, 4]]),
-    }  # fmt: skip
+    }
     path.write_bytes(pickle.dumps(arrays, protocol=2))
     return path
 

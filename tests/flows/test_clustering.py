@@ -5,20 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flows.clustering import search_on_ray
+from flows.cluster import search_on_ray
 from infra.storage import open_store
-from pipelines.identity import cluster
-from pipelines.identity.cluster import cluster_rows, search_blocks
-from pipelines.identity.constraints import Seen
+from pipelines.identity import linkage
+from pipelines.identity.constraints import TrackSpans
+from pipelines.identity.linkage import cluster_rows, search_blocks
 from pipelines.samples.track_embeddings import draw_tracks
 
 
 @pytest.mark.ray
 def test_blocks_on_ray_say_what_threads_say(ray_session, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "EXACT", 100)
-    monkeypatch.setattr(cluster, "BLOCK", 1024)
+    monkeypatch.setattr(linkage, "EXACT", 100)
+    monkeypatch.setattr(linkage, "BLOCK", 1024)
     tracks, store = draw_tracks(3000, 128, 6), open_store(tmp_path)
-    seen, searched = Seen(tracks.video, tracks.start, tracks.end), []
+    seen, searched = TrackSpans(tracks.video, tracks.start, tracks.end), []
 
     def on_ray(projected, members, at_least):
         searched.append(search_on_ray(settings, store, "run", projected, members, at_least))

@@ -12,7 +12,7 @@ import pytest
 from flows.cli import main
 from infra.storage import open_store
 from mfhq.catalog import Catalog, read_blob
-from pipelines.faces.pictures import decode_picture
+from pipelines.media.image_codec import decode_picture
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +55,7 @@ def test_a_snapshot_with_every_view(converted):
 def test_killed_with_signal_9_and_called_again_gives_the_same_digest(converted, ava256_source, tmp_path, settings):
     from flows.convert import convert
 
-    script = ROOT / "tests/pipelines/conversion/interrupted_conversion.py"
+    script = ROOT / "tests/support/interrupted_conversion.py"
     command = [sys.executable, str(script), "ava256", str(ava256_source), str(tmp_path), "3", '{"size": 64}']
     killed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr[-2000:]
@@ -72,7 +72,7 @@ def test_killed_with_signal_9_and_called_again_gives_the_same_digest(converted, 
 
 def test_training_leaves_held_out_segments_to_validation(converted):
     from ffavatar_model.training import recipe
-    from flows.training_data import datasets
+    from flows.training.stage_data import datasets
 
     store = open_store(converted[0])
     snapshot = Catalog(store).open()

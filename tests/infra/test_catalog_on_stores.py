@@ -8,20 +8,35 @@ import pytest
 from mfhq.catalog import Catalog, CatalogError, read_blob
 from mfhq.live import record_run
 from mfhq.schema import CAMERAS, CAPTURES, TABLES, VIEWS
-from pipelines.publishing.commit import publish_tables
+from pipelines.publishing.publish_tables import publish_tables
 
 
 def publish_capture(store):
     store.write("captures/c.blobs", b"image")
-    camera = {"capture_id": "c", "camera_id": "a", "K": [float(i) for i in range(9)], "distortion": [],
-              "world_to_camera": [0.0] * 12, "width": 8, "height": 8}  # fmt: skip
+    camera = {
+        "capture_id": "c",
+        "camera_id": "a",
+        "K": [float(i) for i in range(9)],
+        "distortion": [],
+        "world_to_camera": [0.0] * 12,
+        "width": 8,
+        "height": 8,
+    }
     capture = {"capture_id": "c", "identity_id": "p", "dataset": "studio", "n_cameras": 1, "n_frames": 2}
     views = [
-        {"view_id": f"v{i}", "capture_id": "c", "identity_id": "p", "camera_id": "a", "frame_index": i,
-         "split": "train", "image": {"uri": "captures/c.blobs", "offset": i, "length": 5 - i},
-         "status": "ok", "reason": ""}
+        {
+            "view_id": f"v{i}",
+            "capture_id": "c",
+            "identity_id": "p",
+            "camera_id": "a",
+            "frame_index": i,
+            "split": "train",
+            "image": {"uri": "captures/c.blobs", "offset": i, "length": 5 - i},
+            "status": "ok",
+            "reason": "",
+        }
         for i in range(2)
-    ]  # fmt: skip
+    ]
     rows = {"cameras": ([camera], CAMERAS), "captures": ([capture], CAPTURES), "views": (views, VIEWS)}
     tables = {name: pa.Table.from_pylist(row, schema=schema) for name, (row, schema) in rows.items()}
     return publish_tables(store, tables, run_id="r")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from infra.storage import open_store
-from pipelines.conversion.ava256 import plan_ava256
 from pipelines.conversion.ava256_frames import Ava256Config
+from pipelines.conversion.ava256_step import plan_ava256
 
 
 def test_a_bucket_gives_what_a_folder_gives(ava256_source, s3_server):

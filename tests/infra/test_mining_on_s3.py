@@ -9,40 +9,40 @@ import pytest
 from infra.storage import open_store
 from mfhq.catalog import Catalog
 from mfhq.store import StoreError
-from pipelines.plan import fingerprints
-from pipelines.publishing.publish import mined_tables, publish
+from pipelines.engine.state import fingerprints
+from pipelines.publishing.publish_snapshot import mined_tables, publish
+from tests.support import toy_mining as toy
+from tests.support.faulty_s3 import faulty
+from tests.support.toy_run import run_toy
 
 
-def test_a_folder_and_a_bucket_give_one_digest(s3_server, tmp_path, shared):
-    conftest = shared("conftest")
-    toy = conftest.load_toy()
+def test_a_folder_and_a_bucket_give_one_digest(s3_server, tmp_path):
     prints, made = fingerprints(toy.toy_steps(), toy.AFTER), []
     for store in (open_store(tmp_path), open_store("s3://corpora/mined")):
-        conftest.run_toy(toy, store, 6)
+        run_toy(store, 6)
         cut = mined_tables(store, prints)
         made.append(publish(store, prints, toy.assign(cut), tables=cut))
-        again = conftest.run_toy(toy, store, 6, run_id="again")
+        again = run_toy(store, 6, run_id="again")
         assert again["tracks"].before == again["tracks"].items > 0
         assert Catalog(store).open().query("@cost")["attempts"].to_pylist()
     assert made[0] == made[1] and made[0].rows["faces"] == 4 * 5
 
 
-def test_answers_of_503_and_answers_that_are_lost_change_nothing(s3_server, tmp_path, shared, monkeypatch):
+def test_answers_of_503_and_answers_that_are_lost_change_nothing(s3_server, tmp_path, monkeypatch):
     backoff = "botocore.retries.standard.ExponentialBackoff.delay_amount"
     monkeypatch.setattr(backoff, lambda self, context: 0.02)  # seconds between tries; else up to some seconds
-    conftest = shared("conftest")
-    toy, made = conftest.load_toy(), []
-    with shared("faulty_s3").faulty(s3_server, _503=7, closed=23, lost=11) as proxy:
+    made = []
+    with faulty(s3_server, _503=7, closed=23, lost=11) as proxy:
         monkeypatch.setenv("FFAVATAR_S3_ENDPOINT", proxy.url)
         for run in range(6):  # what outlasts the client's tries is one line, and the same call goes on
             with contextlib.suppress(StoreError):
-                conftest.run_toy(toy, open_store("s3://corpora/failing"), 2, run_id=f"run-{run}", batch=6)
+                run_toy(open_store("s3://corpora/failing"), 2, run_id=f"run-{run}", batch=6)
                 break
         else:
             pytest.fail("six calls did not come to an end")
     assert all(proxy.faults[kind] for kind in ("503", "closed", "lost")), proxy.faults
     monkeypatch.setenv("FFAVATAR_S3_ENDPOINT", s3_server)
-    conftest.run_toy(toy, open_store(tmp_path), 2, batch=6)
+    run_toy(open_store(tmp_path), 2, batch=6)
     prints = fingerprints(toy.toy_steps(), toy.AFTER)
     for store in (open_store("s3://corpora/failing"), open_store(tmp_path)):
         cut = mined_tables(store, prints)

@@ -85,10 +85,13 @@ def test_no_path_leads_out(store, path):
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
-        ("ftp://host/x", r"^ftp://host/x: unknown scheme 'ftp'; use file:///folder, a plain path, or s3://bucket/prefix$"),
+        (
+            "ftp://host/x",
+            r"^ftp://host/x: unknown scheme 'ftp'; use file:///folder, a plain path, or s3://bucket/prefix$",
+        ),
         ("s3://", r"^s3://: names no bucket; write s3://bucket/prefix$"),
     ],
-)  # fmt: skip
+)
 def test_a_uri_that_is_none(uri, message):
     with pytest.raises(StoreError, match=message):
         open_store(uri)

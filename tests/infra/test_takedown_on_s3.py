@@ -7,18 +7,21 @@ import uuid
 
 from infra.storage import open_store
 from mfhq.catalog import Catalog, read_blob
-from pipelines.takedown.plan import Planner
+from pipelines.takedown.planner import TakedownPlanner
 from pipelines.takedown.sweep import put_on_record, sweep
+from tests.support import remnants as scan
+from tests.support import takedown_corpus as made
+from tests.support import toy_mining as toy
+from tests.support.toy_run import run_toy
 
 
-def test_a_person_is_gone_from_a_bucket_to_the_last_byte(s3_server, monkeypatch, shared):
-    made, scan, conftest = shared("takedown_corpus"), shared("remnants"), shared("conftest")
-    toy, store = conftest.load_toy(), open_store(f"s3://corpora/{uuid.uuid4().hex}")
-    made.build(store, toy, conftest.run_toy, monkeypatch, n=4)
+def test_a_person_is_gone_from_a_bucket_to_the_last_byte(s3_server, monkeypatch):
+    store = open_store(f"s3://corpora/{uuid.uuid4().hex}")
+    made.build(store, toy, run_toy, monkeypatch, n=4)
     names, pieces = made.traces(store, toy, person="person-0")
     others = made.traces(store, toy, person="person-1")
     assert scan.remnants(store, names, pieces)
-    removal = Planner(store).identity("person-0", "toy", 0.5)
+    removal = TakedownPlanner(store).identity("person-0", "toy", 0.5)
     put_on_record(store, removal.record(datetime.datetime(2024, 6, 1, tzinfo=datetime.UTC)))
     with Catalog(store).open().connect() as connection:  # on record, and nothing rewritten yet
         shown = connection.sql("SELECT identity_id FROM identities ORDER BY 1").fetchall()

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from ffavatar_model.camera import pose_to_camera, virtual_intrinsics
-from ffavatar_model.estimator import DrivingParameters
 from ffavatar_model.evaluation import (
     Judges,
     Subject,
@@ -19,6 +18,7 @@ from ffavatar_model.evaluation import (
 )
 from ffavatar_model.evaluation.reenactment import driving, picture
 from ffavatar_model.model import FFAvatar
+from ffavatar_model.networks.estimator import DrivingParameters
 
 SIZE = 32
 
@@ -30,8 +30,12 @@ def subjects(model: FFAvatar) -> list[Subject]:
     for name in ("a", "b"):
         g = torch.Generator().manual_seed(ord(name))
         sources = torch.rand(2, 3, SIZE, SIZE, generator=g)
-        blank = Subject(person=name, sources=sources, drivers=torch.rand(3, 3, SIZE, SIZE, generator=g),
-                        mattes=torch.ones(3, 1, SIZE, SIZE))  # fmt: skip
+        blank = Subject(
+            person=name,
+            sources=sources,
+            drivers=torch.rand(3, 3, SIZE, SIZE, generator=g),
+            mattes=torch.ones(3, 1, SIZE, SIZE),
+        )
         with torch.no_grad():
             parameters = driving(model, blank)
             shown = picture(model, model.reconstruct(sources[None]), parameters, blank)
@@ -46,7 +50,7 @@ def test_a_model_that_is_right_scores_so_and_baselines_less(model: FFAvatar, sub
     rows = list(self_reenact(model, subjects, views=(1, 2)))
     assert {(r["method"], r["views"]) for r in rows} == {
         (m, v) for v in (1, 2) for m in ("ours", "nearest", "mean_head", "mean_of_views")
-    } - {("mean_of_views", 1)}  # fmt: skip
+    } - {("mean_of_views", 1)}
     ours = [r for r in rows if r["method"] == "ours" and r["views"] == 2]
     assert all(r["psnr"] > 60 and r["ssim"] > 0.999 for r in ours) and len(ours) == 6
     assert all(r["psnr"] < 30 for r in rows if r["method"] == "nearest")
@@ -55,9 +59,10 @@ def test_a_model_that_is_right_scores_so_and_baselines_less(model: FFAvatar, sub
 
 def test_judges_that_are_passed_in_are_asked(model: FFAvatar, subjects: list[Subject]) -> None:
     judges = Judges(
-        embed=lambda picture: picture.mean((1, 2)), landmarks=lambda picture: picture.mean((1, 2))[:2].expand(4, 2),
+        embed=lambda picture: picture.mean((1, 2)),
+        landmarks=lambda picture: picture.mean((1, 2))[:2].expand(4, 2),
         lpips=lambda a, b: (a - b).abs().mean((1, 2, 3)),
-    )  # fmt: skip
+    )
     row = next(self_reenact(model, subjects, views=(2,), judges=judges, baselines=False))
     assert row["csim"] == pytest.approx(1, abs=1e-4) and row["akd"] == pytest.approx(0, abs=1e-4)
     assert row["lpips"] == pytest.approx(0, abs=1e-4) and row["aed"] == pytest.approx(0, abs=1e-4)
@@ -75,9 +80,13 @@ def test_the_estimator_against_its_own_word_and_against_another(model: FFAvatar)
     with torch.no_grad():
         found = DrivingParameters(*(x[0] for x in model.estimate(pictures[None])))
     true = Truth(
-        person="a", pictures=pictures, K=K, head_to_camera=pose_to_camera(found.pose, K, SIZE),
-        expression=found.expression, rotations=found.rotations,
-    )  # fmt: skip
+        person="a",
+        pictures=pictures,
+        K=K,
+        head_to_camera=pose_to_camera(found.pose, K, SIZE),
+        expression=found.expression,
+        rotations=found.rotations,
+    )
     perfect = evaluate_estimator(model, [true])
     assert perfect["rotation_deg"].value < 0.1 and all(r > 0.999 for r in perfect["expression_r"])
     other = dataclasses.replace(true, expression=-true.expression)

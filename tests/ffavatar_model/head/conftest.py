@@ -6,7 +6,7 @@ import pytest
 
 from ffavatar_model.head import HeadModel
 from ffavatar_model.head.open_head import build_open_head
-from pipelines.faces.cache import cache_dir
+from pipelines.faces.weight_cache import cache_dir
 
 
 @pytest.fixture(scope="session")

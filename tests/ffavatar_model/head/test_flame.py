@@ -109,8 +109,10 @@ def flame_in_float64(arrays, shape, expression, rotations):
         local = np.eye(4)
         local[:3, :3], local[:3, 3] = turns[j], joints[j] - (joints[parent] if parent >= 0 else 0)
         world.append(local if parent < 0 else world[parent] @ local)
-    moved = [w @ np.block([[np.eye(3), -j[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
-             for w, j in zip(world, joints, strict=True)]  # fmt: skip
+    moved = [
+        w @ np.block([[np.eye(3), -j[:, None]], [np.zeros((1, 3)), np.ones((1, 1))]])
+        for w, j in zip(world, joints, strict=True)
+    ]
     blended = np.einsum("vj,jab->vab", arrays["weights"], moved)
     return np.einsum("vab,vb->va", blended, np.column_stack([rest, np.ones(V)]))[:, :3]
 
@@ -168,8 +170,10 @@ class Hostile:
 def test_a_hostile_pickle_executes_nothing(tmp_path, function, protocol):
     trace = tmp_path / "executed"
     args = {
-        os.system: (f"touch {trace}",), eval: (f"open({str(trace)!r}, 'w')",), exec: (f"open({str(trace)!r}, 'w')",),
-    }.get(function, ("os", "system"))  # fmt: skip
+        os.system: (f"touch {trace}",),
+        eval: (f"open({str(trace)!r}, 'w')",),
+        exec: (f"open({str(trace)!r}, 'w')",),
+    }.get(function, ("os", "system"))
     path = write(tmp_path / "flame.pkl", flame_arrays() | {"weights": Hostile(function, *args)}, protocol)
     with pytest.raises(ValueError, match=r"flame\.pkl: refused as a FLAME model: it asks for"):
         load_flame(path, N_SHAPE)

@@ -35,14 +35,25 @@ def tiny_head(correctives: bool = True, seed: int = 0) -> HeadModel:
     v = len(corners)
     regressor, weights = random(5, v, scale=1).softmax(1), random(v, 5, scale=2).softmax(1)
     return HeadModel(
-        name="tiny", template=corners * 0.1, shape_directions=random(v, 3, 4), expression_directions=random(v, 3, 6),
-        pose_correctives=random(v, 3, 36 if correctives else 0), joint_regressor=regressor, skinning_weights=weights,
-        triangles=faces, uvs=random(v, 2), uv_triangles=faces,
-        landmark_index=torch.tensor([5, 400]), landmark_triangles=torch.tensor([1, 6]),
+        name="tiny",
+        template=corners * 0.1,
+        shape_directions=random(v, 3, 4),
+        expression_directions=random(v, 3, 6),
+        pose_correctives=random(v, 3, 36 if correctives else 0),
+        joint_regressor=regressor,
+        skinning_weights=weights,
+        triangles=faces,
+        uvs=random(v, 2),
+        uv_triangles=faces,
+        landmark_index=torch.tensor([5, 400]),
+        landmark_triangles=torch.tensor([1, 6]),
         landmark_barycentric=torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.3, 0.1]]),
-        regions=random(v, 1, scale=1).sigmoid(), region_names=("lips",), action_names=("jawOpen",),
-        action_expression=random(1, 6), action_rotations=random(1, 5, 3),
-    )  # fmt: skip
+        regions=random(v, 1, scale=1).sigmoid(),
+        region_names=("lips",),
+        action_names=("jawOpen",),
+        action_expression=random(1, 6),
+        action_rotations=random(1, 5, 3),
+    )
 
 
 def reference(head: HeadModel, shape: np.ndarray, expression: np.ndarray, rotations: np.ndarray) -> np.ndarray:
@@ -101,10 +112,16 @@ def test_points_bound_to_the_surface_follow_it():
 def quaternion_matrix(q: torch.Tensor) -> torch.Tensor:
     w, x, y, z = q.unbind(-1)
     rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y),
-        2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x),
-        2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
+        1 - 2 * (y * y + z * z),
+        2 * (x * y - w * z),
+        2 * (x * z + w * y),
+        2 * (x * y + w * z),
+        1 - 2 * (x * x + z * z),
+        2 * (y * z - w * x),
+        2 * (x * z - w * y),
+        2 * (y * z + w * x),
+        1 - 2 * (x * x + y * y),
+    ]
     return torch.stack(rows, -1).unflatten(-1, (3, 3))
 
 

@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-from ffavatar_model.avatar import AvatarHeader, load_avatar
 from ffavatar_model.camera import pose_to_camera, rotation_to_6d, virtual_intrinsics
-from ffavatar_model.estimator import DrivingParameters
-from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.head import HeadModel, actions_to_parameters, axis_angle_to_matrix, load_head, subdivide
+from ffavatar_model.io.avatar import AvatarHeader, load_avatar
+from ffavatar_model.networks.estimator import DrivingParameters
+from ffavatar_model.networks.gaussians import CanonicalAvatar
+from ffavatar_model.networks.rig import Rig
 from ffavatar_model.renderers import render
-from ffavatar_model.rig import Rig
 from ffavatar_model.viewer import avatar_page, pack_avatar
+from flows.avatar.heads import head_file
 from flows.bench.stand_in import stand_in_head
-from flows.heads import head_file
 
 E = 100
 
@@ -82,9 +82,11 @@ def test_sizes_errors_and_rates(browser: Any, made: Any, tmp_path: Path):
     browser.get((tmp_path / "page.html").as_uri())
     WebDriverWait(browser, 90).until(lambda b: b.execute_script("return !!window.ffavatar"))
     figures: dict[str, Any] = {
-        "points": fine.n_vertices, "expressions": rig.directions.shape[0], "page_MB": round(len(page) / 1e6, 2),
+        "points": fine.n_vertices,
+        "expressions": rig.directions.shape[0],
+        "page_MB": round(len(page) / 1e6, 2),
         "packed_MB": round(len(packed) / 1e6, 2),
-    }  # fmt: skip
+    }
     for size in (256, 512):
         errors = []
         for parameters in moments(head, rig):
@@ -100,9 +102,10 @@ def test_sizes_errors_and_rates(browser: Any, made: Any, tmp_path: Path):
         error = np.stack(errors)
         spent = browser.execute_script("return ffavatar.time(12, arguments[0])", asked | {"size": size})[2:]
         figures[f"at_{size}"] = {
-            "mean_error": round(float(error.mean()), 3), "p99.9": round(float(np.quantile(error, 0.999)), 2),
+            "mean_error": round(float(error.mean()), 3),
+            "p99.9": round(float(np.quantile(error, 0.999)), 2),
             "max_error": round(float(error.max()), 2),
             **{name: round(statistics.median(s[name] for s in spent), 2) for name in spent[0]},
-        }  # fmt: skip
+        }
         assert error.mean() < 0.35 and np.quantile(error, 0.999) < 2
     print(json.dumps(figures))

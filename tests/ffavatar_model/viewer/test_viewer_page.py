@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from ffavatar_model.avatar import AvatarHeader
 from ffavatar_model.camera import pose_to_camera, rotation_to_6d, virtual_intrinsics
-from ffavatar_model.estimator import DrivingParameters
-from ffavatar_model.gaussians import CanonicalAvatar
 from ffavatar_model.head import HeadModel, axis_angle_to_matrix, subdivide
+from ffavatar_model.io.avatar import AvatarHeader
+from ffavatar_model.networks.estimator import DrivingParameters
+from ffavatar_model.networks.gaussians import CanonicalAvatar
+from ffavatar_model.networks.rig import Rig
 from ffavatar_model.renderers import render
-from ffavatar_model.rig import Rig
 from ffavatar_model.viewer import avatar_page, pack_avatar, pack_track
 
 SIZE = 128
@@ -36,10 +36,13 @@ def with_everything(head: HeadModel) -> HeadModel:
         near = (head.template - torch.tensor([0.032 * side, 0.0, 0.02])).norm(dim=-1) < 0.02
         weights[near] = torch.nn.functional.one_hot(torch.tensor(j), 5).float()
     return replace(
-        head, skinning_weights=weights, pose_correctives=0.01 * torch.randn(head.n_vertices, 3, 36, generator=g),
-        action_names=("jawOpen", "mouthSmileLeft"), action_expression=torch.tensor([[0.5, 0.0], [0.0, 2.0]]),
+        head,
+        skinning_weights=weights,
+        pose_correctives=0.01 * torch.randn(head.n_vertices, 3, 36, generator=g),
+        action_names=("jawOpen", "mouthSmileLeft"),
+        action_expression=torch.tensor([[0.5, 0.0], [0.0, 2.0]]),
         action_rotations=torch.tensor([[[0.0] * 3, [0.0] * 3, [0.3, 0, 0], [0.0] * 3, [0.0] * 3], [[0.0] * 3] * 5]),
-    )  # fmt: skip
+    )
 
 
 def dressed(rig: Rig, seed: int) -> CanonicalAvatar:
@@ -192,9 +195,14 @@ def test_sliders_presets_keys_and_the_mouse_move_the_head(page: dict[str, Any]):
     rest = stage_of(browser)
     assert rest.std() > 10 and moved(rest, stage_of(browser)) == 0, "at rest it stands still"
     for label, value in [
-        ("Jaw open", 0.4), ("Eyes left and right", 0.5), ("Neck turn", 0.4), ("smile, left", 1.0), ("open", 1.0),
-        ("Turn", 0.8), ("Zoom", 2.0),
-    ]:  # fmt: skip
+        ("Jaw open", 0.4),
+        ("Eyes left and right", 0.5),
+        ("Neck turn", 0.4),
+        ("smile, left", 1.0),
+        ("open", 1.0),
+        ("Turn", 0.8),
+        ("Zoom", 2.0),
+    ]:
         assert moved(rest, slide(browser, label, value)) > 0.05, label
         browser.execute_script("ffavatar.controls.reset()")
         assert moved(rest, stage_of(browser)) < 0.05, f"{label}: put back"

@@ -6,9 +6,9 @@ import shutil
 
 import pytest
 
-from pipelines.conversion.ava256 import plan_ava256
 from pipelines.conversion.ava256_frames import Ava256Config
-from pipelines.step import run_isolated
+from pipelines.conversion.ava256_step import plan_ava256
+from pipelines.engine.step import run_isolated
 
 
 @pytest.fixture(scope="session")

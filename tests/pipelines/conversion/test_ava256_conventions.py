@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from ava256.layout import FULL_HEIGHT, FULL_WIDTH, HEAD_POSE
+from ava256.naming import FULL_HEIGHT, FULL_WIDTH, HEAD_POSE
 from ava256.reader import Ava256Capture
-from pipelines.cameras import Camera
 from pipelines.conversion.ava256_frames import head_model_frame
-from pipelines.conversion.crops import resample
-from pipelines.faces.pictures import decode_picture
+from pipelines.conversion.head_crops import resample
+from pipelines.media.cameras import Camera
+from pipelines.media.image_codec import decode_picture
 from pipelines.studio.ava256_layout import DISTORTION
-from pipelines.studio.identity import make_identity
+from pipelines.studio.person import make_identity
 from pipelines.studio.renderer import Lighting, build_scene, render_mesh
 
 BOUND = 0.1
@@ -81,7 +81,7 @@ def points_of(capture, points, index, moment):
 
 
 def keypoint_vertices():
-    from pipelines.faces.cache import cache_dir
+    from pipelines.faces.weight_cache import cache_dir
     from pipelines.studio.ava256_layout import _spread
     from pipelines.studio.studio_head import load_studio_head
 
@@ -180,7 +180,7 @@ def silhouettes(decoder, view, camera_row, size):
 
 
 def _person(about):
-    from pipelines.faces.cache import cache_dir
+    from pipelines.faces.weight_cache import cache_dir
     from pipelines.studio.studio_head import load_studio_head
 
     return make_identity(load_studio_head(cache_dir()), about["identity_id"])

@@ -11,12 +11,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ava256.layout import LENSES
-from pipelines.conversion import ava256
-from pipelines.conversion.ava256 import plan_ava256
+from ava256.naming import LENSES
+from pipelines.conversion import ava256_step
 from pipelines.conversion.ava256_frames import Ava256Config
-from pipelines.conversion.plan import Absent, SourceError
-from pipelines.faces.pictures import decode_picture
+from pipelines.conversion.ava256_step import plan_ava256
+from pipelines.conversion.conversion_plan import Absent, CaptureSourceError
+from pipelines.media.image_codec import decode_picture
 from pipelines.publishing.reasons import REASONS
 
 CAMERAS = ("400940", "400941", "400942", "400943")
@@ -78,7 +78,7 @@ def test_settings_choose_frames_cameras_pictures_and_mattes(ava256_copy, convert
     assert {view["frame_index"] for row in rows for view in row["views"]} == {int(segments[i][1]) for i in (0, 2)}
     assert [row["item_id"].split("/")[1] for row in rows] == ["400941", "400943"]
     assert plan.absent == (Absent(f"{decoder.parent.name}: camera 1", "camera_absent"),)
-    monkeypatch.setattr(ava256, "ITEM_FRAMES", 2)
+    monkeypatch.setattr(ava256_step, "ITEM_FRAMES", 2)
     rows, plan = convert_ava256(source, crop="full", size=128, person_classes=(LENSES,))
     assert [len(row["views"]) for row in rows] == [2, 1] * 4 and len({row["item_id"] for row in rows}) == 8
     view = next(v for v in rows[0]["views"] if v["status"] == "ok")
@@ -225,5 +225,5 @@ def test_bad_input_is_a_row_and_harms_nothing_else(bad, ava256_copy, convert_ava
 @pytest.mark.parametrize("what", ["nowhere", "empty"])
 def test_a_source_without_captures_is_refused(what, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SourceError, match=what):
+    with pytest.raises(CaptureSourceError, match=what):
         plan_ava256(str(tmp_path / what), Ava256Config())

@@ -11,13 +11,13 @@ from infra.storage import open_store
 from mfhq.catalog import Catalog
 from mfhq.ids import digest
 from mfhq.schema import BLOB_REF
-from pipelines.blobs import BlobFile, pack, place
-from pipelines.cameras import Camera, look_at
+from pipelines.conversion.capture_schemas import CONVERTED, camera_row, view_id, view_row
+from pipelines.conversion.capture_tables import capture_tables, participants_table
 from pipelines.conversion.config import ConversionConfig
-from pipelines.conversion.crops import aligned_crop, resample, seen_share
-from pipelines.conversion.publish import publish_captures
-from pipelines.conversion.schemas import CONVERTED, camera_row, view_id, view_row
-from pipelines.conversion.tables import capture_tables, participants_table
+from pipelines.conversion.head_crops import aligned_crop, resample, seen_share
+from pipelines.conversion.publish_captures import publish_captures
+from pipelines.engine.commits import BlobFile, pack, place
+from pipelines.media.cameras import Camera, look_at
 from pipelines.publishing.audits import AuditError
 
 K = np.array([[900.0, 0, 101.0], [0, 905.0, 139.0], [0, 0, 1]])
@@ -79,8 +79,9 @@ def test_a_resized_camera_sees_the_same():
     np.testing.assert_allclose(small.project(points)[0], CAMERA.project(points)[0] * (0.5, 0.25))
 
 
-@pytest.mark.parametrize(("setting", "message"), [({"size": 8}, "size=8"), ({"every": 0}, "every=0"),
-                                                  ({"quality": 101}, "quality=101")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("setting", "message"), [({"size": 8}, "size=8"), ({"every": 0}, "every=0"), ({"quality": 101}, "quality=101")]
+)
 def test_a_wrong_setting_is_named(setting, message):
     with pytest.raises(ValueError, match=message):
         ConversionConfig(**setting)
@@ -88,16 +89,32 @@ def test_a_wrong_setting_is_named(setting, message):
 
 def item(capture, camera, frames, *, person="p1", split="train", status="ok", held=()):
     views = [
-        view_row(capture, camera, frame, segment="free" if frame in held else "neutral",
-                 split="val" if frame in held else split, image=b"i%d" % frame, matte=b"m", K=K, head_to_world=POSE)
+        view_row(
+            capture,
+            camera,
+            frame,
+            segment="free" if frame in held else "neutral",
+            split="val" if frame in held else split,
+            image=b"i%d" % frame,
+            matte=b"m",
+            K=K,
+            head_to_world=POSE,
+        )
         for frame in frames
-    ]  # fmt: skip
+    ]
     views[-1] |= {"status": "rejected", "reason": "frame_absent", "image": None, "matte": None}
     return {
-        "item_id": f"{capture}/{camera}/{frames[0]}", "status": status, "reason": "", "capture_id": capture,
-        "identity_id": person, "dataset": "studio", "licence": "CC0-1.0", "split": split,
-        "cameras": [camera_row(camera, CAMERA, np.zeros(4))], "views": views,
-    }  # fmt: skip
+        "item_id": f"{capture}/{camera}/{frames[0]}",
+        "status": status,
+        "reason": "",
+        "capture_id": capture,
+        "identity_id": person,
+        "dataset": "studio",
+        "licence": "CC0-1.0",
+        "split": split,
+        "cameras": [camera_row(camera, CAMERA, np.zeros(4))],
+        "views": views,
+    }
 
 
 def stored(store, rows):
@@ -111,8 +128,12 @@ def stored(store, rows):
 
 def test_items_of_one_capture_join(tmp_path):
     store = open_store(tmp_path)
-    rows = [item("c1", "a", [0, 1, 2]), item("c1", "a", [3, 4]), item("c1", "b", [0, 1], held=(1,)),
-            item("c2", "a", [0], status="failed")]  # fmt: skip
+    rows = [
+        item("c1", "a", [0, 1, 2]),
+        item("c1", "a", [3, 4]),
+        item("c1", "b", [0, 1], held=(1,)),
+        item("c2", "a", [0], status="failed"),
+    ]
     tables = capture_tables(stored(store, rows))
     assert tables["captures"].select(["capture_id", "n_cameras", "n_frames"]).to_pylist() == [
         {"capture_id": "c1", "n_cameras": 2, "n_frames": 5}

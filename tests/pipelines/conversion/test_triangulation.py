@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.cameras import Camera, aimed_camera, rotation_yxz
 from pipelines.conversion.head_finder import SHAPE, locate
 from pipelines.conversion.triangulation import place, triangulate
+from pipelines.media.cameras import Camera, aimed_camera, rotation_yxz
 
 YAWS = (0.0, 0.5, -0.6, 0.2)
 CAMERAS = [

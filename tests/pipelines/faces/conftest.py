@@ -13,7 +13,7 @@ import skimage.data
 from pipelines.faces.align import crop_transform, warp_crop
 from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.faces.matte import MatteModel
-from pipelines.faces.mesh import MeshDetector
+from pipelines.faces.mesh_detector import MeshDetector
 from pipelines.faces.pack import FacePack, embedded_pack
 
 

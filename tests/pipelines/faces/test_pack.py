@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.faces.cache import WeightsError, cache_dir, sha256_of
 from pipelines.faces.pack import EMBEDDED, FacePack, embedded_dir, embedded_pack, face_pack, pack_status
-from pipelines.faces.weights import WEIGHTS, describe_weights
+from pipelines.faces.weight_cache import WeightsError, cache_dir, sha256_of
+from pipelines.faces.weight_files import WEIGHTS, describe_weights
 
 
 @pytest.fixture
@@ -110,5 +110,9 @@ def test_describing_says_what_is_there(pack: FacePack) -> None:
     rows = {row["name"]: row for row in describe_weights()}
     assert rows["yunet"]["present"] and rows["yunet"]["get"] == "" and Path(str(rows["yunet"]["path"])).is_file()
     assert pack_status() == {
-        "name": EMBEDDED, "present": True, "path": str(pack.root), "licence": pack.licence, "get": "",
-    }  # fmt: skip
+        "name": EMBEDDED,
+        "present": True,
+        "path": str(pack.root),
+        "licence": pack.licence,
+        "get": "",
+    }

@@ -6,7 +6,7 @@ import pytest
 from pipelines.faces.align import crop_transform, warp_crop
 from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.faces.canonical_face import CANONICAL_FACE, MIRRORED_POINT
-from pipelines.faces.mesh import MeshDetector
+from pipelines.faces.mesh_detector import MeshDetector
 from pipelines.faces.pose import FRONTAL, euler_angles, head_pose, rotation_of
 
 ANGLES = [(0, 0, 0), (35, 0, 0), (0, 20, 0), (0, 0, 15), (-50, 10, -30), (80, -35, 40), (12, 60, -100)]

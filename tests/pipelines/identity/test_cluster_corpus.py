@@ -9,20 +9,20 @@ import pyarrow as pa
 import pytest
 
 from infra.storage import open_store
-from mfhq.clusterings import read_clustering
-from mfhq.layout import CLUSTERINGS
+from mfhq.paths import CLUSTERINGS
 from mfhq.takedowns import Denied
-from pipelines.identity import cluster, corpus
-from pipelines.identity.block_step import neighbours_step, pairs_of, search_stored, write_blocks
+from pipelines.engine.commits import read_step
+from pipelines.engine.state import fingerprints
+from pipelines.identity import cluster_corpus as module
+from pipelines.identity import linkage
 from pipelines.identity.checks import EmbeddingError
-from pipelines.identity.cluster import cluster_rows, search_blocks
-from pipelines.identity.clusterings import newest_clustering
+from pipelines.identity.cluster_corpus import cluster_corpus, gather_corpus
+from pipelines.identity.clustering_store import newest_clustering, read_clustering
 from pipelines.identity.config import ClusterConfig
-from pipelines.identity.constraints import Seen
-from pipelines.identity.corpus import cluster_corpus, gather_corpus
+from pipelines.identity.constraints import TrackSpans
 from pipelines.identity.gather import gather_tracks, joined_tracks
-from pipelines.parts import read_step
-from pipelines.plan import fingerprints
+from pipelines.identity.linkage import cluster_rows, search_blocks
+from pipelines.identity.neighbours import neighbours_step, pairs_of, search_stored, write_blocks
 from pipelines.samples.track_embeddings import draw_tracks
 
 CONFIG = ClusterConfig(threshold=0.5)
@@ -42,7 +42,7 @@ def test_a_clustering_is_stored_and_read_again(mine, prints, tmp_path, monkeypat
     mine(store, 30)
     first = cluster_corpus(store, prints, CONFIG)
     assert len(set(who(first).values())) == 4 and first.track_embeddings.num_rows == len(who(first)) > 15
-    monkeypatch.setattr(corpus, "gather_tracks", None)  # and nothing is gathered
+    monkeypatch.setattr(module, "gather_tracks", None)  # and nothing is gathered
     again = cluster_corpus(store, prints, CONFIG)
     assert again.version == first.version and again.assignments.equals(first.assignments)
     assert again.track_embeddings.equals(first.track_embeddings)
@@ -52,7 +52,7 @@ def test_a_clustering_is_stored_and_read_again(mine, prints, tmp_path, monkeypat
 
 @pytest.mark.parametrize("exact", [20_000, 5])
 def test_new_videos_join_people_and_ids_stay(mine, prints, tmp_path, monkeypatch, exact):
-    monkeypatch.setattr(corpus, "EXACT", exact)
+    monkeypatch.setattr(module, "EXACT", exact)
     store = open_store(tmp_path / "corpus")
     mine(store, 20)
     before = who(cluster_corpus(store, prints, CONFIG))
@@ -69,8 +69,9 @@ def test_new_videos_join_people_and_ids_stay(mine, prints, tmp_path, monkeypatch
     assert who(everything) == who(after), "clustering everything anew maps onto the same ids"
     np.testing.assert_allclose(
         np.stack(newest_clustering(store).table(store, "sums")["sum"].to_pylist()),
-        np.stack(sums["sum"].to_pylist()), atol=1e-4,
-    )  # fmt: skip
+        np.stack(sums["sum"].to_pylist()),
+        atol=1e-4,
+    )
     needed = {path for paths in newest_clustering(store).tables.values() for path in paths}
     assert len(list(store.list(CLUSTERINGS))) == len(needed) + 1, "what is not needed any more is deleted"
 
@@ -108,19 +109,19 @@ def test_a_clustering_whose_files_are_gone_is_none(mine, prints, tmp_path, caplo
 
 @pytest.mark.parametrize("kind", [{"model": "other"}, {"width": 4}])
 def test_new_tracks_of_another_kind_join_nobody_and_nothing_is_stored(mine, prints, tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(corpus, "EXACT", 5)
+    monkeypatch.setattr(module, "EXACT", 5)
     store = open_store(tmp_path / "corpus")
     mine(store, 20)
     cluster_corpus(store, prints, CONFIG)
     mine(store, 30)
-    gather, before = corpus.gather_tracks, sorted(store.list(""))
+    gather, before = module.gather_tracks, sorted(store.list(""))
 
     def gather_others(*arguments):
         tracks = gather(*arguments)
         narrow = np.ascontiguousarray(tracks.vectors[:, : kind.get("width", 8)])
         return replace(tracks, model=kind.get("model", tracks.model), vectors=narrow)
 
-    monkeypatch.setattr(corpus, "gather_tracks", gather_others)
+    monkeypatch.setattr(module, "gather_tracks", gather_others)
     with pytest.raises(EmbeddingError, match="2 kinds"):
         cluster_corpus(store, prints, CONFIG)
     assert sorted(store.list("")) == before
@@ -144,7 +145,7 @@ def spoiled(embedded, change):
 def test_embeddings_that_cannot_be_clustered_are_named(mine, prints, tmp_path, change, message):
     store = open_store(tmp_path / "corpus")
     mine(store, 12)
-    tracked, scored, embedded = (read_step(store, step, prints[step]) for step in corpus.STEPS)
+    tracked, scored, embedded = (read_step(store, step, prints[step]) for step in module.STEPS)
     with pytest.raises(EmbeddingError, match=message):
         gather_tracks(tracked, scored, spoiled(embedded, change), CONFIG)
     tracks = gather_corpus(store, prints, CONFIG, Denied())
@@ -153,8 +154,8 @@ def test_embeddings_that_cannot_be_clustered_are_named(mine, prints, tmp_path, c
 
 
 def test_blocks_on_disk_say_what_blocks_in_memory_say(tmp_path, monkeypatch):
-    monkeypatch.setattr(cluster, "EXACT", 100)
-    monkeypatch.setattr(cluster, "BLOCK", 512)
+    monkeypatch.setattr(linkage, "EXACT", 100)
+    monkeypatch.setattr(linkage, "BLOCK", 512)
     tracks, store = draw_tracks(3000, 160, 6), open_store(tmp_path)
 
     def stored(projected, members, at_least):
@@ -162,6 +163,6 @@ def test_blocks_on_disk_say_what_blocks_in_memory_say(tmp_path, monkeypatch):
         assert neighbours_step(store).input == blocks.schema
         return pairs_of(search_stored(store, blocks))
 
-    seen = Seen(tracks.video, tracks.start, tracks.end)
+    seen = TrackSpans(tracks.video, tracks.start, tracks.end)
     labels = [cluster_rows(tracks.vectors, seen, 0.5, search=search) for search in (stored, search_blocks)]
     np.testing.assert_array_equal(*labels)

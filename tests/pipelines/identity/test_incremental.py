@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pipelines.identity.bcubed import bcubed
-from pipelines.identity.cluster import cluster_rows
-from pipelines.identity.constraints import SAME_PICTURE, Seen, apart_pairs
+from pipelines.identity.constraints import SAME_PICTURE, TrackSpans, apart_pairs
 from pipelines.identity.incremental import join_new, people_of
+from pipelines.identity.linkage import cluster_rows
 from pipelines.samples.track_embeddings import draw_tracks
 
 
@@ -24,7 +24,7 @@ def test_people_are_the_sums_of_their_tracks():
 @pytest.mark.parametrize("width", [64, 200])
 def test_joining_is_as_good_as_clustering_everything(width):
     tracks = draw_tracks(4000, width, 2)
-    seen, n = Seen(tracks.video, tracks.start, tracks.end), 3600
+    seen, n = TrackSpans(tracks.video, tracks.start, tracks.end), 3600
     everything = cluster_rows(tracks.vectors, seen, 0.5)
     old = cluster_rows(tracks.vectors[:n], seen.take(np.arange(n)), 0.5)
     joined = join_new(people_of(tracks.vectors[:n], old), old, tracks.vectors[n:], seen, 0.5)
@@ -38,7 +38,7 @@ def test_joining_is_as_good_as_clustering_everything(width):
 
 def test_the_first_tracks_ever_are_new_people():
     tracks = draw_tracks(300, 64, 4)
-    seen = Seen(tracks.video, tracks.start, tracks.end)
+    seen = TrackSpans(tracks.video, tracks.start, tracks.end)
     nobody = people_of(tracks.vectors[:0], np.empty(0, np.int64))
     joined = join_new(nobody, np.empty(0, np.int64), tracks.vectors, seen, 0.5)
     assert bcubed(joined, cluster_rows(tracks.vectors, seen, 0.5)).f1 == pytest.approx(1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.identity import cluster
+from pipelines.identity import linkage
 from pipelines.identity.lookalikes import Match, across_splits, centres, in_both, most_alike
 from pipelines.samples.track_embeddings import draw_tracks
 
@@ -41,8 +41,8 @@ def test_blocks_find_the_most_alike_of_a_large_set(monkeypatch):
     tracks = draw_tracks(4000, 160, 8)
     names, vectors = centres([str(person) for person in tracks.person.tolist()], tracks.vectors)
     every = most_alike(names, vectors, 100)
-    monkeypatch.setattr(cluster, "EXACT", 100)
-    monkeypatch.setattr(cluster, "BLOCK", 512)
+    monkeypatch.setattr(linkage, "EXACT", 100)
+    monkeypatch.setattr(linkage, "BLOCK", 512)
     found = most_alike(names, vectors, 100)
     assert len(every) >= 100 and len(set(found[:40]) & set(every[:40])) >= 39, "a pair that no block holds may miss"
 

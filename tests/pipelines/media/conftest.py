@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.media.made_up import make_videos
+from tests.support.made_up_videos import make_videos
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 from pipelines.media.decoder import DecoderCrashed, DecodeTimeout, ProcessDecoder
 from pipelines.media.shot_features import shot_features, shrink
 from pipelines.media.survey import SurveyConfig
-from tests.pipelines.media.made_up import N_FRAMES, VFR_TIMES_MS, moving_square, number_of
+from tests.support.made_up_videos import N_FRAMES, VFR_TIMES_MS, moving_square, number_of
 
 BOTH = pytest.mark.parametrize("backend", ["decord", "pyav"])
 

@@ -18,18 +18,18 @@ import skimage.data
 
 from infra.storage import open_store
 from mfhq.schema import FACES, OK
-from pipelines.faces.pictures import decode_picture
+from pipelines.engine.step import Step, run_isolated
 from pipelines.identity.assign import assign_identities
 from pipelines.identity.config import ClusterConfig
 from pipelines.media.decoder import ProcessDecoder
+from pipelines.media.image_codec import decode_picture
 from pipelines.media.video_writer import write_video
 from pipelines.mining.crops import share_inside
 from pipelines.mining.digests import digest_sources
-from pipelines.mining.recrop import faces_to_recrop, recrop_step
-from pipelines.mining.sources import list_sources
+from pipelines.mining.recrop_step import faces_to_recrop, recrop_step
+from pipelines.mining.source_listing import list_sources
 from pipelines.mining.steps import AFTER, mining_steps
-from pipelines.step import Step, run_isolated
-from tests.pipelines.media.made_up import moving_square
+from tests.support.made_up_videos import moving_square
 
 Tables = dict[str, pa.Table]
 

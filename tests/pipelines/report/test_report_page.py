@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.faces.pictures import decode_picture
+from pipelines.media.image_codec import decode_picture
 from pipelines.report import render_report
 
 _VOID = {"meta", "img", "line", "rect", "br", "link", "input"}
@@ -170,8 +170,18 @@ def test_captures_are_shown_where_there_are_some(corpus: Any, tmp_path: Path) ->
     picture = corpus.rows["faces"][0]["crop"]
     corpus.add("captures", capture_id="cap", identity_id="i", dataset="studio", n_cameras=2, n_frames=1)
     for camera in "ab":
-        corpus.add("views", view_id=f"view{camera}", capture_id="cap", identity_id="i", camera_id=camera, frame_index=0,
-                   image=picture, split="train", status="ok", reason="")  # fmt: skip
+        corpus.add(
+            "views",
+            view_id=f"view{camera}",
+            capture_id="cap",
+            identity_id="i",
+            camera_id=camera,
+            frame_index=0,
+            image=picture,
+            split="train",
+            status="ok",
+            reason="",
+        )
     page = _parse(render_report(corpus.connect(), corpus.read_blob, tmp_path, version="v1"))
     assert "Multi-view captures" in page.text
     assert any("2 cameras" in text and "2 of 2 views" in text for text in page.text)

@@ -15,8 +15,8 @@ from infra.storage import open_store
 from mfhq.ids import digest, seed_of
 from mfhq.schema import TABLES
 from mfhq.store import Store
-from pipelines.faces.pictures import encode_webp
-from pipelines.publishing.commit import SnapshotRef, publish_tables
+from pipelines.media.image_codec import encode_webp
+from pipelines.publishing.publish_tables import SnapshotRef, publish_tables
 from pipelines.review.server import ReviewServer
 from pipelines.review.session import Review
 
@@ -26,8 +26,13 @@ PEOPLE = {"ann": 5, "ben": 3, "cat": 2, "dan": 2, "eva": 1}
 
 
 def vector_of(person: str, track: int) -> list[float]:
-    looks = {"ann": [1, 0, 0, 0, 0], "ben": [0, 1, 0, 0, 0], "cat": [0, 0, 1, 0.1, 0], "dan": [0, 0, 1, 0.9, 0],
-             "eva": [0, 0, 0, 0, 1]}["ben" if (person, track) == ("ann", 4) else person]  # fmt: skip
+    looks = {
+        "ann": [1, 0, 0, 0, 0],
+        "ben": [0, 1, 0, 0, 0],
+        "cat": [0, 0, 1, 0.1, 0],
+        "dan": [0, 0, 1, 0.9, 0],
+        "eva": [0, 0, 0, 0, 1],
+    }["ben" if (person, track) == ("ann", 4) else person]
     made = np.array(looks) + np.random.default_rng(seed_of(f"{person}{track}")).normal(0, 0.01, 5)
     return (made / np.linalg.norm(made)).tolist()
 
@@ -48,29 +53,66 @@ def publish_people(store: Store, identity_of: dict[str, str] | None = None, alia
         for number in range(n_tracks):
             track, video = f"{person}-{number}", digest([person, number], 64)
             rows["videos"].append({"video_id": video, "uri": f"/in/<b>{track}&.mp4", **ok})
-            rows["shots"].append({"video_id": video, "shot_index": 0, "start_frame": 0, "end_frame": 99,
-                                  "transition": "none"})  # fmt: skip
-            rows["tracks"].append({"track_id": track, "video_id": video, "shot_index": 0, "start_frame": 5,
-                                   "end_frame": 90, "n_faces": 18, "mean_width_px": 100.0, **ok})  # fmt: skip
+            rows["shots"].append(
+                {"video_id": video, "shot_index": 0, "start_frame": 0, "end_frame": 99, "transition": "none"}
+            )
+            rows["tracks"].append(
+                {
+                    "track_id": track,
+                    "video_id": video,
+                    "shot_index": 0,
+                    "start_frame": 5,
+                    "end_frame": 90,
+                    "n_faces": 18,
+                    "mean_width_px": 100.0,
+                    **ok,
+                }
+            )
             similarity = 0.3 if track == "ann-4" else 0.9
-            rows["assignments"].append({"track_id": track, "identity_id": identity_of.get(track, person),
-                                        "cluster_version": "c", "similarity": similarity,
-                                        "source": "clustering"})  # fmt: skip
-            rows["embeddings"].append({"track_id": track, "face_id": "", "model": "toy",
-                                       "vector": vector_of(person, number)})  # fmt: skip
+            rows["assignments"].append(
+                {
+                    "track_id": track,
+                    "identity_id": identity_of.get(track, person),
+                    "cluster_version": "c",
+                    "similarity": similarity,
+                    "source": "clustering",
+                }
+            )
+            rows["embeddings"].append(
+                {"track_id": track, "face_id": "", "model": "toy", "vector": vector_of(person, number)}
+            )
             for face in range(FACES):
                 data = picture(f"{person}{face}")
                 place = {"uri": "blobs/0.blobs", "offset": len(blob), "length": len(data)}
                 blob += data
-                rows["faces"].append({"face_id": f"{track}-{face}", "track_id": track, "video_id": video,
-                                      "frame_index": face * 20, "x0": 0.0, "x1": 100.0, "score": 0.9,
-                                      "sharpness": 100.0 + face, "crop": place, **ok})  # fmt: skip
+                rows["faces"].append(
+                    {
+                        "face_id": f"{track}-{face}",
+                        "track_id": track,
+                        "video_id": video,
+                        "frame_index": face * 20,
+                        "x0": 0.0,
+                        "x1": 100.0,
+                        "score": 0.9,
+                        "sharpness": 100.0 + face,
+                        "crop": place,
+                        **ok,
+                    }
+                )
     store.write("blobs/0.blobs", blob)
     people = {row["identity_id"] for row in rows["assignments"]}
     for person in sorted(people):
         mine = [row for row in rows["assignments"] if row["identity_id"] == person]
-        rows["identities"].append({"identity_id": person, "n_tracks": len(mine), "n_videos": len(mine), "n_faces": 4,
-                                   "cohesion": min(row["similarity"] for row in mine), "split": "train"})  # fmt: skip
+        rows["identities"].append(
+            {
+                "identity_id": person,
+                "n_tracks": len(mine),
+                "n_videos": len(mine),
+                "n_faces": 4,
+                "cohesion": min(row["similarity"] for row in mine),
+                "split": "train",
+            }
+        )
     rows["aliases"] = [
         {"identity_id": old, "now": now, "kind": "merge", "cluster_version": "c"} for old, now in aliases
     ]

@@ -12,12 +12,18 @@ from pipelines.review.cases import (
     NEARLY_MERGED,
     RANDOM,
     Case,
-    Person,
+    ReviewedPerson,
     choose_cases,
 )
-from pipelines.review.people import contradictions, words
+from pipelines.review.evidence import contradictions, words
 
-PEOPLE = [Person("a", 9, 0.9), Person("b", 2, 0.5), Person("c", 3, 0.7), Person("d", 1, 1.0), Person("e", 4, None)]
+PEOPLE = [
+    ReviewedPerson("a", 9, 0.9),
+    ReviewedPerson("b", 2, 0.5),
+    ReviewedPerson("c", 3, 0.7),
+    ReviewedPerson("d", 1, 1.0),
+    ReviewedPerson("e", 4, None),
+]
 
 
 def rows(*said):
@@ -48,10 +54,13 @@ def test_who_was_decided_on_is_left_out():
 
 
 def test_the_later_word_on_a_track_holds():
-    tracks, merged = words(rows(
-        ("x", 1, Decision(ACCEPT, "p", "t")), ("y", 2, Decision(SPLIT, "p", "t", "n")),
-        ("x", 3, Decision(MERGE, "p", other_id="q")),
-    ))  # fmt: skip
+    tracks, merged = words(
+        rows(
+            ("x", 1, Decision(ACCEPT, "p", "t")),
+            ("y", 2, Decision(SPLIT, "p", "t", "n")),
+            ("x", 3, Decision(MERGE, "p", other_id="q")),
+        )
+    )
     assert tracks["t"].identity_id == "n" and tracks["t"].reviewer == "y" and merged["q"].identity_id == "p"
     _, merged = words(rows(("x", 3, Decision(MERGE, "p", other_id="q")), ("x", 4, Decision(ACCEPT, "q", "u"))))
     assert not merged, "who takes a merge back says that the two are two"

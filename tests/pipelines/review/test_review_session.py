@@ -16,9 +16,11 @@ def saved(store):
 
 def test_a_case_shows_the_least_alike_track_first_and_no_embedding(review):
     assert [(c.why, c.identity_id, c.other_id) for c in review.cases[:4]] == [
-        ("least cohesive", "ann", ""), ("least cohesive", "ben", ""), ("least cohesive", "cat", ""),
+        ("least cohesive", "ann", ""),
+        ("least cohesive", "ben", ""),
+        ("least cohesive", "cat", ""),
         ("nearly merged", "cat", "dan"),
-    ]  # fmt: skip
+    ]
     case = review.case(0)
     tracks = case["people"][0]["tracks"]
     assert [t["track_id"] for t in tracks] == ["ann-4", "ann-0", "ann-1", "ann-2", "ann-3"]
@@ -35,8 +37,11 @@ def test_decisions_are_rows_at_once(review):
     review.decide({"kind": "merge", "identity_id": "cat", "other_id": "dan"})
     rows = saved(review.store)
     assert rows[0] == ("split", "ann", "ann-4", "", "one")
-    assert sorted(rows[1:]) == [("accept", "ann", "ann-0", "", "one"), ("accept", "ann", "ann-1", "", "one"),
-                        ("merge", "cat", "", "dan", "one")]  # fmt: skip
+    assert sorted(rows[1:]) == [
+        ("accept", "ann", "ann-0", "", "one"),
+        ("accept", "ann", "ann-1", "", "one"),
+        ("merge", "cat", "", "dan", "one"),
+    ]
     shown = {t["track_id"]: (t["said"], t["away"]) for t in review.case(0)["people"][0]["tracks"]}
     assert shown["ann-0"] == ("accepted by one", False) and shown["ann-4"][1]
     assert list(shown)[:2] == ["ann-2", "ann-3"], "those that nobody spoke of come first"

@@ -101,8 +101,8 @@ def test_the_face_stack_finds_one_face_a_frame_and_the_same_person_in_both_takes
 
 def test_rendered_people_are_told_apart_and_known_again() -> None:
     from pipelines.faces.analysis import FaceAnalyzer
-    from pipelines.faces.cache import cache_dir
     from pipelines.faces.pack import face_pack
+    from pipelines.faces.weight_cache import cache_dir
     from pipelines.studio.studio_head import load_studio_head
 
     head, pack = load_studio_head(cache_dir()), face_pack(None)

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pytest
 
 from mfhq.schema import BLOB_REF, CAMERAS, CAPTURES, IDENTITIES, VIEWS, key_of
-from pipelines.cameras import Camera
-from pipelines.conversion.tables import capture_tables
-from pipelines.faces.pictures import decode_picture
-from pipelines.step import run_isolated
-from pipelines.studio.captures import PLAN, RENDERED, plan_captures, render_capture_step, render_captures
+from pipelines.conversion.capture_tables import capture_tables
+from pipelines.engine.step import run_isolated
+from pipelines.media.cameras import Camera
+from pipelines.media.image_codec import decode_picture
+from pipelines.studio.capture_step import PLAN, RENDERED, plan_captures, render_capture_step, render_captures
 
 SIZE = 96
 
@@ -49,15 +49,18 @@ def test_truth_explains_the_matte_and_the_crop_is_aligned(studio_head, rendered)
         for view in capture["views"]:
             moment = truth[view["frame_index"]]
             vertices, _ = studio_head.pose(
-                np.array(capture["shape"])[None], np.array(moment["expression"])[None],
+                np.array(capture["shape"])[None],
+                np.array(moment["expression"])[None],
                 np.array(moment["rotations"]).reshape(1, 5, 3),
-            )  # fmt: skip
+            )
             place = np.array(view["head_to_world"]).reshape(3, 4)
             assert view["head_to_world"] == moment["head_to_world"]
             camera = Camera(
                 np.array(view["K"]).reshape(3, 3),
-                np.array(cameras[view["camera_id"]]["world_to_camera"]).reshape(3, 4), SIZE, SIZE,
-            )  # fmt: skip
+                np.array(cameras[view["camera_id"]]["world_to_camera"]).reshape(3, 4),
+                SIZE,
+                SIZE,
+            )
             pixels, depth = camera.project(vertices[0] @ place[:, :3].T + place[:, 3])
             matte = decode_picture(view["matte"], grey=True)
             picture = decode_picture(view["image"])

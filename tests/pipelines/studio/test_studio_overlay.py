@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.cameras import aimed_camera
-from pipelines.conversion.crops import HEAD_CENTRE
+from pipelines.conversion.head_crops import HEAD_CENTRE
+from pipelines.media.cameras import aimed_camera
 from pipelines.studio.mesh import Mesh
 from pipelines.studio.overlay import draw_mesh, tiled
 from pipelines.studio.renderer import Lighting, build_scene, render_mesh

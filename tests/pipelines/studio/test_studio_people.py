@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.cameras import aimed_camera
 from pipelines.faces.analysis import FaceAnalyzer
-from pipelines.faces.mesh import MeshDetector
+from pipelines.faces.mesh_detector import MeshDetector
 from pipelines.faces.pack import face_pack
+from pipelines.media.cameras import aimed_camera
 from pipelines.studio.appearance import HAIR_STYLES, random_appearance
-from pipelines.studio.identity import make_identity
-from pipelines.studio.landmarks import LIGHTING, SIZE, SPAN, TARGET, find_landmarks, open_head_with_landmarks
+from pipelines.studio.landmark_search import LIGHTING, SIZE, SPAN, TARGET, find_landmarks, open_head_with_landmarks
 from pipelines.studio.motion import EXPRESSIONS, blinks, gaze, random_expression, sides, smooth_noise, speech
+from pipelines.studio.person import make_identity
 from pipelines.studio.renderer import build_scene, render_mesh
 from pipelines.studio.studio_head import studio_head as studio_head_of
 from pipelines.studio.talking_head import render_talking_head, write_talking_head
@@ -132,14 +132,14 @@ def test_landmarks_lie_where_the_detector_sees_them_on_another_person(studio_hea
 
 
 def test_a_detector_that_finds_no_face_is_an_error(studio_head, monkeypatch):
-    monkeypatch.setattr("pipelines.studio.landmarks.VIEWS", ((0.0, 0.0),))
+    monkeypatch.setattr("pipelines.studio.landmark_search.VIEWS", ((0.0, 0.0),))
     with pytest.raises(ValueError, match="of 468 face-mesh points found on head model 'open'"):
         find_landmarks(studio_head.model, lambda picture: np.full((468, 3), -1000.0))
 
 
 def test_landmarks_are_kept_in_the_heads_file(studio_head, found, tmp_path, monkeypatch):
     monkeypatch.setattr("ffavatar_model.head.open_head.make_open_head", lambda: studio_head.model)
-    monkeypatch.setattr("pipelines.studio.landmarks.find_landmarks", lambda head, detect: found)
+    monkeypatch.setattr("pipelines.studio.landmark_search.find_landmarks", lambda head, detect: found)
     head = open_head_with_landmarks(tmp_path, lambda: len)
     again = open_head_with_landmarks(tmp_path, lambda: pytest.fail("the detector was loaded again"))
     assert again.n_landmarks == head.n_landmarks == len(found.index) and again.digest == studio_head.model.digest

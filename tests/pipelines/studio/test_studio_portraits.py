@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.cameras import aimed_camera
-from pipelines.conversion.crops import HEAD_CENTRE
+from pipelines.conversion.head_crops import HEAD_CENTRE
 from pipelines.faces.align import EYE_LEVEL, EYE_SPAN
+from pipelines.media.cameras import aimed_camera
 from pipelines.studio.portraits import LEFT_EYE, MOUTH, RIGHT_EYE, cut_camera, render_around, render_portraits
 from pipelines.studio.studio_head import StudioHead
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.cameras import Camera, aimed_camera, compose, look_at, rotation_yxz
+from pipelines.media.cameras import Camera, aimed_camera, compose, look_at, rotation_yxz
 from pipelines.studio.mesh import Mesh, grid_barycentric, grid_index, grid_points, merge, sample_colours, vertex_normals
 from pipelines.studio.renderer import Light, Lighting, build_scene, cast, decode_srgb, encode_srgb, render_mesh
 

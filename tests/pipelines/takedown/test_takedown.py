@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -15,47 +14,39 @@ import pytest
 from infra.storage import FolderStore, open_store
 from mfhq.catalog import Catalog, read_blob
 from mfhq.decisions import read_decisions
-from mfhq.layout import CLUSTERINGS
 from mfhq.live import read_attempts
 from mfhq.parquet import from_parquet, to_parquet
+from mfhq.paths import CLUSTERINGS
 from mfhq.schema import ATTEMPTS
 from mfhq.takedowns import denied_by_all, read_takedowns, token
-from pipelines.conversion.publish import publish_captures
-from pipelines.conversion.schemas import CONVERTED
-from pipelines.conversion.tables import capture_tables
-from pipelines.identity.clusterings import newest_clustering
+from pipelines.conversion.capture_schemas import CONVERTED
+from pipelines.conversion.capture_tables import capture_tables
+from pipelines.conversion.publish_captures import publish_captures
+from pipelines.engine.commits import describe_step, read_step
+from pipelines.engine.state import bind_steps, fingerprints, shards
+from pipelines.engine.step import Step
+from pipelines.engine.worker import PartRunner
+from pipelines.identity.cluster_corpus import cluster_corpus
+from pipelines.identity.clustering_store import newest_clustering
 from pipelines.identity.config import ClusterConfig
-from pipelines.identity.corpus import cluster_corpus
 from pipelines.mining.digests import known_digests, sources_to_mine
-from pipelines.mining.sources import Source
-from pipelines.parts import describe_step, read_step
-from pipelines.plan import bind_steps, fingerprints, shards
-from pipelines.publishing.publish import publish
-from pipelines.runner import PartRunner
-from pipelines.step import Step
-from pipelines.takedown.plan import Planner, TakedownError, counts_of_people, runs_that_saw
+from pipelines.mining.source_listing import Source
+from pipelines.publishing.publish_snapshot import publish
+from pipelines.takedown.planner import TakedownError, TakedownPlanner, counts_of_people, runs_that_saw
 from pipelines.takedown.sweep import put_on_record, sweep
+from tests.support import remnants as scan
+from tests.support import takedown_corpus as made
+from tests.support.toy_run import run_toy
 
 NOW = datetime.datetime(2024, 6, 1, tzinfo=datetime.UTC)
-
-
-def beside(name):
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).parents[1] / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-made, scan = beside("takedown_corpus"), beside("remnants")
 
 
 @pytest.fixture(scope="module")
 def built(toy, tmp_path_factory):
     root = tmp_path_factory.mktemp("takedown")
-    conftest = beside("conftest")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda descriptor: None)
-        made.build(open_store(root), toy, conftest.run_toy, patch)
+        made.build(open_store(root), toy, run_toy, patch)
     return root
 
 
@@ -88,7 +79,7 @@ def test_a_video_is_gone_to_the_last_byte(store, toy, mine):
     assert len(scan.remnants(store, names, pieces)) > 10
     old = {v: Catalog(store).open(v) for v in ("v1", "v2")}
     before = {v: (s.manifest, pictures_of(store, s), s.table("tracks").num_rows) for v, s in old.items()}
-    swept = take_down(store, Planner(store).video(video))
+    swept = take_down(store, TakedownPlanner(store).video(video))
     assert swept.is_clean and swept.changes.snapshots == ["v0001", "v0002"]
     assert scan.remnants(store, names, pieces) == []
     for version, (manifest, pictures, n_tracks) in before.items():
@@ -123,7 +114,7 @@ def test_a_video_is_gone_to_the_last_byte(store, toy, mine):
 def test_a_person_is_gone_and_who_is_beside_them_stays(store, toy):
     names, pieces = made.traces(store, toy, person="person-0")
     others, other_pieces = made.traces(store, toy, person="person-1")
-    planner = Planner(store)
+    planner = TakedownPlanner(store)
     removal = planner.identity("person-0", "toy", 0.5)
     pair = a_video(store, "-good-0.and-1")
     assert removal.frozen == {pair} and pair not in removal.videos and removal.identities == {"person-0"}
@@ -154,7 +145,7 @@ def test_a_stored_clustering_goes_and_the_next_one_has_everybody_else_by_the_sam
     names, pieces = made.traces(store, toy, person=person)
     stored = [path for path in store.list(CLUSTERINGS) if any(piece in store.read(path) for piece in pieces)]
     assert newest_clustering(store).identities == 4 and len(scan.remnants(store, names, pieces)) > 10
-    put_on_record(store, Planner(store).identity(person, "toy", 0.5).record(NOW))
+    put_on_record(store, TakedownPlanner(store).identity(person, "toy", 0.5).record(NOW))
     rest = {track: identity for track, identity in who.items() if identity != person}
     for swept in (False, True):
         if swept:
@@ -175,28 +166,28 @@ def test_who_is_assigned_to_nobody_goes_where_they_may_be_the_person(store, toy,
     rows = make(0).to_pylist() + more
     monkeypatch.setattr(toy, "sources", lambda n: made.pa.Table.from_pylist(rows, schema=toy.SOURCES))
     mine(store, 0, run_id="late", batch=32)
-    removal = Planner(store).identity("person-0", "toy", 0.5)
+    removal = TakedownPlanner(store).identity("person-0", "toy", 0.5)
     assert more[0]["video_id"] in removal.videos and more[1]["video_id"] not in removal.videos
     assert take_down(store, removal).is_clean
     assert scan.remnants(store, [more[0]["video_id"], more[0]["uri"]], []) == []
     assert scan.remnants(store, [more[1]["uri"]], [])
-    unpublished = Planner(store).video(more[1]["video_id"])
+    unpublished = TakedownPlanner(store).video(more[1]["video_id"])
     assert unpublished.snapshots == [] and take_down(store, unpublished).is_clean
     assert scan.remnants(store, [more[1]["video_id"], more[1]["uri"]], []) == []
 
 
 def test_a_photograph_finds_whoever_looks_like_it(store, toy):
     vector = np.eye(8, dtype=np.float32)[2]
-    removal = Planner(store).photograph(vector, "toy", 0.5)
+    removal = TakedownPlanner(store).photograph(vector, "toy", 0.5)
     assert removal.identities == {"person-2"} and removal.frozen == {a_video(store, "-good-2.and-1")}
     names, pieces = made.traces(store, toy, person="person-2")
     assert take_down(store, removal).is_clean and scan.remnants(store, names, pieces) == []
     record = store.read(f"takedowns/{read_takedowns(store)[0].takedown_id}.json")
     assert vector.tobytes() not in record and b"vector" not in record
     with pytest.raises(TakedownError, match="looks like the photograph"):
-        Planner(store).photograph(vector, "toy", 0.5)
+        TakedownPlanner(store).photograph(vector, "toy", 0.5)
     with pytest.raises(TakedownError, match="no embeddings of other"):
-        Planner(store).photograph(vector, "other", 0.5)
+        TakedownPlanner(store).photograph(vector, "other", 0.5)
 
 
 def test_a_source_goes_and_is_not_read_again(store, toy, tmp_path):
@@ -205,7 +196,7 @@ def test_a_source_goes_and_is_not_read_again(store, toy, tmp_path):
     listed = [Source(str(path), 4, "1") for path in (gone, kept)]
     sources, skipped = sources_to_mine(listed, store)
     assert (sources.num_rows, skipped) == (2, 0)
-    removal = Planner(store).source(gone.as_uri())
+    removal = TakedownPlanner(store).source(gone.as_uri())
     assert len(removal.videos) == 1 and str(gone) in removal.uris
     assert take_down(store, removal).is_clean
     assert scan.remnants(store, {str(gone)} | removal.videos, []) == []
@@ -215,7 +206,7 @@ def test_a_source_goes_and_is_not_read_again(store, toy, tmp_path):
     sources, skipped = sources_to_mine([*listed, Source(str(copy), 4, "1")], store)
     assert skipped == 2 and sources["uri"].to_pylist() == [str(kept)]
     assert all("gone" not in uri and "copy" not in uri for uri, _, _ in known_digests(store))
-    elsewhere = Planner(store).source("s3://bucket/never-mined.mp4")
+    elsewhere = TakedownPlanner(store).source("s3://bucket/never-mined.mp4")
     assert take_down(store, elsewhere).is_clean and not elsewhere.snapshots
     assert sources_to_mine([Source("s3://bucket/never-mined.mp4", 1, "1")], store)[1] == 1
 
@@ -225,13 +216,36 @@ def test_the_captures_of_a_person_go_with_their_cameras_views_and_items_of_work(
     rows = []
     for person in ("head-1", "head-2"):
         for item in range(2):
-            view = {"view_id": f"view of {person} {item}", "camera_id": "a", "frame_index": item, "split": "train",
-                    "image": f"image of {person} {item}".encode(), "status": "ok", "reason": ""}  # fmt: skip
-            camera = {"camera_id": "a", "K": [1.0] * 9, "distortion": [], "world_to_camera": [0.0] * 12, "width": 8,
-                      "height": 8}  # fmt: skip
-            rows.append({"item_id": f"piece {item} of {person}", "status": "ok", "reason": "", "identity_id": person,
-                         "capture_id": f"capture of {person}", "dataset": "studio", "split": "train",
-                         "cameras": [camera], "views": [view]})  # fmt: skip
+            view = {
+                "view_id": f"view of {person} {item}",
+                "camera_id": "a",
+                "frame_index": item,
+                "split": "train",
+                "image": f"image of {person} {item}".encode(),
+                "status": "ok",
+                "reason": "",
+            }
+            camera = {
+                "camera_id": "a",
+                "K": [1.0] * 9,
+                "distortion": [],
+                "world_to_camera": [0.0] * 12,
+                "width": 8,
+                "height": 8,
+            }
+            rows.append(
+                {
+                    "item_id": f"piece {item} of {person}",
+                    "status": "ok",
+                    "reason": "",
+                    "identity_id": person,
+                    "capture_id": f"capture of {person}",
+                    "dataset": "studio",
+                    "split": "train",
+                    "cameras": [camera],
+                    "views": [view],
+                }
+            )
 
     def convert(_, table):
         return pa.Table.from_pylist([r for r in rows if r["item_id"] in table["item_id"].to_pylist()], schema=CONVERTED)
@@ -248,7 +262,7 @@ def test_the_captures_of_a_person_go_with_their_cameras_views_and_items_of_work(
     names |= {f"view of head-1 {i}" for i in range(2)}
     pieces = [f"image of head-1 {i}".encode() for i in range(2)]
     assert scan.missing(store, names, pieces) == []
-    assert take_down(store, Planner(store).identity("head-1")).is_clean
+    assert take_down(store, TakedownPlanner(store).identity("head-1")).is_clean
     assert scan.remnants(store, names, pieces) == []
     assert scan.missing(store, {name.replace("head-1", "head-2") for name in names}, []) == []
     snapshot = Catalog(store).open()
@@ -268,7 +282,7 @@ def test_a_failed_video_goes_with_its_tracebacks_and_what_quotes_it_elsewhere(st
     store.write("ledger/tracks/f/0000-r-0.parquet", to_parquet(pa.Table.from_pylist(more, schema=ATTEMPTS)))
     names = {video, next(r["uri"] for r in Catalog(store).open().table("videos").to_pylist() if r["video_id"] == video)}
     assert any(row["error"] for row in read_attempts(store).to_pylist() if row["item_id"] == video)
-    assert take_down(store, Planner(store).video(video)).is_clean
+    assert take_down(store, TakedownPlanner(store).video(video)).is_clean
     assert scan.remnants(store, names, []) == []
     left = [row["error"] for row in read_attempts(store).to_pylist() if row["item_id"] == "another"]
     assert left == [None, "harmless"]
@@ -286,14 +300,14 @@ def test_what_a_killed_writer_left_is_gone_too(store, toy):
     store.write(f"{folder}/0009-orphan.parquet", store.read(rows))
     hidden = Path(store.root, folder, ".part-killed")
     hidden.write_bytes(pieces[-1])
-    assert take_down(store, Planner(store).video(video)).is_clean
+    assert take_down(store, TakedownPlanner(store).video(video)).is_clean
     assert scan.remnants(store, names, pieces) == [] and not hidden.exists()
 
 
 def test_a_file_that_nobody_knows_how_to_rewrite_is_named(store, toy):
     video = a_video(store)
     store.write("notes/todo.txt", f"look at {video}".encode())
-    swept = take_down(store, Planner(store).video(video))
+    swept = take_down(store, TakedownPlanner(store).video(video))
     assert not swept.is_clean and "notes/todo.txt" in swept.left[0] and "delete it" in swept.left[0]
     assert read_takedowns(store, unfinished=True)
     store.delete("notes/todo.txt")
@@ -304,7 +318,7 @@ def test_a_file_that_nobody_knows_how_to_rewrite_is_named(store, toy):
 def test_what_is_not_there_is_said(store, named):
     before = sorted(store.list(""))
     with pytest.raises(TakedownError, match=f"{named} 'nobody' is nowhere in file://"):
-        getattr(Planner(store), named)("nobody")
+        getattr(TakedownPlanner(store), named)("nobody")
     assert sorted(store.list("")) == before
 
 
@@ -339,7 +353,7 @@ def cut_off(built, toy, tmp_path, lives):
     """Take person-0 down with a store that dies at its change number ``lives``; whether it came that far."""
     store = open_store(built)
     names, pieces = made.traces(store, toy, person="person-0")
-    record = Planner(store).identity("person-0", "toy", 0.5).record(NOW)
+    record = TakedownPlanner(store).identity("person-0", "toy", 0.5).record(NOW)
     copy = open_store(shutil.copytree(built, tmp_path / f"cut off {lives}"))
     Mortal.lives = lives
     try:
@@ -372,10 +386,16 @@ def test_cut_off_at_every_change(built, toy, tmp_path, monkeypatch):
 
 
 SHOWN = {
-    "videos": ["video_id", "uri"], "tracks": ["track_id"], "faces": ["face_id"], "embeddings": ["track_id", "face_id"],
-    "assignments": ["track_id", "identity_id"], "identities": ["identity_id"], "identity_faces": ["face_id"],
-    "decisions": ["track_id", "identity_id"], "attempts": ["item_id"],
-}  # fmt: skip
+    "videos": ["video_id", "uri"],
+    "tracks": ["track_id"],
+    "faces": ["face_id"],
+    "embeddings": ["track_id", "face_id"],
+    "assignments": ["track_id", "identity_id"],
+    "identities": ["identity_id"],
+    "identity_faces": ["face_id"],
+    "decisions": ["track_id", "identity_id"],
+    "attempts": ["item_id"],
+}
 
 
 def hidden(store, names, toy):
@@ -393,7 +413,7 @@ def hidden(store, names, toy):
 
 def test_a_publisher_in_between_shows_nothing_of_it(store, toy):
     names, pieces = made.traces(store, toy, person="person-0")
-    put_on_record(store, Planner(store).identity("person-0", "toy", 0.5).record(NOW))
+    put_on_record(store, TakedownPlanner(store).identity("person-0", "toy", 0.5).record(NOW))
     assert made.cut(store, toy).created
     hidden(store, names, toy)
     newest = Catalog(store).open()
@@ -407,14 +427,20 @@ def test_runs_that_went_on_from_one_that_saw_it_saw_it_too():
     def run(name, kind, snapshot, parent=None):
         return {"run_id": name, "kind": kind, "snapshot": snapshot, "parent_run_id": parent}
 
-    runs = [run("c", "personalize", "v0009", "b"), run("b", "multiview", "v0009", "a"), run("a", "pretrain", "v0002"),
-            run("d", "pretrain", "v0009"), run("e", "publish", "v0002"), run("f", "evaluate", "v0002")]  # fmt: skip
+    runs = [
+        run("c", "personalize", "v0009", "b"),
+        run("b", "multiview", "v0009", "a"),
+        run("a", "pretrain", "v0002"),
+        run("d", "pretrain", "v0009"),
+        run("e", "publish", "v0002"),
+        run("f", "evaluate", "v0002"),
+    ]
     seen = {row["run_id"]: row["through"] for row in runs_that_saw(runs, {"v0002": 3})}
     assert seen == {"a": "", "b": "a", "c": "b", "f": ""}
 
 
 def test_the_record_holds_digests_alone(store, toy):
-    removal = Planner(store).identity("person-0", "toy", 0.5)
+    removal = TakedownPlanner(store).identity("person-0", "toy", 0.5)
     record = removal.record(NOW)
     text = record.to_json().decode()
     assert not any(name in text for name in removal.names)

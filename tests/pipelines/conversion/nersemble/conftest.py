@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from pipelines.studio.rig import RigCapture
+from pipelines.studio.camera_rig import RigCapture
 
 N_CAMERAS, N_FRAMES, WIDTH, SEED = 5, 2, 220, 0
 PEOPLE = (19, 60)
@@ -23,8 +23,8 @@ class NersembleData(NamedTuple):
 
 @pytest.fixture(scope="session")
 def nersemble_data(tmp_path_factory: pytest.TempPathFactory) -> NersembleData:
-    from pipelines.faces.cache import cache_dir
-    from pipelines.studio.nersemble import PERFORMED, plan_session, write_sessions
+    from pipelines.faces.weight_cache import cache_dir
+    from pipelines.studio.nersemble_layout import PERFORMED, plan_session, write_sessions
     from pipelines.studio.studio_head import load_studio_head
 
     head, root = load_studio_head(cache_dir()), tmp_path_factory.mktemp("nersemble")

@@ -11,17 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from nersemble.benchmark import MONO, MONO_TRAIN, NVS
-from nersemble.calibration import read_calibration
+from nersemble.camera_params import read_calibration
 from nersemble.errors import NersembleError
+from nersemble.flame_tracking import MAX_BYTES, read_tracking, write_tracking
 from nersemble.layout import calibration_path, tracking_path
-from nersemble.tracking import MAX_BYTES, read_tracking, write_tracking
-from pipelines.cameras import Camera
 from pipelines.conversion.nersemble.config import NersembleConfig
-from pipelines.conversion.nersemble.plan import plan_nersemble
-from pipelines.faces.cache import cache_dir
-from pipelines.faces.pictures import decode_picture
-from pipelines.studio.nersemble import TRUTH
-from pipelines.studio.nersemble_benchmark import SCALE, BenchmarkSpec, write_benchmark
+from pipelines.conversion.nersemble.recordings import plan_nersemble
+from pipelines.faces.weight_cache import cache_dir
+from pipelines.media.cameras import Camera
+from pipelines.media.image_codec import decode_picture
+from pipelines.studio.nersemble_benchmark_layout import SCALE, BenchmarkSpec, write_benchmark
+from pipelines.studio.nersemble_layout import TRUTH
 from pipelines.studio.studio_head import load_studio_head
 
 SIZE, N_CAMERAS = 128, 4

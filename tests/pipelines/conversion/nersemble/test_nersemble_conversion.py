@@ -18,19 +18,19 @@ import pytest
 from infra.storage import open_store
 from mfhq.catalog import Catalog
 from nersemble.benchmark import HELD_OUT_PARTICIPANTS
-from nersemble.calibration import read_calibration
+from nersemble.camera_params import read_calibration
 from nersemble.colour import correct_colours
 from nersemble.layout import SERIALS, background_path, calibration_path, colour_path, video_path
-from pipelines.cameras import Camera
-from pipelines.conversion.crops import resample
+from pipelines.conversion.conversion_plan import CaptureSourceError
+from pipelines.conversion.head_crops import resample
 from pipelines.conversion.nersemble.config import NersembleConfig
 from pipelines.conversion.nersemble.lockstep import chosen_frames
-from pipelines.conversion.nersemble.plan import plan_nersemble, split_of
-from pipelines.conversion.plan import SourceError
+from pipelines.conversion.nersemble.recordings import plan_nersemble, split_of
 from pipelines.conversion.triangulation import triangulate
-from pipelines.faces.pictures import decode_picture
+from pipelines.media.cameras import Camera
+from pipelines.media.image_codec import decode_picture
 from pipelines.publishing.reasons import REASONS
-from pipelines.studio.nersemble import TRUTH, camera_colours
+from pipelines.studio.nersemble_layout import TRUTH, camera_colours
 from pipelines.studio.renderer import build_scene, render_mesh
 from pipelines.studio.scenes import seen_from_head
 
@@ -40,7 +40,7 @@ CONFIG = NersembleConfig(size=SIZE, frames=2)
 
 @pytest.fixture(scope="module")
 def tools():
-    from pipelines.conversion.nersemble.step import _load
+    from pipelines.conversion.nersemble.nersemble_step import _load
 
     return _load(CONFIG)
 
@@ -223,8 +223,9 @@ def test_what_is_missing_or_broken_is_a_row_and_the_rest_is_converted(nersemble_
     row, plan = convert_one(root, tools)
     here = f"019/sequences/{SEQUENCE}/images"
     assert {(a.what, a.reason) for a in plan.absent} == {
-        (f"{here}/cam_{names[4]}.mp4", "camera_absent"), (f"{here}/cam_999.mp4", "camera_uncalibrated"),
-    }  # fmt: skip
+        (f"{here}/cam_{names[4]}.mp4", "camera_absent"),
+        (f"{here}/cam_999.mp4", "camera_uncalibrated"),
+    }
     found = reasons(row)
     assert set(found) == set(names[:4]) == {c["camera_id"] for c in row["cameras"]} and row["status"] == "ok"
     assert found[names[0]] == found[names[1]] == {"": 2} and found[names[2]] == {"": 1, "video_ends_early": 1}
@@ -250,7 +251,7 @@ def test_a_camera_that_the_calibration_lacks_harms_no_other(nersemble_data, tool
     assert [a.reason for a in plan.absent] == ["camera_uncalibrated"] and left_out in plan.absent[0].what
     assert left_out not in reasons(row) and len(reasons(row)) == 4
     path.write_text("{}")
-    with pytest.raises(SourceError, match="calibration_invalid"):
+    with pytest.raises(CaptureSourceError, match="calibration_invalid"):
         plan_nersemble(str(root), CONFIG)
 
 
@@ -290,13 +291,13 @@ def test_wrong_sources_say_what_they_lack(tmp_path, nersemble_data):
         (str(tmp_path), "camera_params"),
         (str(tmp_path / "x"), "no such"),
     ):
-        with pytest.raises(SourceError, match=named):
+        with pytest.raises(CaptureSourceError, match=named):
             plan_nersemble(source, CONFIG)
-    with pytest.raises(SourceError, match="asked for"):
+    with pytest.raises(CaptureSourceError, match="asked for"):
         plan_nersemble(str(nersemble_data.root), NersembleConfig(participants=(5,)))
     (tmp_path / "018").mkdir()
     (tmp_path / "018" / "camera_params.json").write_text("{}")
-    with pytest.raises(SourceError, match="v1"):
+    with pytest.raises(CaptureSourceError, match="v1"):
         plan_nersemble(str(tmp_path), CONFIG)
     with pytest.raises(ValueError, match="head_views=1"):
         NersembleConfig(head_views=1)
@@ -314,16 +315,19 @@ def test_killed_with_signal_9_and_called_again_gives_the_digest_of_one_run(
     """Killed while the second person's part is being committed; both times the flow of ``ffavatar convert``."""
     from flows.convert import convert
 
-    script, source = Path(__file__).parents[1] / "interrupted_conversion.py", str(nersemble_data.root)
+    script, source = Path(__file__).parents[3] / "support" / "interrupted_conversion.py", str(nersemble_data.root)
     arguments = ["nersemble", source, str(tmp_path / "resumed"), "2", '{"size": 96, "frames": 1}']
     killed = subprocess.run([sys.executable, str(script), *arguments], capture_output=True, text=True)
     assert killed.returncode == -9, killed.stderr[-2000:]
     made = {}
     for name in ("whole", "resumed"):
         made[name] = convert(
-            dataset="nersemble", source=source, corpus=str(tmp_path / name), overrides=["size=96", "frames=1"],
+            dataset="nersemble",
+            source=source,
+            corpus=str(tmp_path / name),
+            overrides=["size=96", "frames=1"],
             home=str(settings.home),
-        )  # fmt: skip
+        )
         assert not made[name]["failed"] and made[name]["rows"]["views"] == 10
     assert made["whole"]["digest"] == made["resumed"]["digest"]
     snapshot = Catalog(open_store(str(tmp_path / "resumed"))).open()
@@ -338,7 +342,7 @@ def test_killed_with_signal_9_and_called_again_gives_the_digest_of_one_run(
 
 def test_a_long_sequence_is_several_items_of_the_same_views(nersemble_data, converted, tools, monkeypatch):
     """So that memory does not grow with the number of frames; also where all frames are asked for."""
-    monkeypatch.setattr("pipelines.conversion.nersemble.plan.ITEM_MOMENTS", 1)
+    monkeypatch.setattr("pipelines.conversion.nersemble.recordings.ITEM_MOMENTS", 1)
     for config in (CONFIG, NersembleConfig(size=SIZE, frames=0)):
         plan = plan_nersemble(str(nersemble_data.root), replace(config, participants=(19,)))
         assert plan.items["first"].to_pylist() == [0, 1] and plan.items["count"].to_pylist() == [1, None]

@@ -1,0 +1,103 @@
+"""Cameras of ``camera_calibration.json``: transposed matrices and millimetres there, OpenCV and metres here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ava256.naming import FULL_HEIGHT, FULL_WIDTH, MILLIMETRE
+
+Array = NDArray[np.float64]
+ORTHONORMAL = 1e-4
+"""How far ``R R^T`` may be from the identity, entry by entry."""
+
+
+@dataclass(frozen=True)
+class CalibratedCamera:
+    """A camera of the rig, for the picture of 4096 x 2668 pixels (height x width)."""
+
+    K: Array
+    """(3, 3) pixels."""
+    distortion: Array
+    """(4,) radial and tangential: k1, k2, p1, p2, OpenCV's order. The published loader leaves it aside."""
+    world_to_camera: Array
+    """(3, 4) OpenCV axes, metres."""
+
+    def sized(self, width: int, height: int) -> Array:
+        """(3, 3) intrinsics of the whole picture at another size; each axis follows its own factor."""
+        return np.diag([width / FULL_WIDTH, height / FULL_HEIGHT, 1.0]) @ self.K
+
+
+class CalibrationError(ValueError):
+    """A calibration, or one camera of it, that describes no camera."""
+
+
+def read_calibration(data: bytes) -> dict[str, CalibratedCamera | CalibrationError]:
+    """Cameras by id; in the place of one that describes no camera, what is wrong with it.
+
+    ``intrinsics = K^T`` and ``world_to_camera = (T[:4, :3])^T``, translation in millimetres.
+
+    Raises:
+        CalibrationError: no JSON, or none with a list ``KRT``.
+    """
+    try:
+        entries = json.loads(data)["KRT"]
+        found = {str(entry["cameraId"]): entry for entry in entries}
+    except (ValueError, KeyError, TypeError) as error:
+        raise CalibrationError(f"no calibration with a list 'KRT' of cameras ({error})") from error
+    return {name: _camera(name, entry) for name, entry in found.items()}
+
+
+def _camera(name: str, entry: Mapping[str, Any]) -> CalibratedCamera | CalibrationError:
+    try:
+        K = np.array(entry["K"], np.float64).reshape(3, 3).T
+        T = np.array(entry["T"], np.float64).reshape(4, 4)[:4, :3].T
+        distortion = np.array(entry.get("distortion", [0.0] * 4), np.float64).reshape(-1)
+    except (KeyError, TypeError, ValueError) as error:
+        return CalibrationError(f"camera {name}: lacks a K of 3 x 3, a T of 4 x 4 ({error})")
+    if problem := _problem(K, T):
+        return CalibrationError(f"camera {name}: {problem}")
+    return CalibratedCamera(K, distortion, np.concatenate([T[:, :3], T[:, 3:] * MILLIMETRE], axis=1))
+
+
+def _problem(K: Array, T: Array) -> str:
+    """What is wrong with intrinsics and a pose; empty where nothing is."""
+    if not (np.isfinite(K).all() and np.isfinite(T).all()):
+        return "numbers that are not finite"
+    if not np.allclose(K[2], (0, 0, 1)) or min(K[0, 0], K[1, 1]) <= 0 or abs(K[1, 0]) > 1e-6:
+        return f"K has the last row {K[2].tolist()} and focal lengths {K[0, 0]:g}, {K[1, 1]:g}: transposed?"
+    if not is_rotation(T[:, :3]):
+        return "T holds no rotation"
+    return ""
+
+
+def is_rotation(matrix: Array) -> bool:
+    """Whether (3, 3) is orthonormal within ``ORTHONORMAL``, and no reflection."""
+    return bool(
+        np.allclose(matrix @ matrix.T, np.eye(3), atol=ORTHONORMAL) and abs(np.linalg.det(matrix) - 1) < 3 * ORTHONORMAL
+    )
+
+
+def write_calibration(cameras: Mapping[str, CalibratedCamera]) -> bytes:
+    """The JSON of cameras, as the data set has it."""
+    entries = []
+    for name, camera in cameras.items():
+        T = np.eye(4)
+        T[:3] = camera.world_to_camera
+        T[:3, 3] /= MILLIMETRE
+        entries.append(
+            {
+                "cameraId": name,
+                "projectionModel": "Pinhole",
+                "distortionModel": "RadialAndTangential",
+                "K": camera.K.T.tolist(),
+                "distortion": camera.distortion.tolist(),
+                "T": T.T.tolist(),
+            }
+        )
+    return json.dumps({"KRT": entries}, indent=4).encode()

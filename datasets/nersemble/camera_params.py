@@ -1,0 +1,142 @@
+"""``camera_params.json``: OpenCV cameras, world to camera, metres; one intrinsic matrix for all, or one a camera."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nersemble.errors import NersembleError
+from nersemble.layout import FULL_HEIGHT, FULL_WIDTH
+
+Array = NDArray[np.float64]
+
+NEAREST, FARTHEST = 0.1, 10.0
+"""Metres: how far a camera of a head rig may be from the rig's middle. Millimetres or centimetres fall outside."""
+
+
+@dataclass(frozen=True)
+class CameraParams:
+    """The cameras of one participant: those that have both a pose and a K."""
+
+    world_to_camera: Mapping[str, Array]
+    """Serial → (3, 4), OpenCV axes, metres."""
+    K: Mapping[str, Array]
+    """Serial → (3, 3), pixels of a picture of ``size``; of the camera's own pictures where that is None."""
+    size: tuple[int, int] | None
+    """Width and height that K is for: the full picture's in the data set, None in the benchmark."""
+    shared: bool
+    """One K for all, as in the data set."""
+
+    def intrinsics(self, serial: str, width: int, height: int) -> Array:
+        """(3, 3) K for a video of ``width`` x ``height`` pixels, which may be a scaled copy of the full picture.
+
+        Raises:
+            NersembleError: no such camera; or a video of another shape than the picture that K is for.
+        """
+        if serial not in self.K:
+            raise NersembleError(f"camera {serial} is not in the calibration; it has {sorted(self.K)}")
+        K = self.K[serial]
+        if self.size is not None:
+            sx, sy = width / self.size[0], height / self.size[1]
+            # A copy loses up to a pixel a side where a factor does not divide the size, another one for 4:2:0.
+            if abs(width - sy * self.size[0]) > 2 and abs(height - sx * self.size[1]) > 2:
+                full = f"{self.size[0]} x {self.size[1]}"
+                raise NersembleError(f"camera {serial}: video of {width} x {height} px is no scaled copy of {full}")
+            K = np.diag([sx, sy, 1.0]) @ K
+        # A whole picture has K's centre near its middle; a crop (the benchmark's 512 x 512) has it where it was cut.
+        whole = abs(width / height - FULL_WIDTH / FULL_HEIGHT) < 0.01
+        if whole and not (0.3 * width < K[0, 2] < 0.7 * width and 0.3 * height < K[1, 2] < 0.7 * height):
+            centre = f"({K[0, 2]:.0f}, {K[1, 2]:.0f})"
+            raise NersembleError(f"camera {serial}: K's centre {centre} is not in the middle of {width} x {height} px")
+        return K
+
+
+def read_calibration(path: Path, full_size: tuple[int, int] | None = (FULL_WIDTH, FULL_HEIGHT)) -> CameraParams:
+    """Read and check a ``camera_params.json``. ``full_size`` is what K is for; None for the benchmark's.
+
+    Raises:
+        NersembleError: no file, no JSON, or values that are no OpenCV cameras in metres: a K that is not upper
+            triangular (transposed), a rotation that is none, cameras nearer than 0.1 m to their middle or farther
+            than 10 m (other units).
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        poses = {str(serial): np.asarray(m, np.float64) for serial, m in content["world_2_cam"].items()}
+        given = content["intrinsics"]
+        shared = not isinstance(given, dict)
+        matrices = {
+            serial: np.asarray(given if shared else m, np.float64) for serial, m in (poses if shared else given).items()
+        }
+    except FileNotFoundError:
+        raise NersembleError(
+            f"{path}: the calibration is missing; download it with the kit's asset 'calibration'"
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise NersembleError(f"{path}: no camera calibration ({type(error).__name__}: {error})") from error
+    for serial, pose in poses.items():
+        _check_pose(path, serial, pose)
+    for serial, K in matrices.items():
+        _check_intrinsics(path, serial, K)
+    _check_units(path, poses)
+    whole = [serial for serial in poses if serial in matrices]
+    return CameraParams({s: poses[s][:3] for s in whole}, {s: matrices[s] for s in whole}, full_size, shared)
+
+
+def write_calibration(path: Path, calibration: CameraParams) -> None:
+    """Write a ``camera_params.json`` as the official data has it."""
+    row = np.array([[0.0, 0.0, 0.0, 1.0]])
+    matrices = {serial: K.tolist() for serial, K in calibration.K.items()}
+    content = {
+        "world_2_cam": {s: np.concatenate([m, row]).tolist() for s, m in calibration.world_to_camera.items()},
+        "intrinsics": next(iter(matrices.values())) if calibration.shared else matrices,
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+def read_colours(path: Path) -> dict[str, Array]:
+    """Serial → (3, T) of a ``color_calibration.json``; empty where there is none (it is a download of its own).
+
+    Raises:
+        NersembleError: it is there, and is no colour calibration.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        return {str(s): np.asarray(m, np.float64) for s, m in json.loads(path.read_text(encoding="utf-8")).items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise NersembleError(f"{path}: no colour calibration ({type(error).__name__}: {error})") from error
+
+
+def write_colours(path: Path, matrices: Mapping[str, Array]) -> None:
+    """Write a ``color_calibration.json``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({serial: np.asarray(m).tolist() for serial, m in matrices.items()}), encoding="utf-8")
+
+
+def _check_pose(path: Path, serial: str, pose: Array) -> None:
+    if pose.shape != (4, 4):
+        raise NersembleError(f"{path}: world_2_cam of {serial} has shape {pose.shape}; (4, 4) is needed")
+    rotation = pose[:3, :3]
+    proper = np.abs(rotation @ rotation.T - np.eye(3)).max() < 1e-3 and np.linalg.det(rotation) > 0
+    if not proper or np.abs(pose[3] - [0, 0, 0, 1]).max() > 1e-6:
+        raise NersembleError(f"{path}: world_2_cam of {serial} is no rigid transform: {pose.round(3).tolist()}")
+
+
+def _check_intrinsics(path: Path, serial: str, K: Array) -> None:
+    if K.shape != (3, 3) or np.abs(K[[1, 2, 2], [0, 0, 1]]).max() > 1e-6 or abs(K[2, 2] - 1) > 1e-6 or K[0, 0] <= 0:
+        raise NersembleError(f"{path}: intrinsics of {serial} are no K (upper triangular, 1 at the end): {K.tolist()}")
+
+
+def _check_units(path: Path, poses: Mapping[str, Array]) -> None:
+    centres = np.array([-m[:3, :3].T @ m[:3, 3] for m in poses.values()])
+    if len(centres) < 2:
+        return
+    spread = float(np.median(np.linalg.norm(centres - centres.mean(0), axis=1)))
+    if not NEAREST / 4 < spread < FARTHEST:
+        raise NersembleError(f"{path}: cameras {spread:.4g} from their middle; metres are expected, 0.03 to 10 of them")

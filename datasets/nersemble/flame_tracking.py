@@ -1,0 +1,161 @@
+"""The benchmark's FLAME tracking, ``flame2023_tracking_v2.npz``: parameters a frame, and the head's place in the world.
+
+The head's transform stands outside of FLAME: rotation by Euler angles XYZ (intrinsic: first about X, then about the
+turned Y, then Z; ``nersemble_benchmark.models.flame`` 0.2.0 through scipy's ``"XYZ"``), times ``scale``, plus
+``translation``. FLAME itself is posed with a zero root rotation.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nersemble.errors import NersembleError
+
+Floats = NDArray[np.float32]
+
+N_SHAPE, N_EXPRESSION = 300, 100
+MAX_BYTES = 64 << 20
+"""A file that unpacks to more is refused: 50,000 frames have 28 MB."""
+
+
+@dataclass(frozen=True)
+class FlameTracking:
+    """One sequence of T frames; field names and shapes are the file's."""
+
+    shape: Floats
+    """(1, 300)."""
+    expression: Floats
+    """(T, 100)."""
+    rotation: Floats
+    """(T, 3) Euler angles XYZ, radians."""
+    rotation_matrices: Floats
+    """(T, 3, 3) the same."""
+    translation: Floats
+    """(T, 3) metres."""
+    jaw: Floats
+    """(T, 3) axis-angle, radians."""
+    frames: NDArray[np.int64]
+    """(T,) frame numbers."""
+    scale: Floats
+    """(1, 1)."""
+    neck: Floats
+    """(T, 3) axis-angle."""
+    eyes: Floats
+    """(T, 6) axis-angle: left, right."""
+
+    def __len__(self) -> int:
+        return len(self.expression)
+
+    def joint_rotations(self) -> Floats:
+        """(T, 5, 3) axis-angle of root (zero), neck, jaw, left and right eye."""
+        n = len(self)
+        parts = (np.zeros((n, 3)), self.neck, self.jaw, self.eyes[:, :3], self.eyes[:, 3:])
+        return np.stack(parts, axis=1).astype(np.float32)
+
+    def head_to_world(self) -> NDArray[np.float64]:
+        """(T, 3, 4): a point p of the posed FLAME head lies at ``M[:, :3] @ p + M[:, 3]``; the scale is inside."""
+        turn = euler_xyz(np.asarray(self.rotation, np.float64)) * float(self.scale.reshape(-1)[0])
+        return np.concatenate([turn, np.asarray(self.translation, np.float64)[..., None]], axis=-1)
+
+
+def euler_xyz(angles: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(T, 3) radians → (T, 3, 3) rotations Rx · Ry · Rz."""
+    x, y, z = np.moveaxis(np.asarray(angles, np.float64), -1, 0)
+    zero, one = np.zeros_like(x), np.ones_like(x)
+
+    def matrix(rows: list[list[Any]]) -> NDArray[np.float64]:
+        return np.stack([np.stack(row, -1) for row in rows], -2)
+
+    about_x = matrix([[one, zero, zero], [zero, np.cos(x), -np.sin(x)], [zero, np.sin(x), np.cos(x)]])
+    about_y = matrix([[np.cos(y), zero, np.sin(y)], [zero, one, zero], [-np.sin(y), zero, np.cos(y)]])
+    about_z = matrix([[np.cos(z), -np.sin(z), zero], [np.sin(z), np.cos(z), zero], [zero, zero, one]])
+    return about_x @ about_y @ about_z
+
+
+def euler_xyz_of(rotations: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The inverse of ``euler_xyz``: (T, 3, 3) → (T, 3), the second angle within ±90 degrees."""
+    m = np.asarray(rotations, np.float64)
+    y = np.arcsin(np.clip(m[:, 0, 2], -1, 1))
+    return np.stack([np.arctan2(-m[:, 1, 2], m[:, 2, 2]), y, np.arctan2(-m[:, 0, 1], m[:, 0, 0])], axis=-1)
+
+
+def read_tracking(path: Path) -> FlameTracking:
+    """Read and check a tracking file.
+
+    Raises:
+        NersembleError: no file, no npz, more than ``MAX_BYTES`` unpacked, a key missing, a shape that does not fit,
+            or values that are no finite numbers.
+    """
+    names = [f.name for f in fields(FlameTracking)]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+        if unpacked > MAX_BYTES:
+            raise NersembleError(f"{path}: {unpacked} bytes unpacked; a tracking file has at most {MAX_BYTES}")
+        with np.load(path, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in names if name in arrays.files}
+            others = sorted(set(arrays.files) - set(names))
+    except FileNotFoundError:
+        raise NersembleError(
+            f"{path}: the tracking is missing; download the benchmark's asset flame2023_tracking_v2"
+        ) from None
+    except NersembleError:
+        raise
+    except (OSError, EOFError, ValueError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+        raise NersembleError(f"{path}: no tracking file ({type(error).__name__}: {error})") from error
+    if missing := [name for name in names if name not in found]:
+        raise NersembleError(f"{path}: lacks {missing}; it has {sorted([*found, *others])}")
+    n = len(found["expression"])
+    wanted = {
+        "shape": (1, N_SHAPE),
+        "expression": (n, N_EXPRESSION),
+        "rotation": (n, 3),
+        "rotation_matrices": (n, 3, 3),
+        "translation": (n, 3),
+        "jaw": (n, 3),
+        "frames": (n,),
+        "scale": (1, 1),
+        "neck": (n, 3),
+        "eyes": (n, 6),
+    }
+    for name, shape in wanted.items():
+        numbers = found[name].dtype.kind in "fiu"
+        if not numbers or found[name].shape != shape or not np.isfinite(found[name]).all():
+            given = f"{found[name].dtype} {found[name].shape}"
+            raise NersembleError(f"{path}: {name} is {given}; {shape} of finite numbers are needed")
+    return FlameTracking(**{name: found[name] for name in names})
+
+
+def write_tracking(path: Path, tracking: FlameTracking, head: Mapping[str, str] | None = None) -> None:
+    """Write a tracking file; ``head`` (name, digest) marks parameters of another head than FLAME (``head_of``).
+
+    The mark is the archive's comment, which numpy and the kit pass over: the arrays are exactly the official ones.
+    """
+    data = io.BytesIO()
+    np.savez(data, **{f.name: getattr(tracking, f.name) for f in fields(tracking)})
+    if head is not None:
+        with zipfile.ZipFile(data, "a") as archive:
+            archive.comment = json.dumps({"head": dict(head)}, sort_keys=True).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data.getvalue())
+
+
+def head_of(path: Path) -> dict[str, str] | None:
+    """Name and digest of the head model that a tracking file is marked with; None for the official ones (FLAME)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            content = json.loads(archive.comment or b"null")
+    except (OSError, ValueError, zipfile.BadZipFile):
+        return None
+    head = content.get("head") if isinstance(content, dict) else None
+    return {str(k): str(v) for k, v in head.items()} if isinstance(head, dict) else None

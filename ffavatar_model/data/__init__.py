@@ -1,0 +1,1 @@
+"""From a published snapshot to a training batch: index, sampling, images, augmentation, prefetch."""

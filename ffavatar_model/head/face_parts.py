@@ -1,0 +1,71 @@
+"""Which of the 468 face-mesh points lie on the parts of a face that move (MediaPipe's topology, Apache-2.0)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+LIPS = (
+    61,
+    146,
+    91,
+    181,
+    84,
+    17,
+    314,
+    405,
+    321,
+    375,
+    291,
+    409,
+    270,
+    269,
+    267,
+    0,
+    37,
+    39,
+    40,
+    185,
+    78,
+    95,
+    88,
+    178,
+    87,
+    14,
+    317,
+    402,
+    318,
+    324,
+    308,
+    415,
+    310,
+    311,
+    312,
+    13,
+    82,
+    81,
+    80,
+    191,
+)
+"""Outer and inner contour."""
+RIGHT_LIDS = (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246)
+LEFT_LIDS = (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466)
+RIGHT_BROW = (70, 63, 105, 66, 107, 46, 53, 52, 65, 55)
+LEFT_BROW = (300, 293, 334, 296, 336, 276, 283, 282, 295, 285)
+PARTS = {
+    "lips": LIPS,
+    "right_lids": RIGHT_LIDS,
+    "left_lids": LEFT_LIDS,
+    "right_brow": RIGHT_BROW,
+    "left_brow": LEFT_BROW,
+}
+INNER_LIPS = ((13, 14), (82, 87), (312, 317))
+"""Pairs (upper, lower) across the gap between the lips."""
+LID_GAPS = ((159, 145), (386, 374))
+"""Pairs (upper, lower) across the right and the left eye."""
+
+
+def rows_of(points: tuple[int, ...], landmark_index: Tensor) -> Tensor:
+    """(K,) rows of a head's landmarks ``landmark_index (L,)`` that are among ``points``, in the order of ``points``."""
+    where = {int(point): row for row, point in enumerate(landmark_index.tolist())}
+    return torch.tensor([where[p] for p in points if p in where], dtype=torch.int64, device=landmark_index.device)

@@ -1,0 +1,48 @@
+"""Source pictures to tokens: a backbone of any size, several of its layers fused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ffavatar_model.config import require
+from ffavatar_model.networks.backbone import Backbone, grid_centres
+
+
+class ImageEncoder(nn.Module):
+    """Tokens of each picture by itself: nothing here knows how many there are, or in which order."""
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Config:
+        """A backbone, and which of its layers are fused (0 is the patch embedding)."""
+
+        backbone: Backbone.Config = field(default_factory=Backbone.Config)
+        layers: tuple[int, ...] = (0, 4)
+
+        def __post_init__(self) -> None:
+            depth = self.backbone.depth
+            require(
+                bool(self.layers) and all(0 <= i <= depth for i in self.layers),
+                "layers",
+                self.layers,
+                f"numbers from 0 to depth={depth}",
+            )
+
+    places: Tensor
+    """(T, 2) where each token lies in its picture, -1 to 1."""
+
+    def __init__(self, config: ImageEncoder.Config) -> None:
+        super().__init__()
+        self.config = config
+        self.backbone = Backbone(config.backbone)
+        width = config.backbone.width
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in config.layers)
+        self.fuse = nn.Linear(width * len(config.layers), width)
+        self.register_buffer("places", grid_centres(self.backbone.side), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) RGB in 0 to 1 → (N, T, width)."""
+        states = self.backbone(images, self.config.layers)
+        return self.fuse(torch.cat([norm(state) for norm, state in zip(self.norms, states, strict=True)], -1))

@@ -1,0 +1,170 @@
+"""``ffavatar bench convert``: conversion beside plain decoding and writing again of the same pictures, in one run.
+
+The pictures are rendered at the official size, with noise like a sensor's (noise is what a codec spends its time on), a
+few of them under many frame numbers. Both ways run in this process on one thread, turn by turn, and read the same zips.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from fsspec.implementations.local import LocalFileSystem
+from numpy.typing import NDArray
+
+from ava256.camera_calibration import CalibratedCamera
+from ava256.reader import Ava256Capture, ListedFrame, find_captures
+from ava256.values import encode_avif
+from ava256.writer import CaptureWriter
+from flows.bench import emit
+from mfhq.ids import digest
+from pipelines.conversion.ava256_frames import Ava256Config
+from pipelines.conversion.ava256_step import ITEM_FRAMES, plan_ava256
+from pipelines.faces.weight_cache import cache_dir
+from pipelines.media.cameras import compose
+from pipelines.media.image_codec import encode_png, encode_webp
+from pipelines.studio.ava256_layout import (
+    HEAD_FRAME,
+    Ava256Spec,
+    Registration,
+    calibrated,
+    capture_name,
+    inverse,
+    plan_capture,
+)
+from pipelines.studio.studio_head import load_studio_head
+
+ROUNDS = 4
+NOISE = 3.0
+"""Standard deviation of the pictures' noise, grey levels."""
+OFFICIAL = {"cameras": 80, "frames": 5000}
+"""Of one subject of the smaller release."""
+Figures = Iterator[dict[str, Any]]
+
+
+def bench_convert(dataset: str, size: int) -> None:
+    """Measure the conversion of a data set into head-centred crops of ``size`` pixels, and print the figures."""
+    for figure in MEASURES[dataset](size):
+        emit("convert", **{"dataset": dataset, "size_px": size, **figure})
+
+
+def _ava256(size: int) -> Figures:
+    with tempfile.TemporaryDirectory(prefix="ffavatar-bench-") as folder:
+        source = Path(folder)
+        write_pictures(source, n_frames=8 * ITEM_FRAMES)
+        for crop, pixels in (("head", size), ("full", 1024)):
+            config = Ava256Config(size=pixels, crop=crop)  # type: ignore[arg-type]
+            plan = plan_ava256(str(source), config)
+            captures = plan.step.load()
+            item = plan.items.slice(0, 1)
+            (decoder,) = find_captures(str(source), LocalFileSystem()).values()
+            frames = [frame.frame for frame in Ava256Capture(decoder, LocalFileSystem()).frames[:ITEM_FRAMES]]
+            ways: dict[str, Callable[[], Any]] = {
+                "ours": partial(plan.step.fn, captures, item),
+                "plain": partial(_rewrite, decoder, frames, None),
+                "plain_cut": partial(_rewrite, decoder, frames, pixels),
+            }
+            spent = side_by_side(ways)
+            per_view = {f"{name}_ms": round(1e3 * seconds / len(frames), 2) for name, seconds in spent.items()}
+            views = OFFICIAL["cameras"] * OFFICIAL["frames"]
+            yield {
+                "codec": "AVIF",
+                "crop": crop,
+                "size_px": pixels,
+                "picture": "667 x 1024",
+                "views": len(frames),
+                **per_view,
+                "ratio": round(spent["ours"] / spent["plain"], 2),
+                "ratio_cut": round(spent["ours"] / spent["plain_cut"], 2),
+                "core_hours_per_subject": round(views * spent["ours"] / len(frames) / 3600, 1),
+            }
+            if crop == "head":
+                yield {"codec": "AVIF", **_memory(plan, captures)}
+
+
+def side_by_side(ways: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Median seconds of each way, run in turns ``ROUNDS`` times after one that does not count."""
+    import cv2
+    from PIL import AvifImagePlugin
+
+    threads = cv2.getNumThreads(), AvifImagePlugin.DEFAULT_MAX_THREADS
+    cv2.setNumThreads(1)
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(ROUNDS + 1):
+        for name, way in ways.items():
+            began = time.perf_counter()
+            way()
+            if turn:
+                times[name].append(time.perf_counter() - began)
+    cv2.setNumThreads(threads[0])
+    AvifImagePlugin.DEFAULT_MAX_THREADS = threads[1]
+    return {name: statistics.median(spent) for name, spent in times.items()}
+
+
+def _rewrite(decoder: str, frames: list[int], pixels: int | None) -> None:
+    """Decode pictures and segmentations and write them again, whole or the first ``pixels`` a side of them."""
+    capture = Ava256Capture(decoder, LocalFileSystem())
+    for frame in frames:
+        picture, parts = capture.image("400940", frame), capture.parts("400940", frame)
+        assert picture is not None and parts is not None
+        encode_webp(np.ascontiguousarray(picture[:pixels, :pixels]), 95)
+        encode_png(np.ascontiguousarray(parts[:pixels, :pixels]))
+    capture.close()
+
+
+def _memory(plan: Any, captures: Any) -> dict[str, Any]:
+    """Resident memory after one item, and after all of a capture that is eight times as long."""
+    process = psutil.Process()
+    plan.step.fn(captures, plan.items.slice(0, 1))
+    after_one, most = process.memory_info().rss, 0
+    for i in range(plan.items.num_rows):
+        plan.step.fn(captures, plan.items.slice(i, 1))
+        most = max(most, process.memory_info().rss)
+    return {
+        "frames": [ITEM_FRAMES, ITEM_FRAMES * plan.items.num_rows],
+        "memory_mb": [round(after_one / 2**20), round(most / 2**20)],
+    }
+
+
+def write_pictures(root: Path, n_frames: int, height: int = 1024) -> None:
+    """One capture of one camera, 667 x 1024 pixels by default: two rendered moments with noise, again and again."""
+    head = load_studio_head(cache_dir())
+    identity, spec = digest(["studio", "bench"]), Ava256Spec(n_cameras=1, frames=2, height=height)
+    capture = plan_capture(head, identity, spec)
+    (name, camera), *_ = capture.cameras.items()
+    cameras: dict[str, CalibratedCamera] = {name: calibrated(camera)}
+    frames = [ListedFrame("EXP_bench", frame) for frame in range(n_frames)]
+    surface, g = Registration(capture.person), np.random.default_rng(0)
+    with CaptureWriter(root, capture_name(identity), cameras, frames) as out:
+        views = [next(iter(capture.render(moment, samples=1))) for moment in capture.moments]
+        pictures = [[_noisy(view.rgb, g) for view in views] for _ in range(2)]
+        encoded = [[encode_avif(picture) for picture in row] for row in pictures]
+        for listed in frames:
+            which = listed.frame % 2
+            moment = capture.moments[which]
+            out.head_pose(listed.frame, compose(moment.head_to_world, inverse(HEAD_FRAME)))
+            out.add_image(name, listed.frame, encoded[listed.frame // 2 % 2][which])
+            out.parts(name, listed.frame, views[which].parts)
+        out.vertices(0, surface.vertices(capture.vertices(capture.moments[0])))
+
+
+def _noisy(picture: NDArray[np.uint8], g: np.random.Generator) -> NDArray[np.uint8]:
+    return np.clip(picture + g.normal(scale=NOISE, size=picture.shape), 0, 255).astype(np.uint8)
+
+
+def _nersemble(size: int) -> Figures:
+    from flows.bench.convert_nersemble import measure
+
+    return measure(size, side_by_side)
+
+
+MEASURES: dict[str, Callable[[int], Figures]] = {"ava256": _ava256, "nersemble": _nersemble}
+"""Data set to what measures its conversion into crops of so many pixels."""

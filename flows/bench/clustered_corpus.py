@@ -1,0 +1,133 @@
+"""A corpus of drawn tracks, as mining leaves it, clustered as ``ffavatar cluster`` does it: from files to files."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from infra.storage import open_store
+from mfhq.ids import digest, shard_of
+from mfhq.store import Store
+from pipelines.engine.commits import BlobFile, commit_part, describe_step
+from pipelines.engine.state import bind_steps, fingerprints
+from pipelines.identity.cluster_corpus import cluster_corpus
+from pipelines.identity.clustering_store import newest_clustering
+from pipelines.identity.config import ClusterConfig
+from pipelines.mining.steps import AFTER, mining_steps
+
+Columns = Mapping[str, npt.NDArray[Any]]
+
+
+def fill_corpus(uri: str, tracks: Columns, start: int, stop: int) -> None:
+    """Commit the steps' outputs of rows ``start`` to ``stop`` of tracks: vectors (N, D), video, start, end (N,).
+
+    A track has one face, and no pictures, and each call's videos are their own.
+    """
+    store, rows = open_store(uri), np.arange(start, stop)
+    videos, which = np.unique(tracks["video"][rows], return_inverse=True)
+    ids = [digest(["drawn", start, video], 64) for video in videos.tolist()]
+    shards = np.asarray([shard_of(video) for video in ids])
+    order = np.lexsort((rows, which, shards[which]))
+    for shard in np.unique(shards).tolist():
+        own = order[shards[which[order]] == shard]
+        _commit(store, shard, start, [ids[video] for video in which[own].tolist()], rows[own], tracks)
+
+
+def cluster_files(uri: str, threshold: float) -> tuple[float, int, npt.NDArray[np.int64]]:
+    """Cluster the corpus: (seconds, tracks that joined since everything was clustered, (N,) label of each row)."""
+    store, config = open_store(uri), ClusterConfig(threshold=threshold)
+    began = time.perf_counter()
+    found = cluster_corpus(store, fingerprints(mining_steps(), AFTER), config)
+    seconds, stored = time.perf_counter() - began, newest_clustering(store)
+    row = np.asarray([int(track) for track in found.assignments["track_id"].to_pylist()])
+    label = np.empty(len(row), np.int64)
+    label[row] = pc.rank(found.assignments["identity_id"], tiebreaker="dense").to_numpy()
+    return seconds, stored.joined if stored else 0, label
+
+
+def _commit(
+    store: Store, shard: int, part: int, videos: list[str], rows: npt.NDArray[np.int64], tracks: Columns
+) -> None:
+    """One part of each step; the videos' rows stand together."""
+    keys = list(dict.fromkeys(videos))
+    counts = np.asarray([*Counter(videos).values()])
+    names = [f"{row:012d}" for row in rows.tolist()]
+    faces = {
+        "face_id": names,
+        "track_id": names,
+        "x1": 100.0,
+        "x0": 0.0,
+        "score": 0.9,
+        "sharpness": 100.0,
+        "status": "ok",
+    }
+    vectors = np.ascontiguousarray(tracks["vectors"][rows], np.float32)
+    said: dict[str, dict[str, Any]] = {
+        "tracks": {
+            "track_id": names,
+            "start_frame": tracks["start"][rows],
+            "end_frame": tracks["end"][rows],
+            "n_faces": 3,
+            "status": "ok",
+            "faces": faces,
+        },
+        "scores": {"face_id": names},
+        "embeddings": {
+            "track_id": names,
+            "face_id": names,
+            "vector": _lists(pa.array(vectors.ravel()), vectors.shape[1]),
+        },
+    }
+    for b in bind_steps(mining_steps(), AFTER):
+        if b.step.name not in said:
+            continue
+        describe_step(store, b.at, b.step, b.upstream.name if b.upstream else "")
+        nested = "tracks" if b.step.name == "tracks" else "faces"
+        items = _fitted(b.at.stored.field(nested).type.value_type, said[b.step.name], len(rows))
+        offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
+        columns = {
+            b.step.key: keys,
+            "status": "ok",
+            "model": "drawn",
+            "_attempt": 1,
+            nested: pa.ListArray.from_arrays(offsets, items),
+        }
+        table = _fitted(pa.struct(list(b.at.stored)), columns, len(keys))
+        commit_part(store, b.at, shard, part, pa.Table.from_struct_array(table), BlobFile(), [], "bench")
+
+
+def _lists(values: pa.Array, each: int) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, each), pa.int32()), values)
+
+
+def _fitted(kind: pa.DataType, said: Mapping[str, Any], n: int) -> pa.Array:
+    """(n,) structs of a type: a value or n of them by field, structs in lists of one; null, or nothing, elsewhere."""
+    arrays = []
+    for f in kind:
+        value = said.get(f.name)
+        if isinstance(value, dict):
+            arrays.append(_lists(_fitted(f.type.value_type, value, n), 1).cast(f.type))
+        elif isinstance(value, pa.Array):
+            arrays.append(value.cast(f.type))
+        elif isinstance(value, (list, np.ndarray)):
+            arrays.append(pa.array(value, f.type))
+        elif value is None and f.nullable:
+            arrays.append(pa.nulls(n, f.type))
+        else:
+            arrays.append(pa.repeat(pa.scalar(_nothing(f.type) if value is None else value, f.type), n))
+    return pa.StructArray.from_arrays(arrays, fields=list(kind))
+
+
+def _nothing(kind: pa.DataType) -> Any:
+    if pa.types.is_struct(kind):
+        return {}
+    if pa.types.is_fixed_size_list(kind):
+        return [0.0] * kind.list_size
+    return "" if pa.types.is_string(kind) else 0

@@ -1,0 +1,85 @@
+"""Commands for users of avatars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from flows.cli.options import PACK
+
+
+@click.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Default the small model that comes with the code.")
+@click.option(
+    "--personalize",
+    metavar="N",
+    default=0,
+    type=click.IntRange(0),
+    help="First fit the person's own Gaussians to the photos, in N steps (500 are the paper's).",
+)
+@click.option("--face", type=click.IntRange(1), help="Which face of a photo with several, from the left.")
+@PACK
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The avatar file.")
+def reconstruct(
+    images: Sequence[Path], checkpoint: Path | None, personalize: int, face: int | None, pack: str | None, out: Path
+) -> None:
+    """From IMAGES of one person to an avatar, in one forward pass."""
+    from flows.avatar.reconstruct import reconstruct_command
+
+    reconstruct_command(list(images), checkpoint, personalize, face, pack, out)
+
+
+@click.command()
+@click.argument("avatar", type=click.Path(path_type=Path))
+@click.option(
+    "--driver",
+    required=True,
+    metavar="VIDEO|INDEX|-",
+    help="A video of a face, a camera's index, or - for raw frames on standard input (y4m).",
+)
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
+@click.option("--smooth", is_flag=True, help="Steady what the estimator says (a one-euro filter).")
+@PACK
+@click.option("-o", "--out", required=True, metavar="MP4|-", help="The video, driver | avatar; - is raw frames (y4m).")
+def animate(avatar: Path, driver: str, checkpoint: Path | None, smooth: bool, pack: str | None, out: str) -> None:
+    """Drive AVATAR by a face, frame by frame."""
+    from flows.avatar.animate import animate_command
+
+    animate_command(avatar, driver, checkpoint, pack, smooth, out)
+
+
+@click.command()
+@click.argument("avatar", type=click.Path(path_type=Path))
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="A .ply file; with --driver a folder of them.")
+@click.option("--html", "page", type=click.Path(path_type=Path), help="One page that moves the avatar in any browser.")
+@click.option("--driver", metavar="VIDEO", help="The avatar as this video drives it.")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
+@PACK
+def export(
+    avatar: Path, out: Path | None, page: Path | None, driver: str | None, checkpoint: Path | None, pack: str | None
+) -> None:
+    """Write AVATAR for 3D Gaussian viewers, at rest or one file a frame, or as a page that animates it."""
+    from flows.avatar.export import export_command
+
+    export_command(avatar, out, page, driver, checkpoint, pack)
+
+
+@click.command()
+@click.argument("avatar", type=click.Path(path_type=Path))
+@click.option("--driver", metavar="VIDEO|INDEX|-", help="A face that drives it: as for animate.")
+@click.option("--smooth", is_flag=True, help="Steady what the estimator says (a one-euro filter).")
+@click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
+@PACK
+@click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
+def view(avatar: Path, driver: str | None, smooth: bool, checkpoint: Path | None, pack: str | None, port: int) -> None:
+    """Look at AVATAR in a browser: a page on 127.0.0.1 with sliders and, if given, a driver."""
+    from flows.avatar.view import view_command
+
+    view_command(avatar, driver, smooth, checkpoint, pack, port)
+
+
+COMMANDS = (reconstruct, animate, export, view)
+"""What ``flows.cli`` adds to the group ``ffavatar``."""

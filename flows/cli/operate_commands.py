@@ -1,0 +1,78 @@
+"""Commands for operators: the machine, the demo, review and take-down."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from flows.cli.options import CORPUS, PACK
+from infra.settings import load_settings
+
+
+@click.command()
+def doctor() -> None:
+    """What is installed, which weights, which device, what is missing and how to get it."""
+    from flows.cli.doctor import doctor as run
+
+    run(load_settings())
+
+
+@click.command()
+@click.option("--videos", type=click.Path(path_type=Path), help="Your own folder of videos; default made samples.")
+@click.option("-o", "--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Output folder.")
+@click.option("--seconds", default=75.0, show_default=True, help="Training time of each stage.")
+def demo(videos: Path | None, out: Path, seconds: float) -> None:
+    """The whole loop, on embedded defaults: videos, corpus, three training stages, avatar, video."""
+    from flows.cli.demo import demo as run
+
+    if status := run(out, videos, seconds):
+        sys.exit(status)
+
+
+@click.command()
+@CORPUS
+@click.option("--reviewer", metavar="NAME", help="Who signs the decisions; default the user of this machine.")
+@click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
+@click.option("--each", default=20, show_default=True, type=click.IntRange(1), help="Most cases of each kind.")
+def review(corpus: str, reviewer: str | None, port: int, each: int) -> None:
+    """Look over the people that most deserve an eye: a page on 127.0.0.1; accept, split, merge."""
+    from flows.corpus.serve_review import review_command
+
+    review_command(corpus, reviewer, port, each)
+
+
+@click.command()
+@CORPUS
+@click.option("--video", "videos", multiple=True, metavar="ID", help="A source file, by its video_id.")
+@click.option("--source", "sources", multiple=True, metavar="URI", help="A source file, by where it was found.")
+@click.option("--identity", "identities", multiple=True, metavar="ID", help="A person, by identity_id.")
+@click.option(
+    "--photo",
+    "photographs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Whoever looks like the face in this photograph.",
+)
+@PACK
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def takedown(
+    corpus: str,
+    videos: Sequence[str],
+    sources: Sequence[str],
+    identities: Sequence[str],
+    photographs: Sequence[Path],
+    pack: str | None,
+    yes: bool,
+) -> None:
+    """Take a video, a source or a person out of the corpus for good; with none named, finish what was begun."""
+    from flows.corpus.takedown import Named, takedown_command
+
+    if status := takedown_command(corpus, Named(videos, sources, identities, photographs), pack, yes):
+        sys.exit(status)
+
+
+COMMANDS = (doctor, demo, review, takedown)
+"""What ``flows.cli`` adds to the group ``ffavatar``."""

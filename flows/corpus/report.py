@@ -1,0 +1,26 @@
+"""``ffavatar report``: the corpus in pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from infra.console import say
+from infra.storage import open_store
+from mfhq.catalog import Catalog, read_blob
+from pipelines.report import render_report
+
+
+def report(corpus: str, version: str | None, out: Path) -> Path:
+    """Write the HTML page of a snapshot into ``out``; returns its path."""
+    store = open_store(corpus)
+    snapshot = Catalog(store).open(version)
+
+    def blob(uri: str, offset: int, length: int) -> bytes:
+        return read_blob(store, {"uri": uri, "offset": offset, "length": length})
+
+    with snapshot.connect() as connection:
+        page = render_report(
+            connection, blob, out, version=snapshot.version, digest=snapshot.digest, corpus=store.uri, mattes=True
+        )
+    say("report {page}", page=page)
+    return page

@@ -1,0 +1,42 @@
+"""``ffavatar sql``: DuckDB over a published snapshot."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+
+from infra.console import CallError, say, table
+from infra.storage import open_store
+from mfhq.catalog import Catalog
+from mfhq.schema import TABLES
+
+
+def sql(corpus: str, query: str | None, version: str | None, form: str) -> None:
+    """Run ``query`` and print its result as a table, CSV or JSON lines; without one, describe the views.
+
+    Raises:
+        CatalogError: no snapshot, or DuckDB refuses the query; the message says why.
+    """
+    if query is not None and not query.strip():
+        raise CallError("the query is empty; try: ffavatar sql 'SELECT stage, reason, items FROM funnel'")
+    snapshot = Catalog(open_store(corpus)).open(version)
+    if query is None:
+        say("{uri} {version}: the views are", uri=corpus, version=snapshot.version)
+        for name, schema in TABLES.items():
+            rows = [(f.name, str(f.type), (f.metadata or {}).get(b"description", b"").decode()) for f in schema]
+            table(f"{name}: {(schema.metadata or {})[b'description'].decode()}", ("column", "type", "meaning"), rows)
+        return
+    result = snapshot.query(query)
+    names = result.column_names
+    rows = list(zip(*(column.to_pylist() for column in result.columns), strict=True))
+    if form == "csv":
+        writer = csv.writer(sys.stdout)
+        writer.writerow(names)
+        writer.writerows(rows)
+    elif form == "json":
+        for row in rows:
+            sys.stdout.write(json.dumps(dict(zip(names, row, strict=True)), default=str) + "\n")
+    else:
+        table("", names, rows)
+        say("{n} rows", n=len(rows))

@@ -1,0 +1,1 @@
+"""Evaluation of checkpoints: held-out people, and submissions to the NeRSemble benchmark."""

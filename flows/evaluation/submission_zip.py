@@ -1,0 +1,77 @@
+"""A submission to the NeRSemble benchmark: a zip of H.264 videos, whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nersemble.benchmark import CRF, BenchmarkTask, Video
+from pipelines.media.video_writer import write_video
+
+Picture = NDArray[np.uint8]
+
+
+class SubmissionWriter:
+    """Writes one task's zip; it appears under its name when the context ends without an error.
+
+    ``lengths`` gives the frames of each recording (participant, sequence), from the benchmark's ``metadata.json``.
+    """
+
+    def __init__(self, path: Path, task: BenchmarkTask, lengths: dict[tuple[int, str], int]) -> None:
+        self.path, self.task, self.lengths = path, task, lengths
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._added: set[Video] = set()
+
+    def __enter__(self) -> Self:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._zip = zipfile.ZipFile(self._part, "w", zipfile.ZIP_STORED)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._zip.close()
+        if kind is None and self._added:
+            self._part.replace(self.path)
+        else:
+            self._part.unlink(missing_ok=True)
+
+    def add(self, video: Video, frames: Iterable[Picture]) -> None:
+        """Encode a video's frames (H, W, 3) as the kit does (H.264, crf 14) and add it.
+
+        Raises:
+            ValueError: a video that the task does not ask for, or asked for once; another size than the task's, or
+                another number of frames than the recording has. Nothing is added then.
+        """
+        recording = (video.participant, video.sequence)
+        if recording not in self.task.recordings or video.serial not in self.task.serials:
+            raise ValueError(f"{video.member} is no video of the task {self.task.name}")
+        if video in self._added:
+            raise ValueError(f"{video.member} was added already")
+        if recording not in self.lengths:
+            raise ValueError(f"{video.member}: the task's metadata.json does not say how many frames it has")
+        with tempfile.TemporaryDirectory(prefix="ffavatar-") as folder:
+            written = Path(folder) / "video.mp4"
+            n = write_video(written, self._checked(video, frames), self.task.fps, CRF)
+            if n != self.lengths[recording]:
+                raise ValueError(f"{video.member}: {n} frames, and the recording has {self.lengths[recording]}")
+            self._zip.write(written, video.member)
+        self._added.add(video)
+
+    @property
+    def missing(self) -> list[Video]:
+        """What a whole submission would still need."""
+        return [video for video in self.task.videos() if video not in self._added]
+
+    def _checked(self, video: Video, frames: Iterable[Picture]) -> Iterator[Picture]:
+        wanted = (self.task.height, self.task.width, 3)
+        for frame in frames:
+            if frame.shape != wanted or frame.dtype != np.uint8:
+                raise ValueError(f"{video.member}: a frame of {frame.dtype} {frame.shape}; uint8 {wanted} is needed")
+            yield frame

@@ -1,0 +1,58 @@
+"""The picture of docs/multiview.md: ``python -m flows.experiments.multiview_image docs/multiview.png``.
+
+A studio capture in Ava-256's layout is converted, and its registered mesh is drawn over one moment's views.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from fsspec.implementations.local import LocalFileSystem
+from PIL import Image
+
+from ava256.reader import Ava256Capture, find_captures
+from pipelines.conversion.ava256_frames import Ava256Config, head_model_frame
+from pipelines.conversion.ava256_step import plan_ava256
+from pipelines.faces.weight_cache import cache_dir
+from pipelines.media.cameras import Camera
+from pipelines.media.image_codec import decode_picture
+from pipelines.studio.ava256_layout import Ava256Spec, write_ava256
+from pipelines.studio.overlay import draw_mesh, tiled
+from pipelines.studio.studio_head import load_studio_head
+
+CAMERAS, COLUMNS, SIZE, SEED = 12, 6, 232, 5
+
+
+def multiview_picture(out: Path) -> None:
+    """Write the picture as a PNG of few colours."""
+    head = load_studio_head(cache_dir())
+    with tempfile.TemporaryDirectory() as folder:
+        spec = Ava256Spec(n_cameras=CAMERAS, frames=1, segments=("EXP_smile",), height=1024, absent=0.0)
+        list(write_ava256(head, Path(folder), 1, spec, SEED))
+        plan = plan_ava256(folder, Ava256Config(size=SIZE))
+        rows = plan.step.fn(plan.step.load(), plan.items).to_pylist()
+        (decoder,) = find_captures(folder, LocalFileSystem()).values()
+        capture = Ava256Capture(decoder, LocalFileSystem())
+        assert capture.mean_vertices is not None
+        to_tracked = head_model_frame(capture.mean_vertices)
+        pictures = []
+        for row in rows:
+            (camera,), (view,) = row["cameras"], row["views"]
+            tracked = capture.vertices(view["frame_index"])
+            assert tracked is not None
+            place = np.array(view["head_to_world"]).reshape(3, 4)
+            in_head = (tracked - to_tracked[:, 3]) @ to_tracked[:, :3]
+            seen = Camera(
+                np.array(view["K"]).reshape(3, 3), np.array(camera["world_to_camera"]).reshape(3, 4), SIZE, SIZE
+            )
+            world = in_head @ place[:, :3].T + place[:, 3]
+            pictures.append(draw_mesh(decode_picture(view["image"]), seen, world, head.triangles))
+    picture = Image.fromarray(tiled(pictures, COLUMNS))
+    picture.quantize(255, dither=Image.Dither.FLOYDSTEINBERG).save(out, optimize=True)
+
+
+if __name__ == "__main__":
+    multiview_picture(Path(sys.argv[1]))

@@ -1,0 +1,240 @@
+"""``python -m flows.experiments.train_on_studio``: train on studio people that are rendered where they are used.
+
+It needs torch, gsplat (on CUDA), numpy, scipy, OpenCV, pyarrow and embreex; no Ray, Prefect, MLflow or DuckDB. A part
+of a run ends at its time limit with half-precision weights, which the next part begins with (a warm restart: the
+optimizer begins anew).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from ffavatar_model.config import to_dict
+from ffavatar_model.data.mixture import Mixture
+from ffavatar_model.data.resident import ResidentData
+from ffavatar_model.head import load_head
+from ffavatar_model.io.weights import load_weights, save_weights
+from ffavatar_model.model import FFAvatar
+from ffavatar_model.training import TrainConfig, Trainer, configured, recipe
+from flows.experiments.compare import METRICS_FILE
+from flows.experiments.judging import judge, sheet
+from flows.experiments.rendering import Rendered, RenderOrder, pictures, rendering
+from mfhq.ids import digest
+from pipelines.faces.weight_cache import cache_dir
+
+log = logging.getLogger(__name__)
+PART_BYTES = 15 << 20
+"""A model file is also written in pieces of this size, for places that hand back small files alone."""
+
+
+class Notes:
+    """The loop's news: printed, and kept for the report."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.began = folder, time.monotonic()
+        self.lines: list[dict[str, float]] = []
+
+    def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
+        """See ``ffavatar_model.training.Reporter``."""
+        line = {"step": step, "clock": time.monotonic() - self.began, **metrics}
+        self.lines.append({name: round(value, 5) for name, value in line.items()})
+        log.info("%s", json.dumps(self.lines[-1]))
+
+    def picture(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
+        """The loop's own strips are left out: the experiment has sheets."""
+
+
+@click.command(context_settings={"show_default": True})
+@click.option("--stage", type=click.Choice(["pretrain", "multiview"]), default="pretrain")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for what comes back.")
+@click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder for pictures and checkpoints.")
+@click.option("--head", type=click.Path(path_type=Path), help="Cache folder that holds heads/open-head-v*.safetensors.")
+@click.option("--init", type=click.Path(path_type=Path), help="Model file to begin with.")
+@click.option("--model", "size", default="small", help="Preset.")
+@click.option("--seconds", default=400.0, help="Of training.")
+@click.option("--people", default=3000, help="To render for training, at most; the run takes those that are ready.")
+@click.option("--skip", default=0, help="People left out first: those that an earlier part was trained on.")
+@click.option("--first", default=500, help="People that must be rendered before training begins.")
+@click.option("--held", default=64, help="People held out.")
+@click.option("--moments", default=8, help="Moments a person.")
+@click.option("--cameras", default=8, help="Cameras a person, all round (multiview).")
+@click.option(
+    "--mix",
+    default=0.0,
+    type=click.FloatRange(0, 1, max_open=True),
+    help="multiview: share of the steps on portraits of stage 1.",
+)
+@click.option("--mixed-people", default=256, help="Of stage 1 that --mix draws from.")
+@click.option("--processes", default=15, help="That render.")
+@click.option("--before", is_flag=True, help="Evaluate the model that it begins with, too.")
+@click.option("--profile", "profiled", is_flag=True, help="Say where the time of ten more steps goes.")
+@click.option("--set", "overrides", multiple=True, help="A training setting, a.b=value.")
+def main(
+    stage: str,
+    out: Path,
+    work: Path,
+    head: Path | None,
+    init: Path | None,
+    size: str,
+    seconds: float,
+    people: int,
+    skip: int,
+    first: int,
+    held: int,
+    moments: int,
+    cameras: int,
+    mix: float,
+    mixed_people: int,
+    processes: int,
+    before: bool,
+    profiled: bool,
+    overrides: tuple[str, ...],
+) -> None:
+    """Render studio people, train a stage on them for a time, and evaluate it on people held out."""
+    logging.basicConfig(level=logging.INFO, format="%(relativeCreated)d %(message)s")
+    out.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    cache = head or cache_dir()
+    config = configured(stage, [f"max_seconds={seconds}", *overrides], size)
+    px = config.model.image_size
+    tested, orders = planned(stage, range(skip, skip + people), held, moments, cameras, px)
+    mixed = planned("pretrain", range(mixed_people if mix else 0), 0, 8, 1, px)[1]
+    own, portrayed = (
+        ResidentData(settings, px, digest([name, skip, people, moments, cameras, px]), capacity_of(ordered), device)
+        for name, settings, ordered in (
+            (stage, config.data, orders),
+            ("portraits", recipe("pretrain", size).data, mixed),
+        )
+    )
+    data = Mixture(own, portrayed, mix, config.batch) if mix else own
+    orders = interleaved(orders, mixed)
+    kept: list[tuple[RenderOrder, Rendered]] = []
+    names, asked = {order.name for order in tested}, set(mixed)
+
+    def take(order: RenderOrder, seen: Rendered) -> None:
+        if order.name in names:
+            kept.append((order, seen))
+        else:
+            (portrayed if order in asked else own).add(pictures(order, seen))
+
+    with rendering([*tested, *orders], take, processes, cache, work / "pictures") as done:
+        began = time.monotonic()
+        trainer = _begun(config, cache, device, init)
+        _warm(trainer.model, device)
+        while done() < len(tested) + min(first, len(orders)) or not len(own) or (mix and not len(portrayed)):
+            time.sleep(0.2)
+        log.info("%d people ready after %.0f s", len(data), time.monotonic() - began)
+        report: dict[str, Any] = {"config": to_dict(config), "seconds_to_first": time.monotonic() - began}
+        portraits = [pair for pair in kept if pair[0].kind == "portraits"]
+        around = [pair for pair in kept if pair[0].kind == "around"]
+        if before:
+            report["before"] = judge(trainer.model.eval(), portraits, around)
+        notes = Notes(out)
+        try:
+            result = trainer.run(data, None, notes, work / f"checkpoints-{stage}", None, None)
+        except RuntimeError as error:
+            if trainer.step or trainer.graphed is None:
+                raise
+            log.warning("no CUDA graph of a step (%s): training launches kernel by kernel", error)
+            trainer = _begun(replace(config, graphs=False), cache, device, init)
+            result = trainer.run(data, None, notes, work / f"checkpoints-{stage}", None, None)
+        if profiled:
+            profile(trainer, data)
+        report["rendered"] = done()
+    report |= {"steps": result.step, "people": len(own), "pictures": len(own.ids), "seconds": result.metrics}
+    report |= {"mixed_people": len(portrayed), "mix": mix}
+    finish(trainer, report | {"curve": notes.lines}, out, portraits, around)
+
+
+def _begun(config: TrainConfig, cache: Path, device: torch.device, init: Path | None) -> Trainer:
+    """A trainer at its start, with the weights that it begins with."""
+    head = load_head(next((cache / "heads").glob("open-head-v*.safetensors")))
+    trainer = Trainer(config, head, device, 0, 1)
+    if init is not None:
+        load_weights(init, trainer.model)
+    return trainer
+
+
+def planned(
+    stage: str, people: range, held: int, moments: int, cameras: int, size: int
+) -> tuple[list[RenderOrder], list[RenderOrder]]:
+    """Orders for people held out (of every kind that the stage is judged by) and for people to train on."""
+
+    def order(group: str, i: int, kind: Any, n: int, c: int) -> RenderOrder:
+        return RenderOrder(digest(["studio experiment", group, i]), kind, n, c, size)
+
+    tested = [order("held", i, "portraits", 8, 1) for i in range(held)]
+    if stage == "pretrain":
+        return tested, [order("train", i, "portraits", moments, 1) for i in people]
+    tested += [order("held", i, "around", 2, 12) for i in range(max(1, held // 3))]
+    return tested, [order("around", i, "around", moments, cameras) for i in people]
+
+
+def capacity_of(orders: Sequence[RenderOrder]) -> int:
+    """Pictures of all orders together."""
+    return sum(order.moments * order.cameras for order in orders)
+
+
+def interleaved(orders: Sequence[RenderOrder], others: Sequence[RenderOrder]) -> list[RenderOrder]:
+    """Both, each in its order and evenly spread, so that some of either are ready early."""
+    places = [((i + 0.5) / len(part), order) for part in (orders, others) for i, order in enumerate(part)]
+    return [order for _, order in sorted(places, key=lambda pair: pair[0])]
+
+
+def finish(trainer: Trainer, report: dict[str, Any], out: Path, portraits: Any, around: Any) -> None:
+    """Weights (averaged, half precision), numbers and sheets; the weights first: they must not be lost."""
+    model, averaged = trainer.model, trainer.averaged
+    if averaged is not None:
+        model.load_state_dict(averaged, strict=False)
+    model.eval()
+    notes = {"stage": trainer.config.stage, "step": trainer.step, "trained_on": "rendered studio people alone"}
+    weights = {name: value.half() for name, value in model.state_dict().items()}
+    save_weights(out / "model.safetensors", model, weights, **notes)
+    whole = (out / "model.safetensors").read_bytes()
+    if len(whole) > PART_BYTES:
+        for i in range(0, len(whole), PART_BYTES):
+            (out / f"model.safetensors.{i // PART_BYTES}").write_bytes(whole[i : i + PART_BYTES])
+    (out / METRICS_FILE).write_text(json.dumps(report, indent=1))
+    for name, held in {"portraits": portraits, "around": around}.items():
+        if held:
+            Image.fromarray(sheet(model, held)).save(out / f"{name}.jpg", quality=92)
+    report["after"] = judge(model, portraits, around)
+    (out / METRICS_FILE).write_text(json.dumps(report, indent=1))
+    log.info("%s", json.dumps(report["after"], indent=1))
+
+
+def profile(trainer: Trainer, data: ResidentData | Mixture, steps: int = 10) -> None:
+    """Log the operators that take most of the device's time (of the processor's, where there is no device)."""
+    from torch.profiler import ProfilerActivity
+
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if trainer.device.type == "cuda" else [])
+    batches = [data.batch(range(i * trainer.config.batch, (i + 1) * trainer.config.batch)) for i in range(steps)]
+    with torch.profiler.profile(activities=activities) as seen:
+        for batch in batches:
+            trainer.train_step(batch)
+    key = f"self_{trainer.device.type}_time_total"
+    log.info("%s", seen.key_averages().table(sort_by=key, row_limit=30, max_name_column_width=60))
+
+
+def _warm(model: FFAvatar, device: torch.device) -> None:
+    """Compile or load what is compiled at a first use, while people are rendered."""
+    size = model.config.image_size
+    picture = torch.rand(1, 1, 3, size, size, device=device)
+    with torch.no_grad():
+        model(picture, None, picture, torch.eye(3, device=device).expand(1, 1, 3, 3) * size)
+
+
+if __name__ == "__main__":
+    main()

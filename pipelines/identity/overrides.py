@@ -1,0 +1,186 @@
+"""A reviewer's word wins over the clustering: decisions (accept, split, merge) applied to who is who.
+
+Give it the clustering's own assignments every time, and all decisions ever made: they are replayed in the order in
+which they were made, so that a later one wins, and the same decisions say the same of the next clustering.
+
+- ``accept`` with a track: the track shows this person, wherever the clustering has it. Without one: all tracks that
+  the person has now are right. To hold people together through later clusterings, write one row a track.
+- ``split`` with a track: the track does not show this person. Where it belongs is ``other_id``; with none, the tracks
+  of one person that one reviewer split off at one moment (``made_at``) are one new person together, whose id depends
+  on the lowest of them alone. Once the clustering has moved such a track elsewhere, nothing is left to do.
+- ``merge``: ``other_id`` is the same person as ``identity_id``, whose id stays; the other becomes an alias of it.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from mfhq.ids import digest
+from mfhq.schema import ALIASES, ASSIGNMENTS
+from pipelines.identity.stable_ids import MERGE, SPLIT
+
+ACCEPT = "accept"
+KINDS = (ACCEPT, SPLIT, MERGE)
+REVIEW = "review"
+"""``assignments.source`` of what a reviewer said."""
+
+TRACK_GONE = "track_gone"
+"""The decision is about a track that is not clustered (any more)."""
+IDENTITY_GONE = "identity_gone"
+"""It is about a person who has no track, and for whom no alias stands."""
+ALREADY_SO = "already_so"
+"""It changes nothing: the track is not with that person, the two are one already, or nobody else would be left."""
+INCOMPLETE = "incomplete"
+"""A split without a track, a merge without another identity, or a kind that is none of ``KINDS``."""
+
+_BEGINNING = datetime.datetime.min.replace(tzinfo=datetime.UTC)
+
+
+@dataclass(frozen=True)
+class Decided:
+    """Who is who after review."""
+
+    assignments: pa.Table
+    """``mfhq.schema.ASSIGNMENTS``, the rows in their order: what a decision says has source ``review``, and no
+    similarity where the track went to another person than the clustering's."""
+    aliases: pa.Table
+    """``mfhq.schema.ALIASES``: the clustering's, led on, and those that decisions made; never an id that is in use."""
+    ignored: dict[str, str]
+    """decision_id to why it says nothing now: ``track_gone``, ``identity_gone``, ``already_so``, ``incomplete``."""
+
+
+def apply_decisions(assignments: pa.Table, aliases: pa.Table, decisions: pa.Table) -> Decided:
+    """Apply ``mfhq.schema.DECISIONS`` to a clustering's assignments and aliases. Pure; the rows' order changes nothing.
+
+    Of two decisions that contradict each other the later one wins (``made_at``, then ``decision_id``; without a time
+    it counts as the first). An id that is gone is followed through the aliases; where none leads to a person who is
+    there, the decision is ignored, and stays a row for later.
+    """
+    if not decisions.num_rows:
+        return Decided(assignments.cast(ASSIGNMENTS), aliases.cast(ALIASES), {})
+    state = _DecidedPeople(assignments, aliases)
+    rows = sorted(decisions.to_pylist(), key=lambda row: (row["made_at"] or _BEGINNING, row["decision_id"]))
+    groups = _split_groups(rows)
+    ignored: dict[str, str] = {}
+    for row in rows:
+        if reason := _apply(state, row, groups):
+            ignored[row["decision_id"]] = reason
+    version = next(iter(assignments["cluster_version"].to_pylist()), "")
+    return Decided(state.assignments(assignments), state.aliases(aliases, version), ignored)
+
+
+class _DecidedPeople:
+    """Who is who, while decisions are replayed."""
+
+    def __init__(self, assignments: pa.Table, aliases: pa.Table) -> None:
+        columns = (assignments[name].to_pylist() for name in ("track_id", "identity_id"))
+        self.clustered: dict[str, str] = dict(zip(*columns, strict=True))
+        self.now = dict(self.clustered)
+        self.members: defaultdict[str, set[str]] = defaultdict(set)
+        for track, identity in self.now.items():
+            self.members[identity].add(track)
+        columns = (aliases[name].to_pylist() for name in ("identity_id", "now"))
+        self.stands_for: dict[str, str] = dict(zip(*columns, strict=True))
+        self.reviewed: set[str] = set()
+
+    def find(self, identity: str) -> str | None:
+        """The person whom an id names today, if there is one."""
+        seen = set()
+        while not self.members.get(identity):
+            if identity in seen or identity not in self.stands_for:
+                return None
+            seen.add(identity)
+            identity = self.stands_for[identity]
+        return identity
+
+    def move(self, track: str, identity: str) -> None:
+        self.members[self.now[track]].discard(track)
+        self.members[identity].add(track)
+        self.now[track] = identity
+        self.reviewed.add(track)
+
+    def assignments(self, before: pa.Table) -> pa.Table:
+        rows = before.to_pylist()
+        for row in rows:
+            track = row["track_id"]
+            if track in self.reviewed:
+                row["source"] = REVIEW
+            if self.now[track] != row["identity_id"]:
+                row |= {"identity_id": self.now[track], "similarity": None}
+        return pa.Table.from_pylist(rows, schema=ASSIGNMENTS)
+
+    def aliases(self, before: pa.Table, version: str) -> pa.Table:
+        rows = {row["identity_id"]: row for row in before.to_pylist()}
+        for identity, heirs in self._emptied().items():
+            _, now = min((-count, heir) for heir, count in heirs.items())
+            kind = MERGE if len(heirs) == 1 else SPLIT
+            rows[identity] = {"identity_id": identity, "now": now, "kind": kind, "cluster_version": version}
+        kept = [
+            {**row, "now": self.find(row["now"]) or row["now"]}
+            for identity, row in sorted(rows.items())
+            if not self.members.get(identity)
+        ]
+        return pa.Table.from_pylist(kept, schema=ALIASES)
+
+    def _emptied(self) -> dict[str, Counter[str]]:
+        """Each of the clustering's people who has no track left, with who has them."""
+        heirs: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for track, identity in self.clustered.items():
+            if not self.members.get(identity):
+                heirs[identity][self.now[track]] += 1
+        return heirs
+
+
+def _split_groups(rows: list[dict[str, Any]]) -> Mapping[tuple[Any, ...], str]:
+    """The new id of each set of tracks that was split off one person by one reviewer at one moment."""
+    tracks: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for row in rows:
+        if row["kind"] == SPLIT and row["track_id"]:
+            tracks[_group(row)].append(row["track_id"])
+    return {group: digest(["identity", SPLIT, min(found)], 24) for group, found in tracks.items()}
+
+
+def _group(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["identity_id"], row["reviewer"], row["made_at"]
+
+
+def _apply(people: _DecidedPeople, row: Mapping[str, Any], groups: Mapping[tuple[Any, ...], str]) -> str:
+    """Replay one decision; why it says nothing, or an empty string."""
+    kind, track = row["kind"], row["track_id"]
+    if kind not in KINDS or (kind == SPLIT and not track) or (kind == MERGE and not row["other_id"]):
+        return INCOMPLETE
+    if track and kind != MERGE and track not in people.now:
+        return TRACK_GONE
+    person = people.find(row["identity_id"])
+    other = people.find(row["other_id"]) if row["other_id"] else None
+    if person is None or (row["other_id"] and other is None):
+        return IDENTITY_GONE
+    if kind == MERGE:
+        return _merge(people, person, other or "")
+    if kind == SPLIT:
+        return _split(people, person, track, other or groups[_group(row)])
+    for accepted in [track] if track else sorted(people.members[person]):
+        people.move(accepted, person)
+    return ""
+
+
+def _merge(people: _DecidedPeople, person: str, other: str) -> str:
+    if person == other:
+        return ALREADY_SO
+    for track in sorted(people.members[other]):
+        people.move(track, person)
+    people.stands_for[other] = person
+    return ""
+
+
+def _split(people: _DecidedPeople, person: str, track: str, target: str) -> str:
+    if people.now[track] != person or target == person or len(people.members[person]) == 1:
+        return ALREADY_SO
+    people.move(track, target)
+    return ""

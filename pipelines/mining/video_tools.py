@@ -1,0 +1,40 @@
+"""What the steps that open videos share: two decoders, and a way to the file."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.media.decoder import ProcessDecoder
+from pipelines.media.local_files import local_file
+from pipelines.mining.config import MiningConfig
+
+
+@dataclass
+class VideoTools:
+    """A worker's decoders; the second (PyAV) is for what the first (decord) cannot read."""
+
+    first: ProcessDecoder
+    second: ProcessDecoder
+    filesystem: Any = None
+    """fsspec, for sources that are not local."""
+
+    def local(self, uri: str) -> AbstractContextManager[Path]:
+        """The source as a local path, while the context lasts."""
+        return local_file(uri, self.filesystem)
+
+
+def video_tools(config: MiningConfig, filesystem: Any = None) -> VideoTools:
+    """Decoders with the config's limits; each starts its process at its first file."""
+    first, second = (
+        ProcessDecoder(
+            backend=backend,
+            threads=config.decode_threads,
+            silence_s=config.decode_silence_s,
+            limit_s=config.decode_limit_s,
+        )
+        for backend in ("decord", "pyav")
+    )
+    return VideoTools(first, second, filesystem)

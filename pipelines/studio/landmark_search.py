@@ -1,0 +1,246 @@
+"""Which points of a head's surface are the points of the 468-point face mesh: found by looking at renderings.
+
+No licensed landmark file is needed: the mesh detector is run on pictures of the template from several sides and
+under several lights, a ray is cast through each point, and the points on which the pictures agree are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import cKDTree
+
+from pipelines.media.cameras import Camera, aimed_camera
+from pipelines.studio.appearance import random_appearance
+from pipelines.studio.mesh import Mesh
+from pipelines.studio.painting import paint
+from pipelines.studio.renderer import Light, Lighting, Scene, build_scene, cast, render_mesh
+from pipelines.studio.studio_head import JAW, ORDER, studio_head
+
+if TYPE_CHECKING:
+    from ffavatar_model.head import HeadModel
+
+Floats = NDArray[np.float64]
+Detect = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
+"""An RGB picture (H, W, 3) to the face mesh (468, 3): x and y in pixels, z on the same scale."""
+N_MESH = 468
+SIZE, SPAN = 288, 0.29
+"""Pixels and metres across the pictures: the face lies in them as in an aligned crop."""
+TARGET = np.array([0.0, 0.005, 0.0])
+VIEWS = ((0.0, 0.0), (-0.26, 0.0), (0.26, 0.0), (0.0, 0.14), (0.0, -0.14), (-0.15, 0.08), (0.15, 0.08))
+"""Yaw and pitch of the cameras, radians."""
+LIGHTING = Lighting((Light((0.4, 0.5, 1.0), (0.6, 0.58, 0.55)), Light((-0.8, 0.2, 0.5), (0.25, 0.25, 0.28))))
+JAW_OPEN = 0.28
+"""Radians: upper and lower lip touch at rest, so the mouth's points are looked for with the jaw open."""
+MOUTH = (
+    61,
+    146,
+    91,
+    181,
+    84,
+    17,
+    314,
+    405,
+    321,
+    375,
+    291,
+    409,
+    270,
+    269,
+    267,
+    0,
+    37,
+    39,
+    40,
+    185,
+    78,
+    95,
+    88,
+    178,
+    87,
+    14,
+    317,
+    402,
+    318,
+    324,
+    308,
+    415,
+    310,
+    311,
+    312,
+    13,
+    82,
+    81,
+    80,
+    191,
+    76,
+    62,
+    306,
+    292,
+    77,
+    90,
+    180,
+    85,
+    16,
+    315,
+    404,
+    320,
+    307,
+    96,
+    89,
+    179,
+    86,
+    15,
+    316,
+    403,
+    319,
+    325,
+    184,
+    74,
+    73,
+    72,
+    11,
+    302,
+    303,
+    304,
+    408,
+    183,
+    42,
+    41,
+    38,
+    12,
+    268,
+    271,
+    272,
+    407,
+)
+"""The points of the face mesh on the lips."""
+MAX_SPREAD, REACH = 0.004, 0.006
+"""Metres: how far the views' points may lie from their middle, and how far a point may be from the surface it sees."""
+INNER = ("left_eye", "right_eye", "tongue", "mouth_interior")
+"""Regions that no landmark may be bound to: a lid's point must not turn with the eyeball behind it."""
+
+
+@dataclass(frozen=True)
+class LandmarkCorrespondences:
+    """L of the 468 points, on a head model's triangles."""
+
+    index: NDArray[np.int64]
+    """(L,) which of the 468, ascending."""
+    triangles: NDArray[np.int64]
+    """(L,)."""
+    barycentric: NDArray[np.float32]
+    """(L, 3)."""
+    spread: NDArray[np.float32]
+    """(L,) median distance of the views' points from their middle, metres."""
+
+
+def find_landmarks(head: HeadModel, detect: Detect) -> LandmarkCorrespondences:
+    """The correspondences of a head model (open or FLAME).
+
+    Points that hit nothing in most views, or on whose place the views differ by more than ``MAX_SPREAD``, are left
+    out. Raises ``ValueError`` when fewer than 100 remain: the detector did not take the rendering for a face.
+    """
+    from ffavatar_model.head import pose_head_numpy
+
+    rotations = np.zeros((2, 5, 3), np.float32)
+    rotations[1, JAW, 0] = JAW_OPEN
+    postures, _ = pose_head_numpy(head, np.zeros((2, 0)), np.zeros((2, 0)), rotations)
+    painted, outer = _template_mesh(head)
+    triangle, weights = np.full((len(VIEWS), N_MESH), -1, np.int64), np.zeros((len(VIEWS), N_MESH, 3), np.float32)
+    for which, posture in enumerate(postures):
+        points = np.array(MOUTH) if which else np.setdiff1d(np.arange(N_MESH), MOUTH)
+        scene = build_scene(painted.posed(posture))
+        skin = build_scene(Mesh(posture.astype(np.float32), painted.triangles[outer], painted.colours[outer], 1))
+        for v, (yaw, pitch) in enumerate(VIEWS):
+            camera = aimed_camera(yaw, pitch, distance=1.0, target=TARGET, span=SPAN, size=SIZE)
+            picture = render_mesh(scene, camera, LIGHTING, (0.35, 0.37, 0.4)).rgb
+            pixels = np.asarray(detect(picture), np.float64)[points, :2]
+            triangle[v, points], weights[v, points] = _surface_at(skin, camera, pixels)
+    hit = triangle >= 0
+    triangle[hit] = np.flatnonzero(outer)[triangle[hit]]
+    places = (head.template.numpy()[painted.triangles[triangle]] * weights[..., None]).sum(2)
+    places[~hit] = np.nan
+    seen = hit.sum(0) > len(VIEWS) / 2
+    middle = np.nanmedian(np.where(seen[:, None], places, 0.0), axis=0)
+    off = np.linalg.norm(places - middle, axis=2)
+    spread = np.where(seen, np.nanmedian(np.where(seen, off, 0.0), axis=0), np.inf)
+    index = np.flatnonzero(spread <= MAX_SPREAD)
+    if len(index) < 100:
+        raise ValueError(f"only {len(index)} of {N_MESH} face-mesh points found on head model {head.name!r}")
+    # The view whose point lies nearest to the middle: a mean of points could end on the other lip.
+    best = np.nanargmin(off[:, index], axis=0)
+    return LandmarkCorrespondences(index, triangle[best, index], weights[best, index], spread[index].astype(np.float32))
+
+
+def open_head_with_landmarks(cache: Path, load_detector: Callable[[], Detect]) -> HeadModel:
+    """The open head from a cache folder, with its landmarks; they are found, and stored in its file, the first time."""
+    from ffavatar_model.head import save_head, with_landmarks
+    from ffavatar_model.head.open_head import build_open_head, open_head_path
+
+    head = build_open_head(cache)
+    if head.n_landmarks:
+        return head
+    found = find_landmarks(head, load_detector())
+    head = with_landmarks(head, found.index, found.triangles, found.barycentric)
+    save_head(head, open_head_path(cache))
+    return head
+
+
+def _template_mesh(head: HeadModel) -> tuple[Mesh, NDArray[np.bool_]]:
+    """The template, painted as far as the model's regions allow, and which triangles (F,) are outer skin."""
+    template, triangles = head.template.numpy(), head.triangles.numpy()
+    if not head.region_names:
+        plain = np.broadcast_to(np.array([0.45, 0.30, 0.24, 0.1], np.float32), (len(triangles), 3, 4))
+        return Mesh(template, triangles, plain, 1), np.ones(len(triangles), bool)
+    look = replace(
+        random_appearance("template"),
+        skin=(0.82, 0.62, 0.50),
+        lips=(0.72, 0.38, 0.36),
+        lip_strength=0.8,
+        hair=(0.14, 0.09, 0.06),
+        hair_style="bald",
+        brow_width=0.004,
+        brow_strength=0.85,
+        brow_shift=(0.0, 0.0, 0.0),
+        brow_gap=0.0,
+        lip_border=0.48,
+        complexion=0.02,
+        folds=0.0,
+        wrinkles=0.0,
+        bags=0.2,
+        eye_shadow=0.0,
+        liner=0.6,
+        moles=0,
+        beard=0.0,
+        freckles=0,
+        glasses=None,
+        iris=(0.3, 0.2, 0.1),
+    )
+    regions = head.regions.numpy()
+    lips = regions[:, head.region_names.index("lips")] > 0.5
+    inner = regions[:, [head.region_names.index(name) for name in INNER]].max(1) > 0.5
+    return Mesh(template, triangles, paint(studio_head(head), look), ORDER), ~(inner & ~lips)[triangles].any(1)
+
+
+def _surface_at(skin: Scene, camera: Camera, pixels: Floats, samples: int = 2) -> tuple[NDArray[np.int64], NDArray]:
+    """Triangle (N,) and barycentric coordinates (N, 3) of the skin nearest to pixels (N, 2); -1 where none is near.
+
+    Skin that faces away (the back of the head, seen through an eye socket) does not count.
+    """
+    hits = cast(skin, camera, samples)
+    corners = skin.mesh.vertices[skin.mesh.triangles]
+    facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    towards = (facing * (camera.centre - corners[:, 0])).sum(1) > 0
+    rows, columns = np.nonzero((hits.triangle >= 0) & towards[hits.triangle])
+    seen = (np.stack([columns, rows], 1) + 0.5) / samples
+    distance, nearest = cKDTree(seen).query(pixels)
+    at = rows[nearest], columns[nearest]
+    u, v = hits.u[at], hits.v[at]
+    near = distance * SPAN / SIZE <= REACH
+    return np.where(near, hits.triangle[at], -1), np.stack([1 - u - v, u, v], 1)

@@ -1,0 +1,67 @@
+"""A studio person: shape, appearance, and the mesh of any expression and pose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mfhq.ids import seed_of
+from pipelines.studio.accessories import Accessory, accessories
+from pipelines.studio.appearance import Appearance, random_appearance
+from pipelines.studio.hair import hair_offset
+from pipelines.studio.mesh import Mesh, merge
+from pipelines.studio.painting import beard_mask, paint
+from pipelines.studio.studio_head import ORDER, StudioHead
+
+Floats = NDArray[np.float32]
+SHAPE_SCALE = 1.1
+"""Standard deviation of a person's shape coefficients."""
+
+
+@dataclass(frozen=True)
+class StudioPerson:
+    """One person, ready to be posed."""
+
+    identity_id: str
+    head: StudioHead
+    shape: Floats
+    """(S,) coefficients."""
+    look: Appearance
+    surface: Mesh
+    """The painted head; its vertices are those of the shaped rest head."""
+    offset: Floats
+    """(V, 3) how far hair and beard stand off the head model's vertices at rest."""
+    things: tuple[Accessory, ...]
+
+    def meshes(self, expression: Floats, rotations: Floats) -> list[Mesh]:
+        """The mesh of each moment: expression (B, E), rotations (B, 5, 3); in the head's frame, metres."""
+        shape = np.broadcast_to(self.shape, (len(expression), len(self.shape)))
+        vertices, transforms = self.head.pose(shape, expression, rotations)
+        found = []
+        for posed, joints in zip(vertices, transforms, strict=True):
+            turn = np.einsum("vj,jab->vab", self.head.weights, joints[..., :3], optimize=True)
+            surface = self.surface.posed(posed + np.einsum("vab,vb->va", turn, self.offset))
+            found.append(merge([surface, *(t.on(self.head, self.surface.vertices, joints) for t in self.things)]))
+        return found
+
+
+def make_identity(head: StudioHead, identity_id: str) -> StudioPerson:
+    """The person of an id: the same each time."""
+    g = np.random.default_rng([seed_of(identity_id), 0])
+    shape = np.clip(g.normal(scale=SHAPE_SCALE, size=head.model.n_shape), -2.2, 2.2).astype(np.float32)
+    look = random_appearance(identity_id)
+    shaped, _ = head.pose(shape[None], np.zeros((1, 0), np.float32), np.zeros((1, 5, 3), np.float32))
+    ears = head.model.regions.numpy()[:, head.model.region_names.index("ears")]
+    lips = head.model.regions.numpy()[:, head.model.region_names.index("lips")]
+    beard = beard_mask(head.template) * (1 - np.clip(2 * lips, 0, 1))
+    return StudioPerson(
+        identity_id=identity_id,
+        head=head,
+        shape=shape,
+        look=look,
+        surface=Mesh(shaped[0], head.triangles, paint(head, look), ORDER),
+        offset=hair_offset(head.template, head.normals, ears, beard, look),
+        things=tuple(accessories(head, look)),
+    )

@@ -1,0 +1,212 @@
+"""Published snapshots written again without what is to go: they stay readable, and keep their old digest on record."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mfhq.manifest import FileEntry, Manifest, TableEntry, snapshot_digest, versions
+from mfhq.parquet import from_parquet, to_parquet
+from mfhq.paths import BIOMETRIC, snapshot_path, table_path
+from mfhq.pruning import references
+from mfhq.schema import TABLES, schema_hash
+from mfhq.store import Store
+from mfhq.takedowns import Denied
+from pipelines.publishing.table_digest import table_digest
+from pipelines.publishing.unnest import vectors_of
+from pipelines.takedown.rewrite import Changes, erase, without
+
+FOLDERS = ("tables/", f"{BIOMETRIC}tables/")
+
+
+@dataclass
+class _Files:
+    """Published files, each read once, whichever snapshots share it."""
+
+    store: Store
+    denied: Denied
+    entries: dict[str, FileEntry | None] = field(default_factory=dict)
+    """Path to what takes its place; None where no row is left."""
+    ranges: set[tuple[str, int, int]] = field(default_factory=set)
+
+    def pruned(self, name: str, file: FileEntry) -> FileEntry | None:
+        if file.path not in self.entries:
+            self.entries[file.path] = self._prune(name, file)
+        return self.entries[file.path]
+
+    def _prune(self, name: str, file: FileEntry) -> FileEntry | None:
+        try:
+            table = pq.read_table(io.BytesIO(self.store.read(file.path)))
+        except FileNotFoundError:  # the biometric prefix was deleted as a whole
+            return file
+        left = without(table, self.denied)
+        if left is table:
+            return file
+        self.ranges |= references(table) - references(left)
+        return write_file(self.store, name, left) if left.num_rows else None
+
+
+def write_file(store: Store, name: str, table: pa.Table) -> FileEntry:
+    """A file of a published table, under the name that its content gives it."""
+    data = to_parquet(table)
+    sha = hashlib.sha256(data).hexdigest()
+    path = table_path(name, sha[:32])
+    if not store.exists(path):
+        store.write(path, data)
+    return FileEntry(path, table.num_rows, len(data), sha)
+
+
+def redact_snapshots(store: Store, denied: Denied) -> Changes:
+    """Every snapshot that is not clean of ``denied`` yet: its files, then its manifest; then the old files go.
+
+    ``identities`` that lost tracks are counted anew. ``digest`` of the manifest stays what it was when it was
+    published; ``redacted_digest`` is that of the rows that are left. The funnel stays as it was published.
+    """
+    files, done = _Files(store, denied), Changes()
+    for number in versions(store):
+        path = snapshot_path(number)
+        manifest = Manifest.from_json(store.read(path))
+        pending = Denied(tuple(t for t in denied.takedowns if t.takedown_id not in manifest.clean_of))
+        if not pending:
+            continue
+        tables = {name: _redacted(files, name, entry) for name, entry in manifest.tables.items()}
+        changed = {name for name in tables if tables[name] != manifest.tables[name]}
+        if changed & {"assignments", "identity_faces"} and "identities" in tables:
+            tables["identities"] = _counted_anew(store, manifest, tables)
+        if changed & {"assignments", "identity_faces"} and "diversity" in tables:
+            tables["diversity"] = _still_true(store, manifest, tables)
+        clean = tuple(sorted({*manifest.clean_of, *(t.takedown_id for t in pending.takedowns)}))
+        fresh = replace(manifest, tables=tables, clean_of=clean)
+        if changed:
+            took = [t.takedown_id for t in pending.takedowns if manifest.name in t.snapshots] or list(clean)
+            fresh = replace(
+                fresh,
+                redacted_by=tuple(sorted({*manifest.redacted_by, *took})),
+                redacted_digest=snapshot_digest(tables),
+            )
+            done.snapshots.append(manifest.name)
+        done.add(erase(store, files.ranges))
+        files.ranges.clear()
+        store.write(path, fresh.to_json())
+    done.add(_delete_old(store, files))
+    return done
+
+
+def _redacted(files: _Files, name: str, entry: TableEntry) -> TableEntry:
+    found = [files.pruned(name, file) for file in entry.files]
+    kept = tuple(file for file in found if file is not None)
+    if kept == entry.files:
+        return entry
+    return table_entry(files.store, name, kept)
+
+
+def table_entry(store: Store, name: str, kept: tuple[FileEntry, ...]) -> TableEntry:
+    """A table's entry for these files."""
+    schema = TABLES[name]
+    table = pa.concat_tables([schema.empty_table(), *(from_parquet(store.read(f.path), schema) for f in kept)])
+    return TableEntry(table.num_rows, schema_hash(schema), table_digest(table), kept)
+
+
+def _table(store: Store, name: str, entry: TableEntry | None) -> pa.Table:
+    schema = TABLES[name]
+    files = entry.files if entry else ()
+    return pa.concat_tables([schema.empty_table(), *(from_parquet(store.read(f.path), schema) for f in files)])
+
+
+def _counted_anew(store: Store, before: Manifest, tables: dict[str, TableEntry]) -> TableEntry:
+    """``identities`` with the counts and the cohesion of what is left; who lost every track is no row any more."""
+    had = Counter(_table(store, "assignments", before.tables.get("assignments"))["identity_id"].to_pylist())
+    assigned = _table(store, "assignments", tables.get("assignments")).to_pydict()
+    videos = _table(store, "tracks", tables.get("tracks")).to_pydict()
+    video_of = dict(zip(videos["track_id"], videos["video_id"], strict=True))
+    faces = Counter(_table(store, "identity_faces", tables.get("identity_faces"))["identity_id"].to_pylist())
+    tracks: dict[str, list[str]] = {}
+    for track, identity in zip(assigned["track_id"], assigned["identity_id"], strict=True):
+        tracks.setdefault(identity, []).append(track)
+    vectors: dict[str, np.ndarray] = {}
+    if any(len(tracks.get(identity, ())) != count for identity, count in had.items()):
+        vectors = _means(store, tables.get("embeddings"))
+    rows = []
+    for row in _table(store, "identities", tables["identities"]).to_pylist():
+        identity = row["identity_id"]
+        left = tracks.get(identity, [])
+        if had[identity] and not left:
+            continue
+        row["n_faces"] = faces[identity] if had[identity] else row["n_faces"]
+        if len(left) != had[identity]:
+            row |= {"n_tracks": len(left), "n_videos": len({video_of[track] for track in left})}
+            row["cohesion"] = _cohesion([vectors[track] for track in sorted(left) if track in vectors])
+        rows.append(row)
+    table = pa.Table.from_pylist(rows, schema=TABLES["identities"])
+    return table_entry(store, "identities", (write_file(store, "identities", table),) if rows else ())
+
+
+def _still_true(store: Store, before: Manifest, tables: dict[str, TableEntry]) -> TableEntry:
+    """``diversity`` without the people of whom a track or a chosen face went: its numbers were of all."""
+
+    def counts(entries: Mapping[str, TableEntry]) -> list[Counter[str]]:
+        names = ("assignments", "identity_faces")
+        return [Counter(_table(store, name, entries.get(name))["identity_id"].to_pylist()) for name in names]
+
+    old, new = counts(before.tables), counts(tables)
+    table = _table(store, "diversity", tables["diversity"])
+    same = [all(o[i] == n[i] for o, n in zip(old, new, strict=True)) for i in table["identity_id"].to_pylist()]
+    kept = table.filter(pa.array(same, pa.bool_()))
+    return table_entry(store, "diversity", (write_file(store, "diversity", kept),) if kept.num_rows else ())
+
+
+def _means(store: Store, entry: TableEntry | None) -> dict[str, np.ndarray]:
+    try:
+        table = _table(store, "embeddings", entry)
+    except FileNotFoundError:
+        return {}
+    table = table.filter(pa.array([face == "" for face in table["face_id"].to_pylist()], pa.bool_()))
+    return dict(zip(table["track_id"].to_pylist(), vectors_of(table), strict=True))
+
+
+def _cohesion(vectors: list[np.ndarray]) -> float | None:
+    if not vectors:
+        return None
+    centre = np.mean(vectors, axis=0)
+    return round(float(np.mean(np.array(vectors) @ (centre / max(float(np.linalg.norm(centre)), 1e-9)))), 4)
+
+
+def published_pictures(store: Store) -> set[str]:
+    """Packed files that the ``faces`` and ``views`` of some snapshot refer to."""
+    found, read = set[str](), set[str]()
+    for number in versions(store):
+        tables = Manifest.from_json(store.read(snapshot_path(number))).tables
+        for name, columns in (("faces", ["crop", "matte"]), ("views", ["image", "matte"])):
+            for file in tables[name].files if name in tables else ():
+                if file.path not in read:
+                    read.add(file.path)
+                    table = pq.read_table(io.BytesIO(store.read(file.path)), columns=columns)
+                    found |= {path for path, _, _ in references(table)}
+    return found
+
+
+def _delete_old(store: Store, files: _Files) -> Changes:
+    """Files of published tables that no snapshot names (any more) and that hold what is to go."""
+    named = {
+        file.path
+        for number in versions(store)
+        for entry in Manifest.from_json(store.read(snapshot_path(number))).tables.values()
+        for file in entry.files
+    }
+    done = Changes()
+    for folder in FOLDERS:
+        for path in list(store.list(folder)):
+            if path in named or not path.endswith(".parquet"):
+                continue
+            table = pq.read_table(io.BytesIO(store.read(path)))
+            if without(table, files.denied) is not table:
+                store.delete(path)
+                done.files += 1
+    return done

@@ -1,0 +1,110 @@
+"""A step in one CUDA graph moves the parameters as the plain step does, and moves nothing on what is not finite."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ffavatar_model.data.batch import Batch
+from ffavatar_model.data.dataset import IdentityDataset, MultiviewDataset
+from ffavatar_model.head import HeadModel
+from ffavatar_model.model import FFAvatar
+from ffavatar_model.training import TrainConfig, Trainer, cuda_graphs, recipe
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+DEVICE = torch.device("cuda")
+
+
+def configured(stage: str, model: FFAvatar.Config, graphs: bool) -> TrainConfig:
+    config = recipe(stage)
+    return replace(
+        config,
+        model=model,
+        graphs=graphs,
+        ema=0.9,
+        optimizer=replace(config.optimizer, warmup=2, lr=1e-4),
+        objective=replace(config.objective, landmark_until=0.5),
+        steps=8,
+        batch=1 if stage == "personalize" else 2,
+    )
+
+
+def batches(config: TrainConfig, people) -> list[Batch]:
+    if config.stage == "multiview":
+        data = MultiviewDataset(config.data, 32, "d", people.read, views=people.views, cameras=people.cameras)
+    else:
+        tables = {"identity_faces": people.identity_faces, "faces": people.faces}
+        data = IdentityDataset(config.data, 32, "d", people.read, **tables)
+    # personalize: one person with the same sources every time
+    cursors = [[0]] * 8 if config.stage == "personalize" else [[2 * i, 2 * i + 1] for i in range(8)]
+    return [data.batch(row).to(DEVICE) for row in cursors]
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "multiview", "personalize"])
+def test_graphed_steps_are_the_plain_ones(stage: str, head: HeadModel, model_config: FFAvatar.Config, people) -> None:
+    """Eight steps over both phases of the landmark term: losses and parameters agree, and the model did learn."""
+    runs: list[tuple[list[dict[str, float]], dict[str, torch.Tensor], dict[str, torch.Tensor]]] = []
+    for graphs in (False, True):
+        config = configured(stage, model_config, graphs)
+        trainer = Trainer(config, head, DEVICE, 0, 1)
+        assert (trainer.graphed is not None) == graphs
+        trainer.averaged = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
+        before = {n: v.clone() for n, v in trainer.averaged.items()}
+        news = [trainer.train_step(batch) for batch in batches(config, people)]
+        moved = {n: p.detach() - before[n] for n, p in trainer.model.named_parameters() if p.requires_grad}
+        runs.append((news, moved, trainer.averaged))
+    (plain, plain_moved, plain_mean), (graphed, graphed_moved, graphed_mean) = runs
+    for one, other in zip(plain, graphed, strict=True):
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert other[name] == pytest.approx(value, rel=2e-2, abs=1e-4), name
+    length = torch.stack([v.norm() for v in plain_moved.values()]).norm()
+    apart = torch.stack([(graphed_moved[n] - v).norm() for n, v in plain_moved.items()]).norm()
+    assert length > 0 and apart / length < 0.05, "atomic additions differ by rounding, which Adam's first steps enlarge"
+    for name, value in plain_mean.items():
+        torch.testing.assert_close(graphed_mean[name], value, rtol=0, atol=2e-3)
+
+
+def test_a_broken_batch_moves_nothing(head: HeadModel, model_config: FFAvatar.Config, people) -> None:
+    config = configured("pretrain", model_config, graphs=True)
+    trainer = Trainer(config, head, DEVICE, 0, 1)
+    good, bad = batches(config, people)[:2]
+    trainer.train_step(good)
+    before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
+    bad.drivers[0, 0, 0, 0, 0] = float("nan")
+    bad = replace(bad, sources=bad.sources[:, : good.sources.shape[1]])
+    with pytest.raises(FloatingPointError, match=bad.ids[0][0]):
+        trainer.train_step(bad)
+    for name, parameter in trainer.model.named_parameters():
+        torch.testing.assert_close(parameter.detach(), before[name], rtol=0, atol=0, msg=name)
+    assert trainer.step == 1
+
+
+def test_steps_under_way_are_taken_again_in_order(
+    head: HeadModel, model_config: FFAvatar.Config, people, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists without a spare entry overflow while the next step is under way: the run is that of steps one by one."""
+    moved, losses = [], []
+    for room, pipelined in ((2.0, False), (1.0, True)):
+        monkeypatch.setattr(cuda_graphs, "_ROOM", room)
+        config = replace(configured("pretrain", model_config, graphs=True), ema=0.0)
+        trainer = Trainer(config, head, DEVICE, 0, 1)
+        before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
+        for batch in batches(config, people):
+            if pipelined:
+                trainer.take_step(batch)
+            else:
+                losses.append(trainer.train_step(batch)["loss"])
+        assert trainer.graphed is not None and len(trainer.graphed) == pipelined
+        last = trainer.read()
+        assert len(trainer.graphed) == 0 and trainer.step == 8
+        moved.append({n: p.detach() - before[n] for n, p in trainer.model.named_parameters()})
+    assert last["loss"] == pytest.approx(losses[-1], rel=2e-2)
+    length = torch.stack([v.norm() for v in moved[0].values()]).norm()
+    apart = torch.stack([(moved[1][n] - v).norm() for n, v in moved[0].items()]).norm()
+    assert length > 0 and apart / length < 0.05
