@@ -1,4 +1,4 @@
-"""The architecture's document: who may import whom, where the big libraries may stand, and how files look.
+"""The architecture's document: who may import whom, where the big libraries may stand, and what the folders hold.
 
 Every import of the source tree counts, also those inside functions and under ``if TYPE_CHECKING``.
 """
@@ -6,19 +6,16 @@ Every import of the source tree counts, also those inside functions and under ``
 from __future__ import annotations
 
 import ast
-import statistics
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter, defaultdict
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
-OURS = ("mfhq", "ava256", "nersemble", "pipelines", "ffavatar_model", "flows", "infra")
+from tests.support.source_tree import OURS, ROOT, begins, imports, module_name, our_modules, sources, tree_of
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # the longest prefix of a module's name that stands here says which of our modules it may import (prefixes, too)
@@ -50,92 +47,9 @@ LAZY_IN_PIPELINES = "torch"
 BLOCKED_AT_START = ("ray", "prefect", "mlflow", "duckdb")
 """``import flows.cli`` reaches none of these."""
 
-MEDIAN_LINES, P90_LINES = 150, 350
-
-
-@dataclass(frozen=True)
-class Import:
-    """One import statement: who, what, where."""
-
-    module: str
-    imported: str
-    path: Path
-    line: int
-    at_top: bool
-    """It runs when the module is imported."""
-
-    @property
-    def where(self) -> str:
-        return f"{self.path.relative_to(ROOT)}:{self.line}"
-
-
-def _begins(name: str, prefix: str) -> bool:
-    return name == prefix or name.startswith(prefix + ".")
-
-
-def _module_name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    parts = parts[1:] if parts[0] == "datasets" else parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-@cache
-def _sources() -> tuple[Path, ...]:
-    """Every Python file of ours outside of tests."""
-    folders = [ROOT / name for name in ("datasets", "pipelines", "ffavatar_model", "flows", "infra")]
-    return tuple(sorted(path for folder in folders for path in folder.rglob("*.py")))
-
-
-@cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-
-
-def _imports_of(path: Path) -> Iterator[Import]:
-    module = _module_name(path)
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-
-    def visit(node: ast.AST, at_top: bool) -> Iterator[Import]:
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                yield Import(module, name.name, path, node.lineno, at_top)
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, *([base] if base else [])])
-            for name in node.names:
-                whole = f"{base}.{name.name}"
-                yield Import(module, whole if _is_module(whole) else base, path, node.lineno, at_top)
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.body:
-                yield from visit(child, False)
-            for child in node.orelse:
-                yield from visit(child, at_top)
-        else:
-            inside = at_top and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-            for child in ast.iter_child_nodes(node):
-                yield from visit(child, inside)
-
-    yield from visit(_tree(path), True)
-
-
-@cache
-def _our_modules() -> frozenset[str]:
-    return frozenset(_module_name(path) for path in _sources())
-
-
-def _is_module(name: str) -> bool:
-    return name in _our_modules()
-
-
-@cache
-def _imports() -> tuple[Import, ...]:
-    return tuple(found for path in _sources() for found in _imports_of(path))
-
 
 def _allowed(module: str) -> tuple[str, ...]:
-    rules = [prefix for prefix in MAY_IMPORT if _begins(module, prefix)]
+    rules = [prefix for prefix in MAY_IMPORT if begins(module, prefix)]
     return MAY_IMPORT[max(rules, key=len)]
 
 
@@ -145,8 +59,8 @@ def _report(title: str, lines: list[str]) -> None:
 
 
 def test_the_reader_of_imports_sees_every_kind() -> None:
-    assert len(_sources()) > 40 and len(_imports()) > 200
-    edges = {(found.module, found.imported, found.at_top) for found in _imports()}
+    assert len(sources()) > 40 and len(imports()) > 200
+    edges = {(found.module, found.imported, found.at_top) for found in imports()}
     assert ("pipelines.engine.step", "mfhq.ids", True) in edges
     assert ("flows.cli.operate_commands", "flows.cli.doctor", False) in edges, "imports inside functions are seen"
 
@@ -154,9 +68,9 @@ def test_the_reader_of_imports_sees_every_kind() -> None:
 def test_imports_go_the_allowed_ways() -> None:
     wrong = [
         f"{found.where}: {found.module} imports {found.imported}; it may import {', '.join(_allowed(found.module))}"
-        for found in _imports()
-        if any(_begins(found.imported, name) for name in OURS)
-        and not any(_begins(found.imported, prefix) for prefix in _allowed(found.module))
+        for found in imports()
+        if any(begins(found.imported, name) for name in OURS)
+        and not any(begins(found.imported, prefix) for prefix in _allowed(found.module))
     ]
     _report("imports against the architecture:", wrong)
 
@@ -164,8 +78,8 @@ def test_imports_go_the_allowed_ways() -> None:
 def test_nobody_imports_flows() -> None:
     wrong = [
         f"{found.where}: {found.module} imports {found.imported}; only {NOBODY_IMPORTS} itself may"
-        for found in _imports()
-        if _begins(found.imported, NOBODY_IMPORTS) and not _begins(found.module, NOBODY_IMPORTS)
+        for found in imports()
+        if begins(found.imported, NOBODY_IMPORTS) and not begins(found.module, NOBODY_IMPORTS)
     ]
     _report("flows is imported:", wrong)
 
@@ -173,9 +87,9 @@ def test_nobody_imports_flows() -> None:
 def test_libraries_stay_where_they_belong() -> None:
     wrong = [
         f"{found.where}: {found.module} imports {found.imported}; only modules that begin with {' or '.join(homes)} may"
-        for found in _imports()
+        for found in imports()
         for library, homes in ONLY_IN.items()
-        if _begins(found.imported, library) and not found.module.startswith(homes)
+        if begins(found.imported, library) and not found.module.startswith(homes)
     ]
     _report("a library is out of its place:", wrong)
 
@@ -183,8 +97,8 @@ def test_libraries_stay_where_they_belong() -> None:
 def test_the_folder_datasets_is_not_imported() -> None:
     wrong = [
         f"{found.where}: imports {found.imported}; write mfhq, ava256 or nersemble: datasets/ is a source root"
-        for found in _imports()
-        if _begins(found.imported, "datasets")
+        for found in imports()
+        if begins(found.imported, "datasets")
     ]
     _report("datasets/ taken for a package:", wrong)
     assert not (ROOT / "datasets/__init__.py").exists(), "datasets/__init__.py would shadow the library of that name"
@@ -195,11 +109,11 @@ def test_torch_is_lazy_in_pipelines() -> None:
     """Also through our own modules: importing all of ``pipelines`` works with torch blocked."""
     wrong = [
         f"{found.where}: {found.module} imports {found.imported} at its top; import it inside the function that loads"
-        for found in _imports()
-        if found.at_top and _begins(found.module, "pipelines") and _begins(found.imported, LAZY_IN_PIPELINES)
+        for found in imports()
+        if found.at_top and begins(found.module, "pipelines") and begins(found.imported, LAZY_IN_PIPELINES)
     ]
     _report("torch at a module's top:", wrong)
-    modules = sorted(name for name in _our_modules() if _begins(name, "pipelines"))
+    modules = sorted(name for name in our_modules() if begins(name, "pipelines"))
     done = _import_with_blocked((LAZY_IN_PIPELINES,), modules)
     assert done.returncode == 0, done.stderr
 
@@ -252,58 +166,95 @@ def _import_with_blocked(
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=240)
 
 
-def test_files_stay_small() -> None:
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in _sources()}
-    written = sorted(count for path, count in lengths.items() if count > 0)
-    longest = sorted(lengths, key=lengths.__getitem__, reverse=True)[:5]
-    hint = ", ".join(f"{path.relative_to(ROOT)} {lengths[path]}" for path in longest)
-    assert statistics.median(written) <= MEDIAN_LINES, f"the longest files: {hint}"
-    assert statistics.quantiles(written, n=10)[-1] <= P90_LINES, f"the longest files: {hint}"
+MOST_FILES = 24
+"""In a folder of the source tree, ``__init__.py`` counted."""
+MOST_IN_MODEL_ROOT = 10
 
 
-def _public_functions(path: Path) -> Iterator[tuple[ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, str]]:
-    """Public functions and classes of a file, and public methods of its public classes, with their names."""
-    for node in _tree(path).body:
-        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) or node.name.startswith("_"):
-            continue
-        yield node, node.name
-        if isinstance(node, ast.ClassDef):
-            for member in node.body:
-                if isinstance(member, (ast.FunctionDef, ast.AsyncFunctionDef)) and not member.name.startswith("_"):
-                    yield member, f"{node.name}.{member.name}"
+def test_no_folder_is_crowded() -> None:
+    counts = Counter(path.parent.relative_to(ROOT) for path in sources())
+    crowded = [f"{folder}: {n} files" for folder, n in sorted(counts.items()) if n > MOST_FILES]
+    _report(f"folders of more than {MOST_FILES} files:", crowded)
+    assert counts[Path("ffavatar_model")] <= MOST_IN_MODEL_ROOT
+
+
+def test_the_root_of_flows_holds_flows_alone() -> None:
+    without = []
+    for path in sorted((ROOT / "flows").glob("*.py")):
+        decorated = [n for n in ast.walk(tree_of(path)) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+        flows = [n for n in decorated if any(ast.unparse(d).startswith("flow(") for d in n.decorator_list)]
+        if path.name != "__init__.py" and not flows:
+            without.append(str(path.relative_to(ROOT)))
+    _report("modules without a Prefect flow; their place is a folder below flows/:", without)
+
+
+def _room(module: str) -> str:
+    """The folder of a module; a module that lies in the root of a top-level package is a room of its own."""
+    package = module if f"{module}.__init__" in _packages() else module.rpartition(".")[0]
+    return package if "." in package else module
 
 
 @cache
-def _documented_methods() -> frozenset[str]:
-    """Names of methods that some class of ours documents: another class that has them fulfils that one."""
-    return frozenset(
-        name.rpartition(".")[2]
-        for path in _sources()
-        for node, name in _public_functions(path)
-        if "." in name and ast.get_docstring(node)
-    )
+def _packages() -> frozenset[str]:
+    return frozenset(f"{module_name(path)}.__init__" for path in sources() if path.name == "__init__.py")
 
 
-def test_public_names_have_docstrings_and_types() -> None:
-    wrong = []
-    known = _documented_methods() | {"forward"}
-    for path in _sources():
-        if not ast.get_docstring(_tree(path)) and _tree(path).body:
-            wrong.append(f"{path.relative_to(ROOT)}:1: the module has no docstring")
-        for node, name in _public_functions(path):
-            where = f"{path.relative_to(ROOT)}:{node.lineno}"
-            inherited = "." in name and name.rpartition(".")[2] in known
-            if not ast.get_docstring(node) and not inherited and not _is_overload(node):
-                wrong.append(f"{where}: {name} has no docstring")
-            if isinstance(node, ast.ClassDef):
-                continue
-            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-            bare = [a.arg for a in arguments if a.annotation is None and a.arg not in ("self", "cls")]
-            if bare or node.returns is None:
-                wrong.append(f"{where}: {name} lacks annotations: {', '.join(bare) or 'what it returns'}")
-    _report("public names without docstring or types:", wrong)
+def _cycles(edges: dict[str, set[str]]) -> list[str]:
+    """Each cycle that a depth-first walk meets, as ``a -> b -> a``."""
+    found, done = [], set()
+
+    def walk(node: str, way: list[str]) -> None:
+        if node in way:
+            found.append(" -> ".join([*way[way.index(node) :], node]))
+        elif node not in done:
+            for following in sorted(edges.get(node, ())):
+                walk(following, [*way, node])
+            done.add(node)
+
+    for start in sorted(edges):
+        walk(start, [])
+    return found
 
 
-def _is_overload(node: ast.AST) -> bool:
-    decorators = getattr(node, "decorator_list", [])
-    return any(ast.unparse(decorator).endswith(("overload", ".setter")) for decorator in decorators)
+def test_the_walk_finds_cycles() -> None:
+    assert _cycles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}}) == ["b -> c -> b"]
+    assert _cycles({"a": {"b", "c"}, "b": {"c"}}) == []
+
+
+def test_no_import_cycle_between_files_or_folders() -> None:
+    """Imports inside functions count, too: a cycle that is put off is a cycle."""
+    files: dict[str, set[str]] = defaultdict(set)
+    rooms: dict[str, set[str]] = defaultdict(set)
+    for found in imports():
+        if found.imported in our_modules() and found.imported != found.module:
+            files[found.module].add(found.imported)
+            if _room(found.module) != _room(found.imported):
+                rooms[_room(found.module)].add(_room(found.imported))
+    _report("import cycles between files:", _cycles(files))
+    _report("import cycles between folders:", _cycles(rooms))
+
+
+def test_every_module_has_a_name_of_its_own() -> None:
+    """``__init__`` and a package's ``config`` aside."""
+    where: dict[str, list[str]] = defaultdict(list)
+    for path in sources():
+        where[path.stem].append(str(path.relative_to(ROOT)))
+    twice = [", ".join(paths) for name, paths in where.items() if len(paths) > 1 and name not in ("__init__", "config")]
+    _report("modules of one name:", twice)
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    """A configuration is nested in the class that it configures, and is known by that name: ``Encoder.Config``."""
+    where: dict[str, list[str]] = defaultdict(list)
+
+    def visit(node: ast.AST, path: Path, outer: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            name = outer
+            if isinstance(child, ast.ClassDef):
+                name = f"{outer}.{child.name}" if outer else child.name
+                where[name].append(f"{path.relative_to(ROOT)}:{child.lineno}")
+            visit(child, path, name)
+
+    for path in sources():
+        visit(tree_of(path), path, "")
+    _report("classes of one name:", [f"{name}: {', '.join(at)}" for name, at in where.items() if len(at) > 1])
