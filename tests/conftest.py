@@ -20,6 +20,22 @@ if TYPE_CHECKING:
     from pipelines.studio.studio_head import StudioHead
 
 
+SHARED_SERVICES = ("ray_session", "prefect_server")
+"""Fixtures of which a run has one."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests out among processes (``pytest -n 2 --dist loadgroup``).
+
+    All tests that use Ray or Prefect's server go to one process, so that each is started once a run; the tests of
+    any other file stay together, so that what a module's fixture makes is made once.
+    """
+    for item in items:
+        shared = any(name in getattr(item, "fixturenames", ()) for name in SHARED_SERVICES)
+        group = "services" if shared or item.get_closest_marker("ray") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture(scope="session")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     """Embedded defaults in a folder of this run; the environment that quiets the services is set."""
