@@ -6,6 +6,7 @@ Every import of the source tree counts, also those inside functions and under ``
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import textwrap
@@ -258,3 +259,15 @@ def test_every_class_has_a_name_of_its_own() -> None:
     for path in sources():
         visit(tree_of(path), path, "")
     _report("classes of one name:", [f"{name}: {', '.join(at)}" for name, at in where.items() if len(at) > 1])
+
+
+def test_the_drawing_is_true() -> None:
+    """Every path that docs/architecture.md names is there, and every folder of the source tree is named."""
+    drawing = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:datasets|pipelines|ffavatar_model|flows|infra)/[\w/]+\.py)`", drawing)
+    assert len(paths) > 30
+    _report(
+        "paths that docs/architecture.md names and that are not there:", [p for p in paths if not (ROOT / p).is_file()]
+    )
+    folders = {path.parent.name for path in sources()} - {"pretrained"}
+    _report("folders that docs/architecture.md leaves out:", sorted(f for f in folders if f"{f}/" not in drawing))
