@@ -1,4 +1,4 @@
-"""A one-euro filter for driving parameters: steady when the head is still, quick when it moves."""
+"""One-euro filter for driving parameters: steady when the head is still, quick when it moves."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ffavatar_model.networks.estimator import DrivingParameters
 
 
 class OneEuro:
-    """Casiez, Roussel and Vogel, "1€ Filter" (CHI 2012): a low pass whose cutoff grows with the speed.
+    """Low-pass filter whose cutoff grows with the speed: Casiez, Roussel and Vogel, "1€ Filter" (CHI 2012).
 
-    One filter for one stream; every channel is filtered for itself.
+    One instance filters one stream, every channel by itself.
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Less ``min_cutoff_hz`` means less trembling, more ``beta`` means less lag."""
+        """Settings: a smaller ``min_cutoff_hz`` gives less jitter, a larger ``beta`` less lag."""
 
         min_cutoff_hz: float = 1.5
         beta: float = 4.0
-        """Hz for each unit a second that a channel moves."""
+        """Increase of the cutoff, Hz per unit a second of a channel's speed."""
         speed_cutoff_hz: float = 1.0
         restart_s: float = 0.5
-        """After a pause this long the filter begins anew."""
+        """Length of a pause, seconds, after which the filter restarts."""
 
         def __post_init__(self) -> None:
             for name in ("min_cutoff_hz", "speed_cutoff_hz", "restart_s"):
@@ -36,39 +36,53 @@ class OneEuro:
 
     def __init__(self, config: OneEuro.Config | None = None) -> None:
         self.config = config or OneEuro.Config()
-        self._before: tuple[float, Tensor, Tensor] | None = None
+        self._state: tuple[float, Tensor, Tensor] | None = None
 
     def __call__(self, values: Tensor, time_s: float) -> Tensor:
-        """Values of any shape, seen at ``time_s`` → the same, smoothed. Time runs forward; equal times are one moment.
+        """Filter one frame's values; the first values come out unchanged.
 
-        The first values come out as they are.
+        Args:
+            values: Any shape, the same for each frame.
+            time_s: Time of the frame, seconds; it runs forward. A repeated time repeats the last result.
+
+        Returns:
+            Smoothed values of the same shape.
         """
         c = self.config
-        if self._before is None or time_s - self._before[0] > c.restart_s or time_s < self._before[0]:
-            self._before = time_s, values, torch.zeros_like(values)
+        if self._state is None or time_s - self._state[0] > c.restart_s or time_s < self._state[0]:
+            self._state = time_s, values, torch.zeros_like(values)
             return values
-        then, smooth, speed = self._before
-        passed = time_s - then
-        if passed <= 0:
+        last_s, smooth, speed = self._state
+        elapsed_s = time_s - last_s
+        if elapsed_s <= 0:
             return smooth
-        speed = torch.lerp(speed, (values - smooth) / passed, _share(c.speed_cutoff_hz, passed))
+        speed = torch.lerp(speed, (values - smooth) / elapsed_s, _new_share(c.speed_cutoff_hz, elapsed_s))
         cutoff = c.min_cutoff_hz + c.beta * speed.abs()
-        turn = 2 * math.pi * passed * cutoff
-        smooth = torch.lerp(smooth, values, turn / (turn + 1))
-        self._before = time_s, smooth, speed
+        phase = 2 * math.pi * elapsed_s * cutoff
+        smooth = torch.lerp(smooth, values, phase / (phase + 1))
+        self._state = time_s, smooth, speed
         return smooth
 
 
-def _share(cutoff_hz: float, passed_s: float) -> float:
-    """How much of a new value a first-order low pass takes after ``passed_s``."""
-    turn = 2 * math.pi * cutoff_hz * passed_s
-    return turn / (turn + 1)
+def _new_share(cutoff_hz: float, elapsed_s: float) -> float:
+    """Return the share of a new value in a first-order low pass after ``elapsed_s``."""
+    phase = 2 * math.pi * cutoff_hz * elapsed_s
+    return phase / (phase + 1)
 
 
-def smooth_parameters(filtered: OneEuro, parameters: DrivingParameters, time_s: float) -> DrivingParameters:
-    """Expression, joint rotations and pose through one filter: their units are all of order one."""
+def smooth_parameters(smoother: OneEuro, parameters: DrivingParameters, time_s: float) -> DrivingParameters:
+    """Filter expression, joint rotations and pose by one filter: their units are all of order one.
+
+    Args:
+        smoother: The filter of this stream.
+        parameters: (..., ·) of one frame.
+        time_s: Time of the frame, seconds.
+
+    Returns:
+        Smoothed parameters of the same shapes.
+    """
     expression, rotations, pose = parameters
-    flat = filtered(torch.cat((expression, rotations.flatten(-2), pose), -1), time_s)
+    flat = smoother(torch.cat((expression, rotations.flatten(-2), pose), -1), time_s)
     sizes = expression.shape[-1], rotations.shape[-2] * rotations.shape[-1], pose.shape[-1]
-    expression, turns, pose = flat.split(sizes, -1)
-    return DrivingParameters(expression, turns.unflatten(-1, rotations.shape[-2:]), pose)
+    expression, angles, pose = flat.split(sizes, -1)
+    return DrivingParameters(expression, angles.unflatten(-1, rotations.shape[-2:]), pose)

@@ -1,1 +1,1 @@
-"""Avatars in use: reconstruct, animate, export, view. No Prefect and no Ray."""
+"""Use of avatars: reconstruct, animate, export, view. No Prefect and no Ray."""

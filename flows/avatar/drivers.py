@@ -1,4 +1,4 @@
-"""Where the frames come from that drive an avatar: a video file, a camera, a pipe; one at a time."""
+"""Sources of the frames that drive an avatar, one at a time: a video file, a camera, a pipe."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ import cv2
 import numpy as np
 
 from flows.avatar import y4m
-from flows.avatar.photos import Picture
+from flows.avatar.photos import Image
 from infra.console import CallError
 from pipelines.media.decoder import ProcessDecoder
 
 
-class Frame(NamedTuple):
-    """One picture (H, W, 3) RGB and when it was taken, in seconds from the first."""
+class TimedFrame(NamedTuple):
+    """One frame and its time."""
 
     time_s: float
-    rgb: Picture
+    """Seconds from the first frame."""
+    rgb: Image
+    """(H, W, 3)."""
 
 
 class Driver(Protocol):
@@ -31,19 +33,29 @@ class Driver(Protocol):
     name: str
     fps: float
 
-    def frames(self) -> Iterator[Frame]:
-        """The frames, once."""
+    def frames(self) -> Iterator[TimedFrame]:
+        """Yield the frames; callable once."""
         ...
 
     def close(self) -> None:
-        """Let go of what is held."""
+        """Release the source."""
         ...
 
 
 def open_driver(spec: str, stdin: IO[bytes] | None = None) -> Driver:
-    """``-`` is raw frames on standard input (``flows.avatar.y4m``), a whole number a camera's index, the rest a video file.
+    """Open a driver.
 
-    Raises ``CallError`` for a file that is missing or no video, and a camera that does not open.
+    Args:
+        spec: ``-`` for raw frames on standard input (``flows.avatar.y4m``), a whole number for a camera's index, or a
+            video file.
+        stdin: Stream in place of standard input.
+
+    Returns:
+        The driver; the caller closes it.
+
+    Raises:
+        CallError: The file is missing, or the camera does not open.
+        ValueError: Standard input is not a stream of raw frames.
     """
     if spec == "-":
         return PipeDriver(stdin or sys.stdin.buffer)
@@ -53,7 +65,7 @@ def open_driver(spec: str, stdin: IO[bytes] | None = None) -> Driver:
 
 
 class FileDriver:
-    """Every frame of a video file, decoded in a process of its own."""
+    """Frames of a video file, decoded in a separate process."""
 
     def __init__(self, path: Path) -> None:
         self.name = str(path)
@@ -63,41 +75,45 @@ class FileDriver:
         self._path = path
         self.fps = float(self._decoder.probe(path).get("fps") or 25.0)
 
-    def frames(self) -> Iterator[Frame]:
-        """Raises ``CallError`` where not one frame decodes."""
+    def frames(self) -> Iterator[TimedFrame]:
+        """Yield every frame.
+
+        Raises:
+            CallError: No frame can be decoded.
+        """
         empty = True
         for frame in self._decoder.frames(self._path):
             empty = False
-            yield Frame(frame.time_s, frame.rgb)
+            yield TimedFrame(frame.time_s, frame.rgb)
         if empty:
             raise CallError(f"--driver {self.name}: is not a video that can be read; name a video of a face")
 
     def close(self) -> None:
-        """End the decoder's process."""
+        """Stop the decoder's process."""
         self._decoder.close()
 
 
 class PipeDriver:
-    """Raw frames from a pipe, each as soon as it is whole."""
+    """Raw frames from a pipe, each as soon as it is complete."""
 
     name = "-"
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
-        self._header = y4m.read_header(stream)
+        self._header = y4m.read_stream_header(stream)
         self.fps = self._header.fps
 
-    def frames(self) -> Iterator[Frame]:
-        """Times follow from the stream's rate."""
+    def frames(self) -> Iterator[TimedFrame]:
+        """Yield the frames; their times follow from the stream's rate."""
         for index, rgb in enumerate(y4m.read_frames(self._stream, self._header)):
-            yield Frame(index / self.fps, rgb)
+            yield TimedFrame(index / self.fps, rgb)
 
     def close(self) -> None:
-        """The pipe belongs to whoever opened it."""
+        """Do nothing: the caller owns the pipe."""
 
 
 class CameraDriver:
-    """The newest frame of a camera: what comes while a frame is being worked on is passed over, so lag never grows."""
+    """Newest frames of a camera; frames that arrive during the work on another are skipped, so the lag never grows."""
 
     def __init__(self, index: int) -> None:
         self.name = str(index)
@@ -105,7 +121,7 @@ class CameraDriver:
         if not self._capture.isOpened():
             raise CallError(f"--driver {index}: no camera of this index opens; name another, or a video file")
         self.fps = float(self._capture.get(cv2.CAP_PROP_FPS)) or 30.0
-        self._newest: Frame | None = None
+        self._newest: TimedFrame | None = None
         self._changed = threading.Condition()
         self._ended = False
         self._thread = threading.Thread(target=self._read, name="camera", daemon=True)
@@ -118,11 +134,11 @@ class CameraDriver:
             with self._changed:
                 self._ended = self._ended or not read
                 if read:
-                    self._newest = Frame(time.monotonic() - began, np.ascontiguousarray(bgr[:, :, ::-1]))
+                    self._newest = TimedFrame(time.monotonic() - began, np.ascontiguousarray(bgr[:, :, ::-1]))
                 self._changed.notify()
 
-    def frames(self) -> Iterator[Frame]:
-        """Until ``close``, or until the camera goes."""
+    def frames(self) -> Iterator[TimedFrame]:
+        """Yield the newest frame each time, until ``close`` or until the camera is disconnected."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._newest is not None or self._ended)
@@ -132,13 +148,13 @@ class CameraDriver:
             yield frame
 
     def end(self) -> None:
-        """No more frames."""
+        """End ``frames``."""
         with self._changed:
             self._ended = True
             self._changed.notify()
 
     def close(self) -> None:
-        """Stop reading and give the camera back."""
+        """Stop reading and release the camera."""
         self.end()
         self._thread.join(timeout=5)
         self._capture.release()

@@ -1,4 +1,4 @@
-"""The head model that a command uses: the user's FLAME file, or the open head, with its face-mesh landmarks found."""
+"""Head model files for commands: the open head, or the user's FLAME file, with face-mesh landmarks on them."""
 
 from __future__ import annotations
 
@@ -10,57 +10,64 @@ import numpy.typing as npt
 from filelock import FileLock
 
 from ffavatar_model.head import load_head, save_head, with_landmarks
-from ffavatar_model.head.open_head import open_head_path as model_head_path
+from ffavatar_model.head.open_head import open_head_path
 from infra.console import CallError, say
 from pipelines.faces.weight_cache import cache_dir
 
 
-def open_head_path() -> Path:
-    """Where the open head is kept, made or not."""
-    return model_head_path(cache_dir())
+def prepare_head_file(source: str | None) -> Path:
+    """Return a head file with landmarks that training and use can load, and create it where it is missing.
 
+    The open head takes half a minute, once. A head of the user's is copied into the cache under its digest.
 
-def head_file(given: str | None) -> Path:
-    """A head file that training and use can load, made where it is missing (the open head: half a minute, once).
+    Args:
+        source: A head file or a FLAME pickle; None for the open head.
 
-    ``given`` is None (the open head), a head file or a FLAME pickle, which are kept in the cache under their digest.
+    Returns:
+        The file, in the cache.
 
     Raises:
-        CallError: no such file.
-        ValueError: the file is no head model.
+        CallError: There is no such file.
+        ValueError: The file is not a head model.
     """
-    if given is None:
-        path = open_head_path()
+    if source is None:
+        path = open_head_path(cache_dir())
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{path}.lock"):
             if not (path.is_file() and load_head(path).n_landmarks):
                 from pipelines.studio.landmark_search import open_head_with_landmarks
 
-                open_head_with_landmarks(cache_dir(), _detector)
+                open_head_with_landmarks(cache_dir(), _load_detector)
         return path
-    source = Path(given)
-    if not source.is_file():
-        raise CallError(f"--head {given}: no such file; give a FLAME pickle or a head file, or leave it out")
-    if source.suffix == ".safetensors":
-        head = load_head(source)
+    file = Path(source)
+    if not file.is_file():
+        raise CallError(f"--head {source}: no such file; give a FLAME pickle or a head file, or leave it out")
+    if file.suffix == ".safetensors":
+        head = load_head(file)
     else:
         from ffavatar_model.head.flame import load_flame
 
-        head = load_flame(source)
-    path = kept_head(head.name, head.digest)
+        head = load_flame(file)
+    path = cached_head_path(head.name, head.digest)
     if not path.is_file():
         if not head.n_landmarks:
             from pipelines.studio.landmark_search import find_landmarks
 
-            found = find_landmarks(head, _detector())
+            found = find_landmarks(head, _load_detector())
             head = with_landmarks(head, found.index, found.triangles, found.barycentric)
         save_head(head, path)
     return path
 
 
-def head_command(given: str | None, teeth: bool, out: Path) -> None:
-    """``ffavatar head``."""
-    head = load_head(head_file(given))
+def head_command(source: str | None, teeth: bool, out: Path) -> None:
+    """Run ``ffavatar head``: write a head file, with teeth where they are wanted.
+
+    Args:
+        source: As for ``prepare_head_file``.
+        teeth: True to add teeth.
+        out: The file to write.
+    """
+    head = load_head(prepare_head_file(source))
     if teeth:
         from ffavatar_model.head.teeth import with_teeth
 
@@ -78,13 +85,13 @@ def head_command(given: str | None, teeth: bool, out: Path) -> None:
     )
 
 
-def kept_head(name: str, digest: str) -> Path:
-    """Where a head that the user gave is kept, so that a checkpoint or an avatar made with it finds it again."""
+def cached_head_path(name: str, digest: str) -> Path:
+    """Return the cache's path of a user's head, at which a checkpoint or an avatar made with it finds it again."""
     return cache_dir() / "heads" / f"{name}-{digest}.safetensors"
 
 
-def _detector() -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
-    """The face mesh detector: a crop to its 468 points."""
+def _load_detector() -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
+    """Return a function from a crop to its 468 face-mesh points."""
     from pipelines.faces.mesh_detector import MeshDetector
 
     mesh = MeshDetector.load()

@@ -1,4 +1,4 @@
-"""``ffavatar reconstruct --personalize N``: training steps on a person's photos, before their avatar is written."""
+"""Training on a person's photos before their avatar is written: ``ffavatar reconstruct --personalize N``."""
 
 from __future__ import annotations
 
@@ -11,31 +11,38 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ffavatar_model.data.dataset import Face, PhotoDataset, every_photo
+from ffavatar_model.data.dataset import LoadedImage, PhotoDataset, photo_sampling
 from ffavatar_model.head import HeadModel
 from ffavatar_model.io.weights import load_weights
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import recipe, train
 from infra.console import ProgressBar
 
-MOVES = ("personal.raw",)
-"""The person's own Gaussians: they are part of an avatar's file, which the checkpoint's estimator goes on driving."""
+TRAINABLE = ("personal.raw",)
+"""The person's own Gaussians. They become part of the avatar's file, which the checkpoint's estimator still drives."""
 
 
 def personalize_on_photos(
-    model: FFAvatar, checkpoint: Path, head: HeadModel, photos: Sequence[Face], steps: int
+    model: FFAvatar, checkpoint: Path, head: HeadModel, photos: Sequence[LoadedImage], steps: int
 ) -> None:
-    """Fit a person's own Gaussians to their photos, and give them to ``model``, which was read from ``checkpoint``.
+    """Fit a person's own Gaussians to their photos, and load them into the model.
 
-    The recipe is ``personalize``'s but for what moves: encoder, query former and estimator stay, and run once.
-    ``photos`` are prepared at the model's size; ``head`` is the model's, not subdivided.
+    The recipe is ``personalize``'s with fewer trainable parameters: encoder, query former and estimator are frozen, and
+    run once.
+
+    Args:
+        model: Model of ``checkpoint``, changed in place.
+        checkpoint: Its model file.
+        head: The model's head, not subdivided.
+        photos: Images at the model's size.
+        steps: Number of training steps.
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        FloatingPointError: The loss is not finite.
     """
     config = recipe("personalize")
-    data = PhotoDataset(photos, every_photo(len(photos), config.data.drivers))
-    config = replace(config, model=model.config, data=data.config, steps=steps, moves=MOVES)
+    data = PhotoDataset(photos, photo_sampling(len(photos), config.data.drivers))
+    config = replace(config, model=model.config, data=data.config, steps=steps, moves=TRAINABLE)
     with tempfile.TemporaryDirectory(prefix="ffavatar-personalize-") as folder, contextlib.closing(_Bar(steps)) as bar:
         device = model.rig.points.device
         result = train(config, head, data, None, bar, Path(folder), init=checkpoint, device=device)
@@ -44,18 +51,18 @@ def personalize_on_photos(
 
 
 class _Bar:
-    """The loop's news as one line on a terminal."""
+    """Reporter that shows the training's progress as one line on a terminal."""
 
     def __init__(self, steps: int) -> None:
         self._steps, self._progress = steps, ProgressBar("personalizing")
 
     def close(self) -> None:
-        """End the line."""
+        """Complete the line."""
         self._progress.close()
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """See ``ffavatar_model.training.Reporter``."""
+        """Show the number of steps; see ``ffavatar_model.training.Reporter``."""
         self._progress.update("steps", step, self._steps)
 
-    def picture(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
-        """None are kept."""
+    def image(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
+        """Discard the image."""

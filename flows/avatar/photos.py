@@ -1,4 +1,4 @@
-"""From a photo or a video frame to the aligned crop that the model sees."""
+"""Aligned crops of faces from photos and video frames: detection, alignment, matte and mesh."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from pipelines.faces.analysis import Detection, FaceAnalyzer
 from pipelines.faces.matte import MatteModel
 from pipelines.faces.mesh_detector import MeshDetector
 from pipelines.faces.pack import face_pack
-from pipelines.media.image_codec import decode_picture
+from pipelines.media.image_codec import ImageFileError, read_photograph
 
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 
 CROP_PX = 512
+"""Upper bound on the side of an aligned crop."""
 
 
 @dataclass(frozen=True, eq=False)
 class AlignedFace:
     """One aligned face."""
 
-    crop: Picture
+    crop: Image
     """(S, S, 3) RGB."""
-    matte: Picture
+    matte: Image
     """(S, S); 255 is the person."""
     mesh: npt.NDArray[np.float32]
     """(468, 3) face mesh, pixels of the crop."""
@@ -37,59 +38,78 @@ class AlignedFace:
 
 
 class FaceAligner:
-    """Detector, matte and mesh, loaded once."""
+    """Aligns faces; detector, matte and mesh networks are loaded once."""
 
     def __init__(self, pack: str | None = None) -> None:
+        """Load the networks; ``pack`` names the detector's face pack, the default one where None."""
         self._analyzer = FaceAnalyzer(face_pack(pack))
         self._matte = MatteModel.load()
         self._mesh = MeshDetector.load()
 
-    def find(self, picture: Picture) -> list[Detection]:
-        """Faces of an RGB picture, from left to right."""
-        return sorted(self._analyzer.detect(picture), key=lambda face: float(face.box[0]))
+    def detect_faces(self, image: Image) -> list[Detection]:
+        """Detect the faces of an RGB image, ordered from left to right."""
+        return sorted(self._analyzer.detect(image), key=lambda face: float(face.box[0]))
 
-    def take(self, picture: Picture, face: Detection) -> AlignedFace:
-        """The aligned crop of a face, with its matte and mesh."""
+    def align(self, image: Image, face: Detection) -> AlignedFace:
+        """Crop and align a detected face, and compute its matte and mesh."""
         size = crop_size(face.landmarks5, CROP_PX)
         transform = crop_transform(face.landmarks5, size)
-        crop = warp_crop(picture, transform, size)
+        crop = warp_crop(image, transform, size)
         mesh, _ = self._mesh.detect(crop)
         return AlignedFace(crop, self._matte.matte(crop), mesh, transform)
 
-    def from_photo(self, path: Path, which: int | None = None) -> AlignedFace:
-        """The one face of a photo, or the ``which``-th from the left (from 1).
+    def align_photo(self, path: Path, number: int | None = None) -> AlignedFace:
+        """Align the face of a photo.
+
+        Args:
+            path: An image file.
+            number: Number of the face from the left, from 1; needed where the photo shows several.
+
+        Returns:
+            The aligned face.
 
         Raises:
-            CallError: no such file, not a picture, no face, or several and ``which`` does not choose one.
+            CallError: The file is missing or no image, it shows no face or not so many, or it shows several and
+                ``number`` is None.
         """
-        picture = read_photo(path)
-        faces = self.find(picture)
+        image = read_photo(path)
+        faces = self.detect_faces(image)
         if not faces:
-            size = f"{picture.shape[1]} x {picture.shape[0]}"
-            raise CallError(f"{path}: no face found in this {size} photo; use one that shows a face whole")
-        if which is None and len(faces) > 1:
+            size = f"{image.shape[1]} x {image.shape[0]}"
+            raise CallError(f"{path}: no face found in this {size} photo; use one that shows a complete face")
+        if number is None and len(faces) > 1:
             way_out = f"choose one with --face 1 to {len(faces)} (from the left), or crop the photo"
             raise CallError(f"{path}: {len(faces)} faces; {way_out}")
-        if which is not None and which > len(faces):
-            raise CallError(f"{path}: --face {which}, but there are {len(faces)} faces")
-        return self.take(picture, faces[(which or 1) - 1])
+        if number is not None and number > len(faces):
+            raise CallError(f"{path}: --face {number}, but there are {len(faces)} faces")
+        return self.align(image, faces[(number or 1) - 1])
 
 
-def read_photo(path: Path) -> Picture:
-    """An image file as RGB (H, W, 3). Raises ``CallError`` naming the file when it is missing or no picture."""
+def read_photo(path: Path) -> Image:
+    """Read a photograph that the user brings, (H, W, 3) RGB, upright.
+
+    Raises:
+        CallError: The file is missing, or no image.
+    """
     try:
-        return decode_picture(path.read_bytes())
-    except OSError as error:
-        raise CallError(f"{path}: cannot be read ({error.strerror}); name an image file") from error
-    except ValueError as error:
-        raise CallError(f"{path}: not a picture that can be read; use JPEG, PNG or WebP") from error
+        return read_photograph(path)
+    except ImageFileError as error:
+        raise CallError(str(error)) from error
 
 
-def follow(faces: Sequence[Detection], before: Detection | None) -> Detection | None:
-    """The face that continues ``before`` (the nearest centre), or the largest at a start; None without faces."""
+def follow_face(faces: Sequence[Detection], last: Detection | None) -> Detection | None:
+    """Choose the face that continues a track.
+
+    Args:
+        faces: Faces of this frame.
+        last: Face of the frame before; None at the start of the track.
+
+    Returns:
+        The face with the nearest centre, the largest face at the start, None where the frame has no faces.
+    """
     if not faces:
         return None
-    if before is None:
+    if last is None:
         return max(faces, key=lambda face: float((face.box[2] - face.box[0]) * (face.box[3] - face.box[1])))
-    centre = (before.box[:2] + before.box[2:]) / 2
+    centre = (last.box[:2] + last.box[2:]) / 2
     return min(faces, key=lambda face: float(np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - centre)))

@@ -1,4 +1,4 @@
-"""Raw frames through a pipe that say their own size and rate: YUV4MPEG2, which ffmpeg reads and writes as ``y4m``."""
+"""Raw frames through a pipe, with size and rate in a header: YUV4MPEG2, which ffmpeg reads and writes as ``y4m``."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 
 MAGIC = b"YUV4MPEG2"
 MAX_LINE, MAX_SIDE = 1024, 16384
 CHROMA = {"420": (2, 2), "422": (2, 1), "444": (1, 1), "mono": (0, 0)}
-"""How many pixels across and down share a chroma sample."""
+"""Number of pixels across and down that share a chroma sample."""
 WAY_OUT = "write one with: ffmpeg -i VIDEO -pix_fmt yuv420p -f yuv4mpegpipe -"
 
 _KR, _KB = 0.299, 0.114
-"""Luma weights of red and blue (ITU-R BT.601), which y4m means where it says nothing else."""
+"""Luma weights of red and blue (ITU-R BT.601), the default of y4m."""
 
 
-class Header(NamedTuple):
-    """The first line of a stream."""
+class StreamHeader(NamedTuple):
+    """First line of a stream."""
 
     width: int
     height: int
@@ -32,8 +32,12 @@ class Header(NamedTuple):
     full_range: bool
 
 
-def read_header(stream: IO[bytes]) -> Header:
-    """Raises ``ValueError`` where the stream is no y4m of 8 bits a sample."""
+def read_stream_header(stream: IO[bytes]) -> StreamHeader:
+    """Read the first line of a stream.
+
+    Raises:
+        ValueError: The stream is not y4m with 8 bits a sample.
+    """
     line = stream.readline(MAX_LINE)
     words = line.rstrip(b"\n").decode("ascii", "replace").split(" ")
     if words[0] != MAGIC.decode() or not line.endswith(b"\n"):
@@ -47,13 +51,26 @@ def read_header(stream: IO[bytes]) -> Header:
     name = values.get("C", "420")
     family = name.removesuffix("jpeg").removesuffix("mpeg2").removesuffix("paldv")
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE and fps > 0 and family in CHROMA):
-        shown = " ".join(words[1:])[:80]
-        raise ValueError(f"--driver -: frames of {shown!r} cannot be read (8 bits, 420, 422, 444 or mono); {WAY_OUT}")
-    return Header(width, height, fps, CHROMA[family], "XCOLORRANGE=FULL" in words)
+        parameters = " ".join(words[1:])[:80]
+        raise ValueError(
+            f"--driver -: frames of {parameters!r} cannot be read (8 bits, 420, 422, 444 or mono); {WAY_OUT}"
+        )
+    return StreamHeader(width, height, fps, CHROMA[family], "XCOLORRANGE=FULL" in words)
 
 
-def read_frames(stream: IO[bytes], header: Header) -> Iterator[Picture]:
-    """(H, W, 3) RGB, one after the other. Raises ``ValueError`` for a stream that ends within a frame."""
+def read_frames(stream: IO[bytes], header: StreamHeader) -> Iterator[Image]:
+    """Yield the frames of a stream, (H, W, 3) RGB.
+
+    Args:
+        stream: The stream after its header.
+        header: From ``read_stream_header``.
+
+    Yields:
+        One frame at a time.
+
+    Raises:
+        ValueError: The stream is damaged, or ends within a frame.
+    """
     width, height, (across, down) = header.width, header.height, header.chroma
     cw, ch = (-(-width // across), -(-height // down)) if across else (0, 0)
     matrix = _to_rgb(header.full_range)
@@ -67,21 +84,28 @@ def read_frames(stream: IO[bytes], header: Header) -> Iterator[Picture]:
         yield np.asarray(cv2.transform(np.stack([planes[0], *chroma], -1), matrix), np.uint8)
 
 
-def write_header(stream: IO[bytes], width: int, height: int, fps: float) -> None:
-    """Begin a stream of 4:4:4 frames in full range."""
+def write_stream_header(stream: IO[bytes], width: int, height: int, fps: float) -> None:
+    """Write the header of a stream of 4:4:4 frames in full range.
+
+    Args:
+        stream: The stream.
+        width: Of the frames, pixels.
+        height: Of the frames, pixels.
+        fps: Frames per second.
+    """
     rate = Fraction(fps).limit_denominator(1001)
     line = f"{MAGIC.decode()} W{width} H{height} F{rate.numerator}:{rate.denominator} Ip A1:1 C444 XCOLORRANGE=FULL\n"
     stream.write(line.encode())
 
 
-def write_frame(stream: IO[bytes], rgb: Picture) -> None:
-    """Add one frame (H, W, 3), and hand it on at once."""
+def write_frame(stream: IO[bytes], rgb: Image) -> None:
+    """Write one frame (H, W, 3), and flush it."""
     yuv = np.asarray(cv2.transform(rgb, _from_rgb()), np.uint8)
     stream.write(b"FRAME\n" + yuv.transpose(2, 0, 1).tobytes())
     stream.flush()
 
 
-def _read_plane(stream: IO[bytes], height: int, width: int) -> Picture:
+def _read_plane(stream: IO[bytes], height: int, width: int) -> Image:
     data = stream.read(height * width)
     if len(data) != height * width:
         raise ValueError("--driver -: the stream ends within a frame")
@@ -89,7 +113,7 @@ def _read_plane(stream: IO[bytes], height: int, width: int) -> Picture:
 
 
 def _from_rgb() -> npt.NDArray[np.float64]:
-    """(3, 4) RGB → Y'CbCr in full range."""
+    """Return the matrix (3, 4) from RGB to Y'CbCr in full range."""
     luma = np.array([_KR, 1 - _KR - _KB, _KB])
     blue = (np.array([0, 0, 1]) - luma) / (2 * (1 - _KB))
     red = (np.array([1, 0, 0]) - luma) / (2 * (1 - _KR))
@@ -97,9 +121,9 @@ def _from_rgb() -> npt.NDArray[np.float64]:
 
 
 def _to_rgb(full_range: bool) -> npt.NDArray[np.float64]:
-    """(3, 4) Y'CbCr → RGB; the limited range has luma from 16 to 235 and chroma from 16 to 240."""
+    """Return the matrix (3, 4) from Y'CbCr to RGB; limited luma is 16 to 235, limited chroma 16 to 240."""
     forward = _from_rgb()
     scale = np.eye(3) if full_range else np.diag([219 / 255, 224 / 255, 224 / 255])
-    linear, shift = scale @ forward[:, :3], np.array([0 if full_range else 16, 128, 128])
-    back = np.linalg.inv(linear)
-    return np.column_stack([back, -back @ shift])
+    linear, offset = scale @ forward[:, :3], np.array([0 if full_range else 16, 128, 128])
+    inverse = np.linalg.inv(linear)
+    return np.column_stack([inverse, -inverse @ offset])

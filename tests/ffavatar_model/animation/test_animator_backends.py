@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ffavatar_model.animation.animator import Animator, Framing, RealTimeAnimator, in_real_time
+from ffavatar_model.animation.animator import Animator, Framing
+from ffavatar_model.animation.graph_backend import CudaGraphBackend
 from ffavatar_model.camera import pose_to_camera, virtual_intrinsics
 from ffavatar_model.data.images import BACKGROUND
 from ffavatar_model.model import FFAvatar
@@ -21,10 +22,10 @@ SIZE = 64
 def test_views_add_up(model: FFAvatar) -> None:
     sources = torch.rand(2, 5, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        at_once = model.features(sources)
-        first, rest = model.see(sources[:, [3]]), model.see(sources[:, [0, 4]])
-        grown = model.features_of(first.joined(rest).joined(model.see(sources[:, [1, 2]])))
-        fewer = model.features_of(first.joined(rest))
+        at_once = model.point_features(sources)
+        first, rest = model.encode_sources(sources[:, [3]]), model.encode_sources(sources[:, [0, 4]])
+        grown = model.query_points(first.merged(rest).merged(model.encode_sources(sources[:, [1, 2]])))
+        fewer = model.query_points(first.merged(rest))
     torch.testing.assert_close(grown, at_once, rtol=1e-4, atol=1e-5)
     assert (fewer - at_once).abs().max() > 1e-3, "each view counts"
 
@@ -34,7 +35,7 @@ def test_a_cpu_model_is_refused(model: FFAvatar) -> None:
     if model.rig.points.is_cuda:
         pytest.skip("the model is on a CUDA device")
     with pytest.raises(ValueError, match="on cpu"):
-        RealTimeAnimator(model, avatar, SIZE)
+        CudaGraphBackend(model, avatar, SIZE)
 
 
 def _moved(model: FFAvatar, n: int, seed: int) -> DrivingParameters:
@@ -50,13 +51,13 @@ def _moved(model: FFAvatar, n: int, seed: int) -> DrivingParameters:
 @gpu
 @needs_cuda
 def test_frames_are_the_models(model: FFAvatar) -> None:
-    """Both ways of driving, two avatars at once, with a frame in flight: each picture within two grey levels."""
+    """Both ways of driving, two avatars at once, with a frame in flight: each image within two grey levels."""
     model = for_inference(model.cuda())
     random = torch.Generator().manual_seed(1)
     with torch.inference_mode(), mixed_precision(torch.device("cuda")):
         avatars = model.reconstruct(torch.rand(2, 3, 3, 32, 32, generator=random).cuda())
     avatars = type(avatars)(*(value.float() for value in avatars))
-    animator = RealTimeAnimator(model, avatars, SIZE)
+    animator = Animator(model, avatars, size=SIZE, backend=CudaGraphBackend)
     K = virtual_intrinsics(SIZE).cuda().expand(2, 1, 3, 3)
     behind = torch.tensor(BACKGROUND).cuda()
 
@@ -72,15 +73,20 @@ def test_frames_are_the_models(model: FFAvatar) -> None:
         expected = [plain(DrivingParameters(*(v.cuda() for v in p))) for p in given]
         with mixed_precision(torch.device("cuda")):
             estimates = [model.estimate(torch.from_numpy(c).cuda().permute(0, 3, 1, 2)[:, None] / 255) for c in crops]
-        seen = [plain(p) for p in estimates]
+        driven = [plain(p) for p in estimates]
     assert np.abs(expected[0].astype(int) - expected[1]).max() > 20, "the frames differ"
-    for submit, inputs, pictures in ((animator.submit_parameters, given, expected), (animator.submit, crops, seen)):
+    for submit, inputs, images in (
+        (animator.submit_parameters, given, expected),
+        (animator.submit_images, crops, driven),
+    ):
         submit(inputs[0])
         for i in range(4):
             if i < 3:
                 submit(inputs[i + 1])
-            assert np.abs(animator.collect().astype(int) - pictures[i]).max() <= 2, i
-    np.testing.assert_array_equal(animator.frame(crops[1]), animator.frame(crops[1]))
+            assert np.abs(animator.collect().astype(int) - images[i]).max() <= 2, i
+    for _ in range(2):
+        animator.submit_images(crops[1])
+    np.testing.assert_array_equal(animator.collect().copy(), animator.collect())
 
 
 @gpu
@@ -92,29 +98,29 @@ def test_a_frame_that_needs_longer_lists_makes_room(model: FFAvatar, monkeypatch
         avatar = model.reconstruct(sources)
     avatar = type(avatar)(*(value.float() for value in avatar))
     given = _moved(model, 1, 0)
-    whole = RealTimeAnimator(model, avatar, SIZE).frame_from(given).copy()
+    complete = Animator(model, avatar, size=SIZE, backend=CudaGraphBackend).render(given)
     with monkeypatch.context() as narrow:
-        narrow.setattr("ffavatar_model.animation.animator._ROOM", 0.5)
-        animator = RealTimeAnimator(model, avatar, SIZE)
-    assert (animator.frame_from(given) != whole).any(), "half of the entries find no room"
-    np.testing.assert_array_equal(animator.frame_from(given), whole)
+        narrow.setattr("ffavatar_model.animation.graph_backend._ROOM", 0.5)
+        animator = Animator(model, avatar, size=SIZE, backend=CudaGraphBackend)
+    assert (animator.render(given) != complete).any(), "half of the entries find no room"
+    np.testing.assert_array_equal(animator.render(given), complete)
 
 
 @gpu
 @needs_cuda
-def test_an_animator_in_real_time_shows_what_it_showed(model: FFAvatar) -> None:
+def test_both_backends_render_the_same_frames(model: FFAvatar) -> None:
     model = for_inference(model.cuda())
     random = torch.Generator().manual_seed(1)
     with torch.inference_mode(), mixed_precision(torch.device("cuda")):
         avatar = model.reconstruct(torch.rand(1, 1, 3, 32, 32, generator=random).cuda())
     avatar = type(avatar)(*(value.float() for value in avatar))
     plain = Animator(model, avatar, size=SIZE)
-    quick = in_real_time(Animator(model, avatar, size=SIZE), model, avatar)
+    quick = Animator(model, avatar, size=SIZE, backend=CudaGraphBackend)
     same = Framing(np.eye(2, 3), SIZE)
     for time_s in range(3):
         crop = torch.rand(3, 32, 32, generator=random)
-        parameters = quick.parameters(crop, same, time_s)
+        parameters = quick.estimate_parameters(crop, same, time_s)
         with torch.inference_mode(), mixed_precision(torch.device("cuda")):
             estimated = model.estimate(crop.cuda()[None, None])
         torch.testing.assert_close(parameters.expression, estimated.expression.float())
-        assert np.abs(quick.picture(parameters).astype(int) - plain.picture(parameters)).max() <= 2
+        assert np.abs(quick.render(parameters).astype(int) - plain.render(parameters)).max() <= 2

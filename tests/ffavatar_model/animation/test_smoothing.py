@@ -42,7 +42,7 @@ def test_a_constant_stays_and_a_pause_begins_anew():
     for i in range(5):
         assert torch.equal(smooth(torch.full((3,), 0.7), i / FPS), torch.full((3,), 0.7))
     assert torch.equal(smooth(torch.zeros(3), 100.0), torch.zeros(3)), "after a pause the old value does not pull"
-    assert torch.equal(smooth(torch.ones(3), 100.0), torch.zeros(3)), "one moment has one value"
+    assert torch.equal(smooth(torch.ones(3), 100.0), torch.zeros(3)), "equal times have one value"
 
 
 def test_parameters_keep_their_shapes_and_places():

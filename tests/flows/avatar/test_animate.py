@@ -18,11 +18,14 @@ import numpy as np
 import pytest
 import torch
 
+from ffavatar_model.animation.backends import PlainBackend
+from ffavatar_model.animation.graph_backend import CudaGraphBackend
 from ffavatar_model.io.ply import read_ply
-from flows.avatar.animate import SHOWN_PX, Latency, animate_video
+from flows.avatar.animate import IMAGE_PX, Latency, animate_video, choose_backend, open_animator
 from flows.avatar.drivers import CameraDriver, open_driver
 from flows.avatar.export import export_ply, export_sequence
-from flows.avatar.y4m import read_frames, read_header, write_frame, write_header
+from flows.avatar.y4m import read_frames, read_stream_header, write_frame, write_stream_header
+from flows.cli import main
 from infra.console import CallError
 from pipelines.media.video_writer import write_video
 
@@ -30,12 +33,12 @@ from pipelines.media.video_writer import write_video
 def halves(path: Path) -> tuple[np.ndarray, np.ndarray]:
     with av.open(str(path)) as video:
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]).astype(float)
-    return frames[:, :, :SHOWN_PX], frames[:, :, SHOWN_PX:]
+    return frames[:, :, :IMAGE_PX], frames[:, :, IMAGE_PX:]
 
 
 def piped(frames: list[np.ndarray], fps: float) -> bytes:
     stream = io.BytesIO()
-    write_header(stream, frames[0].shape[1], frames[0].shape[0], fps)
+    write_stream_header(stream, frames[0].shape[1], frames[0].shape[0], fps)
     for frame in frames:
         write_frame(stream, frame)
     return stream.getvalue()
@@ -53,7 +56,7 @@ def test_every_frame_of_a_file_has_its_picture(performer, tmp_path: Path):
 
 
 def test_a_pipe_in_and_a_pipe_out_hold_nothing_back(performer):
-    """The picture of a frame comes out before the next frame goes in."""
+    """The image of a frame comes out before the next frame goes in."""
     command = [sys.executable, "-m", "flows.cli", "animate", str(performer.avatar), "--driver", "-", "--smooth"]
     command += ["-o", "-"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -66,10 +69,10 @@ def test_a_pipe_in_and_a_pipe_out_hold_nothing_back(performer):
             process.stdin.write(data if i == 0 else data[data.index(b"FRAME") :])
             process.stdin.flush()
             if i == 0:
-                header = read_header(process.stdout)
-                assert (header.width, header.height, header.fps) == (2 * SHOWN_PX, SHOWN_PX, performer.fps)
+                header = read_stream_header(process.stdout)
+                assert (header.width, header.height, header.fps) == (2 * IMAGE_PX, IMAGE_PX, performer.fps)
             got = next(read_frames(process.stdout, header))
-            assert got.shape == (SHOWN_PX, 2 * SHOWN_PX, 3)
+            assert got.shape == (IMAGE_PX, 2 * IMAGE_PX, 3)
         process.stdin.close()
         assert process.stdout.read() == b"" and process.wait(60) == 0
         said = process.stderr.read().decode()
@@ -81,7 +84,7 @@ def test_a_pipe_in_and_a_pipe_out_hold_nothing_back(performer):
 
 
 class InterruptedAtThree(list[float]):
-    """Ctrl-C when the third picture is made: at a time of the clock it could come before anybody listens for it."""
+    """Ctrl-C when the third image is made: at a time of the clock it could come before anybody listens for it."""
 
     def append(self, seconds: float) -> None:
         super().append(seconds)
@@ -96,7 +99,7 @@ def test_a_camera_gives_its_newest_frame_and_its_video_is_whole_after_ctrl_c(
 
     class Camera:
         reads = 0
-        pictures = tuple(np.full((8, 8, 3), value, np.uint8) for value in range(256))
+        images = tuple(np.full((8, 8, 3), value, np.uint8) for value in range(256))
 
         def __init__(self, index: int) -> None:
             assert index == 7
@@ -104,7 +107,7 @@ def test_a_camera_gives_its_newest_frame_and_its_video_is_whole_after_ctrl_c(
         def read(self) -> tuple[bool, np.ndarray]:
             time.sleep(0.005)
             Camera.reads += 1
-            return True, Camera.pictures[Camera.reads % len(Camera.pictures)]
+            return True, Camera.images[Camera.reads % len(Camera.images)]
 
         def isOpened(self) -> bool:
             return True
@@ -131,7 +134,7 @@ def test_a_camera_gives_its_newest_frame_and_its_video_is_whole_after_ctrl_c(
     driver.close()
     assert next(frames, None) is None
 
-    Camera.pictures = tuple(np.ascontiguousarray(frame[:, :, ::-1]) for frame in performer.frames[1:])
+    Camera.images = tuple(np.ascontiguousarray(frame[:, :, ::-1]) for frame in performer.frames[1:])
     latency = Latency(InterruptedAtThree())
     n = animate_video(performer.avatar, "7", tmp_path / "live.mp4", latency=latency)
     assert n >= 3 and len(halves(tmp_path / "live.mp4")[0]) == n
@@ -148,6 +151,18 @@ def test_a_driver_that_cannot_be_used_is_named_and_nothing_is_left(driver: str, 
             call(performer.avatar, str(tmp_path / driver), tmp_path / "out")
         assert driver in str(error.value)
     assert {path.name for path in tmp_path.iterdir()} == {"text.mp4", "grey.mp4"}
+
+
+def test_the_command_says_how_large_the_page_is(performer, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    page = tmp_path / "page.html"
+    main(["export", str(performer.avatar), "--html", str(page)])
+    assert f"{page.name}: {page.stat().st_size / 1e6:.1f} MB" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_the_plain_backend_says_why_it_was_taken(performer):
+    backend = open_animator(performer.avatar).backend
+    assert isinstance(backend, PlainBackend) == bool(backend.fallback_reason) == (not torch.cuda.is_available())
+    assert choose_backend(torch.device("cuda")) is CudaGraphBackend
 
 
 def test_no_camera_is_named(tmp_path: Path):

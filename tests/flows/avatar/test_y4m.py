@@ -9,12 +9,12 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from flows.avatar.y4m import read_frames, read_header, write_frame, write_header
+from flows.avatar.y4m import read_frames, read_stream_header, write_frame, write_stream_header
 
 FFMPEG = imageio_ffmpeg.get_ffmpeg_exe()
 
 
-def pictures(n: int = 3, height: int = 46, width: int = 62) -> list[np.ndarray]:
+def random_frames(n: int = 3, height: int = 46, width: int = 62) -> list[np.ndarray]:
     """Smooth colour fields: what chroma subsampling takes from them is little."""
     y, x = np.mgrid[:height, :width] / 60
     return [(np.stack([x, y, 0.5 + 0.4 * np.sin(x + y + i)], -1).clip(0, 1) * 255).astype(np.uint8) for i in range(n)]
@@ -24,13 +24,13 @@ def pictures(n: int = 3, height: int = 46, width: int = 62) -> list[np.ndarray]:
     ("pixels", "tolerance"), [("yuv420p", 6), ("yuv422p", 6), ("yuv444p", 3), ("yuvj420p", 6), ("gray", None)]
 )
 def test_what_ffmpeg_writes_is_read(pixels: str, tolerance: int | None):
-    frames = pictures()
+    frames = random_frames()
     command = [FFMPEG, "-loglevel", "error", "-f", "rawvideo", "-pix_fmt", "rgb24", "-s", "62x46", "-r", "30000/1001"]
     command += ["-i", "-", "-sws_flags", "accurate_rnd+full_chroma_int", "-pix_fmt", pixels, "-strict", "-1"]
     raw = b"".join(frame.tobytes() for frame in frames)
     done = subprocess.run([*command, "-f", "yuv4mpegpipe", "-"], input=raw, capture_output=True, check=True)
     stream = io.BytesIO(done.stdout)
-    header = read_header(stream)
+    header = read_stream_header(stream)
     assert (header.width, header.height) == (62, 46) and header.fps == pytest.approx(29.97, abs=0.001)
     got = list(read_frames(stream, header))
     assert len(got) == 3
@@ -43,15 +43,15 @@ def test_what_ffmpeg_writes_is_read(pixels: str, tolerance: int | None):
 
 
 def test_what_we_write_is_read_by_ffmpeg_and_by_us():
-    frames, stream = pictures(), io.BytesIO()
-    write_header(stream, 62, 46, 12.5)
+    frames, stream = random_frames(), io.BytesIO()
+    write_stream_header(stream, 62, 46, 12.5)
     for frame in frames:
         write_frame(stream, frame)
     command = [FFMPEG, "-loglevel", "error", "-f", "yuv4mpegpipe", "-i", "-", "-pix_fmt", "rgb24", "-f", "rawvideo"]
     done = subprocess.run([*command, "-"], input=stream.getvalue(), capture_output=True, check=True)
     theirs = np.frombuffer(done.stdout, np.uint8).reshape(3, 46, 62, 3)
     stream.seek(0)
-    header = read_header(stream)
+    header = read_stream_header(stream)
     assert header.fps == 12.5
     for frame, other, own in zip(frames, theirs, read_frames(stream, header), strict=True):
         assert np.abs(frame.astype(int) - own).max() <= 2
@@ -72,20 +72,20 @@ def test_what_we_write_is_read_by_ffmpeg_and_by_us():
 )
 def test_other_streams_are_named_with_the_way_out(data: bytes, named: str):
     with pytest.raises(ValueError) as error:
-        read_header(io.BytesIO(data))
+        read_stream_header(io.BytesIO(data))
     assert named in str(error.value) and "ffmpeg -i" in str(error.value) and "\n" not in str(error.value)
 
 
 def test_a_stream_that_ends_within_a_frame_is_said_to():
     stream = io.BytesIO()
-    write_header(stream, 62, 46, 25)
-    for frame in pictures(2):
+    write_stream_header(stream, 62, 46, 25)
+    for frame in random_frames(2):
         write_frame(stream, frame)
     cut = io.BytesIO(stream.getvalue()[:-10])
-    frames = read_frames(cut, read_header(cut))
+    frames = read_frames(cut, read_stream_header(cut))
     next(frames)
     with pytest.raises(ValueError, match="ends within a frame"):
         next(frames)
     noise = io.BytesIO(stream.getvalue().replace(b"FRAME\n", b"FRAMX\n"))
     with pytest.raises(ValueError, match="where a frame begins"):
-        next(read_frames(noise, read_header(noise)))
+        next(read_frames(noise, read_stream_header(noise)))

@@ -1,0 +1,136 @@
+"""Opening of models and avatars: a checkpoint with its head model, an avatar with its model; the cache of both.
+
+A checkpoint holds no head model, and an avatar holds no checkpoint. The cache keeps heads and checkpoints under their
+digests, so that an avatar's file is enough to find the others.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import torch
+
+from ffavatar_model.head import HeadModel, load_head
+from ffavatar_model.io.avatar import AvatarHeader, load_avatar
+from ffavatar_model.io.weights import load_model, model_file, read_header
+from ffavatar_model.model import FFAvatar
+from ffavatar_model.networks.gaussians import CanonicalAvatar
+from flows.avatar.heads import cached_head_path, prepare_head_file
+from infra.console import CallError
+from pipelines.faces.weight_cache import cache_dir, sha256_of
+
+
+def default_device() -> torch.device:
+    """Return the CUDA device where there is one, otherwise the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def open_model(checkpoint: Path) -> tuple[FFAvatar, Path]:
+    """Open a checkpoint with the head model that it was trained on.
+
+    Args:
+        checkpoint: A folder written by training, or its model file.
+
+    Returns:
+        The model on the default device, and the checkpoint's model file.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: It is not a checkpoint, or its head model is neither in the cache nor the open head.
+    """
+    header, weights = read_header(checkpoint), model_file(checkpoint)
+    head = find_head(str(header.get("head")), str(header.get("head_digest")))
+    return load_model(checkpoint, head, default_device()), weights
+
+
+def find_head(name: str, digest: str) -> HeadModel:
+    """Load the head of this name and digest from the cache, or the open head where the cache does not have it."""
+    cached = cached_head_path(name, digest)
+    return load_head(cached if cached.is_file() else prepare_head_file(None))
+
+
+def open_avatar(avatar: Path, checkpoint: Path | None = None) -> tuple[CanonicalAvatar, AvatarHeader, FFAvatar]:
+    """Open an avatar with the model that drives it.
+
+    Args:
+        avatar: The avatar's file.
+        checkpoint: Checkpoint of the model; by default the one that made the avatar, from the cache.
+
+    Returns:
+        The canonical avatar (B = 1), its header and the model, on the default device.
+
+    Raises:
+        CallError: The avatar's own checkpoint is not in the cache, or it was made with another head model or
+            subdivision than the checkpoint's.
+        ValueError: The file is not an avatar.
+    """
+    canonical, header = load_avatar(avatar, default_device())
+    model, _ = open_model(checkpoint or find_checkpoint(header, avatar))
+    fits = (header.head_digest, header.subdivisions) == (model.head_digest, model.config.subdivisions)
+    if not fits or canonical.offsets.shape[1] != len(model.rig.points):
+        raise CallError(
+            f"{avatar}: bound to head model {header.head}, the checkpoint to {model.head_name}; pass its own"
+        )
+    return canonical, header, model
+
+
+def open_avatar_and_head(avatar: Path) -> tuple[CanonicalAvatar, AvatarHeader, HeadModel]:
+    """Open an avatar with the head model that it is bound to, without a checkpoint.
+
+    Args:
+        avatar: The avatar's file.
+
+    Returns:
+        The canonical avatar (B = 1), its header and the head model, not subdivided, on the CPU.
+
+    Raises:
+        CallError: The head model is not in the cache.
+    """
+    canonical, header = load_avatar(avatar)
+    head = find_head(header.head, header.head_digest)
+    if head.digest != header.head_digest:
+        raise CallError(
+            f"{avatar}: bound to head model {header.head} ({header.head_digest[:12]}), which is not in the cache; use "
+            "it once in a command that takes --head"
+        )
+    return canonical, header, head
+
+
+def cache_checkpoint(weights: Path) -> str:
+    """Copy a model file into the cache under its digest (a hard link on the same disk), and return the digest."""
+    digest = sha256_of(weights)
+    cached = _cached_checkpoint_path(digest)
+    if not cached.is_file():
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        part = cached.with_suffix(f".{os.getpid()}")
+        try:
+            os.link(weights, part)
+        except OSError:
+            shutil.copyfile(weights, part)
+        part.replace(cached)
+    return digest
+
+
+def find_checkpoint(header: AvatarHeader, avatar: Path) -> Path:
+    """Return the cached model file that an avatar was made with.
+
+    Args:
+        header: Header of the avatar.
+        avatar: Its file, for the message.
+
+    Returns:
+        The model file.
+
+    Raises:
+        CallError: It is not in the cache.
+    """
+    cached = _cached_checkpoint_path(header.checkpoint)
+    if not cached.is_file():
+        raise CallError(f"{avatar}: its checkpoint {header.checkpoint[:12]} is not in the cache; pass --checkpoint")
+    return cached
+
+
+def _cached_checkpoint_path(digest: str) -> Path:
+    return cache_dir() / "checkpoints" / f"{digest}.safetensors"
