@@ -1,1 +1,1 @@
-"""The feed-forward head avatar: from 1 to N unposed photos to an animatable 3D Gaussian head."""
+"""The feed-forward head avatar: 1 to N unposed photos become an animatable 3D Gaussian head."""

@@ -1,17 +1,17 @@
-"""Pinhole cameras, and a head's pose as a network sees it in a crop.
+"""Pinhole cameras, and the pose of a head in an image.
 
 Cameras are OpenCV: x right, y down, z forward; metres; pixels with (0, 0) at the outer corner of the
 top-left pixel. A head's axes are +X to its own left, +Y up, +Z out of the face.
 
-A **pose** is a tensor (..., 9) that says where and how a head appears in a picture, whatever camera took it:
+A **pose** is a tensor (..., 9): position, scale and orientation of a head in an image, for any camera:
 
 - entries 0 to 5: the first two columns of the rotation (Zhou et al., "On the Continuity of Rotation
-  Representations", 2019) from the head as it stands when it looks straight into the lens, seen
-  along the ray through the head's origin;
-- entry 6: log of the scale, in picture widths per metre at the origin's depth;
-- entries 7 and 8: where the origin appears, -1 to 1 across the picture (x right) and down it (y down).
+  Representations", 2019) from the head that looks straight into the lens, seen along the ray through the
+  head's origin;
+- entry 6: log of the scale, in image widths per metre at the origin's depth;
+- entries 7 and 8: position of the origin, -1 to 1 across the image (x right) and down it (y down).
 
-``pose_to_camera`` turns it into metres for any intrinsics. A crop whose camera is unknown gets
+``pose_to_camera`` turns it into metres for any intrinsics. A crop from an unknown camera gets
 ``virtual_intrinsics``: a portrait lens.
 """
 
@@ -20,24 +20,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ffavatar_model.head.skinning import arranged
+from ffavatar_model.head.skinning import signed_matrix
 
 FOCAL_IN_WIDTHS = 4.0
-"""Focal length of the virtual camera in picture widths: a field of view of 14.25°, a head at about 1.1 m."""
+"""Focal length of the virtual camera in image widths: a field of view of 14.25°, a head at about 1.1 m."""
 
 CROP_EYE_SPAN = 0.22
-"""Distance of the eyes in an aligned crop, of its side. Source: ``pipelines.faces.align.EYE_SPAN``."""
+"""Distance of the eyes in an aligned crop, as a share of its side. Source: ``pipelines.faces.align.EYE_SPAN``."""
 CROP_EYE_LEVEL = 0.53
 """Height of the eyes in an aligned crop, from its top. Source: ``pipelines.faces.align.EYE_LEVEL``."""
 
 POSE_SIZE = 9
 
 _Z_CROSS = ((0, 0, 0, 0, 0, 1, 0, 1, 0), (0, 0, 1, 0, 0, 1, -1, -1, 0))
-"""r → the matrix of (z × r) ×; see ``arranged``."""
+"""Entries of the matrix of (z × r) × for a vector r; see ``signed_matrix``."""
 
 
 def virtual_intrinsics(size: int, like: Tensor | None = None) -> Tensor:
-    """(3, 3) intrinsics in pixels of a square crop of ``size`` pixels whose camera is not known."""
+    """Return the intrinsics of the virtual camera that stands for an unknown one.
+
+    Args:
+        size: Pixels along the edge of the square crop.
+        like: Tensor that gives dtype and device; float32 on the CPU by default.
+
+    Returns:
+        (3, 3) intrinsics in pixels.
+    """
     focal, centre = FOCAL_IN_WIDTHS * size, size / 2
     K = torch.eye(3) if like is None else torch.eye(3, dtype=like.dtype, device=like.device)
     # fills and not a copy from the host: this may be part of a CUDA graph
@@ -47,7 +55,7 @@ def virtual_intrinsics(size: int, like: Tensor | None = None) -> Tensor:
 
 
 def rotation_from_6d(values: Tensor) -> Tensor:
-    """(..., 6) two columns of any length → (..., 3, 3) rotation, by Gram and Schmidt."""
+    """Turn two columns of any length (..., 6) into a rotation (..., 3, 3), by Gram and Schmidt."""
     first = torch.nn.functional.normalize(values[..., :3], dim=-1)
     second = values[..., 3:] - (first * values[..., 3:]).sum(-1, keepdim=True) * first
     second = torch.nn.functional.normalize(second, dim=-1)
@@ -55,87 +63,120 @@ def rotation_from_6d(values: Tensor) -> Tensor:
 
 
 def rotation_to_6d(rotation: Tensor) -> Tensor:
-    """(..., 3, 3) → (..., 6): the first two columns."""
+    """Return the first two columns (..., 6) of rotations (..., 3, 3)."""
     return rotation[..., :2].transpose(-1, -2).flatten(-2)
 
 
 def _flip(rotation: Tensor) -> Tensor:
-    """(..., 3, 3) after a turn from head axes to the camera's of a head that looks into the lens: y and z flip."""
+    """Apply the rotation from head axes to the camera's of a head that looks into the lens first: y and z flip."""
     x, y, z = rotation.unbind(-1)
     return torch.stack((x, -y, -z), -1)
 
 
-def _towards(ray: Tensor) -> Tensor:
-    """(..., 3) ray with z > 0 → (..., 3, 3) the smallest rotation that takes +z to it.
+def _rotation_to(ray: Tensor) -> Tensor:
+    """Return the smallest rotation (..., 3, 3) that takes +z to a ray (..., 3) with z > 0.
 
     Rodrigues' formula about v = z × ray: I + v× + (v×)² / (1 + cos).
     """
     ray = torch.nn.functional.normalize(ray, dim=-1)
-    cross = arranged(ray, _Z_CROSS, 3)
+    cross = signed_matrix(ray, _Z_CROSS, 3)
     identity = torch.eye(3, dtype=ray.dtype, device=ray.device)
     return identity + cross + cross @ cross / (1 + ray[..., 2:, None])
 
 
 def pose_to_camera(pose: Tensor, K: Tensor, width: int) -> Tensor:
-    """(..., 9) pose in a square picture of ``width`` pixels with ``K (..., 3, 3)`` → (..., 3, 4) head to camera."""
+    """Turn a pose into a transform from head to camera.
+
+    Args:
+        pose: (..., 9) in a square image.
+        K: (..., 3, 3) intrinsics of that image, pixels.
+        width: Pixels along the image's edge.
+
+    Returns:
+        (..., 3, 4), metres, OpenCV axes.
+    """
     focal = K.diagonal(dim1=-2, dim2=-1)[..., :2]
     depth = focal.mean(-1, keepdim=True) / (width * pose[..., 6:7].exp())
     slope = ((pose[..., 7:9] + 1) * (width / 2) - K[..., :2, 2]) / focal
     ray = torch.cat((slope, torch.ones_like(slope[..., :1])), -1)
-    turn = _flip(_towards(ray) @ rotation_from_6d(pose[..., :6]))
-    return torch.cat((turn, (ray * depth)[..., None]), -1)
+    rotation = _flip(_rotation_to(ray) @ rotation_from_6d(pose[..., :6]))
+    return torch.cat((rotation, (ray * depth)[..., None]), -1)
 
 
 def camera_to_pose(head_to_camera: Tensor, K: Tensor, width: int) -> Tensor:
-    """The inverse of ``pose_to_camera`` for a head in front of the camera."""
-    at = head_to_camera[..., 3]
-    ray = at / at[..., 2:3]
+    """Invert ``pose_to_camera`` for a head in front of the camera.
+
+    Args:
+        head_to_camera: (..., 3, 4), metres, OpenCV axes.
+        K: (..., 3, 3) intrinsics of a square image, pixels.
+        width: Pixels along the image's edge.
+
+    Returns:
+        (..., 9) pose.
+    """
+    origin = head_to_camera[..., 3]
+    ray = origin / origin[..., 2:3]
     focal = (K[..., 0, 0] + K[..., 1, 1]) / 2
-    scale = (focal / (width * at[..., 2])).log()
+    scale = (focal / (width * origin[..., 2])).log()
     u = (ray[..., 0] * K[..., 0, 0] + K[..., 0, 2]) * (2 / width) - 1
     v = (ray[..., 1] * K[..., 1, 1] + K[..., 1, 2]) * (2 / width) - 1
-    turn = _flip(_towards(ray).transpose(-1, -2) @ head_to_camera[..., :3])
-    return torch.cat((rotation_to_6d(turn), torch.stack((scale, u, v), -1)), -1)
+    rotation = _flip(_rotation_to(ray).transpose(-1, -2) @ head_to_camera[..., :3])
+    return torch.cat((rotation_to_6d(rotation), torch.stack((scale, u, v), -1)), -1)
 
 
 def aligned_pose(eye_distance: float) -> Tensor:
-    """(9,) pose of a head that looks straight out of an aligned crop, its eyes ``eye_distance`` metres apart.
+    """Return the pose (9,) of a head that looks straight out of an aligned crop.
 
-    The head's origin lies midway between its eyes (``ffavatar_model.head``).
+    ``eye_distance`` is the distance of the eyes in metres. The head's origin lies midway between its eyes
+    (``ffavatar_model.head``).
     """
     scale = torch.tensor(CROP_EYE_SPAN / eye_distance).log()
     return torch.tensor([1.0, 0, 0, 0, 1.0, 0, float(scale), 0.0, 2 * CROP_EYE_LEVEL - 1])
 
 
 def project_points(points: Tensor, head_to_camera: Tensor, K: Tensor) -> Tensor:
-    """(..., N, 3) points in metres, (..., 3, 4), (..., 3, 3) → (..., N, 2) pixels. Depth is clamped to 1 cm."""
+    """Project points into an image; depth is clamped to 1 cm.
+
+    Args:
+        points: (..., N, 3) metres, head axes.
+        head_to_camera: (..., 3, 4).
+        K: (..., 3, 3) intrinsics, pixels.
+
+    Returns:
+        (..., N, 2) pixels.
+    """
     in_camera = points @ head_to_camera[..., :3].transpose(-1, -2) + head_to_camera[..., None, :, 3]
     homogeneous = in_camera @ K.transpose(-1, -2)
     return homogeneous[..., :2] / homogeneous[..., 2:].clamp_min(0.01)
 
 
-def compose(outer: Tensor, inner: Tensor) -> Tensor:
-    """(..., 3, 4) rigid transform that applies ``inner`` first, then ``outer``."""
-    turn = outer[..., :3] @ inner[..., :3]
-    return torch.cat((turn, outer[..., :3] @ inner[..., 3:] + outer[..., 3:]), -1)
+def compose_rigid(outer: Tensor, inner: Tensor) -> Tensor:
+    """Return the rigid transform (..., 3, 4) that applies ``inner`` first, then ``outer``."""
+    rotation = outer[..., :3] @ inner[..., :3]
+    return torch.cat((rotation, outer[..., :3] @ inner[..., 3:] + outer[..., 3:]), -1)
 
 
 def reframe_pose(pose: Tensor, similarity: Tensor, from_width: int, to_width: int) -> Tensor:
-    """A pose (..., 9) in one square picture as it appears in another.
+    """Convert a pose in one square image to the pose in another.
+
+    Exact for a weak perspective: the image plane turns by the similarity's angle, the scale by its factor.
 
     Args:
-        similarity: (2, 3) from pixels of the first picture to pixels of the second, pixel centres at whole numbers (as
+        pose: (..., 9) in the first image.
+        similarity: (2, 3) from pixels of the first image to pixels of the second, pixel centres at whole numbers (as
             in OpenCV; the model's are at +0.5).
-        from_width, to_width: pixels along the edge of the two.
+        from_width: Pixels along the edge of the first image.
+        to_width: Pixels along the edge of the second image.
 
-    Exact for a weak perspective: the picture plane turns by the similarity's angle, the scale by its factor.
+    Returns:
+        (..., 9) in the second image.
     """
     linear, shift = similarity[:, :2], similarity[:, 2]
     factor = linear.det().abs().sqrt()
     turn = torch.eye(3).to(pose)
     turn[:2, :2] = linear / factor
     pixel = (pose[..., 7:9] + 1) * (from_width / 2) - 0.5
-    place = (pixel @ linear.T + shift + 0.5) * (2 / to_width) - 1
+    position = (pixel @ linear.T + shift + 0.5) * (2 / to_width) - 1
     scale = pose[..., 6:7] + (factor * from_width / to_width).log()
     rotation = turn @ rotation_from_6d(pose[..., :6])
-    return torch.cat((rotation_to_6d(rotation), scale, place), -1)
+    return torch.cat((rotation_to_6d(rotation), scale, position), -1)

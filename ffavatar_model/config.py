@@ -1,4 +1,4 @@
-"""Settings as nested frozen dataclasses: to and from plain dictionaries, and overrides written ``a.b=c``."""
+"""Settings as nested frozen dataclasses: conversion to and from dictionaries, and overrides written ``a.b=c``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,23 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """A configuration as dictionaries, lists and plain values, ready for JSON."""
+    """Convert a configuration to dictionaries, lists and plain values, ready for JSON."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
-    """Build the dataclass ``kind`` from plain values, nested ones too; what is not given keeps its default.
+    """Build a dataclass, and those nested in it, from plain values; absent fields keep their defaults.
 
-    Raises ``ValueError`` naming the full path of an unknown field, a missing one, or a value of a wrong type.
+    Args:
+        kind: The dataclass.
+        values: Values by field name.
+        path: Name of this configuration in its parent, for messages.
+
+    Returns:
+        An instance of ``kind``.
+
+    Raises:
+        ValueError: A field is unknown, missing or of a wrong type; the message has its full path.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{path or kind.__qualname__}={values!r}: fields of {kind.__qualname__} are expected")
@@ -37,9 +46,17 @@ def from_dict(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
 
 
 def override(config: T, assignments: Iterable[str]) -> T:
-    """A copy with settings replaced, each given as ``a.b=value`` (JSON, or a bare word for a string).
+    """Return a copy with settings replaced.
 
-    Raises ``ValueError`` naming the assignment that has no ``=``, no such field or a value that is not allowed.
+    Args:
+        config: A configuration.
+        assignments: Each ``a.b=value``, the value in JSON, or a bare word for a string.
+
+    Returns:
+        The changed copy.
+
+    Raises:
+        ValueError: An assignment has no ``=``, names an unknown field, or has a value that is not allowed.
     """
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
@@ -67,7 +84,7 @@ def _replace(config: Any, names: list[str], value: Any, path: str) -> Any:
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
-    """``value`` as the type ``hint`` asks for: dataclass, bool, int, float, str, tuple, Literal or a union."""
+    """Convert a value to the type of ``hint``: dataclass, bool, int, float, str, tuple, Literal or a union."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value, path)  # type: ignore[arg-type]
@@ -102,6 +119,16 @@ def _join(path: str, name: str) -> str:
 
 
 def require(condition: bool, name: str, value: object, allowed: str) -> None:
-    """Raise ``ValueError`` naming a field, its value and what is allowed, unless ``condition`` holds."""
+    """Check a setting.
+
+    Args:
+        condition: True where the value is allowed.
+        name: Name of the field.
+        value: Its value.
+        allowed: Description of the allowed values.
+
+    Raises:
+        ValueError: ``condition`` is False.
+    """
     if not condition:
         raise ValueError(f"{name}={value!r}: {allowed}")

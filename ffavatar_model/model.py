@@ -1,4 +1,4 @@
-"""FFAvatar: 1 to N unposed pictures of a person → an animatable head of 3D Gaussians, driven by pictures."""
+"""FFAvatar: 1 to N unposed images of a person → an animatable head of 3D Gaussians, driven by images."""
 
 from __future__ import annotations
 
@@ -14,35 +14,37 @@ from ffavatar_model.head import HeadModel, subdivide
 from ffavatar_model.networks.encoder import ImageEncoder
 from ffavatar_model.networks.estimator import DrivingParameters, Estimator
 from ffavatar_model.networks.gaussians import RAW_SIZE, CanonicalAvatar, GaussianHead
-from ffavatar_model.networks.lifting import lifted_colours, lifted_sums
+from ffavatar_model.networks.lifting import normalize_lifted_colours, sum_lifted_colours
 from ffavatar_model.networks.query_former import QueryFormer
 from ffavatar_model.networks.rig import Rig
-from ffavatar_model.renderers import Rendering, render
+from ffavatar_model.renderers import Rendering, render_gaussians
 
 
 class SourceFeatures(NamedTuple):
-    """What source pictures of B people contribute: it adds up, so a view that comes later costs its own alone."""
+    """Contributions of the source images of B people; they add up, so a later view is encoded without the earlier."""
 
     tokens: Tensor
     """(B, S, T, width)"""
     mask: Tensor | None
-    """(B, S) bool, False is padding; None where nothing is."""
+    """(B, S) bool, False is padding; None where there is no padding."""
     colours: Tensor
-    """(B, P, 3) see ``lifting.lifted_sums``."""
+    """(B, P, 3) weighted colours, see ``lifting.sum_lifted_colours``."""
     weights: Tensor
-    """(B, P, 1)"""
+    """(B, P, 1) weights of ``colours``."""
 
-    def joined(self, other: SourceFeatures) -> SourceFeatures:
-        """Both together."""
+    def merged(self, other: SourceFeatures) -> SourceFeatures:
+        """Return the features of the views of both, those of ``other`` last."""
         mask = None
         if self.mask is not None or other.mask is not None:
-            mask = torch.cat([_whole(seen.tokens) if seen.mask is None else seen.mask for seen in (self, other)], 1)
+            mask = torch.cat(
+                [_no_padding(each.tokens) if each.mask is None else each.mask for each in (self, other)], 1
+            )
         tokens = torch.cat((self.tokens, other.tokens), 1)
         return SourceFeatures(tokens, mask, self.colours + other.colours, self.weights + other.weights)
 
 
-def _whole(views: Tensor) -> Tensor:
-    """(B, S) True, for (B, S, ...)."""
+def _no_padding(views: Tensor) -> Tensor:
+    """Return a mask (B, S) that is True everywhere, for views (B, S, ...)."""
     return torch.ones(views.shape[:2], dtype=torch.bool, device=views.device)
 
 
@@ -58,23 +60,23 @@ class PosedGaussians(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What a forward pass gives for B people with D drivers each."""
+    """Results of a forward pass for B people with D drivers each."""
 
     rendered: Rendering
     """(B, D, ·, H, W)"""
     landmarks: Tensor
-    """(B, D, L, 2) the head's landmarks in the picture, in picture widths (0 to 1 across)."""
+    """(B, D, L, 2) the head's landmarks in the image, in image widths (0 to 1 across)."""
     estimated_landmarks: Tensor
     """The same under the estimated pose, where a known camera was rendered; equal to ``landmarks`` otherwise."""
     avatar: CanonicalAvatar
     parameters: DrivingParameters
-    """What was rendered: drivers of one moment share their expression and joint rotations."""
-    each: DrivingParameters
-    """What the estimator says of each driver by itself, before it is averaged over a moment."""
+    """The rendered parameters: drivers of one timestep share their expression and joint rotations."""
+    estimated_parameters: DrivingParameters
+    """The estimator's parameters of each driver by itself, before they are averaged over a timestep."""
 
 
 class Personal(nn.Module):
-    """What one person adds to the model: to raw Gaussians, and to what the estimator says. Zero at first."""
+    """A person's own parameters, zero at first: terms added to raw Gaussians and to the estimator's raw values."""
 
     def __init__(self, n_points: int, n_parameters: int) -> None:
         super().__init__()
@@ -83,18 +85,18 @@ class Personal(nn.Module):
 
 
 class FFAvatar(nn.Module):
-    """The whole model; every size is the same classes with other numbers."""
+    """The complete model; all sizes are built from the same classes with other settings."""
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Sizes of every part."""
+        """Sizes of the model's modules."""
 
         image_size: int = 128
-        """Rendered pictures are square, of this many pixels."""
+        """Pixels along the edge of the rendered images, which are square."""
         subdivisions: int = 0
-        """How often the head model is subdivided: FLAME's 5,023 vertices become 20,018 points at 1."""
+        """Number of subdivisions of the head model: FLAME's 5,023 vertices become 20,018 points at 1."""
         lift: bool = True
-        """Whether colours are also lifted from the sources' own pixels (``ffavatar_model.networks.lifting``)."""
+        """True to lift colours from the sources' own pixels too (``ffavatar_model.networks.lifting``)."""
         encoder: ImageEncoder.Config = field(default_factory=ImageEncoder.Config)
         query_former: QueryFormer.Config = field(default_factory=QueryFormer.Config)
         gaussians: GaussianHead.Config = field(default_factory=GaussianHead.Config)
@@ -105,7 +107,12 @@ class FFAvatar(nn.Module):
             require(0 <= self.subdivisions <= 2, "subdivisions", self.subdivisions, "0, 1 or 2")
 
     def __init__(self, config: FFAvatar.Config, head: HeadModel) -> None:
-        """``head`` as it comes from its file: it is subdivided here."""
+        """Build the modules.
+
+        Args:
+            config: Sizes of the modules.
+            head: Head model as its file has it; it is subdivided here.
+        """
         super().__init__()
         self.config = config
         self.head_name, self.head_digest = head.name, head.digest
@@ -120,74 +127,89 @@ class FFAvatar(nn.Module):
         self.personal: Personal | None = None
 
     def add_personal(self) -> Personal:
-        """Give the model a person's own parameters (zero), unless it has them."""
+        """Add a person's own parameters (zero), unless the model has them, and return them."""
         if self.personal is None:
             self.personal = Personal(len(self.rig.points), self.estimator.head.out_features).to(self.rig.points.device)
         return self.personal
 
-    def see(self, sources: Tensor, mask: Tensor | None = None) -> SourceFeatures:
-        """What each source picture contributes, computed once a picture.
+    def encode_sources(self, sources: Tensor, mask: Tensor | None = None) -> SourceFeatures:
+        """Encode source images; each image costs the same however many there are.
 
-        ``sources (B, S, 3, H, W)`` RGB in 0 to 1, ``mask (B, S)`` bool (False is padding; None: nothing is).
+        Args:
+            sources: (B, S, 3, H, W) aligned crops, RGB in 0 to 1.
+            mask: (B, S) bool, False is padding; None where there is no padding.
+
+        Returns:
+            Tokens and lifted colours, which ``SourceFeatures.merged`` joins with those of more views.
         """
         tokens = self.encoder(sources.flatten(0, 1)).unflatten(0, sources.shape[:2])
-        return SourceFeatures(tokens, mask, *self._lift(sources, mask))
+        return SourceFeatures(tokens, mask, *self._lift_colours(sources, mask))
 
-    def features_of(self, seen: SourceFeatures) -> Tensor:
-        """(B, P, width + 4) a feature a point, from all views seen so far."""
-        queried = self.query_former(self.rig.normalised, self.rig.places, seen.tokens, self.encoder.places, seen.mask)
-        return torch.cat((queried, lifted_colours(seen.colours, seen.weights)), -1)
+    def query_points(self, encoded: SourceFeatures) -> Tensor:
+        """Return one feature a head point, (B, P, width + 4), from all encoded views."""
+        queried = self.query_former(
+            self.rig.normalised, self.rig.frontal_positions, encoded.tokens, self.encoder.positions, encoded.mask
+        )
+        return torch.cat((queried, normalize_lifted_colours(encoded.colours, encoded.weights)), -1)
 
-    def features(self, sources: Tensor, mask: Tensor | None = None) -> Tensor:
-        """``features_of`` what is seen in ``sources``."""
-        return self.features_of(self.see(sources, mask))
+    def point_features(self, sources: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Encode sources and return one feature a head point, (B, P, width + 4); arguments of ``encode_sources``."""
+        return self.query_points(self.encode_sources(sources, mask))
 
     @torch.no_grad()
-    def _lift(self, sources: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Sums (B, P, 3), (B, P, 1) of what the sources show at the head's points as posed by the estimator.
+    def _lift_colours(self, sources: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Sum the sources' colours (B, P, 3) and weights (B, P, 1) at the head's points, posed by the estimator.
 
-        All zero where the configuration has ``lift=False``.
+        All are zero where the configuration has ``lift=False``.
         """
         n = len(sources)
         if not self.config.lift:
-            nothing = sources.new_zeros(n, len(self.rig.points), 4)
-            return nothing[..., :3], nothing[..., 3:]
+            zeros = sources.new_zeros(n, len(self.rig.points), 4)
+            return zeros[..., :3], zeros[..., 3:]
         parameters = self.estimate(sources)
         with torch.autocast(sources.device.type, enabled=False):
             means, _ = self.rig.pose(self.rig.mean_head(n), parameters)
             camera = pose_to_camera(parameters.pose, virtual_intrinsics(2, means), 2)
-            shown = _whole(sources) if mask is None else mask
-            return lifted_sums(sources.float(), shown, means, self.rig.normals, camera)
+            mask = _no_padding(sources) if mask is None else mask
+            return sum_lifted_colours(sources.float(), mask, means, self.rig.normals, camera)
 
-    def canonical(self, features: Tensor) -> CanonicalAvatar:
-        """(B, P, width + 4) features → canonical Gaussians, the person's own part included."""
+    def decode_avatar(self, features: Tensor) -> CanonicalAvatar:
+        """Decode point features (B, P, width + 4) into canonical Gaussians, the person's own terms included."""
         raw = self.gaussians.raw(features)
         return self.gaussians.activate(raw if self.personal is None else raw + self.personal.raw)
 
     def reconstruct(self, sources: Tensor, mask: Tensor | None = None) -> CanonicalAvatar:
-        """Any number of source pictures, in any order → one avatar for each of B people. See ``see``."""
-        return self.canonical(self.features(sources, mask))
+        """Reconstruct one avatar for each of B people from any number of source images, in any order.
+
+        Args:
+            sources: (B, S, 3, H, W) aligned crops, RGB in 0 to 1.
+            mask: (B, S) bool, False is padding; None where there is no padding.
+
+        Returns:
+            B canonical avatars.
+        """
+        return self.decode_avatar(self.point_features(sources, mask))
 
     def estimate(self, drivers: Tensor) -> DrivingParameters:
-        """(B, D, 3, H, W) aligned crops, RGB in 0 to 1 → expression, joint rotations and head pose (B, D, ·)."""
-        return self.driven(self.estimates(drivers))
+        """Estimate driving parameters (B, D, ·) from aligned crops (B, D, 3, H, W), RGB in 0 to 1."""
+        return self.limit_parameters(self.estimate_raw(drivers))
 
-    def estimates(self, drivers: Tensor) -> Tensor:
-        """(B, D, E + 21) the estimator's raw values, before a person's bias and the limits."""
+    def estimate_raw(self, drivers: Tensor) -> Tensor:
+        """Return the estimator's raw values (B, D, E + 21) of crops, before a person's bias and the limits."""
         return self.estimator.raw(drivers.flatten(0, 1)).unflatten(0, drivers.shape[:2])
 
-    def driven(self, raw: Tensor) -> DrivingParameters:
-        """Parameters of raw values (B, D, E + 21), the person's own part included."""
+    def limit_parameters(self, raw: Tensor) -> DrivingParameters:
+        """Turn raw values (B, D, E + 21) into parameters within the limits, the person's own bias included."""
         return self.estimator.limit(raw if self.personal is None else raw + self.personal.estimator_bias)
 
-    def neutral(self, n: int = 1) -> DrivingParameters:
-        """(n, 1, ...) the head at rest, looking straight out of an aligned crop."""
+    def neutral_parameters(self, n: int = 1) -> DrivingParameters:
+        """Return parameters (n, 1, ...) of the head at rest, looking straight out of an aligned crop."""
         start = self.rig.start_pose
         expression = start.new_zeros(n, 1, self.estimator.n_expression)
         return DrivingParameters(expression, start.new_zeros(n, 1, 5, 3), start.expand(n, 1, -1))
 
     def animate(self, avatar: CanonicalAvatar, parameters: DrivingParameters) -> PosedGaussians:
-        """B avatars under (B, D) parameters."""
+        """Pose B avatars under (B, D) parameters."""
         means, rotations = self.rig.pose(avatar, parameters)
         return PosedGaussians(means, rotations, avatar)
 
@@ -199,23 +221,31 @@ class FFAvatar(nn.Module):
         background: Tensor | None = None,
         size: int | None = None,
     ) -> Rendering:
-        """Each of (B, D) posed heads by its own camera.
+        """Render each of (B, D) posed heads by its own camera.
 
-        ``head_to_camera (B, D, 3, 4)``, ``K (B, D, 3, 3)`` for pictures of ``size`` pixels (by default the model's).
+        Args:
+            posed: Gaussians from ``animate``.
+            head_to_camera: (B, D, 3, 4) in OpenCV axes, metres.
+            K: (B, D, 3, 3) intrinsics in pixels, for images of ``size``.
+            background: (3,) colour behind the head; black by default.
+            size: Pixels along the edge of the images; by default the model's own.
+
+        Returns:
+            Images with leading dimensions (B, D).
         """
         n, d = posed.means.shape[:2]
         size = size or self.config.image_size
 
-        def each(value: Tensor) -> Tensor:
+        def per_driver(value: Tensor) -> Tensor:
             return value[:, None].expand(-1, d, *value.shape[1:]).flatten(0, 1)
 
         a = posed.avatar
-        rendered = render(
+        rendered = render_gaussians(
             posed.means.flatten(0, 1),
             posed.rotations.flatten(0, 1),
-            each(a.scales),
-            each(a.opacities),
-            each(a.colours),
+            per_driver(a.scales),
+            per_driver(a.opacities),
+            per_driver(a.colours),
             head_to_camera.flatten(0, 1)[:, None],
             K.flatten(0, 1)[:, None],
             size,
@@ -232,7 +262,7 @@ class FFAvatar(nn.Module):
         K: Tensor,
         *,
         head_to_camera: Tensor | None = None,
-        moment: Tensor | None = None,
+        timestep: Tensor | None = None,
         features: Tensor | None = None,
         estimates: Tensor | None = None,
         background: Tensor | None = None,
@@ -240,22 +270,26 @@ class FFAvatar(nn.Module):
         """Reconstruct from sources, then re-enact the drivers.
 
         Args:
-            sources, mask: see ``see``.
+            sources: (B, S, 3, H, W) aligned crops, RGB in 0 to 1.
+            mask: (B, S) bool, False is padding; None where there is no padding.
             drivers: (B, D, 3, H, W) aligned crops.
-            K: (B, D, 3, 3) intrinsics for pictures of this model's size.
+            K: (B, D, 3, 3) intrinsics for images of this model's size.
             head_to_camera: (B, D, 3, 4) where it is known; the estimated pose is rendered otherwise.
-            moment: (B, D) int: drivers of one moment share their mean expression and joint rotations.
-            features: (B, P, width + 4), to leave encoder and query former out.
-            estimates: (B, D, E + 21) ``estimates`` of the drivers, to leave the estimator out.
-            background: (3,) behind the head.
+            timestep: (B, D) int: drivers of one timestep share their mean expression and joint rotations.
+            features: (B, P, width + 4) precomputed ``point_features``; encoder and query former are not run.
+            estimates: (B, D, E + 21) precomputed ``estimate_raw`` of the drivers; the estimator is not run.
+            background: (3,) colour behind the head.
+
+        Returns:
+            The rendering, its landmarks, the avatar and the driving parameters.
         """
-        avatar = self.canonical(self.features(sources, mask) if features is None else features)
-        parameters = each = self.driven(self.estimates(drivers) if estimates is None else estimates)
+        avatar = self.decode_avatar(self.point_features(sources, mask) if features is None else features)
+        raw = self.estimate_raw(drivers) if estimates is None else estimates
+        parameters = estimated_parameters = self.limit_parameters(raw)
         with torch.autocast(drivers.device.type, enabled=False):  # pixels have no place in 8 bits of mantissa
-            if moment is not None:
-                parameters = share_moments(
-                    parameters, moment, None if head_to_camera is None else facing(head_to_camera)
-                )
+            if timestep is not None:
+                weight = None if head_to_camera is None else face_visibility(head_to_camera)
+                parameters = average_over_timesteps(parameters, timestep, weight)
             posed = self.animate(avatar, parameters)
             size = self.config.image_size
             estimated = pose_to_camera(parameters.pose, K, size)
@@ -264,20 +298,28 @@ class FFAvatar(nn.Module):
             landmarks = project_points(points, camera, K) / size
             by_estimate = landmarks if head_to_camera is None else project_points(points, estimated, K) / size
             rendered = self.render(posed, camera, K, background)
-        return Output(rendered, landmarks, by_estimate, avatar, parameters, each)
+        return Output(rendered, landmarks, by_estimate, avatar, parameters, estimated_parameters)
 
 
-def facing(head_to_camera: Tensor) -> Tensor:
-    """(...) how much of a face a camera (..., 3, 4) sees: the squared cosine of their angle; nearly 0 behind."""
+def face_visibility(head_to_camera: Tensor) -> Tensor:
+    """Return how much of a face each camera (..., 3, 4) sees, (...): squared cosine of their angle, 0.03² behind."""
     return (-head_to_camera[..., 2, 2]).clamp_min(0.03).square()
 
 
-def share_moments(parameters: DrivingParameters, moment: Tensor, weight: Tensor | None = None) -> DrivingParameters:
-    """Expression and joint rotations averaged over the drivers (B, D) of equal ``moment``; poses stay.
+def average_over_timesteps(
+    parameters: DrivingParameters, timestep: Tensor, weight: Tensor | None = None
+) -> DrivingParameters:
+    """Average expression and joint rotations over the drivers of equal timestep; poses stay.
 
-    ``weight (B, D)``: who sees the face says more of what it does. All count alike where it is None.
+    Args:
+        parameters: Of drivers (B, D).
+        timestep: (B, D) int.
+        weight: (B, D) weights of the drivers, for example ``face_visibility``; equal weights by default.
+
+    Returns:
+        Parameters (B, D, ...).
     """
-    same = (moment[:, :, None] == moment[:, None]).float()
+    same = (timestep[:, :, None] == timestep[:, None]).float()
     if weight is not None:
         same = same * weight[:, None]
     same = same / same.sum(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Mixed precision in use: matrix products in bfloat16, everything else in float32."""
+"""Mixed precision at inference: matrix products in bfloat16, everything else in float32."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from torch import nn
 
 from ffavatar_model.model import FFAvatar
 
-_LOW = (nn.Linear, nn.Conv2d)
+_LOW_PRECISION_LAYERS = (nn.Linear, nn.Conv2d)
 
 
 def for_inference(model: FFAvatar) -> FFAvatar:
-    """Prepare a model for use, in place: ``eval``, no gradients, and on CUDA the weights of its layers in bfloat16.
+    """Prepare a model for inference, in place: ``eval``, no gradients, and on CUDA its layers' weights in bfloat16.
 
     Norms, positions, the learned mean head and everything of geometry stay float32. Call the model under
-    ``mixed_precision``: it casts what goes into a layer; casting the weights once here saves doing so at every call.
+    ``mixed_precision``, which casts the inputs of a layer; casting the weights once here saves doing so at every call.
     """
     model.eval().requires_grad_(False)
     if model.rig.points.is_cuda:
         for part in (model.encoder, model.query_former, model.estimator.backbone):
             for module in part.modules():
-                if isinstance(module, _LOW):
+                if isinstance(module, _LOW_PRECISION_LAYERS):
                     module.to(torch.bfloat16)
     return model
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """The context in which ``for_inference``'s model runs: bfloat16 autocast on CUDA, none elsewhere."""
+    """Return the context for a model from ``for_inference``: bfloat16 autocast on CUDA, none elsewhere."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

@@ -1,4 +1,4 @@
-"""Models by size: functions that return a full configuration."""
+"""Model presets: functions that return a full configuration, by size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ffavatar_model.networks.query_former import QueryFormer
 
 
 def tiny() -> FFAvatar.Config:
-    """For two CPU cores: 128 pixels, random weights, the head's own vertices as queries."""
+    """Return a model for two CPU cores: 128 pixels, random weights, the head's own vertices as queries."""
     return FFAvatar.Config(
         image_size=128,
         encoder=ImageEncoder.Config(
@@ -30,7 +30,7 @@ def tiny() -> FFAvatar.Config:
 
 
 def small() -> FFAvatar.Config:
-    """About 10 million parameters, from random weights: 256 pixels, the subdivided head; 20 MB in half precision."""
+    """Return a model of about 10 million parameters: 256 pixels, the subdivided head; 20 MB in half precision."""
     vit = Backbone.Config(image_size=256, patch=16, stem="convolutions", width=256, depth=5, heads=4)
     return FFAvatar.Config(
         image_size=256,
@@ -43,7 +43,7 @@ def small() -> FFAvatar.Config:
 
 
 def base() -> FFAvatar.Config:
-    """One GPU: 256 pixels, DINOv2 ViT-B/14 with registers, 8 blocks of 768, the subdivided head."""
+    """Return a model for one GPU: 256 pixels, DINOv2 ViT-B/14 with registers, 8 blocks of 768, the subdivided head."""
     return FFAvatar.Config(
         image_size=256,
         subdivisions=1,
@@ -57,7 +57,7 @@ def base() -> FFAvatar.Config:
 
 
 def paper() -> FFAvatar.Config:
-    """The paper's size, LAM's choices where it is silent: DINOv2 ViT-L/14 with registers, 10 blocks of 1,024."""
+    """Return the paper's size, LAM's where it gives none: DINOv2 ViT-L/14 with registers, 10 blocks of 1,024."""
     return FFAvatar.Config(
         image_size=512,
         subdivisions=1,
@@ -73,8 +73,12 @@ def paper() -> FFAvatar.Config:
 SIZES: dict[str, Callable[[], FFAvatar.Config]] = {"tiny": tiny, "small": small, "base": base, "paper": paper}
 
 
-def by_name(name: str) -> FFAvatar.Config:
-    """A preset by its name. Raises ``ValueError`` naming those there are."""
+def find_preset(name: str) -> FFAvatar.Config:
+    """Return the preset of this name.
+
+    Raises:
+        ValueError: There is no such preset; the message lists them.
+    """
     if name not in SIZES:
         raise ValueError(f"model={name!r}: allowed are {', '.join(SIZES)}")
     return SIZES[name]()

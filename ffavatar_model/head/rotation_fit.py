@@ -1,4 +1,4 @@
-"""Best rotations about a fixed point (Kabsch 1976), in float64 numpy: for building head models."""
+"""Least-squares rotations about a fixed point (Kabsch 1976), in float64 numpy: for building head models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ Array = NDArray[np.float64]
 
 
 def fit_rotation(rest: Array, moved: Array, centre: Array, weights: Array) -> Array:
-    """(3,) axis-angle of the rotation about ``centre`` that best takes points (N, 3) to moved ones, weighted (N,)."""
+    """Fit the rotation about a fixed point that takes points to moved points, in weighted least squares.
+
+    Args:
+        rest: (N, 3) points.
+        moved: (N, 3) the same points, moved.
+        centre: (3,) fixed point.
+        weights: (N,) of the points.
+
+    Returns:
+        (3,) axis-angle, radians.
+    """
     covariance = ((rest - centre) * weights[:, None]).T @ (moved - centre)
     left, _, right = np.linalg.svd(covariance)
     flip = np.diag([1, 1, np.sign(np.linalg.det(right.T @ left.T))])
@@ -21,7 +31,16 @@ def fit_rotation(rest: Array, moved: Array, centre: Array, weights: Array) -> Ar
 
 
 def rotate(points: Array, axis_angle: Array, centre: Array) -> Array:
-    """(N, 3) points turned about ``centre`` by an axis-angle vector (Rodrigues' formula)."""
+    """Rotate points about a fixed point (Rodrigues' formula).
+
+    Args:
+        points: (N, 3).
+        axis_angle: (3,) radians.
+        centre: (3,) fixed point.
+
+    Returns:
+        (N, 3) rotated points.
+    """
     angle = float(np.linalg.norm(axis_angle))
     if angle < 1e-12:
         return points.copy()

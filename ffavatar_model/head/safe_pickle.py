@@ -1,8 +1,8 @@
-"""Arrays out of a pickle without executing anything that is in it.
+"""Reader of a pickle's arrays that executes nothing of the pickle.
 
-A pickle is a program. This reader gives it nothing to call: the names that model files need (numpy's, scipy.sparse's,
-chumpy's) stand for inert records made anew for each file, every other name is refused, and arrays are rebuilt here
-from those records' bytes, for plain number types only (numpy's own constructors trust what a pickle says of a dtype).
+A pickle is a program. This reader offers it nothing to call: the names that model files need (numpy's, scipy.sparse's,
+chumpy's) stand for inert records, new classes for each file, and every other name is refused. Arrays are rebuilt here
+from those records' bytes, for plain number types only (numpy's own constructors trust a pickle's dtype).
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from numpy.typing import NDArray
 SPARSE = ("csc_matrix", "csr_matrix", "csc_array", "csr_array")
 PLAIN_KINDS = "fiub"
 MAX_BYTES = 1 << 30
-"""A model file is refused above this size."""
+"""Largest size of a model file."""
 
 
 class RefusedPickle(ValueError):
-    """The pickle names something that no model file needs, or is damaged."""
+    """Error: the pickle names something that no model file needs, or is damaged."""
 
 
 class _Record:
-    """What a pickled object becomes: its class's name, constructor arguments and state, nothing else."""
+    """Stand-in for a pickled object: its class's name, constructor arguments and state, nothing else."""
 
     label = ""
 
@@ -44,13 +44,21 @@ class _Reader(pickle.Unpickler):
         self._known: dict[tuple[str, str], Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """A record's class or constructor for an allowed name. Raises ``RefusedPickle`` for any other."""
+        """Return a record's class or constructor for an allowed name.
+
+        Raises:
+            RefusedPickle: The name is not allowed.
+        """
         if (module, name) not in self._known:
             self._known[module, name] = self._resolve(module, name)
         return self._known[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        """Always raises ``RefusedPickle``: a model file stands alone."""
+        """Refuse references to other files.
+
+        Raises:
+            RefusedPickle: Always.
+        """
         raise RefusedPickle("it refers to objects outside of the file")
 
     def _resolve(self, module: str, name: str) -> Any:
@@ -70,7 +78,7 @@ class _Reader(pickle.Unpickler):
         if module in ("__builtin__", "builtins") and name == "object":
             return object
         if module in ("__builtin__", "builtins") and name in ("set", "frozenset"):
-            return _constructor("set")  # chumpy's arrays carry the names of what changed
+            return _constructor("set")  # chumpy's arrays hold the names of changed attributes
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
             return _constructor("scalar")
         if module == "_codecs" and name == "encode":
@@ -79,7 +87,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _record(label: str) -> type[_Record]:
-    """A new record class: what a pickle sets on it is gone with the file."""
+    """Return a new record class, so that no state that a pickle sets on it outlives the file."""
     return type("_Record", (_Record,), {"label": label})
 
 
@@ -97,9 +105,16 @@ def _refuse(what: str) -> Any:
 
 
 def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays of a pickled dictionary: dense, scipy.sparse (made dense) and chumpy's; other values are left out.
+    """Read the arrays of a pickled dictionary: dense ones, scipy.sparse (made dense) and chumpy's.
 
-    Raises ``RefusedPickle`` for a pickle that names anything else, is damaged, or is no dictionary.
+    Args:
+        data: The pickle.
+
+    Returns:
+        Arrays by name; other values are left out.
+
+    Raises:
+        RefusedPickle: The pickle names anything else, is damaged, too large, or no dictionary.
     """
     if len(data) > MAX_BYTES:
         raise RefusedPickle(f"it has {len(data)} bytes, more than {MAX_BYTES}")
@@ -131,15 +146,15 @@ def _to_array(record: _Record) -> NDArray[Any]:
     if record.label in SPARSE:
         return _densify(record)
     if record.label.startswith("chumpy"):
-        held = record.state.get("x")
-        if not isinstance(held, _Record):
+        inner = record.state.get("x")
+        if not isinstance(inner, _Record):
             raise ValueError(f"a {record.label} that holds no array")
-        return _to_array(held)
+        return _to_array(inner)
     raise ValueError(f"a {record.label}")
 
 
 def _rebuild(raw: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
-    """An array from bytes, after checking that type, shape and length agree."""
+    """Build an array from bytes, after a check that type, shape and length agree."""
     if not (isinstance(dtype, _Record) and dtype.label == "dtype"):
         raise ValueError("it has no dtype")
     byte_order = dtype.state[1] if dtype.state else "|"
@@ -156,7 +171,7 @@ def _rebuild(raw: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
 
 
 def _densify(record: _Record) -> NDArray[Any]:
-    """A compressed sparse matrix as a dense array."""
+    """Convert a compressed sparse matrix to a dense array."""
     state = record.state
     data, indices, indptr = (_to_array(state[name]) for name in ("data", "indices", "indptr"))
     rows, columns = (int(n) for n in (state["_shape"] if "_shape" in state else state["shape"]))

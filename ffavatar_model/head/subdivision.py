@@ -1,4 +1,4 @@
-"""Midpoint subdivision of a head: more points on the same surface, bound in the same way."""
+"""Midpoint subdivision of a head model: more points on the same surface, bound in the same way."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ffavatar_model.head.interface import HeadModel
 
 
 def subdivide(head: HeadModel) -> HeadModel:
-    """A head with each edge's midpoint added (FLAME's 5,023 vertices become 20,018) and 4 F triangles.
+    """Return a head with each edge's midpoint added (FLAME's 5,023 vertices become 20,018) and 4 F triangles.
 
     Every per-vertex quantity of a midpoint is the mean of its edge's ends; joints are regressed from the
-    old vertices alone, so posing the subdivided head leaves the old vertices where they were.
+    old vertices alone, so posing the subdivided head gives the old vertices the same positions.
     """
     edges, faces = edge_midpoints(head.triangles, head.n_vertices)
 
@@ -25,7 +25,7 @@ def subdivide(head: HeadModel) -> HeadModel:
     if uvs.shape[0]:
         uv_edges, uv_triangles = edge_midpoints(uv_triangles, uvs.shape[0])
         uvs = torch.cat([uvs, uvs[uv_edges].mean(1)])
-    # A point of the old triangle lies in one of its four new ones: landmarks move with it.
+    # A point of an old triangle lies in one of its four new ones.
     triangle, barycentric = _refine(head.landmark_triangles, head.landmark_barycentric)
     return replace(
         head,
@@ -45,7 +45,16 @@ def subdivide(head: HeadModel) -> HeadModel:
 
 
 def edge_midpoints(triangles: Tensor, n_points: int) -> tuple[Tensor, Tensor]:
-    """Unique edges (M, 2), and the triangles (4 F, 3) over points 0 to n + M - 1, grouped by old triangle."""
+    """Split every triangle into four at the midpoints of its edges.
+
+    Args:
+        triangles: (F, 3) indices of points.
+        n_points: Number of points, n.
+
+    Returns:
+        Unique edges (M, 2), whose midpoints are points n to n + M - 1, and the new triangles (4 F, 3), grouped by old
+        triangle.
+    """
     a, b, c = triangles.unbind(1)
     pairs = torch.stack([torch.stack([b, c], 1), torch.stack([c, a], 1), torch.stack([a, b], 1)], 1)
     edges, inverse = torch.unique(pairs.reshape(-1, 2).sort(1).values, dim=0, return_inverse=True)
@@ -55,7 +64,7 @@ def edge_midpoints(triangles: Tensor, n_points: int) -> tuple[Tensor, Tensor]:
 
 
 def _refine(triangle: Tensor, barycentric: Tensor) -> tuple[Tensor, Tensor]:
-    """Where points given on old triangles lie on the new ones of ``edge_midpoints``."""
+    """Convert points on old triangles to points on the new triangles of ``edge_midpoints``."""
     largest, corner = barycentric.max(1)
     inner = largest < 0.5
     outer_coordinates = 2 * barycentric - torch.nn.functional.one_hot(corner, 3).to(barycentric)

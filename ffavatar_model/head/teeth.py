@@ -1,7 +1,7 @@
 """Teeth for a head that has none: two rows behind the lips, the upper one still, the lower one on the jaw.
 
-FLAME has no mouth's inside: between open lips an avatar can only stretch the lips' own Gaussians. LAM and
-GaussianAvatars add teeth to the mesh for that reason. These are made from the inner lips' landmarks and need no file.
+FLAME does not model the inside of the mouth: between open lips an avatar has only the lips' own Gaussians. LAM and
+GaussianAvatars add teeth to the mesh for that reason. These are built from the inner lips' landmarks and need no file.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ffavatar_model.head.face_parts import landmark_rows
 from ffavatar_model.head.interface import JAW, NECK, HeadModel
 from ffavatar_model.head.landmarks import landmark_points
 
@@ -18,38 +19,40 @@ UPPER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 LOWER_LIP = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
 """Face-mesh points of the inner lips, from the head's right corner of the mouth to its left one."""
 COLUMNS, ROWS = 15, 3
-FEWEST = 7
-"""Landmarks that each inner lip has to have."""
+MIN_LANDMARKS = 7
+"""Number of landmarks that each inner lip needs."""
 
 WIDTH, BACK, ARCH = 0.85, 0.1, 0.22
-"""Of the mouth's width: how wide a row is, how far behind the lips its middle lies, and how much farther its ends."""
+"""Width of a row, distance of its middle behind the lips, and further distance of its ends, in mouth widths."""
 UPPER, LOWER = (0.14, -0.07), (-0.08, -0.2)
-"""Upper and lower end of each row above the line between the lips, of the mouth's width."""
+"""Upper and lower end of each row above the line between the lips, in mouth widths."""
 UV_SPAN = 0.01
-"""Teeth lie in the texture's lower left corner, in a square of this side."""
+"""Side of the square in the texture's lower left corner that holds the teeth."""
 
 
 def with_teeth(head: HeadModel) -> HeadModel:
-    """The head with ``2 · COLUMNS · ROWS`` vertices more and a region ``teeth``, under another name.
+    """Return the head with ``2 · COLUMNS · ROWS`` more vertices and a region ``teeth``, under another name.
 
-    The shape of the mouth moves the teeth as it moves the lips before them; expressions do not, the jaw moves the lower
-    row (a head whose jaw does not rotate has it still).
+    The shape of the mouth moves the teeth as it moves the lips before them. Expressions do not move them. The jaw moves
+    the lower row, unless the head's jaw does not rotate.
 
     Raises:
-        ValueError: the head has teeth already, or too few landmarks on the lips.
+        ValueError: The head has teeth already, or too few landmarks on the lips.
     """
     if "teeth" in head.region_names:
         raise ValueError(f"head model {head.name!r} has teeth already")
     n = head.n_vertices
-    rows = [_places(head, points) for points in (UPPER_LIP, LOWER_LIP)]
+    rows = [_lip_weights(head, points) for points in (UPPER_LIP, LOWER_LIP)]
     corners = head.triangles[head.landmark_triangles]
-    of_landmarks = (head.shape_directions[corners] * head.landmark_barycentric[..., None, None]).sum(1)  # (L, 3, S)
+    landmark_directions = (head.shape_directions[corners] * head.landmark_barycentric[..., None, None]).sum(
+        1
+    )  # (L, 3, S)
     lips = landmark_points(head, head.template[None])[0]
     ends = torch.stack([weights @ lips for weights in rows])  # (2, COLUMNS, 3)
     middle = ends[:, COLUMNS // 2].mean(0)
     width = (ends[0, -1] - ends[0, 0]).norm()
     across = torch.linspace(-1, 1, COLUMNS)
-    made: list[dict[str, Tensor]] = []
+    new_rows: list[dict[str, Tensor]] = []
     rotates = bool(head.skinning_weights[:, JAW].any())
     for weights, (top, bottom), joint in zip(rows, (UPPER, LOWER), (NECK, JAW if rotates else NECK), strict=True):
         height = torch.linspace(top, bottom, ROWS)[:, None].expand(ROWS, COLUMNS)
@@ -61,25 +64,25 @@ def with_teeth(head: HeadModel) -> HeadModel:
             ),
             -1,
         )
-        directions = torch.einsum("cl,lds->cds", weights, of_landmarks)
+        directions = torch.einsum("cl,lds->cds", weights, landmark_directions)
         skinning = torch.zeros(ROWS * COLUMNS, head.skinning_weights.shape[1])
         skinning[:, joint] = 1
-        made.append(
+        new_rows.append(
             {
                 "template": template.flatten(0, 1),
                 "shape_directions": directions[None].expand(ROWS, -1, -1, -1).flatten(0, 1),
                 "skinning_weights": skinning,
             }
         )
-    extra = {name: torch.cat([row[name] for row in made]) for name in made[0]}
+    extra = {name: torch.cat([row[name] for row in new_rows]) for name in new_rows[0]}
     m = 2 * ROWS * COLUMNS
     grid = _grid()
     triangles = torch.cat((grid, grid + ROWS * COLUMNS))
     uvs, uv_triangles = head.uvs, head.uv_triangles
     if len(uvs):
         uv_triangles = torch.cat((uv_triangles, triangles + len(uvs)))
-        places = torch.cartesian_prod(torch.linspace(1, 0, 2 * ROWS), torch.linspace(0, 1, COLUMNS)).flip(-1)
-        uvs = torch.cat((uvs, places * UV_SPAN))
+        grid_uvs = torch.cartesian_prod(torch.linspace(1, 0, 2 * ROWS), torch.linspace(0, 1, COLUMNS)).flip(-1)
+        uvs = torch.cat((uvs, grid_uvs * UV_SPAN))
     regions = torch.cat((head.regions, torch.zeros(m, head.regions.shape[1])))
     return replace(
         head,
@@ -98,27 +101,25 @@ def with_teeth(head: HeadModel) -> HeadModel:
     )
 
 
-def _places(head: HeadModel, points: tuple[int, ...]) -> Tensor:
-    """(COLUMNS, L) weights that take values at the landmarks to values at even steps along an inner lip."""
-    row_of = {int(point): row for row, point in enumerate(head.landmark_index.tolist())}
-    there = [row_of[point] for point in points if point in row_of]
-    if len(there) < FEWEST:
+def _lip_weights(head: HeadModel, points: tuple[int, ...]) -> Tensor:
+    """Return weights (COLUMNS, L) that interpolate values at the landmarks at even steps along an inner lip."""
+    index = landmark_rows(points, head.landmark_index)
+    if len(index) < MIN_LANDMARKS:
         raise ValueError(
-            f"head model {head.name!r}: {len(there)} of {len(points)} inner-lip landmarks, {FEWEST} are needed; find "
-            "its landmarks first (any command that takes --head does)"
+            f"head model {head.name!r}: {len(index)} of {len(points)} inner-lip landmarks, {MIN_LANDMARKS} are needed; "
+            "find its landmarks first (any command that takes --head does)"
         )
-    position = torch.linspace(0, len(there) - 1, COLUMNS)
-    left = position.floor().long().clamp_max(len(there) - 2)
+    position = torch.linspace(0, len(index) - 1, COLUMNS)
+    left = position.floor().long().clamp_max(len(index) - 2)
     weights = torch.zeros(COLUMNS, head.n_landmarks)
     column = torch.arange(COLUMNS)
-    index = torch.tensor(there)
     weights[column, index[left]] = 1 - (position - left)
     weights[column, index[left + 1]] += position - left
     return weights
 
 
 def _grid() -> Tensor:
-    """(F, 3) triangles of one row of teeth, facing forward."""
+    """Return the triangles (F, 3) of one row of teeth, facing forward."""
     r, c = torch.meshgrid(torch.arange(ROWS - 1), torch.arange(COLUMNS - 1), indexing="ij")
     a = (r * COLUMNS + c).flatten()
     below, right = a + COLUMNS, a + 1

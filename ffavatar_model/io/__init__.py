@@ -1,1 +1,1 @@
-"""Files of the model: checkpoints, avatars and splats, written whole or not at all."""
+"""Files of the model: checkpoints, avatars and splats, each written atomically."""

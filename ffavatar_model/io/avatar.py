@@ -1,4 +1,4 @@
-"""An avatar as a file: safetensors with a small JSON header. Loading executes nothing and trusts nothing."""
+"""Avatar files: safetensors with a small JSON header. Loading executes nothing and checks everything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 
-from ffavatar_model.io.atomic import write_atomically
+from ffavatar_model.atomic_file import write_atomically
 from ffavatar_model.networks.gaussians import CanonicalAvatar
 
 FORMAT = 1
@@ -30,37 +30,55 @@ _LONGEST = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class AvatarHeader:
-    """What an avatar file says about itself."""
+    """Header of an avatar file."""
 
     head: str
     """Name of the head model that the Gaussians are bound to."""
     head_digest: str
     subdivisions: int
-    """How often that head model was subdivided."""
+    """Number of subdivisions of that head model."""
     sources: tuple[str, ...] = ()
-    """sha256 of each source picture."""
+    """sha256 of each source image."""
     checkpoint: str = ""
     """sha256 of the model's file."""
     licence: str = ""
-    """What the source pictures may be used for; empty when nobody said."""
+    """Permitted use of the source images; empty where unknown."""
     consent: str = ""
-    """Who agreed to what; empty when nobody said."""
+    """Consent of the person shown; empty where unknown."""
 
 
 def save_avatar(path: Path, avatar: CanonicalAvatar, header: AvatarHeader) -> None:
-    """Write one avatar (tensors with B = 1), atomically. Raises ``ValueError`` where B is not 1."""
+    """Write one avatar, atomically.
+
+    Args:
+        path: The file.
+        avatar: Canonical Gaussians with B = 1.
+        header: Its origin.
+
+    Raises:
+        ValueError: B is not 1.
+    """
     if len(avatar.offsets) != 1:
-        raise ValueError(f"{path}: one avatar a file, {len(avatar.offsets)} were given")
+        raise ValueError(f"{path}: a file holds one avatar, not {len(avatar.offsets)}")
     tensors = {name: value[0].detach().float().cpu().contiguous() for name, value in avatar._asdict().items()}
     text = json.dumps({"format": FORMAT, **asdict(header)}, sort_keys=True)
     write_atomically(path, save(tensors, metadata={"ffavatar_avatar": text}))
 
 
 def load_avatar(path: Path, device: torch.device | str = "cpu") -> tuple[CanonicalAvatar, AvatarHeader]:
-    """Read an avatar (B = 1) and its header.
+    """Read an avatar and its header.
 
-    Raises ``FileNotFoundError``, or ``ValueError`` with one line naming the file, for anything but a whole avatar of
-    this format: other formats, missing or misshapen tensors, values that are not finite or out of range.
+    Args:
+        path: The file.
+        device: Device of the tensors.
+
+    Returns:
+        Canonical Gaussians with B = 1, and the header.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file is not a valid avatar of this format: another format, missing or misshapen tensors, values
+            that are not finite or out of range. The message names the file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such avatar; make one with 'ffavatar reconstruct'")
@@ -86,15 +104,15 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> tuple[Canonic
             raise ValueError(f"{path}: {name} has values outside {low} to {high}")
     lengths = tensors["rotations"].norm(dim=-1)
     if not bool(((lengths > 0.99) & (lengths < 1.01)).all()):
-        raise ValueError(f"{path}: rotations are no unit quaternions ({float(lengths.min()):.3f} long at the least)")
+        raise ValueError(f"{path}: rotations are not unit quaternions (the shortest has length {lengths.min():.3f})")
     return CanonicalAvatar(**{name: tensors[name][None].to(device) for name in _TAIL}), header
 
 
 def _header(path: Path, fields: dict[str, object]) -> AvatarHeader:
-    """Types are checked: a header comes from anywhere."""
+    """Build the header after a check of every type: the file may come from anywhere."""
     text = ("head", "head_digest", "checkpoint", "licence", "consent")
     sources, subdivisions = fields.get("sources", []), fields.get("subdivisions")
-    whole = (
+    valid = (
         set(fields) <= {*text, "sources", "subdivisions"}
         and all(isinstance(fields.get(name, ""), str) and len(str(fields.get(name, ""))) <= _LONGEST for name in text)
         and {"head", "head_digest"} <= set(fields)
@@ -106,7 +124,7 @@ def _header(path: Path, fields: dict[str, object]) -> AvatarHeader:
         and isinstance(subdivisions, int)
         and 0 <= subdivisions <= 2
     )
-    if not whole:
-        raise ValueError(f"{path}: its header does not say what an avatar's says; it may be damaged")
+    if not valid:
+        raise ValueError(f"{path}: its header is not an avatar's; the file may be damaged")
     values = {name: str(fields.get(name, "")) for name in text}
     return AvatarHeader(**values, subdivisions=subdivisions, sources=tuple(sources))  # type: ignore[arg-type]

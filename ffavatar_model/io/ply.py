@@ -1,7 +1,7 @@
-"""3D Gaussians as the ``.ply`` that ordinary viewers open: the layout of Kerbl et al.'s reference code, whole.
+"""3D Gaussians as the ``.ply`` that viewers open: the complete layout of Kerbl et al.'s reference code.
 
-Their own viewer takes spherical harmonics of degree 3 for granted and does not read the header, so the 45 higher
-coefficients are there, zero.
+Their own viewer assumes spherical harmonics of degree 3 and does not read the header, so the 45 higher coefficients
+are written, as zeros.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ffavatar_model.io.atomic import write_atomically
+from ffavatar_model.atomic_file import write_atomically
 
 SH_0 = 0.28209479177387814
 """The constant spherical harmonic: colour = 0.5 + SH_0 · f_dc."""
@@ -39,13 +39,15 @@ PROPERTIES = (
 
 
 def write_ply(path: Path, means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, colours: Tensor) -> None:
-    """Write N Gaussians, atomically: binary little-endian float32, a colour that no direction changes.
+    """Write N Gaussians, atomically: binary little-endian float32, colours that do not depend on the direction.
 
     Args:
-        means: (N, 3) metres, written as they are (head axes: y up, z out of the face).
+        path: The file.
+        means: (N, 3) metres, written unchanged (head axes: y up, z out of the face).
         rotations: (N, 4) quaternions w, x, y, z; normalised here.
         scales: (N, 3) standard deviations, metres; written as logarithms.
-        opacities: (N,) 0 to 1; written as logits. colours: (N, 3) RGB, 0 to 1.
+        opacities: (N,) 0 to 1; written as logits.
+        colours: (N, 3) RGB, 0 to 1.
     """
     columns = (
         means,
@@ -63,9 +65,10 @@ def write_ply(path: Path, means: Tensor, rotations: Tensor, scales: Tensor, opac
 
 
 def read_ply(path: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Means, rotations, scales, opacities and colours of a file written by ``write_ply``.
+    """Read means, rotations, scales, opacities and colours from a file of ``write_ply``.
 
-    Raises ``ValueError`` naming the file where it is not one, or is cut off.
+    Raises:
+        ValueError: The file has another layout, or is cut off; the message names it.
     """
     header, end, body = path.read_bytes().partition(b"end_header\n")
     lines = header.decode("ascii", "replace").split("\n")

@@ -1,6 +1,6 @@
-"""A model on disk: one safetensors file, its configuration and its head's digest in the header.
+"""Model checkpoints: one safetensors file, with the configuration and the head's digest in its header.
 
-The head model itself is never in it: FLAME's licence does not allow that.
+The file never holds the head model itself: FLAME's licence does not allow that.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from ffavatar_model.atomic_file import write_atomically
 from ffavatar_model.config import from_dict, to_dict
 from ffavatar_model.head import HeadModel
 from ffavatar_model.head.open_head import OPEN_HEAD, VERSION
-from ffavatar_model.io.atomic import write_atomically
 from ffavatar_model.model import FFAvatar
 
 FORMAT = 1
@@ -27,7 +27,14 @@ _WAY_OUT = "start from a checkpoint of this configuration, or choose the checkpo
 
 
 def save_weights(path: Path, model: FFAvatar, weights: Mapping[str, Tensor] | None = None, **notes: Any) -> None:
-    """Write a model (``weights`` in place of its own where given), atomically; ``notes`` go into the header."""
+    """Write a checkpoint, atomically.
+
+    Args:
+        path: The file.
+        model: Gives the configuration and the head's digest.
+        weights: Tensors by name; the model's own by default.
+        notes: Further entries of the header.
+    """
     header = {
         "format": FORMAT,
         "model": to_dict(model.config),
@@ -43,9 +50,11 @@ def save_weights(path: Path, model: FFAvatar, weights: Mapping[str, Tensor] | No
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header of a checkpoint: a folder or its model file.
+    """Read the header of a checkpoint, given as a folder or as its model file.
 
-    Raises ``FileNotFoundError`` or ``ValueError`` with one line that names the file.
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: The file is not a checkpoint of this format; the message names it.
     """
     path = model_file(path)
     try:
@@ -59,23 +68,37 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def model_file(path: Path) -> Path:
-    """The safetensors file of a checkpoint, given as a folder or as that file."""
-    found = path / MODEL_FILE if path.is_dir() else path
-    if not found.is_file():
+    """Return the safetensors file of a checkpoint, given as a folder or as that file.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+    """
+    file = path / MODEL_FILE if path.is_dir() else path
+    if not file.is_file():
         raise FileNotFoundError(f"{path}: no such checkpoint; give a folder that holds {MODEL_FILE}")
-    return found
+    return file
 
 
 def load_model(path: Path, head: HeadModel, device: torch.device | str = "cpu") -> FFAvatar:
-    """The model of a checkpoint, as it was configured, ready for use.
+    """Load the model of a checkpoint, with the checkpoint's configuration, in ``eval`` mode.
 
-    Raises ``ValueError`` where the checkpoint was made with another head model, naming both.
+    Args:
+        path: The checkpoint, a folder or its model file.
+        head: The head model that it was trained with, not subdivided.
+        device: Device of the model.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: There is no such checkpoint.
+        ValueError: The checkpoint was made with another head model, or is not valid.
     """
     header = read_header(path)
     if not fits_head(header, head.name, head.digest):
         raise ValueError(
-            f"{path}: made with head model {header.get('head')!r} ({str(header.get('head_digest'))[:12]}), given is "
-            f"{head.name!r} ({head.digest[:12]}); give the head model that it was trained with"
+            f"{path}: made with head model {header.get('head')!r} ({str(header.get('head_digest'))[:12]}), not with "
+            f"{head.name!r} ({head.digest[:12]}); use the head model that it was trained with"
         )
     model = FFAvatar(from_dict(FFAvatar.Config, header["model"]), head)
     if header.get("personal"):
@@ -85,19 +108,33 @@ def load_model(path: Path, head: HeadModel, device: torch.device | str = "cpu") 
 
 
 def fits_head(header: Mapping[str, Any], name: str, digest: str) -> bool:
-    """Whether a checkpoint was trained on this head: the same digest, or the open head of the same version.
+    """Check that a checkpoint was trained on a head: the same digest, or the open head of the same version.
 
     The open head is built on each machine, and its last bits depend on that machine's linear algebra.
+
+    Args:
+        header: Header of the checkpoint.
+        name: Name of the head model.
+        digest: Its digest.
+
+    Returns:
+        True where they fit.
     """
     same_open = name == header.get("head") == OPEN_HEAD and header.get("open_head_version") == VERSION
     return header.get("head_digest") == digest or same_open
 
 
 def load_weights(path: Path, model: FFAvatar) -> None:
-    """Put a checkpoint's weights into a model of the same configuration.
+    """Load a checkpoint's weights into a model of the same configuration.
 
-    A person's own part is taken where both have it. Raises ``ValueError`` naming the first parameter that does not
-    fit, both shapes, and the way out.
+    A person's own parameters are loaded where both have them.
+
+    Args:
+        path: The checkpoint, a folder or its model file.
+        model: The model; its head must be the checkpoint's.
+
+    Raises:
+        ValueError: The head or a parameter does not fit; the message names the first such parameter and both shapes.
     """
     header = read_header(path)
     if not fits_head(header, model.head_name, model.head_digest):
@@ -106,7 +143,16 @@ def load_weights(path: Path, model: FFAvatar) -> None:
 
 
 def check_and_load(tensors: Mapping[str, Tensor], model: nn.Module, where: str) -> None:
-    """Load ``tensors`` into a module; ``where`` names them in the error."""
+    """Load tensors into a module after a check of names and shapes.
+
+    Args:
+        tensors: Tensors by name; those of a person's own parameters may be absent on either side.
+        model: The module.
+        where: Source of the tensors, for the message.
+
+    Raises:
+        ValueError: A parameter is missing, unknown or of another shape.
+    """
     own = model.state_dict()
     for name, value in own.items():
         if name.startswith("personal."):
@@ -114,8 +160,8 @@ def check_and_load(tensors: Mapping[str, Tensor], model: nn.Module, where: str) 
         if name not in tensors:
             raise ValueError(f"{where}: parameter {name} {tuple(value.shape)} of the model is missing; {_WAY_OUT}")
         if tensors[name].shape != value.shape:
-            found, wanted = tuple(tensors[name].shape), tuple(value.shape)
-            raise ValueError(f"{where}: parameter {name} has shape {found}, the model {wanted}; {_WAY_OUT}")
+            found, expected = tuple(tensors[name].shape), tuple(value.shape)
+            raise ValueError(f"{where}: parameter {name} has shape {found}, the model {expected}; {_WAY_OUT}")
     for name in sorted(tensors):
         if name not in own and not name.startswith("personal."):
             shape = tuple(tensors[name].shape)

@@ -1,4 +1,4 @@
-"""A vision transformer, and DINOv2 with registers, as one backbone: pictures in, the tokens of several layers out."""
+"""A vision transformer, and DINOv2 with registers, as one backbone: images in, the tokens of several layers out."""
 
 from __future__ import annotations
 
@@ -34,47 +34,47 @@ class TransformerBlock(nn.Module):
         self.mlp = Mlp(width, round(width * mlp_ratio))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, T, width) → the same."""
+        """Transform tokens (N, T, width) into tokens of the same shape."""
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         x = x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return x + self.mlp(self.norm2(x))
 
 
 def grid_centres(side: int) -> Tensor:
-    """(side², 2) x, y of the cells of a square grid, row by row, -1 to 1 across and down the picture."""
-    at = (torch.arange(side) + 0.5) * (2 / side) - 1
-    y, x = torch.meshgrid(at, at, indexing="ij")
+    """Return x, y of the centres of a square grid's cells, (side², 2), row by row, -1 to 1 across and down."""
+    centres = (torch.arange(side) + 0.5) * (2 / side) - 1
+    y, x = torch.meshgrid(centres, centres, indexing="ij")
     return torch.stack((x, y), -1).flatten(0, 1)
 
 
 class Backbone(nn.Module):
-    """A ViT of any size. Patch tokens only come out; class and register tokens stay inside."""
+    """A ViT of any size that returns patch tokens only; class and register tokens stay inside."""
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Architecture and, for DINOv2, where its weights come from."""
+        """Architecture and, for DINOv2, the source of its weights."""
 
         kind: Literal["vit", "dinov2"] = "vit"
         image_size: int = 128
-        """Pictures are resized to this many pixels."""
+        """Images are resized to this many pixels along the edge."""
         patch: int = 8
         stem: Literal["patch", "convolutions"] = "patch"
-        """vit: how patches become tokens: one linear map, or convolutions that halve the picture (patch is 2^n)."""
+        """Map from patches to tokens (vit only): linear, or convolutions that each halve the image (patch is 2^n)."""
         width: int = 128
         depth: int = 4
         heads: int = 4
         mlp_ratio: float = 4.0
         registers: int = 4
         weights: str = ""
-        """dinov2: a local folder or a model's name for ``transformers``; empty for random weights."""
+        """Local folder, or a model's name for ``transformers`` (dinov2 only); empty for random weights."""
 
         def __post_init__(self) -> None:
-            whole = self.image_size % self.patch == 0
-            require(whole, "image_size", self.image_size, f"a multiple of patch={self.patch}")
+            divisible = self.image_size % self.patch == 0
+            require(divisible, "image_size", self.image_size, f"a multiple of patch={self.patch}")
             require(self.width % self.heads == 0, "width", self.width, f"a multiple of heads={self.heads}")
             require(self.depth >= 1, "depth", self.depth, "at least 1")
-            halves = self.stem == "patch" or (self.kind == "vit" and self.patch & (self.patch - 1) == 0)
-            require(halves, "stem", self.stem, "convolutions need kind='vit' and a patch that is a power of two")
+            stem_fits = self.stem == "patch" or (self.kind == "vit" and self.patch & (self.patch - 1) == 0)
+            require(stem_fits, "stem", self.stem, "convolutions need kind='vit' and a patch that is a power of two")
             takes_weights = self.kind == "dinov2" or not self.weights
             require(takes_weights, "weights", self.weights, "only kind='dinov2' takes weights")
 
@@ -102,7 +102,15 @@ class Backbone(nn.Module):
             self.norm = nn.LayerNorm(config.width)
 
     def forward(self, images: Tensor, layers: tuple[int, ...] = ()) -> list[Tensor]:
-        """(N, 3, H, W) RGB in 0 to 1 → for each of ``layers`` (0 is the embedding; default: the last) (N, T, width)."""
+        """Compute the patch tokens of several layers.
+
+        Args:
+            images: (N, 3, H, W) RGB in 0 to 1; resized to ``image_size``.
+            layers: Numbers of the layers, 0 for the embedding; the last layer by default.
+
+        Returns:
+            Tokens (N, T, width) of each of ``layers``.
+        """
         size = self.config.image_size
         if images.shape[-1] != size or images.shape[-2] != size:
             images = F.interpolate(images, (size, size), mode="bilinear", antialias=True)
@@ -122,7 +130,7 @@ class Backbone(nn.Module):
 
 
 def _convolutions(width: int, patch: int) -> nn.Sequential:
-    """(N, 3, H, W) → (N, width, H / patch, W / patch): 3 x 3 convolutions of stride two, wider towards the end.
+    """Build the stem (N, 3, H, W) → (N, width, H / patch, W / patch): 3 x 3 convolutions of stride 2, ever wider.
 
     Xiao et al., "Early Convolutions Help Transformers See Better" (2021): far fewer steps from random weights.
     """
@@ -135,7 +143,7 @@ def _convolutions(width: int, patch: int) -> nn.Sequential:
 
 
 def _dinov2(config: Backbone.Config) -> nn.Module:
-    """DINOv2 with registers from a folder or a name, or with random weights of the configured size."""
+    """Load DINOv2 with registers from a folder or by name, or build it with random weights of the configured size."""
     from transformers import Dinov2WithRegistersConfig, Dinov2WithRegistersModel
 
     if config.weights:
@@ -143,9 +151,9 @@ def _dinov2(config: Backbone.Config) -> nn.Module:
             raise ValueError(f"weights={config.weights!r}: no such folder; give one with a DINOv2 (registers) model")
         model = Dinov2WithRegistersModel.from_pretrained(config.weights)
         found = (model.config.hidden_size, model.config.num_hidden_layers, model.config.patch_size)
-        wanted = (config.width, config.depth, config.patch)
-        if found != wanted:
-            raise ValueError(f"weights={config.weights!r}: width, depth, patch are {found}, configured {wanted}")
+        expected = (config.width, config.depth, config.patch)
+        if found != expected:
+            raise ValueError(f"weights={config.weights!r}: width, depth, patch are {found}, configured {expected}")
         return model
     return Dinov2WithRegistersModel(
         Dinov2WithRegistersConfig(

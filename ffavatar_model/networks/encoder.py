@@ -1,4 +1,4 @@
-"""Source pictures to tokens: a backbone of any size, several of its layers fused."""
+"""Encoder of source images into tokens: a backbone of any size, several of its layers fused."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ffavatar_model.networks.backbone import Backbone, grid_centres
 
 
 class ImageEncoder(nn.Module):
-    """Tokens of each picture by itself: nothing here knows how many there are, or in which order."""
+    """Encodes each image by itself, so the tokens depend on neither the number of images nor their order."""
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """A backbone, and which of its layers are fused (0 is the patch embedding)."""
+        """A backbone, and the numbers of its layers that are fused (0 is the patch embedding)."""
 
         backbone: Backbone.Config = field(default_factory=Backbone.Config)
         layers: tuple[int, ...] = (0, 4)
@@ -30,8 +30,8 @@ class ImageEncoder(nn.Module):
                 f"numbers from 0 to depth={depth}",
             )
 
-    places: Tensor
-    """(T, 2) where each token lies in its picture, -1 to 1."""
+    positions: Tensor
+    """(T, 2) position of each token in its image, -1 to 1."""
 
     def __init__(self, config: ImageEncoder.Config) -> None:
         super().__init__()
@@ -40,9 +40,9 @@ class ImageEncoder(nn.Module):
         width = config.backbone.width
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in config.layers)
         self.fuse = nn.Linear(width * len(config.layers), width)
-        self.register_buffer("places", grid_centres(self.backbone.side), persistent=False)
+        self.register_buffer("positions", grid_centres(self.backbone.side), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB in 0 to 1 → (N, T, width)."""
+        """Encode images (N, 3, H, W), RGB in 0 to 1, into tokens (N, T, width)."""
         states = self.backbone(images, self.config.layers)
         return self.fuse(torch.cat([norm(state) for norm, state in zip(self.norms, states, strict=True)], -1))

@@ -1,4 +1,4 @@
-"""Driver picture → expression, joint rotations and head pose, learned end to end from pixels."""
+"""Estimator of expression, joint rotations and head pose from a driver image, learned end to end from pixels."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from ffavatar_model.networks.backbone import Backbone
 
 
 class DrivingParameters(NamedTuple):
-    """What moves a head; any leading dimensions."""
+    """Parameters that move a head; any leading dimensions."""
 
     expression: Tensor
     """(..., E) coefficients of the head model's expression directions."""
     rotations: Tensor
     """(..., 5, 3) root (zero: the pose turns the head), neck, jaw, left and right eye; axis-angle, radians."""
     pose: Tensor
-    """(..., 9) where and how the head appears: see ``ffavatar_model.camera``."""
+    """(..., 9) position, scale and orientation of the head in the image: see ``ffavatar_model.camera``."""
 
 
 class Estimator(nn.Module):
-    """A ViT on an aligned crop; mean-pooled tokens; a linear layer that starts at zero.
+    """A ViT on an aligned crop, pooled tokens, and a linear layer that starts at zero.
 
-    Untrained, it puts a neutral head, looking straight out, where an aligned crop has it.
+    Untrained, it returns a neutral head that looks straight out, at its position in an aligned crop.
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Backbone, and limits of what it may say."""
+        """Backbone, and limits of the estimated values."""
 
         backbone: Backbone.Config = field(default_factory=Backbone.Config)
         n_expression: int = 100
-        """Most expression coefficients; the head model may have fewer."""
+        """Upper bound on the number of expression coefficients; the head model may have fewer."""
         expression_limit: float = 4.0
         neck_limit: float = 0.3
         """Radians. Small: turning the neck and turning the head look nearly alike."""
         jaw_limit: float = 0.6
         eye_limit: float = 0.6
         gain: float = 0.1
-        """Of the last layer's output: Adam moves its weights by about the learning rate, whatever the gradient."""
+        """Factor of the last layer's output: Adam moves its weights by the learning rate, whatever the gradient."""
 
         def __post_init__(self) -> None:
             for name in ("expression_limit", "neck_limit", "jaw_limit", "eye_limit", "gain"):
@@ -52,7 +52,13 @@ class Estimator(nn.Module):
     start: Tensor
 
     def __init__(self, config: Estimator.Config, n_expression: int, start: Tensor) -> None:
-        """``start (9,)``: the pose that the untrained estimator gives (``camera.aligned_pose``)."""
+        """Build the estimator.
+
+        Args:
+            config: Backbone and limits.
+            n_expression: Number of the head model's expression coefficients.
+            start: (9,) pose that the untrained estimator returns (``camera.aligned_pose``).
+        """
         super().__init__()
         self.config = config
         self.n_expression = min(config.n_expression, n_expression)
@@ -66,14 +72,14 @@ class Estimator(nn.Module):
         self.register_buffer("start", start.clone(), persistent=False)
 
     def raw(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) aligned crops, RGB in 0 to 1 → (N, n_expression + 21) unlimited values."""
+        """Return unlimited values (N, n_expression + 21) of aligned crops (N, 3, H, W), RGB in 0 to 1."""
         (tokens,) = self.backbone(images)
-        # The mean says what is there; a few channels kept at their place say where: a mean alone forgets it.
-        where = self.places(self.pool(tokens).flatten(1))
-        return self.config.gain * self.head(torch.cat((tokens.mean(1), where), -1)).float()
+        # The mean of the tokens loses their positions; a few channels of each token keep them.
+        layout = self.places(self.pool(tokens).flatten(1))
+        return self.config.gain * self.head(torch.cat((tokens.mean(1), layout), -1)).float()
 
     def limit(self, raw: Tensor) -> DrivingParameters:
-        """(..., n_expression + 21) → parameters within the configured limits."""
+        """Turn unlimited values (..., n_expression + 21) into parameters within the configured limits."""
         c = self.config
         expression, neck, jaw, eyes, pose = raw.split((self.n_expression, 3, 3, 6, POSE_SIZE), -1)
         joints = (neck, c.neck_limit), (jaw, c.jaw_limit), (eyes[..., :3], c.eye_limit), (eyes[..., 3:], c.eye_limit)
@@ -85,6 +91,6 @@ class Estimator(nn.Module):
         )
 
     def forward(self, images: Tensor) -> DrivingParameters:
-        """(..., 3, H, W) aligned crops → parameters with the same leading dimensions."""
+        """Estimate parameters from aligned crops (..., 3, H, W), with the same leading dimensions."""
         leading = images.shape[:-3]
         return self.limit(self.raw(images.flatten(0, -4)).unflatten(0, leading))

@@ -1,4 +1,4 @@
-"""Features of head points → canonical Gaussians."""
+"""Decoder of head points' features into canonical Gaussians."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from torch import Tensor, nn
 from ffavatar_model.config import require
 
 ATTRIBUTES = {"offset": 3, "scale": 3, "rotation": 4, "opacity": 1, "colour": 3}
-"""Raw values of a Gaussian, in this order."""
+"""Number of raw values of each attribute of a Gaussian, in this order."""
 RAW_SIZE = sum(ATTRIBUTES.values())
 OFFSET_UNIT = 0.02
-"""Metres a raw unit."""
+"""Metres per raw unit of an offset."""
 LIFTED = 4
-"""Values at the end of a feature: colour lifted from the sources (3), how well it was seen (1)."""
+"""Number of values at the end of a feature: colour lifted from the sources (3), how well it was seen (1)."""
 
 
 class CanonicalAvatar(NamedTuple):
     """Gaussians of B heads at rest, bound to the P points of a head model; metres, head axes."""
 
     offsets: Tensor
-    """(B, P, 3) from the model's point."""
+    """(B, P, 3) offsets from the head model's points."""
     rotations: Tensor
     """(B, P, 4) unit quaternions w, x, y, z."""
     scales: Tensor
-    """(B, P, 3) standard deviations."""
+    """(B, P, 3) standard deviations along the rotated axes."""
     opacities: Tensor
     """(B, P) 0 to 1."""
     colours: Tensor
@@ -38,10 +38,10 @@ class CanonicalAvatar(NamedTuple):
 class GaussianHead(nn.Module):
     """A linear layer and LAM's activations, around a learned mean head.
 
-    A feature ends with the colour that the sources show at the point and how well it was seen
-    (``LIFTED`` values): a learned gate mixes that colour with the predicted one. Offsets are tanh-limited,
-    scales exp of a raw value around the local point spacing and clipped, opacity and colour sigmoids.
-    ``mean_raw`` holds raw values of the average head, one row a point.
+    A feature ends with the colour that the sources show at the point and how well it was seen (``LIFTED`` values): a
+    learned gate mixes that colour with the predicted one. Offsets are limited by tanh. Scales are exp of a raw value
+    around the local point spacing, clipped. Opacity and colour are sigmoids. ``mean_raw`` holds raw values of the
+    average head, one row a point.
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,7 +64,13 @@ class GaussianHead(nn.Module):
     log_scale: Tensor
 
     def __init__(self, config: GaussianHead.Config, width: int, spacing: Tensor) -> None:
-        """``spacing (P,)``: mean distance of each point to its neighbours, metres."""
+        """Build the layers.
+
+        Args:
+            config: Limits and starting values.
+            width: Size of a point's feature, without the ``LIFTED`` values.
+            spacing: (P,) mean distance of each point to its neighbours, metres.
+        """
         super().__init__()
         self.config = config
         self.linear = nn.Linear(width + LIFTED, RAW_SIZE)
@@ -77,15 +83,15 @@ class GaussianHead(nn.Module):
         self.register_buffer("log_scale", (config.initial_scale * spacing).log()[:, None], persistent=False)
 
     def raw(self, features: Tensor) -> Tensor:
-        """(B, P, width + 4) → (B, P, 14) raw values; personalization adds to these."""
+        """Return raw values (B, P, 14) of features (B, P, width + 4); personalization adds to these."""
         raw = self.linear(features).float() + self.mean_raw
-        shown, seen = features[..., -LIFTED:].float().split((3, 1), -1)
-        share = seen * torch.sigmoid(self.gate(features).float())
-        colour = torch.lerp(raw[..., -3:], torch.logit(shown.clamp(0.02, 0.98)), share)
+        lifted, visibility = features[..., -LIFTED:].float().split((3, 1), -1)
+        share = visibility * torch.sigmoid(self.gate(features).float())
+        colour = torch.lerp(raw[..., -3:], torch.logit(lifted.clamp(0.02, 0.98)), share)
         return torch.cat((raw[..., :-3], colour), -1)
 
     def activate(self, raw: Tensor) -> CanonicalAvatar:
-        """(B, P, 14) raw values → Gaussians. An offset of one raw unit is ``OFFSET_UNIT``."""
+        """Turn raw values (B, P, 14) into Gaussians; an offset of one raw unit is ``OFFSET_UNIT``."""
         offset, scale, rotation, opacity, colour = raw.split(list(ATTRIBUTES.values()), -1)
         limit, opacity_0 = self.config.offset_limit, self.config.initial_opacity
         return CanonicalAvatar(
@@ -97,5 +103,5 @@ class GaussianHead(nn.Module):
         )
 
     def forward(self, features: Tensor) -> CanonicalAvatar:
-        """(B, P, width + 4) → canonical Gaussians of B heads."""
+        """Decode features (B, P, width + 4) into canonical Gaussians of B heads."""
         return self.activate(self.raw(features))

@@ -1,9 +1,9 @@
-"""LPIPS: how unlike two pictures look, by the features of a network; for loss and evaluation.
+"""LPIPS: perceptual distance of two images by the features of a network; for loss and evaluation.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018), version 0.1: features of
 five layers of AlexNet or VGG-16, each position's of unit length: squared differences, weighted by channel, averaged
-over positions, summed over layers. No weights come with the project: the user's file holds what the package ``lpips``
-keeps in memory, under its names.
+over positions, summed over layers. No weights come with the project: the user's file holds the state dict of the
+package ``lpips``, under its names.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Mean and deviation of what the trunks were trained on, for RGB in -1 to 1 (the package's ``ScalingLayer``)."""
-MADE_BY = "torch.save(lpips.LPIPS(net='vgg').state_dict(), FILE), with the package lpips, makes one"
+"""Mean and deviation of the trunks' training images, for RGB in -1 to 1 (the package's ``ScalingLayer``)."""
+LPIPS_FILE_HINT = "torch.save(lpips.LPIPS(net='vgg').state_dict(), FILE), with the package lpips, makes one"
 
 
 class Convolution(NamedTuple):
     """One layer of a trunk; ReLU follows it."""
 
-    place: int
-    """In torchvision's ``features``: part of the weights' names."""
+    index: int
+    """Index in torchvision's ``features``: part of the weights' names."""
     inputs: int
     outputs: int
     kernel: int
@@ -41,17 +41,18 @@ class Trunk(NamedTuple):
     pooled: tuple[int, ...]
     """Slices that begin with max-pooling."""
     window: int
-    """Side of the pooling windows, two apart."""
+    """Side of the pooling windows, whose stride is 2."""
 
     @property
     def first_shape(self) -> tuple[int, ...]:
-        """Of the first weights, which tell the trunks apart."""
+        """Shape of the first layer's weights, which identifies the trunk in a file."""
         c = self.slices[0][0]
         return c.outputs, c.inputs, c.kernel, c.kernel
 
 
-def _plain(places: tuple[int, ...], inputs: int, outputs: int) -> tuple[Convolution, ...]:
-    return tuple(Convolution(p, inputs if i == 0 else outputs, outputs, 3, 1, 1) for i, p in enumerate(places))
+def _plain(indices: tuple[int, ...], inputs: int, outputs: int) -> tuple[Convolution, ...]:
+    """Return a slice of 3 x 3 convolutions of stride 1."""
+    return tuple(Convolution(n, inputs if i == 0 else outputs, outputs, 3, 1, 1) for i, n in enumerate(indices))
 
 
 TRUNKS: Mapping[str, Trunk] = {
@@ -81,7 +82,7 @@ TRUNKS: Mapping[str, Trunk] = {
 
 
 class LPIPS(nn.Module):
-    """Distances of pictures by the features of a trunk, ``vgg`` or ``alex``; nothing in it is trained."""
+    """Distances of images by the features of a trunk, ``vgg`` or ``alex``; nothing in it is trained."""
 
     def __init__(self, trunk: str) -> None:
         super().__init__()
@@ -95,66 +96,88 @@ class LPIPS(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
         self.requires_grad_(False)
 
-    def features(self, pictures: Tensor) -> list[Tensor]:
-        """(N, 3, H, W) RGB in 0 to 1 → (N, C, h, w) of each slice, of unit length at each position, float32."""
-        x = (2 * pictures - 1 - self.get_buffer("shift")) / self.get_buffer("scale")
-        found = []
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Compute each slice's features, of unit length at each position.
+
+        Args:
+            images: (N, 3, H, W) RGB in 0 to 1.
+
+        Returns:
+            (N, C, h, w) of each slice, float32.
+        """
+        x = (2 * images - 1 - self.get_buffer("shift")) / self.get_buffer("scale")
+        features = []
         for i, part in enumerate(self.slices):
             if i in self.trunk.pooled:
                 x = F.max_pool2d(x, self.trunk.window, 2)
             for convolution in part.children():
                 x = convolution(x).relu()
-            whole = x if x.dtype == torch.float64 else x.float()
-            # The root's gradient is finite where nothing is felt at all.
-            found.append(whole / whole.square().sum(1, keepdim=True).clamp_min(1e-20).sqrt())
-        return found
+            exact = x if x.dtype == torch.float64 else x.float()
+            # clamped: the root's gradient is finite where all features are zero
+            features.append(exact / exact.square().sum(1, keepdim=True).clamp_min(1e-20).sqrt())
+        return features
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """(N,) distances of pictures (N, 3, H, W), RGB in 0 to 1, at least 32 pixels a side, in float32.
+        """Return the distance of each pair of images, unreduced.
 
-        Under autocast the convolutions run in its type, what is compared and summed does not.
+        Under autocast the convolutions run in its type; the comparison and the sums run in float32.
+
+        Args:
+            a: (N, 3, H, W) RGB in 0 to 1, at least 32 pixels along each edge.
+            b: Images of the same shape.
+
+        Returns:
+            (N,) float32.
         """
         distances = []
-        for ours, theirs, weight in zip(self.features(a), self.features(b), self.weights, strict=True):
+        for features_a, features_b, weight in zip(self.features(a), self.features(b), self.weights, strict=True):
             with torch.autocast(a.device.type, enabled=False):
-                distances.append(torch.einsum("nchw,c->nhw", (ours - theirs).square(), weight).mean((1, 2)))
+                difference = (features_a - features_b).square()
+                distances.append(torch.einsum("nchw,c->nhw", difference, weight).mean((1, 2)))
         return torch.stack(distances).sum(0)
 
 
 def load_lpips(path: Path) -> LPIPS:
-    """LPIPS with the weights in a file that ``torch.save`` wrote, under the names of the package ``lpips``.
+    """Load LPIPS weights from a file that ``torch.save`` wrote, under the names of the package ``lpips``.
 
-    Nothing in the file is executed. Raises ``ValueError`` or ``FileNotFoundError``, one line that names the file.
+    Nothing in the file is executed.
+
+    Raises:
+        FileNotFoundError: The file is missing.
+        ValueError: The file cannot be read, or its weights do not fit; the message names the file.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"LPIPS weights {path}: no such file; {MADE_BY}")
+        raise FileNotFoundError(f"LPIPS weights {path}: no such file; {LPIPS_FILE_HINT}")
     try:
-        given = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ValueError(f"LPIPS weights {path}: not readable ({reason}); {MADE_BY}") from None
-    first = given.get("net.slice1.0.weight") if isinstance(given, Mapping) else None
+        raise ValueError(f"LPIPS weights {path}: not readable ({reason}); {LPIPS_FILE_HINT}") from None
+    first = state.get("net.slice1.0.weight") if isinstance(state, Mapping) else None
     shape = tuple(first.shape) if isinstance(first, Tensor) else None
     trunk = next((name for name, each in TRUNKS.items() if each.first_shape == shape), None)
     if trunk is None:
-        raise ValueError(f"LPIPS weights {path}: no net.slice1.0.weight of VGG-16 or AlexNet in it; {MADE_BY}")
+        raise ValueError(f"LPIPS weights {path}: no net.slice1.0.weight of VGG-16 or AlexNet in it; {LPIPS_FILE_HINT}")
     model = LPIPS(trunk)
     with torch.no_grad():
-        for name, parameter in named(model).items():
-            value = given.get(name)
+        for name, parameter in parameters_by_file_name(model).items():
+            value = state.get(name)
             if not isinstance(value, Tensor) or value.numel() != parameter.numel():
                 there = "missing" if value is None else f"of shape {tuple(getattr(value, 'shape', ()))}"
-                raise ValueError(f"LPIPS weights {path}: {name} is {there}, {tuple(parameter.shape)} needed; {MADE_BY}")
+                raise ValueError(
+                    f"LPIPS weights {path}: {name} is {there}, {tuple(parameter.shape)} needed; {LPIPS_FILE_HINT}"
+                )
             parameter.copy_(value.view_as(parameter))
     return model
 
 
-def named(model: LPIPS) -> dict[str, nn.Parameter]:
-    """The parameters by the names that they have in the package ``lpips``."""
-    found: dict[str, nn.Parameter] = {}
+def parameters_by_file_name(model: LPIPS) -> dict[str, nn.Parameter]:
+    """Return the parameters by the names that they have in the package ``lpips``."""
+    parameters: dict[str, nn.Parameter] = {}
     for i, (part, weight) in enumerate(zip(model.trunk.slices, model.weights, strict=True)):
         for j, convolution in enumerate(part):
             for kind in ("weight", "bias"):
-                found[f"net.slice{i + 1}.{convolution.place}.{kind}"] = model.get_parameter(f"slices.{i}.{j}.{kind}")
-        found[f"lin{i}.model.1.weight"] = weight
-    return found
+                name = f"net.slice{i + 1}.{convolution.index}.{kind}"
+                parameters[name] = model.get_parameter(f"slices.{i}.{j}.{kind}")
+        parameters[f"lin{i}.model.1.weight"] = weight
+    return parameters

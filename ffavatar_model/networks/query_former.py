@@ -1,4 +1,4 @@
-"""Query-Former: every canonical head point asks the tokens of all source pictures what it looks like."""
+"""Query-Former: every canonical head point attends to the tokens of all source images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from ffavatar_model.networks.backbone import Mlp
 
 
 def fourier(points: Tensor, octaves: int) -> Tensor:
-    """(..., C) in about -1 to 1 → (..., C (1 + 2 octaves)): the values, and sines and cosines of 2^k π times them."""
+    """Embed values by sines and cosines of 2^k π times them.
+
+    Args:
+        points: (..., C) in about -1 to 1.
+        octaves: Number of frequencies, k = 0, 1, ...
+
+    Returns:
+        (..., C (1 + 2 octaves)): the values, their sines, their cosines.
+    """
     scale = torch.pi * 2.0 ** torch.arange(octaves, device=points.device, dtype=points.dtype)
     phase = (points[..., None] * scale).flatten(-2)
     return torch.cat((points, phase.sin(), phase.cos()), -1)
@@ -22,12 +30,12 @@ def fourier(points: Tensor, octaves: int) -> Tensor:
 class CrossAttention(nn.Module):
     """Multi-head attention of the queries to the tokens; q and k are RMS-normed.
 
-    A query's and a token's *place* (both -1 to 1 in an aligned crop; a query's is where a frontal head shows
-    its point) go through one shared random Fourier map, added to q and k. So attention starts as a soft look
-    at the right part of the picture, and learning can move it anywhere.
+    The positions of queries and tokens (both -1 to 1 in an aligned crop; a query's is the one of its point on a
+    frontal head) go through one shared random Fourier map, which is added to q and k. So attention starts near the
+    right part of the image, and learning can move it anywhere.
     """
 
-    def __init__(self, width: int, heads: int, token_width: int, place_bandwidth: float) -> None:
+    def __init__(self, width: int, heads: int, token_width: int, bandwidth: float) -> None:
         super().__init__()
         self.heads, head_width = heads, width // heads
         self.q, self.k, self.v = nn.Linear(width, width), nn.Linear(token_width, width), nn.Linear(token_width, width)
@@ -35,25 +43,36 @@ class CrossAttention(nn.Module):
         self.q_norm, self.k_norm = nn.RMSNorm(head_width, eps=1e-6), nn.RMSNorm(head_width, eps=1e-6)
         for layer in (self.q, self.k):
             nn.init.normal_(layer.weight, std=0.1 / layer.in_features**0.5)
-        self.frequencies = nn.Parameter(place_bandwidth * torch.randn(2, width))
+        self.frequencies = nn.Parameter(bandwidth * torch.randn(2, width))
         self.phases = nn.Parameter(2 * torch.pi * torch.rand(width))
 
-    def _place(self, places: Tensor) -> Tensor:
-        """(..., 2) → (..., width) random Fourier features, whose products fall with distance as a Gaussian.
+    def _embed(self, positions: Tensor) -> Tensor:
+        """Return random Fourier features (..., width) of positions (..., 2); their products fall off as a Gaussian.
 
         Not a matrix product: under autocast that would round the phases to bfloat16.
         """
-        x, y = places[..., :1], places[..., 1:]
+        x, y = positions[..., :1], positions[..., 1:]
         return (x * self.frequencies[0] + y * self.frequencies[1] + self.phases).cos()
 
-    def keys_values(self, tokens: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, M, token_width), (M, 2) → keys and values (B, heads, M, head width): what a view costs once."""
-        k = (self.k(tokens) + self._place(places)).unflatten(-1, (self.heads, -1))
+    def keys_values(self, tokens: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Return keys and values (B, heads, M, head width) of tokens (B, M, token_width) at positions (M, 2)."""
+        k = (self.k(tokens) + self._embed(positions)).unflatten(-1, (self.heads, -1))
         return self.k_norm(k).transpose(1, 2), self.v(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def forward(self, x: Tensor, places: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, P, width) queries at ``places (P, 2)`` → (B, P, width); ``mask (B, 1, 1, M)``: False hides a token."""
-        q = self.q_norm((self.q(x) + self._place(places)).unflatten(-1, (self.heads, -1))).transpose(1, 2)
+    def forward(self, x: Tensor, positions: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None) -> Tensor:
+        """Attend to the tokens.
+
+        Args:
+            x: (B, P, width) queries.
+            positions: (P, 2) of the queries.
+            keys: (B, heads, M, head width) from ``keys_values``.
+            values: Likewise.
+            mask: (B, 1, 1, M) bool, False hides a token; None hides nothing.
+
+        Returns:
+            (B, P, width).
+        """
+        q = self.q_norm((self.q(x) + self._embed(positions)).unflatten(-1, (self.heads, -1))).transpose(1, 2)
         return self.out(F.scaled_dot_product_attention(q, keys, values, attn_mask=mask).transpose(1, 2).flatten(2))
 
 
@@ -66,17 +85,30 @@ class QueryBlock(nn.Module):
         self.attention = CrossAttention(config.width, config.heads, token_width, config.place_bandwidth)
         self.mlp = Mlp(config.width, round(config.width * config.mlp_ratio))
 
-    def forward(self, x: Tensor, places: Tensor, tokens: Tensor, token_places: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, P, width), (P, 2), (B, M, token_width), (M, 2) → (B, P, width)."""
-        keys, values = self.attention.keys_values(tokens, token_places)
-        x = x + self.attention(self.norm1(x), places, keys, values, mask)
+    def forward(
+        self, x: Tensor, positions: Tensor, tokens: Tensor, token_positions: Tensor, mask: Tensor | None
+    ) -> Tensor:
+        """Update the queries.
+
+        Args:
+            x: (B, P, width) queries.
+            positions: (P, 2) of the queries.
+            tokens: (B, M, token_width) of all views.
+            token_positions: (M, 2).
+            mask: (B, 1, 1, M) bool, False hides a token; None hides nothing.
+
+        Returns:
+            (B, P, width).
+        """
+        keys, values = self.attention.keys_values(tokens, token_positions)
+        x = x + self.attention(self.norm1(x), positions, keys, values, mask)
         return x + self.mlp(self.norm2(x))
 
 
 class QueryFormer(nn.Module):
     """Canonical points → Fourier embedding → queries → L blocks → one feature a point.
 
-    Attention is a sum over tokens, and tokens carry no number of their view: the order of the views
+    Attention is a sum over tokens, and a token does not carry the number of its view, so the order of the views
     changes nothing.
     """
 
@@ -90,7 +122,7 @@ class QueryFormer(nn.Module):
         mlp_ratio: float = 2.0
         octaves: int = 6
         place_bandwidth: float = 3.0
-        """Standard deviation of the place map's frequencies, rad per half picture: larger looks more narrowly."""
+        """Standard deviation of the position map's frequencies, rad per half image: larger attends more narrowly."""
 
         def __post_init__(self) -> None:
             require(self.width % self.heads == 0, "width", self.width, f"a multiple of heads={self.heads}")
@@ -105,16 +137,16 @@ class QueryFormer(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(
-        self, points: Tensor, places: Tensor, tokens: Tensor, token_places: Tensor, mask: Tensor | None
+        self, points: Tensor, positions: Tensor, tokens: Tensor, token_positions: Tensor, mask: Tensor | None
     ) -> Tensor:
-        """Features of the canonical points.
+        """Compute one feature for each canonical point.
 
         Args:
             points: (P, 3) canonical head points scaled to about -1 to 1.
-            places: (P, 2) where a frontal aligned head shows each, -1 to 1.
-            tokens: (B, S, T, token_width) of S source pictures.
-            token_places: (T, 2) where each token lies in its picture.
-            mask: (B, S) bool, False for padding; every row needs one True. None where nothing is padding.
+            positions: (P, 2) of the points on a frontal aligned head, -1 to 1.
+            tokens: (B, S, T, token_width) of S source images.
+            token_positions: (T, 2) of each token in its image, -1 to 1.
+            mask: (B, S) bool, False for padding; every row needs one True. None where there is no padding.
 
         Returns:
             (B, P, width).
@@ -124,5 +156,5 @@ class QueryFormer(nn.Module):
         keys = self.token_norm(tokens).flatten(1, 2)
         attended = None if mask is None else mask.repeat_interleave(per_view, 1)[:, None, None]
         for block in self.blocks:
-            x = block(x, places, keys, token_places.repeat(views, 1), attended)
+            x = block(x, positions, keys, token_positions.repeat(views, 1), attended)
         return self.norm(x)

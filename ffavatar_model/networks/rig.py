@@ -1,4 +1,4 @@
-"""Points bound to a head model: how Gaussians follow expression, jaw, neck and eyes."""
+"""Rig: points bound to a head model, which make Gaussians follow expression, jaw, neck and eyes."""
 
 from __future__ import annotations
 
@@ -22,29 +22,31 @@ from ffavatar_model.networks.lifting import point_normals
 
 
 class Rig(nn.Module):
-    """The P points of a (subdivided) head model, which is given at construction and in no checkpoint.
+    """The P points of a (subdivided) head model. The head model is an argument and is stored in no checkpoint.
 
-    Means move by expression directions, pose correctives and linear blend skinning. Rotations turn by the
-    blended joints' quaternions after the turn of the local surface under expression, which is linear in
-    the coefficients to first order and so computed once (``local_turns``).
+    Means move by expression directions, pose correctives and linear blend skinning. Rotations turn by the blended
+    joints' quaternions after the rotation of the local surface under expression, which is linear in the coefficients
+    to first order and so computed once (``local_rotations``).
     """
 
     points: Tensor
     """(P, 3) rest positions of the mean head, metres."""
     normalised: Tensor
     """(P, 3) the same, scaled to -1 to 1 along the longest axis."""
-    places: Tensor
-    """(P, 2) where a frontal aligned crop shows each, -1 to 1."""
+    frontal_positions: Tensor
+    """(P, 2) positions in an aligned crop of a frontal head, -1 to 1."""
     spacing: Tensor
     """(P,) mean distance to the neighbours, metres."""
     normals: Tensor
-    """(P, 3) outward, at rest."""
+    """(P, 3) outward unit normals at rest."""
     start_pose: Tensor
     """(9,) pose of a frontal head in an aligned crop."""
     landmark_index: Tensor
-    """(L,) which of the 468 mesh points each landmark is."""
+    """(L,) index of each landmark among the 468 face-mesh points."""
     directions: Tensor
+    """(E, 3 P) metres per unit of expression coefficient."""
     turns: Tensor
+    """(E, 3 P) rotation vector of the local surface per unit of expression coefficient."""
     correctives: Tensor
     weights: Tensor
     joints: Tensor
@@ -52,6 +54,12 @@ class Rig(nn.Module):
     landmark_barycentric: Tensor
 
     def __init__(self, head: HeadModel, n_expression: int) -> None:
+        """Bind the points.
+
+        Args:
+            head: Head model, subdivided as often as the model wants it.
+            n_expression: Number of its expression directions to use.
+        """
         super().__init__()
         self.name, self.digest = head.name, head.digest
         edges = unique_edges(head.triangles)
@@ -59,11 +67,11 @@ class Rig(nn.Module):
         buffers = {
             "points": head.template,
             "directions": directions.flatten(0, 1).T,
-            "turns": local_turns(head.template, edges, directions).flatten(0, 1).T,
+            "turns": local_rotations(head.template, edges, directions).flatten(0, 1).T,
             "correctives": head.pose_correctives.flatten(0, 1).T,
             "weights": head.skinning_weights,
             "joints": head.joint_regressor @ head.template,
-            "spacing": spacing(head.template, edges),
+            "spacing": point_spacing(head.template, edges),
             "normals": point_normals(head.template, head.triangles),
             "landmark_corners": head.triangles[head.landmark_triangles],
             "landmark_barycentric": head.landmark_barycentric,
@@ -78,10 +86,18 @@ class Rig(nn.Module):
         self.register_buffer("normalised", (self.points - centre) / extent, persistent=False)
         K = virtual_intrinsics(2)
         frontal = project_points(self.points, pose_to_camera(self.start_pose, K, 2), K) - 1
-        self.register_buffer("places", frontal, persistent=False)
+        self.register_buffer("frontal_positions", frontal, persistent=False)
 
     def pose(self, avatar: CanonicalAvatar, parameters: DrivingParameters) -> tuple[Tensor, Tensor]:
-        """Means (B, D, P, 3) and rotations (B, D, P, 4) of B avatars under parameters (B, D, ...), head axes."""
+        """Pose B avatars under D sets of parameters each.
+
+        Args:
+            avatar: Canonical Gaussians of B avatars.
+            parameters: (B, D, ...) parameters.
+
+        Returns:
+            Means (B, D, P, 3), metres, and rotations (B, D, P, 4), quaternions w, x, y, z, both in head axes.
+        """
         n, d = parameters.expression.shape[:2]
         expression, joints = (v.flatten(0, 1).to(self.points.dtype) for v in parameters[:2])
         matrices = axis_angle_to_matrix(joints)
@@ -98,35 +114,51 @@ class Rig(nn.Module):
         return means.unflatten(0, (n, d)), rotations
 
     def mean_head(self, n: int) -> CanonicalAvatar:
-        """n avatars whose points lie where the head model has them; the other values are not meant to be used."""
-        points = self.points.new_zeros(n, len(self.points), 3)
-        turn = torch.cat((torch.ones_like(points[..., :1]), points), -1)
-        return CanonicalAvatar(points, turn, points, points[..., 0], points)
+        """Return n avatars whose points are the head model's own; their scales, opacities and colours are zero."""
+        zeros = self.points.new_zeros(n, len(self.points), 3)
+        rotation = torch.cat((torch.ones_like(zeros[..., :1]), zeros), -1)
+        return CanonicalAvatar(zeros, rotation, zeros, zeros[..., 0], zeros)
 
     def landmarks(self, means: Tensor) -> Tensor:
-        """(..., P, 3) posed points → (..., L, 3): row l is point ``landmark_index[l]`` of the 468-point mesh."""
+        """Return landmarks (..., L, 3) of posed points (..., P, 3); row l is face-mesh point ``landmark_index[l]``."""
         return (means[..., self.landmark_corners, :] * self.landmark_barycentric[..., None]).sum(-2)
 
 
 def unique_edges(triangles: Tensor) -> Tensor:
-    """(F, 3) → (M, 2) undirected edges, smaller index first."""
+    """Return the undirected edges (M, 2) of triangles (F, 3), smaller index first."""
     pairs = torch.cat((triangles[:, :2], triangles[:, 1:], triangles[:, [2, 0]])).sort(1).values
     return torch.unique(pairs, dim=0)
 
 
-def spacing(points: Tensor, edges: Tensor) -> Tensor:
-    """(P,) mean length of the edges at each point; the mean of all for a point that has none."""
+def point_spacing(points: Tensor, edges: Tensor) -> Tensor:
+    """Return the mean length of the edges at each point.
+
+    Args:
+        points: (P, 3) metres.
+        edges: (M, 2) indices of points.
+
+    Returns:
+        (P,) metres; a point without edges gets the mean of all edges.
+    """
     length = (points[edges[:, 0]] - points[edges[:, 1]]).norm(dim=-1)
     total = points.new_zeros(len(points)).index_add_(0, edges.flatten(), length.repeat_interleave(2))
     count = points.new_zeros(len(points)).index_add_(0, edges.flatten(), torch.ones_like(length).repeat_interleave(2))
     return torch.where(count > 0, total / count.clamp_min(1), length.mean()).clamp_min(1e-5)
 
 
-def local_turns(points: Tensor, edges: Tensor, directions: Tensor) -> Tensor:
-    """Rotation vectors (P, 3, E) of the surface at each point, per unit of each direction (P, 3, E).
+def local_rotations(points: Tensor, edges: Tensor, directions: Tensor) -> Tensor:
+    """Compute how the surface at each point rotates along each direction.
 
     The least-squares ω of ω × e = δ over the edges e at a point and their changes δ:
     (Σ |e|² I - e eᵀ) ω = Σ e × δ. Exact for a rotation, first order in the coefficient otherwise.
+
+    Args:
+        points: (P, 3) rest positions.
+        edges: (M, 2) indices of points.
+        directions: (P, 3, E) displacement per unit of each coefficient.
+
+    Returns:
+        (P, 3, E) rotation vectors per unit of each coefficient, radians.
     """
     both = torch.cat((edges, edges.flip(1)))
     e = points[both[:, 1]] - points[both[:, 0]]

@@ -1,4 +1,11 @@
-"""Renderers of 3D Gaussians behind one function: gsplat on CUDA, plain PyTorch elsewhere; the same pictures."""
+"""Renderers of 3D Gaussians behind one function, ``render_gaussians``; all give the same images.
+
+On CUDA, ``gsplat_cuda`` calls gsplat's kernels; ``tile_lists`` gives them lists of a fixed size, for CUDA graphs.
+
+Elsewhere, ``reference`` renders: ``projection`` in PyTorch, then one of two blenders. ``blending``, with ``tiles``, is
+plain PyTorch: any device, any floating type, the rules that the others follow. ``compiled`` is its equivalent for
+float32 on the CPU, several times as fast; its loops, compiled by numba, are in ``kernels``.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +17,21 @@ from torch import Tensor
 from ffavatar_model.renderers.gsplat_cuda import rasterize_gsplat
 from ffavatar_model.renderers.reference import rasterize_reference
 
-__all__ = ["Rendered", "rasterize_gsplat", "rasterize_reference", "render"]
+__all__ = ["Rendering", "rasterize_gsplat", "rasterize_reference", "render_gaussians"]
 
 
 class Rendering(NamedTuple):
-    """Pictures of V cameras for each of B sets of Gaussians."""
+    """Images of V cameras for each of B sets of Gaussians."""
 
     rgb: Tensor
     """(B, V, C, H, W) over the background."""
     alpha: Tensor
     """(B, V, 1, H, W) coverage, 0 to 1."""
     depth: Tensor
-    """(B, V, 1, H, W) expected z of what covers the pixel, metres; 0 where nothing does."""
+    """(B, V, 1, H, W) expected z of the Gaussians on the pixel, metres; 0 where there are none."""
 
 
-def render(
+def render_gaussians(
     means: Tensor,
     rotations: Tensor,
     scales: Tensor,
@@ -38,6 +45,8 @@ def render(
 ) -> Rendering:
     """Render B sets of N Gaussians into V cameras each, in one rasterizer call, differentiably.
 
+    Autocast is off inside: projection and blending need float32.
+
     Args:
         means: (B, N, 3) centres, metres, world.
         rotations: (B, N, 4) quaternions w, x, y, z; need not be of unit length.
@@ -46,10 +55,12 @@ def render(
         colours: (B, N, C), any range.
         world_to_camera: (B, V, 3, 4), OpenCV axes (x right, y down, z forward), metres.
         K: (B, V, 3, 3) intrinsics in pixels; (0, 0) is the outer corner of the top-left pixel.
-        width, height: of the pictures, pixels.
+        width: Of the images, pixels.
+        height: Of the images, pixels.
         background: (C,) or (B, V, C) colour behind everything; black by default.
 
-    Autocast is off inside: projection and blending need float32.
+    Returns:
+        Images, alpha and depth.
     """
     rasterize = rasterize_gsplat if means.is_cuda else rasterize_reference
     with torch.autocast(means.device.type, enabled=False):

@@ -1,7 +1,8 @@
-"""Front-to-back alpha blending of projected Gaussians, with a backward pass written by hand.
+"""Plain PyTorch blender of the reference renderer: front-to-back alpha blending of projected Gaussians.
 
-Autograd would keep some fifteen tensors of (pixel, Gaussian) pairs alive; this keeps two, and does the
-sums over pixels and over Gaussians as small matrix products.
+Any device, any floating type. The backward pass is written by hand: autograd would keep some fifteen tensors of
+(pixel, Gaussian) pairs alive; this keeps two, and computes the sums over pixels and over Gaussians as small matrix
+products. ``compiled`` is the quicker equivalent for float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -15,30 +16,30 @@ from ffavatar_model.renderers.projection import ALPHA_MIN
 from ffavatar_model.renderers.tiles import TILE, TileBlock
 
 ALPHA_MAX = 0.999
-"""No Gaussian hides what is behind it entirely."""
+"""Largest alpha of a Gaussian: none hides the Gaussians behind it entirely."""
 TRANSMITTANCE_MIN = 1e-4
-"""A pixel is done before the Gaussian that would leave less light than this."""
+"""Blending of a pixel ends before the Gaussian that would leave less light than this."""
 
-_NOWHERE = -1e4
-"""log opacity of the member that stands for none."""
+_EMPTY = -1e4
+"""Log opacity of the padding member."""
 
 
 def _pixel_basis(like: Tensor) -> Tensor:
-    """(TILE², 6): 1, u, v, u², uv, v² at the pixel centres of a tile, measured from the tile's centre."""
-    at = torch.arange(TILE, dtype=like.dtype, device=like.device) + 0.5 - TILE / 2
-    v, u = (grid.flatten() for grid in torch.meshgrid(at, at, indexing="ij"))
+    """Return 1, u, v, u², uv, v² (TILE², 6) at the pixel centres of a tile, measured from the tile's centre."""
+    centres = torch.arange(TILE, dtype=like.dtype, device=like.device) + 0.5 - TILE / 2
+    v, u = (grid.flatten() for grid in torch.meshgrid(centres, centres, indexing="ij"))
     return torch.stack((torch.ones_like(u), u, v, u * u, u * v, v * v), -1)
 
 
 def _polynomial(local: Tensor) -> Tensor:
-    """(B, K, 6) offset x, y, conic xx, xy, yy, log opacity → coefficients of log α in the tile's basis."""
+    """Return log α in the tile's basis (B, K, 6) from offset x, y, conic xx, xy, yy and log opacity (B, K, 6)."""
     x, y, a, b, c, log_opacity = local.unbind(-1)
     gx, gy = a * x + b * y, b * x + c * y
     return torch.stack((log_opacity - 0.5 * (gx * x + gy * y), gx, gy, -0.5 * a, -b, -0.5 * c), -1)
 
 
 def _polynomial_backward(local: Tensor, grad: Tensor) -> Tensor:
-    """The vector-Jacobian product of ``_polynomial``."""
+    """Compute the vector-Jacobian product of ``_polynomial``."""
     x, y, a, b, c, _ = local.unbind(-1)
     g0, gu, gv, guu, guv, gvv = grad.unbind(-1)
     return torch.stack(
@@ -55,9 +56,9 @@ def _polynomial_backward(local: Tensor, grad: Tensor) -> Tensor:
 
 
 def _tile_centres(tiles: Tensor, columns: int, rows: int, like: Tensor) -> Tensor:
-    """(B, 2) centre of each tile in pixels of its image."""
-    place = torch.stack((tiles % columns, tiles // columns % rows), -1).to(like.dtype)
-    return (place + 0.5) * TILE
+    """Return the centre (B, 2) of each tile in pixels of its image."""
+    position = torch.stack((tiles % columns, tiles // columns % rows), -1).to(like.dtype)
+    return (position + 0.5) * TILE
 
 
 class _Blend(torch.autograd.Function):
@@ -115,18 +116,29 @@ class _Blend(torch.autograd.Function):
 def blend(
     means: Tensor, conics: Tensor, opacities: Tensor, features: Tensor, blocks: list[TileBlock], width: int, height: int
 ) -> Tensor:
-    """Blend ``features (I, N, C)`` of Gaussians with ``means (I, N, 2)``, ``conics (I, N, 3)``,
-    ``opacities (I, N)`` into (I, C, height, width).
+    """Blend the features of projected Gaussians into images.
 
     α = min(0.999, opacity · exp(−½ dᵀ conic d)) at pixel centres; α < 1/255 is skipped; blending ends
     where less than 1e-4 of the light would be left: gsplat's rules. Append a feature of ones for coverage.
+
+    Args:
+        means: (I, N, 2) pixels.
+        conics: (I, N, 3) upper triangle of the inverse covariance, 1/px².
+        opacities: (I, N) 0 to 1.
+        features: (I, N, C).
+        blocks: From ``tiles.blocks_of_tiles``.
+        width: Of the images, pixels.
+        height: Of the images, pixels.
+
+    Returns:
+        (I, C, height, width).
     """
     n_images = means.shape[0]
     log_opacity = opacities.clamp_min(1e-12).log()[..., None]
     table = torch.cat((means, conics, log_opacity, features), -1).flatten(0, 1)
-    nothing = torch.zeros_like(table[:1])
-    nothing[:, 5] = _NOWHERE
-    out = _Blend.apply(torch.cat((table, nothing)), n_images, width, height, blocks)
+    padding = torch.zeros_like(table[:1])
+    padding[:, 5] = _EMPTY
+    out = _Blend.apply(torch.cat((table, padding)), n_images, width, height, blocks)
     rows, columns = -(-height // TILE), -(-width // TILE)
     out = out.view(n_images, rows, columns, TILE, TILE, -1).permute(0, 5, 1, 3, 2, 4)
     return out.reshape(n_images, -1, rows * TILE, columns * TILE)[..., :height, :width]

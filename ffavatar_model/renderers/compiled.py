@@ -1,8 +1,9 @@
-"""Binning and blending as numba compiles them for the CPU: ``blending.py``'s rules, float32, forward and backward.
+"""Compiled blender of the reference renderer: float32 on the CPU, forward and backward, by the rules of ``blending``.
 
-Tensor operations look at every pair of a pixel and a Gaussian whose box covers the pixel's tile. A compiled loop stops
-a tile where none of its pixels has light left, skips rows that a Gaussian's box does not reach, and keeps nothing for
-the backward pass, which blends once more. numba is imported at the first call: the model runs without it.
+Tensor operations evaluate every pair of a pixel and a Gaussian whose box covers the pixel's tile. A compiled loop stops
+a tile where none of its pixels has light left, skips rows that a Gaussian's box does not reach, and saves nothing for
+the backward pass, which blends again. This module divides the work among threads and joins it to autograd; the loops
+are in ``kernels``. numba is imported at the first call: the model runs without it.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-PARTS = 8
-"""An image's tiles are shared out to this many jobs, fewer where there are many images. Not the number of threads:
-sums of gradients are then the same on any number of them."""
+JOBS = 8
+"""Number of jobs among which an image's tiles are divided, fewer where there are many images.
+
+It does not depend on the number of threads, so sums of gradients are the same on any number of them.
+"""
 
 
 @cache
-def is_there() -> bool:
-    """Whether numba can be imported."""
+def has_numba() -> bool:
+    """Return True where numba can be imported."""
     return importlib.util.find_spec("numba") is not None
 
 
@@ -38,10 +41,22 @@ def blend_compiled(
     width: int,
     height: int,
 ) -> Tensor:
-    """``blending.blend`` of I images' Gaussians, binned by ``radii (I, N, 2)`` and ordered by ``depths (I, N)``.
+    """Bin and blend the Gaussians of I images, as ``tiles.blocks_of_tiles`` and ``blending.blend`` do.
 
-    ``means (I, N, 2)``, ``conics (I, N, 3)``, ``opacities (I, N)``, ``features (I, N, C)``, all float32 on the CPU;
-    returns (I, C, height, width). Equal depths keep their order.
+    Equal depths keep their order.
+
+    Args:
+        means: (I, N, 2) pixels; all tensors are float32 on the CPU.
+        conics: (I, N, 3) upper triangle of the inverse covariance, 1/px².
+        opacities: (I, N) 0 to 1.
+        features: (I, N, C).
+        radii: (I, N, 2) half extent of each Gaussian's box, pixels.
+        depths: (I, N) metres, nearest first.
+        width: Of the images, pixels.
+        height: Of the images, pixels.
+
+    Returns:
+        (I, C, height, width).
     """
     log_opacity = opacities.clamp_min(1e-12).log()[..., None]
     shapes = torch.cat((means, conics, log_opacity), -1)
@@ -58,44 +73,44 @@ class _CompiledBlend(torch.autograd.Function):
         n_images, _, channels = features.shape
         shape, feature = (value.detach().contiguous().numpy() for value in (shapes, features))
         reach, order = radii.contiguous().numpy(), depths.argsort(dim=-1, stable=True).numpy()
-        lists = _each(lambda i: bin_tiles(shape[i], reach[i], order[i], width, height), range(n_images))
+        lists = _run_all(lambda i: bin_tiles(shape[i], reach[i], order[i], width, height), range(n_images))
         out = np.zeros((n_images, height, width, channels), np.float32)
-        parts = _parts(n_images)
-        _each(
-            lambda job: blend_tiles(job[1], parts, shape[job[0]], feature[job[0]], *lists[job[0]], out[job[0]]),
-            [(i, part) for i in range(n_images) for part in range(parts)],
+        n_jobs = _jobs_per_image(n_images)
+        _run_all(
+            lambda job: blend_tiles(job[1], n_jobs, shape[job[0]], feature[job[0]], *lists[job[0]], out[job[0]]),
+            [(i, part) for i in range(n_images) for part in range(n_jobs)],
         )
         if ctx.needs_input_grad[0] or ctx.needs_input_grad[1]:
-            ctx.kept = shape, feature, lists, out
+            ctx.saved = shape, feature, lists, out
         return torch.from_numpy(out)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        shape, feature, lists, out = ctx.kept
+        shape, feature, lists, out = ctx.saved
         n_images, n, channels = feature.shape
-        parts, add = _parts(n_images), _kernels()[2]
-        given = grad.contiguous().numpy()
-        sums = np.zeros((n_images, parts, n, 6 + channels), np.float32)
-        _each(
-            lambda job: add(
-                job[1], parts, shape[job[0]], feature[job[0]], *lists[job[0]], out[job[0]], given[job[0]], sums[job]
+        n_jobs, blend_backward = _jobs_per_image(n_images), _kernels()[2]
+        grads = grad.contiguous().numpy()
+        sums = np.zeros((n_images, n_jobs, n, 6 + channels), np.float32)
+        _run_all(
+            lambda job: blend_backward(
+                job[1], n_jobs, shape[job[0]], feature[job[0]], *lists[job[0]], out[job[0]], grads[job[0]], sums[job]
             ),
-            [(i, part) for i in range(n_images) for part in range(parts)],
+            [(i, part) for i in range(n_images) for part in range(n_jobs)],
         )
         total = torch.from_numpy(sums).sum(1)
         return total[..., :6], total[..., 6:], None, None, None, None
 
 
-def _parts(n_images: int) -> int:
-    return max(1, PARTS // n_images)
+def _jobs_per_image(n_images: int) -> int:
+    return max(1, JOBS // n_images)
 
 
-def _each(do: Callable[[Any], Any], jobs: Iterable[Any]) -> list[Any]:
-    """Results of ``do`` for each job, by as many threads as PyTorch uses; the kernels let go of Python's lock."""
+def _run_all(run: Callable[[Any], Any], jobs: Iterable[Any]) -> list[Any]:
+    """Return ``run`` of each job, by as many threads as PyTorch uses; the kernels release Python's lock."""
     jobs, threads = list(jobs), torch.get_num_threads()
     if threads == 1 or len(jobs) == 1:
-        return [do(job) for job in jobs]
-    return list(_pool(threads).map(do, jobs))
+        return [run(job) for job in jobs]
+    return list(_pool(threads).map(run, jobs))
 
 
 @cache

@@ -1,4 +1,4 @@
-"""gsplat's CUDA rasterizer behind the same function: one call for all images of a batch."""
+"""CUDA renderer: gsplat's kernels, one call for all images of a batch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _FAR_PLANE = 1e10
 
 
 class FixedLists:
-    """Room for so many entries of tile lists in each call, so that calls can be part of a CUDA graph."""
+    """Fixed capacity of the tile lists, in entries, so that calls can be part of a CUDA graph."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.crossings: list[Tensor] = []
-        """() int64 of each call: entries that were needed; a picture lacks Gaussians where they exceed ``capacity``."""
+        """Entries that each call needed, () int64; an image lacks Gaussians where they exceed ``capacity``."""
 
 
 _FIXED: ContextVar[FixedLists | None] = ContextVar("fixed_lists", default=None)
@@ -29,7 +29,7 @@ _FIXED: ContextVar[FixedLists | None] = ContextVar("fixed_lists", default=None)
 
 @contextmanager
 def fixed_lists(lists: FixedLists) -> Iterator[FixedLists]:
-    """Within the context ``rasterize_gsplat`` reads nothing back to the host, and its lists have a fixed capacity."""
+    """Give ``rasterize_gsplat`` lists of a fixed capacity within the context, so it reads nothing back to the host."""
     token = _FIXED.set(lists)
     try:
         yield lists
@@ -48,10 +48,10 @@ def rasterize_gsplat(
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See ``ffavatar_model.renderers.render``. float32 on CUDA; returns what ``rasterize_reference`` does.
+    """Rasterize on CUDA in float32; arguments and results are those of ``rasterize_reference``.
 
-    gsplat's kernels are called one by one: what they do between them is little, and its own function costs the host
-    more time than they cost the device.
+    gsplat's kernels are called one by one: there is little work between them, and gsplat's own function costs the host
+    more time than the kernels cost the device.
     """
     from gsplat.cuda import _wrapper as kernels  # compiled at its first import: only where it is used
 

@@ -1,7 +1,7 @@
-"""The loops that numba compiles; ``compiled.py`` calls them, and says what they do.
+"""Loops of the compiled blender, which numba compiles; ``compiled`` calls them. Importing this module imports numba.
 
-Loops over a tile's pixels count in unsigned numbers, without branches: LLVM vectorizes them so, and not otherwise
-(with signed ones an index could be negative, which stands for another place).
+Loops over a tile's pixels count in unsigned numbers, without branches, because LLVM vectorizes only such loops (a
+signed index could be negative, which counts from the end of an array).
 """
 
 from __future__ import annotations
@@ -24,17 +24,19 @@ _MOST, _LEAST, _DARK = np.float32(ALPHA_MAX), np.float32(ALPHA_MIN), np.float32(
 _HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1), np.float32(0)
 _LOWEST = np.float32(np.log(ALPHA_MIN) - 0.1)
 _SLACK = np.float32(1e-3)
-"""px; a box's edge on a pixel's centre holds it."""
-_BETWEEN_LOOKS = 8
-"""Gaussians blended between two looks at whether a tile has light left."""
+"""Added to a box's half extent, px: a pixel's centre on the edge is inside."""
+_CHECK_EVERY = 8
+"""Number of Gaussians after which a loop checks that a tile has light left."""
 
 _compiled = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 
 
 @numba.njit(inline="always")
 def _exp(x: np.float32) -> np.float32:
-    """exp of a float32 between -6 and 1, to about 1e-6 of its value, in operations that vectorize: the Taylor
-    polynomial of x / 8, squared thrice."""
+    """Compute exp of a float32 between -6 and 1, to about 1e-6 of its value, in operations that vectorize.
+
+    It is the Taylor polynomial of x / 8, squared three times.
+    """
     r = x * np.float32(0.125)
     p = np.float32(1 / 5040)
     p = p * r + np.float32(1 / 720)
@@ -51,17 +53,25 @@ def _exp(x: np.float32) -> np.float32:
 
 @numba.njit(inline="always")
 def _alpha(log_alpha: np.float32) -> np.float32:
-    """What a Gaussian covers of a pixel: at most ``ALPHA_MAX``, nothing below ``ALPHA_MIN``."""
+    """Return a Gaussian's alpha at a pixel: at most ``ALPHA_MAX``, 0 below ``ALPHA_MIN``."""
     alpha = min(_exp(max(log_alpha, _LOWEST)), _MOST)
     return alpha if alpha >= _LEAST else _ZERO
 
 
 @_compiled
 def bin_tiles(shape: Floats, reach: Floats, order: Ints, width: int, height: int) -> tuple[Ints, Ints, Ints]:
-    """Members of each tile, nearest first.
+    """List the Gaussians of each tile, nearest first.
 
-    ``shape (N, 6)``, ``reach (N, 2)`` px, 0 for what is not drawn, ``order (N,)`` by depth → offsets (tiles + 1,),
-    members (entries,), rows (N, 2): the first and the last row of pixels that each Gaussian's box holds.
+    Args:
+        shape: (N, 6) mean x, y, conic xx, xy, yy, log opacity.
+        reach: (N, 2) half extent of each Gaussian's box, px; 0 for Gaussians that are not drawn.
+        order: (N,) Gaussians by depth.
+        width: Of the image, pixels.
+        height: Of the image, pixels.
+
+    Returns:
+        Offsets (tiles + 1,) into members (entries,), and rows (N, 2): the first and the last row of pixels that each
+        Gaussian's box covers.
     """
     columns, lines = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     n = len(order)
@@ -106,19 +116,30 @@ def bin_tiles(shape: Floats, reach: Floats, order: Ints, width: int, height: int
 def blend_tiles(
     part: int, parts: int, shape: Floats, feature: Floats, offsets: Ints, members: Ints, rows: Ints, out: Floats
 ) -> None:
-    """Blend the tiles of one part into ``out (H, W, C)``, which is zero."""
+    """Blend the tiles of one part into an image.
+
+    Args:
+        part: Number of the part, from 0.
+        parts: Number of parts.
+        shape: (N, 6) mean x, y, conic xx, xy, yy, log opacity.
+        feature: (N, C).
+        offsets: From ``bin_tiles``, as ``members`` and ``rows``.
+        members: Gaussians of each tile.
+        rows: Rows that each Gaussian's box covers.
+        out: (H, W, C) zeros, written here.
+    """
     height, width, channels = out.shape
     columns = (width + TILE - 1) // TILE
     light = np.empty(TILE * TILE, np.float32)
     weight = np.empty(TILE * TILE, np.float32)
-    found = np.empty((channels, TILE * TILE), np.float32)
+    blended = np.empty((channels, TILE * TILE), np.float32)
     for t in range(len(offsets) - 1):
         line, column = t // columns, t % columns
         if (line + column) % parts != part or offsets[t] == offsets[t + 1]:
             continue
         top, left = line * TILE, column * TILE
         light[:] = _ONE
-        found[:] = _ZERO
+        blended[:] = _ZERO
         for k in range(offsets[t], offsets[t + 1]):
             i = members[k]
             begin = np.uint64(max(rows[i, 0] - top, 0) * TILE)
@@ -135,13 +156,13 @@ def blend_tiles(
             for ch in range(channels):
                 f = feature[i, ch]
                 for p in range(begin, end):
-                    found[ch, p] += weight[p] * f
-            if (k - offsets[t]) % _BETWEEN_LOOKS == _BETWEEN_LOOKS - 1 and light.max() <= _DARK:
+                    blended[ch, p] += weight[p] * f
+            if (k - offsets[t]) % _CHECK_EVERY == _CHECK_EVERY - 1 and light.max() <= _DARK:
                 break
         for v in range(min(TILE, height - top)):
             for u in range(min(TILE, width - left)):
                 for ch in range(channels):
-                    out[top + v, left + u, ch] = found[ch, v * TILE + u]
+                    out[top + v, left + u, ch] = blended[ch, v * TILE + u]
 
 
 @_compiled
@@ -154,10 +175,23 @@ def blend_tiles_backward(
     members: Ints,
     rows: Ints,
     out: Floats,
-    given: Floats,
+    grads: Floats,
     sums: Floats,
 ) -> None:
-    """Add to ``sums (N, 6 + C)`` what the tiles of one part give, ``given (H, W, C)`` being the gradient of ``out``."""
+    """Add the gradients of the tiles of one part.
+
+    Args:
+        part: As for ``blend_tiles``, and all up to ``rows``.
+        parts: Number of parts.
+        shape: (N, 6).
+        feature: (N, C).
+        offsets: From ``bin_tiles``.
+        members: Gaussians of each tile.
+        rows: Rows that each Gaussian's box covers.
+        out: (H, W, C) blended by ``blend_tiles``.
+        grads: (H, W, C) gradient of ``out``.
+        sums: (N, 6 + C) gradients of shape and feature, added to here.
+    """
     height, width, channels = out.shape
     columns = (width + TILE - 1) // TILE
     light = np.empty(TILE * TILE, np.float32)
@@ -176,8 +210,8 @@ def blend_tiles_backward(
         for v in range(min(TILE, height - top)):
             for u in range(min(TILE, width - left)):
                 for ch in range(channels):
-                    grad[ch, v * TILE + u] = given[top + v, left + u, ch]
-                    behind[v * TILE + u] += given[top + v, left + u, ch] * out[top + v, left + u, ch]
+                    grad[ch, v * TILE + u] = grads[top + v, left + u, ch]
+                    behind[v * TILE + u] += grads[top + v, left + u, ch] * out[top + v, left + u, ch]
         for k in range(offsets[t], offsets[t + 1]):
             i = members[k]
             begin = np.uint64(max(rows[i, 0] - top, 0) * TILE)
@@ -221,5 +255,5 @@ def blend_tiles_backward(
                 for p in range(begin, end):
                     s += weight[p] * grad[ch, p]
                 sums[i, 6 + ch] += s
-            if (k - offsets[t]) % _BETWEEN_LOOKS == _BETWEEN_LOOKS - 1 and light.max() <= _DARK:
+            if (k - offsets[t]) % _CHECK_EVERY == _CHECK_EVERY - 1 and light.max() <= _DARK:
                 break

@@ -10,11 +10,11 @@ from torch import Tensor
 EPS_2D = 0.3
 """Added to the diagonal of every projected covariance, in px²: a Gaussian covers at least about a pixel."""
 NEAR_PLANE = 0.01
-"""Metres; what is nearer is not drawn."""
+"""Metres; nearer Gaussians are not drawn."""
 ALPHA_MIN = 1.0 / 255.0
-"""A contribution below this is skipped."""
+"""Contributions below this alpha are skipped."""
 MAX_EXTENT = 3.33
-"""Standard deviations after which a Gaussian of full opacity falls below ``ALPHA_MIN``."""
+"""Number of standard deviations after which a Gaussian of full opacity falls below ``ALPHA_MIN``."""
 
 
 class Projected(NamedTuple):
@@ -27,11 +27,11 @@ class Projected(NamedTuple):
     depths: Tensor
     """(B, V, N) z in the camera, metres."""
     radii: Tensor
-    """(B, V, N, 2) half extent of the visible box in px, no gradient; 0 for what is not drawn."""
+    """(B, V, N, 2) half extent of the visible box in px, no gradient; 0 for Gaussians that are not drawn."""
 
 
 def rotation_matrices(quaternions: Tensor) -> Tensor:
-    """(..., 4) quaternions w, x, y, z of any length but 0 → (..., 3, 3) rotation matrices."""
+    """Convert quaternions (..., 4), w x y z, of any length but 0 to rotation matrices (..., 3, 3)."""
     w, x, y, z = torch.nn.functional.normalize(quaternions, dim=-1).unbind(-1)
     rows = (
         1 - 2 * (y * y + z * z),
@@ -57,11 +57,23 @@ def project(
     width: int,
     height: int,
 ) -> Projected:
-    """Project ``means (B, N, 3)``, ``rotations (B, N, 4)``, ``scales (B, N, 3)`` into V cameras each.
+    """Project B sets of Gaussians into V cameras each.
 
-    ``world_to_camera (B, V, 3, 4)`` in OpenCV axes and metres, ``K (B, V, 3, 3)`` in pixels. The
-    covariance J W Σ Wᵀ Jᵀ + 0.3 I is that of Zwicker et al., "EWA Splatting" (2002), with the Jacobian
-    taken at a point clamped to 1.3 times the field of view, as gsplat does.
+    The covariance J W Σ Wᵀ Jᵀ + 0.3 I is that of Zwicker et al., "EWA Splatting" (2002), with the Jacobian taken at a
+    point clamped to 1.3 times the field of view, as gsplat does.
+
+    Args:
+        means: (B, N, 3) metres, world.
+        rotations: (B, N, 4) quaternions w, x, y, z.
+        scales: (B, N, 3) standard deviations, metres.
+        opacities: (B, N) 0 to 1; they limit the visible box.
+        world_to_camera: (B, V, 3, 4) in OpenCV axes, metres.
+        K: (B, V, 3, 3) intrinsics, pixels.
+        width: Of the images, pixels.
+        height: Of the images, pixels.
+
+    Returns:
+        The Gaussians in the image planes.
     """
     turn, shift = world_to_camera[..., :3], world_to_camera[..., 3]
     in_camera = torch.einsum("bvij,bnj->bvni", turn, means) + shift[:, :, None]

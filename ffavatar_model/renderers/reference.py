@@ -1,7 +1,7 @@
-"""The renderer without CUDA: any device, any floating type, gradients to every input.
+"""Reference renderer, without CUDA kernels: any device, any floating type, gradients to every input.
 
-Projection is PyTorch's. So are binning and blending, but for float32 on a CPU that has numba, whose compiled loops do
-the same five to eight times as fast.
+Projection is plain PyTorch (``projection``). So are binning and blending (``tiles``, ``blending``), except for float32
+on a CPU with numba: there the compiled loops of ``compiled`` do the same five to eight times as fast.
 """
 
 from __future__ import annotations
@@ -26,15 +26,19 @@ def rasterize_reference(
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """See ``ffavatar_model.renderers.render``. Returns colour (B, V, C, H, W) over black, alpha
-    (B, V, 1, H, W) and α-weighted depth (B, V, 1, H, W), none divided by alpha."""
+    """Rasterize B sets of N Gaussians into V cameras each; arguments as for ``renderers.render_gaussians``.
+
+    Returns:
+        Colour (B, V, C, H, W) over black, alpha (B, V, 1, H, W) and α-weighted depth (B, V, 1, H, W), none divided by
+        alpha.
+    """
     n_sets, n_views = world_to_camera.shape[:2]
     flat = project(means, rotations, scales, opacities, world_to_camera, K, width, height)
     pixels, conics, depths, radii = (value.flatten(0, 1) for value in flat)
     opacity = opacities[:, None].expand(-1, n_views, -1).flatten(0, 1)
     colour = colours[:, None].expand(-1, n_views, -1, -1).flatten(0, 1)
     features = torch.cat((colour, torch.ones_like(depths)[..., None], depths[..., None]), -1)
-    if means.device.type == "cpu" and means.dtype == torch.float32 and compiled.is_there():
+    if means.device.type == "cpu" and means.dtype == torch.float32 and compiled.has_numba():
         image = compiled.blend_compiled(pixels, conics, opacity, features, radii, depths, width, height)
     else:
         blocks = blocks_of_tiles(pixels.detach(), radii, depths.detach(), width, height)

@@ -1,8 +1,7 @@
-"""gsplat's tile lists by tensor operations of fixed size: the same lists, with nothing read back to the host.
+"""Tile lists for gsplat by tensor operations of fixed size: gsplat's own lists, with nothing read back to the host.
 
 gsplat sizes its lists by a number that it reads from the device, so it cannot be part of a CUDA graph. Here the lists
-have a capacity that the caller chooses. Slots that are not needed stand before the first tile's list, where no tile
-reads.
+have a capacity that the caller chooses. Unused slots come before the first tile's list, where no tile reads.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ import torch
 from torch import Tensor
 
 TILE_PX = 16
-"""gsplat's tile."""
+"""Pixels along the edge of gsplat's tiles."""
 
 
 class TileLists(NamedTuple):
-    """Which Gaussians touch which tile, nearest first."""
+    """Lists of the Gaussians that touch each tile, nearest first."""
 
     offsets: Tensor
-    """(I, rows, columns) int32: where each tile's list begins; it ends where the next tile's begins."""
+    """(I, rows, columns) int32: begin of each tile's list, which ends at the begin of the next."""
     members: Tensor
     """(capacity,) int32 into the flat list of I · N Gaussians."""
     crossings: Tensor
-    """() int64: entries that were needed. Above the capacity, lists lack the farthest Gaussians of the last images."""
+    """() int64: number of entries needed. Above the capacity, lists lack the farthest Gaussians of the last images."""
 
 
 @cache
@@ -34,9 +33,20 @@ def _bound(columns: int, rows: int, device: torch.device) -> Tensor:
 
 
 def tile_lists(means: Tensor, radii: Tensor, depths: Tensor, width: int, height: int, capacity: int) -> TileLists:
-    """Lists for I images of N Gaussians: ``means (I, N, 2)`` px, ``radii (I, N, 2)`` int px, ``depths (I, N)`` metres.
+    """Build the lists for I images of N Gaussians.
 
-    A Gaussian of radius 0 touches nothing. Entries of one tile are ordered by depth, as float32 above zero.
+    Entries of one tile are ordered by depth, as float32 above zero.
+
+    Args:
+        means: (I, N, 2) pixels.
+        radii: (I, N, 2) int pixels; a Gaussian of radius 0 touches no tile.
+        depths: (I, N) metres.
+        width: Of the images, pixels.
+        height: Of the images, pixels.
+        capacity: Number of entries of all lists together.
+
+    Returns:
+        Lists of fixed size.
     """
     n_images, n = depths.shape
     columns, rows = -(-width // TILE_PX), -(-height // TILE_PX)
@@ -47,30 +57,30 @@ def tile_lists(means: Tensor, radii: Tensor, depths: Tensor, width: int, height:
     bound = _bound(columns, rows, means.device)
     low = ((means - radii) / TILE_PX).floor().clamp_min(0).minimum(bound).long()
     high = ((means + radii) / TILE_PX).ceil().clamp_min(0).minimum(bound).long()
-    # gsplat leaves the means of what it culls unwritten: their spans are anything
+    # gsplat does not write the means of culled Gaussians: their spans are arbitrary
     span = (high - low).masked_fill((radii <= 0).any(-1, keepdim=True), 0)
     counts = span[:, 0] * span[:, 1]
     ends = counts.cumsum(0)
     crossings = ends[-1]
     slot = torch.arange(capacity, device=means.device)
-    place = torch.searchsorted(ends, slot, right=True).clamp_max(n_images * n - 1)
-    within = slot - (ends - counts)[place]
-    wide = span[place, 0].clamp_min(1)
-    row, column = low[place, 1] + within // wide, low[place, 0] + within % wide
-    tile = (place // n * rows + row) * columns + column
-    width_of_key = torch.int16 if n_tiles < 1 << 15 else torch.int32
-    key, order = tile.masked_fill(slot >= crossings, -1).to(width_of_key).sort(stable=True)  # unused slots come first
-    first = torch.arange(n_tiles, dtype=width_of_key, device=means.device)
+    entry = torch.searchsorted(ends, slot, right=True).clamp_max(n_images * n - 1)
+    within = slot - (ends - counts)[entry]
+    wide = span[entry, 0].clamp_min(1)
+    row, column = low[entry, 1] + within // wide, low[entry, 0] + within % wide
+    tile = (entry // n * rows + row) * columns + column
+    key_type = torch.int16 if n_tiles < 1 << 15 else torch.int32
+    key, order = tile.masked_fill(slot >= crossings, -1).to(key_type).sort(stable=True)  # unused slots come first
+    first = torch.arange(n_tiles, dtype=key_type, device=means.device)
     offsets = torch.searchsorted(key, first, out_int32=True).view(n_images, rows, columns)
-    return TileLists(offsets, nearest[place[order]].int(), crossings)
+    return TileLists(offsets, nearest[entry[order]].int(), crossings)
 
 
 def _nearest_first(depths: Tensor) -> Tensor:
-    """(I, N) → (I · N,) flat indices: one image after the other, each nearest first."""
+    """Return flat indices (I · N,) of Gaussians (I, N): one image after the other, each nearest first."""
     if len(depths) == 1:
         return depths[0].argsort(stable=True)
     image = torch.arange(len(depths), device=depths.device)[:, None]
-    # The bits of a positive float32 are ordered as the number is: one sort for all images. What is culled may hold
-    # anything; its bits must not reach into the image's.
+    # The bits of a positive float32 are ordered as the number is: one sort for all images. Depths of culled Gaussians
+    # are arbitrary; their bits must not reach into the image's number.
     bits = depths.contiguous().view(torch.int32).long() & 0xFFFFFFFF
     return ((image << 32) | bits).flatten().argsort(stable=True)

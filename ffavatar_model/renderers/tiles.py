@@ -1,4 +1,4 @@
-"""Which Gaussians touch which tile of the image, in depth order, grouped into dense blocks."""
+"""Tile lists of the plain PyTorch blender: Gaussians of each tile in depth order, grouped into dense blocks."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 TILE = 4
-"""Pixels along a tile's edge. Small tiles waste little on Gaussians of a few pixels."""
+"""Pixels along a tile's edge. Small tiles waste little work on Gaussians of a few pixels."""
 BLOCK_ELEMENTS = 1 << 18
-"""Most (pixel, Gaussian) pairs of a block: its intermediate tensors then stay in the processor's cache."""
+"""Upper bound on the (pixel, Gaussian) pairs of a block: its tensors then stay in the processor's cache."""
 
 
 class TileBlock(NamedTuple):
@@ -19,13 +19,23 @@ class TileBlock(NamedTuple):
     tiles: Tensor
     """(B,) int64: image · tiles_per_image + row · columns + column."""
     members: Tensor
-    """(B, K) int64 into the flat list of Gaussians, nearest first; the list's length stands for none."""
+    """(B, K) int64 into the flat list of Gaussians, nearest first; the list's length is padding."""
 
 
 def blocks_of_tiles(means: Tensor, radii: Tensor, depths: Tensor, width: int, height: int) -> list[TileBlock]:
-    """Bin Gaussians of I images, ``means (I, N, 2)``, ``radii (I, N, 2)``, ``depths (I, N)``, into tiles.
+    """Bin the Gaussians of I images into tiles.
 
-    Tiles that nothing touches appear in no block. Members of equal depth keep their order.
+    Empty tiles appear in no block. Members of equal depth keep their order.
+
+    Args:
+        means: (I, N, 2) pixels.
+        radii: (I, N, 2) half extent of each Gaussian's box, pixels; 0 for Gaussians that are not drawn.
+        depths: (I, N) metres.
+        width: Of the images, pixels.
+        height: Of the images, pixels.
+
+    Returns:
+        Blocks of tiles with about the same number of Gaussians.
     """
     n_images, n = depths.shape
     columns, rows = -(-width // TILE), -(-height // TILE)
@@ -34,9 +44,9 @@ def blocks_of_tiles(means: Tensor, radii: Tensor, depths: Tensor, width: int, he
     low = torch.ceil(means - reach - 0.5).clamp_min(0)
     size = means.new_tensor((width, height))
     high = torch.minimum(torch.floor(means + reach - 0.5), size - 1)
-    seen = ((high >= low).all(-1) & (radii > 0).all(-1)).flatten()
+    drawn = ((high >= low).all(-1) & (radii > 0).all(-1)).flatten()
     order = depths.flatten().argsort(stable=True)
-    order = order[seen[order]]
+    order = order[drawn[order]]
     low_tile = (low.flatten(0, 1)[order] / TILE).long()
     span = (high.flatten(0, 1)[order] / TILE).long() - low_tile + 1
     counts = span[:, 0] * span[:, 1]
@@ -52,12 +62,12 @@ def blocks_of_tiles(means: Tensor, radii: Tensor, depths: Tensor, width: int, he
     return _blocks(tiles.long(), sizes, members, n_images * n)
 
 
-def _blocks(tiles: Tensor, sizes: Tensor, members: Tensor, none: int) -> list[TileBlock]:
+def _blocks(tiles: Tensor, sizes: Tensor, members: Tensor, padding: int) -> list[TileBlock]:
     """Cut the tiles, ordered by their size, into blocks padded to the largest of each."""
     starts = sizes.cumsum(0) - sizes
     sizes, order = sizes.sort(descending=True, stable=True)
     tiles, starts = tiles[order], starts[order]
-    members = torch.cat((members, members.new_tensor([none])))
+    members = torch.cat((members, members.new_tensor([padding])))
     blocks: list[TileBlock] = []
     first, ends = 0, sizes.tolist()
     while first < len(ends):

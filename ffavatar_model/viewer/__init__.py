@@ -1,4 +1,4 @@
-"""An avatar in the browser: one self-contained WebGL2 page that moves it by its own blendshapes and skinning."""
+"""Viewer of an avatar in the browser: one self-contained WebGL2 page that moves it by blendshapes and skinning."""
 
 from ffavatar_model.viewer.packing import pack_avatar, pack_track
 from ffavatar_model.viewer.page import avatar_page

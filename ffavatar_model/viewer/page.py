@@ -1,4 +1,4 @@
-"""The page as one file: HTML, style, shaders, scripts and the avatar, with no address in it."""
+"""The viewer's page as one file: HTML, style, shaders, scripts and the avatar, with no address in it."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ import html
 from importlib import resources
 
 SCRIPTS = ("maths.js", "data.js", "rig.js", "sort.js", "renderer.js", "acting.js", "controls.js", "main.js")
-"""In this order, as one script."""
+"""Files of the page's script, in the order in which they are joined."""
 SHADERS = ("shape.frag", "subdivide.frag", "pose.frag", "splat.vert", "splat.frag", "compose.frag", "square.vert")
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
-"""Content Security Policy: the browser itself refuses whatever is not in the page."""
+"""Content Security Policy: the browser refuses to load anything from outside the page."""
 
 
 def avatar_page(packed: bytes, title: str, stream: str | None = None) -> str:
-    """A page that shows and moves an avatar.
+    """Build a page that shows and moves an avatar.
 
     Args:
-        packed: what ``pack_avatar`` gives.
-        title: shown on the page.
-        stream: path of server-sent events with a driver's frames, for a page that is served; it may connect
-            there and nowhere else. None: a file that connects to nothing.
+        packed: Result of ``pack_avatar``.
+        title: Title on the page.
+        stream: Path of server-sent events with a driver's frames, for a page that is served; the page may connect to
+            its own server only. None: a file that connects to nothing.
+
+    Returns:
+        The page's HTML.
     """
     policy = POLICY if stream is None else f"{POLICY}; connect-src 'self'"
     shaders = "\n".join(f'<script type="x-shader" id="{name}">{_read(name)}</script>' for name in SHADERS)
@@ -34,11 +37,11 @@ def avatar_page(packed: bytes, title: str, stream: str | None = None) -> str:
         "SCRIPT": '(() => {\n"use strict";\n' + "\n".join(_read(name) for name in SCRIPTS) + "\n})();",
     }
     head, *rest = _read("page.html").split("{{")
-    pieces = [head]
-    for part in rest:  # one pass: what is put in is never looked at again
+    texts = [head]
+    for part in rest:  # one pass: inserted text is not searched for names
         name, _, after = part.partition("}}")
-        pieces += [parts[name], after]
-    return "".join(pieces)
+        texts += [parts[name], after]
+    return "".join(texts)
 
 
 def _read(name: str) -> str:

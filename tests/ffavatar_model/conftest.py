@@ -6,7 +6,6 @@ import hashlib
 import io
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
@@ -23,7 +22,7 @@ from ffavatar_model.networks.encoder import ImageEncoder
 from ffavatar_model.networks.estimator import Estimator
 from ffavatar_model.networks.gaussians import GaussianHead
 from ffavatar_model.networks.query_former import QueryFormer
-from ffavatar_model.renderers import render
+from ffavatar_model.renderers import render_gaussians
 from mfhq.schema import CAMERAS, FACES, IDENTITY_FACES, VIEWS
 
 SIZE = 32
@@ -45,15 +44,15 @@ def make_head(n: int = 400) -> HeadModel:
     directions[:, 1, 0], directions[:, 0, 1] = -0.01 * mouth, 0.1 * template[:, 0] * front
     eyes = torch.tensor([[0.032, 0.0, 0.0], [-0.032, 0.0, 0.0]])
     spine = torch.tensor([[0.0, -0.12, -0.08], [0.0, -0.1, -0.08], [0.0, -0.04, -0.06]])
-    places = torch.cat((spine, eyes))
-    # Joints are affine combinations of all vertices: the smallest weights that hit the place.
+    positions = torch.cat((spine, eyes))
+    # Joints are affine combinations of all vertices: the smallest weights that give their positions.
     system = torch.cat((template.T, torch.ones(1, n)))
-    regressor = torch.linalg.lstsq(system, torch.cat((places.T, torch.ones(1, 5)))).solution.T
+    regressor = torch.linalg.lstsq(system, torch.cat((positions.T, torch.ones(1, 5)))).solution.T
     weights = torch.zeros(n, 5)
     weights[:, 2] = 0.8 * mouth
     weights[:, 0] = (-(template[:, 1] + 0.1) / 0.02).sigmoid() * (1 - weights[:, 2])
     weights[:, 1] = 1 - weights[:, 0] - weights[:, 2]
-    seen = torch.where(template[hull].mean(1)[:, 2] > -0.04)[0][:40]
+    visible = torch.where(template[hull].mean(1)[:, 2] > -0.04)[0][:40]
     return HeadModel(
         name="egg",
         template=template,
@@ -65,9 +64,9 @@ def make_head(n: int = 400) -> HeadModel:
         triangles=hull,
         uvs=torch.zeros(0, 2),
         uv_triangles=torch.zeros(0, 3, dtype=torch.int64),
-        landmark_index=torch.arange(len(seen)),
-        landmark_triangles=seen,
-        landmark_barycentric=torch.full((len(seen), 3), 1 / 3),
+        landmark_index=torch.arange(len(visible)),
+        landmark_triangles=visible,
+        landmark_barycentric=torch.full((len(visible), 3), 1 / 3),
         regions=torch.zeros(n, 0),
         action_expression=torch.zeros(0, 2),
         action_rotations=torch.zeros(0, 5, 3),
@@ -75,7 +74,7 @@ def make_head(n: int = 400) -> HeadModel:
 
 
 def make_config(**changes: object) -> FFAvatar.Config:
-    """The real classes, as small as they go."""
+    """The real classes at the smallest sizes."""
     small = {"width": 32, "depth": 1, "heads": 2, "mlp_ratio": 2.0}
     settings: dict[str, object] = {
         "image_size": SIZE,
@@ -89,7 +88,7 @@ def make_config(**changes: object) -> FFAvatar.Config:
 
 @dataclass
 class People:
-    """A corpus in memory, as a snapshot would hand it out."""
+    """A corpus in memory, with the tables of a snapshot."""
 
     identity_faces: pa.Table
     faces: pa.Table
@@ -104,14 +103,14 @@ class People:
 
 
 def make_people(head: HeadModel, n_people: int, n_faces: int, size: int = 48) -> People:
-    """Eggs of different colours that turn and talk, rendered with our Gaussians; each picture has both kinds of row."""
+    """Eggs of different colours that turn and talk, rendered with our Gaussians; each image has both kinds of row."""
     random = torch.Generator().manual_seed(11)
     K = virtual_intrinsics(size)
     rows: dict[str, list[dict[str, object]]] = {"faces": [], "identity_faces": [], "views": [], "cameras": []}
     blob = bytearray()
 
-    def pack(picture: Tensor) -> dict[str, object]:
-        pixels = (picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
+    def pack(values: Tensor) -> dict[str, object]:
+        pixels = (values.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
         buffer = io.BytesIO()
         Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
         reference = {"uri": "pack", "offset": len(blob), "length": buffer.tell()}
@@ -134,7 +133,7 @@ def make_people(head: HeadModel, n_people: int, n_faces: int, size: int = 48) ->
             pose = torch.cat((rotation_to_6d(turn), start[6:] + 0.1 * (torch.rand(3, generator=random) - 0.5)))
             camera = pose_to_camera(pose, K, size)
             n = len(vertices)
-            picture = render(
+            rendering = render_gaussians(
                 vertices[None],
                 torch.tensor([1.0, 0, 0, 0]).expand(1, n, 4),
                 torch.full((1, n, 3), 0.005),
@@ -149,8 +148,8 @@ def make_people(head: HeadModel, n_people: int, n_faces: int, size: int = 48) ->
             mesh = torch.zeros(468, 3)
             pixels = project_points(landmark_points(head, vertices[None])[0], camera, K)
             mesh[head.landmark_index, :2] = pixels - 0.5  # the corpus: pixel centres are whole numbers
-            shared = {"status": "ok", "reason": "", "matte": pack(picture.alpha[0, 0])}
-            image = pack(picture.rgb[0, 0])
+            shared = {"status": "ok", "reason": "", "matte": pack(rendering.alpha[0, 0])}
+            image = pack(rendering.rgb[0, 0])
             rows["faces"].append(
                 {
                     "face_id": face_id,
@@ -194,11 +193,11 @@ def model_config() -> FFAvatar.Config:
 @pytest.fixture
 def model(head: HeadModel, model_config: FFAvatar.Config) -> FFAvatar:
     torch.manual_seed(0)
-    made = FFAvatar(model_config, head)
+    model = FFAvatar(model_config, head)
     with torch.no_grad():  # away from the neutral start, so that every part matters
         for name in ("estimator.head.weight", "gaussians.linear.weight"):
-            made.get_parameter(name).normal_(std=0.05)
-    return made.eval()
+            model.get_parameter(name).normal_(std=0.05)
+    return model.eval()
 
 
 @pytest.fixture(scope="session")
@@ -209,9 +208,3 @@ def people(head: HeadModel) -> People:
 @pytest.fixture(scope="session")
 def few_to_many() -> SamplingConfig:
     return SamplingConfig(sources=(1, 2), drivers=3)
-
-
-@pytest.fixture
-def picture() -> np.ndarray:
-    """(40, 40, 3) uint8 noise."""
-    return np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)

@@ -10,7 +10,7 @@ from ffavatar_model.camera import (
     CROP_EYE_SPAN,
     aligned_pose,
     camera_to_pose,
-    compose,
+    compose_rigid,
     pose_to_camera,
     project_points,
     rotation_from_6d,
@@ -28,7 +28,7 @@ def random_pose(n: int) -> torch.Tensor:
 def test_a_frontal_head_has_its_eyes_where_aligned_crops_have_them():
     K = virtual_intrinsics(200)
     left, right = project_points(EYES, pose_to_camera(aligned_pose(0.06), K, 200), K) / 200
-    # The head's left eye is on the picture's right.
+    # The head's left eye is on the image's right.
     expected = torch.tensor([0.5 + CROP_EYE_SPAN / 2, CROP_EYE_LEVEL])
     torch.testing.assert_close(left, expected, atol=1e-4, rtol=0)
     torch.testing.assert_close(right, torch.tensor([0.5 - CROP_EYE_SPAN / 2, CROP_EYE_LEVEL]), atol=1e-4, rtol=0)
@@ -58,7 +58,7 @@ def test_pose_survives_the_way_to_a_camera_and_back_for_any_intrinsics():
 
 
 def test_one_pose_looks_nearly_alike_through_any_lens():
-    """What the network sees does not tell the focal length: the picture of the pose must not depend on it much."""
+    """What the network sees does not tell the focal length: the image of the pose must not depend on it much."""
     pose = aligned_pose(0.06)
     pose[7] = 0.4
     near, far = virtual_intrinsics(128), virtual_intrinsics(128)
@@ -77,7 +77,7 @@ def test_compose_applies_the_inner_transform_first():
     point = torch.tensor([0.1, 0.2, 0.3])
     moved = poses[1][:, :3] @ point + poses[1][:, 3]
     expected = poses[0][:, :3] @ moved + poses[0][:, 3]
-    both = compose(poses[0], poses[1])
+    both = compose_rigid(poses[0], poses[1])
     torch.testing.assert_close(both[:, :3] @ point + both[:, 3], expected)
 
 

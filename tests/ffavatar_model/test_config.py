@@ -6,13 +6,13 @@ import pytest
 
 from ffavatar_model.config import from_dict, override, to_dict
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.presets import SIZES, by_name
+from ffavatar_model.presets import SIZES, find_preset
 from ffavatar_model.training import RECIPES, TrainConfig, recipe
 
 
 @pytest.mark.parametrize("name", SIZES)
 def test_every_size_survives_json(name: str):
-    assert from_dict(FFAvatar.Config, to_dict(by_name(name))) == by_name(name)
+    assert from_dict(FFAvatar.Config, to_dict(find_preset(name))) == find_preset(name)
 
 
 @pytest.mark.parametrize("stage", RECIPES)
@@ -56,6 +56,6 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(assignment: str, message:
 
 def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(ValueError, match="model='huge': allowed are tiny, small, base, paper"):
-        by_name("huge")
+        find_preset("huge")
     with pytest.raises(ValueError, match="stage='finetune': allowed are pretrain, multiview, personalize"):
         recipe("finetune")

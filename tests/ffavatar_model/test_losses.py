@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ffavatar_model import losses
-from ffavatar_model.model import share_moments
+from ffavatar_model.model import average_over_timesteps
 from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.networks.gaussians import CanonicalAvatar
 
@@ -23,7 +23,7 @@ def test_structural_is_one_minus_ssim():
     random = torch.Generator().manual_seed(0)
     a = torch.rand(1, 3, 40, 40, generator=random, dtype=torch.float64)
     b = (a + 0.2 * torch.randn(1, 3, 40, 40, generator=random, dtype=torch.float64)).clamp(0, 1)
-    _, picture = metrics.structural_similarity(
+    _, image = metrics.structural_similarity(
         a[0].numpy(),
         b[0].numpy(),
         channel_axis=0,
@@ -34,11 +34,11 @@ def test_structural_is_one_minus_ssim():
         full=True,
     )
     ours = 1 - losses.structural(a, b)[0]
-    torch.testing.assert_close(ours, torch.from_numpy(picture)[:, 5:-5, 5:-5], atol=1e-6, rtol=0)
+    torch.testing.assert_close(ours, torch.from_numpy(image)[:, 5:-5, 5:-5], atol=1e-6, rtol=0)
     assert losses.structural(a, a).abs().max() < 1e-9
 
 
-def test_landmark_ignores_pictures_without_and_has_finite_gradients_at_zero():
+def test_landmark_ignores_images_without_and_has_finite_gradients_at_zero():
     found = torch.rand(2, 2, 5, 2)
     predicted = (found + torch.tensor([0.3, 0.4])).requires_grad_()
     distance = losses.landmark(predicted, found, torch.tensor([[True, False], [True, True]]))
@@ -63,13 +63,13 @@ def test_regularisers_measure_what_they_say():
     torch.testing.assert_close(excess, torch.tensor([[[0.0, 0.5, 2.5]]]))
 
 
-def test_disagreement_is_how_far_a_view_is_from_what_its_moment_shares():
+def test_disagreement_is_how_far_a_view_is_from_what_its_timestep_shares():
     expression = torch.tensor([[[1.0], [3.0], [7.0]]])
     rotations = torch.zeros(1, 3, 5, 3)
     rotations[0, 1, 2, 0] = 0.4
     each = DrivingParameters(expression, rotations, torch.zeros(1, 3, 9))
     weight = torch.tensor([[1.0, 3.0, 0.5]])
-    shared = share_moments(each, torch.tensor([[4, 4, 9]]), weight)
+    shared = average_over_timesteps(each, torch.tensor([[4, 4, 9]]), weight)
     found = losses.disagreement(each, shared, weight)
     assert found.shape == (1, 3, 16)
     torch.testing.assert_close(found[0, :, 0], torch.tensor([2.25, 0.75, 0.0]))  # the mean is 2.5, and 7 stands alone

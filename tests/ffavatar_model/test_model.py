@@ -1,4 +1,4 @@
-"""The model: any number of sources in any order, one avatar, driven by pictures."""
+"""The model: any number of sources in any order, one avatar, driven by images."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ffavatar_model.camera import pose_to_camera, project_points, virtual_intrinsics
 from ffavatar_model.head import HeadModel, landmark_points, pose_head
-from ffavatar_model.model import FFAvatar, share_moments
+from ffavatar_model.model import FFAvatar, average_over_timesteps
 from ffavatar_model.networks.backbone import Backbone
 from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.presets import paper, tiny
@@ -20,24 +20,24 @@ from ffavatar_model.renderers.projection import rotation_matrices
 SIZE = 32
 
 
-def pictures(*shape: int, seed: int = 0) -> torch.Tensor:
+def random_images(*shape: int, seed: int = 0) -> torch.Tensor:
     small = torch.rand(math.prod(shape), 3, 5, 5, generator=torch.Generator().manual_seed(seed))
     return F.interpolate(small, (SIZE, SIZE), mode="bicubic").clamp(0, 1).unflatten(0, shape)
 
 
 def test_order_of_the_sources_changes_nothing(model: FFAvatar):
-    sources = pictures(1, 5)
+    sources = random_images(1, 5)
     there = model.reconstruct(sources)
     back = model.reconstruct(sources[:, [3, 0, 4, 2, 1]])
-    other = model.reconstruct(pictures(1, 5, seed=1))
+    other = model.reconstruct(random_images(1, 5, seed=1))
     for name, a, b in zip(there._fields, there, back, strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5, msg=lambda m, name=name: f"{name}: {m}")
     assert (there.colours - other.colours).abs().max() > 1e-2  # it does depend on what the sources show
 
 
 def test_padding_changes_nothing_and_every_view_counts(model: FFAvatar):
-    sources = pictures(2, 3)
-    padded = torch.cat((sources, pictures(2, 2, seed=9)), 1)
+    sources = random_images(2, 3)
+    padded = torch.cat((sources, random_images(2, 2, seed=9)), 1)
     mask = torch.tensor([[True, True, True, False, False]] * 2)
     got, expected = model.reconstruct(padded, mask), model.reconstruct(sources)
     for a, b in zip(got, expected, strict=True):
@@ -48,14 +48,14 @@ def test_padding_changes_nothing_and_every_view_counts(model: FFAvatar):
 
 @pytest.mark.parametrize("n", [1, 16])
 def test_one_to_sixteen_views(model: FFAvatar, n: int):
-    avatar = model.reconstruct(pictures(1, n))
+    avatar = model.reconstruct(random_images(1, n))
     assert avatar.offsets.shape == (1, 400, 3)
     assert all(torch.isfinite(value).all() for value in avatar)
 
 
 def test_untrained_estimator_puts_a_neutral_head_where_aligned_crops_have_it(head: HeadModel, model_config):
     model = FFAvatar(model_config, head)
-    parameters = model.estimate(pictures(1, 2))
+    parameters = model.estimate(random_images(1, 2))
     assert (parameters.expression == 0).all() and (parameters.rotations == 0).all()
     K = virtual_intrinsics(SIZE)
     eyes = (head.joint_regressor @ head.template)[3:]
@@ -106,29 +106,29 @@ def test_rotations_follow_the_surface(model: FFAvatar, head: HeadModel):
         torch.testing.assert_close(predicted[calm], seen[calm], atol=0.12, rtol=0.05)
 
 
-def test_views_of_one_moment_share_their_expression():
+def test_views_of_one_timestep_share_their_expression():
     parameters = DrivingParameters(torch.arange(8.0).view(1, 4, 2), torch.zeros(1, 4, 5, 3), torch.rand(1, 4, 9))
-    shared = share_moments(parameters, torch.tensor([[7, 3, 7, 3]]))
+    shared = average_over_timesteps(parameters, torch.tensor([[7, 3, 7, 3]]))
     assert shared.expression[0, :, 0].tolist() == [2.0, 4.0, 2.0, 4.0]
     assert torch.equal(shared.pose, parameters.pose)
 
 
 def test_known_camera_is_rendered_as_given_and_the_estimate_is_kept_apart(model: FFAvatar):
-    drivers, K = pictures(1, 2), virtual_intrinsics(SIZE).repeat(1, 2, 1, 1)
-    free = model(pictures(1, 1), None, drivers, K)
+    drivers, K = random_images(1, 2), virtual_intrinsics(SIZE).repeat(1, 2, 1, 1)
+    free = model(random_images(1, 1), None, drivers, K)
     known = pose_to_camera(model.estimate(drivers).pose, K, SIZE)
-    given = model(pictures(1, 1), None, drivers, K, head_to_camera=known)
+    given = model(random_images(1, 1), None, drivers, K, head_to_camera=known)
     torch.testing.assert_close(free.rendered.rgb, given.rendered.rgb)
     moved = known.clone()
     moved[..., 0, 3] += 0.05
-    shifted = model(pictures(1, 1), None, drivers, K, head_to_camera=moved)
+    shifted = model(random_images(1, 1), None, drivers, K, head_to_camera=moved)
     assert (shifted.landmarks - given.landmarks)[..., 0].mean() > 0.05
     torch.testing.assert_close(shifted.estimated_landmarks, given.landmarks)
 
 
 def test_every_parameter_gets_a_gradient(model: FFAvatar):
     model.train().add_personal()
-    output = model(pictures(2, 2), None, pictures(2, 3, seed=3), virtual_intrinsics(SIZE).repeat(2, 3, 1, 1))
+    output = model(random_images(2, 2), None, random_images(2, 3, seed=3), virtual_intrinsics(SIZE).repeat(2, 3, 1, 1))
     (output.rendered.rgb.square().mean() + output.rendered.alpha.mean() + output.landmarks.square().mean()).backward()
     without = [name for name, p in model.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
     assert without == []
@@ -150,14 +150,14 @@ def test_lifted_colours_are_those_of_the_source(head: HeadModel, model_config):
 
 def test_subdivided_head_gives_more_points(head: HeadModel, model_config):
     model = FFAvatar(replace(model_config, subdivisions=1), head)
-    assert model.reconstruct(pictures(1, 1)).offsets.shape[1] == 4 * len(head.template) - 6  # Euler, closed surface
+    assert model.reconstruct(random_images(1, 1)).offsets.shape[1] == 4 * len(head.template) - 6  # Euler
 
 
 def test_sizes_are_the_same_classes_and_dinov2_runs(head: HeadModel, model_config):
     assert type(paper().encoder.backbone) is type(tiny().encoder.backbone) is Backbone.Config
     small = Backbone.Config(kind="dinov2", image_size=28, patch=14, width=32, depth=2, heads=2, mlp_ratio=2.0)
     encoder = replace(model_config.encoder, backbone=small, layers=(1, 2))
-    avatar = FFAvatar(replace(model_config, encoder=encoder), head).reconstruct(pictures(1, 2))
+    avatar = FFAvatar(replace(model_config, encoder=encoder), head).reconstruct(random_images(1, 2))
     assert torch.isfinite(avatar.colours).all()
 
 

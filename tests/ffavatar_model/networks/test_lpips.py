@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ffavatar_model import losses
 from ffavatar_model.data.dataset import IdentityDataset
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.networks.lpips import LPIPS, load_lpips, named
+from ffavatar_model.networks.lpips import LPIPS, load_lpips, parameters_by_file_name
 from ffavatar_model.training import recipe
 from ffavatar_model.training.objective import Objective
 
@@ -24,7 +24,7 @@ def random_weights(trunk: str) -> dict[str, Tensor]:
     """A file's content: names and shapes of the package, random values."""
     torch.manual_seed(3)
     found = {}
-    for name, parameter in named(LPIPS(trunk)).items():
+    for name, parameter in parameters_by_file_name(LPIPS(trunk)).items():
         shape = (1, len(parameter), 1, 1) if name.startswith("lin") else parameter.shape
         value = torch.rand(shape) if name.startswith("lin") else 0.1 * torch.randn(shape)
         found[name] = nn.init.kaiming_normal_(value) if len(shape) == 4 and name.startswith("net") else value
@@ -94,7 +94,7 @@ def test_its_gradient_is_that_of_finite_differences(weights: Path) -> None:
 def test_a_place_without_any_feature_has_no_gradient_but_a_number(weights: Path) -> None:
     network = load_lpips(weights)
     with torch.no_grad():
-        for name, parameter in named(network).items():
+        for name, parameter in parameters_by_file_name(network).items():
             if name.endswith("bias"):
                 parameter.fill_(-100.0)
     a, b = pair(35)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ffavatar_model.head import HeadModel, axis_angle_to_matrix, pose_head, subdivide
 from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.networks.gaussians import CanonicalAvatar
-from ffavatar_model.networks.rig import Rig, local_turns, unique_edges
+from ffavatar_model.networks.rig import Rig, local_rotations, unique_edges
 from ffavatar_model.renderers.projection import rotation_matrices
 
 JAW = 2
@@ -123,7 +123,7 @@ def test_under_expression_a_gaussian_turns_as_its_surroundings_do(head: HeadMode
 def test_a_turn_of_the_whole_surface_is_found_but_for_the_damping(head: HeadModel):
     axis = torch.tensor([0.3, -0.5, 0.2])
     field = torch.linalg.cross(axis.expand_as(head.template), head.template)[..., None]
-    found = local_turns(head.template, unique_edges(head.triangles), field)[..., 0]
+    found = local_rotations(head.template, unique_edges(head.triangles), field)[..., 0]
     torch.testing.assert_close(found, axis.expand_as(found), atol=1e-3, rtol=0)
 
 

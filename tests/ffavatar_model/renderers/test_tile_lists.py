@@ -1,4 +1,4 @@
-"""Tile lists of a fixed capacity hold what a plain loop finds; pictures and gradients are those of gsplat's own."""
+"""Tile lists of a fixed capacity hold what a plain loop finds; images and gradients are those of gsplat's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ffavatar_model.camera import virtual_intrinsics
-from ffavatar_model.renderers import render
+from ffavatar_model.renderers import render_gaussians
 from ffavatar_model.renderers.tile_lists import TILE_PX, tile_lists
 
 WIDTH, HEIGHT = 70, 50
@@ -68,7 +68,7 @@ def test_too_little_room_is_told() -> None:
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_pictures_and_gradients_are_gsplats_own() -> None:
+def test_images_and_gradients_are_gsplats_own() -> None:
     from ffavatar_model.renderers.gsplat_cuda import FixedLists, fixed_lists
 
     random = torch.Generator().manual_seed(2)
@@ -85,7 +85,7 @@ def test_pictures_and_gradients_are_gsplats_own() -> None:
 
     def run() -> tuple[Tensor, list[Tensor]]:
         inputs = [value.cuda().requires_grad_() for value in values]
-        rgb = render(*inputs, camera, K, 100, 100).rgb
+        rgb = render_gaussians(*inputs, camera, K, 100, 100).rgb
         (rgb * weight).sum().backward()
         return rgb.detach(), [value.grad for value in inputs]
 

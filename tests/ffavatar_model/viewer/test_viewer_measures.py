@@ -19,9 +19,9 @@ from ffavatar_model.io.avatar import AvatarHeader, load_avatar
 from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.networks.gaussians import CanonicalAvatar
 from ffavatar_model.networks.rig import Rig
-from ffavatar_model.renderers import render
+from ffavatar_model.renderers import render_gaussians
 from ffavatar_model.viewer import avatar_page, pack_avatar
-from flows.avatar.heads import head_file
+from flows.avatar.heads import prepare_head_file
 from flows.bench.stand_in import stand_in_head
 
 E = 100
@@ -29,7 +29,7 @@ E = 100
 
 def small() -> tuple[HeadModel, CanonicalAvatar, AvatarHeader]:
     """The open head: a trained avatar where FFAVATAR_MEASURED names one, made-up Gaussians otherwise."""
-    head = load_head(head_file(None))
+    head = load_head(prepare_head_file(None))
     if named := os.environ.get("FFAVATAR_MEASURED"):
         return head, *load_avatar(Path(named))
     return head, made_up(head), AvatarHeader(head=head.name, head_digest=head.digest, subdivisions=0)
@@ -52,7 +52,7 @@ def made_up(fine: HeadModel) -> CanonicalAvatar:
     return CanonicalAvatar(torch.zeros(1, n, 3), turns, scales, 0.6 + 0.4 * torch.rand(1, n, generator=g), colours)
 
 
-def moments(head: HeadModel, rig: Rig) -> list[DrivingParameters]:
+def poses(head: HeadModel, rig: Rig) -> list[DrivingParameters]:
     """At rest, and with the head turned and the face moving."""
     if head.action_names:
         moving, joints = actions_to_parameters(head, {"mouthSmileLeft": 1.0, "mouthSmileRight": 0.7, "jawOpen": 0.5})
@@ -89,12 +89,14 @@ def test_sizes_errors_and_rates(browser: Any, made: Any, tmp_path: Path):
     }
     for size in (256, 512):
         errors = []
-        for parameters in moments(head, rig):
+        for parameters in poses(head, rig):
             K = virtual_intrinsics(size)
             camera = pose_to_camera(parameters.pose[0, 0], K, size)
             means, turns = rig.pose(avatar, parameters)
             view = camera[None, None], K[None, None], size, size, torch.ones(3)
-            truth = 255 * render(means[:, 0], turns[:, 0], *avatar[2:], *view).rgb[0, 0].permute(1, 2, 0).clamp(0, 1)
+            truth = 255 * render_gaussians(means[:, 0], turns[:, 0], *avatar[2:], *view).rgb[0, 0].permute(
+                1, 2, 0
+            ).clamp(0, 1)
             asked = dict(zip(("expression", "rotations", "pose"), (v[0, 0].tolist() for v in parameters), strict=True))
             text = browser.execute_script("return ffavatar.render(arguments[0])", asked | {"size": size})
             data = base64.b64decode(text)

@@ -1,4 +1,4 @@
-"""The page in a real browser: its pictures against the PyTorch renderer's, its controls, and that it calls nobody."""
+"""The page in a real browser: its images against the PyTorch renderer's, its controls, and that it calls nobody."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ffavatar_model.io.avatar import AvatarHeader
 from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.networks.gaussians import CanonicalAvatar
 from ffavatar_model.networks.rig import Rig
-from ffavatar_model.renderers import render
+from ffavatar_model.renderers import render_gaussians
 from ffavatar_model.viewer import avatar_page, pack_avatar, pack_track
 
 SIZE = 128
@@ -59,7 +59,7 @@ def dressed(rig: Rig, seed: int) -> CanonicalAvatar:
     )
 
 
-def moments(rig: Rig) -> list[DrivingParameters]:
+def poses(rig: Rig) -> list[DrivingParameters]:
     """At rest; talking with the head turned; everything far out."""
     start = rig.start_pose
     turned = rotation_to_6d(axis_angle_to_matrix(torch.tensor([0.15, 0.5, -0.1])))
@@ -77,10 +77,10 @@ def expected(rig: Rig, avatar: CanonicalAvatar, parameters: DrivingParameters) -
     K = virtual_intrinsics(SIZE)
     camera = pose_to_camera(parameters.pose[0, 0], K, SIZE)
     means, rotations = rig.pose(avatar, parameters)
-    picture = render(
+    image = render_gaussians(
         means[:, 0], rotations[:, 0], *avatar[2:], camera[None, None], K[None, None], SIZE, SIZE, torch.ones(3)
     )
-    return 255 * picture.rgb[0, 0].clamp(0, 1).permute(1, 2, 0).numpy()
+    return 255 * image.rgb[0, 0].clamp(0, 1).permute(1, 2, 0).numpy()
 
 
 def request(parameters: DrivingParameters) -> dict[str, Any]:
@@ -113,15 +113,15 @@ def test_the_page_draws_what_the_renderer_draws(browser: Any, head: HeadModel, s
     page = tmp_path / "avatar.html"
     page.write_text(avatar_page(pack_avatar(avatar, header, head, 2), "egg"))
     opened(browser, page)
-    pictures = []
-    for parameters in moments(rig):
+    images = []
+    for parameters in poses(rig):
         truth = expected(rig, avatar, parameters)
         error = np.abs(shown(browser, request(parameters)) - truth)
         found = error.mean(), np.quantile(error, 0.999), error.max()
         assert (np.array(found) <= (MEAN_ERROR, NEARLY_ALL, MAX_ERROR)).all(), found
         print(f"{len(rig.points)} points: mean {found[0]:.3f}, 99.9 % {found[1]:.2f}, max {found[2]:.2f} of 255")
-        pictures.append(truth)
-    assert np.abs(pictures[0] - pictures[1]).mean() > 5 and np.abs(pictures[0] - pictures[2]).mean() > 2
+        images.append(truth)
+    assert np.abs(images[0] - images[1]).mean() > 5 and np.abs(images[0] - images[2]).mean() > 2
     severe = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert not severe, severe
 
@@ -135,7 +135,7 @@ def page(browser: Any, head: HeadModel, tmp_path: Path) -> dict[str, Any]:
     header = AvatarHeader(
         head="egg", head_digest=head.digest, subdivisions=0, licence="CC0-1.0", consent="</script><b id=injected>"
     )
-    track = pack_track(moments(rig)[:2], [0.0, 0.04])
+    track = pack_track(poses(rig)[:2], [0.0, 0.04])
     packed = pack_avatar(avatar, header, head, 2, track)
     path = tmp_path / "avatar.html"
     path.write_text(avatar_page(packed, "<i>Egg & co</i>"))
@@ -152,7 +152,7 @@ def stage_of(browser: Any) -> np.ndarray:
     const context = small.getContext("2d");
     const look = () => {
       if (!ffavatar.still()) return setTimeout(look, 30);
-      ffavatar.redraw();   // read in the same task, while the picture stands
+      ffavatar.redraw();   // read in the same task, before the image is cleared
       context.drawImage(document.getElementById("stage"), 0, 0, 48, 48);
       done([...context.getImageData(0, 0, 48, 48).data]);
     };
@@ -228,7 +228,7 @@ def test_sliders_presets_keys_and_the_mouse_move_the_head(page: dict[str, Any]):
 
 
 def test_a_track_plays_and_can_be_stopped(page: dict[str, Any]):
-    browser, (first, second) = page["browser"], moments(page["rig"])[:2]
+    browser, (first, second) = page["browser"], poses(page["rig"])[:2]
     assert browser.execute_script("return ffavatar.actor.playing"), "a page with a track plays it"
     press_space = browser.execute_script
     press_space("ffavatar.controls.setPlaying(false)")
