@@ -1,1 +1,1 @@
-"""From a published snapshot to a training batch: index, sampling, images, augmentation, prefetch."""
+"""Training data, from a published snapshot to a batch: index, sampling, images, augmentation, prefetch."""

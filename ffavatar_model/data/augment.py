@@ -1,14 +1,10 @@
-"""Random changes of a training sample: each picture's framing, and the light of the whole sample.
+"""Augmentation: from a loaded batch of bytes to the tensors of a training step, with random changes, on the device.
 
-What cameras, codecs and matting do to a picture: random changes of what the networks see, never of what they must
-render.
-
-Bytes to what a step takes, on the device: framing, light, what cameras and matting do, the background.
-
-The one place where training pictures are changed, for pictures that are loaded and for those that lie on the device.
-
-The random numbers of a sample's changes, drawn on the CPU with the sample: the same on every device, for any number
-of workers, and whatever else is in its batch.
+Three kinds of change are made. ``Augment`` changes what a rendering must look like: each image's framing, and the light
+of a whole sample. ``Degrade`` changes what the networks see alone: what cameras, codecs and matting do to an image.
+``draw_random`` draws the numbers of a sample's changes, on the CPU and with the sample: they are the same on every
+device, for any number of workers, and whatever else is in its batch. This is the one place where training images are
+changed, whether they were loaded or lie on the device already.
 """
 
 from __future__ import annotations
@@ -24,19 +20,31 @@ from ffavatar_model.config import require
 from ffavatar_model.data.batch import Batch, RawBatch
 from ffavatar_model.data.images import over_background
 
+FRAME = slice(0, 4)
+"""Columns of an image's random numbers: turn, zoom, and shift to the right and down."""
+COLOUR = slice(4, 8)
+"""Columns of the gamma, and of the gain of each colour."""
+BLUR, NOISE, MATTE = 8, 9, 10
+"""Columns of the blur's and the noise's strength, and of whether the matte is degraded."""
+UNEVEN = slice(11, 47)
+"""Columns of a 6 x 6 grid over the matte: by how much its edge moves."""
+PER_IMAGE = 47
+PER_PERSON = 4
+"""Random numbers of a person's light: grey, and each colour."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augment:
-    """Largest changes; 0 switches one off. Drivers of known cameras keep their framing."""
+    """Largest changes of framing and light; 0 switches one off. Drivers of known cameras keep their framing."""
 
     turn: float = 0.0
-    """Degrees in the picture."""
+    """Degrees in the image plane."""
     zoom: float = 0.0
     """Natural logarithm of the scale."""
     shift: float = 0.0
-    """Share of the picture's width."""
+    """Share of the image's width."""
     light: float = 0.0
-    """Natural logarithm of the gain of each colour, the same for all pictures of a sample: one person in one light."""
+    """Natural logarithm of the gain of each colour, the same for all images of a sample: one person in one light."""
 
     def __post_init__(self) -> None:
         for name in ("turn", "zoom", "shift", "light"):
@@ -44,51 +52,18 @@ class Augment:
 
     @property
     def reframes(self) -> bool:
-        """Pictures are turned, zoomed or shifted."""
+        """Images are turned, zoomed or shifted."""
         return bool(self.turn or self.zoom or self.shift)
-
-
-def framing(config: Augment, chances: Tensor) -> Tensor:
-    """(..., 2, 3) where each picture's new pixels come from, of (..., ``PER_PICTURE``) numbers."""
-    turn, zoom, right, down = chances[..., FRAME].unbind(-1)
-    shift = torch.stack((right, down), -1) * (2 * config.shift)
-    return similarities(turn * math.radians(config.turn), zoom * config.zoom, shift)
-
-
-def similarities(turn: Tensor, zoom: Tensor, shift: Tensor) -> Tensor:
-    """(..., 2, 3) from (...) radians, (...) log scales and (..., 2) shifts in half picture widths."""
-    cosine, sine = turn.cos() * zoom.exp(), turn.sin() * zoom.exp()
-    linear = torch.stack((cosine, -sine, sine, cosine), -1).unflatten(-1, (2, 2))
-    return torch.cat((linear, shift[..., None]), -1)
-
-
-def reframe(pixels: Tensor, frames: Tensor) -> Tensor:
-    """Pictures (N, C, H, W) seen through ``frames (N, 2, 3)``; what comes from outside is the nearest edge's."""
-    grid = F.affine_grid(frames, list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
-
-
-def reframe_points(points: Tensor, frames: Tensor) -> Tensor:
-    """Points (..., P, 2) in picture widths after ``reframe`` with ``frames (..., 2, 3)``."""
-    linear, shift = frames[..., :2], frames[..., None, :, 2]
-    # Frames say where new pixels come from, points go the other way: a similarity's inverse is its transpose, scaled.
-    back = linear / linear.square().sum((-2, -1), keepdim=True) * 2
-    return ((2 * points - 1 - shift) @ back + 1) / 2
-
-
-def gains(config: Augment, light: Tensor) -> Tensor:
-    """(B, 3) factors of the colours, of (B, ``PER_PERSON``) numbers."""
-    return (config.light * light[:, :1] + config.light / 3 * light[:, 1:]).exp()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Degrade:
-    """Largest changes, drawn for each picture by itself; 0 switches one off."""
+    """Largest losses of quality, drawn for each image by itself; 0 switches one off."""
 
     colour: float = 0.0
     """Natural logarithm of the gain of each colour, and of the exponent of a gamma curve."""
     blur: float = 0.0
-    """Natural logarithm of the factor by which a picture loses resolution."""
+    """Natural logarithm of the factor by which an image loses resolution."""
     noise: float = 0.0
     """Standard deviation, of the full range."""
     matte: float = 0.0
@@ -99,85 +74,150 @@ class Degrade:
             require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
 
 
-def degrade(pictures: Tensor, config: Degrade, chances: Tensor, noise: Tensor) -> Tensor:
-    """Pictures (N, 3, H, W) in 0 to 1 with other colours, less sharpness and noise.
+def draw_random(images: int, random: torch.Generator) -> tuple[Tensor, Tensor, int]:
+    """Draw the random numbers of a sample's changes.
 
-    ``chances (N, PER_PICTURE)``; ``noise`` as the pictures, of mean 0 and deviation 1.
+    Args:
+        images: Number of images of the sample.
+        random: The sample's own generator.
+
+    Returns:
+        (images, ``PER_IMAGE``) and (``PER_PERSON``,) numbers, uniform over -1 to 1, and the seed of the noise.
     """
-    each = chances[..., None, None]
+    numbers = 2 * torch.rand(images * PER_IMAGE + PER_PERSON, generator=random) - 1
+    seed = int(torch.randint(2**62, (), generator=random))
+    return numbers[PER_PERSON:].view(images, PER_IMAGE), numbers[:PER_PERSON], seed
+
+
+def prepare_batch(raw: RawBatch, augment: Augment, degrade: Degrade) -> Batch:
+    """Turn a loaded batch into the tensors of a training step, on the device where ``raw`` lies.
+
+    A person's images depend on their own row of ``raw`` alone. Images that a rendering is compared with are augmented;
+    those that the networks see (sources, and drivers for the estimator) are degraded besides.
+
+    Args:
+        raw: A loaded batch.
+        augment: Largest changes of framing and light.
+        degrade: Largest losses of quality.
+    """
+    shape, n_sources = raw.pixels.shape[:2], raw.source_mask.shape[1]
+
+    def split(images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return sources and drivers of (B (S + D), ...) images."""
+        images = images.unflatten(0, shape)
+        return images[:, :n_sources], images[:, n_sources:]
+
+    pixels, landmarks = raw.pixels.flatten(0, 1).contiguous().float() / 255, raw.landmarks
+    draws = raw.draws.flatten(0, 1)
+    if augment.reframes:
+        frames = framing_transforms(augment, raw.draws)
+        unchanged = torch.eye(2, 3, device=frames.device)
+        frames[:, n_sources:] = torch.where(raw.known_camera[..., None, None], unchanged, frames[:, n_sources:])
+        pixels = reframe(pixels, frames.flatten(0, 1))
+        landmarks = reframe_points(landmarks, frames[:, n_sources:])
+    rgb, matte = pixels.split((3, 1), 1)
+    if augment.light:
+        gains = (augment.light * raw.light[:, :1] + augment.light / 3 * raw.light[:, 1:]).exp()
+        rgb = (rgb * gains.repeat_interleave(shape[1], 0)[..., None, None]).clamp(0, 1)
+    sources, drivers = split(over_background(rgb, matte))
+    estimator_drivers = None
+    if degrade != Degrade():
+        rough = over_background(rgb, degrade_mattes(matte, degrade, draws))
+        sources, estimator_drivers = split(degrade_images(rough, degrade, draws, _noise(raw, rgb)))
+    unchanged_fields = raw.tensors()
+    for name in ("pixels", "landmarks", "draws", "light"):
+        del unchanged_fields[name]
+    return Batch(
+        sources=sources,
+        drivers=drivers,
+        estimator_drivers=estimator_drivers,
+        mattes=split(matte)[1],
+        landmarks=landmarks,
+        ids=raw.ids,
+        known=raw.known,
+        padded=raw.padded,
+        **unchanged_fields,
+    )
+
+
+def framing_transforms(config: Augment, draws: Tensor) -> Tensor:
+    """Return the similarity of each image that says where its new pixels come from.
+
+    Args:
+        config: Largest turn, zoom and shift.
+        draws: (..., ``PER_IMAGE``) random numbers.
+
+    Returns:
+        (..., 2, 3) in half image widths from the middle, as ``torch.nn.functional.affine_grid`` takes them.
+    """
+    turn, zoom, right, down = draws[..., FRAME].unbind(-1)
+    turn, scale = turn * math.radians(config.turn), (zoom * config.zoom).exp()
+    shift = torch.stack((right, down), -1) * (2 * config.shift)
+    cosine, sine = turn.cos() * scale, turn.sin() * scale
+    linear = torch.stack((cosine, -sine, sine, cosine), -1).unflatten(-1, (2, 2))
+    return torch.cat((linear, shift[..., None]), -1)
+
+
+def reframe(pixels: Tensor, frames: Tensor) -> Tensor:
+    """Resample images (N, C, H, W) by ``frames`` (N, 2, 3); outside the image, the nearest edge's pixels are taken."""
+    grid = F.affine_grid(frames, list(pixels.shape), align_corners=False)
+    return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
+
+
+def reframe_points(points: Tensor, frames: Tensor) -> Tensor:
+    """Return points (..., P, 2), in image widths, as they lie after ``reframe`` with ``frames`` (..., 2, 3)."""
+    linear, shift = frames[..., :2], frames[..., None, :, 2]
+    # Frames say where new pixels come from, points go the other way: a similarity's inverse is its transpose, scaled.
+    back = linear / linear.square().sum((-2, -1), keepdim=True) * 2
+    return ((2 * points - 1 - shift) @ back + 1) / 2
+
+
+def degrade_images(images: Tensor, config: Degrade, draws: Tensor, noise: Tensor) -> Tensor:
+    """Change the colours of images, blur them and add noise.
+
+    Args:
+        images: (N, 3, H, W) in 0 to 1.
+        config: Largest losses of quality.
+        draws: (N, ``PER_IMAGE``) random numbers.
+        noise: (N, 3, H, W) of mean 0 and deviation 1.
+
+    Returns:
+        (N, 3, H, W) in 0 to 1.
+    """
+    each = draws[..., None, None]
     if config.colour:
         gamma, gain = (each[:, COLOUR][:, :1] * config.colour).exp(), (each[:, COLOUR][:, 1:] * config.colour / 2).exp()
-        pictures = (pictures.clamp_min(1e-4) ** gamma * gain).clamp(0, 1)
+        images = (images.clamp_min(1e-4) ** gamma * gain).clamp(0, 1)
     if config.blur:
-        size = pictures.shape[-1]
+        size = images.shape[-1]
         smallest = max(8, round(size * 2.718281828**-config.blur))
-        small = F.interpolate(pictures, smallest, mode="area")
+        small = F.interpolate(images, smallest, mode="area")
         soft = F.interpolate(small, size, mode="bilinear", align_corners=False)
-        pictures = torch.lerp(pictures, soft, each[:, BLUR, None].clamp_min(0))
+        images = torch.lerp(images, soft, each[:, BLUR, None].clamp_min(0))
     if config.noise:
-        pictures = (pictures + each[:, NOISE, None].abs() * config.noise * noise).clamp(0, 1)
-    return pictures
+        images = (images + each[:, NOISE, None].abs() * config.noise * noise).clamp(0, 1)
+    return images
 
 
-def wear_mattes(mattes: Tensor, config: Degrade, chances: Tensor) -> Tensor:
-    """Mattes (N, 1, H, W) in 0 to 1 as a matting network gives them, seven of ten: soft, too wide or too narrow.
+def degrade_mattes(mattes: Tensor, config: Degrade, draws: Tensor) -> Tensor:
+    """Make seven of ten mattes as a matting network gives them: soft, too wide or too narrow.
 
-    ``chances (N, PER_PICTURE)``.
+    Args:
+        mattes: (N, 1, H, W) in 0 to 1.
+        config: ``matte`` is read.
+        draws: (N, ``PER_IMAGE``) random numbers.
+
+    Returns:
+        (N, 1, H, W) in 0 to 1.
     """
     if not config.matte:
         return mattes
     size = mattes.shape[-1]
     soft = F.interpolate(F.interpolate(mattes, size // 6, mode="area"), size, mode="bilinear", align_corners=False)
-    uneven = chances[:, None, UNEVEN].unflatten(-1, (6, 6))
+    uneven = draws[:, None, UNEVEN].unflatten(-1, (6, 6))
     uneven = F.interpolate(uneven, size, mode="bicubic", align_corners=False)
-    worn = ((soft - 0.5) * 2.5 + 0.5 + 2.5 * config.matte * uneven).clamp(0, 1)
-    return torch.where(chances[:, WORN, None, None, None] < 0.4, worn, mattes)
-
-
-def develop(raw: RawBatch, augment: Augment, degraded: Degrade) -> Batch:
-    """The batch, where ``raw`` lies. A person's pictures depend on their own row of ``raw`` alone.
-
-    What a rendering is compared with is augmented; what the networks see is degraded besides.
-    """
-    shape, n_sources = raw.pixels.shape[:2], raw.source_mask.shape[1]
-    pixels, landmarks = raw.pixels.flatten(0, 1).contiguous().float() / 255, raw.landmarks
-    chances = raw.chances.flatten(0, 1)
-    if augment.reframes:
-        frames = framing(augment, raw.chances)
-        still = torch.eye(2, 3, device=frames.device)
-        frames[:, n_sources:] = torch.where(raw.known_camera[..., None, None], still, frames[:, n_sources:])
-        pixels = reframe(pixels, frames.flatten(0, 1))
-        landmarks = reframe_points(landmarks, frames[:, n_sources:])
-    rgb, matte = pixels.split((3, 1), 1)
-    if augment.light:
-        gain = gains(augment, raw.light).repeat_interleave(shape[1], 0)[..., None, None]
-        rgb = (rgb * gain).clamp(0, 1)
-    clean = over_background(rgb, matte)
-    sources, drivers = _parts(clean, shape, n_sources)
-    seen = None
-    if degraded != Degrade():
-        worn = wear_mattes(matte, degraded, chances)
-        worse = degrade(over_background(rgb, worn), degraded, chances, _noise(raw, rgb))
-        sources, seen = _parts(worse, shape, n_sources)
-    kept = raw.tensors()
-    for name in ("pixels", "landmarks", "chances", "light"):
-        del kept[name]
-    return Batch(
-        sources=sources,
-        drivers=drivers,
-        seen=seen,
-        mattes=_parts(matte, shape, n_sources)[1],
-        landmarks=landmarks,
-        ids=raw.ids,
-        known=raw.known,
-        padded=raw.padded,
-        **kept,
-    )
-
-
-def _parts(pictures: Tensor, shape: torch.Size, n_sources: int) -> tuple[Tensor, Tensor]:
-    pictures = pictures.unflatten(0, shape)
-    return pictures[:, :n_sources], pictures[:, n_sources:]
+    rough = ((soft - 0.5) * 2.5 + 0.5 + 2.5 * config.matte * uneven).clamp(0, 1)
+    return torch.where(draws[:, MATTE, None, None, None] < 0.4, rough, mattes)
 
 
 def _noise(raw: RawBatch, like: Tensor) -> Tensor:
@@ -186,22 +226,3 @@ def _noise(raw: RawBatch, like: Tensor) -> Tensor:
     for seed, part in zip(raw.seeds, noise.chunk(len(raw.seeds)), strict=True):
         part.normal_(generator=random.manual_seed(seed))
     return noise
-
-
-FRAME = slice(0, 4)
-"""Columns of a picture's numbers: turn, zoom, and shift to the right and down."""
-COLOUR = slice(4, 8)
-"""Gamma, and the gain of each colour."""
-BLUR, NOISE, WORN = 8, 9, 10
-UNEVEN = slice(11, 47)
-"""6 x 6, over the matte."""
-PER_PICTURE = 47
-PER_PERSON = 4
-"""Of the light: grey, and each colour."""
-
-
-def draw(pictures: int, random: torch.Generator) -> tuple[Tensor, Tensor, int]:
-    """(pictures, ``PER_PICTURE``) and (``PER_PERSON``,) numbers, even over -1 to 1, and the seed of the noise."""
-    numbers = 2 * torch.rand(pictures * PER_PICTURE + PER_PERSON, generator=random) - 1
-    seed = int(torch.randint(2**62, (), generator=random))
-    return numbers[PER_PERSON:].view(pictures, PER_PICTURE), numbers[:PER_PERSON], seed

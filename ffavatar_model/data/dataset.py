@@ -1,11 +1,10 @@
-"""Training samples from a published corpus: one person, a few sources, more drivers.
+"""Data sets: training samples of one person, a few sources and more drivers.
 
-Both data sets take tables and a function that reads a byte range, so they know nothing of where the
-corpus lies. Sample ``cursor``, with the random numbers of its augmentation, depends on (seed, snapshot digest, cursor)
-alone: the order is the same on any number of workers, and goes on in the middle of an epoch. ImageRows are handed over
-as bytes; ``ffavatar_model.data.augment`` does the rest on the device.
-
-A person's own photos as a training set.
+The data sets of a published corpus take tables and a function that reads a byte range, so they know nothing of where
+the corpus lies; the one of a person's own photos holds them in memory. The sample at a cursor, with the random numbers
+of its augmentation, depends on (seed, snapshot digest, cursor) alone: the order is the same on any number of workers,
+and goes on in the middle of an epoch. Images are handed over as bytes; ``ffavatar_model.data.augment`` does the rest on
+the device.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -26,113 +25,138 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ffavatar_model.camera import compose, virtual_intrinsics
-from ffavatar_model.data.augment import develop, draw
+from ffavatar_model.camera import compose_rigid, virtual_intrinsics
+from ffavatar_model.data.augment import draw_random, prepare_batch
 from ffavatar_model.data.batch import Batch, RawBatch
-from ffavatar_model.data.images import decode, prepare
+from ffavatar_model.data.images import prepare_image
 from ffavatar_model.data.index import (
     N_MESH,
     Faces,
-    Groups,
     ImageRows,
+    PeopleIndex,
     Row,
     SharedTable,
-    by_person,
-    chosen_faces,
-    located,
-    meshes_of,
+    blob_columns,
+    join_faces,
+    share_meshes,
+    sort_by_person,
 )
-from ffavatar_model.data.prefetch import ReadBlob, Reader
-from ffavatar_model.data.sampling import PermutedOrder, SamplingConfig, choose_around, choose_few, generator
+from ffavatar_model.data.prefetch import RangeReader, ReadBlob, load_batches, to_device_batch
+from ffavatar_model.data.sampling import PermutedOrder, SamplingConfig, choose_around, choose_few, seeded_generator
+from mfhq.image_bytes import decode_image
 from mfhq.schema import OK
 
 
 @dataclass(frozen=True, kw_only=True)
-class Face:
-    """One picture of one person, prepared."""
+class LoadedImage:
+    """One image of one person, decoded and prepared."""
 
     id: str
     pixels: Tensor
-    """(4, S, S) uint8: see ``pictures.prepare``."""
+    """(4, S, S) uint8: see ``images.prepare_image``."""
     landmarks: Tensor | None
+    """(468, 2) face-mesh points in image widths."""
     K: Tensor
+    """(3, 3) intrinsics for S pixels."""
     head_to_camera: Tensor | None
-    moment: int
+    """(3, 4) metres; None where the camera is unknown."""
+    timestep: int
 
 
 class Sample(NamedTuple):
-    """One person's pictures for a step, chosen and not yet read, with the numbers of ``ffavatar_model.data.augment``."""
+    """One person's images for a step, chosen and not yet read, with the random numbers of their changes."""
 
     person: str
-    sources: list[dict[str, Any]]
-    drivers: list[dict[str, Any]]
-    chances: Tensor
+    sources: list[Row]
+    drivers: list[Row]
+    draws: Tensor
+    """(images, ``PER_IMAGE``): see ``augment.draw_random``."""
     light: Tensor
+    """(``PER_PERSON``,)."""
     seed: int
+    """Of the noise."""
 
 
-class FewToMany(Dataset[RawBatch], ABC):
-    """What both data sets share: which pictures of a person are sources and which are drivers.
+class FewToManyDataset(Dataset[RawBatch], ABC):
+    """A data set that chooses which images of a person are sources and which are drivers.
 
-    Subclasses give ``groups`` (person id, the pictures that may meet in a sample) and ``_load``.
+    Subclasses set ``people`` and define ``_load``.
     """
 
-    pictures: tuple[str, ...] = ()
-    """The fields of a picture's row that say where its bytes are."""
+    image_columns: tuple[str, ...] = ()
+    """Columns of an image's row that say where its bytes are."""
 
     def __init__(self, config: SamplingConfig, size: int, digest: str, read_blob: ReadBlob) -> None:
-        self.config, self.size, self.digest, self.read_blob = config, size, digest, Reader(read_blob, config.readers)
-        self.groups: Sequence[tuple[str, Sequence[Row]]] = []
+        """Begin with nobody.
+
+        Args:
+            config: Images a sample, their random changes, and how they are read.
+            size: Pixels along an image's edge.
+            digest: The snapshot's digest; with the seed it says the order of samples.
+            read_blob: Reads a byte range of the corpus.
+        """
+        self.config, self.size, self.digest = config, size, digest
+        self.read_blob = RangeReader(read_blob, config.readers)
+        self.people: Sequence[tuple[str, Sequence[Row]]] = []
+        """(person's id, the images that may meet in a sample)."""
         self._order = PermutedOrder(config.seed, digest)
-        self._kept: OrderedDict[str, Face] = OrderedDict()
+        self._cache: OrderedDict[str, LoadedImage] = OrderedDict()
 
     def __len__(self) -> int:
-        """People in an epoch."""
-        return len(self.groups)
+        """Return the number of people in an epoch."""
+        return len(self.people)
 
     def batch(self, cursors: Sequence[int]) -> Batch:
-        """The samples at some places, made in this process on the CPU."""
-        return develop(self[cursors], self.config.augment, self.config.degrade)
+        """Return the samples at ``cursors``, made in this process on the CPU."""
+        return prepare_batch(self[cursors], self.config.augment, self.config.degrade)
+
+    def batches(
+        self, cursors: Sequence[list[int]], *, people: int, workers: int, device: torch.device
+    ) -> Iterator[Batch]:
+        """Yield a batch for each list of cursors: see ``TrainingData``. The loader processes begin at once."""
+        raw = load_batches(self, cursors, workers)
+        return (to_device_batch(each, self.config, device) for each in raw)
 
     def __getitem__(self, cursors: Sequence[int]) -> RawBatch:
-        """The samples at places in the endless sequence of epochs; pictures of all of them are read ahead."""
-        samples = [self.sample(cursor) for cursor in cursors]
-        self.read_blob.ahead(
+        """Load the samples at ``cursors`` in the endless sequence of epochs; reading begins for all of them at once."""
+        samples = [self.choose_sample(cursor) for cursor in cursors]
+        self.read_blob.begin(
             (ref["uri"], ref["offset"], ref["length"])
             for sample in samples
             for row in (*sample.sources, *sample.drivers)
-            if row["id"] not in self._kept
-            for name in self.pictures
+            if row["id"] not in self._cache
+            for name in self.image_columns
             if (ref := row[name]) is not None and ref["uri"]
         )
         n_sources, n_drivers = self.config.sources[1], self.config.drivers
         pixels = torch.empty(len(samples), n_sources + n_drivers, self.size, self.size, 4, dtype=torch.uint8)
-        driving: list[list[Face]] = []
-        for sample, places in zip(samples, pixels, strict=True):
-            given = [self.face(row) for row in sample.sources]
-            driving.append([self.face(row) for row in sample.drivers])
-            for place, face in zip(places, given, strict=False):
-                place.copy_(face.pixels.permute(1, 2, 0))
-            places[len(given) : n_sources].zero_()
-            for place, face in zip(places[n_sources:], driving[-1], strict=True):
-                place.copy_(face.pixels.permute(1, 2, 0))
-        mesh, rest = torch.zeros(N_MESH, 2), torch.eye(3, 4)
+        drivers: list[list[LoadedImage]] = []
+        for sample, slots in zip(samples, pixels, strict=True):
+            sources = [self.load_image(row) for row in sample.sources]
+            drivers.append([self.load_image(row) for row in sample.drivers])
+            for slot, image in zip(slots, sources, strict=False):
+                slot.copy_(image.pixels.permute(1, 2, 0))
+            slots[len(sources) : n_sources].zero_()
+            for slot, image in zip(slots[n_sources:], drivers[-1], strict=True):
+                slot.copy_(image.pixels.permute(1, 2, 0))
+        no_mesh, no_pose = torch.zeros(N_MESH, 2), torch.eye(3, 4)
         counts = torch.tensor([len(sample.sources) for sample in samples])
 
-        def stacked(of: Callable[[Face], Tensor]) -> Tensor:
-            return torch.stack([of(f) for faces in driving for f in faces]).unflatten(0, (len(samples), n_drivers))
+        def stack(field: Callable[[LoadedImage], Tensor]) -> Tensor:
+            stacked = torch.stack([field(image) for images in drivers for image in images])
+            return stacked.unflatten(0, (len(samples), n_drivers))
 
-        known = torch.tensor([[f.head_to_camera is not None for f in faces] for faces in driving])
+        known = torch.tensor([[image.head_to_camera is not None for image in images] for images in drivers])
         return RawBatch(
             pixels=pixels.permute(0, 1, 4, 2, 3),
             source_mask=torch.arange(n_sources) < counts[:, None],
-            landmarks=stacked(lambda f: mesh if f.landmarks is None else f.landmarks),
-            has_landmarks=torch.tensor([[f.landmarks is not None for f in faces] for faces in driving]),
-            K=stacked(lambda f: f.K),
+            landmarks=stack(lambda image: no_mesh if image.landmarks is None else image.landmarks),
+            has_landmarks=torch.tensor([[image.landmarks is not None for image in images] for images in drivers]),
+            K=stack(lambda image: image.K),
             known_camera=known,
-            head_to_camera=stacked(lambda f: rest if f.head_to_camera is None else f.head_to_camera),
-            moment=torch.tensor([[f.moment for f in faces] for faces in driving]),
-            chances=torch.stack([s.chances for s in samples]),
+            head_to_camera=stack(lambda image: no_pose if image.head_to_camera is None else image.head_to_camera),
+            timestep=torch.tensor([[image.timestep for image in images] for images in drivers]),
+            draws=torch.stack([s.draws for s in samples]),
             light=torch.stack([s.light for s in samples]),
             seeds=[s.seed for s in samples],
             ids=[[s.person, *(row["id"] for row in (*s.sources, *s.drivers))] for s in samples],
@@ -140,62 +164,75 @@ class FewToMany(Dataset[RawBatch], ABC):
             padded=bool((counts < n_sources).any()),
         )
 
-    def sample(self, cursor: int) -> Sample:
-        """What is at a place. Raises ``ValueError`` where there is nobody."""
-        if not self.groups:
-            raise ValueError(f"snapshot {self.digest[:12]} has no person with enough pictures for training")
-        person, pictures = self.groups[self._order(cursor, len(self.groups))]
-        random = generator(self.config.seed, self.digest, "sample", cursor)
+    def choose_sample(self, cursor: int) -> Sample:
+        """Choose the person and the images at a place in the endless sequence of epochs.
+
+        Raises:
+            ValueError: The data set holds nobody.
+        """
+        if not self.people:
+            raise ValueError(f"snapshot {self.digest[:12]} has no person with enough images for training")
+        person, images = self.people[self._order(cursor, len(self.people))]
+        random = seeded_generator(self.config.seed, self.digest, "sample", cursor)
         low, high = self.config.sources
-        given, driving = self._choose(pictures, int(torch.randint(low, high + 1, (), generator=random)), random)
-        chances = draw(high + len(driving), random)
-        return Sample(person, [pictures[i] for i in given], [pictures[i] for i in driving], *chances)
+        sources, drivers = self._choose(images, int(torch.randint(low, high + 1, (), generator=random)), random)
+        changes = draw_random(high + len(drivers), random)
+        return Sample(person, [images[i] for i in sources], [images[i] for i in drivers], *changes)
 
-    def _choose(self, pictures: Any, n_sources: int, random: torch.Generator) -> tuple[list[int], list[int]]:
-        """Sources and drivers among a person's pictures; pictures repeat where there are too few."""
-        return choose_few(len(pictures), n_sources, self.config, random)
+    def _choose(self, images: Any, n_sources: int, random: torch.Generator) -> tuple[list[int], list[int]]:
+        """Choose sources and drivers among a person's images; images repeat where there are too few."""
+        return choose_few(len(images), n_sources, self.config, random)
 
-    def face(self, row: dict[str, Any]) -> Face:
-        """A picture from the cache, or read and decoded."""
-        face = self._kept.pop(row["id"], None)
-        if face is None:
+    def load_image(self, row: Row) -> LoadedImage:
+        """Return an image from the cache, or read and decode it.
+
+        Raises:
+            ValueError: The image is missing or does not decode; the message names it.
+        """
+        image = self._cache.pop(row["id"], None)
+        if image is None:
             try:
-                face = self._load(row)
+                image = self._load(row)
             except ValueError as error:
-                raise ValueError(f"picture {row['id']}: {error}") from None
+                raise ValueError(f"image {row['id']}: {error}") from None
         if self.config.cache:
-            self._kept[row["id"]] = face
-            while len(self._kept) > self.config.cache:
-                self._kept.popitem(last=False)
-        return face
+            self._cache[row["id"]] = image
+            while len(self._cache) > self.config.cache:
+                self._cache.popitem(last=False)
+        return image
 
-    def _read(self, reference: dict[str, Any] | None, grey: bool = False) -> NDArray[np.uint8] | None:
+    def _read_pixels(self, reference: dict[str, Any] | None, grey: bool = False) -> NDArray[np.uint8] | None:
         if reference is None or not reference["uri"]:
             return None
-        return decode(self.read_blob(reference["uri"], reference["offset"], reference["length"]), grey)
+        return decode_image(self.read_blob(reference["uri"], reference["offset"], reference["length"]), grey=grey)
 
     @abstractmethod
-    def _load(self, row: dict[str, Any]) -> Face:
-        """Read, decode and prepare a picture; ``ValueError`` says what is wrong with it."""
+    def _load(self, row: Row) -> LoadedImage:
+        """Read, decode and prepare an image; a ``ValueError`` says what is wrong with it."""
 
 
-class CorpusDataset(FewToMany):
-    """Everybody of a corpus, in tables that loader processes share."""
+class CorpusDataset(FewToManyDataset):
+    """The people of a corpus, in tables that loader processes share."""
 
-    groups: Groups
+    people: PeopleIndex
 
-    def only(self, kept: NDArray[np.bool_], config: SamplingConfig) -> Self:
-        """The same for those of ``groups.people`` that a (n,) mask says; nothing is read or copied."""
-        some = copy.copy(self)
-        FewToMany.__init__(some, config, self.size, self.digest, self.read_blob.read_blob)
-        some.groups = self.groups.only(kept)
-        return some
+    def select(self, mask: NDArray[np.bool_], config: SamplingConfig) -> Self:
+        """Return a data set of some of the people; nothing is read or copied.
+
+        Args:
+            mask: (n,) True for the people that are in it, in the order of ``people.person_ids``.
+            config: Settings of the new data set.
+        """
+        selected = copy.copy(self)
+        FewToManyDataset.__init__(selected, config, self.size, self.digest, self.read_blob.read_blob)
+        selected.people = self.people.select(mask)
+        return selected
 
 
 class IdentityDataset(CorpusDataset):
-    """Aligned crops of people from video: cameras unknown, every picture a moment of its own."""
+    """Aligned crops of people from video: cameras unknown, every image a timestep of its own."""
 
-    pictures = ("crop", "matte")
+    image_columns = ("crop", "matte")
 
     def __init__(
         self,
@@ -208,39 +245,46 @@ class IdentityDataset(CorpusDataset):
         faces: Faces,
         identities: set[str] | None = None,
     ) -> None:
-        """``identity_faces`` and ``faces`` as published; ``identities`` keeps only these people.
+        """Index the chosen faces.
 
-        ``faces`` is read twice where it comes in parts: for all but the meshes, then for the meshes of who is left.
+        Args:
+            config: See ``FewToManyDataset``, as for ``size``, ``digest`` and ``read_blob``.
+            identity_faces: The chosen faces, as published.
+            faces: All faces, as published. Where they come in parts they are read twice: for all columns but the
+                meshes, then for the meshes of the faces that are used.
+            identities: Ids of the people to keep; None keeps all.
         """
         super().__init__(config, size, digest, read_blob)
         self._K = virtual_intrinsics(size)
         if identities is not None:
-            theirs = pa.array(sorted(identities), pa.string())
-            identity_faces = identity_faces.filter(pc.is_in(identity_faces["identity_id"], value_set=theirs))
-        people, rows = by_person(chosen_faces(identity_faces, faces), "rank", "id")
-        self.meshes, mesh = meshes_of(rows, faces)
-        """(pictures, 468, 2) pixels of the crop, as the corpus counts them."""
-        kept = rows.drop_columns(["rank", "part", "row"]).append_column("mesh", mesh)
+            kept_ids = pa.array(sorted(identities), pa.string())
+            identity_faces = identity_faces.filter(pc.is_in(identity_faces["identity_id"], value_set=kept_ids))
+        people, rows = sort_by_person(join_faces(identity_faces, faces), "rank", "id")
+        self.meshes, mesh = share_meshes(rows, faces)
+        """(468, 2) each: pixels of the crop, as the corpus counts them."""
+        images = rows.drop_columns(["rank", "part", "row"]).append_column("mesh", mesh)
         del rows
-        self.groups = Groups(SharedTable(people), SharedTable(kept))
+        self.people = PeopleIndex(SharedTable(people), SharedTable(images))
 
-    def _load(self, row: dict[str, Any]) -> Face:
-        crop = self._read(row["crop"])
+    def _load(self, row: Row) -> LoadedImage:
+        crop = self._read_pixels(row["crop"])
         if crop is None:
             raise ValueError("it has no crop")
         landmarks = None
         if row["mesh"] is not None:
             # Pixel centres are whole numbers in the corpus (OpenCV) and at +0.5 in the model.
             landmarks = (self.meshes[row["mesh"]] + 0.5) / crop.shape[1]
-        pixels = prepare(crop, self._read(row["matte"], grey=True), landmarks, self.size)
-        moment = int(hashlib.sha256(row["id"].encode()).hexdigest()[:12], 16)
-        return Face(id=row["id"], pixels=pixels, landmarks=landmarks, K=self._K, head_to_camera=None, moment=moment)
+        pixels = prepare_image(crop, self._read_pixels(row["matte"], grey=True), landmarks, self.size)
+        timestep = int(hashlib.sha256(row["id"].encode()).hexdigest()[:12], 16)
+        return LoadedImage(
+            id=row["id"], pixels=pixels, landmarks=landmarks, K=self._K, head_to_camera=None, timestep=timestep
+        )
 
 
 class MultiviewDataset(CorpusDataset):
-    """Calibrated views of captured people: sources from anywhere, drivers all around one moment."""
+    """Calibrated views of captured people: sources from anywhere, drivers all around one timestep."""
 
-    pictures = ("image", "matte")
+    image_columns = ("image", "matte")
     COLUMNS = (
         "view_id",
         "capture_id",
@@ -254,7 +298,7 @@ class MultiviewDataset(CorpusDataset):
         "split",
         "status",
     )
-    """What is read of ``views``."""
+    """Columns of ``views`` that are read."""
 
     def __init__(
         self,
@@ -268,96 +312,109 @@ class MultiviewDataset(CorpusDataset):
         split: str | None = "train",
         identities: set[str] | None = None,
     ) -> None:
-        """``views`` and ``cameras`` as published; ``split`` (None: all) and ``identities`` say what is kept."""
+        """Index the usable views.
+
+        Args:
+            config: See ``FewToManyDataset``, as for ``size``, ``digest`` and ``read_blob``.
+            views: Views, as published.
+            cameras: Cameras, as published.
+            split: The published split to keep; None keeps all.
+            identities: Ids of the people to keep; None keeps all.
+        """
         super().__init__(config, size, digest, read_blob)
         poses = pc.list_flatten(cameras["world_to_camera"]).to_numpy().astype("float32")
         self.cameras = torch.from_numpy(poses.reshape(-1, 3, 4))
         """(cameras, 3, 4) world to camera."""
-        kept = _is_ok(views)
+        usable = pc.equal(views["status"], OK)
         for name in ("image", "K", "head_to_world"):
-            kept = pc.and_(kept, views[name].is_valid())
+            usable = pc.and_(usable, views[name].is_valid())
         if split is not None:
-            kept = pc.and_(kept, pc.equal(views["split"], split))
+            usable = pc.and_(usable, pc.equal(views["split"], split))
         if identities is not None:
-            theirs = pa.array(sorted(identities), pa.string())
-            kept = pc.and_(kept, pc.is_in(views["identity_id"], value_set=theirs))
-        views = views.filter(kept)
-        of_camera = (_pair(views["capture_id"], views["camera_id"]), _pair(cameras["capture_id"], cameras["camera_id"]))
-        people, rows = by_person(
+            kept_ids = pa.array(sorted(identities), pa.string())
+            usable = pc.and_(usable, pc.is_in(views["identity_id"], value_set=kept_ids))
+        views = views.filter(usable)
+        view_camera, camera_key = (
+            pc.binary_join_element_wise(table["capture_id"], table["camera_id"], "/") for table in (views, cameras)
+        )
+        people, rows = sort_by_person(
             pa.table(
                 {
                     "person": views["identity_id"],
                     "id": views["view_id"].cast(pa.large_string()),
                     **{name: pc.dictionary_encode(views[name]) for name in ("capture_id", "camera_id")},
-                    "camera": pc.index_in(of_camera[0], value_set=of_camera[1].combine_chunks()),
+                    "camera": pc.index_in(view_camera, value_set=camera_key.combine_chunks()),
                     "frame_index": views["frame_index"],
-                    **located(views["image"], "image"),
-                    **located(views["matte"], "matte"),
+                    **blob_columns(views["image"], "image"),
+                    **blob_columns(views["matte"], "matte"),
                     "K": views["K"],
                     "head_to_world": views["head_to_world"],
                 }
             ),
             "id",
         )
-        self.groups = Groups(SharedTable(people), SharedTable(rows))
+        self.people = PeopleIndex(SharedTable(people), SharedTable(rows))
 
-    def _choose(self, pictures: ImageRows, n_sources: int, random: torch.Generator) -> tuple[list[int], list[int]]:
-        """Sources from any moment and camera; drivers are views of one moment, from as many cameras as there are."""
-        moments = list(zip(pictures.column("capture_id"), pictures.column("frame_index"), strict=True))
-        return choose_around(moments, n_sources, self.config, random)
+    def _choose(self, images: ImageRows, n_sources: int, random: torch.Generator) -> tuple[list[int], list[int]]:
+        """Choose sources of any timestep and camera, and drivers of one timestep, of as many cameras as there are."""
+        timesteps = list(zip(images.column("capture_id"), images.column("frame_index"), strict=True))
+        return choose_around(timesteps, n_sources, self.config, random)
 
-    def _load(self, row: dict[str, Any]) -> Face:
-        image = self._read(row["image"])
+    def _load(self, row: Row) -> LoadedImage:
+        image = self._read_pixels(row["image"])
         if image is None:
             raise ValueError("it has no image")
         height, width = image.shape[:2]
         side = max(height, width)
-        matte = self._read(row["matte"], grey=True)
+        matte = self._read_pixels(row["matte"], grey=True)
         if height != width:  # squared by padding below or to the right, which leaves K as it is
             padding = ((0, side - height), (0, side - width))
             matte = np.pad(np.full((height, width), 255, np.uint8) if matte is None else matte, padding)
             image = np.pad(image, (*padding, (0, 0)))
-        pixels = prepare(image, matte, None, self.size)
+        pixels = prepare_image(image, matte, None, self.size)
         K = torch.tensor(row["K"], dtype=torch.float32).view(3, 3).clone()
         K[:2] *= self.size / side
         if row["camera"] is None:
             raise ValueError(f"camera {row['camera_id']} of capture {row['capture_id']} is not in the cameras table")
-        pose = compose(self.cameras[row["camera"]], torch.tensor(row["head_to_world"], dtype=torch.float32).view(3, 4))
-        moment = int(row["frame_index"])
-        return Face(id=row["id"], pixels=pixels, landmarks=None, K=K, head_to_camera=pose, moment=moment)
+        pose = compose_rigid(
+            self.cameras[row["camera"]], torch.tensor(row["head_to_world"], dtype=torch.float32).view(3, 4)
+        )
+        timestep = int(row["frame_index"])
+        return LoadedImage(id=row["id"], pixels=pixels, landmarks=None, K=K, head_to_camera=pose, timestep=timestep)
 
 
-def _is_ok(table: pa.Table) -> pa.Array:
-    return pc.equal(table["status"], OK)
-
-
-def _pair(one: pa.ChunkedArray, other: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(one, other, "/")
-
-
-class PhotoDataset(FewToMany):
+class PhotoDataset(FewToManyDataset):
     """One person's photos, prepared, in memory; ``SamplingConfig`` says which are sources and which are drivers."""
 
-    def __init__(self, photos: Sequence[Face], config: SamplingConfig) -> None:
-        """``photos`` at the model's size, those that are sources first.
+    def __init__(self, photos: Sequence[LoadedImage], config: SamplingConfig) -> None:
+        """Hold photos.
+
+        Args:
+            photos: Prepared at the model's size; those that are sources come first.
+            config: How many are sources and drivers.
 
         Raises:
-            ValueError: there is no photo.
+            ValueError: There is no photo.
         """
         if not photos:
             raise ValueError("no photo to personalize on; give at least one")
-        super().__init__(config, photos[0].pixels.shape[-1], " ".join(photo.id for photo in photos), _nowhere)
+        super().__init__(config, photos[0].pixels.shape[-1], " ".join(photo.id for photo in photos), _read_nothing)
         self._photos = {photo.id: photo for photo in photos}
-        self.groups = [("photos", [{"id": photo.id} for photo in photos])]
+        self.people = [("photos", [{"id": photo.id} for photo in photos])]
 
-    def _load(self, row: dict[str, Any]) -> Face:
+    def _load(self, row: Row) -> LoadedImage:
         return self._photos[row["id"]]
 
 
-def every_photo(n: int, drivers: int) -> SamplingConfig:
-    """All ``n`` photos are sources, in their order; up to ``drivers`` of them, drawn anew each time, are drivers."""
+def photo_sampling(n: int, drivers: int) -> SamplingConfig:
+    """Return settings under which all photos are sources, and some, drawn anew each time, are drivers, too.
+
+    Args:
+        n: Number of photos; their order is kept.
+        drivers: Upper bound on the number of drivers a sample.
+    """
     return SamplingConfig(sources=(n, n), drivers=min(drivers, n), source_choice="first", driver_choice="any")
 
 
-def _nowhere(uri: str, offset: int, length: int) -> NoReturn:
+def _read_nothing(uri: str, offset: int, length: int) -> NoReturn:
     raise ValueError(f"{uri}: photos are in memory")

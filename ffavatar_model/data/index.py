@@ -1,13 +1,19 @@
-"""People and their pictures as Arrow tables that loader processes share; a row is a dictionary once it is drawn.
+"""The index of people and their images: Arrow tables in files that loader processes map together.
 
-Chosen faces of a corpus, found in a table that comes in parts and is never in memory as a whole.
+A row becomes a dictionary once it is drawn; until then no Python object is made for it. The chosen faces of a corpus
+are found in a table that comes in parts and is never in memory completely.
 """
 
 from __future__ import annotations
 
-import math
+import fcntl
+import os
 import tempfile
+import time
+import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any, TypeAlias, overload
 
 import numpy as np
@@ -19,72 +25,175 @@ from torch import Tensor
 
 Row = dict[str, Any]
 
+N_MESH = 468
+"""Points of a face mesh."""
+GATHERED_ROWS = 1 << 22
+"""Usable faces, some 400 MB, that are gathered before those that nobody chose are dropped: each look-up, of any number
+of faces, first makes a table of all that are chosen."""
 
-def mapped(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor of zeros in a file without a name in ``TMPDIR``: processes that it is sent to map the same file.
+FaceParts = Callable[[Sequence[str], Collection[int] | None], Iterable[tuple[int, pa.Table]]]
+"""(columns, numbers of the parts or None for all) → (number, part), the same parts at each call."""
+Faces: TypeAlias = pa.Table | FaceParts
 
-    The file takes room where something is written, its pages leave memory when they are not used, and it ends with the
-    last process that has it, however that ends. Shared memory would hold all of it, and containers have little.
+_PREFIX, _SUFFIX = "ffavatar-", ".arrow"
+_ABANDONED_S = 3600
+
+
+class _SharedFile:
+    """An Arrow IPC file in ``TMPDIR`` that processes map together.
+
+    Pages leave memory when they are not used; shared memory would hold all of them, and containers have little. What is
+    sent to a process of this machine by ``multiprocessing`` is the path alone; any other pickle has the content, which
+    is written to a new file where it is read.
+
+    The process that wrote the file owns it and removes it when this object ends, at the latest when the process exits.
+    What others have mapped stays readable. A lock marks that the owner lives: where it was killed, the next file that
+    is written in ``TMPDIR`` removes its file.
     """
-    size = math.prod(shape) * dtype.itemsize
-    if not size:
-        return torch.zeros(shape, dtype=dtype)
-    with tempfile.TemporaryFile(prefix="ffavatar-") as file:
-        file.truncate(size)
-        # As torch opens what another process sent it; it has no public name for this.
-        storage = torch.UntypedStorage._new_shared_fd_cpu(file.fileno(), size)  # type: ignore[attr-defined]
-    return torch.empty(0, dtype=dtype).set_(storage).view(-1)[: math.prod(shape)].view(shape)
+
+    def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        _remove_abandoned()
+        descriptor, path = tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        weakref.finalize(self, _remove, path, descriptor, os.getpid())
+        with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        self._map(path)
+
+    def _map(self, path: str) -> None:
+        self.path, self.memory = path, pa.memory_map(path)
+        self.reader = pa.ipc.open_file(self.memory)
+
+    @classmethod
+    def open(cls, path: str) -> _SharedFile:
+        """Map a file that another object owns."""
+        file = cls.__new__(cls)
+        file._map(path)
+        return file
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> _SharedFile:
+        """Write the content of another file to one that this process owns."""
+        reader = pa.ipc.open_file(data)
+        return cls(reader.schema, (reader.get_batch(i) for i in range(reader.num_record_batches)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.memory.seek(0)
+        return _SharedFile.from_bytes, (self.memory.read(),)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _SharedFile:
+        return self
+
+
+ForkingPickler.register(_SharedFile, lambda file: (_SharedFile.open, (file.path,)))
+
+
+def _remove(path: str, descriptor: int, owner: int) -> None:
+    """Remove a file, unless this is a fork of its owner."""
+    if os.getpid() == owner:
+        Path(path).unlink(missing_ok=True)
+    os.close(descriptor)
+
+
+def _remove_abandoned() -> None:
+    """Remove the files of owners that were killed; a new file may not be locked yet, so young ones are left."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*{_SUFFIX}"):
+        try:
+            with path.open("rb") as file:
+                if time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED_S:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+        except OSError:  # its owner lives, or it is another user's, or was removed meanwhile
+            continue
 
 
 class SharedTable:
-    """An Arrow table whose buffers lie in a ``mapped`` file. Names with a point are fields: ``crop.uri``."""
+    """An Arrow table in a file that processes map together. Names with a point are fields: ``crop.uri``."""
 
     def __init__(self, table: pa.Table) -> None:
         table = table.unify_dictionaries().combine_chunks()
-        measured = pa.MockOutputStream()
-        with pa.ipc.new_stream(measured, table.schema) as writer:
-            writer.write_table(table)
-        self._bytes = mapped((measured.size(),), torch.uint8)
-        with pa.ipc.new_stream(pa.FixedSizeBufferWriter(pa.py_buffer(self._bytes.numpy())), table.schema) as writer:
-            writer.write_table(table)
-        self._open()
+        self._open(_SharedFile(table.schema, table.to_batches()))
 
-    def _open(self) -> None:
-        self.table: pa.Table = pa.ipc.open_stream(pa.py_buffer(self._bytes.numpy())).read_all()
+    def _open(self, file: _SharedFile) -> None:
+        self._file = file
+        self.table: pa.Table = file.reader.read_all()
         self._columns = [
             (*name.partition(".")[::2], column.chunk(0))
             for name, column in zip(self.table.column_names, self.table.columns, strict=True)
             if column.num_chunks
         ]
-        self._nested = sorted({whole for whole, part, _ in self._columns if part})
+        self._nested = sorted({name for name, field, _ in self._columns if field})
 
-    def __getstate__(self) -> Tensor:
-        return self._bytes
+    def __getstate__(self) -> _SharedFile:
+        return self._file
 
-    def __setstate__(self, state: Tensor) -> None:
-        self._bytes = state
-        self._open()
+    def __setstate__(self, file: _SharedFile) -> None:
+        self._open(file)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def row(self, i: int) -> Row:
-        """A row; one of fields that are all null is None."""
-        found: Row = {}
-        for whole, part, column in self._columns:
+        """Return a row with its fields nested; a column whose fields are all null is None."""
+        row: Row = {}
+        for name, field, column in self._columns:
             value = column[i].as_py()
-            if part:
-                found.setdefault(whole, {})[part] = value
+            if field:
+                row.setdefault(name, {})[field] = value
             else:
-                found[whole] = value
-        for whole in self._nested:
-            if all(value is None for value in found[whole].values()):
-                found[whole] = None
-        return found
+                row[name] = value
+        for name in self._nested:
+            if all(value is None for value in row[name].values()):
+                row[name] = None
+        return row
+
+
+class SharedMeshes(Sequence[Tensor]):
+    """Face meshes in a file that processes map together."""
+
+    def __init__(self, chunks: Iterable[NDArray[np.float32]]) -> None:
+        """Write meshes as they come.
+
+        Args:
+            chunks: (n, 468, 2) points each; they are numbered in this order.
+        """
+        kind = pa.list_(pa.float32(), 2 * N_MESH)
+        schema = pa.schema([pa.field("mesh", kind)])
+        arrays = (pa.FixedSizeListArray.from_arrays(pa.array(chunk.reshape(-1)), type=kind) for chunk in chunks)
+        self._open(_SharedFile(schema, (pa.record_batch([array], schema=schema) for array in arrays)))
+
+    def _open(self, file: _SharedFile) -> None:
+        self._file = file
+        columns = [file.reader.get_batch(i).column(0) for i in range(file.reader.num_record_batches)]
+        self._chunks = [column.values.to_numpy().reshape(-1, N_MESH, 2) for column in columns]
+        self._ends = np.cumsum([len(chunk) for chunk in self._chunks], dtype=np.int64)
+
+    def __getstate__(self) -> _SharedFile:
+        return self._file
+
+    def __setstate__(self, file: _SharedFile) -> None:
+        self._open(file)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    @overload
+    def __getitem__(self, i: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, i: slice) -> list[Tensor]: ...
+    def __getitem__(self, i: int | slice) -> Tensor | list[Tensor]:
+        """Return (468, 2) points, or a list of them for a slice."""
+        if isinstance(i, slice):
+            return [self[each] for each in range(len(self))[i]]
+        i = range(len(self))[i]
+        chunk = int(np.searchsorted(self._ends, i, side="right"))
+        # negative: the end of a chunk is known, not its beginning
+        return torch.from_numpy(self._chunks[chunk][i - int(self._ends[chunk])].copy())
 
 
 class ImageRows(Sequence[Row]):
-    """The pictures of one person: ``length`` rows of a table from ``begin``."""
+    """The images of one person: ``length`` rows of a table from ``begin``."""
 
     def __init__(self, rows: SharedTable, begin: int, length: int) -> None:
         self._rows, self._begin, self._length = rows, begin, length
@@ -97,20 +206,25 @@ class ImageRows(Sequence[Row]):
     @overload
     def __getitem__(self, i: slice) -> list[Row]: ...
     def __getitem__(self, i: int | slice) -> Row | list[Row]:
-        places = range(self._begin, self._begin + self._length)[i]
-        return self._rows.row(places) if isinstance(places, int) else [self._rows.row(place) for place in places]
+        index = range(self._begin, self._begin + self._length)[i]
+        return self._rows.row(index) if isinstance(index, int) else [self._rows.row(each) for each in index]
 
     def column(self, name: str) -> list[Any]:
-        """One field of all of them."""
+        """Return one field of all images."""
         return list(self._rows.table[name].slice(self._begin, self._length).to_pylist())
 
 
-class Groups(Sequence[tuple[str, ImageRows]]):
-    """(person, pictures) of everybody who has two pictures or more, by person."""
+class PeopleIndex(Sequence[tuple[str, ImageRows]]):
+    """(person's id, images) of everybody who has two images or more, ordered by id."""
 
-    def __init__(self, people: SharedTable, pictures: SharedTable) -> None:
-        """``people``: columns ``person``, ``begin`` and ``length`` of the rows in ``pictures`` (one with ``id``)."""
-        self._people, self._pictures = people, pictures
+    def __init__(self, people: SharedTable, images: SharedTable) -> None:
+        """Join the two tables of ``sort_by_person``.
+
+        Args:
+            people: Columns ``person``, and ``begin`` and ``length`` of the person's rows in ``images``.
+            images: One row an image, with a column ``id``.
+        """
+        self._people, self._images = people, images
 
     def __len__(self) -> int:
         return len(self._people)
@@ -120,52 +234,57 @@ class Groups(Sequence[tuple[str, ImageRows]]):
     @overload
     def __getitem__(self, i: slice) -> list[tuple[str, ImageRows]]: ...
     def __getitem__(self, i: int | slice) -> tuple[str, ImageRows] | list[tuple[str, ImageRows]]:
-        places = range(len(self))[i]
-        return self._group(places) if isinstance(places, int) else [self._group(place) for place in places]
+        index = range(len(self))[i]
+        return self._person(index) if isinstance(index, int) else [self._person(each) for each in index]
 
     def __iter__(self) -> Iterator[tuple[str, ImageRows]]:
-        return map(self._group, range(len(self)))
+        return map(self._person, range(len(self)))
 
-    def _group(self, i: int) -> tuple[str, ImageRows]:
+    def _person(self, i: int) -> tuple[str, ImageRows]:
         row = self._people.row(i)
-        return row["person"], ImageRows(self._pictures, row["begin"], row["length"])
+        return row["person"], ImageRows(self._images, row["begin"], row["length"])
 
     @property
-    def people(self) -> pa.ChunkedArray:
+    def person_ids(self) -> pa.ChunkedArray:
         """Everybody's id, sorted."""
         return self._people.table["person"]
 
-    def only(self, kept: NDArray[np.bool_]) -> Groups:
-        """Those of ``people`` that a (n,) mask says; the pictures are shared."""
-        return Groups(SharedTable(self._people.table.filter(pa.array(kept))), self._pictures)
+    def select(self, mask: NDArray[np.bool_]) -> PeopleIndex:
+        """Return the index of the people that ``mask`` (n,) is True for; the images' table is shared."""
+        return PeopleIndex(SharedTable(self._people.table.filter(pa.array(mask))), self._images)
 
-    def listed(self) -> pa.Table:
-        """``person`` and ``id`` of every picture."""
+    def image_ids(self) -> pa.Table:
+        """Return ``person`` and ``id`` of every image."""
         begin, length = (self._people.table[name].to_numpy() for name in ("begin", "length"))
         rows = np.arange(length.sum()) + np.repeat(begin - (length.cumsum() - length), length)
-        whose = np.repeat(np.arange(len(self)), length)
-        return pa.table({"person": self.people.take(whose), "id": self._pictures.table["id"].take(rows)})
+        person = np.repeat(np.arange(len(self)), length)
+        return pa.table({"person": self.person_ids.take(person), "id": self._images.table["id"].take(rows)})
 
 
-def by_person(rows: pa.Table, *order: str) -> tuple[pa.Table, pa.Table]:
-    """Rows with a column ``person`` → the two tables of ``Groups``: the people, and their rows in the given order.
+def sort_by_person(rows: pa.Table, *order: str) -> tuple[pa.Table, pa.Table]:
+    """Sort rows by person into the two tables of a ``PeopleIndex``; people with one row are left out.
 
-    Who has one row is left out. No Python object is made for a row.
+    Args:
+        rows: One row an image, with a column ``person``.
+        order: Columns by which a person's rows are sorted.
+
+    Returns:
+        The people (``person``, ``begin``, ``length``), and the rows without ``person``.
     """
     rows = rows.unify_dictionaries().combine_chunks()
-    coded = pc.dictionary_encode(_one(rows["person"]))
-    sorted_ids = pc.sort_indices(coded.dictionary)
-    place = np.empty(len(sorted_ids), np.int64)
-    place[sorted_ids.to_numpy()] = np.arange(len(place))
-    person = place[coded.indices.to_numpy()]
-    length = np.bincount(person, minlength=len(place))
-    kept = np.flatnonzero(length[person] > 1)
-    keys = pa.table({"person": person, **{name: rows[name] for name in order}}).take(kept)
-    turn = kept[pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names]).to_numpy()]
+    encoded = pc.dictionary_encode(rows["person"].combine_chunks())
+    sorted_ids = pc.sort_indices(encoded.dictionary)
+    rank = np.empty(len(sorted_ids), np.int64)
+    rank[sorted_ids.to_numpy()] = np.arange(len(rank))
+    person = rank[encoded.indices.to_numpy()]
+    length = np.bincount(person, minlength=len(rank))
+    several = np.flatnonzero(length[person] > 1)
+    keys = pa.table({"person": person, **{name: rows[name] for name in order}}).take(several)
+    turn = several[pc.sort_indices(keys, [(name, "ascending") for name in keys.column_names]).to_numpy()]
     length = np.where(length > 1, length, 0)
     people = pa.table(
         {
-            "person": coded.dictionary.take(sorted_ids),
+            "person": encoded.dictionary.take(sorted_ids),
             "begin": length.cumsum() - length,
             "length": length,
         }
@@ -173,60 +292,51 @@ def by_person(rows: pa.Table, *order: str) -> tuple[pa.Table, pa.Table]:
     return people.filter(pa.array(length > 0)), rows.drop_columns("person").take(turn)
 
 
-def located(column: pa.ChunkedArray, name: str) -> dict[str, pa.ChunkedArray]:
-    """A column of ``mfhq.schema.BLOB_REF`` as columns of a ``SharedTable``, without the digests."""
-    flat = {f"{name}.{part}": pc.struct_field(column, part) for part in ("uri", "offset", "length")}
+def blob_columns(column: pa.ChunkedArray, name: str) -> dict[str, pa.ChunkedArray]:
+    """Flatten a column of ``mfhq.schema.BLOB_REF`` into columns of a ``SharedTable``, without the digests."""
+    flat = {f"{name}.{field}": pc.struct_field(column, field) for field in ("uri", "offset", "length")}
     return {**flat, f"{name}.uri": pc.dictionary_encode(flat[f"{name}.uri"])}
 
 
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+def join_faces(identity_faces: pa.Table, faces: Faces) -> pa.Table:
+    """Find the chosen faces that are usable: status ``ok``, with a crop.
 
+    Args:
+        identity_faces: One row a chosen face, schema ``IDENTITY_FACES``.
+        faces: All faces, schema ``FACES``, as one table or in parts.
 
-N_MESH = 468
-ROWS = 1 << 22
-"""Usable faces, some 400 MB, that are gathered before those that nobody chose are let go: a look-up of any number first
-makes a table of all that are chosen."""
-
-Parts = Callable[[Sequence[str], Collection[int] | None], Iterable[tuple[int, pa.Table]]]
-"""(columns, numbers of the parts or None for all) → (number, part), the same parts at each call."""
-Faces: TypeAlias = pa.Table | Parts
-
-
-def chosen_faces(identity_faces: pa.Table, faces: Faces) -> pa.Table:
-    """A row for each row of ``identity_faces`` whose face is ok and has a crop, in any order.
-
-    Columns ``person``, ``rank``, ``id``, those of ``located`` of crop and matte, and where the face stands:
-    ``part`` and ``row`` in it.
+    Returns:
+        One row for each row of ``identity_faces`` whose face is usable, in their order. Columns ``person``, ``rank``,
+        ``id``, ``blob_columns`` of crop and matte, and the position of the face: ``part`` and ``row`` in it.
     """
-    wanted = identity_faces["face_id"].combine_chunks()
+    chosen_ids = identity_faces["face_id"].combine_chunks()
     found, waiting, rows = [], [], 0
-    for number, part in _parts(faces, ("face_id", "status", "crop", "matte"), None):
-        standing = part.append_column("row", pa.array(np.arange(len(part), dtype=np.int32)))
-        standing = standing.append_column("part", pa.array(np.full(len(part), number, np.int32)))
-        usable = standing.filter(pc.and_(pc.equal(part["status"], "ok"), part["crop"].is_valid()))
+    for number, part in _read_parts(faces, ("face_id", "status", "crop", "matte"), None):
+        positioned = part.append_column("row", pa.array(np.arange(len(part), dtype=np.int32)))
+        positioned = positioned.append_column("part", pa.array(np.full(len(part), number, np.int32)))
+        usable = positioned.filter(pc.and_(pc.equal(part["status"], "ok"), part["crop"].is_valid()))
         waiting.append(
             pa.table(
                 {
                     "id": usable["face_id"],
-                    **located(usable["crop"], "crop"),
-                    **located(usable["matte"], "matte"),
+                    **blob_columns(usable["crop"], "crop"),
+                    **blob_columns(usable["matte"], "matte"),
                     "part": usable["part"],
                     "row": usable["row"],
                 }
             )
         )
         rows += len(usable)
-        if rows >= ROWS:
+        if rows >= GATHERED_ROWS:
             gathered = pa.concat_tables(waiting)
-            found.append(gathered.filter(pc.is_in(gathered["id"], value_set=wanted)))
+            found.append(gathered.filter(pc.is_in(gathered["id"], value_set=chosen_ids)))
             waiting, rows = [], 0
     table = pa.concat_tables([*found, *waiting]).unify_dictionaries().combine_chunks()
     del found, waiting
-    place = pc.index_in(wanted, value_set=table["id"].combine_chunks())
-    there = place.is_valid()
-    table = table.set_column(0, "id", table["id"].cast(pa.large_string())).take(place.filter(there))
-    chosen = identity_faces.select(["identity_id", "rank"]).filter(there).rename_columns(["person", "rank"])
+    index = pc.index_in(chosen_ids, value_set=table["id"].combine_chunks())
+    is_usable = index.is_valid()
+    table = table.set_column(0, "id", table["id"].cast(pa.large_string())).take(index.filter(is_usable))
+    chosen = identity_faces.select(["identity_id", "rank"]).filter(is_usable).rename_columns(["person", "rank"])
     return pa.table(
         {
             **dict(zip(chosen.column_names, chosen.columns, strict=True)),
@@ -235,40 +345,50 @@ def chosen_faces(identity_faces: pa.Table, faces: Faces) -> pa.Table:
     )
 
 
-def meshes_of(rows: pa.Table, faces: Faces) -> tuple[Tensor, pa.Array]:
-    """Mesh points of rows that stand at ``part`` and ``row``, and which are whose.
+def share_meshes(rows: pa.Table, faces: Faces) -> tuple[SharedMeshes, pa.Array]:
+    """Write the face meshes of rows to a shared file, one part of ``faces`` after another.
+
+    Args:
+        rows: Rows of ``join_faces``; ``id``, ``part`` and ``row`` are read.
+        faces: All faces, schema ``FACES``, as one table or in parts; only the parts that are needed are read.
 
     Returns:
-        (n, 468, 2) float32, ``mapped``, in the order in which they stand, so that they are written one after another;
-        (n,) int32 for each row its place there, null where a face has no mesh.
+        The meshes, x and y of each point; and (n,) int32 for each row the number of its mesh, null where a face has
+        none.
 
     Raises:
-        ValueError: another face stands there now.
+        ValueError: Another face is at a row's position now.
     """
-    meshes = mapped((len(rows), N_MESH, 2), torch.float32)
-    there = np.zeros(len(rows), bool)
-    parts, standing = rows["part"].to_numpy(), rows["row"].to_numpy()
-    turn = np.lexsort((standing, parts))
+    index = np.full(len(rows), -1, np.int32)
+    parts, local_rows = rows["part"].to_numpy(), rows["row"].to_numpy()
+    turn = np.lexsort((local_rows, parts))
     numbers = parts[turn]
-    for number, part in _parts(faces, ("face_id", "mesh468"), np.unique(numbers).tolist()):
-        begin, end = np.searchsorted(numbers, [number, number + 1])
-        if begin == end:
-            continue
-        mine = turn[begin:end]
-        local, column = standing[mine], part["mesh468"]
-        if not part["face_id"].take(local).cast(pa.large_string()).equals(rows["id"].take(mine)):
-            raise ValueError("the faces of the snapshot changed while they were read; begin again")
-        valid = column.is_valid().to_numpy()
-        points = pc.list_flatten(column).to_numpy().reshape(-1, N_MESH, 3)  # of those that have some
-        has = valid[local]
-        meshes.numpy()[begin + np.flatnonzero(has)] = points[(valid.cumsum() - 1)[local[has]], :, :2]
-        there[begin:end] = has
-    place = np.empty(len(rows), np.int32)
-    place[turn] = np.arange(len(rows))
-    return meshes, pa.array(place, mask=~there[place])
+
+    def chunks() -> Iterator[NDArray[np.float32]]:
+        written = 0
+        for number, part in _read_parts(faces, ("face_id", "mesh468"), np.unique(numbers).tolist()):
+            begin, end = np.searchsorted(numbers, [number, number + 1])
+            if begin == end:
+                continue
+            mine = turn[begin:end]
+            local, column = local_rows[mine], part["mesh468"]
+            if not part["face_id"].take(local).cast(pa.large_string()).equals(rows["id"].take(mine)):
+                raise ValueError("the faces of the snapshot changed while they were read; begin again")
+            valid = column.is_valid().to_numpy()
+            points = pc.list_flatten(column).to_numpy().reshape(-1, N_MESH, 3)  # of the faces that have a mesh
+            has_mesh = valid[local]
+            chosen = (valid.cumsum() - 1)[local[has_mesh]]
+            index[mine[has_mesh]] = np.arange(written, written + len(chosen))
+            written += len(chosen)
+            yield np.ascontiguousarray(points[chosen, :, :2])
+
+    meshes = SharedMeshes(chunks())
+    return meshes, pa.array(index, mask=index < 0)
 
 
-def _parts(faces: Faces, columns: Sequence[str], numbers: Collection[int] | None) -> Iterator[tuple[int, pa.Table]]:
+def _read_parts(
+    faces: Faces, columns: Sequence[str], numbers: Collection[int] | None
+) -> Iterator[tuple[int, pa.Table]]:
     if isinstance(faces, pa.Table):
         yield 0, faces.select(list(columns))
     else:

@@ -1,4 +1,4 @@
-"""Who and which images a training sample holds: the order of people, and the choice of sources and drivers."""
+"""Sampling: the order of people in training, and the choice of sources and drivers among a person's images."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from ffavatar_model.data.augment import Augment, Degrade
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig:
-    """How many pictures a sample holds, and in which order people come."""
+    """Settings of a data set: images a sample, their random changes, and how they are read."""
 
     sources: tuple[int, int] = (1, 2)
     """Fewest and most sources; the number is drawn for each sample."""
     drivers: int = 3
     seed: int = 0
     cache: int = 4096
-    """Decoded pictures kept in memory by each worker."""
+    """Number of decoded images that each worker keeps in memory."""
     readers: int = 8
-    """Byte ranges that each worker reads at once."""
+    """Number of byte ranges that each worker reads at once."""
     source_choice: Literal["random", "first"] = "random"
-    """first: always the best-ranked pictures, as in use."""
+    """first: always the best-ranked images, as in use."""
     driver_choice: Literal["others", "any"] = "others"
-    """any: sources are drivers, too, as where a person's few pictures are all that there is."""
+    """others: no source is a driver; any: sources may be drivers, too, for a person of whom there are few images."""
     augment: Augment = field(default_factory=Augment)
     degrade: Degrade = field(default_factory=Degrade)
 
@@ -41,22 +41,28 @@ class SamplingConfig:
 
     @property
     def fixed(self) -> bool:
-        """A picture is the same each time it is drawn."""
+        """An image is the same each time it is drawn."""
         return self.augment == Augment() and self.degrade == Degrade()
 
     def held_out(self) -> SamplingConfig:
-        """The same for validation: nothing is augmented, and no source is a driver."""
+        """Return the settings for validation: nothing is augmented, and no source is a driver."""
         return replace(self, augment=Augment(), degrade=Degrade(), driver_choice="others")
 
 
-def generator(seed: int, digest: str, *key: object) -> torch.Generator:
-    """The random numbers that belong to a place in the order of a snapshot's samples."""
+def seeded_generator(seed: int, digest: str, *key: object) -> torch.Generator:
+    """Return the random generator of one place in the order of samples.
+
+    Args:
+        seed: The data set's seed.
+        digest: The snapshot's digest.
+        key: The purpose and the place, for instance ``"sample", cursor``.
+    """
     text = repr((seed, digest, *key)).encode()
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:7], "big"))
 
 
 class PermutedOrder:
-    """People in an endless sequence of epochs, each a permutation of them."""
+    """An endless sequence of epochs, each a permutation of all people."""
 
     def __init__(self, seed: int, digest: str) -> None:
         self.seed, self.digest = seed, digest
@@ -64,36 +70,57 @@ class PermutedOrder:
         self._epoch = torch.zeros(0, dtype=torch.int64)
 
     def __call__(self, cursor: int, people: int) -> int:
-        """Who of ``people`` is at a place."""
-        epoch, place = divmod(cursor, people)
+        """Return the index of the person at ``cursor`` in the sequence, of ``people`` in an epoch."""
+        epoch, offset = divmod(cursor, people)
         if self._key != (epoch, people):
-            random = generator(self.seed, self.digest, "epoch", epoch)
+            random = seeded_generator(self.seed, self.digest, "epoch", epoch)
             self._key, self._epoch = (epoch, people), torch.randperm(people, generator=random)
-        return int(self._epoch[place])
+        return int(self._epoch[offset])
 
 
 def choose_few(n: int, n_sources: int, config: SamplingConfig, random: torch.Generator) -> tuple[list[int], list[int]]:
-    """Indices of sources and of drivers among a person's ``n`` pictures; drivers repeat where there are too few."""
-    others = config.driver_choice == "others"
-    n_sources = min(n_sources, max(1, n - 1) if others else n)
+    """Choose sources and drivers among the images of a person, cameras unknown.
+
+    Args:
+        n: Number of the person's images.
+        n_sources: Number of sources; there are fewer where the person has too few images.
+        config: ``drivers``, ``source_choice`` and ``driver_choice`` are read.
+        random: Says which; one permutation of the images is drawn.
+
+    Returns:
+        Indices of the sources and of the ``config.drivers`` drivers, which repeat where there are too few.
+    """
+    separate = config.driver_choice == "others"
+    n_sources = min(n_sources, max(1, n - 1) if separate else n)
     order = torch.randperm(n, generator=random).tolist()
-    given = list(range(n_sources)) if config.source_choice == "first" else order[:n_sources]
-    rest = ([i for i in order if i not in given] if others else order) or order
-    return given, [rest[i % len(rest)] for i in range(config.drivers)]
+    sources = list(range(n_sources)) if config.source_choice == "first" else order[:n_sources]
+    rest = ([i for i in order if i not in sources] if separate else order) or order
+    return sources, [rest[i % len(rest)] for i in range(config.drivers)]
 
 
 def choose_around(
-    moments: Sequence[object],
+    timesteps: Sequence[object],
     n_sources: int,
     config: SamplingConfig,
     random: torch.Generator,
-    sources: Sequence[bool] | None = None,
+    may_be_source: Sequence[bool] | None = None,
 ) -> tuple[list[int], list[int]]:
-    """Drivers are views of one moment, sources any other pictures (of those that ``sources`` allows)."""
-    order = torch.randperm(len(moments), generator=random).tolist()
-    around = [i for i, moment in enumerate(moments) if moment == moments[order[-1]]]
+    """Choose drivers among the views of one timestep, and sources among a person's other views.
+
+    Args:
+        timesteps: For each view of the person the timestep that it shows.
+        n_sources: Upper bound on the number of sources.
+        config: ``drivers`` is read.
+        random: Says which; two permutations are drawn.
+        may_be_source: For each view whether it may be a source; None allows all.
+
+    Returns:
+        Indices of the sources and of the ``config.drivers`` drivers, which repeat where there are too few.
+    """
+    order = torch.randperm(len(timesteps), generator=random).tolist()
+    around = [i for i, timestep in enumerate(timesteps) if timestep == timesteps[order[-1]]]
     turn = torch.randperm(len(around), generator=random).tolist()
     drivers = [around[turn[i % len(turn)]] for i in range(config.drivers)]
-    allowed = [i for i in order if sources is None or sources[i]] or order
+    allowed = [i for i in order if may_be_source is None or may_be_source[i]] or order
     free = [i for i in allowed if i not in set(drivers)] or allowed
     return free[:n_sources], drivers

@@ -1,13 +1,13 @@
-"""Training pictures that all lie on the device as bytes: a batch is an index.
+"""Training images that all lie on the device as bytes: making a batch is indexing.
 
-For data that fits (256 pixels: 4 picture sets of 1,000 people take about 6 GB). The order of samples follows the same
-rule as ``ffavatar_model.data.dataset``: it depends on (seed, digest, cursor) alone, as long as no picture is added.
+For data that fits (256 pixels: 4 image sets of 1,000 people take about 6 GB). The order of samples follows the same
+rule as ``ffavatar_model.data.dataset``: it depends on (seed, digest, cursor) alone, as long as no image is added.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,48 +15,55 @@ import torch
 from torch import Tensor
 
 from ffavatar_model.camera import virtual_intrinsics
-from ffavatar_model.data.augment import develop, draw
+from ffavatar_model.data.augment import draw_random, prepare_batch
 from ffavatar_model.data.batch import Batch, RawBatch
-from ffavatar_model.data.dataset import N_MESH
+from ffavatar_model.data.index import N_MESH
 from ffavatar_model.data.prefetch import DEVICE
-from ffavatar_model.data.sampling import PermutedOrder, SamplingConfig, choose_around, choose_few, generator
+from ffavatar_model.data.sampling import PermutedOrder, SamplingConfig, choose_around, choose_few, seeded_generator
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResidentImages:
-    """N pictures of one person, square, as they come from a reader or a renderer."""
+    """N images of one person, square, as they come from a reader or a renderer."""
 
     person: str
     ids: list[str]
     rgb: Tensor
     """(N, 3, H, W) uint8 over any background."""
     matte: Tensor
-    """(N, 1, H, W) uint8, 255 is the head (``pictures.head_matte`` applied)."""
+    """(N, 1, H, W) uint8, 255 is the head (``images.head_matte`` applied)."""
     landmarks: Tensor
-    """(N, 468, 2) face-mesh points in picture widths."""
+    """(N, 468, 2) face-mesh points in image widths."""
     has_landmarks: Tensor
     """(N,) bool."""
     K: Tensor | None = None
     """(N, 3, 3) where cameras are known."""
     head_to_camera: Tensor | None = None
     """(N, 3, 4) likewise."""
-    moment: Tensor | None = None
+    timestep: Tensor | None = None
     """(N,) int64 likewise."""
     source: Tensor | None = None
     """(N,) bool: which may be a source; None for all."""
+
+
+class _Person(NamedTuple):
+    name: str
+    rows: list[int]
+    timesteps: list[int]
+    may_be_source: list[bool]
 
 
 class _Pick(NamedTuple):
     person: str
     rows: list[int]
     """Sources, then drivers."""
-    chances: Tensor
+    draws: Tensor
     light: Tensor
     seed: int
 
 
 class ResidentData:
-    """A growing set of people's pictures on one device, read as the training loop reads a ``FewToMany``.
+    """A growing set of people's images on one device; it fulfils ``TrainingData``.
 
     ``add`` may be called from another thread while batches are drawn.
     """
@@ -64,10 +71,17 @@ class ResidentData:
     def __init__(
         self, config: SamplingConfig, size: int, digest: str, capacity: int, device: torch.device | str = "cpu"
     ) -> None:
-        """Room for ``capacity`` pictures of ``size`` pixels."""
+        """Reserve memory.
+
+        Args:
+            config: Images a sample, and their random changes.
+            size: Pixels along an image's edge.
+            digest: With the seed it says the order of samples.
+            capacity: Number of images that there is room for.
+            device: Where images lie and batches are made.
+        """
         self.config, self.size, self.digest, self.device = config, size, digest, torch.device(device)
-        self.groups: list[tuple[str, list[int], list[int], list[int]]] = []
-        """(person, rows, their moments, rows that may be sources)."""
+        self.people: list[_Person] = []
         self.ids: list[str] = []
         self._known: list[bool] = []
         self._order = PermutedOrder(config.seed, digest)
@@ -78,83 +92,95 @@ class ResidentData:
             "K": ((3, 3), torch.float32),
             "head_to_camera": ((3, 4), torch.float32),
             "known": ((), torch.bool),
-            "moment": ((), torch.int64),
+            "timestep": ((), torch.int64),
         }
-        self._kept = {n: torch.zeros(capacity, *s, dtype=t, device=self.device) for n, (s, t) in shapes.items()}
+        self._stored = {n: torch.zeros(capacity, *s, dtype=t, device=self.device) for n, (s, t) in shapes.items()}
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        """People."""
-        return len(self.groups)
+        """Return the number of people."""
+        return len(self.people)
 
-    def add(self, pictures: ResidentImages) -> None:
-        """Take one person's pictures. Raises ``ValueError`` when there is no room, or for another size."""
-        n, begin = len(pictures.ids), len(self.ids)
-        if pictures.rgb.shape[-1] != self.size:
-            raise ValueError(f"{pictures.person}: pictures of {pictures.rgb.shape[-1]} pixels, {self.size} are held")
-        if begin + n > len(self._kept["pixels"]):
-            raise ValueError(f"{begin} pictures are held, no room for {n} more: raise capacity")
+    def add(self, images: ResidentImages) -> None:
+        """Store one person's images.
+
+        Raises:
+            ValueError: There is no room, or the images have another size.
+        """
+        n, begin = len(images.ids), len(self.ids)
+        if images.rgb.shape[-1] != self.size:
+            raise ValueError(f"{images.person}: images of {images.rgb.shape[-1]} pixels, {self.size} are held")
+        if begin + n > len(self._stored["pixels"]):
+            raise ValueError(f"{begin} images are held, no room for {n} more: raise capacity")
+        timestep = torch.arange(n) if images.timestep is None else images.timestep
         values = {
-            "pixels": torch.cat((pictures.rgb, pictures.matte), 1),
-            "landmarks": pictures.landmarks,
-            "has_landmarks": pictures.has_landmarks,
-            "K": virtual_intrinsics(self.size).expand(n, 3, 3) if pictures.K is None else pictures.K,
-            "head_to_camera": torch.eye(3, 4).expand(n, 3, 4) if pictures.K is None else pictures.head_to_camera,
-            "known": torch.full((n,), pictures.K is not None),
-            "moment": torch.arange(n) if pictures.moment is None else pictures.moment,
+            "pixels": torch.cat((images.rgb, images.matte), 1),
+            "landmarks": images.landmarks,
+            "has_landmarks": images.has_landmarks,
+            "K": virtual_intrinsics(self.size).expand(n, 3, 3) if images.K is None else images.K,
+            "head_to_camera": torch.eye(3, 4).expand(n, 3, 4) if images.K is None else images.head_to_camera,
+            "known": torch.full((n,), images.K is not None),
+            "timestep": timestep,
         }
         with DEVICE:
             for name, value in values.items():
                 assert value is not None
-                self._kept[name][begin : begin + n] = value.to(self.device)
-        rows = list(range(begin, begin + n))
-        sources = rows
-        if pictures.source is not None:
-            sources = [row for row, may in zip(rows, pictures.source.tolist(), strict=True) if may]
+                self._stored[name][begin : begin + n] = value.to(self.device)
+        may_be_source = [True] * n if images.source is None else images.source.tolist()
         with self._lock:
-            self.ids.extend(pictures.ids)
-            self._known.extend([pictures.K is not None] * n)
-            self.groups.append((pictures.person, rows, values["moment"].tolist(), sources))  # type: ignore[union-attr]
+            self.ids.extend(images.ids)
+            self._known.extend([images.K is not None] * n)
+            rows = list(range(begin, begin + n))
+            self.people.append(_Person(images.person, rows, timestep.tolist(), may_be_source))
 
     def batch(self, cursors: Sequence[int], people: int = 1) -> Batch:
-        """The samples at places in the endless order of people; one number of sources for all of a step's.
+        """Return the samples at ``cursors`` in the endless order of people; a step's have one number of sources.
 
-        ``people`` is their number in a step on all workers together, where ``cursors`` are one worker's share of it.
+        Args:
+            cursors: Places of the samples.
+            people: Number of people in a step on all workers together, where ``cursors`` are one worker's share of it.
         """
-        random = generator(self.config.seed, self.digest, "sources", cursors[0] - cursors[0] % people)
+        random = seeded_generator(self.config.seed, self.digest, "sources", cursors[0] - cursors[0] % people)
         low, high = self.config.sources
         n_sources = int(torch.randint(low, high + 1, (), generator=random))
         picks = [self._pick(cursor, n_sources) for cursor in cursors]
         with DEVICE:
-            return develop(self._raw(picks, n_sources), self.config.augment, self.config.degrade)
+            return prepare_batch(self._gather(picks, n_sources), self.config.augment, self.config.degrade)
+
+    def batches(
+        self, cursors: Sequence[list[int]], *, people: int, workers: int, device: torch.device
+    ) -> Iterator[Batch]:
+        """Yield a batch for each list of cursors: see ``TrainingData``. No worker is needed to index."""
+        return (self.batch(each, people) for each in cursors)
 
     def _pick(self, cursor: int, n_sources: int) -> _Pick:
-        groups = self.groups
-        person, rows, moments, sources = groups[self._order(cursor, len(groups))]
-        random = generator(self.config.seed, self.digest, "sample", cursor)
-        if len(set(moments)) == len(moments):
-            chosen, driving = choose_few(len(rows), n_sources, self.config, random)
+        people = self.people
+        person = people[self._order(cursor, len(people))]
+        random = seeded_generator(self.config.seed, self.digest, "sample", cursor)
+        if len(set(person.timesteps)) == len(person.timesteps):
+            sources, drivers = choose_few(len(person.rows), n_sources, self.config, random)
         else:
-            chosen, driving = choose_around(moments, n_sources, self.config, random, [r in set(sources) for r in rows])
-        taken = [rows[chosen[i % len(chosen)]] for i in range(n_sources)] + [rows[i] for i in driving]
-        return _Pick(person, taken, *draw(len(taken), random))
+            sources, drivers = choose_around(person.timesteps, n_sources, self.config, random, person.may_be_source)
+        rows = [person.rows[sources[i % len(sources)]] for i in range(n_sources)]
+        rows += [person.rows[i] for i in drivers]
+        return _Pick(person.name, rows, *draw_random(len(rows), random))
 
-    def _raw(self, picks: list[_Pick], n_sources: int) -> RawBatch:
+    def _gather(self, picks: list[_Pick], n_sources: int) -> RawBatch:
         index = torch.tensor([pick.rows for pick in picks]).to(self.device)
-        drivers, kept = index[:, n_sources:], self._kept
-        chances, light = (torch.stack([getattr(pick, name) for pick in picks]) for name in ("chances", "light"))
+        drivers, stored = index[:, n_sources:], self._stored
+        draws, light = (torch.stack([getattr(pick, name) for pick in picks]) for name in ("draws", "light"))
         return RawBatch(
-            pixels=kept["pixels"][index],
-            chances=chances.to(self.device),
+            pixels=stored["pixels"][index],
+            draws=draws.to(self.device),
             light=light.to(self.device),
             seeds=[pick.seed for pick in picks],
             source_mask=torch.ones(len(picks), n_sources, dtype=torch.bool, device=self.device),
-            landmarks=kept["landmarks"][drivers].float(),
-            has_landmarks=kept["has_landmarks"][drivers],
-            K=kept["K"][drivers],
-            head_to_camera=kept["head_to_camera"][drivers],
-            known_camera=kept["known"][drivers],
-            moment=kept["moment"][drivers],
+            landmarks=stored["landmarks"][drivers].float(),
+            has_landmarks=stored["has_landmarks"][drivers],
+            K=stored["K"][drivers],
+            head_to_camera=stored["head_to_camera"][drivers],
+            known_camera=stored["known"][drivers],
+            timestep=stored["timestep"][drivers],
             ids=[[pick.person, *(self.ids[i] for i in pick.rows)] for pick in picks],
             known=all(self._known[i] for pick in picks for i in pick.rows[n_sources:]),
             padded=False,

@@ -1,4 +1,4 @@
-"""Bytes to a batch: pictures, mattes and landmarks change together, by the sample's own numbers alone."""
+"""Bytes to a batch: images, mattes and landmarks change together, by the sample's own random numbers alone."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ffavatar_model.data.augment import PER_PERSON, PER_PICTURE, Augment, Degrade, develop, draw
+from ffavatar_model.data.augment import PER_IMAGE, PER_PERSON, Augment, Degrade, draw_random, prepare_batch
 from ffavatar_model.data.batch import RawBatch
 from ffavatar_model.data.dataset import IdentityDataset, MultiviewDataset
-from ffavatar_model.data.prefetch import loaded
+from ffavatar_model.data.prefetch import load_batches
 from ffavatar_model.data.sampling import SamplingConfig
 
 CHANGED = Augment(turn=20, zoom=0.2, shift=0.1, light=0.4)
@@ -35,13 +35,13 @@ def test_a_dot_drawn_at_a_landmark_is_still_there_after_turn_zoom_and_shift(crop
     pixels = torch.full((2, 5, 4, 64, 64), 255, dtype=torch.uint8)
     pixels[:, :, :3] = (dot * 255).byte()
     raw = replace(raw, pixels=pixels, landmarks=at.expand(2, 3, 468, 2))
-    moved = develop(raw, Augment(turn=30, zoom=0.2, shift=0.1), Degrade())
+    moved = prepare_batch(raw, Augment(turn=30, zoom=0.2, shift=0.1), Degrade())
     dark = 1 - moved.drivers[:, :, 0]
     total = dark.sum((-1, -2))
     centre = torch.stack(((dark * x).sum((-1, -2)) / total, (dark * y).sum((-1, -2)) / total), -1)
     torch.testing.assert_close(centre, moved.landmarks[:, :, 0], atol=0.01, rtol=0)
     assert (moved.landmarks[:, :, 0] - at).norm(dim=-1).max() > 0.04
-    assert (moved.sources != develop(raw, Augment(), Degrade()).sources).any(), "sources are framed anew as well"
+    assert (moved.sources != prepare_batch(raw, Augment(), Degrade()).sources).any(), "sources are framed anew as well"
 
 
 def test_known_cameras_keep_their_framing_whoever_else_is_in_the_batch(
@@ -49,18 +49,18 @@ def test_known_cameras_keep_their_framing_whoever_else_is_in_the_batch(
 ) -> None:
     views = MultiviewDataset(few_to_many, 32, "digest", people.read, views=people.views, cameras=people.cameras)
     raw = views[[0, 1]]
-    plain, framed = (develop(raw, a, Degrade()) for a in (Augment(), Augment(turn=20, zoom=0.1, shift=0.1)))
+    plain, framed = (prepare_batch(raw, a, Degrade()) for a in (Augment(), Augment(turn=20, zoom=0.1, shift=0.1)))
     torch.testing.assert_close(framed.drivers, plain.drivers, atol=1e-5, rtol=0)
     torch.testing.assert_close(framed.landmarks, plain.landmarks)
     mixed = replace(raw, known=False, known_camera=torch.tensor([[True] * 3, [False] * 3]))
-    framed = develop(mixed, Augment(turn=20, zoom=0.1, shift=0.1), Degrade())
+    framed = prepare_batch(mixed, Augment(turn=20, zoom=0.1, shift=0.1), Degrade())
     torch.testing.assert_close(framed.drivers[0], plain.drivers[0], atol=1e-5, rtol=0)
     assert (framed.drivers[1] - plain.drivers[1]).abs().max() > 0.1
 
 
 def test_light_changes_the_head_and_not_the_background(crops: IdentityDataset) -> None:
     raw = crops[[1]]
-    plain, lit = (develop(raw, a, Degrade()) for a in (Augment(), Augment(light=0.5)))
+    plain, lit = (prepare_batch(raw, a, Degrade()) for a in (Augment(), Augment(light=0.5)))
     outside = plain.mattes.expand_as(plain.drivers) == 0
     torch.testing.assert_close(lit.drivers[outside], plain.drivers[outside])
     given = raw.source_mask[0]
@@ -70,15 +70,17 @@ def test_light_changes_the_head_and_not_the_background(crops: IdentityDataset) -
 
 def test_only_what_the_networks_see_is_degraded(crops: IdentityDataset) -> None:
     raw = crops[[0, 1]]
-    clean, worse = develop(raw, CHANGED, Degrade()), develop(raw, CHANGED, WORSE)
-    assert clean.seen is None and worse.seen is not None
+    clean, worse = prepare_batch(raw, CHANGED, Degrade()), prepare_batch(raw, CHANGED, WORSE)
+    assert clean.estimator_drivers is None and worse.estimator_drivers is not None
     for name in ("drivers", "mattes", "landmarks"):
         assert torch.equal(getattr(clean, name), getattr(worse, name)), name
-    assert (worse.seen - worse.drivers).abs().max() > 0.05 and (worse.sources - clean.sources).abs().max() > 0.05
-    assert worse.seen.min() >= 0 and worse.seen.max() <= 1
+    assert (worse.estimator_drivers - worse.drivers).abs().max() > 0.05 and (
+        worse.sources - clean.sources
+    ).abs().max() > 0.05
+    assert worse.estimator_drivers.min() >= 0 and worse.estimator_drivers.max() <= 1
 
 
-def test_a_person_s_pictures_are_the_same_for_any_number_of_workers(crops: IdentityDataset) -> None:
+def test_a_person_s_images_are_the_same_for_any_number_of_workers(crops: IdentityDataset) -> None:
     """One worker with four people, two with two each, four with one: every tensor of every person is equal."""
     whole = crops.batch(range(8, 12))
     for share in (1, 2):
@@ -92,22 +94,22 @@ def test_a_person_s_pictures_are_the_same_for_any_number_of_workers(crops: Ident
 
 def test_loader_processes_hand_over_the_same_bytes(crops: IdentityDataset) -> None:
     cursors = [[2 * i, 2 * i + 1] for i in range(3)]
-    for here, there in zip(loaded(crops, cursors, 0), loaded(crops, cursors, 1), strict=True):
+    for here, there in zip(load_batches(crops, cursors, 0), load_batches(crops, cursors, 1), strict=True):
         assert here.ids == there.ids and here.seeds == there.seeds and there.pixels.dtype == torch.uint8
         for name, value in here.tensors().items():
             assert torch.equal(value, there.tensors()[name]), name
 
 
 def test_changes_are_drawn_for_each_sample_and_spread_evenly() -> None:
-    pictures, person, seed = draw(2000, torch.Generator().manual_seed(1))
-    assert pictures.shape == (2000, PER_PICTURE) and person.shape == (PER_PERSON,) and seed > 2**32
-    assert pictures.mean(0).abs().max() < 0.06 and (pictures.var(0) - 1 / 3).abs().max() < 0.03
-    assert abs(float(torch.corrcoef(pictures.T).fill_diagonal_(0).abs().max())) < 0.12
+    draws, person, seed = draw_random(2000, torch.Generator().manual_seed(1))
+    assert draws.shape == (2000, PER_IMAGE) and person.shape == (PER_PERSON,) and seed > 2**32
+    assert draws.mean(0).abs().max() < 0.06 and (draws.var(0) - 1 / 3).abs().max() < 0.03
+    assert abs(float(torch.corrcoef(draws.T).fill_diagonal_(0).abs().max())) < 0.12
 
 
 def test_padding_is_background_and_is_masked(crops: IdentityDataset) -> None:
     raw = next(raw for i in range(20) if (raw := crops[[i]]).padded)
-    batch = develop(raw, Augment(), Degrade())
+    batch = prepare_batch(raw, Augment(), Degrade())
     assert batch.source_mask.tolist() == [[True, False]] and (batch.sources[0, 1] == 1).all()
     again = row(crops[[0, 1]], 1)
     assert again.ids[0] == crops[[1]].ids[0]

@@ -19,9 +19,10 @@ from ffavatar_model.camera import project_points
 from ffavatar_model.data import prefetch as reading
 from ffavatar_model.data.batch import Batch
 from ffavatar_model.data.dataset import IdentityDataset, MultiviewDataset
-from ffavatar_model.data.images import BACKGROUND, CHIN, FOREHEAD, composed, decode, head_matte, prepare
+from ffavatar_model.data.images import BACKGROUND, CHIN, FOREHEAD, compose_image, head_matte, prepare_image
 from ffavatar_model.data.sampling import SamplingConfig
 from ffavatar_model.head import HeadModel, landmark_points
+from mfhq.image_bytes import decode_image
 
 
 @pytest.fixture
@@ -39,11 +40,11 @@ def views(people, few_to_many: SamplingConfig) -> MultiviewDataset:
 def test_a_sample_holds_one_person_and_drivers_that_are_no_sources(crops: IdentityDataset):
     for cursor in range(28):
         sample = crops[[cursor]]
-        person, *pictures = sample.ids[0]
+        person, *images = sample.ids[0]
         n = int(sample.source_mask.sum())
-        assert all(p.startswith(person) for p in pictures)
-        assert not set(pictures[:n]) & set(pictures[n:])
-        assert len(set(pictures[n:])) == 3
+        assert all(p.startswith(person) for p in images)
+        assert not set(images[:n]) & set(images[n:])
+        assert len(set(images[n:])) == 3
     counts = {int(crops[[i]].source_mask.sum()) for i in range(28)}
     assert counts == {1, 2}
 
@@ -55,8 +56,8 @@ def test_sources_are_drivers_too_where_that_is_asked_for_but_not_held_out(people
     for settings, mixed in ((config, True), (config.held_out(), False)):
         data = IdentityDataset(settings, 32, "digest", people.read, **tables)
         for cursor in range(14):
-            _, *pictures = data[[cursor]].ids[0]
-            both = len(set(pictures[:2]) & set(pictures[2:]))
+            _, *images = data[[cursor]].ids[0]
+            both = len(set(images[:2]) & set(images[2:]))
             assert mixed or not both
             if both:
                 break
@@ -65,7 +66,7 @@ def test_sources_are_drivers_too_where_that_is_asked_for_but_not_held_out(people
 
 def test_an_epoch_has_everyone_once_and_the_next_another_order(crops: IdentityDataset):
     first, second = ([crops[[e * len(crops) + i]].ids[0][0] for i in range(len(crops))] for e in (0, 1))
-    assert sorted(first) == sorted(second) == sorted(person for person, _ in crops.groups)
+    assert sorted(first) == sorted(second) == sorted(person for person, _ in crops.people)
     assert first != second
 
 
@@ -81,11 +82,11 @@ def test_order_depends_on_seed_and_snapshot_alone(crops: IdentityDataset, people
         assert [other[[i]].ids for i in range(12)] != one
 
 
-def test_landmarks_lie_where_the_picture_shows_them(people, head: HeadModel, crops: IdentityDataset):
+def test_landmarks_lie_where_the_image_shows_them(people, head: HeadModel, crops: IdentityDataset):
     """The corpus counts pixel centres from 0, the model from 0.5; both must name the same place."""
     row = people.views.to_pylist()[0]  # a face at rest
     camera, K = torch.tensor(row["head_to_world"]).view(3, 4).float(), torch.tensor(row["K"]).view(3, 3).float()
-    face = crops.face(next(r for _, rows in crops.groups for r in rows if r["id"] == row["view_id"]))
+    face = crops.load_image(next(r for _, rows in crops.people for r in rows if r["id"] == row["view_id"]))
     expected = project_points(landmark_points(head, head.template[None])[0], camera, K) / 48
     assert face.landmarks is not None
     torch.testing.assert_close(face.landmarks[head.landmark_index], expected, atol=1e-4, rtol=0)
@@ -96,39 +97,39 @@ def test_a_face_without_a_mesh_leaves_the_others_theirs(people, crops: IdentityD
     field = people.faces.field(column)
     meshes = [None if i % 3 == 1 else mesh for i, mesh in enumerate(people.faces["mesh468"].to_pylist())]
     faces = people.faces.set_column(column, field, pa.array(meshes, field.type))
-    some = {person for person, _ in crops.groups[::2]}
+    some = {person for person, _ in crops.people[::2]}
     tables = {"identity_faces": people.identity_faces, "faces": faces, "identities": some}
     data = IdentityDataset(crops.config, 32, "digest", people.read, **tables)
-    assert {person for person, _ in data.groups} == some
+    assert {person for person, _ in data.people} == some
     there = {face["face_id"]: mesh is not None for face, mesh in zip(people.faces.to_pylist(), meshes, strict=True)}
-    whole = {row["id"]: row for _, rows in crops.groups for row in rows}
-    for row in data.groups[0][1]:
-        face, before = data.face(row), crops.face(whole[row["id"]])
+    whole = {row["id"]: row for _, rows in crops.people for row in rows}
+    for row in data.people[0][1]:
+        face, before = data.load_image(row), crops.load_image(whole[row["id"]])
         assert (face.landmarks is not None) == there[row["id"]]
         assert face.landmarks is None or torch.equal(face.landmarks, before.landmarks)
 
 
-def test_calibrated_views_keep_their_camera_and_share_a_moment(views: MultiviewDataset):
+def test_calibrated_views_keep_their_camera_and_share_a_timestep(views: MultiviewDataset):
     sample = views[[0]]
-    assert sample.known_camera.all() and len(set(sample.moment.flatten().tolist())) == 1
+    assert sample.known_camera.all() and len(set(sample.timestep.flatten().tolist())) == 1
     torch.testing.assert_close(sample.K[0, 0, 0, 0], torch.tensor(4.0 * 32))  # 4 widths, after the resize from 48 to 32
 
 
-def test_picture_that_does_not_decode_is_named(people, few_to_many: SamplingConfig):
+def test_image_that_does_not_decode_is_named(people, few_to_many: SamplingConfig):
     broken = IdentityDataset(
-        few_to_many, 32, "digest", lambda *_: b"no picture", identity_faces=people.identity_faces, faces=people.faces
+        few_to_many, 32, "digest", lambda *_: b"no image", identity_faces=people.identity_faces, faces=people.faces
     )
-    with pytest.raises(ValueError, match=r"picture \w+-\d: a picture of \d+ bytes does not decode"):
+    with pytest.raises(ValueError, match=r"image \w+-\d: an image of \d+ bytes does not decode"):
         broken[[0]]
 
 
-def test_rejected_faces_and_people_with_one_picture_are_left_out(people, few_to_many: SamplingConfig):
+def test_rejected_faces_and_people_with_one_image_are_left_out(people, few_to_many: SamplingConfig):
     status = ["rejected" if i >= 7 else "ok" for i in range(len(people.faces))]
     faces = people.faces.set_column(people.faces.schema.get_field_index("status"), "status", pa.array(status))
     data = IdentityDataset(few_to_many, 32, "d", people.read, identity_faces=people.identity_faces, faces=faces)
-    assert [len(rows) for _, rows in data.groups] == [6]
+    assert [len(rows) for _, rows in data.people] == [6]
     empty = IdentityDataset(few_to_many, 32, "d", people.read, identity_faces=people.identity_faces[:0], faces=faces)
-    with pytest.raises(ValueError, match="no person with enough pictures"):
+    with pytest.raises(ValueError, match="no person with enough images"):
         empty[[0]]
 
 
@@ -137,15 +138,15 @@ def test_body_below_the_chin_fades_out():
     landmarks[FOREHEAD], landmarks[CHIN] = torch.tensor([0.5, 0.2]), torch.tensor([0.5, 0.6])
     kept = head_matte(np.full((100, 100), 255, np.uint8), landmarks)[:, 50]
     assert (kept[:65] == 255).all() and 0 < kept[70] < 255 and (kept[78:] == 0).all()
-    rgb, matte = composed(prepare(np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8), None, 32))
+    rgb, matte = compose_image(prepare_image(np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8), None, 32))
     assert (matte == 0).all() and torch.equal(rgb, torch.tensor(BACKGROUND)[:, None, None].expand(3, 32, 32))
 
 
-def averaged(picture: np.ndarray, size: int) -> torch.Tensor:
+def averaged(image: np.ndarray, size: int) -> torch.Tensor:
     """(H, W) or (H, W, 3) of bytes → (C, size, size): the mean of what each new pixel covers, in double precision."""
-    whole = torch.tensor(picture / 255.0).view(*picture.shape[:2], -1).permute(2, 0, 1)
+    whole = torch.tensor(image / 255.0).view(*image.shape[:2], -1).permute(2, 0, 1)
     fine = whole.repeat_interleave(size, 1).repeat_interleave(size, 2)
-    return torch.nn.functional.avg_pool2d(fine, picture.shape[0])
+    return torch.nn.functional.avg_pool2d(fine, image.shape[0])
 
 
 def test_bytes_give_what_floats_would(people):
@@ -160,7 +161,7 @@ def test_bytes_give_what_floats_would(people):
             below = ((torch.stack((x, y), -1) - points[CHIN]) @ axis) / axis.square().sum()
             mask = averaged(matte, size) * ((0.4 - below) / (0.4 - 0.15)).clamp(0, 1)
             wanted = averaged(crop, size) * mask + torch.tensor(BACKGROUND)[:, None, None] * (1 - mask)
-            found, alpha = composed(prepare(crop, matte, points, size))
+            found, alpha = compose_image(prepare_image(crop, matte, points, size))
             for one, other in ((found, wanted), (alpha, mask)):
                 assert (one - other).abs().mean() < 0.4 / 255 and (one - other).abs().max() < 2.1 / 255
 
@@ -169,7 +170,7 @@ def test_batches_move_as_a_whole(crops: IdentityDataset):
     batch = crops.batch([0, 1])
     assert isinstance(batch, Batch) and len(batch.ids) == 2
     moved = batch.to("meta")
-    plain = {"ids", "known", "padded", "seen"}  # the last is a tensor where something is degraded
+    plain = {"ids", "known", "padded", "estimator_drivers"}  # the last is a tensor where something is degraded
     assert moved.tensors().keys() == {f.name for f in fields(Batch)} - plain
     assert all(value.device.type == "meta" for value in moved.tensors().values())
 
@@ -177,9 +178,9 @@ def test_batches_move_as_a_whole(crops: IdentityDataset):
 def test_decode_refuses_what_is_cut_off(people):
     row = people.faces["crop"][0].as_py()
     data = people.read(row["uri"], row["offset"], row["length"])
-    assert decode(data).shape == (48, 48, 3)
+    assert decode_image(data).shape == (48, 48, 3)
     with pytest.raises(ValueError, match="does not decode"):
-        decode(data[: len(data) // 2])
+        decode_image(data[: len(data) // 2])
 
 
 class SlowStore:
@@ -207,6 +208,6 @@ def test_a_sample_s_ranges_are_read_together_and_give_the_same_sample(people, mo
     assert len(slow.threads) == 5 and not slow.barrier.broken, "five at once, in threads of their own"
     there = pickle.loads(pickle.dumps(IdentityDataset(replace(config, readers=5), 32, "digest", people.read, **tables)))
     assert there[[3]].ids == one[[3]].ids
-    row = {**many.groups[0][1][0], "crop": {"uri": "pack", "offset": 0, "length": 7}}
-    with pytest.raises(ValueError, match=f"picture {row['id']}: a picture of 7 bytes does not decode"):
-        many.face(row)
+    row = {**many.people[0][1][0], "crop": {"uri": "pack", "offset": 0, "length": 7}}
+    with pytest.raises(ValueError, match=f"image {row['id']}: an image of 7 bytes does not decode"):
+        many.load_image(row)

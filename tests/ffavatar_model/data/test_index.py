@@ -1,13 +1,19 @@
-"""People's pictures held in shared tables: the same as a plain loop over rows finds."""
+"""People's images in tables that processes share: the same as a plain loop over rows finds."""
 
 from __future__ import annotations
 
+import copy
+import gc
 import io
 import json
+import os
 import random
+import signal
+import tempfile
 import threading
 import time
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +23,7 @@ import pytest
 import torch
 
 from ffavatar_model.data.dataset import IdentityDataset
-from ffavatar_model.data.index import ROWS
+from ffavatar_model.data.index import GATHERED_ROWS, SharedMeshes, SharedTable
 from ffavatar_model.data.sampling import SamplingConfig
 from mfhq.schema import BLOB_REF, FACES, IDENTITY_FACES, MESH_468
 
@@ -62,9 +68,9 @@ def place(row: dict[str, Any] | None) -> dict[str, Any] | None:
     return None if row is None else {name: row[name] for name in ("uri", "offset", "length")}
 
 
-@pytest.mark.parametrize(("part", "rows"), [(None, ROWS), (7, 20)])
-def test_groups_are_those_of_a_plain_loop(part: int | None, rows: int, monkeypatch) -> None:
-    monkeypatch.setattr("ffavatar_model.data.index.ROWS", rows)
+@pytest.mark.parametrize(("part", "rows"), [(None, GATHERED_ROWS), (7, 20)])
+def test_people_and_images_are_those_of_a_plain_loop(part: int | None, rows: int, monkeypatch) -> None:
+    monkeypatch.setattr("ffavatar_model.data.index.GATHERED_ROWS", rows)
     faces, chosen = tables(200)
     pieces = {i: faces.slice(i * part, part) for i in range(-(-len(faces) // part))} if part else {}
     read: list[int] = []
@@ -78,19 +84,19 @@ def test_groups_are_those_of_a_plain_loop(part: int | None, rows: int, monkeypat
     given = parts if part else faces
     data = IdentityDataset(SamplingConfig(), 32, "d", lambda *_: b"", identity_faces=chosen, faces=given)
     expected = plainly(faces, chosen)
-    assert 20 < len(data.groups) == len(expected)
-    for (person, found), (name, wanted) in zip(data.groups, expected, strict=True):
+    assert 20 < len(data.people) == len(expected)
+    for (person, found), (name, wanted) in zip(data.people, expected, strict=True):
         assert person == name and [row["id"] for row in found] == [row["face_id"] for row in wanted]
         for row, face in zip(found, wanted, strict=True):
             assert (row["crop"], row["matte"]) == (place(face["crop"]), place(face["matte"]))
             assert (row["mesh"] is None) == (face["mesh468"] is None)
             assert row["mesh"] is None or data.meshes[row["mesh"]].eq(face["mesh468"][0]).all()
     listed = [(person, row["face_id"]) for person, wanted in expected for row in wanted]
-    assert list(zip(*data.groups.listed().to_pydict().values(), strict=True)) == listed
+    assert list(zip(*data.people.image_ids().to_pydict().values(), strict=True)) == listed
     kept = np.arange(len(expected)) % 3 == 1
-    some = data.only(kept, SamplingConfig(drivers=9))
-    assert [p for p, _ in some.groups] == [p for p, _ in expected[1::3]] and len(some.sample(0).drivers) == 9
-    assert some.groups.listed()["id"].to_pylist() == [row["face_id"] for _, w in expected[1::3] for row in w]
+    some = data.select(kept, SamplingConfig(drivers=9))
+    assert [p for p, _ in some.people] == [p for p, _ in expected[1::3]] and len(some.choose_sample(0).drivers) == 9
+    assert some.people.image_ids()["id"].to_pylist() == [row["face_id"] for _, w in expected[1::3] for row in w]
     assert not part or max(read.count(i) for i in pieces) == 2
 
 
@@ -105,18 +111,53 @@ def test_what_travels_to_a_loader_process_does_not_grow() -> None:
     assert abs(sizes[1] - sizes[0]) < 50 and sizes[0] < 10_000, sizes
 
 
-def test_processes_write_and_read_the_same_memory() -> None:
-    from ffavatar_model.data.index import mapped
+def test_a_process_maps_the_same_file_which_goes_with_its_owner(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    table = SharedTable(pa.table({"id": ["a", "b"], "crop.uri": ["u", None]}))
+    meshes = SharedMeshes([np.full((n, 468, 2), n, np.float32) for n in (1, 3)])
+    files = set(tmp_path.iterdir())
+    assert len(files) == 2
+    context = torch.multiprocessing.get_context("forkserver")
+    here, there = context.Pipe()
+    process = context.Process(target=_read_rows, args=(table, meshes, there))
+    process.start()
+    assert here.recv() == ([{"id": "a", "crop": {"uri": "u"}}, {"id": "b", "crop": None}], [1.0, 3.0, 3.0, 3.0])
+    process.join()
+    assert set(tmp_path.iterdir()) == files, "a process that only reads leaves the files"
+    twin = copy.deepcopy(meshes)
+    del table, meshes
+    gc.collect()
+    assert len(list(tmp_path.iterdir())) == 1
+    assert twin[-1].eq(3).all() and len(twin) == 4 and len(SharedMeshes([])) == 0
+    del twin
+    gc.collect()
+    assert list(tmp_path.iterdir()) == []
 
-    one = mapped((3, 2), torch.float32)
-    there = torch.multiprocessing.get_context("forkserver").Process(target=_fill, args=(one,))
-    there.start()
-    there.join()
-    assert one.tolist() == [[7.0, 7.0]] * 3 and mapped((0, 2), torch.int32).shape == (0, 2)
+
+def _read_rows(table: SharedTable, meshes: SharedMeshes, answer: Any) -> None:
+    answer.send(([table.row(i) for i in range(len(table))], [float(mesh.mean()) for mesh in meshes]))
 
 
-def _fill(tensor: torch.Tensor) -> None:
-    tensor.fill_(7)
+def test_the_file_of_an_owner_that_was_killed_is_removed_by_the_next(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    process = torch.multiprocessing.get_context("forkserver").Process(target=_write_and_die, args=(tmp_path,))
+    process.start()
+    process.join()
+    (abandoned,) = tmp_path.iterdir()
+    living = SharedTable(pa.table({"id": ["a"]}))
+    assert abandoned.exists(), "it is young: its owner may not have locked it yet"
+    for path in tmp_path.iterdir():
+        os.utime(path, (0, 0))
+    twin = SharedTable(pa.table({"id": ["b"]}))
+    assert not abandoned.exists() and len(list(tmp_path.iterdir())) == 2
+    assert (living.row(0), twin.row(0)) == ({"id": "a"}, {"id": "b"})
+
+
+def _write_and_die(folder: Path) -> None:
+    tempfile.tempdir = str(folder)
+    table = SharedTable(pa.table({"id": ["a"]}))
+    assert len(table)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _nothing(uri: str, offset: int, length: int) -> bytes:
@@ -135,7 +176,7 @@ def large(n: int, meshes: bool) -> tuple[pa.Table, Any]:
         ends = np.arange(0, 32 * count + 1, 32, dtype=np.int32)
         return pa.StringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(text))
 
-    def references() -> pa.Array:
+    def collect_references() -> pa.Array:
         uris = pa.array([f"packs/{i:04x}/part-00000.pack" for i in range(1024)]).take(draw.integers(0, 1024, many))
         numbers = [pa.array(draw.integers(0, high, many)) for high in (1 << 28, 30_000)]
         return pa.StructArray.from_arrays([uris, *numbers, pa.nulls(many, pa.string())], fields=list(BLOB_REF))
@@ -144,7 +185,7 @@ def large(n: int, meshes: bool) -> tuple[pa.Table, Any]:
     rank = pa.array(np.tile(np.arange(FACES_EACH, dtype=np.int32), n))
     person = ids(n).take(np.repeat(np.arange(n), FACES_EACH))
     chosen = pa.table({"identity_id": person, "face_id": face, "rank": rank}).take(turn)
-    faces = pa.table({"face_id": face, "status": pa.repeat("ok", many), "crop": references(), "matte": references()})
+    faces = pa.table({"face_id": face, "status": pa.repeat("ok", many), "crop": collect_references(), "matte": collect_references()})
     mesh = pa.nulls(GROUP, MESH_468)
     if meshes:
         mesh = pa.FixedSizeListArray.from_arrays(pa.array(draw.random(GROUP * 1404, np.float32)), type=MESH_468)
@@ -182,7 +223,7 @@ def test_a_million_people(people: int, meshes: bool, capsys) -> None:
     watching.join()
     sent = io.BytesIO()
     ForkingPickler(sent).dump(data)
-    tables = sum(t.table.nbytes for t in (data.groups._people, data.groups._pictures))
+    tables = sum(t.table.nbytes for t in (data.people._people, data.people._images))
     with capsys.disabled():
         print(
             json.dumps(

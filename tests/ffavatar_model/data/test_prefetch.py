@@ -6,18 +6,7 @@ import random
 
 import pytest
 
-from ffavatar_model.data.prefetch import GAP, LONGEST, Reader, joined
-
-
-def test_neighbours_are_one_read_and_what_is_far_or_elsewhere_is_not() -> None:
-    asked = [("b", 10, 5), ("a", 100 + GAP, 50), ("a", 0, 100), ("a", 20, 10), ("a", 151 + 2 * GAP, 1), ("b", 10, 5)]
-    assert list(joined(asked)) == [
-        ("b", 10, 15, [("b", 10, 5)]),
-        ("a", 0, 150 + GAP, [("a", 0, 100), ("a", 20, 10), ("a", 100 + GAP, 50)]),
-        ("a", 151 + 2 * GAP, 152 + 2 * GAP, [("a", 151 + 2 * GAP, 1)]),
-    ], "in the order in which they are asked for"
-    long = [("a", i * (1 << 20), 1 << 20) for i in range(9)]
-    assert [end - begin for _, begin, end, _ in joined(long)] == [LONGEST, LONGEST, 1 << 20]
+from ffavatar_model.data.prefetch import GAP, RangeReader
 
 
 def test_every_range_has_its_own_bytes_however_they_are_read() -> None:
@@ -30,10 +19,10 @@ def test_every_range_has_its_own_bytes_however_they_are_read() -> None:
         return files[uri][offset : offset + length]
 
     ranges = [(draw.choice("ab"), draw.randrange(2 * GAP), draw.randrange(1, 5000)) for _ in range(60)]
-    reader = Reader(read, 4)
+    reader = RangeReader(read, 4)
     for _ in range(2):
         reads.clear()
-        reader.ahead(ranges)
+        reader.begin(ranges)
         for uri, offset, length in [*ranges, ranges[7]]:
             assert reader(uri, offset, length) == files[uri][offset : offset + length]
         assert len(reads) <= 6
@@ -44,7 +33,7 @@ def test_an_error_is_raised_where_the_bytes_are_wanted() -> None:
     def read(uri: str, offset: int, length: int) -> bytes:
         raise FileNotFoundError(uri)
 
-    reader = Reader(read, 2)
-    reader.ahead([("gone", 0, 5), ("gone", 5, 5)])
+    reader = RangeReader(read, 2)
+    reader.begin([("gone", 0, 5), ("gone", 5, 5)])
     with pytest.raises(FileNotFoundError, match="gone"):
         reader("gone", 5, 5)

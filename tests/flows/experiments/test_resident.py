@@ -1,4 +1,4 @@
-"""Pictures that lie on the device: the same rule of order, and pictures and landmarks change together."""
+"""Images that lie on the device: the same rule of order, and images and landmarks change together."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from ffavatar_model.data.augment import Augment, Degrade
-from ffavatar_model.data.mixture import Mixture
-from ffavatar_model.data.resident import ResidentData, ResidentImages
 from ffavatar_model.data.sampling import SamplingConfig
+from flows.experiments.mixture import Mixture
+from flows.experiments.resident import ResidentData, ResidentImages
 
 SIZE = 64
 
@@ -26,7 +26,7 @@ def a_person(name: str, n: int = 5, around: bool = False) -> ResidentImages:
         {
             "K": torch.eye(3).expand(n, 3, 3),
             "head_to_camera": torch.eye(3, 4).expand(n, 3, 4),
-            "moment": torch.arange(n) // 2,
+            "timestep": torch.arange(n) // 2,
             "source": torch.arange(n) > 0,
         }
         if around
@@ -94,16 +94,16 @@ def test_shares_of_workers_make_up_the_step() -> None:
 def test_only_what_the_networks_see_is_degraded() -> None:
     data = data_of(a_person("a"), degrade=Degrade(colour=0.5, blur=1.0, noise=0.1, matte=0.3))
     batch = data.batch([0])
-    assert batch.seen is not None and (batch.seen - batch.drivers).abs().max() > 0.05
+    assert batch.estimator_drivers is not None and (batch.estimator_drivers - batch.drivers).abs().max() > 0.05
     plain = data_of(a_person("a")).batch([0])
-    assert torch.equal(plain.drivers, batch.drivers) and plain.seen is None
+    assert torch.equal(plain.drivers, batch.drivers) and plain.estimator_drivers is None
 
 
 def test_known_cameras_keep_their_frames_and_sources_show_the_face() -> None:
     data = data_of(a_person("a", 6, around=True), augment=Augment(turn=25, shift=0.2))
     for cursor in range(6):
         batch = data.batch([cursor])
-        assert batch.known and len(set(batch.moment[0].tolist())) == 1
+        assert batch.known and len(set(batch.timestep[0].tolist())) == 1
         n = batch.sources.shape[1]
         assert "a0" not in batch.ids[0][1 : 1 + n]
         line = torch.arange(SIZE) + 0.5
@@ -122,7 +122,7 @@ def test_people_may_come_while_batches_are_drawn_and_full_is_full() -> None:
     assert len(data) == 8
     with pytest.raises(ValueError, match="no room for 5 more"):
         data.add(a_person("i"))
-    with pytest.raises(ValueError, match="pictures of 64 pixels, 32 are held"):
+    with pytest.raises(ValueError, match="images of 64 pixels, 32 are held"):
         ResidentData(data.config, 32, "", 9).add(a_person("a"))
 
 
