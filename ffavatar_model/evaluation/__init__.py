@@ -1,8 +1,8 @@
-"""Measuring avatars: pictures against pictures, parameters against the truth, with intervals over people."""
+"""Evaluation of avatars: images against images, parameters against ground truth, with intervals over people."""
 
 from ffavatar_model.evaluation.image_metrics import ms_ssim, psnr, ssim
 from ffavatar_model.evaluation.intervals import Interval, bootstrap, summarise
-from ffavatar_model.evaluation.parameters import Truth, evaluate_estimator
+from ffavatar_model.evaluation.parameters import GroundTruth, evaluate_estimator
 from ffavatar_model.evaluation.protocol import PROTOCOL
 from ffavatar_model.evaluation.reenactment import (
     Embed,
@@ -18,11 +18,11 @@ __all__ = [
     "PROTOCOL",
     "Embed",
     "FindLandmarks",
+    "GroundTruth",
     "Interval",
     "Judges",
     "Lpips",
     "Subject",
-    "Truth",
     "bootstrap",
     "cross_reenact",
     "evaluate_estimator",

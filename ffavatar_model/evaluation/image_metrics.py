@@ -1,4 +1,4 @@
-"""Picture metrics inside a matte. Pictures (N, 3, H, W) are RGB in 0 to 1; one value a picture comes out."""
+"""Image metrics inside a matte. Images (N, 3, H, W) are RGB in 0 to 1; the result is one value an image."""
 
 from __future__ import annotations
 
@@ -7,31 +7,59 @@ from torch import Tensor
 from torch.nn import functional as F
 
 WINDOW, SIGMA = 11, 1.5
-"""Of the Gaussian window of SSIM (Wang et al. 2004)."""
+"""Side and standard deviation of the Gaussian window of SSIM, pixels (Wang et al. 2004)."""
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of MS-SSIM's five scales (Wang, Simoncelli and Bovik 2003)."""
 _C1, _C2 = 0.01**2, 0.03**2
 
 
 def psnr(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Tensor:
-    """(N,) peak signal to noise in dB; the squared error is averaged with the weights ``matte (N, 1, H, W)``."""
+    """Compute the peak signal-to-noise ratio.
+
+    Args:
+        rendered: (N, 3, H, W).
+        target: (N, 3, H, W).
+        matte: (N, 1, H, W) weights of the squared error; None weighs all pixels alike.
+
+    Returns:
+        (N,) dB.
+    """
     weight = torch.ones_like(target) if matte is None else matte.expand_as(target)
     error = ((rendered.clamp(0, 1) - target).square() * weight).sum((1, 2, 3))
     return -10 * (error / weight.sum((1, 2, 3)).clamp_min(1)).clamp_min(1e-10).log10()
 
 
 def ssim(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Tensor:
-    """(N,) mean structural similarity over full windows, weighted by the matte at each window's middle.
+    """Compute the mean structural similarity over full windows.
 
     Gaussian weights and population covariance, the mean of the three channels: scikit-image's
     ``structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1)``.
+
+    Args:
+        rendered: (N, 3, H, W).
+        target: (N, 3, H, W).
+        matte: (N, 1, H, W) weights of the windows, read at each one's middle; None weighs all alike.
+
+    Returns:
+        (N,), 1 for equal images.
     """
-    similarity, _ = _maps(rendered.clamp(0, 1), target)
-    return _pooled(similarity, matte)
+    similarity, _ = _similarity_maps(rendered.clamp(0, 1), target)
+    return _weighted_mean(similarity, matte)
 
 
 def ms_ssim(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Tensor:
-    """(N,) multi-scale structural similarity; five scales, or as many as leave a full window (weights renormalised)."""
+    """Compute the multi-scale structural similarity.
+
+    There are five scales, or as many as leave a full window (weights renormalised).
+
+    Args:
+        rendered: (N, 3, H, W).
+        target: (N, 3, H, W).
+        matte: (N, 1, H, W) weights as in ``ssim``.
+
+    Returns:
+        (N,), 1 for equal images.
+    """
     rendered = rendered.clamp(0, 1)
     scales = 1
     while scales < len(SCALE_WEIGHTS) and min(target.shape[-2:]) >> scales >= WINDOW:
@@ -39,30 +67,30 @@ def ms_ssim(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Te
     weights = torch.tensor(SCALE_WEIGHTS[:scales], dtype=torch.float64)
     total = torch.ones(len(target), device=target.device)
     for i, weight in enumerate((weights / weights.sum()).tolist()):
-        similarity, contrast = _maps(rendered, target)
-        value = _pooled(similarity if i == scales - 1 else contrast, matte)
+        similarity, contrast = _similarity_maps(rendered, target)
+        value = _weighted_mean(similarity if i == scales - 1 else contrast, matte)
         total = total * value.clamp_min(0) ** weight
         rendered, target = F.avg_pool2d(rendered, 2), F.avg_pool2d(target, 2)
         matte = None if matte is None else F.avg_pool2d(matte, 2)
     return total
 
 
-def _maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def _similarity_maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """SSIM and its contrast-structure part, (N, 3, H', W') over full windows."""
-    at = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2
-    line = torch.exp(-0.5 * (at / SIGMA) ** 2)
-    line = (line / line.sum()).expand(a.shape[1], 1, 1, -1)
+    offset = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2
+    kernel = torch.exp(-0.5 * (offset / SIGMA) ** 2)
+    kernel = (kernel / kernel.sum()).expand(a.shape[1], 1, 1, -1)
 
     def mean(x: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(x, line, groups=x.shape[1]), line.transpose(-1, -2), groups=x.shape[1])
+        return F.conv2d(F.conv2d(x, kernel, groups=x.shape[1]), kernel.transpose(-1, -2), groups=x.shape[1])
 
     mu_a, mu_b = mean(a), mean(b)
-    var_a, var_b, both = mean(a * a) - mu_a**2, mean(b * b) - mu_b**2, mean(a * b) - mu_a * mu_b
-    contrast = (2 * both + _C2) / (var_a + var_b + _C2)
+    var_a, var_b, covariance = mean(a * a) - mu_a**2, mean(b * b) - mu_b**2, mean(a * b) - mu_a * mu_b
+    contrast = (2 * covariance + _C2) / (var_a + var_b + _C2)
     return (2 * mu_a * mu_b + _C1) / (mu_a**2 + mu_b**2 + _C1) * contrast, contrast
 
 
-def _pooled(values: Tensor, matte: Tensor | None) -> Tensor:
+def _weighted_mean(values: Tensor, matte: Tensor | None) -> Tensor:
     edge = WINDOW // 2
     weight = torch.ones_like(values) if matte is None else matte[..., edge:-edge, edge:-edge].expand_as(values)
     return (values * weight).sum((1, 2, 3)) / weight.sum((1, 2, 3)).clamp_min(1e-6)

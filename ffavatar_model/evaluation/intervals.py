@@ -1,4 +1,4 @@
-"""Means of people, with confidence intervals by resampling people: pictures of one person are not independent."""
+"""Means over people, with confidence intervals by resampling people: images of one person are not independent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Interval:
     low: float
     high: float
     n: int
-    """People."""
+    """Number of people."""
 
 
 def bootstrap(
@@ -30,39 +30,58 @@ def bootstrap(
     n: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """The statistic of one value a person, resampled ``n`` times (Efron 1979); not-a-numbers are left out.
+    """Compute a statistic with a percentile bootstrap interval (Efron 1979).
 
-    Raises ``ValueError`` where no value is left.
+    Args:
+        values: One value a person; those that are not finite are left out.
+        statistic: Maps values to a number.
+        level: Coverage of the interval, 0 to 1.
+        n: Number of resamples.
+        seed: Says the resamples.
+
+    Raises:
+        ValueError: No finite value is left.
     """
-    kept = np.asarray([v for v in values if np.isfinite(v)], np.float64)
-    if not len(kept):
+    finite = np.asarray([v for v in values if np.isfinite(v)], np.float64)
+    if not len(finite):
         raise ValueError("no finite value to average")
     g = np.random.default_rng(seed)
-    drawn = [statistic(kept[g.integers(len(kept), size=len(kept))]) for _ in range(n)] if len(kept) > 1 else [np.nan]
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(statistic(kept), float(low), float(high), len(kept))
+    resampled = [np.nan]
+    if len(finite) > 1:
+        resampled = [statistic(finite[g.integers(len(finite), size=len(finite))]) for _ in range(n)]
+    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(statistic(finite), float(low), float(high), len(finite))
 
 
 def summarise(
     rows: Iterable[Mapping[str, Any]], by: Sequence[str], metrics: Sequence[str], person: str = "person"
 ) -> list[dict[str, Any]]:
-    """Rows of single pictures → one row for each combination of ``by``: an interval for each metric that occurs.
+    """Average rows of single images, with intervals over people.
 
-    A person's pictures are averaged first, so that everybody counts once.
+    A person's images are averaged first, so that everybody counts once.
+
+    Args:
+        rows: One row an image.
+        by: Columns to group by.
+        metrics: Columns to average.
+        person: The column that names the person.
+
+    Returns:
+        One row for each combination of ``by``: its columns, and an ``Interval`` for each metric that occurs.
     """
     groups: dict[tuple[Any, ...], dict[str, list[Mapping[str, Any]]]] = {}
     for row in rows:
         key = tuple(row.get(name) for name in by)
         groups.setdefault(key, {}).setdefault(str(row[person]), []).append(row)
-    table = []
+    summary = []
     for key, people in groups.items():
-        found: dict[str, Any] = dict(zip(by, key, strict=True))
+        summary_row: dict[str, Any] = dict(zip(by, key, strict=True))
         for metric in metrics:
             means = []
-            for pictures in people.values():
-                values = [float(r[metric]) for r in pictures if r.get(metric) is not None and np.isfinite(r[metric])]
+            for images in people.values():
+                values = [float(r[metric]) for r in images if r.get(metric) is not None and np.isfinite(r[metric])]
                 means += [float(np.mean(values))] if values else []
             if means:
-                found[metric] = bootstrap(means)
-        table.append(found)
-    return table
+                summary_row[metric] = bootstrap(means)
+        summary.append(summary_row)
+    return summary

@@ -1,4 +1,4 @@
-"""The estimator against the truth of rendered people: head rotation, lips, and what moves on the posed head."""
+"""The estimator against the ground truth of rendered people: head rotation, lips, and motion of the posed head."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 from ffavatar_model.camera import camera_to_pose, rotation_from_6d
 from ffavatar_model.evaluation.intervals import bootstrap
-from ffavatar_model.evaluation.reenactment import angle
+from ffavatar_model.evaluation.reenactment import rotation_angle
 from ffavatar_model.head import axis_angle_to_matrix
-from ffavatar_model.head.face_parts import INNER_LIPS, LID_GAPS, PARTS, rows_of
+from ffavatar_model.head.face_parts import INNER_LIPS, LID_GAPS, PARTS, landmark_rows
 from ffavatar_model.head.interface import LEFT_EYE, NECK, ROOT
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.networks.estimator import DrivingParameters
@@ -23,17 +23,18 @@ from ffavatar_model.networks.rig import Rig
 
 Array = NDArray[np.float64]
 GROUPS = {"mouth": ("lips",), "lids": ("right_lids", "left_lids"), "brows": ("right_brow", "left_brow")}
+"""Parts of the face whose displacement is measured together."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
-    """Pictures of one person with what moved the head in them."""
+class GroundTruth:
+    """Images of one person, with the parameters that they were rendered from."""
 
     person: str
-    pictures: Tensor
+    images: Tensor
     """(D, 3, H, W) as the model takes them."""
     K: Tensor
-    """(D, 3, 3) for pictures of that size."""
+    """(D, 3, 3) for images of that size."""
     head_to_camera: Tensor
     """(D, 3, 4)."""
     expression: Tensor
@@ -43,27 +44,35 @@ class Truth:
 
 
 @torch.inference_mode()
-def evaluate_estimator(model: FFAvatar, people: Sequence[Truth]) -> dict[str, Any]:
-    """Errors and correlations over all pictures of people that the model never saw.
+def evaluate_estimator(model: FFAvatar, people: Sequence[GroundTruth]) -> dict[str, Any]:
+    """Measure errors and correlations of the estimator.
 
-    ``rotation_deg``: median angle of the head's rotation (pose and neck together), an interval over people;
-    ``lip_gap_r``, ``lid_gap_r``: correlation of gaps with the true ones; ``r2``: share of the variance of the
-    landmarks' displacement (mean head, joints but neck and root included) that the estimate explains, by part;
-    ``expression_r``: each direction's correlation; ``gaze_r`` of the eyes' turn and nod.
+    Args:
+        model: The model whose estimator is measured.
+        people: People that the model was not trained on.
+
+    Returns:
+        ``rotation_deg``: median angle of the head's rotation (pose and neck together), an interval over people;
+        ``lip_gap_r``, ``lid_gap_r``: correlation of gaps with the true ones; ``r2``: share of the variance of the
+        landmarks' displacement (mean head, joints but neck and root included) that the estimate explains, by part;
+        ``expression_r``: each direction's correlation; ``gaze_r``: correlation of the eyes' nod and turn.
     """
-    device, rows = model.rig.points.device, []
+    device, pairs = model.rig.points.device, []
     for person in people:
-        found = model.estimate(person.pictures.to(device)[None])
-        found = DrivingParameters(*(x[0] for x in found))
+        estimated = model.estimate(person.images.to(device)[None])
+        estimated = DrivingParameters(*(x[0] for x in estimated))
         true = DrivingParameters(
-            person.expression[:, : found.expression.shape[-1]].to(device),
+            person.expression[:, : estimated.expression.shape[-1]].to(device),
             person.rotations.to(device),
-            camera_to_pose(person.head_to_camera, person.K, person.pictures.shape[-1]).to(device),
+            camera_to_pose(person.head_to_camera, person.K, person.images.shape[-1]).to(device),
         )
-        rows.append((found, true))
-    errors = [angle(total_rotation(f).transpose(-1, -2) @ total_rotation(t)).cpu() for f, t in rows]
-    found, true = (_joined([pair[i] for pair in rows]) for i in (0, 1))
-    moved, truly = displacements(model.rig, found), displacements(model.rig, true)
+        pairs.append((estimated, true))
+    errors = [rotation_angle(total_rotation(e).transpose(-1, -2) @ total_rotation(t)).cpu() for e, t in pairs]
+    estimated, true = (
+        DrivingParameters(*(torch.cat(values) for values in zip(*parameters, strict=True)))
+        for parameters in zip(*pairs, strict=True)
+    )
+    moved, truly_moved = displacements(model.rig, estimated), displacements(model.rig, true)
     index = model.rig.landmark_index
     median = bootstrap([float(e.median()) for e in errors], lambda x: float(np.median(x)))
     return {
@@ -71,19 +80,19 @@ def evaluate_estimator(model: FFAvatar, people: Sequence[Truth]) -> dict[str, An
         "pictures": sum(len(e) for e in errors),
         "rotation_deg": median,
         "rotation_deg_all_pictures": float(torch.cat(errors).median()),
-        "lip_gap_r": _gap_correlation(moved, truly, INNER_LIPS, index),
-        "lid_gap_r": _gap_correlation(moved, truly, LID_GAPS, index),
+        "lip_gap_r": _gap_correlation(moved, truly_moved, INNER_LIPS, index),
+        "lid_gap_r": _gap_correlation(moved, truly_moved, LID_GAPS, index),
         "r2": {
-            name: _explained(moved, truly, torch.cat([rows_of(PARTS[p], index) for p in parts]))
+            name: _explained_variance(moved, truly_moved, torch.cat([landmark_rows(PARTS[p], index) for p in parts]))
             for name, parts in GROUPS.items()
         },
-        "gaze_r": [_correlation(f, t) for f, t in zip(_gaze(found), _gaze(true), strict=True)],
-        "expression_r": [_correlation(f, t) for f, t in zip(found.expression.T, true.expression.T, strict=True)],
+        "gaze_r": [_correlation(e, t) for e, t in zip(_gaze(estimated), _gaze(true), strict=True)],
+        "expression_r": [_correlation(e, t) for e, t in zip(estimated.expression.T, true.expression.T, strict=True)],
     }
 
 
 def total_rotation(parameters: DrivingParameters) -> Tensor:
-    """(D, 3, 3) of the head as seen in the picture: the pose, after the neck. Turning either looks the same."""
+    """Return the head's rotation (D, 3, 3) in the image: the pose after the neck, which an image cannot tell apart."""
     facing = torch.diag(parameters.pose.new_tensor((1.0, -1.0, -1.0)))
     return (
         rotation_from_6d(parameters.pose[..., :6]) @ facing @ axis_angle_to_matrix(parameters.rotations[..., NECK, :])
@@ -91,7 +100,7 @@ def total_rotation(parameters: DrivingParameters) -> Tensor:
 
 
 def displacements(rig: Rig, parameters: DrivingParameters) -> Tensor:
-    """(D, L, 3) metres by which expression, jaw and eyes move the landmarks of the mean head."""
+    """Return (D, L, 3) metres by which expression, jaw and eyes move the landmarks of the mean head."""
     rotations = parameters.rotations.clone()
     rotations[:, [ROOT, NECK]] = 0
     moving = DrivingParameters(parameters.expression[None], rotations[None], parameters.pose[None])
@@ -99,28 +108,24 @@ def displacements(rig: Rig, parameters: DrivingParameters) -> Tensor:
     return (rig.landmarks(means) - rig.landmarks(rig.points.expand(1, 1, -1, -1)))[0]
 
 
-def _joined(parts: list[DrivingParameters]) -> DrivingParameters:
-    return DrivingParameters(*(torch.cat(values) for values in zip(*parts, strict=True)))
-
-
 def _gaze(parameters: DrivingParameters) -> Tensor:
     """(2, D) nod and turn of both eyes, radians."""
     return parameters.rotations[:, LEFT_EYE:, :2].mean(1).T
 
 
-def _gap_correlation(found: Tensor, true: Tensor, pairs: Sequence[tuple[int, int]], index: Tensor) -> float:
+def _gap_correlation(estimated: Tensor, true: Tensor, pairs: Sequence[tuple[int, int]], index: Tensor) -> float:
     """Correlation of the change of vertical gaps, averaged over the pairs that the head has."""
     gaps = []
-    for values in (found, true):
-        rows = [rows_of(pair, index) for pair in pairs]
+    for values in (estimated, true):
+        rows = [landmark_rows(pair, index) for pair in pairs]
         each = [values[:, r[0], 1] - values[:, r[1], 1] for r in rows if len(r) == 2]
         gaps.append(torch.stack(each).mean(0) if each else values.new_full((len(values),), torch.nan))
     return _correlation(*gaps)
 
 
-def _explained(found: Tensor, true: Tensor, rows: Tensor) -> float:
+def _explained_variance(estimated: Tensor, true: Tensor, rows: Tensor) -> float:
     """R² of displacements (D, L, 3) at some landmarks."""
-    error = (found[:, rows] - true[:, rows]).square().sum()
+    error = (estimated[:, rows] - true[:, rows]).square().sum()
     spread = (true[:, rows] - true[:, rows].mean(0)).square().sum()
     return float(1 - error / spread.clamp_min(1e-12))
 

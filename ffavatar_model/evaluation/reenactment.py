@@ -17,16 +17,16 @@ from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.networks.gaussians import CanonicalAvatar
 
 Embed = Callable[[Tensor], Tensor | None]
-"""A picture (3, H, W) → a face embedding (E,), or None where no face is found."""
+"""An image (3, H, W) → a face embedding (E,), or None where no face is found."""
 FindLandmarks = Callable[[Tensor], Tensor | None]
-"""A picture (3, H, W) → face-mesh points (L, 2) in picture widths, or None."""
+"""An image (3, H, W) → face-mesh points (L, 2) in image widths, or None."""
 Lpips = Callable[[Tensor, Tensor], Tensor]
-"""Two batches of pictures (N, 3, H, W) → distances (N,)."""
+"""Two batches of images (N, 3, H, W) → distances (N,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One held-out person: sources, and other pictures to render."""
+    """One held-out person: source images, and driver images to render."""
 
     person: str
     sources: Tensor
@@ -40,14 +40,14 @@ class Subject:
     head_to_camera: Tensor | None = None
     """(D, 3, 4)."""
     parameters: DrivingParameters | None = None
-    """(D, ...) given parameters in place of the estimator's."""
+    """(D, ...) parameters to use in place of the estimator's."""
     notes: list[dict[str, Any]] = field(default_factory=list)
-    """For each driver: what its row also says (azimuth, ...)."""
+    """For each driver further columns of its row (azimuth, ...)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judges:
-    """Networks that are passed in; a metric without its judge is left out."""
+    """Networks that are passed in; a metric without its network is left out."""
 
     embed: Embed | None = None
     landmarks: FindLandmarks | None = None
@@ -62,28 +62,37 @@ def self_reenact(
     judges: Judges | None = None,
     baselines: bool = True,
 ) -> Iterator[dict[str, Any]]:
-    """A row a picture, method and number of sources: the person's own other pictures rendered.
+    """Render each person's own driver images from their source images, and measure the renderings.
 
-    Methods: ``ours``; with ``baselines`` also ``nearest``, ``mean_head``, ``mean_of_views`` (``protocol.PROTOCOL``).
-    Pictures, and rows, stay on the model's device until they are numbers.
+    Images, and rows, stay on the model's device until they are numbers.
+
+    Args:
+        model: The model to measure.
+        subjects: Held-out people.
+        views: Numbers of sources.
+        judges: Networks that metrics take.
+        baselines: Measure ``nearest``, ``mean_head`` and ``mean_of_views``, too (``protocol.PROTOCOL``).
+
+    Yields:
+        A row an image, method and number of sources; the model's own method is ``ours``.
     """
     judges, device = judges or Judges(), model.rig.points.device
-    everybody = [model.features(s.sources[None, : max(views)].to(device)) for s in subjects] if baselines else []
-    average = _mean_avatar(model, torch.cat(everybody)) if baselines else None
+    features = [model.point_features(s.sources[None, : max(views)].to(device)) for s in subjects] if baselines else []
+    average = _mean_avatar(model, torch.cat(features)) if baselines else None
     for subject in subjects:
         sources, drivers, mattes = (x.to(device) for x in (subject.sources, subject.drivers, subject.mattes))
-        parameters = driving(model, subject)
-        cached = {s: model.reconstruct(sources[None, :s]) for s in sorted(set(views)) if s <= len(sources)}
-        for s, avatar in cached.items():
-            methods: dict[str, Tensor] = {"ours": picture(model, avatar, parameters, subject)}
+        parameters = driving_parameters(model, subject)
+        avatars = {s: model.reconstruct(sources[None, :s]) for s in sorted(set(views)) if s <= len(sources)}
+        for s, avatar in avatars.items():
+            methods: dict[str, Tensor] = {"ours": render_drivers(model, avatar, parameters, subject)}
             if baselines and average is not None:
                 methods["nearest"] = _nearest(sources[:s], drivers, mattes)
-                methods["mean_head"] = picture(model, average, parameters, subject)
+                methods["mean_head"] = render_drivers(model, average, parameters, subject)
                 if s > 1:
-                    singles = _mean_avatar(model, model.features(sources[:s, None]))
-                    methods["mean_of_views"] = picture(model, singles, parameters, subject)
+                    singles = _mean_avatar(model, model.point_features(sources[:s, None]))
+                    methods["mean_of_views"] = render_drivers(model, singles, parameters, subject)
             for method, rendered in methods.items():
-                values = compare(model, rendered, drivers, mattes, judges)
+                values = compute_metrics(model, rendered, drivers, mattes, judges)
                 for i in range(len(drivers)):
                     notes = subject.notes[i] if subject.notes else {}
                     row = {name: float(value[i]) for name, value in values.items()}
@@ -94,33 +103,54 @@ def self_reenact(
 def cross_reenact(
     model: FFAvatar, subjects: Sequence[Subject], views: int = 4, judges: Judges | None = None
 ) -> Iterator[dict[str, Any]]:
-    """A row a picture: each person driven by the next one's pictures. There is no true picture: identity is compared
-    with the first source (``csim``), what moves with the driver (``akd``, ``aed``, ``apd``)."""
+    """Render each person driven by the next person's driver images, and measure the renderings.
+
+    There is no ground truth: identity is compared with the first source (``csim``), motion with the driver (``akd``,
+    ``aed``, ``apd``).
+
+    Args:
+        model: The model to measure.
+        subjects: Held-out people, two or more.
+        views: Number of sources.
+        judges: Networks that metrics take.
+
+    Yields:
+        A row an image.
+    """
     judges = judges or Judges()
     for subject, other in zip(subjects, [*subjects[1:], subjects[0]], strict=True):
         device = model.rig.points.device
         avatar = model.reconstruct(subject.sources[None, :views].to(device))
         drivers = other.drivers.to(device)
-        rendered = picture(model, avatar, driving(model, other), other)
-        values = _moved(model, rendered, drivers, judges)
+        rendered = render_drivers(model, avatar, driving_parameters(model, other), other)
+        values = _motion_metrics(model, rendered, drivers, judges)
         if judges.embed is not None:
-            values["csim"] = _csim(
-                judges.embed, rendered, subject.sources[:1].to(device).expand(len(rendered), -1, -1, -1)
-            )
+            first_source = subject.sources[:1].to(device).expand(len(rendered), -1, -1, -1)
+            values["csim"] = _cosine_similarity(judges.embed, rendered, first_source)
         for i in range(len(drivers)):
             row = {name: float(value[i]) for name, value in values.items()}
             yield {"person": subject.person, "driver": other.person, "method": "cross", "views": views, **row}
 
 
-def driving(model: FFAvatar, subject: Subject) -> DrivingParameters:
-    """(1, D, ...) what moves the head in a subject's drivers: given, or estimated."""
+def driving_parameters(model: FFAvatar, subject: Subject) -> DrivingParameters:
+    """Return the parameters (1, D, ...) of a subject's drivers: the subject's own, or estimated ones."""
     if subject.parameters is not None:
         return DrivingParameters(*(x.to(model.rig.points.device)[None] for x in subject.parameters))
     return model.estimate(subject.drivers.to(model.rig.points.device)[None])
 
 
-def picture(model: FFAvatar, avatar: CanonicalAvatar, parameters: DrivingParameters, subject: Subject) -> Tensor:
-    """(D, 3, H, W) an avatar under parameters, by the subject's cameras or, without them, the estimated pose."""
+def render_drivers(model: FFAvatar, avatar: CanonicalAvatar, parameters: DrivingParameters, subject: Subject) -> Tensor:
+    """Render an avatar as each of a subject's drivers.
+
+    Args:
+        model: The model.
+        avatar: One avatar.
+        parameters: (1, D, ...) see ``driving_parameters``.
+        subject: Its cameras are used; where it has none, the pose of ``parameters`` says where the camera is.
+
+    Returns:
+        (D, 3, H, W) in 0 to 1, at the drivers' size.
+    """
     size, pose = subject.drivers.shape[-1], parameters.pose
     if subject.head_to_camera is None or subject.K is None:
         K = virtual_intrinsics(size, pose).expand(*pose.shape[:2], 3, 3)
@@ -131,8 +161,21 @@ def picture(model: FFAvatar, avatar: CanonicalAvatar, parameters: DrivingParamet
     return model.render(model.animate(avatar, parameters), camera, K, background, size).rgb[0].clamp(0, 1)
 
 
-def compare(model: FFAvatar, rendered: Tensor, target: Tensor, mattes: Tensor, judges: Judges) -> dict[str, Tensor]:
-    """Every metric (D,) of renderings (D, 3, H, W) against their targets."""
+def compute_metrics(
+    model: FFAvatar, rendered: Tensor, target: Tensor, mattes: Tensor, judges: Judges
+) -> dict[str, Tensor]:
+    """Compute every metric of renderings against their targets.
+
+    Args:
+        model: Its estimator compares motion.
+        rendered: (D, 3, H, W) in 0 to 1.
+        target: (D, 3, H, W) in 0 to 1.
+        mattes: (D, 1, H, W), of the targets.
+        judges: Networks that metrics take.
+
+    Returns:
+        (D,) for each metric.
+    """
     values = {
         "psnr": psnr(rendered, target, mattes),
         "ssim": ssim(rendered, target, mattes),
@@ -141,39 +184,45 @@ def compare(model: FFAvatar, rendered: Tensor, target: Tensor, mattes: Tensor, j
     if judges.lpips is not None:
         values["lpips"] = judges.lpips(rendered, target)
     if judges.embed is not None:
-        values["csim"] = _csim(judges.embed, rendered, target)
-    return values | _moved(model, rendered, target, judges)
+        values["csim"] = _cosine_similarity(judges.embed, rendered, target)
+    return values | _motion_metrics(model, rendered, target, judges)
 
 
-def _moved(model: FFAvatar, rendered: Tensor, driver: Tensor, judges: Judges) -> dict[str, Tensor]:
-    ours, theirs = model.estimate(rendered[None]), model.estimate(driver[None])
-    turn = rotation_from_6d(ours.pose[..., :6])[0].transpose(-1, -2) @ rotation_from_6d(theirs.pose[..., :6])[0]
-    values = {"aed": (ours.expression - theirs.expression).abs().mean(-1)[0], "apd": angle(turn)}
-    if judges.landmarks is not None:
-        values["akd"] = torch.stack([_akd(judges.landmarks, a, b) for a, b in zip(rendered, driver, strict=True)])
-    return values
-
-
-def angle(rotation: Tensor) -> Tensor:
-    """(...) degrees that (..., 3, 3) rotations turn."""
+def rotation_angle(rotation: Tensor) -> Tensor:
+    """Return the angle (...) of rotations (..., 3, 3), degrees."""
     trace = rotation.diagonal(dim1=-2, dim2=-1).sum(-1)
     return torch.rad2deg(((trace - 1) / 2).clamp(-1, 1).acos())
 
 
-def _akd(find: FindLandmarks, a: Tensor, b: Tensor) -> Tensor:
+def _motion_metrics(model: FFAvatar, rendered: Tensor, driver: Tensor, judges: Judges) -> dict[str, Tensor]:
+    ours, theirs = model.estimate(rendered[None]), model.estimate(driver[None])
+    turn = rotation_from_6d(ours.pose[..., :6])[0].transpose(-1, -2) @ rotation_from_6d(theirs.pose[..., :6])[0]
+    values = {"aed": (ours.expression - theirs.expression).abs().mean(-1)[0], "apd": rotation_angle(turn)}
+    if judges.landmarks is not None:
+        values["akd"] = torch.stack(
+            [_keypoint_distance(judges.landmarks, a, b) for a, b in zip(rendered, driver, strict=True)]
+        )
+    return values
+
+
+def _keypoint_distance(find: FindLandmarks, a: Tensor, b: Tensor) -> Tensor:
+    """Mean distance of face-mesh points in image widths; not a number where a face is missing."""
     ours, theirs = find(a), find(b)
     if ours is None or theirs is None:
         return torch.tensor(torch.nan)
     return (ours - theirs).norm(dim=-1).mean().cpu()
 
 
-def _csim(embed: Embed, rendered: Tensor, target: Tensor) -> Tensor:
-    found = []
+def _cosine_similarity(embed: Embed, rendered: Tensor, target: Tensor) -> Tensor:
+    """(D,) similarity of face embeddings; not a number where a face is missing."""
+    similarities = []
     for a, b in zip(rendered, target, strict=True):
         ours, theirs = embed(a), embed(b)
-        both = ours is not None and theirs is not None
-        found.append(float(torch.cosine_similarity(ours, theirs, dim=0)) if both else torch.nan)  # type: ignore[arg-type]
-    return torch.tensor(found)
+        if ours is None or theirs is None:
+            similarities.append(torch.nan)
+        else:
+            similarities.append(float(torch.cosine_similarity(ours, theirs, dim=0)))
+    return torch.tensor(similarities)
 
 
 def _nearest(sources: Tensor, drivers: Tensor, mattes: Tensor) -> Tensor:

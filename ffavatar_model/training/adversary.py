@@ -1,4 +1,4 @@
-"""The adversarial term: a small network that tells renderings from pictures, patch by patch."""
+"""The adversarial term: a small network that tells renderings from images, patch by patch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ffavatar_model.config import require
 
 
 class PatchCritic(nn.Module):
-    """(N, 3, H, W) in 0 to 1 → (N, 1, H / 8, W / 8) scores of overlapping patches: high for a picture.
+    """A network that scores overlapping patches: high for an image, low for a rendering.
 
     Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (2017), spectrally normalised
     (Miyato et al. 2018) in place of batch statistics.
@@ -28,9 +28,9 @@ class PatchCritic(nn.Module):
             channels = width << i
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 1, 3, 1, 1))
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """See the class."""
-        return self.layers(2 * pictures - 1)
+    def forward(self, images: Tensor) -> Tensor:
+        """Score the patches of images (N, 3, H, W) in 0 to 1: (N, 1, H / 8, W / 8)."""
+        return self.layers(2 * images - 1)
 
 
 class Adversary:
@@ -38,7 +38,7 @@ class Adversary:
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Off at weight 0."""
+        """Settings of the adversarial term, which is off at weight 0."""
 
         weight: float = 0.0
         begin: float = 0.5
@@ -56,20 +56,34 @@ class Adversary:
         self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.lr, betas=(0.0, 0.9))
 
     def weight(self, progress: float) -> float:
-        """Of the term at ``progress`` of the run: 0 until ``begin``, whole a tenth of the run later."""
+        """Return the term's weight at ``progress`` of the run: 0 until ``begin``, full a tenth of the run later."""
         return self.config.weight * min(1.0, max(0.0, (progress - self.config.begin) / 0.1))
 
     def term(self, rendered: Tensor, progress: float) -> Tensor:
-        """What the model lowers: minus the mean score of renderings (B, D, 3, H, W), weighted."""
+        """Return the model's loss term: minus the mean score of renderings, weighted.
+
+        Args:
+            rendered: (B, D, 3, H, W).
+            progress: Share of the run that is done, 0 to 1.
+        """
         self.critic.requires_grad_(False)
         score = self.critic(rendered.flatten(0, 1).clamp(0, 1)).float().mean()
         self.critic.requires_grad_(True)
         return -self.weight(progress) * score
 
-    def learn(self, rendered: Tensor, pictures: Tensor, world: int = 1) -> Tensor:
-        """One step of the critic (hinge loss) on renderings and pictures (B, D, 3, H, W); its loss, detached."""
+    def train_step(self, rendered: Tensor, images: Tensor, world: int = 1) -> Tensor:
+        """Take one step of the critic's optimizer (hinge loss).
+
+        Args:
+            rendered: (B, D, 3, H, W) renderings; the gradient does not flow into the model.
+            images: (B, D, 3, H, W) in 0 to 1.
+            world: Number of training workers, whose gradients are averaged.
+
+        Returns:
+            The critic's loss, detached.
+        """
         fake = self.critic(rendered.detach().float().flatten(0, 1).clamp(0, 1))
-        real = self.critic(pictures.float().flatten(0, 1))
+        real = self.critic(images.float().flatten(0, 1))
         loss = (1 - real).clamp_min(0).mean() + (1 + fake).clamp_min(0).mean()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -81,11 +95,11 @@ class Adversary:
         self.optimizer.step()
         return loss.detach()
 
-    def state(self) -> dict[str, Any]:
-        """For a checkpoint."""
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the critic and its optimizer, for a checkpoint."""
         return {"critic": self.critic.state_dict(), "optimizer": self.optimizer.state_dict()}
 
-    def load(self, state: dict[str, Any]) -> None:
-        """What ``state`` gave."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore a state that ``state_dict`` returned."""
         self.critic.load_state_dict(state["critic"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from ffavatar_model.atomic_file import write_atomically
 from ffavatar_model.config import to_dict
-from ffavatar_model.io.atomic import write_atomically
 from ffavatar_model.io.weights import MODEL_FILE, read_header, save_weights
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training.config import TrainConfig
@@ -24,12 +24,21 @@ _NAME = re.compile(r"step-(\d{8})")
 def save_checkpoint(
     root: Path, config: TrainConfig, model: FFAvatar, state: dict[str, Any], quality: float | None = None
 ) -> Path:
-    """Write ``root/step-NNNNNNNN`` for ``state["step"]`` and delete those that are not kept (``kept``).
+    """Write the checkpoint of a step, and delete those that ``checkpoints_to_keep`` does not name.
 
-    ``state`` has the weights as they are trained, the averaged ones (or None), optimizer, progress and random numbers,
-    in host memory; it becomes ``training.pt``. ``model.safetensors`` is the model for use, the averaged one where there
-    is one; ``quality`` (higher is better, as last measured on people held out) stands in its header. The folder appears
-    whole or not at all.
+    The folder appears complete or not at all.
+
+    Args:
+        root: The run's folder; the checkpoint is ``root/step-NNNNNNNN``, by ``state["step"]``.
+        config: The run's configuration; it goes into the model file's header.
+        model: The model that is trained.
+        state: Trained weights, averaged weights (or None), optimizer, progress and random state, in host memory. It
+            becomes ``training.pt``. ``model.safetensors`` is the model for use, with the averaged weights if there are
+            any.
+        quality: Higher is better, as last measured on held-out people; it goes into the model file's header.
+
+    Returns:
+        The checkpoint's folder.
     """
     folder = root / f"step-{state['step']:08d}"
     part = root / f".{folder.name}.part"
@@ -44,29 +53,37 @@ def save_checkpoint(
     write_atomically(part / STATE_FILE, buffer.getvalue())
     shutil.rmtree(folder, ignore_errors=True)
     part.replace(folder)
-    keep = kept(root, config.keep, config.keep_best)
+    keep = checkpoints_to_keep(root, config.keep, config.keep_best)
     for old in list_checkpoints(root):
         if old not in keep:
             shutil.rmtree(old)
     return folder
 
 
-def kept(root: Path, newest: int, best: int) -> set[Path]:
-    """The ``newest`` checkpoints of a run's folder, and the ``best`` of those whose quality was measured."""
-    there = list_checkpoints(root)
-    measured = [(quality, p) for p in there if (quality := read_header(p).get("quality")) is not None]
-    return {*there[-newest:], *(p for _, p in sorted(measured, reverse=True)[:best])}
+def checkpoints_to_keep(root: Path, newest: int, best: int) -> set[Path]:
+    """Return the checkpoints of a run's folder that stay.
+
+    Args:
+        root: The run's folder.
+        newest: Number of the newest that stay.
+        best: Number of those of the highest quality that stay, among the ones whose quality was measured.
+    """
+    checkpoints = list_checkpoints(root)
+    measured = [(quality, p) for p in checkpoints if (quality := read_header(p).get("quality")) is not None]
+    return {*checkpoints[-newest:], *(p for _, p in sorted(measured, reverse=True)[:best])}
 
 
 def list_checkpoints(root: Path) -> list[Path]:
-    """Whole checkpoints in a run's folder, oldest first."""
+    """Return the complete checkpoints in a run's folder, oldest first."""
     return sorted(p for p in root.glob("step-*") if _NAME.fullmatch(p.name)) if root.is_dir() else []
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """The state of training of a checkpoint: tensors and plain values alone; nothing in the file is executed.
+    """Load a checkpoint's state of training: tensors and plain values alone; nothing in the file is executed.
 
-    Raises ``FileNotFoundError`` or ``ValueError`` with one line that names the file.
+    Raises:
+        FileNotFoundError: The folder has no state of training.
+        ValueError: The file is not readable; one line that names it.
     """
     path = folder / STATE_FILE
     if not path.is_file():

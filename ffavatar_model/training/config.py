@@ -1,4 +1,4 @@
-"""What a training run is told."""
+"""Configuration of a training run."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from ffavatar_model.training.objective import Objective
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Optimizer:
-    """AdamW, warm-up, cosine."""
+    """Settings of AdamW with linear warm-up and a cosine schedule."""
 
     lr: float = 4e-4
     """Highest learning rate."""
     mean_head_lr: float = 4e-3
-    """Of the learned mean head and a person's own Gaussians, one row a point."""
+    """Highest learning rate of the learned mean head and of a person's own Gaussians, one row a point."""
     final: float = 0.05
     """Share of the learning rate left at the end."""
     warmup: int = 3000
     """Steps."""
     weight_decay: float = 0.05
-    """Of matrices; vectors and per-point values have none."""
+    """Decay of matrices; vectors and per-point values have none."""
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
     """Largest norm of the gradient."""
@@ -39,7 +39,7 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """A whole run; ``ffavatar_model.training.recipes`` makes them."""
+    """Settings of a complete run; ``ffavatar_model.training.recipes`` makes them."""
 
     stage: Literal["pretrain", "multiview", "personalize"]
     model: FFAvatar.Config = field(default_factory=FFAvatar.Config)
@@ -52,19 +52,19 @@ class TrainConfig:
     max_seconds: float = 0.0
     """The schedule ends at this time at the latest (0: no limit); such a run cannot be repeated step for step."""
     batch: int = 2
-    """People a step on all workers together."""
+    """Number of people in a step, on all workers together."""
     accumulate: int = 1
-    """Parts that a worker's share of the batch is cut into."""
+    """Number of micro-batches that a worker's share of the batch is cut into."""
     moves: tuple[str, ...] = ()
-    """Beginnings of the names of the parameters that are trained; empty for all."""
+    """Trainable parameters: beginnings of their names; empty for all."""
     autocast: Literal["off", "bf16"] = "off"
     graphs: bool = True
-    """On one CUDA device a whole step is one CUDA graph (``training.graphed``); False launches kernel by kernel."""
+    """On one CUDA device a step is one CUDA graph (``training.cuda_graphs``); False launches kernel by kernel."""
     ema: float = 0.0
     """Decay of the averaged weights that are validated and saved for use; 0 for none."""
     seed: int = 0
     loader_workers: int = 0
-    """Processes that read and decode; 0 does it in the loop's own."""
+    """Number of processes that read and decode; 0 does it in the loop's own."""
     log_every: int = 10
     validate_every: int = 0
     """Steps; 0 validates at the start and at the end alone."""
@@ -72,9 +72,9 @@ class TrainConfig:
     checkpoint_every: int = 0
     """Steps; 0 saves at the end alone."""
     keep: int = 2
-    """Newest checkpoints kept in the run's folder."""
+    """Number of the newest checkpoints that stay in the run's folder."""
     keep_best: int = 1
-    """Checkpoints of the highest PSNR on people held out that are kept, too."""
+    """Number of checkpoints of the highest PSNR on held-out people that stay, too."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "log_every", "validation_people", "keep"):

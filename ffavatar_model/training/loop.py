@@ -1,4 +1,4 @@
-"""One loop for all three stages. It knows nothing of Ray, MLflow or where a corpus lies.
+"""The training loop, one for all three stages. It knows nothing of Ray, MLflow or where a corpus lies.
 
 It runs in one process, or as one of ``world`` processes of a ``torch.distributed`` group that the caller has set up
 (torchrun, Ray Train).
@@ -10,9 +10,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,48 +20,49 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ffavatar_model.data.batch import Batch
-from ffavatar_model.data.dataset import FewToMany
-from ffavatar_model.data.mixture import Mixture
-from ffavatar_model.data.prefetch import ahead, developed, loaded
-from ffavatar_model.data.resident import ResidentData
+from ffavatar_model.data.batch import Batch, TrainingData
+from ffavatar_model.data.prefetch import prefetch
 from ffavatar_model.head import HeadModel
 from ffavatar_model.io.weights import check_and_load, load_weights
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training.adversary import Adversary
 from ffavatar_model.training.checkpoint import load_state
 from ffavatar_model.training.config import TrainConfig
-from ffavatar_model.training.cuda_graphs import GraphedSteps, finite
+from ffavatar_model.training.cuda_graphs import GraphedSteps, is_finite
 from ffavatar_model.training.objective import Objective, Precomputed
 from ffavatar_model.training.optimizer import build_optimizer, set_learning_rate
 from ffavatar_model.training.saver import Saver
-from ffavatar_model.training.validation import strip, validate
+from ffavatar_model.training.validation import tile_renderings, validate
 
 log = logging.getLogger(__name__)
 
-TrainingData = FewToMany | ResidentData | Mixture
-
 
 class Reporter(Protocol):
-    """Where a run's news go. ``report`` is called by every rank at the same steps, ``picture`` by rank 0 alone."""
+    """Receiver of a run's metrics, images and checkpoints."""
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """Numbers of a step, and the folder of a whole checkpoint when one was just written (rank 0)."""
+        """Take the metrics of a step; every rank calls this at the same steps.
+
+        Args:
+            step: Number of steps taken.
+            metrics: Loss terms, learning rate, seconds, and held-out metrics where they were measured.
+            checkpoint: The folder of a complete checkpoint where one was just written (rank 0 alone).
+        """
         ...
 
-    def picture(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
-        """An (H, W, 3) picture."""
+    def image(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
+        """Take an image (H, W, 3); rank 0 alone calls this."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """How a run ended."""
+class TrainOutcome:
+    """Result of a run that reached its end."""
 
     checkpoint: Path
     step: int
     metrics: dict[str, float]
-    """``start/…`` of the untrained (or initial) model and ``end/…``, on held-out people; seconds by part."""
+    """``start/…`` of the initial model and ``end/…``, on held-out people; ``seconds/…`` by part of the loop."""
 
 
 def train(
@@ -77,30 +78,56 @@ def train(
     rank: int = 0,
     world: int = 1,
     device: torch.device | str | None = None,
-) -> Result:
+) -> TrainOutcome:
     """Train a stage to its end.
 
     Args:
-        head: the head model as read from its file.
-        training, validation: data sets of disjoint people (``personalize``: of pictures); None for no validation.
-        folder: where checkpoints go.
-        init: a checkpoint whose weights the stage begins with.
-        resume: a checkpoint of this same run to go on from, wins over ``init``.
-        rank, world: this process and how many there are.
+        config: The run's configuration.
+        head: The head model as read from its file.
+        training: The people to train on (``personalize``: images of one person).
+        validation: Held-out people (``personalize``: images); None for no validation.
+        reporter: Receives metrics, images and checkpoints.
+        folder: Where checkpoints are written.
+        init: A checkpoint whose weights the stage begins with.
+        resume: A checkpoint of this same run to go on from, wins over ``init``.
+        rank: Number of this process.
+        world: Number of processes.
         device: CUDA where there is one, by default.
 
     Raises:
-        ValueError: a checkpoint does not fit, or the data set is empty.
-        FloatingPointError: the loss or its gradient is not finite; the message has the batch's ids.
+        ValueError: A checkpoint does not fit, or the data set is empty.
+        FloatingPointError: The loss or its gradient is not finite; the message has the batch's ids.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Trainer(config, head, device, rank, world).run(training, validation, reporter, folder, init, resume)
+    return Trainer(config, head, device, rank, world).train(training, validation, reporter, folder, init, resume)
+
+
+class _PendingStep(NamedTuple):
+    """A step that was begun and whose metrics were not read."""
+
+    number: int
+    ids: list[list[str]]
+    rate: float
+    metrics: dict[str, float]
+    """Empty where the step is a graph in flight."""
 
 
 class Trainer:
-    """State of a run: the model, its optimizer, how far it is."""
+    """State of a run: the model, its optimizer, and the progress so far."""
 
     def __init__(self, config: TrainConfig, head: HeadModel, device: torch.device, rank: int, world: int) -> None:
+        """Build the model and its optimizer.
+
+        Args:
+            config: The run's configuration; ``moves`` says which parameters are trainable.
+            head: The head model as read from its file.
+            device: Where steps are taken.
+            rank: Number of this process.
+            world: Number of processes.
+
+        Raises:
+            ValueError: The batch cannot be divided, or ``moves`` names no parameter.
+        """
         if config.batch % (world * config.accumulate):
             parts = f"{world} workers x accumulate={config.accumulate}"
             raise ValueError(f"batch={config.batch}: a multiple of {parts} is needed")
@@ -110,34 +137,27 @@ class Trainer:
         if config.stage == "personalize":
             model.add_personal()
         self.objective = Objective(config.objective, model).to(device)
-        names = [name for name, _ in model.named_parameters()]
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(not config.moves or name.startswith(config.moves))
-        unused = [m for m in config.moves if not any(name.startswith(m) for name in names)]
-        if unused:
-            raise ValueError(f"moves={unused[0]!r}: no parameter begins so; they begin with {_beginnings(names)}")
-        moving = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        self._sources_move = any(name.startswith(("encoder.", "query_former.")) for name in moving)
-        self._drivers_move = any(name.startswith("estimator.") for name in moving)
+        trainable = _freeze(model, config.moves)
+        self._sources_trained = any(name.startswith(("encoder.", "query_former.")) for name in trainable)
+        self._drivers_trained = any(name.startswith("estimator.") for name in trainable)
         self.adversary = Adversary(config.adversary, device) if config.adversary.weight else None
         alone = world == 1 and config.accumulate == 1 and self.adversary is None
         graphed = config.graphs and self.device.type == "cuda" and alone
         self.optimizer = build_optimizer(config.optimizer, model, graphed)
         self.graphed: GraphedSteps | None = None
         if graphed:
-            clip, low = config.optimizer.clip, config.autocast == "bf16"
-            self.graphed = GraphedSteps(self.objective, self.optimizer, clip, low)
+            clip, low_precision = config.optimizer.clip, config.autocast == "bf16"
+            self.graphed = GraphedSteps(self.objective, self.optimizer, clip, low_precision)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.step, self.elapsed = 0, 0.0
         self.averaged: dict[str, Tensor] | None = None
         self.seconds = {"data": 0.0, "step": 0.0, "validation": 0.0, "checkpoint": 0.0}
-        self.metrics: dict[str, float] = {}
-        """Held-out numbers, those of the start included: they go on with the run."""
-        self._taken: deque[tuple[int, list[list[str]], float, dict[str, float]]] = deque()
-        """Steps whose numbers were not read: number, the batch's ids, learning rate, numbers where they are there."""
-        self._news: dict[str, float] = {}
-        self._kept: dict[str, Tensor] = {}
-        """Of what does not move: features by sources, the estimator's values by driver."""
+        self.held_out_metrics: dict[str, float] = {}
+        """Last values, those of the start included: a checkpoint keeps them."""
+        self._pending: deque[_PendingStep] = deque()
+        self._last_metrics: dict[str, float] = {}
+        self._precomputed: dict[str, Tensor] = {}
+        """Values that depend on no trainable parameter: features by sources, the estimator's values by driver."""
         self.module: nn.Module = self.objective
         if world > 1:
             self.module = DistributedDataParallel(self.objective, find_unused_parameters=True)
@@ -149,11 +169,11 @@ class Trainer:
 
     @property
     def progress(self) -> float:
-        """0 to 1: by steps, or by time where the run has a limit and that comes first."""
+        """Share of the run that is done, 0 to 1: by steps, or by time where the run has a limit that comes first."""
         by_time = self.elapsed / self.config.max_seconds if self.config.max_seconds else 0.0
         return min(1.0, max(self.step / self.config.steps, by_time))
 
-    def run(
+    def train(
         self,
         training: TrainingData,
         validation: TrainingData | None,
@@ -161,8 +181,8 @@ class Trainer:
         folder: Path,
         init: Path | None,
         resume: Path | None,
-    ) -> Result:
-        """See ``train``."""
+    ) -> TrainOutcome:
+        """Train to the end of the run: see the function ``train``."""
         config = self.config
         if resume is not None:
             self._restore(resume)
@@ -171,186 +191,199 @@ class Trainer:
         if config.ema and self.averaged is None:
             self.averaged = {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
         if self.step == 0:
-            self.metrics = self._validate(validation, reporter, "start")
-            reporter.report(0, self.metrics, None)
-        begun = self.progress < 1
+            self.held_out_metrics = self._validate(validation, reporter, "start")
+            reporter.report(0, self.held_out_metrics, None)
+        if self.progress >= 1:
+            raise ValueError(f"{resume}: this run is at its end already (step {self.step} of {config.steps})")
         saver = Saver(folder, config, self.model)
-        batches = self._batches(training)
+        batches = self.batches(training)
         while self.progress < 1:
             begin = time.perf_counter()
             batch = next(batches)
             loaded = time.perf_counter()
-            self.take_step(batch)
+            self.launch_step(batch)
             done = time.perf_counter()
             self.seconds["data"] += loaded - begin
             self.elapsed += self._slowest(done - begin)
             last = self.progress >= 1
-            validated = last or (config.validate_every > 0 and self.step % config.validate_every == 0)
-            due = last or (config.checkpoint_every > 0 and self.step % config.checkpoint_every == 0)
-            told = due or self.step % config.log_every == 0
-            news = self.read() | {"seconds": done - begin} if told or validated else {}
+            validates = last or (config.validate_every > 0 and self.step % config.validate_every == 0)
+            saves = last or (config.checkpoint_every > 0 and self.step % config.checkpoint_every == 0)
+            reports = saves or self.step % config.log_every == 0
+            metrics = self.read_metrics() | {"seconds": done - begin} if reports or validates else {}
             self.seconds["step"] += time.perf_counter() - loaded
-            if validated:
-                self.metrics |= (held_out := self._validate(validation, reporter, "end" if last else "val"))
-                news |= held_out
-            if due:
+            if validates:
+                held_out = self._validate(validation, reporter, "end" if last else "val")
+                self.held_out_metrics |= held_out
+                metrics |= held_out
+            if saves:
                 self._save(saver, last)
-            if told:  # on every rank alike
-                reporter.report(self.step, news, saver.finished())
-        if not begun:
-            raise ValueError(f"{resume}: this run is at its end already (step {self.step} of {config.steps})")
-        metrics = self.metrics | {f"seconds/{name}": value for name, value in self.seconds.items()}
-        return Result(checkpoint=folder / f"step-{self.step:08d}", step=self.step, metrics=metrics)
+            if reports:  # on every rank alike
+                reporter.report(self.step, metrics, saver.finished())
+        ended = self.held_out_metrics | {f"seconds/{name}": value for name, value in self.seconds.items()}
+        return TrainOutcome(checkpoint=folder / f"step-{self.step:08d}", step=self.step, metrics=ended)
 
     def train_step(self, batch: Batch) -> dict[str, float]:
-        """One step of the optimizer on this worker's share of the batch; the loss terms."""
-        self._launch(batch)
-        return self.read()
+        """Take one step of the optimizer on this worker's share of the batch, and return its metrics.
 
-    def take_step(self, batch: Batch) -> None:
-        """The same without its numbers: where steps are graphs, the next one may be prepared while this one is taken.
-
-        Raises ``FloatingPointError`` for the step before as for this one.
+        Raises:
+            FloatingPointError: See ``read_metrics``.
         """
-        self._launch(batch)
-        # Averaged weights are those after each step: nothing may be under way when they are taken.
-        self.read(under_way=1 if self.graphed is not None and self.averaged is None else 0)
+        self._begin_step(batch)
+        return self.read_metrics()
 
-    def _launch(self, batch: Batch) -> None:
-        if not self.objective.training:
-            self.module.train()
-        rate = set_learning_rate(self.optimizer, self.config.optimizer, self.step, self.progress)
-        if self.graphed is not None:
-            part = batch.to(self.device)
-            self.graphed.launch(part, self.progress, self._given(part))
-            news = {}
-        else:
-            news = self._plain_step(batch)
-        self._taken.append((self.step + 1, batch.ids, rate, news))
-        self.step += 1
+    def launch_step(self, batch: Batch) -> None:
+        """Take one step without its metrics: where steps are graphs, the next one may be prepared meanwhile.
 
-    def _plain_step(self, batch: Batch) -> dict[str, float]:
-        self.optimizer.zero_grad(set_to_none=True)
-        total = self.forward_backward(batch)
-        total["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
-        # One copy to the host for all of them: each would wait for the device by itself.
-        news = dict(zip(total, torch.stack([value.float() for value in total.values()]).tolist(), strict=True))
-        if finite(news):
-            self.optimizer.step()
-        return news
-
-    def read(self, under_way: int = 0) -> dict[str, float]:
-        """Numbers of the newest step that was read, when all but so many are.
-
-        Raises ``FloatingPointError`` with a step's ids where it could not be taken; the run then stands before it.
+        Raises:
+            FloatingPointError: The step before could not be taken, or this one: see ``read_metrics``.
         """
-        while len(self._taken) > under_way:
-            step, ids, rate, news = self._taken.popleft()
+        self._begin_step(batch)
+        # Averaged weights are those after each step: nothing may be in flight when they are taken.
+        self.read_metrics(in_flight=1 if self.graphed is not None and self.averaged is None else 0)
+
+    def read_metrics(self, in_flight: int = 0) -> dict[str, float]:
+        """Read the metrics of pending steps but for the newest ``in_flight``, and return those of the last one read.
+
+        Raises:
+            FloatingPointError: A step's loss or gradient is not finite; the message has its ids. The run then stands
+                before that step.
+        """
+        while len(self._pending) > in_flight:
+            number, ids, rate, metrics = self._pending.popleft()
             if self.graphed is not None:
-                news = self.graphed.collect()
-            if not finite(news):
-                self.step = step - 1
+                metrics = self.graphed.collect()
+            if not is_finite(metrics):
+                self.step = number - 1
                 raise FloatingPointError(
-                    f"step {step}, rank {self.rank}: loss {news['loss']}, gradient norm {news['gradient_norm']}; "
+                    f"step {number}, rank {self.rank}: loss {metrics['loss']}, "
+                    f"gradient norm {metrics['gradient_norm']}; "
                     "the batch: " + "; ".join(" ".join(person) for person in ids)
                 )
             if self.averaged is not None:
                 self._average()
-            self._news = {**news, "lr": rate}
-        return self._news
+            self._last_metrics = {**metrics, "lr": rate}
+        return self._last_metrics
+
+    def _begin_step(self, batch: Batch) -> None:
+        if not self.objective.training:
+            self.module.train()
+        rate = set_learning_rate(self.optimizer, self.config.optimizer, self.step, self.progress)
+        metrics: dict[str, float] = {}
+        if self.graphed is not None:
+            batch = batch.to(self.device)
+            self.graphed.launch(batch, self.progress, self._precompute(batch))
+        else:
+            metrics = self._eager_step(batch)
+        self._pending.append(_PendingStep(self.step + 1, batch.ids, rate, metrics))
+        self.step += 1
+
+    def _eager_step(self, batch: Batch) -> dict[str, float]:
+        """Take a step kernel by kernel; where it is not finite, no parameter changes."""
+        self.optimizer.zero_grad(set_to_none=True)
+        values = self.forward_backward(batch)
+        values["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
+        # One copy to the host for all of them: each would wait for the device by itself.
+        on_host = torch.stack([value.float() for value in values.values()]).tolist()
+        metrics = dict(zip(values, on_host, strict=True))
+        if is_finite(metrics):
+            self.optimizer.step()
+        return metrics
 
     def forward_backward(self, batch: Batch) -> dict[str, Tensor]:
-        """Gradients of ``accumulate`` parts of the batch, averaged; the mean loss and its terms, on the device."""
-        parts = _parts(batch, self.config.accumulate)
+        """Accumulate the gradients of a batch, over ``accumulate`` micro-batches.
+
+        Returns:
+            The mean loss and its terms, scalars on the device.
+        """
+        micro_batches = _split_batch(batch, self.config.accumulate)
         total: dict[str, Tensor] = {}
-        for part in parts:
-            part = part.to(self.device)
+        for micro_batch in micro_batches:
+            part = micro_batch.to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
-                loss, terms, output = self.module(part, self.progress, self._given(part))
+                loss, terms, output = self.module(part, self.progress, self._precompute(part))
             if self.adversary is not None and self.adversary.weight(self.progress):
                 terms["adversarial"] = self.adversary.term(output.rendered.rgb, self.progress)
                 loss = loss + terms["adversarial"]
                 terms["adversarial"] = terms["adversarial"].detach()
-            (loss / len(parts)).backward()
+            (loss / len(micro_batches)).backward()
             if self.adversary is not None and self.progress >= self.config.adversary.begin:
-                terms["critic"] = self.adversary.learn(output.rendered.rgb, part.drivers, self.world)
+                terms["critic"] = self.adversary.train_step(output.rendered.rgb, part.drivers, self.world)
             for name, value in {"loss": loss.detach(), **terms}.items():
-                total[name] = total.get(name, torch.zeros_like(value)) + value / len(parts)
+                total[name] = total.get(name, torch.zeros_like(value)) + value / len(micro_batches)
         return total
 
-    def _given(self, batch: Batch) -> Precomputed:
-        """What no moving parameter changes, computed once where pictures are the same each time: encoder and query
-        former for each set of sources, the estimator for each driver."""
+    def _precompute(self, batch: Batch) -> Precomputed:
+        """Compute what depends on no trainable parameter, once for each image that is the same each time it is drawn:
+        encoder and query former for each set of sources, the estimator for each driver."""
         if not self.config.data.fixed:
             return Precomputed()
         features = estimates = None
         n = batch.drivers.shape[1]
-        seen = batch.drivers if batch.seen is None else batch.seen
+        drivers = batch.drivers if batch.estimator_drivers is None else batch.estimator_drivers
+
+        def compute_once(key: str, compute: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
+            if key not in self._precomputed:
+                self._precomputed[key] = compute(*inputs).float()
+            return self._precomputed[key]
+
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.autocast == "bf16"):
-            if not self._sources_move:
+            if not self._sources_trained:
                 masks = batch.source_mask[:, None] if batch.padded else [None] * len(batch.ids)
                 rows = [
-                    self._once(" ".join(ids[:-n]), self.model.features, sources[None], mask)
+                    compute_once(" ".join(ids[:-n]), self.model.point_features, sources[None], mask)
                     for ids, sources, mask in zip(batch.ids, batch.sources, masks, strict=True)
                 ]
                 features = rows[0] if len(rows) == 1 else torch.cat(rows)
-            if not self._drivers_move:
+            if not self._drivers_trained:
                 rows = [
-                    self._once(driver, self.model.estimates, picture[None, None])
-                    for ids, pictures in zip(batch.ids, seen, strict=True)
-                    for driver, picture in zip(ids[-n:], pictures, strict=True)
+                    compute_once(driver, self.model.estimate_raw, image[None, None])
+                    for ids, images in zip(batch.ids, drivers, strict=True)
+                    for driver, image in zip(ids[-n:], images, strict=True)
                 ]
                 estimates = torch.cat(rows, 1).unflatten(1, (len(batch.ids), n))[0]
         return Precomputed(features=features, estimates=estimates)
 
-    def _once(self, key: str, compute: Callable[..., Tensor], *inputs: Tensor | None) -> Tensor:
-        if key not in self._kept:
-            self._kept[key] = compute(*inputs).float()
-        return self._kept[key]
-
     def _average(self) -> None:
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         assert self.averaged is not None
-        own = [p.detach() for name, p in self.model.named_parameters() if name in self.averaged]
-        torch._foreach_lerp_(list(self.averaged.values()), own, 1 - decay)
+        current = [p.detach() for name, p in self.model.named_parameters() if name in self.averaged]
+        torch._foreach_lerp_(list(self.averaged.values()), current, 1 - decay)
 
-    def _batches(self, data: TrainingData) -> Iterator[Batch]:
-        """This worker's share of each batch from the current step on; batches are the same for any ``world``."""
-        share = self.config.batch // self.world
-        steps = range(self.step, max(self.config.steps, self.step + 1))
-        cursors = [[s * self.config.batch + self.rank * share + i for i in range(share)] for s in steps]
-        if isinstance(data, FewToMany):
-            raw = loaded(data, cursors, self.config.loader_workers)
-            return ahead(developed(each, data.config, self.device) for each in raw)
-        return ahead(data.batch(share, self.config.batch) for share in cursors)
+    def batches(self, data: TrainingData) -> Iterator[Batch]:
+        """Yield this worker's share of each batch from the current step on; batches are the same for any ``world``."""
+        config, share = self.config, self.config.batch // self.world
+        steps = range(self.step, max(config.steps, self.step + 1))
+        cursors = [[s * config.batch + self.rank * share + i for i in range(share)] for s in steps]
+        made = data.batches(cursors, people=config.batch, workers=config.loader_workers, device=self.device)
+        return prefetch(made)
 
     def _validate(self, data: TrainingData | None, reporter: Reporter, name: str) -> dict[str, float]:
-        """Held-out metrics by rank 0, of the averaged weights where there are any."""
+        """Measure held-out metrics on rank 0, of the averaged weights where there are any."""
         if data is None or not len(data) or self.rank:
             return {}
         begin = time.perf_counter()
-        own = {n: p.detach().clone() for n, p in self.model.named_parameters() if n in (self.averaged or {})}
+        current = {n: p.detach().clone() for n, p in self.model.named_parameters() if n in (self.averaged or {})}
         self.model.load_state_dict(self.averaged or {}, strict=False)
-        found, shown = validate(self.objective, data, self.config.validation_people, self.device)
-        self.model.load_state_dict(own, strict=False)
-        reporter.picture(self.step, "sources | drivers | renderings", strip(shown))
+        metrics, renderings = validate(self.objective, data, self.config.validation_people, self.device)
+        self.model.load_state_dict(current, strict=False)
+        reporter.image(self.step, "sources | drivers | renderings", tile_renderings(renderings))
         self.seconds["validation"] += time.perf_counter() - begin
-        return {f"{name}/{key}": value for key, value in found.items()}
+        return {f"{name}/{key}": value for key, value in metrics.items()}
 
     def _save(self, saver: Saver, last: bool) -> None:
-        """Rank 0 begins to write a checkpoint; the last one is waited for."""
+        """Begin to write a checkpoint on rank 0; wait for the last one."""
         begin = time.perf_counter()
         if self.rank == 0:
             state: dict[str, Any] = {
-                "adversary": None if self.adversary is None else self.adversary.state(),
+                "adversary": None if self.adversary is None else self.adversary.state_dict(),
                 "step": self.step,
                 "elapsed": self.elapsed,
-                "metrics": self.metrics,
+                "metrics": self.held_out_metrics,
                 "optimizer": self.optimizer.state_dict(),
                 "rng": torch.get_rng_state(),
                 "cuda_rng": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             }
-            saver.start(state, self.averaged, self.metrics.get("end/psnr" if last else "val/psnr"))
+            saver.start(state, self.averaged, self.held_out_metrics.get("end/psnr" if last else "val/psnr"))
             if last:
                 saver.wait()
         self.seconds["checkpoint"] += time.perf_counter() - begin
@@ -360,9 +393,9 @@ class Trainer:
         check_and_load(state["weights"], self.model, str(folder))
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed = int(state["step"]), float(state["elapsed"])
-        self.metrics = dict(state.get("metrics", {}))
+        self.held_out_metrics = dict(state.get("metrics", {}))
         if self.adversary is not None and state.get("adversary") is not None:
-            self.adversary.load(state["adversary"])
+            self.adversary.load_state_dict(state["adversary"])
         torch.set_rng_state(state["rng"])
         if self.device.type == "cuda" and state.get("cuda_rng") is not None:
             torch.cuda.set_rng_state(state["cuda_rng"], self.device)
@@ -371,7 +404,7 @@ class Trainer:
         log.info("going on from step %d of %s", self.step, folder)
 
     def _slowest(self, seconds: float) -> float:
-        """The same number on every worker, so that a time limit ends the run on all at the same step."""
+        """Return the same value on every worker, so that a time limit ends the run on all at the same step."""
         if self.world == 1 or not self.config.max_seconds:
             return seconds
         value = torch.tensor(seconds, device=self.device)
@@ -379,15 +412,25 @@ class Trainer:
         return float(value)
 
 
-def _parts(batch: Batch, n: int) -> list[Batch]:
-    """A batch cut into ``n`` equal parts."""
+def _freeze(model: FFAvatar, moves: tuple[str, ...]) -> list[str]:
+    """Freeze every parameter whose name begins with none of ``moves`` (empty: none); return the trainable names."""
+    names = [name for name, _ in model.named_parameters()]
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not moves or name.startswith(moves))
+    unused = [beginning for beginning in moves if not any(name.startswith(beginning) for name in names)]
+    if unused:
+        beginnings = ", ".join(sorted({name.split(".")[0] + "." for name in names}))
+        raise ValueError(f"moves={unused[0]!r}: no parameter begins so; they begin with {beginnings}")
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def _split_batch(batch: Batch, n: int) -> list[Batch]:
+    """Split a batch into ``n`` equal micro-batches."""
     if n == 1:
         return [batch]
     size = len(batch.ids) // n
-    fields: dict[str, Any] = dict(batch.tensors())
     cuts = [slice(i * size, (i + 1) * size) for i in range(n)]
-    return [replace(batch, ids=batch.ids[cut], **{k: v[cut] for k, v in fields.items()}) for cut in cuts]
-
-
-def _beginnings(names: list[str]) -> str:
-    return ", ".join(sorted({name.split(".")[0] + "." for name in names}))
+    return [
+        batch.with_tensors({"ids": batch.ids[cut], **{name: x[cut] for name, x in batch.tensors().items()}})
+        for cut in cuts
+    ]

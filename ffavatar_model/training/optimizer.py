@@ -11,13 +11,22 @@ from torch import nn
 from ffavatar_model.training.config import Optimizer
 
 PER_POINT = ("gaussians.mean_raw", "personal.raw")
-"""Parameters that hold one row a head point: each row sees few pixels, so they move faster."""
+"""Parameters that hold one row a head point: each row gets gradients from few pixels, so their rate is higher."""
 
 
 def build_optimizer(config: Optimizer, model: nn.Module, graphed: bool = False) -> torch.optim.AdamW:
-    """Groups: matrices (decayed), vectors, per-point values. ``peak`` in a group is its highest learning rate.
+    """Build AdamW over the trainable parameters.
 
-    ``graphed`` makes one that can be part of a CUDA graph (``training.graphed``).
+    There are three groups: matrices (with weight decay), vectors, and per-point values. ``peak`` in a group is its
+    highest learning rate.
+
+    Args:
+        config: Rates, decay and betas.
+        model: Parameters that require a gradient are trained.
+        graphed: Build one that can be part of a CUDA graph (``training.cuda_graphs``), with rates in tensors.
+
+    Raises:
+        ValueError: No parameter is trainable.
     """
     groups: dict[str, list[nn.Parameter]] = {"matrices": [], "vectors": [], "points": []}
     for name, parameter in model.named_parameters():
@@ -36,7 +45,7 @@ def build_optimizer(config: Optimizer, model: nn.Module, graphed: bool = False) 
         if parameters
     ]
     if not settings:
-        raise ValueError("no parameter is trained: every one is frozen by moves")
+        raise ValueError("no parameter is trainable: every one is frozen by moves")
     on_gpu = all(p.is_cuda for p in model.parameters())
     if graphed:  # rates in tensors: a graph reads them anew at each replay
         for group in settings:
@@ -45,9 +54,18 @@ def build_optimizer(config: Optimizer, model: nn.Module, graphed: bool = False) 
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, config: Optimizer, step: int, progress: float) -> float:
-    """Linear warm-up over ``config.warmup`` steps, times a cosine over the run's progress down to ``config.final``.
+    """Set every group's ``rate``, and its ``lr`` where that is a number.
 
-    Every group's ``rate`` is set, and its ``lr`` where that is a number; returns that of the first group.
+    Linear warm-up over ``config.warmup`` steps, times a cosine over the run's progress down to ``config.final``.
+
+    Args:
+        optimizer: See ``build_optimizer``.
+        config: ``warmup`` and ``final`` are read.
+        step: Number of steps taken.
+        progress: Share of the run that is done, 0 to 1.
+
+    Returns:
+        The rate of the first group.
     """
     warm = min(1.0, (step + 1) / max(1, config.warmup))
     share = config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -1,4 +1,4 @@
-"""The three stages as functions that return a full configuration."""
+"""Recipes: the three stages as functions that return a full configuration."""
 
 from __future__ import annotations
 
@@ -11,28 +11,26 @@ from ffavatar_model.data.augment import Augment, Degrade
 from ffavatar_model.data.sampling import SamplingConfig
 from ffavatar_model.io.weights import read_header
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.presets import by_name
+from ffavatar_model.presets import find_preset
 from ffavatar_model.training.config import Optimizer, TrainConfig
 from ffavatar_model.training.objective import Objective
 
-WILD = Augment(turn=5.0, zoom=0.05, shift=0.02, light=0.3)
-"""Aligned crops are never quite aligned; people come in every light."""
-
-
-SEEN = Degrade(colour=0.2, blur=1.0, noise=0.03, matte=0.2)
-"""Rendered pictures are cleaner than those that the model will be used on."""
+WILD_AUGMENT = Augment(turn=5.0, zoom=0.05, shift=0.02, light=0.3)
+"""Changes for aligned crops, which are never quite aligned, of people in every light."""
+WILD_DEGRADE = Degrade(colour=0.2, blur=1.0, noise=0.03, matte=0.2)
+"""Changes for rendered images, which are cleaner than those that the model will be used on."""
 
 
 def pretrain(size: str = "tiny") -> TrainConfig:
-    """In-the-wild crops of many people: cameras unknown, poses and expressions learned from pixels."""
-    model = by_name(size)
+    """Return the recipe for in-the-wild crops of many people, whose poses and expressions are learned from pixels."""
+    model = find_preset(size)
     if size == "tiny":
         return TrainConfig(
             stage="pretrain",
             model=model,
             steps=150,
             batch=2,
-            data=SamplingConfig(sources=(1, 2), drivers=3, augment=WILD),
+            data=SamplingConfig(sources=(1, 2), drivers=3, augment=WILD_AUGMENT),
             objective=Objective.Config(landmark=10.0, landmark_until=1.0, mask=0.5),
             optimizer=Optimizer(lr=1e-3, mean_head_lr=2e-2, warmup=10),
         )
@@ -45,7 +43,7 @@ def pretrain(size: str = "tiny") -> TrainConfig:
             autocast="bf16",
             ema=0.999,
             loader_workers=10,
-            data=SamplingConfig(sources=(1, 4), drivers=4, cache=0, augment=WILD, degrade=SEEN),
+            data=SamplingConfig(sources=(1, 4), drivers=4, cache=0, augment=WILD_AUGMENT, degrade=WILD_DEGRADE),
             objective=Objective.Config(parts=10.0, expression=1e-4, offset=0.05, standing=0.05),
             optimizer=Optimizer(lr=5e-4, mean_head_lr=5e-3, warmup=200, final=0.02),
             validation_people=16,
@@ -60,7 +58,7 @@ def pretrain(size: str = "tiny") -> TrainConfig:
         autocast="bf16",
         ema=0.999,
         loader_workers=8,
-        data=SamplingConfig(sources=(1, 4), drivers=6, cache=0, augment=WILD),
+        data=SamplingConfig(sources=(1, 4), drivers=6, cache=0, augment=WILD_AUGMENT),
         validate_every=2000,
         validation_people=64,
         checkpoint_every=1000,
@@ -69,8 +67,8 @@ def pretrain(size: str = "tiny") -> TrainConfig:
 
 
 def multiview(size: str = "tiny") -> TrainConfig:
-    """Calibrated captures: one expression a moment, seen from all around; the estimator keeps to the known poses."""
-    model = by_name(size)
+    """Return the recipe for calibrated captures: one expression a timestep, seen from all around, in known poses."""
+    model = find_preset(size)
     if size == "tiny":
         return TrainConfig(
             stage="multiview",
@@ -89,7 +87,7 @@ def multiview(size: str = "tiny") -> TrainConfig:
             autocast="bf16",
             ema=0.999,
             loader_workers=10,
-            data=SamplingConfig(sources=(1, 4), drivers=6, cache=0, augment=WILD, degrade=SEEN),
+            data=SamplingConfig(sources=(1, 4), drivers=6, cache=0, augment=WILD_AUGMENT, degrade=WILD_DEGRADE),
             objective=Objective.Config(parts=5.0, expression=1e-4, offset=0.05, agreement=0.05),
             optimizer=Optimizer(lr=1e-4, mean_head_lr=2e-3, warmup=100, final=0.02),
             validation_people=16,
@@ -115,10 +113,10 @@ def multiview(size: str = "tiny") -> TrainConfig:
 
 
 def personalize(size: str = "tiny") -> TrainConfig:
-    """One person: encoder and query former run once; the person's own part and the estimator move."""
+    """Return the recipe for one person: encoder and query former run once; own Gaussians and estimator are trained."""
     return TrainConfig(
         stage="personalize",
-        model=by_name(size),
+        model=find_preset(size),
         steps=100 if size == "tiny" else 500,
         batch=1,
         data=SamplingConfig(sources=(4, 4), drivers=4, source_choice="first", driver_choice="any"),
@@ -138,16 +136,36 @@ RECIPES: dict[str, Callable[[str], TrainConfig]] = {
 
 
 def recipe(stage: str, size: str = "tiny") -> TrainConfig:
-    """A recipe by its stage's name. Raises ``ValueError`` naming the stages there are."""
+    """Return the recipe of a stage.
+
+    Args:
+        stage: A name in ``RECIPES``.
+        size: Preset of the model (``ffavatar_model.presets``).
+
+    Raises:
+        ValueError: There is no such stage; the message names those there are.
+    """
     if stage not in RECIPES:
         raise ValueError(f"stage={stage!r}: allowed are {', '.join(RECIPES)}")
     return RECIPES[stage](size)
 
 
-def configured(stage: str, overrides: Sequence[str], size: str = "tiny", init: Path | str | None = None) -> TrainConfig:
-    """The recipe of a stage, with the model of the checkpoint that it begins with, and with settings replaced.
+def build_config(
+    stage: str, overrides: Sequence[str], size: str = "tiny", init: Path | str | None = None
+) -> TrainConfig:
+    """Build a run's configuration: a stage's recipe with settings replaced.
 
-    The file of LPIPS's weights is named in full: workers run in folders of their own.
+    Args:
+        stage: A name in ``RECIPES``.
+        overrides: Settings ``a.b=value``.
+        size: Preset of the model, where there is no ``init``.
+        init: The checkpoint that the run begins with; its model replaces the preset.
+
+    Returns:
+        The configuration. The file of LPIPS's weights is an absolute path: workers run in folders of their own.
+
+    Raises:
+        ValueError: The stage, a setting or the checkpoint is not valid.
     """
     config = recipe(stage, size)
     if init:

@@ -14,7 +14,7 @@ from ffavatar_model.training.config import TrainConfig
 
 
 class Saver:
-    """One writer, one checkpoint at a time; what went wrong in it is raised at the next call."""
+    """A writer of one checkpoint at a time; an error of writing is raised at the next call."""
 
     def __init__(self, folder: Path, config: TrainConfig, model: FFAvatar) -> None:
         self.folder, self.config, self.model = folder, config, model
@@ -23,13 +23,19 @@ class Saver:
         self._error: BaseException | None = None
 
     def start(self, state: dict[str, Any], averaged: dict[str, Any] | None, quality: float | None) -> None:
-        """Copy the state (tensors to the host) and begin to write ``folder/step-…``; waits for the one before."""
+        """Copy the state to host memory and begin to write ``folder/step-…``; waits for the checkpoint before.
+
+        Args:
+            state: See ``save_checkpoint``; the model's weights are added here.
+            averaged: Averaged weights, or None.
+            quality: Higher is better, on held-out people; None where it was not measured.
+        """
         self.wait()
-        whole = copied({**state, "weights": self.model.state_dict(), "averaged": averaged})
+        state = copy_to_host({**state, "weights": self.model.state_dict(), "averaged": averaged})
 
         def write() -> None:
             try:
-                self._written = save_checkpoint(self.folder, self.config, self.model, whole, quality)
+                self._written = save_checkpoint(self.folder, self.config, self.model, state, quality)
             except BaseException as error:
                 self._error = error
 
@@ -37,14 +43,14 @@ class Saver:
         self._thread.start()
 
     def finished(self) -> Path | None:
-        """A checkpoint that became whole since the last time this was asked; None where there is none."""
+        """Return the checkpoint that was completed since the last call; None where there is none."""
         if self._thread is not None and not self._thread.is_alive():
             self.wait()
         written, self._written = self._written if self._thread is None else None, None
         return written
 
     def wait(self) -> None:
-        """Until nothing is being written. Raises what writing raised."""
+        """Wait until nothing is being written, and raise the error of writing if there was one."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -53,12 +59,12 @@ class Saver:
             raise error
 
 
-def copied(value: Any) -> Any:
-    """The same nested dictionaries, lists and tuples, with tensors in host memory of their own."""
+def copy_to_host(value: Any) -> Any:
+    """Return the same nested dictionaries, lists and tuples, with tensors in host memory of their own."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):
-        return {name: copied(v) for name, v in value.items()}
+        return {name: copy_to_host(v) for name, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(copied(v) for v in value)
+        return type(value)(copy_to_host(v) for v in value)
     return value

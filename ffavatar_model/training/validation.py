@@ -1,4 +1,4 @@
-"""Held-out people: numbers and a picture."""
+"""Validation: metrics of held-out people, and an image of their renderings."""
 
 from __future__ import annotations
 
@@ -7,29 +7,34 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ffavatar_model.data.batch import Batch
-from ffavatar_model.data.dataset import FewToMany
-from ffavatar_model.data.mixture import Mixture
-from ffavatar_model.data.resident import ResidentData
+from ffavatar_model.data.batch import Batch, TrainingData
 from ffavatar_model.model import Output
 from ffavatar_model.training.objective import Objective
 
-Shown = list[tuple[Batch, Output]]
+Renderings = list[tuple[Batch, Output]]
+"""For each of a few people the batch (in host memory) and what the model made of it."""
 
 
 @torch.no_grad()
 def validate(
-    objective: Objective, data: FewToMany | ResidentData | Mixture, people: int, device: torch.device
-) -> tuple[dict[str, float], Shown]:
-    """Mean metrics over the first ``people`` of a data set, the same samples at every call.
+    objective: Objective, data: TrainingData, people: int, device: torch.device
+) -> tuple[dict[str, float], Renderings]:
+    """Measure the mean metrics over the first people of a data set, the same samples at every call.
 
-    ``loss`` is the loss at the end of the schedule (no landmark term); ``psnr`` (dB) counts pixels inside the matte;
-    ``nearest_psnr`` is that of the best-fitting source picture copied as it is; ``landmark`` the mean distance in
-    picture widths. Returns what was rendered for the first few, too.
+    Args:
+        objective: The model with its loss; it is left in evaluation mode.
+        data: Held-out people.
+        people: Upper bound on their number.
+        device: The model's.
+
+    Returns:
+        Metrics, and the renderings of the first few people. ``loss`` is the loss at the end of the schedule (no
+        landmark term); ``psnr`` (dB) counts pixels inside the matte; ``nearest_psnr`` is that of the best-fitting
+        source image copied as it is; ``landmark`` is the mean distance in image widths.
     """
     objective.eval()
     sums: dict[str, list[float]] = {"loss": [], "photometric": [], "psnr": [], "nearest_psnr": [], "landmark": []}
-    shown: Shown = []
+    renderings: Renderings = []
     for cursor in range(min(people, len(data))):
         batch = data.batch([cursor]).to(device)
         loss, terms, output = objective(batch, 1.0)
@@ -42,24 +47,33 @@ def validate(
         sums["nearest_psnr"].append(float(copies.amax(0).mean()))
         rig = objective.model.rig
         if bool(batch.has_landmarks.any()) and len(rig.landmark_index):
-            miss = (output.landmarks - batch.landmarks[:, :, rig.landmark_index]).norm(dim=-1).mean(-1)
-            sums["landmark"].append(float(miss[batch.has_landmarks].mean()))
-        if len(shown) < 4:
-            shown.append((batch.to("cpu"), output))
-    return {name: float(np.mean(values)) for name, values in sums.items() if values}, shown
+            distance = (output.landmarks - batch.landmarks[:, :, rig.landmark_index]).norm(dim=-1).mean(-1)
+            sums["landmark"].append(float(distance[batch.has_landmarks].mean()))
+        if len(renderings) < 4:
+            renderings.append((batch.to("cpu"), output))
+    return {name: float(np.mean(values)) for name, values in sums.items() if values}, renderings
 
 
 def matte_psnr(rgb: Tensor, target: Tensor, matte: Tensor) -> Tensor:
-    """(B, D) peak signal to noise in dB of pictures (B, D, 3, H, W) in 0 to 1, over the pixels of the matte."""
+    """Compute the peak signal-to-noise ratio over the pixels of the matte.
+
+    Args:
+        rgb: (B, D, 3, H, W) in 0 to 1.
+        target: (B, D, 3, H, W) in 0 to 1.
+        matte: (B, D, 1, H, W) weights.
+
+    Returns:
+        (B, D) dB.
+    """
     weight = matte.expand_as(target)
     error = ((rgb.clamp(0, 1) - target).square() * weight).sum((-3, -2, -1)) / weight.sum((-3, -2, -1)).clamp_min(1)
     return -10 * error.clamp_min(1e-10).log10()
 
 
-def strip(shown: Shown) -> NDArray[np.uint8]:
-    """(H, W, 3): a row a person: sources, then drivers over their renderings."""
+def tile_renderings(renderings: Renderings) -> NDArray[np.uint8]:
+    """Tile an image (H, W, 3) with a row a person: sources, then drivers over their renderings."""
     rows: list[Tensor] = []
-    for batch, output in shown:
+    for batch, output in renderings:
         blank = torch.ones_like(batch.sources[0, 0])
         sources = [s if m else blank for s, m in zip(batch.sources[0], batch.source_mask[0], strict=True)]
         above = torch.cat([*sources, *batch.drivers[0]], -1)

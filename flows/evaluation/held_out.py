@@ -1,4 +1,4 @@
-"""``ffavatar evaluate --corpus``: a checkpoint on people that it was not trained on, with intervals and baselines."""
+"""Evaluation on held-out people of a corpus, with intervals and baselines: ``ffavatar evaluate --corpus``."""
 
 from __future__ import annotations
 
@@ -9,26 +9,27 @@ from typing import Any
 
 import torch
 
-from ffavatar_model.data.images import composed
+from ffavatar_model.atomic_file import write_atomically
+from ffavatar_model.data.images import compose_image
 from ffavatar_model.evaluation import PROTOCOL, Subject, cross_reenact, self_reenact, summarise
 from ffavatar_model.evaluation.intervals import Interval
-from ffavatar_model.io.atomic import write_atomically
 from ffavatar_model.io.weights import read_header
 from ffavatar_model.training import recipe
 from ffavatar_model.training.config import TrainConfig
-from flows.avatar.reconstruct import open_model
+from flows.avatar.opening import open_model
 from flows.evaluation.judges import open_judges
-from flows.training.stage_data import NoPeopleError, datasets
-from infra.console import CallError, say, table
+from flows.training.stage_data import NoPeopleError, open_datasets
+from infra.console import CallError, print_table, say
 from infra.storage import open_store
 from infra.tracking import file_digest, git_revision
-from mfhq.catalog import Catalog
+from mfhq.catalog import Catalog, Snapshot
+from mfhq.store import Store
 
 METRICS = ("psnr", "ssim", "ms_ssim", "lpips", "csim", "akd", "aed", "apd")
-NUMBERS_FILE = "evaluation.json"
-SOURCES, DRIVERS = 4, 8
+EVALUATION_FILE = "evaluation.json"
+N_SOURCES, N_DRIVERS = 4, 8
 FACED = 0.3
-"""Least cosine between a known camera and where the face looks: a picture from farther round is no source."""
+"""Least cosine between a known camera and where the face looks: an image from farther round is no source."""
 
 
 def evaluate_corpus_command(
@@ -40,22 +41,35 @@ def evaluate_corpus_command(
     lpips: Path | None,
     out: Path | None,
 ) -> None:
-    """``ffavatar evaluate CHECKPOINT --corpus URI``."""
-    found = evaluate(checkpoint, corpus, snapshot, people, pack, lpips)
+    """Run ``ffavatar evaluate CHECKPOINT --corpus URI``: print tables of metrics, and write them to a file.
+
+    Args:
+        checkpoint: See ``evaluate_checkpoint``, as for the next five.
+        corpus: URI of the corpus.
+        snapshot: Version of the snapshot.
+        people: Upper bound on the number of people.
+        pack: Name of another insightface pack.
+        lpips: File of LPIPS's weights.
+        out: Folder for ``EVALUATION_FILE``; None writes nothing.
+    """
+    report = evaluate_checkpoint(checkpoint, corpus, snapshot, people, pack, lpips)
     for name in ("self", "cross"):
-        there = [metric for metric in METRICS if any(metric in row for row in found[name])]
-        rows = [(row["method"], row["views"], *(_shown(row.get(metric)) for metric in there)) for row in found[name]]
+        metrics = [metric for metric in METRICS if any(metric in row for row in report[name])]
+        rows = [
+            (row["method"], row["views"], *(_format_interval(row.get(metric)) for metric in metrics))
+            for row in report[name]
+        ]
         if rows:
-            table(f"{name}-reenactment, {found['people']} people held out", ("method", "views", *there), rows)
-    for name, meaning in found["protocol"].items():
+            print_table(f"{name}-reenactment, {report['people']} people held out", ("method", "views", *metrics), rows)
+    for name, meaning in report["protocol"].items():
         say("{name}: {meaning}", name=name, meaning=meaning)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(out / NUMBERS_FILE, json.dumps(found, indent=1).encode())
-        say("written to {path}", path=out / NUMBERS_FILE)
+        write_atomically(out / EVALUATION_FILE, json.dumps(report, indent=1).encode())
+        say("written to {path}", path=out / EVALUATION_FILE)
 
 
-def evaluate(
+def evaluate_checkpoint(
     checkpoint: Path,
     corpus: str,
     snapshot: str | None = None,
@@ -63,21 +77,32 @@ def evaluate(
     pack: str | None = None,
     lpips: Path | None = None,
 ) -> dict[str, Any]:
-    """Every metric of self- and cross-reenactment, by method and number of sources, ready for JSON.
+    """Measure self- and cross-reenactment of held-out people.
+
+    Args:
+        checkpoint: A model file, or a folder with one.
+        corpus: URI of the corpus.
+        snapshot: Version of the snapshot; None is the newest.
+        people: Upper bound on the number of people.
+        pack: Name of another insightface pack for ``csim``.
+        lpips: File of LPIPS's weights; None leaves LPIPS out.
+
+    Returns:
+        Every metric by method and number of sources, with the protocol and the provenance, ready for JSON.
 
     Raises:
-        CallError: the corpus holds nobody who was held out.
-        ValueError: the checkpoint is not one.
+        CallError: The corpus holds nobody who was held out.
+        ValueError: The checkpoint is not one.
     """
     model, weights = open_model(checkpoint)
     header = read_header(checkpoint)
-    config = held_out_config(header, model.config.image_size)
+    stage = "multiview" if header.get("stage") == "multiview" else "pretrain"
     store = open_store(corpus)
     opened = Catalog(store).open(snapshot)
-    subjects = read_subjects(replace(config, model=model.config), store, opened, people)
+    subjects = read_subjects(replace(recipe(stage), model=model.config), store, opened, people)
     judges = open_judges(pack, lpips, model.rig.points.device)
-    rows = list(self_reenact(model, subjects, (1, 2, SOURCES), judges))
-    crossed = list(cross_reenact(model, subjects, SOURCES, judges)) if len(subjects) > 1 else []
+    rows = list(self_reenact(model, subjects, (1, 2, N_SOURCES), judges))
+    crossed = list(cross_reenact(model, subjects, N_SOURCES, judges)) if len(subjects) > 1 else []
     return {
         "checkpoint": file_digest(weights),
         "stage": header.get("stage"),
@@ -89,63 +114,66 @@ def evaluate(
         "people": len(subjects),
         "pictures": sum(len(s.drivers) for s in subjects),
         "protocol": PROTOCOL,
-        "self": [plain(row) for row in summarise(rows, ("method", "views"), METRICS)],
-        "cross": [plain(row) for row in summarise(crossed, ("method", "views"), METRICS)],
+        "self": [_to_json(row) for row in summarise(rows, ("method", "views"), METRICS)],
+        "cross": [_to_json(row) for row in summarise(crossed, ("method", "views"), METRICS)],
     }
 
 
-def held_out_config(header: dict[str, Any], size: int) -> TrainConfig:
-    """A configuration that reads what the checkpoint's stage reads: captures for multiview, mined faces otherwise."""
-    stage = "multiview" if header.get("stage") == "multiview" else "pretrain"
-    return recipe(stage)
+def read_subjects(config: TrainConfig, store: Store, snapshot: Snapshot, people: int) -> list[Subject]:
+    """Read held-out people of a snapshot: the best-ranked images are sources, the rest drivers.
 
+    Of captures, sources are images of the first timestep that show the face, drivers those of the last timestep.
 
-def read_subjects(config: TrainConfig, store: Any, snapshot: Any, people: int) -> list[Subject]:
-    """Held-out people of a snapshot: the best-ranked pictures are sources, the rest drivers.
+    Args:
+        config: Says what is read: captures for ``multiview``, mined faces otherwise.
+        store: The corpus.
+        snapshot: A snapshot of it.
+        people: Upper bound on the number of people.
 
-    Captures: sources are pictures of the first moment that show the face, drivers those of the last one.
+    Raises:
+        CallError: Nobody is held out.
     """
     try:
-        _, held = datasets(config, store, snapshot, "")
+        _, held_out = open_datasets(config, store, snapshot, "")
     except NoPeopleError as error:
         raise CallError(str(error)) from error
-    if held is None:
+    if held_out is None:
         raise CallError(f"{store.uri} {snapshot.version}: nobody is held out (split val); a larger corpus is needed")
     subjects = []
-    for person, rows in held.groups[:people]:
-        faces = [held.face(row) for row in rows]
+    for person, rows in held_out.people[:people]:
+        images = [held_out.load_image(row) for row in rows]
         if config.stage == "multiview":
-            first, last = faces[0].moment, max(face.moment for face in faces)
-            sources = [f for f in faces if f.moment == first and _faced(f.head_to_camera)][:SOURCES]
-            drivers = [f for f in faces if f.moment == last and f.id not in {s.id for s in sources}]
+            first, last = images[0].timestep, max(image.timestep for image in images)
+            sources = [i for i in images if i.timestep == first and _shows_face(i.head_to_camera)][:N_SOURCES]
+            drivers = [i for i in images if i.timestep == last and i.id not in {s.id for s in sources}]
         else:
-            n = min(SOURCES, max(1, len(faces) - 2))
-            sources, drivers = faces[:n], faces[n : n + DRIVERS]
+            n = min(N_SOURCES, max(1, len(images) - 2))
+            sources, drivers = images[:n], images[n : n + N_DRIVERS]
         if not (sources and drivers):
             continue
         known = drivers[0].head_to_camera is not None
-        shown, mattes = composed(torch.stack([f.pixels for f in drivers]))
+        targets, mattes = compose_image(torch.stack([i.pixels for i in drivers]))
         subjects.append(
             Subject(
                 person=person,
-                sources=composed(torch.stack([f.pixels for f in sources]))[0],
-                drivers=shown,
+                sources=compose_image(torch.stack([i.pixels for i in sources]))[0],
+                drivers=targets,
                 mattes=mattes,
-                K=torch.stack([f.K for f in drivers]) if known else None,
-                head_to_camera=torch.stack([f.head_to_camera for f in drivers]) if known else None,  # type: ignore[misc]
+                K=torch.stack([i.K for i in drivers]) if known else None,
+                head_to_camera=torch.stack([i.head_to_camera for i in drivers]) if known else None,  # type: ignore[misc]
             )
         )
     return subjects
 
 
-def _faced(head_to_camera: torch.Tensor | None) -> bool:
+def _shows_face(head_to_camera: torch.Tensor | None) -> bool:
     return head_to_camera is None or float(-head_to_camera[2, 2]) > FACED
 
 
-def _shown(interval: dict[str, Any] | None) -> str:
+def _format_interval(interval: dict[str, Any] | None) -> str:
     return "" if interval is None else f"{interval['value']:.3g}\n{interval['low']:.3g}…{interval['high']:.3g}"
 
 
-def plain(row: dict[str, Any]) -> dict[str, Any]:
-    """A summary's row ready for JSON."""
+def _to_json(row: dict[str, Any]) -> dict[str, Any]:
+    """Make a summary's row ready for JSON."""
     return {name: vars(value) if isinstance(value, Interval) else value for name, value in row.items()}

@@ -1,4 +1,4 @@
-"""``ffavatar evaluate --nersemble-benchmark``: submissions to the NeRSemble benchmark, rendered with a checkpoint."""
+"""Submissions to the NeRSemble benchmark, rendered with a checkpoint: ``ffavatar evaluate --nersemble-benchmark``."""
 
 from __future__ import annotations
 
@@ -7,67 +7,90 @@ from pathlib import Path
 
 import numpy as np
 
-from ffavatar_model.head.flame import load_flame, origin_of
+from ffavatar_model.head.flame import load_flame, read_origin
 from ffavatar_model.model import FFAvatar
+from flows.avatar.opening import open_model
 from flows.avatar.photos import FaceAligner
-from flows.avatar.reconstruct import open_model
 from flows.evaluation.nersemble_rendering import (
     DriverFrames,
     Participant,
-    driven_by_tracking,
-    driven_by_views,
-    open_person,
-    pictures_of,
-    tasks_of,
+    estimate_frames,
+    find_tasks,
+    open_participant,
+    read_tracked_frames,
+    render_camera,
 )
 from flows.evaluation.submission_zip import SubmissionWriter
 from infra.console import SOME_FAILED, CallError, ProgressBar, say
-from nersemble.benchmark import MONO, BenchmarkTask, Video, n_frames
+from nersemble.benchmark import MONO, BenchmarkTask, SubmissionVideo, read_frame_counts
 from nersemble.errors import NersembleError
-from nersemble.flame_tracking import head_of, read_tracking
-from nersemble.layout import serials_of, tracking_path
+from nersemble.flame_tracking import read_head_mark, read_tracking
+from nersemble.layout import list_serials, tracking_path
 from pipelines.conversion.head_finder import HeadFinder
 from pipelines.media.cameras import Array
 
 
 def benchmark_command(checkpoint: Path, benchmark: Path, head: Path | None, pack: str | None, out: Path) -> int:
-    """``ffavatar evaluate --nersemble-benchmark``: returns the exit status, 1 for a submission that is not whole."""
-    complete = write_submissions(checkpoint, benchmark, out, head=head, pack=pack)
+    """Run ``ffavatar evaluate --nersemble-benchmark``.
+
+    Args:
+        checkpoint: See ``render_submissions``, as for the next three.
+        benchmark: The benchmark's folder.
+        head: The FLAME file that the model was made with.
+        pack: Name of another insightface pack.
+        out: Folder of the submissions.
+
+    Returns:
+        The exit status: ``SOME_FAILED`` where a submission is not complete.
+    """
+    complete = render_submissions(checkpoint, benchmark, out, head=head, pack=pack)
     return 0 if all(complete.values()) else SOME_FAILED
 
 
-def write_submissions(
+def render_submissions(
     checkpoint: Path, benchmark: Path, out: Path, *, head: Path | None = None, pack: str | None = None
 ) -> dict[Path, bool]:
-    """Render every recording of a benchmark folder's tasks into ``out/{task}.zip``; says of each whether it is whole.
+    """Render every recording of a benchmark folder's tasks into ``out/{task}.zip``.
+
+    Args:
+        checkpoint: A model file, or a folder with one.
+        benchmark: The benchmark's folder.
+        out: Folder of the submissions.
+        head: The FLAME file that the model was made with; needed for FLAME's parameters.
+        pack: Name of another insightface pack.
+
+    Returns:
+        For each file whether it is complete.
 
     Raises:
-        CallError: no benchmark data; a head model that the task's parameters do not belong to; no face in what the
-            avatar is to be made from.
-        NersembleError: a file that is not what the benchmark's are.
+        CallError: There is no benchmark data, the task's parameters belong to another head model, or no source image
+            shows a face.
+        NersembleError: A file is not what the benchmark's are.
     """
-    tasks = tasks_of(benchmark)
-    lengths = {task.name: n_frames(benchmark, task) for task in tasks}
-    trackings = _trackings(benchmark, lengths[MONO.name]) if MONO in tasks else []
+    tasks = find_tasks(benchmark)
+    lengths = {task.name: read_frame_counts(benchmark, task) for task in tasks}
+    trackings = _list_trackings(benchmark, lengths[MONO.name]) if MONO in tasks else []
     model, _ = open_model(checkpoint)
-    origins = head_origins(model, trackings, head)
-    maker = FaceAligner(pack)
+    origins = find_head_origins(model, trackings, head)
+    aligner = FaceAligner(pack)
     done: dict[Path, bool] = {}
     for task in tasks:
         path = out / f"{task.name}.zip"
-        videos = _there(benchmark, task, lengths[task.name])
+        videos = _list_recordings(benchmark, task, lengths[task.name])
         progress, person = ProgressBar(f"rendering {task.name}"), None
         with SubmissionWriter(path, task, lengths[task.name]) as writer:
             for number, (participant, sequence) in enumerate(videos):
                 folder = benchmark / task.name / f"{participant:03d}"
                 if person is None or person.folder != folder:
-                    person = open_person(model, maker, task, folder, sequence)
-                driven = _driven(model, maker, person, sequence, lengths[task.name][participant, sequence], origins)
+                    person = open_participant(model, aligner, task, folder, sequence)
+                driven = _read_driver_frames(
+                    model, aligner, person, sequence, lengths[task.name][participant, sequence], origins
+                )
                 for serial in task.serials:
-                    video = Video(participant, sequence, serial)
+                    video = SubmissionVideo(participant, sequence, serial)
                     if serial not in person.cameras:
                         raise NersembleError(f"{folder}: the calibration lacks camera {serial}; fetch it again")
-                    writer.add(video, pictures_of(model, person, driven, serial))
+                    writer.add(video, render_camera(model, person, driven, serial))
                 progress.update(task.name, number + 1, len(videos), {})
             missing = writer.missing
         progress.close()
@@ -83,34 +106,42 @@ def write_submissions(
                 first=missing[0].member,
             )
         else:
-            say("{path}: whole, {n} videos", path=path, n=len(list(task.videos())))
+            say("{path}: complete, {n} videos", path=path, n=len(list(task.videos())))
     return done
 
 
-def head_origins(model: FFAvatar, trackings: Sequence[Path], head: Path | None) -> dict[Path, Array]:
-    """(3,) for each tracking file: where the model's head has its origin in the frame of the head that was tracked.
+def find_head_origins(model: FFAvatar, trackings: Sequence[Path], head: Path | None) -> dict[Path, Array]:
+    """Find the origin of the model's head in the frame of the head that was tracked.
 
-    Official parameters are FLAME 2023's: the model must be made with that file, which is asked for again, since a head
-    file keeps no origin. Rendered data is marked with its own head (``nersemble.flame_tracking.head_of``).
+    Official parameters are FLAME 2023's: the model must be made with that file, which is needed again, since a head
+    file holds no origin. Rendered data is marked with its own head (``nersemble.flame_tracking.read_head_mark``).
+
+    Args:
+        model: The model that is rendered.
+        trackings: Tracking files of the mono task.
+        head: The FLAME file that the model was made with, or None.
+
+    Returns:
+        (3,) for each tracking file.
 
     Raises:
-        CallError: the parameters belong to another head than the model's.
+        CallError: The parameters belong to another head than the model's.
     """
-    found: dict[Path, Array] = {}
+    origins: dict[Path, Array] = {}
     flame: Array | None = None
     for path in trackings:
-        mark = head_of(path)
+        mark = read_head_mark(path)
         if mark is None:
             flame = _flame_origin(model, path, head) if flame is None else flame
-            found[path] = flame
+            origins[path] = flame
         elif mark.get("digest") == model.head_digest:
-            found[path] = np.zeros(3)
+            origins[path] = np.zeros(3)
         else:
             raise CallError(
                 f"{path}: parameters of the head {mark.get('name')} {mark.get('digest')}, and the checkpoint is "
                 f"made with {model.head_name} {model.head_digest}; render the benchmark again"
             )
-    return found
+    return origins
 
 
 def _flame_origin(model: FFAvatar, tracking: Path, head: Path | None) -> Array:
@@ -125,35 +156,37 @@ def _flame_origin(model: FFAvatar, tracking: Path, head: Path | None) -> Array:
         )
     if load_flame(head).digest != model.head_digest:
         raise CallError(f"--head {head}: not the file that the checkpoint was made with ({model.head_name})")
-    return origin_of(head)
+    return read_origin(head)
 
 
-def _driven(
-    model: FFAvatar, maker: FaceAligner, person: Participant, sequence: str, n: int, origins: dict[Path, Array]
+def _read_driver_frames(
+    model: FFAvatar, aligner: FaceAligner, person: Participant, sequence: str, n: int, origins: dict[Path, Array]
 ) -> DriverFrames:
     if person.task is not MONO:
-        return driven_by_views(model, maker, HeadFinder.load(), person, sequence, n)
-    return driven_by_tracking(model, person.folder, sequence, origins[tracking_path(person.folder, sequence)])
+        return estimate_frames(model, aligner, HeadFinder.load(), person, sequence, n)
+    return read_tracked_frames(model, person.folder, sequence, origins[tracking_path(person.folder, sequence)])
 
 
-def _trackings(benchmark: Path, lengths: dict[tuple[int, str], int]) -> list[Path]:
-    """The tracking files of the mono task's test sequences that are there, each as long as the task says."""
-    found = []
-    for participant, sequence in _there(benchmark, MONO, lengths):
+def _list_trackings(benchmark: Path, lengths: dict[tuple[int, str], int]) -> list[Path]:
+    """The tracking files of the mono task's test sequences that exist, each as long as the task says."""
+    trackings = []
+    for participant, sequence in _list_recordings(benchmark, MONO, lengths):
         path = tracking_path(benchmark / MONO.name / f"{participant:03d}", sequence)
-        n, wanted = len(read_tracking(path)), lengths[participant, sequence]
-        if n != wanted:
-            raise NersembleError(f"{path}: {n} frames, and the task's metadata.json says {wanted}")
-        found.append(path)
-    return found
+        n, expected = len(read_tracking(path)), lengths[participant, sequence]
+        if n != expected:
+            raise NersembleError(f"{path}: {n} frames, and the task's metadata.json says {expected}")
+        trackings.append(path)
+    return trackings
 
 
-def _there(benchmark: Path, task: BenchmarkTask, lengths: dict[tuple[int, str], int]) -> list[tuple[int, str]]:
-    """The recordings that the folder has what it takes to render."""
-    found = []
+def _list_recordings(
+    benchmark: Path, task: BenchmarkTask, lengths: dict[tuple[int, str], int]
+) -> list[tuple[int, str]]:
+    """The recordings of a task for which the folder has all that is needed to render them."""
+    recordings = []
     for participant, sequence in task.recordings:
         folder = benchmark / task.name / f"{participant:03d}"
-        has = tracking_path(folder, sequence).is_file() if task is MONO else bool(serials_of(folder, sequence))
-        if has and (participant, sequence) in lengths:
-            found.append((participant, sequence))
-    return found
+        ready = tracking_path(folder, sequence).is_file() if task is MONO else bool(list_serials(folder, sequence))
+        if ready and (participant, sequence) in lengths:
+            recordings.append((participant, sequence))
+    return recordings

@@ -1,4 +1,4 @@
-"""A submission to the NeRSemble benchmark: a zip of H.264 videos, whole or not there at all."""
+"""Submissions to the NeRSemble benchmark: a zip of H.264 videos, complete or not there at all."""
 
 from __future__ import annotations
 
@@ -13,22 +13,27 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from nersemble.benchmark import CRF, BenchmarkTask, Video
+from nersemble.benchmark import CRF, BenchmarkTask, SubmissionVideo
 from pipelines.media.video_writer import write_video
 
-Picture = NDArray[np.uint8]
+VideoFrame = NDArray[np.uint8]
+"""(H, W, 3) RGB."""
 
 
 class SubmissionWriter:
-    """Writes one task's zip; it appears under its name when the context ends without an error.
-
-    ``lengths`` gives the frames of each recording (participant, sequence), from the benchmark's ``metadata.json``.
-    """
+    """A writer of one task's zip, which appears under its name when the context ends without an error."""
 
     def __init__(self, path: Path, task: BenchmarkTask, lengths: dict[tuple[int, str], int]) -> None:
+        """Choose the file.
+
+        Args:
+            path: Where the zip appears.
+            task: The benchmark's task.
+            lengths: Frames of each recording (participant, sequence), from the benchmark's ``metadata.json``.
+        """
         self.path, self.task, self.lengths = path, task, lengths
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        self._added: set[Video] = set()
+        self._added: set[SubmissionVideo] = set()
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,12 +47,16 @@ class SubmissionWriter:
         else:
             self._part.unlink(missing_ok=True)
 
-    def add(self, video: Video, frames: Iterable[Picture]) -> None:
-        """Encode a video's frames (H, W, 3) as the kit does (H.264, crf 14) and add it.
+    def add(self, video: SubmissionVideo, frames: Iterable[VideoFrame]) -> None:
+        """Encode a video as the benchmark's kit does (H.264, crf 14) and add it.
+
+        Args:
+            video: A video of the task.
+            frames: (H, W, 3) uint8 each, at the task's size.
 
         Raises:
-            ValueError: a video that the task does not ask for, or asked for once; another size than the task's, or
-                another number of frames than the recording has. Nothing is added then.
+            ValueError: The task has no such video, or it was added before; or the frames have another size than the
+                task's, or another number than the recording. Nothing is added then.
         """
         recording = (video.participant, video.sequence)
         if recording not in self.task.recordings or video.serial not in self.task.serials:
@@ -58,20 +67,20 @@ class SubmissionWriter:
             raise ValueError(f"{video.member}: the task's metadata.json does not say how many frames it has")
         with tempfile.TemporaryDirectory(prefix="ffavatar-") as folder:
             written = Path(folder) / "video.mp4"
-            n = write_video(written, self._checked(video, frames), self.task.fps, CRF)
+            n = write_video(written, self._check_frames(video, frames), self.task.fps, CRF)
             if n != self.lengths[recording]:
                 raise ValueError(f"{video.member}: {n} frames, and the recording has {self.lengths[recording]}")
             self._zip.write(written, video.member)
         self._added.add(video)
 
     @property
-    def missing(self) -> list[Video]:
-        """What a whole submission would still need."""
+    def missing(self) -> list[SubmissionVideo]:
+        """Videos of the task that were not added yet."""
         return [video for video in self.task.videos() if video not in self._added]
 
-    def _checked(self, video: Video, frames: Iterable[Picture]) -> Iterator[Picture]:
-        wanted = (self.task.height, self.task.width, 3)
+    def _check_frames(self, video: SubmissionVideo, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:
+        shape = (self.task.height, self.task.width, 3)
         for frame in frames:
-            if frame.shape != wanted or frame.dtype != np.uint8:
-                raise ValueError(f"{video.member}: a frame of {frame.dtype} {frame.shape}; uint8 {wanted} is needed")
+            if frame.shape != shape or frame.dtype != np.uint8:
+                raise ValueError(f"{video.member}: a frame of {frame.dtype} {frame.shape}; uint8 {shape} is needed")
             yield frame

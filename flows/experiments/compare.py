@@ -1,4 +1,4 @@
-"""``python -m flows.experiments.compare NAME=FOLDER…``: studio experiments side by side."""
+"""Studio experiments side by side: ``python -m flows.experiments.compare NAME=FOLDER…``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import click
 METRICS_FILE = "metrics.json"
 
 
-def figures(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
-    """What is compared, by name, with intervals: our PSNR (dB), and the estimator's median error of rotation."""
+def iterate_figures(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
+    """Yield the figures of a report that are compared, by name, with their intervals.
+
+    They are the model's PSNR (dB), and the estimator's median error of rotation (degrees).
+    """
     after = report["after"]
     for row in after.get("self", ()):
         if row["method"] == "ours" and row["views"] in (1, 4):
@@ -28,9 +31,12 @@ def figures(report: dict[str, Any]) -> Iterator[tuple[str, dict[str, float]]]:
         yield "head rotation (°)", after["estimator"]["rotation_deg"]
 
 
-def table(reports: dict[str, dict[str, Any]]) -> str:
-    """Markdown: a column a report, a row a figure, each as value (low to high); empty where a report has none."""
-    found = {name: dict(figures(report)) for name, report in reports.items()}
+def compare_reports(reports: dict[str, dict[str, Any]]) -> str:
+    """Return a Markdown table: a column a report, a row a figure.
+
+    Each cell is value (low to high), and empty where a report has no such figure.
+    """
+    found = {name: dict(iterate_figures(report)) for name, report in reports.items()}
     rows = list(dict.fromkeys(figure for each in found.values() for figure in each))
     lines = [f"| | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]
     lines.append(f"| steps | {' | '.join(str(report['steps']) for report in reports.values())} |")
@@ -46,7 +52,7 @@ def _cell(interval: dict[str, float] | None) -> str:
 @click.command()
 @click.argument("named", nargs=-1, required=True, metavar="NAME=FOLDER...")
 def main(named: Sequence[str]) -> None:
-    """Print a table of what ``flows.experiments.train_on_studio`` wrote into each FOLDER."""
+    """Print a table of the reports that ``flows.experiments.train_on_studio`` wrote, one in each FOLDER."""
     reports: dict[str, dict[str, Any]] = {}
     for text in named:
         name, equals, folder = text.partition("=")
@@ -56,7 +62,7 @@ def main(named: Sequence[str]) -> None:
         reports[name] = json.loads(path.read_text())
         if "after" not in reports[name]:
             raise click.UsageError(f"{path}: the run was not evaluated to its end")
-    click.echo(table(reports))
+    click.echo(compare_reports(reports))
 
 
 if __name__ == "__main__":

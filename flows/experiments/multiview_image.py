@@ -1,6 +1,6 @@
-"""The picture of docs/multiview.md: ``python -m flows.experiments.multiview_image docs/multiview.png``.
+"""The image of docs/multiview.md: ``python -m flows.experiments.multiview_image docs/multiview.png``.
 
-A studio capture in Ava-256's layout is converted, and its registered mesh is drawn over one moment's views.
+A studio capture in Ava-256's layout is converted, and its registered mesh is drawn over the views of one timestep.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pipelines.conversion.ava256_frames import Ava256Config, head_model_frame
 from pipelines.conversion.ava256_step import plan_ava256
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.cameras import Camera
-from pipelines.media.image_codec import decode_picture
+from pipelines.media.image_codec import decode_image
 from pipelines.studio.ava256_layout import Ava256Spec, write_ava256
-from pipelines.studio.overlay import draw_mesh, tiled
+from pipelines.studio.overlay import draw_mesh, tile_images
 from pipelines.studio.studio_head import load_studio_head
 
 CAMERAS, COLUMNS, SIZE, SEED = 12, 6, 232, 5
 
 
-def multiview_picture(out: Path) -> None:
-    """Write the picture as a PNG of few colours."""
+def draw_multiview_image(out: Path) -> None:
+    """Write the image as a PNG of few colours."""
     head = load_studio_head(cache_dir())
     with tempfile.TemporaryDirectory() as folder:
         spec = Ava256Spec(n_cameras=CAMERAS, frames=1, segments=("EXP_smile",), height=1024, absent=0.0)
@@ -38,21 +38,21 @@ def multiview_picture(out: Path) -> None:
         capture = Ava256Capture(decoder, LocalFileSystem())
         assert capture.mean_vertices is not None
         to_tracked = head_model_frame(capture.mean_vertices)
-        pictures = []
+        images = []
         for row in rows:
             (camera,), (view,) = row["cameras"], row["views"]
             tracked = capture.vertices(view["frame_index"])
             assert tracked is not None
-            place = np.array(view["head_to_world"]).reshape(3, 4)
+            pose = np.array(view["head_to_world"]).reshape(3, 4)
             in_head = (tracked - to_tracked[:, 3]) @ to_tracked[:, :3]
-            seen = Camera(
+            view_camera = Camera(
                 np.array(view["K"]).reshape(3, 3), np.array(camera["world_to_camera"]).reshape(3, 4), SIZE, SIZE
             )
-            world = in_head @ place[:, :3].T + place[:, 3]
-            pictures.append(draw_mesh(decode_picture(view["image"]), seen, world, head.triangles))
-    picture = Image.fromarray(tiled(pictures, COLUMNS))
-    picture.quantize(255, dither=Image.Dither.FLOYDSTEINBERG).save(out, optimize=True)
+            world = in_head @ pose[:, :3].T + pose[:, 3]
+            images.append(draw_mesh(decode_image(view["image"]), view_camera, world, head.triangles))
+    image = Image.fromarray(tile_images(images, COLUMNS))
+    image.quantize(255, dither=Image.Dither.FLOYDSTEINBERG).save(out, optimize=True)
 
 
 if __name__ == "__main__":
-    multiview_picture(Path(sys.argv[1]))
+    draw_multiview_image(Path(sys.argv[1]))

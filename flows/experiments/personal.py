@@ -1,10 +1,8 @@
-"""``python -m flows.experiments.personal CLIP…``: what personalization gives on real clips, beside copying a frame.
+"""The gain of personalization on real clips, beside copying a frame: ``python -m flows.experiments.personal CLIP…``.
 
-A CLIP is a video, or a file of pictures that ``flows.experiments.clip_images`` took of one.
-
-Of each clip, pictures at even distances are taken: four of the first two thirds are sources, the others of these are
-what is trained on besides, and the last third is held out. Nothing of a clip is kept but numbers; the clip's place in
-the list names it.
+A CLIP is a video, or a file of images that ``flows.experiments.clip_images`` took of one. Images are taken at even
+distances: four of the first two thirds are sources, the others of these are trained on, too, and the last third is held
+out. Nothing of a clip is stored but metrics; the clip's position in the list names it.
 """
 
 from __future__ import annotations
@@ -22,81 +20,93 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ffavatar_model.data.dataset import Face, PhotoDataset
+from ffavatar_model.data.dataset import LoadedImage, PhotoDataset
 from ffavatar_model.data.sampling import SamplingConfig
 from ffavatar_model.head import load_head
 from ffavatar_model.pretrained import STUDIO
-from ffavatar_model.training import configured, train
-from flows.avatar.heads import head_file
-from flows.experiments.clip_images import TooFewError, pictures_of
+from ffavatar_model.training import build_config, train
+from flows.avatar.heads import prepare_head_file
+from flows.experiments.clip_images import TooFewError, read_clip
 from pipelines.media.image_codec import encode_png
 
 log = logging.getLogger(__name__)
 
-SOURCES = 4
-"""Source pictures."""
-MOVES: Mapping[str, tuple[str, ...]] = {
+N_SOURCES = 4
+TRAINABLE: Mapping[str, tuple[str, ...]] = {
     "points": ("personal.raw",),
     "points and bias": ("personal.",),
     "points, bias and estimator": ("personal.", "estimator."),
     "everything": (),
 }
-"""What may move, by name: the ablation."""
+"""Trainable parameters (``TrainConfig.moves``) by the name of the ablation."""
 SCRATCH_LR = 5e-4
-"""Of a start from random weights, as in pretraining: the recipe's own rate is for weights that are nearly right."""
+"""Learning rate from random weights, as in pretraining: the recipe's own is for weights that are nearly right."""
 
 
-def sets(pictures: Sequence[Face], config: SamplingConfig) -> tuple[PhotoDataset, PhotoDataset]:
-    """Training and held-out pictures, both with the same four sources first."""
-    seen, held = pictures[: len(pictures) * 2 // 3], pictures[len(pictures) * 2 // 3 :]
-    first = np.linspace(0, len(seen) - 1, SOURCES).round().astype(int).tolist()
-    sources = [seen[i] for i in first]
-    others = [seen[i] for i in range(len(seen)) if i not in first]
-    judged = replace(config.held_out(), drivers=len(held))
-    return PhotoDataset([*sources, *others], config), PhotoDataset([*sources, *held], judged)
+def split_images(images: Sequence[LoadedImage], config: SamplingConfig) -> tuple[PhotoDataset, PhotoDataset]:
+    """Split a clip's images, in the order of time, into training and held-out data with the same four sources."""
+    earlier, held_out = images[: len(images) * 2 // 3], images[len(images) * 2 // 3 :]
+    first = np.linspace(0, len(earlier) - 1, N_SOURCES).round().astype(int).tolist()
+    sources = [earlier[i] for i in first]
+    others = [earlier[i] for i in range(len(earlier)) if i not in first]
+    validation = replace(config.held_out(), drivers=len(held_out))
+    return PhotoDataset([*sources, *others], config), PhotoDataset([*sources, *held_out], validation)
 
 
-class _Notes:
-    """The loop's pictures, where they are wanted."""
+class _ImageReporter:
+    """A reporter that writes the last image of a run, where a folder is given, and no metrics."""
 
     def __init__(self, folder: Path | None, name: str) -> None:
         self._folder, self._name = folder, name
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """See ``ffavatar_model.training.Reporter``."""
+        """Ignore metrics: those of the start and the end are in the run's outcome."""
 
-    def picture(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
-        """Likewise."""
+    def image(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
+        """Write the image, over that of an earlier step."""
         if self._folder is not None and step:
             self._folder.mkdir(parents=True, exist_ok=True)
             (self._folder / f"{self._name}.png").write_bytes(encode_png(rgb))
 
 
-def personalized(
-    pictures: Sequence[Face],
+def personalize_clip(
+    images: Sequence[LoadedImage],
     checkpoint: Path | None,
     moves: tuple[str, ...],
     steps: int,
     overrides: Sequence[str],
-    notes: _Notes,
+    reporter: _ImageReporter,
 ) -> dict[str, float]:
-    """Held-out metrics before (``start/…``) and after (``end/…``); without a checkpoint all begins at random."""
+    """Personalize a model for the person of a clip.
+
+    Args:
+        images: The clip's images, in the order of time.
+        checkpoint: The model to begin with; None begins with random weights.
+        moves: Trainable parameters (``TrainConfig.moves``).
+        steps: Training steps.
+        overrides: Further settings ``a.b=value``.
+        reporter: Receives images.
+
+    Returns:
+        Held-out metrics before (``start/…``) and after (``end/…``).
+    """
     rate = [] if checkpoint else [f"optimizer.lr={SCRATCH_LR}"]
-    given = [f"steps={steps}", f"moves={json.dumps(moves)}", *rate]
-    config = configured("personalize", [*given, *overrides], init=checkpoint or STUDIO)
-    training, held = sets(pictures, config.data)
+    settings = [f"steps={steps}", f"moves={json.dumps(moves)}", *rate]
+    config = build_config("personalize", [*settings, *overrides], init=checkpoint or STUDIO)
+    training, held_out = split_images(images, config.data)
+    head = load_head(prepare_head_file(None))
     with tempfile.TemporaryDirectory() as folder:
-        return train(config, load_head(head_file(None)), training, held, notes, Path(folder), init=checkpoint).metrics
+        return train(config, head, training, held_out, reporter, Path(folder), init=checkpoint).metrics
 
 
 @click.command(context_settings={"show_default": True})
 @click.argument("clips", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--checkpoint", default=STUDIO, type=click.Path(path_type=Path))
 @click.option("--steps", default=500)
-@click.option("--moves", "chosen", multiple=True, type=click.Choice(list(MOVES)), help="Default all of them.")
-@click.option("--scratch", is_flag=True, help="From random weights, too, where everything moves.")
+@click.option("--moves", "chosen", multiple=True, type=click.Choice(list(TRAINABLE)), help="Default all of them.")
+@click.option("--scratch", is_flag=True, help="From random weights, too, where every parameter is trainable.")
 @click.option("--set", "overrides", multiple=True, help="A training setting, a.b=value.")
-@click.option("--pictures", type=click.Path(path_type=Path), help="Folder of pictures, which show the people.")
+@click.option("--pictures", type=click.Path(path_type=Path), help="Folder of images, which show the people.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A JSON line a clip and way.")
 def main(
     clips: Sequence[Path],
@@ -108,27 +118,28 @@ def main(
     pictures: Path | None,
     out: Path | None,
 ) -> None:
-    """Personalize for whoever each of CLIPS shows, and print the held-out PSNR (dB) of each way."""
+    """Personalize for the person in each of CLIPS, and print the held-out PSNR (dB) of each choice of parameters."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    size = configured("personalize", [], init=checkpoint).model.image_size
-    ways: dict[str, tuple[Path | None, tuple[str, ...]]] = {n: (checkpoint, MOVES[n]) for n in chosen or MOVES}
+    size = build_config("personalize", [], init=checkpoint).model.image_size
+    ways: dict[str, tuple[Path | None, tuple[str, ...]]] = {n: (checkpoint, TRAINABLE[n]) for n in chosen or TRAINABLE}
     if scratch:
         ways["from random weights"] = (None, ())
     for number, clip in enumerate(clips):
         try:
-            taken = pictures_of(clip, size)
+            images = read_clip(clip, size)
         except TooFewError as error:
-            _say(out, {"clip": number, "lost": str(error)})
+            _write_row(out, {"clip": number, "lost": str(error)})
             continue
         for name, (init, moves) in ways.items():
             torch.manual_seed(0)
-            metrics = personalized(taken, init, moves, steps, overrides, _Notes(pictures, f"{number} {name}"))
-            wanted = {"before": "start/psnr", "after": "end/psnr", "nearest": "end/nearest_psnr"}
-            numbers = {key: round(metrics[metric], 2) for key, metric in wanted.items()}
-            _say(out, {"clip": number, "way": name, "steps": steps, **numbers, "pictures": len(taken)})
+            reporter = _ImageReporter(pictures, f"{number} {name}")
+            metrics = personalize_clip(images, init, moves, steps, overrides, reporter)
+            columns = {"before": "start/psnr", "after": "end/psnr", "nearest": "end/nearest_psnr"}
+            values = {column: round(metrics[metric], 2) for column, metric in columns.items()}
+            _write_row(out, {"clip": number, "way": name, "steps": steps, **values, "pictures": len(images)})
 
 
-def _say(out: Path | None, row: Mapping[str, Any]) -> None:
+def _write_row(out: Path | None, row: Mapping[str, Any]) -> None:
     line = json.dumps(row)
     click.echo(line)
     if out is not None:

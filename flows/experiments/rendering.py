@@ -17,132 +17,136 @@ import torch
 from numpy.typing import NDArray
 
 from ffavatar_model.data.images import head_matte
-from ffavatar_model.data.resident import ResidentImages
+from flows.experiments.resident import ResidentImages
 from mfhq.ids import digest
-from pipelines.studio.portraits import FRONTAL, PersonPictures, render_around, render_portraits
+from pipelines.studio.portraits import FRONTAL, render_all_round_views, render_portraits
 from pipelines.studio.studio_head import StudioHead, load_studio_head
 
 log = logging.getLogger(__name__)
 
 FACED = 75.0
-"""Degrees of azimuth up to which a picture shows the face: it may be a source."""
+"""Degrees of azimuth up to which an image shows the face: it may be a source."""
 
 
 @dataclass(frozen=True)
 class RenderOrder:
-    """One person to render."""
+    """One person to render: ``timesteps`` expressions from ``cameras`` cameras each, at ``size`` pixels."""
 
     person: str
     kind: Literal["portraits", "around"]
-    moments: int
+    timesteps: int
     cameras: int
     size: int
 
     @property
-    def name(self) -> str:
-        """Of the file that holds the pictures."""
-        return f"{self.kind}-{digest([self.person, self.moments, self.cameras, self.size])}.npz"
+    def file_name(self) -> str:
+        """Name of the file that holds the images."""
+        return f"{self.kind}-{digest([self.person, self.timesteps, self.cameras, self.size])}.npz"
 
 
-Rendered = dict[str, NDArray[Any]]
-"""Arrays of ``PersonPictures`` by name, but ``pixels`` (N, 4, S, S): RGB and the head's matte."""
+RenderedArrays = dict[str, NDArray[Any]]
+"""Arrays of ``PersonImages`` by name, but ``pixels`` (N, 4, S, S): RGB and the head's matte."""
 
 _head: StudioHead | None = None
 
 
-def _start(cache: str) -> None:
-    """In each worker: one thread, the head loaded once, and the training process goes first."""
+def _start_worker(cache: str) -> None:
+    """Use one thread, load the head once, and give way to the training process."""
     global _head
     os.nice(5)
     torch.set_num_threads(1)
     _head = load_studio_head(Path(cache))
 
 
-def _work(order: RenderOrder, folder: str) -> tuple[RenderOrder, str]:
-    path = Path(folder) / order.name
+def _render_to_file(order: RenderOrder, folder: str) -> tuple[RenderOrder, str]:
+    path = Path(folder) / order.file_name
     if not path.is_file():
         assert _head is not None
         part = path.with_suffix(f".{os.getpid()}")
         with part.open("wb") as stream:
-            np.savez(stream, **render(_head, order))  # type: ignore[arg-type]
+            np.savez(stream, **render_person(_head, order))  # type: ignore[arg-type]
         part.replace(path)
     return order, str(path)
 
 
-def render(head: StudioHead, order: RenderOrder) -> Rendered:
-    """A person's pictures, the body below the chin faded out of the mattes as in every crop that the model sees."""
+def render_person(head: StudioHead, order: RenderOrder) -> RenderedArrays:
+    """Render a person's images, with the body below the chin faded out of the mattes as in every crop of a corpus."""
     if order.kind == "portraits":
-        seen = render_portraits(head, order.person, order.moments, order.size)
+        images = render_portraits(head, order.person, order.timesteps, order.size)
     else:
-        seen = render_around(head, order.person, order.moments, order.cameras, order.size)
+        images = render_all_round_views(head, order.person, order.timesteps, order.cameras, order.size)
+    mattes = [
+        head_matte(matte, torch.from_numpy(points))
+        for matte, points in zip(images.matte, images.landmarks, strict=True)
+    ]
     return {
-        "pixels": np.concatenate([seen.rgb.transpose(0, 3, 1, 2), _head_mattes(seen)[:, None]], 1),
-        "landmarks": seen.landmarks,
-        "K": seen.K,
-        "head_to_camera": seen.head_to_camera,
-        "moment": seen.moment,
-        "azimuth": seen.azimuth,
-        "expression": seen.expression,
-        "rotations": seen.rotations,
+        "pixels": np.concatenate([images.rgb.transpose(0, 3, 1, 2), np.stack(mattes)[:, None]], 1),
+        "landmarks": images.landmarks,
+        "K": images.K,
+        "head_to_camera": images.head_to_camera,
+        "moment": images.timestep,
+        "azimuth": images.azimuth,
+        "expression": images.expression,
+        "rotations": images.rotations,
     }
 
 
-def _head_mattes(seen: PersonPictures) -> NDArray[np.uint8]:
-    faded = [
-        head_matte(matte, torch.from_numpy(points)) for matte, points in zip(seen.matte, seen.landmarks, strict=True)
-    ]
-    return np.stack(faded)
-
-
-def pictures(order: RenderOrder, seen: Rendered) -> ResidentImages:
-    """What the training data takes: cameras are known for pictures from all round, unknown for portraits."""
-    pixels, n, known = torch.from_numpy(seen["pixels"]), len(seen["pixels"]), order.kind == "around"
-    azimuth = np.abs(seen["azimuth"])
+def to_resident_images(order: RenderOrder, rendered: RenderedArrays) -> ResidentImages:
+    """Return a rendered person as training data; cameras are known for images from all round, unknown for portraits."""
+    pixels, n, known = torch.from_numpy(rendered["pixels"]), len(rendered["pixels"]), order.kind == "around"
+    azimuth = np.abs(rendered["azimuth"])
     return ResidentImages(
         person=order.person,
         ids=[f"{order.person[:12]}-{order.kind}-{i}" for i in range(n)],
         rgb=pixels[:, :3],
         matte=pixels[:, 3:],
-        landmarks=torch.from_numpy(seen["landmarks"]),
+        landmarks=torch.from_numpy(rendered["landmarks"]),
         has_landmarks=torch.from_numpy(azimuth <= np.degrees(FRONTAL)),
-        K=torch.from_numpy(seen["K"]) if known else None,
-        head_to_camera=torch.from_numpy(seen["head_to_camera"]) if known else None,
-        moment=torch.from_numpy(seen["moment"]) if known else None,
+        K=torch.from_numpy(rendered["K"]) if known else None,
+        head_to_camera=torch.from_numpy(rendered["head_to_camera"]) if known else None,
+        timestep=torch.from_numpy(rendered["moment"]) if known else None,
         source=torch.from_numpy(azimuth <= FACED) if known else None,
     )
 
 
 @contextmanager
-def rendering(
+def render_in_background(
     orders: Sequence[RenderOrder],
-    take: Callable[[RenderOrder, Rendered], None],
+    take: Callable[[RenderOrder, RenderedArrays], None],
     processes: int,
     cache: Path,
     folder: Path,
 ) -> Iterator[Callable[[], int]]:
-    """Render in the background, handing each person to ``take`` as it is done, in about the given order.
+    """Render people in processes, handing each one on as it is done, in about the given order.
 
-    ``folder`` keeps what was rendered (another run reads it). Yields a function that says how many are done, and that
-    raises what went wrong. Leaving the block ends the processes.
+    Args:
+        orders: The people to render.
+        take: Gets each person's arrays, in a thread of this process.
+        processes: Number of processes; they end when the context is left.
+        cache: Folder of the studio head.
+        folder: Rendered people are stored here, and read from here by another run.
+
+    Yields:
+        A function that returns how many people are done, and that raises the error of rendering.
     """
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     state: dict[str, Any] = {"done": 0, "error": None}
-    pool = context.Pool(processes, _start, (str(cache),))
+    pool = context.Pool(processes, _start_worker, (str(cache),))
     ended = threading.Event()
 
     def collect() -> None:
         try:
-            waiting = [pool.apply_async(_work, (order, str(folder))) for order in orders]
-            for result in waiting:
+            results = [pool.apply_async(_render_to_file, (order, str(folder))) for order in orders]
+            for result in results:
                 while not result.ready() and not ended.is_set():
                     result.wait(0.5)
                 if ended.is_set():
                     return
                 order, path = result.get()
-                with np.load(path) as seen:
-                    take(order, dict(seen))
+                with np.load(path) as arrays:
+                    take(order, dict(arrays))
                 state["done"] += 1
         except BaseException as error:
             state["error"] = error

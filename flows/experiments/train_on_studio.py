@@ -1,4 +1,4 @@
-"""``python -m flows.experiments.train_on_studio``: train on studio people that are rendered where they are used.
+"""Training on studio people that are rendered where they are used: ``python -m flows.experiments.train_on_studio``.
 
 It needs torch, gsplat (on CUDA), numpy, scipy, OpenCV, pyarrow and embreex; no Ray, Prefect, MLflow or DuckDB. A part
 of a run ends at its time limit with half-precision weights, which the next part begins with (a warm restart: the
@@ -22,44 +22,45 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ffavatar_model.config import to_dict
-from ffavatar_model.data.mixture import Mixture
-from ffavatar_model.data.resident import ResidentData
+from ffavatar_model.data.batch import TrainingData
 from ffavatar_model.head import load_head
 from ffavatar_model.io.weights import load_weights, save_weights
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.training import TrainConfig, Trainer, configured, recipe
+from ffavatar_model.training import TrainConfig, Trainer, build_config, recipe
 from flows.experiments.compare import METRICS_FILE
-from flows.experiments.judging import judge, sheet
-from flows.experiments.rendering import Rendered, RenderOrder, pictures, rendering
+from flows.experiments.judging import HeldOut, evaluate_model, render_sheet
+from flows.experiments.mixture import Mixture
+from flows.experiments.rendering import RenderedArrays, RenderOrder, render_in_background, to_resident_images
+from flows.experiments.resident import ResidentData
 from mfhq.ids import digest
 from pipelines.faces.weight_cache import cache_dir
 
 log = logging.getLogger(__name__)
 PART_BYTES = 15 << 20
-"""A model file is also written in pieces of this size, for places that hand back small files alone."""
+"""Size of the parts in which a model file is written, too, for places that hand back small files alone."""
 
 
-class Notes:
-    """The loop's news: printed, and kept for the report."""
+class LogReporter:
+    """A reporter that logs the metrics of each step and collects them for the report."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.began = folder, time.monotonic()
+    def __init__(self) -> None:
+        self.began = time.monotonic()
         self.lines: list[dict[str, float]] = []
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """See ``ffavatar_model.training.Reporter``."""
+        """Log the metrics of a step: see ``ffavatar_model.training.Reporter``."""
         line = {"step": step, "clock": time.monotonic() - self.began, **metrics}
         self.lines.append({name: round(value, 5) for name, value in line.items()})
         log.info("%s", json.dumps(self.lines[-1]))
 
-    def picture(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
-        """The loop's own strips are left out: the experiment has sheets."""
+    def image(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
+        """Ignore an image: the experiment has sheets."""
 
 
 @click.command(context_settings={"show_default": True})
 @click.option("--stage", type=click.Choice(["pretrain", "multiview"]), default="pretrain")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for what comes back.")
-@click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder for pictures and checkpoints.")
+@click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder for images and checkpoints.")
 @click.option("--head", type=click.Path(path_type=Path), help="Cache folder that holds heads/open-head-v*.safetensors.")
 @click.option("--init", type=click.Path(path_type=Path), help="Model file to begin with.")
 @click.option("--model", "size", default="small", help="Preset.")
@@ -68,7 +69,7 @@ class Notes:
 @click.option("--skip", default=0, help="People left out first: those that an earlier part was trained on.")
 @click.option("--first", default=500, help="People that must be rendered before training begins.")
 @click.option("--held", default=64, help="People held out.")
-@click.option("--moments", default=8, help="Moments a person.")
+@click.option("--moments", default=8, help="Timesteps a person.")
 @click.option("--cameras", default=8, help="Cameras a person, all round (multiview).")
 @click.option(
     "--mix",
@@ -107,59 +108,60 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = head or cache_dir()
-    config = configured(stage, [f"max_seconds={seconds}", *overrides], size)
+    config = build_config(stage, [f"max_seconds={seconds}", *overrides], size)
     px = config.model.image_size
-    tested, orders = planned(stage, range(skip, skip + people), held, moments, cameras, px)
-    mixed = planned("pretrain", range(mixed_people if mix else 0), 0, 8, 1, px)[1]
-    own, portrayed = (
-        ResidentData(settings, px, digest([name, skip, people, moments, cameras, px]), capacity_of(ordered), device)
+    held_out_orders, orders = plan_orders(stage, range(skip, skip + people), held, moments, cameras, px)
+    mixed_orders = plan_orders("pretrain", range(mixed_people if mix else 0), 0, 8, 1, px)[1]
+    own, portraits_data = (
+        ResidentData(settings, px, digest([name, skip, people, moments, cameras, px]), count_images(ordered), device)
         for name, settings, ordered in (
             (stage, config.data, orders),
-            ("portraits", recipe("pretrain", size).data, mixed),
+            ("portraits", recipe("pretrain", size).data, mixed_orders),
         )
     )
-    data = Mixture(own, portrayed, mix, config.batch) if mix else own
-    orders = interleaved(orders, mixed)
-    kept: list[tuple[RenderOrder, Rendered]] = []
-    names, asked = {order.name for order in tested}, set(mixed)
+    data = Mixture(own, portraits_data, mix, config.batch) if mix else own
+    orders = interleave_orders(orders, mixed_orders)
+    held_out: list[tuple[RenderOrder, RenderedArrays]] = []
+    held_out_files, mixed_set = {order.file_name for order in held_out_orders}, set(mixed_orders)
 
-    def take(order: RenderOrder, seen: Rendered) -> None:
-        if order.name in names:
-            kept.append((order, seen))
+    def take(order: RenderOrder, rendered: RenderedArrays) -> None:
+        if order.file_name in held_out_files:
+            held_out.append((order, rendered))
         else:
-            (portrayed if order in asked else own).add(pictures(order, seen))
+            (portraits_data if order in mixed_set else own).add(to_resident_images(order, rendered))
 
-    with rendering([*tested, *orders], take, processes, cache, work / "pictures") as done:
+    with render_in_background([*held_out_orders, *orders], take, processes, cache, work / "pictures") as count_done:
         began = time.monotonic()
-        trainer = _begun(config, cache, device, init)
-        _warm(trainer.model, device)
-        while done() < len(tested) + min(first, len(orders)) or not len(own) or (mix and not len(portrayed)):
+        trainer = _build_trainer(config, cache, device, init)
+        _warm_up(trainer.model, device)
+        enough = len(held_out_orders) + min(first, len(orders))
+        while count_done() < enough or not len(own) or (mix and not len(portraits_data)):
             time.sleep(0.2)
         log.info("%d people ready after %.0f s", len(data), time.monotonic() - began)
         report: dict[str, Any] = {"config": to_dict(config), "seconds_to_first": time.monotonic() - began}
-        portraits = [pair for pair in kept if pair[0].kind == "portraits"]
-        around = [pair for pair in kept if pair[0].kind == "around"]
+        portraits = [person for person in held_out if person[0].kind == "portraits"]
+        around = [person for person in held_out if person[0].kind == "around"]
         if before:
-            report["before"] = judge(trainer.model.eval(), portraits, around)
-        notes = Notes(out)
+            report["before"] = evaluate_model(trainer.model.eval(), portraits, around)
+        reporter = LogReporter()
         try:
-            result = trainer.run(data, None, notes, work / f"checkpoints-{stage}", None, None)
+            outcome = trainer.train(data, None, reporter, work / f"checkpoints-{stage}", None, None)
         except RuntimeError as error:
             if trainer.step or trainer.graphed is None:
                 raise
             log.warning("no CUDA graph of a step (%s): training launches kernel by kernel", error)
-            trainer = _begun(replace(config, graphs=False), cache, device, init)
-            result = trainer.run(data, None, notes, work / f"checkpoints-{stage}", None, None)
+            trainer = _build_trainer(replace(config, graphs=False), cache, device, init)
+            outcome = trainer.train(data, None, reporter, work / f"checkpoints-{stage}", None, None)
         if profiled:
-            profile(trainer, data)
-        report["rendered"] = done()
-    report |= {"steps": result.step, "people": len(own), "pictures": len(own.ids), "seconds": result.metrics}
-    report |= {"mixed_people": len(portrayed), "mix": mix}
-    finish(trainer, report | {"curve": notes.lines}, out, portraits, around)
+            profile_steps(trainer, data)
+        report["rendered"] = count_done()
+    report |= {"steps": outcome.step, "people": len(own), "pictures": len(own.ids), "seconds": outcome.metrics}
+    report |= {"mixed_people": len(portraits_data), "mix": mix}
+    write_results(trainer, report | {"curve": reporter.lines}, out, portraits, around)
 
 
-def _begun(config: TrainConfig, cache: Path, device: torch.device, init: Path | None) -> Trainer:
-    """A trainer at its start, with the weights that it begins with."""
+def _build_trainer(config: TrainConfig, cache: Path, device: torch.device, init: Path | None) -> Trainer:
+    """Build a trainer at its start, with the weights of ``init`` if there is one."""
     head = load_head(next((cache / "heads").glob("open-head-v*.safetensors")))
     trainer = Trainer(config, head, device, 0, 1)
     if init is not None:
@@ -167,34 +169,54 @@ def _begun(config: TrainConfig, cache: Path, device: torch.device, init: Path | 
     return trainer
 
 
-def planned(
-    stage: str, people: range, held: int, moments: int, cameras: int, size: int
+def plan_orders(
+    stage: str, people: range, held: int, timesteps: int, cameras: int, size: int
 ) -> tuple[list[RenderOrder], list[RenderOrder]]:
-    """Orders for people held out (of every kind that the stage is judged by) and for people to train on."""
+    """Plan the people to render.
+
+    Args:
+        stage: ``pretrain`` trains on portraits, another on images from all round.
+        people: Numbers of the people to train on.
+        held: Number of held-out people.
+        timesteps: Expressions a person.
+        cameras: Cameras a person, all round.
+        size: Pixels along an image's edge.
+
+    Returns:
+        Orders for held-out people, of every kind that the stage is evaluated on, and for people to train on.
+    """
 
     def order(group: str, i: int, kind: Any, n: int, c: int) -> RenderOrder:
         return RenderOrder(digest(["studio experiment", group, i]), kind, n, c, size)
 
-    tested = [order("held", i, "portraits", 8, 1) for i in range(held)]
+    held_out = [order("held", i, "portraits", 8, 1) for i in range(held)]
     if stage == "pretrain":
-        return tested, [order("train", i, "portraits", moments, 1) for i in people]
-    tested += [order("held", i, "around", 2, 12) for i in range(max(1, held // 3))]
-    return tested, [order("around", i, "around", moments, cameras) for i in people]
+        return held_out, [order("train", i, "portraits", timesteps, 1) for i in people]
+    held_out += [order("held", i, "around", 2, 12) for i in range(max(1, held // 3))]
+    return held_out, [order("around", i, "around", timesteps, cameras) for i in people]
 
 
-def capacity_of(orders: Sequence[RenderOrder]) -> int:
-    """Pictures of all orders together."""
-    return sum(order.moments * order.cameras for order in orders)
+def count_images(orders: Sequence[RenderOrder]) -> int:
+    """Return the number of images of all orders together."""
+    return sum(order.timesteps * order.cameras for order in orders)
 
 
-def interleaved(orders: Sequence[RenderOrder], others: Sequence[RenderOrder]) -> list[RenderOrder]:
-    """Both, each in its order and evenly spread, so that some of either are ready early."""
-    places = [((i + 0.5) / len(part), order) for part in (orders, others) for i, order in enumerate(part)]
-    return [order for _, order in sorted(places, key=lambda pair: pair[0])]
+def interleave_orders(orders: Sequence[RenderOrder], others: Sequence[RenderOrder]) -> list[RenderOrder]:
+    """Merge two lists, each in its order and evenly spread, so that some of either are ready early."""
+    positions = [((i + 0.5) / len(part), order) for part in (orders, others) for i, order in enumerate(part)]
+    return [order for _, order in sorted(positions, key=lambda pair: pair[0])]
 
 
-def finish(trainer: Trainer, report: dict[str, Any], out: Path, portraits: Any, around: Any) -> None:
-    """Weights (averaged, half precision), numbers and sheets; the weights first: they must not be lost."""
+def write_results(trainer: Trainer, report: dict[str, Any], out: Path, portraits: HeldOut, around: HeldOut) -> None:
+    """Write weights, metrics and sheets; the weights first: they must not be lost.
+
+    Args:
+        trainer: A trainer at its end; averaged weights are written where there are any, in half precision.
+        report: The run so far; the evaluation is added.
+        out: Folder of the results.
+        portraits: Held-out people as portraits.
+        around: Held-out people from all round.
+    """
     model, averaged = trainer.model, trainer.averaged
     if averaged is not None:
         model.load_state_dict(averaged, strict=False)
@@ -202,38 +224,38 @@ def finish(trainer: Trainer, report: dict[str, Any], out: Path, portraits: Any, 
     notes = {"stage": trainer.config.stage, "step": trainer.step, "trained_on": "rendered studio people alone"}
     weights = {name: value.half() for name, value in model.state_dict().items()}
     save_weights(out / "model.safetensors", model, weights, **notes)
-    whole = (out / "model.safetensors").read_bytes()
-    if len(whole) > PART_BYTES:
-        for i in range(0, len(whole), PART_BYTES):
-            (out / f"model.safetensors.{i // PART_BYTES}").write_bytes(whole[i : i + PART_BYTES])
+    content = (out / "model.safetensors").read_bytes()
+    if len(content) > PART_BYTES:
+        for i in range(0, len(content), PART_BYTES):
+            (out / f"model.safetensors.{i // PART_BYTES}").write_bytes(content[i : i + PART_BYTES])
     (out / METRICS_FILE).write_text(json.dumps(report, indent=1))
-    for name, held in {"portraits": portraits, "around": around}.items():
-        if held:
-            Image.fromarray(sheet(model, held)).save(out / f"{name}.jpg", quality=92)
-    report["after"] = judge(model, portraits, around)
+    for name, held_out in {"portraits": portraits, "around": around}.items():
+        if held_out:
+            Image.fromarray(render_sheet(model, held_out)).save(out / f"{name}.jpg", quality=92)
+    report["after"] = evaluate_model(model, portraits, around)
     (out / METRICS_FILE).write_text(json.dumps(report, indent=1))
     log.info("%s", json.dumps(report["after"], indent=1))
 
 
-def profile(trainer: Trainer, data: ResidentData | Mixture, steps: int = 10) -> None:
+def profile_steps(trainer: Trainer, data: TrainingData, steps: int = 10) -> None:
     """Log the operators that take most of the device's time (of the processor's, where there is no device)."""
     from torch.profiler import ProfilerActivity
 
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if trainer.device.type == "cuda" else [])
     batches = [data.batch(range(i * trainer.config.batch, (i + 1) * trainer.config.batch)) for i in range(steps)]
-    with torch.profiler.profile(activities=activities) as seen:
+    with torch.profiler.profile(activities=activities) as profiler:
         for batch in batches:
             trainer.train_step(batch)
     key = f"self_{trainer.device.type}_time_total"
-    log.info("%s", seen.key_averages().table(sort_by=key, row_limit=30, max_name_column_width=60))
+    log.info("%s", profiler.key_averages().table(sort_by=key, row_limit=30, max_name_column_width=60))
 
 
-def _warm(model: FFAvatar, device: torch.device) -> None:
+def _warm_up(model: FFAvatar, device: torch.device) -> None:
     """Compile or load what is compiled at a first use, while people are rendered."""
     size = model.config.image_size
-    picture = torch.rand(1, 1, 3, size, size, device=device)
+    image = torch.rand(1, 1, 3, size, size, device=device)
     with torch.no_grad():
-        model(picture, None, picture, torch.eye(3, device=device).expand(1, 1, 3, 3) * size)
+        model(image, None, image, torch.eye(3, device=device).expand(1, 1, 3, 3) * size)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What a training worker runs: the data sets of a stage, the job, and torchrun."""
+"""Training workers: the data sets of a stage, the job, and torchrun."""

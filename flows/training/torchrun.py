@@ -1,4 +1,6 @@
-"""Training without Ray: ``torchrun --nproc-per-node N -m flows.training.torchrun STAGE --corpus URI -o FOLDER``, or one process.
+"""Training without Ray, in one process or in those that torchrun starts.
+
+``torchrun --nproc-per-node N -m flows.training.torchrun STAGE --corpus URI -o FOLDER``
 
 The loop is the same as in a Ray Train job, and so is the order of batches, on any number of processes. Started again
 with the same folder it goes on from the newest checkpoint there, also with fewer processes than before.
@@ -18,10 +20,10 @@ import torch
 from numpy.typing import NDArray
 
 from ffavatar_model.head import load_head
-from ffavatar_model.training import configured, train
+from ffavatar_model.training import build_config, train
 from ffavatar_model.training.checkpoint import list_checkpoints
-from flows.avatar.heads import head_file
-from flows.training.stage_data import datasets
+from flows.avatar.heads import prepare_head_file
+from flows.training.stage_data import open_datasets
 from infra.storage import open_store
 from mfhq.catalog import Catalog
 from pipelines.media.image_codec import encode_png
@@ -30,21 +32,21 @@ log = logging.getLogger(__name__)
 
 
 class _FolderReporter:
-    """Numbers as lines of JSON, pictures as files, both by rank 0."""
+    """A reporter of metrics as lines of JSON and of images as files, both by rank 0."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         self.folder, self.rank = folder, rank
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """See ``ffavatar_model.training.Reporter``."""
+        """Write the metrics of a step: see ``ffavatar_model.training.Reporter``."""
         if self.rank == 0:
             line = json.dumps({"step": step, **metrics})
             log.info("%s", line)
             with (self.folder / "metrics.jsonl").open("a") as stream:
                 stream.write(line + "\n")
 
-    def picture(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
-        """Likewise."""
+    def image(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
+        """Write an image as a PNG named by the step."""
         (self.folder / f"{step:08d}.png").write_bytes(encode_png(rgb))
 
 
@@ -80,21 +82,21 @@ def main(
         torch.cuda.set_device(device)
     if world > 1:
         torch.distributed.init_process_group("nccl" if cuda else "gloo")
-    config = configured(stage, overrides, size, init)
+    config = build_config(stage, overrides, size, init)
     out.mkdir(parents=True, exist_ok=True)
-    there = list_checkpoints(out)
+    checkpoints = list_checkpoints(out)
     store = open_store(corpus)
-    training, validation = datasets(config, store, Catalog(store).open(snapshot), identity)
+    training, validation = open_datasets(config, store, Catalog(store).open(snapshot), identity)
     try:
-        result = train(
+        outcome = train(
             config,
-            load_head(head_file(head)),
+            load_head(prepare_head_file(head)),
             training,
             validation,
             _FolderReporter(out, rank),
             out,
             init=init,
-            resume=there[-1] if there else None,
+            resume=checkpoints[-1] if checkpoints else None,
             rank=rank,
             world=world,
             device=device,
@@ -103,7 +105,7 @@ def main(
         if world > 1:
             torch.distributed.destroy_process_group()
     if rank == 0:
-        log.info("checkpoint %s", result.checkpoint)
+        log.info("checkpoint %s", outcome.checkpoint)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,15 @@ from ffavatar_model.evaluation import ms_ssim, psnr, ssim
 
 @pytest.fixture
 def pair() -> tuple[Tensor, Tensor]:
-    """Two smooth pictures that differ by noise."""
+    """Two smooth images that differ by noise."""
     g = torch.Generator().manual_seed(3)
     small = torch.rand(2, 3, 12, 12, generator=g)
     target = torch.nn.functional.interpolate(small, (96, 80), mode="bicubic").clamp(0, 1)
     return (target + 0.1 * torch.randn(target.shape, generator=g)).clamp(0, 1), target
 
 
-def as_image(picture: Tensor) -> np.ndarray:
-    return picture.permute(1, 2, 0).double().numpy()
+def as_image(image: Tensor) -> np.ndarray:
+    return image.permute(1, 2, 0).double().numpy()
 
 
 def test_psnr_and_ssim_are_those_of_scikit_image(pair: tuple[Tensor, Tensor]) -> None:
@@ -55,7 +55,7 @@ def test_what_lies_outside_the_matte_does_not_count(pair: tuple[Tensor, Tensor])
     assert (psnr(spoilt, target) < psnr(rendered, target) - 3).all()
 
 
-def test_equal_pictures_score_best_and_more_noise_scores_less(pair: tuple[Tensor, Tensor]) -> None:
+def test_equal_images_score_best_and_more_noise_scores_less(pair: tuple[Tensor, Tensor]) -> None:
     rendered, target = pair
     for metric in (ssim, ms_ssim):
         torch.testing.assert_close(metric(target, target), torch.ones(2))

@@ -1,4 +1,4 @@
-"""Intervals resample people, not pictures."""
+"""Intervals resample people, not images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_the_interval_covers_the_mean_as_often_as_it_says() -> None:
     assert 0.88 <= inside / 200 <= 0.99
 
 
-def test_everybody_counts_once_however_many_pictures_there_are() -> None:
+def test_everybody_counts_once_however_many_images_there_are() -> None:
     rows = [{"person": "a", "method": "ours", "psnr": 10.0}] * 9 + [{"person": "b", "method": "ours", "psnr": 20.0}]
     rows += [{"person": "a", "method": "other", "psnr": float("nan")}]
     table = summarise(rows, ("method",), ("psnr",))

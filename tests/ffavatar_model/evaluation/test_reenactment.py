@@ -9,14 +9,14 @@ import torch
 
 from ffavatar_model.camera import pose_to_camera, virtual_intrinsics
 from ffavatar_model.evaluation import (
+    GroundTruth,
     Judges,
     Subject,
-    Truth,
     cross_reenact,
     evaluate_estimator,
     self_reenact,
 )
-from ffavatar_model.evaluation.reenactment import driving, picture
+from ffavatar_model.evaluation.reenactment import driving_parameters, render_drivers
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.networks.estimator import DrivingParameters
 
@@ -37,8 +37,8 @@ def subjects(model: FFAvatar) -> list[Subject]:
             mattes=torch.ones(3, 1, SIZE, SIZE),
         )
         with torch.no_grad():
-            parameters = driving(model, blank)
-            shown = picture(model, model.reconstruct(sources[None]), parameters, blank)
+            parameters = driving_parameters(model, blank)
+            shown = render_drivers(model, model.reconstruct(sources[None]), parameters, blank)
         given = DrivingParameters(*(x[0] for x in parameters))
         made.append(
             dataclasses.replace(blank, drivers=shown, parameters=given, notes=[{"azimuth": i} for i in range(3)])
@@ -59,8 +59,8 @@ def test_a_model_that_is_right_scores_so_and_baselines_less(model: FFAvatar, sub
 
 def test_judges_that_are_passed_in_are_asked(model: FFAvatar, subjects: list[Subject]) -> None:
     judges = Judges(
-        embed=lambda picture: picture.mean((1, 2)),
-        landmarks=lambda picture: picture.mean((1, 2))[:2].expand(4, 2),
+        embed=lambda image: image.mean((1, 2)),
+        landmarks=lambda image: image.mean((1, 2))[:2].expand(4, 2),
         lpips=lambda a, b: (a - b).abs().mean((1, 2, 3)),
     )
     row = next(self_reenact(model, subjects, views=(2,), judges=judges, baselines=False))
@@ -69,19 +69,19 @@ def test_judges_that_are_passed_in_are_asked(model: FFAvatar, subjects: list[Sub
     cross = list(cross_reenact(model, subjects, views=2, judges=judges))
     assert [(r["person"], r["driver"]) for r in cross[::3]] == [("a", "b"), ("b", "a")]
     assert all(r["csim"] < 0.99999 and "psnr" not in r for r in cross)
-    nobody = Judges(embed=lambda picture: None)
+    nobody = Judges(embed=lambda image: None)
     assert next(self_reenact(model, subjects, views=(2,), judges=nobody))["csim"] != 0  # not a number
 
 
 def test_the_estimator_against_its_own_word_and_against_another(model: FFAvatar) -> None:
     g = torch.Generator().manual_seed(1)
-    pictures = torch.rand(6, 3, SIZE, SIZE, generator=g)
+    images = torch.rand(6, 3, SIZE, SIZE, generator=g)
     K = virtual_intrinsics(SIZE).expand(6, 3, 3)
     with torch.no_grad():
-        found = DrivingParameters(*(x[0] for x in model.estimate(pictures[None])))
-    true = Truth(
+        found = DrivingParameters(*(x[0] for x in model.estimate(images[None])))
+    true = GroundTruth(
         person="a",
-        pictures=pictures,
+        images=images,
         K=K,
         head_to_camera=pose_to_camera(found.pose, K, SIZE),
         expression=found.expression,

@@ -55,9 +55,9 @@ def test_graphed_steps_are_the_plain_ones(stage: str, head: HeadModel, model_con
         assert (trainer.graphed is not None) == graphs
         trainer.averaged = {n: p.detach().clone() for n, p in trainer.model.named_parameters() if p.requires_grad}
         before = {n: v.clone() for n, v in trainer.averaged.items()}
-        news = [trainer.train_step(batch) for batch in batches(config, people)]
+        metrics = [trainer.train_step(batch) for batch in batches(config, people)]
         moved = {n: p.detach() - before[n] for n, p in trainer.model.named_parameters() if p.requires_grad}
-        runs.append((news, moved, trainer.averaged))
+        runs.append((metrics, moved, trainer.averaged))
     (plain, plain_moved, plain_mean), (graphed, graphed_moved, graphed_mean) = runs
     for one, other in zip(plain, graphed, strict=True):
         assert one.keys() == other.keys()
@@ -97,11 +97,11 @@ def test_steps_under_way_are_taken_again_in_order(
         before = {n: p.detach().clone() for n, p in trainer.model.named_parameters()}
         for batch in batches(config, people):
             if pipelined:
-                trainer.take_step(batch)
+                trainer.launch_step(batch)
             else:
                 losses.append(trainer.train_step(batch)["loss"])
         assert trainer.graphed is not None and len(trainer.graphed) == pipelined
-        last = trainer.read()
+        last = trainer.read_metrics()
         assert len(trainer.graphed) == 0 and trainer.step == 8
         moved.append({n: p.detach() - before[n] for n, p in trainer.model.named_parameters()})
     assert last["loss"] == pytest.approx(losses[-1], rel=2e-2)

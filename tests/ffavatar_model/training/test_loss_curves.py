@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ffavatar_model.data.dataset import FewToMany, IdentityDataset, MultiviewDataset
+from ffavatar_model.data.dataset import FewToManyDataset, IdentityDataset, MultiviewDataset
 from ffavatar_model.training import TrainConfig, Trainer, recipe
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "loss_curves.json"
@@ -26,11 +26,11 @@ def curve(stage: str, people, head, model_config) -> list[float]:
     if stage == "personalize":
         config = replace(config, batch=1)
     trainer = Trainer(config, head, torch.device("cpu"), 0, 1)
-    batches = trainer._batches(_data(stage, config, people))
+    batches = trainer.batches(_data(stage, config, people))
     return [trainer.train_step(next(batches))["loss"] for _ in range(STEPS)]
 
 
-def _data(stage: str, config: TrainConfig, people) -> FewToMany:
+def _data(stage: str, config: TrainConfig, people) -> FewToManyDataset:
     if stage == "multiview":
         tables = {"views": people.views, "cameras": people.cameras}
         return MultiviewDataset(config.data, 32, "digest", people.read, **tables)

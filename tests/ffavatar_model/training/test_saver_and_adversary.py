@@ -12,7 +12,7 @@ from ffavatar_model.io.weights import read_header
 from ffavatar_model.training import TrainConfig, Trainer
 from ffavatar_model.training.adversary import Adversary
 from ffavatar_model.training.checkpoint import list_checkpoints, load_state
-from ffavatar_model.training.saver import Saver, copied
+from ffavatar_model.training.saver import Saver, copy_to_host
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_what_is_written_is_the_state_of_when_it_began(trainer: Trainer, tmp_pat
     name = next(iter(dict(trainer.model.named_parameters())))
     assert torch.equal(load_state(tmp_path / "step-00000001")["weights"][name], before)
     nested = {"a": [torch.ones(2), (torch.zeros(1), 3)]}
-    twin = copied(nested)
+    twin = copy_to_host(nested)
     twin["a"][0].add_(1)
     assert torch.equal(nested["a"][0], torch.ones(2)) and twin["a"][1][1] == 3
 
@@ -60,16 +60,16 @@ def test_a_critic_learns_to_tell_and_its_term_fades_in() -> None:
     torch.manual_seed(0)
     adversary = Adversary(Adversary.Config(weight=0.1, begin=0.5, lr=2e-3), torch.device("cpu"))
     assert [adversary.weight(p) for p in (0.0, 0.5, 0.55, 0.6, 1.0)] == pytest.approx([0, 0, 0.05, 0.1, 0.1])
-    pictures = torch.rand(2, 2, 3, 32, 32)
-    blurred = torch.nn.functional.avg_pool2d(pictures.flatten(0, 1), 5, 1, 2).unflatten(0, (2, 2)).requires_grad_()
-    first = float(adversary.learn(blurred, pictures))
+    images = torch.rand(2, 2, 3, 32, 32)
+    blurred = torch.nn.functional.avg_pool2d(images.flatten(0, 1), 5, 1, 2).unflatten(0, (2, 2)).requires_grad_()
+    first = float(adversary.train_step(blurred, images))
     for _ in range(60):
-        last = float(adversary.learn(blurred, pictures))
+        last = float(adversary.train_step(blurred, images))
     assert first > 1.5 and last < 0.5 * first
     adversary.term(blurred, 1.0).backward()
     assert blurred.grad is not None and blurred.grad.abs().sum() > 0
     twin = Adversary(adversary.config, torch.device("cpu"))
-    twin.load(adversary.state())
+    twin.load_state_dict(adversary.state_dict())
     twin.critic.eval(), adversary.critic.eval()
     torch.testing.assert_close(twin.term(blurred, 1.0), adversary.term(blurred, 1.0))
 
@@ -85,7 +85,7 @@ def test_an_adversarial_run_goes_through_the_loop(people, head, model_config, fe
         def report(self, step, metrics, checkpoint) -> None:
             self.lines.append(dict(metrics))
 
-        def picture(self, step, name, rgb) -> None:
+        def image(self, step, name, rgb) -> None:
             pass
 
     config = TrainConfig(stage="pretrain", model=model_config, data=few_to_many, steps=4, log_every=1)

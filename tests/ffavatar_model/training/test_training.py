@@ -13,13 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from ffavatar_model.data.batch import RawBatch
-from ffavatar_model.data.dataset import FewToMany, IdentityDataset, MultiviewDataset
+from ffavatar_model.data.dataset import FewToManyDataset, IdentityDataset, MultiviewDataset
 from ffavatar_model.head import HeadModel
 from ffavatar_model.io.weights import load_model, load_weights, read_header, save_weights
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import TrainConfig, Trainer, recipe, train
 from ffavatar_model.training.checkpoint import STATE_FILE, list_checkpoints, load_state
-from ffavatar_model.training.cuda_graphs import kind_of
+from ffavatar_model.training.cuda_graphs import graph_key
 from ffavatar_model.training.objective import Objective, Precomputed
 
 
@@ -28,7 +28,7 @@ class Notes:
     """A reporter that remembers."""
 
     metrics: dict[int, dict[str, float]] = field(default_factory=dict)
-    pictures: list[NDArray[np.uint8]] = field(default_factory=list)
+    images: list[NDArray[np.uint8]] = field(default_factory=list)
     checkpoints: list[Path] = field(default_factory=list)
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
@@ -37,8 +37,8 @@ class Notes:
             assert (checkpoint / "model.safetensors").is_file() and (checkpoint / STATE_FILE).is_file()
             self.checkpoints.append(checkpoint)
 
-    def picture(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
-        self.pictures.append(rgb)
+    def image(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
+        self.images.append(rgb)
 
 
 def small(stage: str, model: FFAvatar.Config, **changes: object) -> TrainConfig:
@@ -47,7 +47,7 @@ def small(stage: str, model: FFAvatar.Config, **changes: object) -> TrainConfig:
     return replace(config, model=model, optimizer=optimizer, **{"steps": 6, "batch": 2, **changes})
 
 
-def dataset(people, kind: str, config: TrainConfig, ids: set[str] | None, held_out: bool = False) -> FewToMany:
+def dataset(people, kind: str, config: TrainConfig, ids: set[str] | None, held_out: bool = False) -> FewToManyDataset:
     data = config.data.held_out() if held_out else config.data
     if kind == "multiview":
         tables = {"views": people.views, "cameras": people.cameras}
@@ -65,13 +65,13 @@ def split(people) -> tuple[set[str], set[str]]:
 @pytest.mark.parametrize("stage", ["pretrain", "multiview"])
 def test_held_out_people_look_better_after_a_short_training(stage, people, split, head, model_config, tmp_path):
     config = small(stage, model_config, steps=60, batch=4, validation_people=4)
-    seen, unseen = split
+    trained, held_out = split
     notes = Notes()
     result = train(
         config,
         head,
-        dataset(people, stage, config, seen),
-        dataset(people, stage, config, unseen, held_out=True),
+        dataset(people, stage, config, trained),
+        dataset(people, stage, config, held_out, held_out=True),
         notes,
         tmp_path,
     )
@@ -79,12 +79,12 @@ def test_held_out_people_look_better_after_a_short_training(stage, people, split
     assert m["end/loss"] < 0.8 * m["start/loss"], m
     assert m["end/psnr"] > m["start/psnr"] + 1, m
     assert result.step == 60 and notes.checkpoints == [result.checkpoint]
-    assert len(notes.pictures) == 2 and notes.pictures[0].shape == (4 * 64, 5 * 32, 3)
-    assert (notes.pictures[0] != notes.pictures[1]).any()
+    assert len(notes.images) == 2 and notes.images[0].shape == (4 * 64, 5 * 32, 3)
+    assert (notes.images[0] != notes.images[1]).any()
     assert m["seconds/step"] > 0.5 * sum(v for k, v in m.items() if k.startswith("seconds/"))
 
 
-def test_views_of_one_moment_come_to_say_the_same(people, split, head, model, model_config, tmp_path):
+def test_views_of_one_timestep_come_to_agree(people, split, head, model, model_config, tmp_path):
     torch.nn.init.normal_(model.estimator.head.weight, std=0.5)
     begin, apart = tmp_path / "model.safetensors", {}
     save_weights(begin, model)
@@ -99,7 +99,11 @@ def test_views_of_one_moment_come_to_say_the_same(people, split, head, model, mo
         _, terms, output = Objective(measured, model)(data.batch(range(4)), 1.0)
         apart[weight] = float(terms["agreement"])
         shared = output.parameters.expression
-        assert (shared[:, 0] - shared[:, 1]).abs().max() < 1e-6 < (output.each.expression - shared).abs().max()
+        assert (
+            (shared[:, 0] - shared[:, 1]).abs().max()
+            < 1e-6
+            < (output.estimated_parameters.expression - shared).abs().max()
+        )
     assert 0 < apart[20.0] < 0.5 * apart[0.0], apart
 
 
@@ -151,11 +155,11 @@ def test_shares_of_workers_make_up_the_batch(people, split, head, model_config):
     config = small("pretrain", model_config, batch=4)
     data = dataset(people, "pretrain", config, split[0])
     alone = Trainer(config, head, torch.device("cpu"), 0, 1)
-    whole = next(alone._batches(data)).ids
+    whole = next(alone.batches(data)).ids
     shares = []
     for rank in range(2):
         alone.rank, alone.world = rank, 2
-        shares += next(alone._batches(data)).ids
+        shares += next(alone.batches(data)).ids
     assert shares == whole
     with pytest.raises(ValueError, match="batch=3: a multiple of"):
         Trainer(replace(config, batch=3), head, torch.device("cpu"), 0, 2)
@@ -175,7 +179,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_optimizer(people, split, hea
     data.__class__ = Poisoned
     trainer = Trainer(config, head, torch.device("cpu"), 0, 1)
     with pytest.raises(FloatingPointError) as error:
-        trainer.run(data, None, Notes(), tmp_path, None, None)
+        trainer.train(data, None, Notes(), tmp_path, None, None)
     assert "step 3" in str(error.value) and data.batch([5]).ids[0][0] in str(error.value)
     assert trainer.step == 2 and all(torch.isfinite(p).all() for p in trainer.model.parameters())
     assert list_checkpoints(tmp_path) == []
@@ -193,7 +197,7 @@ def test_a_checkpoint_of_another_shape_is_one_line_with_the_way_out(head, model_
     header = read_header(result.checkpoint)
     assert header["stage"] == "pretrain" and header["head"] == "egg" and header["run"]["steps"] == 1
     other = replace_template(head)
-    with pytest.raises(ValueError, match=r"made with head model 'egg'.*give the head model"):
+    with pytest.raises(ValueError, match=r"made with head model 'egg'.*use the head model"):
         load_model(result.checkpoint, other)
 
 
@@ -201,18 +205,18 @@ def test_a_captured_step_is_not_that_of_another_kind_of_batch(people, split, mod
     """A step that was captured without padding looks at no mask: a padded batch of the same shapes needs its own."""
     batch = dataset(people, "identities", small("pretrain", model_config), split[0]).batch([0, 1])
     kinds = {
-        kind_of(replace(batch, padded=padded, known=known), Precomputed(), faded)
+        graph_key(replace(batch, padded=padded, known=known), Precomputed(), faded)
         for padded in (False, True)
         for known in (False, True)
         for faded in (False, True)
     }
     assert len(kinds) == 8
     other = {
-        kind_of(replace(batch, moment=batch.moment.int()), Precomputed(), True),
-        kind_of(batch, Precomputed(features=torch.zeros(1)), True),
+        graph_key(replace(batch, timestep=batch.timestep.int()), Precomputed(), True),
+        graph_key(batch, Precomputed(features=torch.zeros(1)), True),
     }
     assert len(kinds | other) == 10
-    assert kind_of(batch.clone(), Precomputed(), True) in kinds
+    assert graph_key(batch.clone(), Precomputed(), True) in kinds
 
 
 def replace_template(head: HeadModel) -> HeadModel:

@@ -12,9 +12,9 @@ import torch
 from ffavatar_model.head import load_head
 from ffavatar_model.io.weights import save_weights
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.networks.lpips import LPIPS, named
-from ffavatar_model.presets import by_name
-from flows.avatar.heads import head_file
+from ffavatar_model.networks.lpips import LPIPS, parameters_by_file_name
+from ffavatar_model.presets import find_preset
+from flows.avatar.heads import prepare_head_file
 from flows.cli import main
 
 
@@ -22,7 +22,7 @@ from flows.cli import main
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("checkpoint") / "model.safetensors"
     torch.manual_seed(0)
-    save_weights(path, FFAvatar(by_name("tiny"), load_head(head_file(None))), stage="multiview", step=7)
+    save_weights(path, FFAvatar(find_preset("tiny"), load_head(prepare_head_file(None))), stage="multiview", step=7)
     return path
 
 
@@ -43,7 +43,7 @@ def test_numbers_of_held_out_people_with_intervals_and_protocol(studio_corpus, c
 
 
 def test_lpips_is_measured_where_its_weights_are_given(studio_corpus, checkpoint, tmp_path) -> None:
-    torch.save({name: p.clone() for name, p in named(LPIPS("alex")).items()}, tmp_path / "lpips.pt")
+    torch.save({name: p.clone() for name, p in parameters_by_file_name(LPIPS("alex")).items()}, tmp_path / "lpips.pt")
     words = ["evaluate", str(checkpoint), "--corpus", studio_corpus, "--people", "1", "-o", str(tmp_path / "out")]
     main([*words, "--lpips", str(tmp_path / "lpips.pt")])
     found = json.loads((tmp_path / "out" / "evaluation.json").read_text())

@@ -13,21 +13,29 @@ import pytest
 
 from ffavatar_model.head import load_head
 from ffavatar_model.head.flame import load_flame
-from flows.avatar.heads import head_file
-from flows.avatar.reconstruct import open_model
+from flows.avatar.heads import prepare_head_file
+from flows.avatar.opening import open_model
 from flows.cli import main
-from flows.evaluation.nersemble_rendering import driven_by_tracking, head_to_camera, person_cameras
-from flows.evaluation.nersemble_submission import head_origins, write_submissions
+from flows.evaluation.nersemble_rendering import head_to_camera, read_person_cameras, read_tracked_frames
+from flows.evaluation.nersemble_submission import find_head_origins, render_submissions
 from flows.evaluation.submission_zip import SubmissionWriter
 from infra.console import CallError
-from nersemble.benchmark import MONO, MONO_TEST_SEQUENCES, NVS, BenchmarkTask, Video, n_frames, write_metadata
+from nersemble.benchmark import (
+    MONO,
+    MONO_TEST_SEQUENCES,
+    NVS,
+    BenchmarkTask,
+    SubmissionVideo,
+    read_frame_counts,
+    write_metadata,
+)
 from nersemble.errors import NersembleError
 from nersemble.flame_tracking import read_tracking, write_tracking
 from nersemble.layout import tracking_path
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.decoder import ProcessDecoder
 from pipelines.studio.nersemble_benchmark_layout import HIDDEN, BenchmarkSpec, write_benchmark
-from pipelines.studio.nersemble_layout import TRUTH
+from pipelines.studio.nersemble_layout import TRUTH_FILE
 from pipelines.studio.studio_head import load_studio_head
 
 PERSON, SEQUENCE = 393, "FREE"
@@ -56,19 +64,19 @@ def frames_of(path: Path) -> list[np.ndarray]:
 
 def overlap(ours: np.ndarray, theirs: np.ndarray) -> float:
     """Intersection over union of what is not white."""
-    mine, true = ((picture < WHITE).any(-1) for picture in (ours, theirs))
+    mine, true = ((image < WHITE).any(-1) for image in (ours, theirs))
     return float((mine & true).sum() / (mine | true).sum())
 
 
 def test_the_zip_holds_what_the_task_asks_for_and_shows_the_head_where_it_is(benchmark, performer, tmp_path, capsys):
-    made = write_submissions(performer.checkpoint, benchmark, tmp_path)
+    made = render_submissions(performer.checkpoint, benchmark, tmp_path)
     assert made == {tmp_path / "mono_flame_avatar.zip": False}, "one person is no whole submission"
     assert "4 of 80 videos" in capsys.readouterr().out
     with zipfile.ZipFile(tmp_path / "mono_flame_avatar.zip") as archive:
         assert archive.namelist() == [f"393/FREE/cam_{serial}.mp4" for serial in MONO.serials]
         archive.extractall(tmp_path / "videos")
     for serial in MONO.serials:
-        path = tmp_path / "videos" / Video(PERSON, SEQUENCE, serial).member
+        path = tmp_path / "videos" / SubmissionVideo(PERSON, SEQUENCE, serial).member
         facts = ProcessDecoder().probe(path)
         assert (facts["codec"], facts["width"], facts["height"], facts["n_frames"]) == ("h264", 512, 512, 1)
         assert facts["fps"] == pytest.approx(24.3, abs=0.01)
@@ -76,7 +84,7 @@ def test_the_zip_holds_what_the_task_asks_for_and_shows_the_head_where_it_is(ben
         for ours, theirs in zip(frames_of(path), truth, strict=True):
             # Random weights, so the mean head: it stands where the person stands, in every camera.
             assert overlap(ours, theirs) > 0.55
-            centres = [np.argwhere((picture < WHITE).any(-1)).mean(0) for picture in (ours, theirs)]
+            centres = [np.argwhere((image < WHITE).any(-1)).mean(0) for image in (ours, theirs)]
             assert np.abs(centres[0] - centres[1]).max() < 40
 
 
@@ -84,11 +92,11 @@ def test_the_tracked_head_lies_where_the_truth_has_it(benchmark, performer):
     """Euler angles, scale and shift, through the calibration: vertices within 0.1 px of the truth's own cameras."""
     folder = benchmark / MONO.name / f"{PERSON}"
     model, _ = open_model(performer.checkpoint)
-    driven = driven_by_tracking(model, folder, SEQUENCE, np.zeros(3))
-    truth = [r for r in pq.read_table(benchmark / TRUTH).to_pylist() if r["sequence"] == SEQUENCE]
+    driven = read_tracked_frames(model, folder, SEQUENCE, np.zeros(3))
+    truth = [r for r in pq.read_table(benchmark / TRUTH_FILE).to_pylist() if r["sequence"] == SEQUENCE]
     tracking = read_tracking(tracking_path(folder, SEQUENCE))
     assert float(tracking.scale[0, 0]) != 1
-    for serial, camera in person_cameras(MONO, folder).items():
+    for serial, camera in read_person_cameras(MONO, folder).items():
         poses = head_to_camera(camera, driven.head_to_world)
         for i, row in enumerate(truth):
             vertices = np.array(row["vertices"]).reshape(-1, 3)[::50]
@@ -117,15 +125,15 @@ def test_parameters_of_another_head_are_refused(own, performer, tmp_path):
     tracking = read_tracking(path)
     write_tracking(path, tracking)  # as the organisers', FLAME's
     with pytest.raises(CallError, match="open head; train with --head"):
-        write_submissions(performer.checkpoint, own, tmp_path / "out")
+        render_submissions(performer.checkpoint, own, tmp_path / "out")
     write_tracking(path, tracking, {"name": "open", "digest": "another"})
     with pytest.raises(CallError, match="another"):
-        write_submissions(performer.checkpoint, own, tmp_path / "out")
+        render_submissions(performer.checkpoint, own, tmp_path / "out")
     write_tracking(path, tracking)
     model, _ = open_model(performer.checkpoint)
     model.head_name = "flame2023"
     with pytest.raises(CallError, match="--head FILE"):
-        head_origins(model, [path], None)
+        find_head_origins(model, [path], None)
     assert not (tmp_path / "out").exists()
 
 
@@ -133,8 +141,8 @@ def test_flames_parameters_drive_a_model_of_the_same_file_to_the_same_place(own,
     """The open head written as a FLAME file with another origin, and tracking in that file's frame."""
     folder = own / MONO.name / f"{PERSON}"
     path, (model, _) = tracking_path(folder, SEQUENCE), open_model(performer.checkpoint)
-    marked = driven_by_tracking(model, folder, SEQUENCE, np.zeros(3)).head_to_world
-    head = load_head(head_file(None))
+    marked = read_tracked_frames(model, folder, SEQUENCE, np.zeros(3)).head_to_world
+    head = load_head(prepare_head_file(None))
     given = as_flame(head, tmp_path / "flame2023.pkl")
     flame = load_flame(given)
     tracking = read_tracking(path)
@@ -142,13 +150,13 @@ def test_flames_parameters_drive_a_model_of_the_same_file_to_the_same_place(own,
     shift = tracking.translation - (tracking.head_to_world()[..., :3] @ moved).astype(np.float32)
     write_tracking(path, replace(tracking, translation=shift))
     model.head_name, model.head_digest = flame.name, flame.digest
-    origins = head_origins(model, [path], given)
+    origins = find_head_origins(model, [path], given)
     np.testing.assert_allclose(origins[path], moved, atol=1e-6)
-    driven = driven_by_tracking(model, folder, SEQUENCE, origins[path])
+    driven = read_tracked_frames(model, folder, SEQUENCE, origins[path])
     np.testing.assert_allclose(driven.head_to_world, marked, atol=1e-6)
     other = replace(head, template=head.template * 1.01)
     with pytest.raises(CallError, match="not the file that the checkpoint was made with"):
-        head_origins(model, [path], as_flame(other, tmp_path / "other.pkl"))
+        find_head_origins(model, [path], as_flame(other, tmp_path / "other.pkl"))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +172,7 @@ def test_the_command_wants_something_to_measure_and_somewhere_to_write(words, na
 def test_a_benchmark_that_lacks_something_says_what(own, performer, tmp_path):
     def refused(named: str, error: type[Exception] = NersembleError) -> None:
         with pytest.raises(error) as caught:
-            write_submissions(performer.checkpoint, own, tmp_path / "out")
+            render_submissions(performer.checkpoint, own, tmp_path / "out")
         assert named in str(caught.value) and not list((tmp_path / "out").glob("*"))
 
     write_metadata(own, MONO, {(PERSON, SEQUENCE): 3})
@@ -173,7 +181,7 @@ def test_a_benchmark_that_lacks_something_says_what(own, performer, tmp_path):
     refused("metadata.json: missing")
     write_metadata(own, MONO, {(PERSON, SEQUENCE): 1})
     shutil.rmtree(own / MONO.name / f"{PERSON}" / "sequences" / "EXP-1-head" / "images")
-    refused("no picture with a face", CallError)
+    refused("no image with a face", CallError)
     shutil.rmtree(own / MONO.name)
     refused("nersemble-benchmark-download", CallError)
 
@@ -182,7 +190,7 @@ def test_a_benchmark_that_lacks_something_says_what(own, performer, tmp_path):
 def test_a_submission_takes_only_what_the_task_asks_for(task, tmp_path):
     (participant, sequence), *_ = task.recordings
     good = np.zeros((task.height, task.width, 3), np.uint8)
-    video = Video(participant, sequence, task.serials[0])
+    video = SubmissionVideo(participant, sequence, task.serials[0])
     for wrong, frames, named in (
         (video, [good], "1 frames, and the recording has 2"),
         (video, [good[:, :-2]] * 2, "a frame of uint8"),
@@ -215,15 +223,15 @@ def whole(
 def test_the_kit_takes_a_whole_submission_and_sees_what_is_wrong_with_another(task, kit, tmp_path):
     """Videos as ``SubmissionWriter`` encodes them; the kit's reader, ``is_complete`` and ``validate_submission``."""
     write_metadata(tmp_path, task, dict.fromkeys(task.recordings, 3))
-    assert n_frames(tmp_path, task) == dict.fromkeys(task.recordings, 3)
+    assert read_frame_counts(tmp_path, task) == dict.fromkeys(task.recordings, 3)
     frame = np.full((task.height, task.width, 3), 200, np.uint8)
     first = next(iter(task.videos()))
 
     def encoded(size: BenchmarkTask, n: int) -> bytes:
         path = tmp_path / "one.zip"
-        picture = frame[: size.height, : size.width]
+        image = frame[: size.height, : size.width]
         with SubmissionWriter(path, size, dict.fromkeys(task.recordings, n)) as writer:
-            writer.add(first, [picture] * n)
+            writer.add(first, [image] * n)
         return zipfile.ZipFile(path).read(first.member)
 
     good, short, small = encoded(task, 3), encoded(task, 2), encoded(replace(task, width=task.width - 2), 3)
@@ -250,7 +258,7 @@ def test_the_kit_takes_what_is_rendered_for_everybody(kit, performer, tmp_path):
     spec = BenchmarkSpec(identities=5, frames=1, cameras=3, train_sequences=("EXP-1-head",))
     assert spec.test_sequences == MONO_TEST_SEQUENCES
     assert len(list(write_benchmark(load_studio_head(cache_dir()), tmp_path / "data", spec))) == 10
-    made = write_submissions(performer.checkpoint, tmp_path / "data", tmp_path / "out")
+    made = render_submissions(performer.checkpoint, tmp_path / "data", tmp_path / "out")
     assert list(made.values()) == [True, True]
     for path in made:
         (answer,) = kit("submission", path.stem, path, benchmark=tmp_path / "data")
@@ -264,4 +272,4 @@ def test_the_kit_takes_what_is_rendered_for_everybody(kit, performer, tmp_path):
 
 def test_the_studios_head_is_the_checkpoints(performer):
     model, _ = open_model(performer.checkpoint)
-    assert model.head_digest == load_head(head_file(None)).digest
+    assert model.head_digest == load_head(prepare_head_file(None)).digest

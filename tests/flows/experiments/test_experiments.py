@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from flows.experiments.compare import main as compare
 from flows.experiments.rendering import RenderOrder
-from flows.experiments.train_on_studio import interleaved
+from flows.experiments.train_on_studio import interleave_orders
 from flows.experiments.train_on_studio import main as studio
 
 
@@ -52,9 +52,9 @@ def test_reports_stand_side_by_side(tmp_path: Path) -> None:
 def test_orders_of_two_kinds_are_rendered_in_turn() -> None:
     ours = [RenderOrder(f"o{i}", "around", 1, 1, 8) for i in range(4)]
     others = [RenderOrder(f"p{i}", "portraits", 1, 1, 8) for i in range(2)]
-    names = [order.person for order in interleaved(ours, others)]
+    names = [order.person for order in interleave_orders(ours, others)]
     assert names == ["o0", "p0", "o1", "o2", "p1", "o3"]
-    assert interleaved(ours, []) == ours
+    assert interleave_orders(ours, []) == ours
 
 
 @pytest.mark.soak

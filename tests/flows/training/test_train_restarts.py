@@ -133,5 +133,7 @@ def test_a_loss_that_is_not_a_number_is_not_tried_again(
 def test_workers_without_a_place_end_in_one_line(settings: Settings, ray_session: None, tmp_path: Path) -> None:
     many = (psutil.cpu_count() or 1) + 1
     with pytest.raises(RuntimeError, match=r"training job crowd failed: .*resources") as error:
-        ray_train.fit(print, {}, name="crowd", storage=str(tmp_path), workers=many, max_failures=0, timeout_s=2)
+        ray_train.run_training_job(
+            print, {}, name="crowd", storage=str(tmp_path), workers=many, max_failures=0, timeout_s=2
+        )
     assert "\n" not in str(error.value)
