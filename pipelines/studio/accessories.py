@@ -1,6 +1,7 @@
-"""Things on and in a studio head that are no part of the head model: teeth, glasses, long hair.
+"""Accessories of a studio head, which are not part of the head model: teeth, glasses, long hair.
 
-Each is built on the template, follows the identity's shape by an anchor, and one joint when the head moves.
+Each is built on the template, shifted with a group of head vertices when the identity's shape changes, and moved
+rigidly with one joint when the head moves.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from pipelines.studio.appearance import Appearance
 from pipelines.studio.hair import CENTRE
-from pipelines.studio.mesh import Mesh, grid_barycentric
+from pipelines.studio.mesh import Mesh, grid_barycentric, merge
+from pipelines.studio.part_classes import Part
 from pipelines.studio.renderer import decode_srgb
-from pipelines.studio.segmentation import Part
 from pipelines.studio.studio_head import JAW, NECK, ORDER, StudioHead
 
 Floats = NDArray[np.float32]
@@ -27,28 +28,39 @@ class Accessory:
     mesh: Mesh
     joint: int
     anchor: NDArray[np.int64]
-    """Head vertices with whose mean the accessory moves when the identity's shape changes."""
+    """Indices of the head vertices with whose mean the accessory moves when the identity's shape changes."""
     part: Part
 
-    def on(self, head: StudioHead, shaped: Floats, transforms: Floats) -> Mesh:
-        """This on a head with shaped rest vertices (V, 3) and joint transforms (5, 3, 4)."""
+    def posed(self, head: StudioHead, shaped: Floats, transforms: Floats) -> Mesh:
+        """Return the accessory's mesh on a shaped and posed head.
+
+        Args:
+            head: The head on whose template the accessory was built.
+            shaped: Rest vertices of the identity, (V, 3), metres.
+            transforms: Joint transforms, (5, 3, 4).
+        """
         shift = (shaped[self.anchor] - head.template[self.anchor]).mean(0)
         transform = transforms[self.joint]
         return self.mesh.posed((self.mesh.vertices + shift) @ transform[:, :3].T + transform[:, 3])
 
 
-def accessories(head: StudioHead, look: Appearance) -> list[Accessory]:
-    """What this person wears, and the teeth."""
-    things = [_teeth(head, upper=True), _teeth(head, upper=False)]
-    if look.glasses is not None:
-        things.append(_glasses(head, look))
-    if look.hair_style == "long":
-        things.append(_long_hair(head, look))
-    return things
+def build_accessories(head: StudioHead, appearance: Appearance) -> list[Accessory]:
+    """Build the accessories of a person: the teeth, and the glasses and long hair that the appearance has.
+
+    Args:
+        head: The studio's head.
+        appearance: The person's appearance; its seed decides shapes and colours.
+    """
+    accessories = [_teeth(head, upper=True), _teeth(head, upper=False)]
+    if appearance.glasses is not None:
+        accessories.append(_glasses(head, appearance))
+    if appearance.hair_style == "long":
+        accessories.append(_long_hair(head, appearance))
+    return accessories
 
 
 def _grid_mesh(points: Floats, colour: Floats, gloss: float) -> Mesh:
-    """A mesh over a grid of points (M, N, 3), of colours (M, N, 3)."""
+    """Return a mesh over a grid of points (M, N, 3) with colours (M, N, 3)."""
     m, n = points.shape[:2]
     index = np.arange(m * n).reshape(m, n)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
@@ -58,12 +70,8 @@ def _grid_mesh(points: Floats, colour: Floats, gloss: float) -> Mesh:
     return Mesh(points.reshape(-1, 3).astype(np.float32), triangles, colours.astype(np.float32), ORDER)
 
 
-def _near(head: StudioHead, point: tuple[float, float, float], radius: float) -> NDArray[np.int64]:
-    return np.flatnonzero(np.linalg.norm(head.template - np.array(point, np.float32), axis=1) < radius)
-
-
 def _teeth(head: StudioHead, upper: bool) -> Accessory:
-    """One row of teeth: a curved band behind the lips, darker between the teeth."""
+    """Build one row of teeth: a curved band behind the lips, darker between the teeth."""
     side = np.linspace(-1, 1, 57)
     x = 0.021 * np.sin(side * 1.35) / np.sin(1.35)
     z = 0.0215 - 0.026 * (1 - np.cos(side * 1.35)) - (0.0 if upper else 0.002)
@@ -81,7 +89,7 @@ def _teeth(head: StudioHead, upper: bool) -> Accessory:
 
 
 def _tube(path: NDArray[np.floating], radius: float, colour: Floats, closed: bool) -> Mesh:
-    """A round tube along a path (N, 3)."""
+    """Build a round tube along a path (N, 3)."""
     ahead = np.roll(path, -1, 0) - np.roll(path, 1, 0)
     if not closed:
         ahead[0], ahead[-1] = path[1] - path[0], path[-1] - path[-2]
@@ -97,35 +105,35 @@ def _tube(path: NDArray[np.floating], radius: float, colour: Floats, closed: boo
     return _grid_mesh(rings, np.broadcast_to(colour, rings.shape), 0.5)
 
 
-def _glasses(head: StudioHead, look: Appearance) -> Accessory:
-    """Two rims, a bridge and two temples."""
-    from pipelines.studio.mesh import merge
-
-    assert look.glasses is not None
-    g = np.random.default_rng(look.seed + 10)
-    colour = decode_srgb(look.glasses)
+def _glasses(head: StudioHead, appearance: Appearance) -> Accessory:
+    """Build two rims, a bridge and two temples."""
+    assert appearance.glasses is not None
+    g = np.random.default_rng(appearance.seed + 10)
+    colour = decode_srgb(appearance.glasses)
     wide, high, power = g.uniform(0.022, 0.026), g.uniform(0.016, 0.021), g.uniform(0.55, 1.0)
     turn = np.linspace(0, 2 * np.pi, 40, endpoint=False)
     rim_x = wide * np.sign(np.cos(turn)) * np.abs(np.cos(turn)) ** power
     rim_y = high * np.sign(np.sin(turn)) * np.abs(np.sin(turn)) ** power - 0.003
-    radius, parts = g.uniform(0.0008, 0.0016), []
+    radius, tubes = g.uniform(0.0008, 0.0016), []
     for side in (-1.0, 1.0):
         x = side * 0.0325 + rim_x
-        parts.append(_tube(np.stack([x, rim_y, 0.0375 - 6.0 * x**2 * 0.8], 1), radius, colour, closed=True))
+        tubes.append(_tube(np.stack([x, rim_y, 0.0375 - 6.0 * x**2 * 0.8], 1), radius, colour, closed=True))
         hinge = np.array([side * (0.0325 + wide), 0.004, 0.0375 - 4.8 * (0.0325 + wide) ** 2])
         ear = np.array([side * 0.0800, 0.008, -0.072])
         bend = np.array([side * 0.0740, 0.005, 0.0])
         t = np.linspace(0, 1, 12)[:, None]
-        parts.append(_tube((1 - t) ** 2 * hinge + 2 * t * (1 - t) * bend + t**2 * ear, radius, colour, closed=False))
+        tubes.append(_tube((1 - t) ** 2 * hinge + 2 * t * (1 - t) * bend + t**2 * ear, radius, colour, closed=False))
     t = np.linspace(-1, 1, 9)
     bridge = np.stack([t * (0.0325 - wide), 0.004 + 0.003 * (1 - t**2), np.full(9, 0.037)], 1)
-    parts.append(_tube(bridge, radius, colour, closed=False))
-    return Accessory(merge(parts), NECK, _near(head, (0.0, 0.0, 0.024), 0.02), Part.GLASSES)
+    tubes.append(_tube(bridge, radius, colour, closed=False))
+    between_the_eyes = np.array((0.0, 0.0, 0.024), np.float32)
+    anchor = np.flatnonzero(np.linalg.norm(head.template - between_the_eyes, axis=1) < 0.02)
+    return Accessory(merge(tubes), NECK, anchor, Part.GLASSES)
 
 
-def _long_hair(head: StudioHead, look: Appearance) -> Accessory:
-    """A curtain of hair from the scalp to the neck, round the sides and the back."""
-    g = np.random.default_rng(look.seed + 11)
+def _long_hair(head: StudioHead, appearance: Appearance) -> Accessory:
+    """Build a curtain of hair from the scalp to the neck, round the sides and the back."""
+    g = np.random.default_rng(appearance.seed + 11)
     start, length = np.radians(g.uniform(68, 80)), g.uniform(0.11, 0.145)
     angle = np.linspace(start, 2 * np.pi - start, 90)
     height = np.linspace(0.085, -length, 40)
@@ -133,14 +141,15 @@ def _long_hair(head: StudioHead, look: Appearance) -> Accessory:
     wavy = sum(np.sin(k * angle + g.uniform(0, 6.3)) for k in (9, 14, 23))
     drop = np.clip((0.02 - height) / 0.12, 0, 1)
     # At the top the curtain starts inside the hair on the scalp; further down it stands off and swings out or in.
-    stand = look.hair_thickness * (0.95 + 0.2 * np.asarray(wavy)[:, None]) * np.clip((0.085 - height) / 0.03, 0, 1)
+    rise = np.clip((0.085 - height) / 0.03, 0, 1)
+    stand = appearance.hair_thickness * (0.95 + 0.2 * np.asarray(wavy)[:, None]) * rise
     out = _skull_radius(head, direction, height) * (1 + g.uniform(-0.1, 0.06) * drop[None]) + stand
     points = np.stack(
         [out * direction[:, :1], np.broadcast_to(height[None], out.shape), out * direction[:, 1:] + CENTRE[2]], -1
     )
     strand = 1 + 0.25 * np.sin(angle * 41 + g.uniform(0, 6.3)) * np.sin(angle * 17) + g.normal(scale=0.06, size=90)
     shade = strand[:, None] * (1 - 0.25 * drop[None])
-    colour = decode_srgb(look.hair) * np.clip(shade, 0.4, 1.5)[..., None]
+    colour = decode_srgb(appearance.hair) * np.clip(shade, 0.4, 1.5)[..., None]
     scalp = np.flatnonzero(head.template[:, 1] > 0.05)
     return Accessory(_grid_mesh(points, colour, 0.25), NECK, scalp, Part.HAIR)
 
@@ -148,8 +157,8 @@ def _long_hair(head: StudioHead, look: Appearance) -> Accessory:
 def _skull_radius(
     head: StudioHead, direction: NDArray[np.floating], height: NDArray[np.floating]
 ) -> NDArray[np.floating]:
-    """(M, N) metres from the skull's axis to its surface in directions (M, 2) (x, z) at heights (N,); below the ears
-    (y < -0.02) that at their height."""
+    """Return the distance (M, N), metres, from the skull's axis to its surface in directions (M, 2) of (x, z) at
+    heights (N,); below the ears (y < -0.02) it is the distance at their height."""
     flat, y = head.template[:, [0, 2]] - CENTRE[[0, 2]], head.template[:, 1]
     rows = []
     for h in np.maximum(height, -0.02):

@@ -1,4 +1,4 @@
-"""What a studio person looks like, as a small record of numbers drawn from the identity's id."""
+"""The appearance of a studio person: colours, styles and amounts, drawn at random from the identity's id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SKIN_TONES: tuple[Colour, ...] = (
     (0.38, 0.25, 0.18),
     (0.28, 0.19, 0.14),
 )
-"""sRGB, light to dark; a person's tone lies between two neighbours."""
+"""sRGB, from light to dark; a person's tone lies between two neighbours."""
 HAIR_COLOURS: tuple[Colour, ...] = (
     (0.06, 0.05, 0.05),
     (0.14, 0.09, 0.06),
@@ -43,52 +43,53 @@ HAIR_STYLES = ("bald", "cropped", "short", "long", "cap")
 
 @dataclass(frozen=True, kw_only=True)
 class Appearance:
-    """Colours are sRGB in 0 to 1, lengths metres, amounts 0 to 1."""
+    """The appearance of a person. Colours are sRGB in 0 to 1, lengths in metres, amounts in 0 to 1."""
 
     seed: int
-    """For the noise of skin, hair and freckles."""
+    """Seed of the noise of skin, hair and freckles."""
     skin: Colour
     lips: Colour
     lip_strength: float
     blush: float
     freckles: int
-    """How many; 0 for most people."""
+    """Number of freckles; 0 for most people."""
     hair: Colour
     hair_style: str
     """One of ``HAIR_STYLES``."""
     hair_thickness: float
     hairline: float
-    """Height of the hairline over the usual one, metres."""
+    """Height of the hairline above the usual one, metres."""
     lip_border: float
-    """Where the lips' colour ends on the soft mask: 0.2 wide, 0.8 narrow."""
+    """Value of the soft mask at which the lips' colour ends: 0.2 gives wide lips, 0.8 narrow ones."""
     brow_width: float
     brow_strength: float
     brow_shift: tuple[float, float, float]
-    """How far the eyebrow's inner end, peak and outer end lie above the usual, metres."""
+    """Heights of the eyebrow's inner end, peak and outer end above the usual ones, metres."""
     brow_gap: float
-    """How much further from the middle its inner end is, metres; negative nearly joins them."""
+    """Distance by which the eyebrow's inner end is further from the middle, metres; negative nearly joins them."""
     complexion: float
-    """How blotchy the skin is, the same on both sides of the face."""
+    """Strength of the skin's blotches, which are the same on both sides of the face."""
     folds: float
-    """Lines from the nose to the mouth's corners."""
+    """Strength of the lines from the nose to the mouth's corners."""
     wrinkles: float
-    """Lines on the forehead."""
+    """Strength of the lines on the forehead."""
     bags: float
-    """Shade under the eyes; negative is light."""
+    """Shade under the eyes; a negative one is light."""
     eye_shadow: float
     """Shade on and over the lids."""
     liner: float
     """Dark rim of the lids."""
     moles: int
+    """Number of moles."""
     beard: float
-    """0 shaven, up to 0.4 a shadow, above a beard."""
+    """0 is shaven, up to 0.4 a shadow, above 0.4 a beard."""
     iris: Colour
     glasses: Colour | None
     """The frame's colour; None without glasses."""
 
 
 def random_appearance(identity_id: str) -> Appearance:
-    """The appearance that belongs to an identity: the same each time."""
+    """Draw the appearance of an identity; the same id gives the same appearance."""
     g = np.random.default_rng([seed_of(identity_id), 1])
 
     def jitter(colour: Colour, by: float) -> Colour:

@@ -1,7 +1,7 @@
-"""The step ``render_capture``: one studio person, several calibrated cameras, several moments, with the truth beside.
+"""The step ``render_capture``: one studio person, several calibrated cameras, several timesteps, with their truth.
 
-Every view is a square picture aligned with the head: cut from its camera's full image by where the head is known to
-be, and rendered at that crop directly, so that its ``K`` is the camera's after crop and resize.
+Every view is a square image aligned with the head: a crop of its camera's full image, placed by the known head pose
+and rendered directly, so that its ``K`` is the camera's after crop and resize.
 """
 
 from __future__ import annotations
@@ -21,16 +21,17 @@ from pipelines.engine.step import Resources, Step
 from pipelines.media.cameras import Camera, aimed_camera, rotation_yxz
 from pipelines.media.image_codec import encode_png, encode_webp
 from pipelines.studio.motion import random_expression, speech
-from pipelines.studio.person import make_identity
+from pipelines.studio.person import make_person
 from pipelines.studio.renderer import build_scene, render_mesh
-from pipelines.studio.scenes import random_background, random_lighting, seen_from_head
+from pipelines.studio.scenes import lighting_in_head_frame, random_background, random_lighting
 from pipelines.studio.studio_head import StudioHead, load_studio_head
 
 DATASET, LICENCE = "studio", "CC0-1.0"
-"""What the studio renders is made of CC0 data."""
+"""Data set and licence of the studio's captures, which are rendered from CC0 data."""
 FULL_SPAN, FULL_SCALE = 0.6, 2
 """A camera's full image spans ``FULL_SPAN`` metres and has ``FULL_SCALE`` x ``size`` pixels a side."""
 MAX_YAW, MAX_PITCH = np.radians(60), np.radians(20)
+"""Limits of the cameras' angles, radians."""
 N_ROTATION = 15
 
 PLAN = pa.schema(
@@ -43,7 +44,7 @@ PLAN = pa.schema(
         pa.field("split", pa.string(), nullable=False),
     ]
 )
-"""A capture to render: which person, how many cameras and moments, pixels a side."""
+"""Captures to render: the person, the numbers of cameras and timesteps, pixels a side."""
 
 TRUTH = pa.struct(
     [
@@ -53,7 +54,7 @@ TRUTH = pa.struct(
         pa.field("head_to_world", MATRIX_3X4),
     ]
 )
-"""Expression coefficients, axis-angle of the five joints (radians) and head pose of a moment."""
+"""Expression coefficients, axis-angles of the five joints (radians) and head pose of a timestep."""
 RENDERED = pa.schema(
     [
         pa.field("capture_id", pa.string(), nullable=False),
@@ -64,16 +65,29 @@ RENDERED = pa.schema(
         pa.field("shape", pa.list_(pa.float32())),
     ]
 )
-"""``render_capture``: everything about a capture, nested; ``pipelines.conversion.capture_tables`` flattens it."""
+"""Output of ``render_capture``: one row a capture, nested; ``pipelines.conversion.capture_tables`` flattens it."""
 
 
 def plan_captures(
     n_identities: int, n_cameras: int, n_frames: int, size: int, seed: int = 0, val_every: int = 5
 ) -> pa.Table:
-    """One capture for each of ``n_identities`` people, rows of ``PLAN``.
+    """Plan one capture for each of several people.
 
-    A larger plan of the same seed holds the smaller one's people, in the same splits: every ``val_every``-th person
-    is held out, as val, and each fourth of those as test. Raises ``ValueError`` for a number that is not positive.
+    A larger plan of the same seed holds the smaller plan's people, in the same splits.
+
+    Args:
+        n_identities: Number of people.
+        n_cameras: Cameras of each capture.
+        n_frames: Timesteps of each capture.
+        size: Pixels a side of a view.
+        seed: Another seed gives other people.
+        val_every: Every ``val_every``-th person is held out, as val, and each fourth of those as test.
+
+    Returns:
+        Rows of ``PLAN``.
+
+    Raises:
+        ValueError: A number of cameras, frames or pixels, or ``val_every``, is not positive.
     """
     for name, value in {"n_cameras": n_cameras, "n_frames": n_frames, "size": size, "val_every": val_every}.items():
         if value < 1:
@@ -98,8 +112,13 @@ def plan_captures(
 
 
 def render_capture_step(cache: Path, head_digest: str, batch: int = 1) -> Step:
-    """The step. ``cache`` is the folder that holds the open head (built there where it is missing); ``head_digest``,
-    the head's, stands in the fingerprint."""
+    """Return the step ``render_capture``.
+
+    Args:
+        cache: Folder of the open head, which is built there when it is missing.
+        head_digest: The head's digest; part of the step's fingerprint.
+        batch: Captures rendered in one call.
+    """
     return Step(
         name="render_capture",
         version=2,
@@ -107,19 +126,33 @@ def render_capture_step(cache: Path, head_digest: str, batch: int = 1) -> Step:
         input=PLAN,
         output=RENDERED,
         load=partial(load_studio_head, cache),
-        fn=render_captures,
+        fn=render_capture_rows,
         resources=Resources(cpus=1, batch=batch),
         weights={"head": head_digest},
     )
 
 
-def render_captures(head: StudioHead, plan: pa.Table) -> pa.Table:
-    """Rows of ``PLAN`` to rows of ``RENDERED``; everything random depends on the capture's and the person's id."""
+def render_capture_rows(head: StudioHead, plan: pa.Table) -> pa.Table:
+    """Render captures; everything random is seeded from the capture's and the person's id.
+
+    Args:
+        head: The studio's head.
+        plan: Rows of ``PLAN``.
+
+    Returns:
+        Rows of ``RENDERED``, in the plan's order.
+    """
     return pa.Table.from_pylist([_render(head, row) for row in plan.to_pylist()], schema=RENDERED)
 
 
-def studio_cameras(g: np.random.Generator, n: int, size: int) -> list[Camera]:
-    """``n`` cameras round the head: the first near the front, the others spread over yaw ±60° and pitch ±20°."""
+def random_studio_cameras(g: np.random.Generator, n: int, size: int) -> list[Camera]:
+    """Draw cameras round the head: the first near the front, the others spread over yaw ±60° and pitch ±20°.
+
+    Args:
+        g: The random generator.
+        n: Number of cameras.
+        size: Pixels a side of a view; a full image has ``FULL_SCALE`` times as many.
+    """
     yaws = (np.arange(n) + g.uniform(0.2, 0.8, n)) / n * 2 - 1
     yaws = MAX_YAW * yaws[np.argsort(np.abs(yaws), kind="stable")]
     cameras = []
@@ -141,9 +174,9 @@ def studio_cameras(g: np.random.Generator, n: int, size: int) -> list[Camera]:
     return cameras
 
 
-def _moments(head: StudioHead, g: np.random.Generator, n: int) -> list[dict[str, Any]]:
-    """Segment, expression, rotations and head pose of ``n`` moments; the first is neutral, every third one speaks."""
-    moments: list[dict[str, Any]] = []
+def _timesteps(head: StudioHead, g: np.random.Generator, n: int) -> list[dict[str, Any]]:
+    """Draw segment, expression, rotations and head pose of ``n`` timesteps: the first neutral, every third speech."""
+    timesteps: list[dict[str, Any]] = []
     for frame in range(n):
         if frame == 0:
             segment, actions = "neutral", {}
@@ -157,40 +190,40 @@ def _moments(head: StudioHead, g: np.random.Generator, n: int) -> list[dict[str,
         rotations = rotations.copy()
         rotations[0, 1] += g.normal(scale=0.06, size=3)
         turn = rotation_yxz(*np.clip(g.normal(scale=[0.16, 0.1, 0.08]), -0.35, 0.35))
-        place = np.concatenate([turn, g.normal(scale=0.01, size=(3, 1))], axis=1)
-        moments.append(
-            {"segment": segment, "expression": expression[0], "rotations": rotations[0], "head_to_world": place}
+        pose = np.concatenate([turn, g.normal(scale=0.01, size=(3, 1))], axis=1)
+        timesteps.append(
+            {"segment": segment, "expression": expression[0], "rotations": rotations[0], "head_to_world": pose}
         )
-    return moments
+    return timesteps
 
 
 def _render(head: StudioHead, row: dict[str, Any]) -> dict[str, Any]:
     g = np.random.default_rng(seed_of(row["capture_id"]))
-    person, size = make_identity(head, row["identity_id"]), int(row["size"])
-    cameras = {f"studio-{i:02d}": c for i, c in enumerate(studio_cameras(g, row["n_cameras"], size))}
-    moments = _moments(head, g, row["n_frames"])
+    person, size = make_person(head, row["identity_id"]), int(row["size"])
+    cameras = {f"studio-{i:02d}": c for i, c in enumerate(random_studio_cameras(g, row["n_cameras"], size))}
+    timesteps = _timesteps(head, g, row["n_frames"])
     lighting = random_lighting(g)
     backgrounds = {name: random_background(g, size) for name in cameras}
-    meshes = person.meshes(np.stack([m["expression"] for m in moments]), np.stack([m["rotations"] for m in moments]))
+    meshes = person.meshes(*(np.stack([t[name] for t in timesteps]) for name in ("expression", "rotations")))
     views = []
-    for frame, (moment, mesh) in enumerate(zip(moments, meshes, strict=True)):
-        place = moment["head_to_world"]
-        lights, scene = seen_from_head(lighting, place), build_scene(mesh)
+    for frame, (timestep, mesh) in enumerate(zip(timesteps, meshes, strict=True)):
+        pose = timestep["head_to_world"]
+        lighting_in_head, scene = lighting_in_head_frame(lighting, pose), build_scene(mesh)
         for name, camera in cameras.items():
-            crop = aligned_crop(camera, place, size)
-            seen = render_mesh(scene, crop.moved(place), lights, backgrounds[name])
+            crop = aligned_crop(camera, pose, size)
+            rendered = render_mesh(scene, crop.moved(pose), lighting_in_head, backgrounds[name])
             views.append(
                 view_row(
                     row["capture_id"],
                     name,
                     frame,
-                    segment=moment["segment"],
+                    segment=timestep["segment"],
                     split=row["split"],
                     time_s=frame / 2,
-                    image=encode_webp(seen.rgb, 95),
-                    matte=encode_png((seen.alpha * 255 + 0.5).astype(np.uint8)),
+                    image=encode_webp(rendered.rgb, 95),
+                    matte=encode_png((rendered.alpha * 255 + 0.5).astype(np.uint8)),
                     K=crop.K,
-                    head_to_world=place,
+                    head_to_world=pose,
                 )
             )
     return {
@@ -206,11 +239,11 @@ def _render(head: StudioHead, row: dict[str, Any]) -> dict[str, Any]:
         "truth": [
             {
                 "frame_index": frame,
-                "expression": m["expression"],
-                "rotations": m["rotations"].ravel(),
-                "head_to_world": m["head_to_world"].ravel(),
+                "expression": timestep["expression"],
+                "rotations": timestep["rotations"].ravel(),
+                "head_to_world": timestep["head_to_world"].ravel(),
             }
-            for frame, m in enumerate(moments)
+            for frame, timestep in enumerate(timesteps)
         ],
         "shape": person.shape,
     }

@@ -1,4 +1,4 @@
-"""Hair, beard and caps: where they cover the head, and how far they stand off."""
+"""Hair, beards and caps: the area of the head that they cover, and their distance from it."""
 
 from __future__ import annotations
 
@@ -9,47 +9,65 @@ from pipelines.studio.appearance import Appearance
 
 Floats = NDArray[np.float32]
 CENTRE = np.array([0.0, 0.02, -0.07], np.float32)
-"""Middle of the skull on the template, metres."""
+"""Centre of the skull on the template, metres."""
 ANGLES = (0, 35, 60, 78, 92, 115, 150, 180)
-"""Degrees round the head, 0 in front, 180 behind."""
+"""Degrees round the head: 0 in front, 180 behind."""
 LINES = {
     "cropped": (0.060, 0.062, 0.048, 0.012, 0.004, -0.030, -0.070, -0.072),
     "short": (0.058, 0.056, 0.040, 0.000, -0.002, -0.040, -0.080, -0.084),
     "long": (0.058, 0.054, 0.030, -0.010, -0.030, -0.110, -0.130, -0.130),
     "cap": (0.036, 0.034, 0.026, 0.020, 0.012, -0.004, -0.020, -0.024),
 }
-"""Height of the hairline on the template at ``ANGLES``, metres."""
+"""Heights of the hairline on the template at ``ANGLES``, metres, by hair style."""
 
 
-def _height_over_line(p: Floats, look: Appearance) -> Floats:
-    """(...) how far points lie above the hairline, metres; minus one everywhere for the bald."""
-    if look.hair_style == "bald":
+def _height_over_line(p: Floats, appearance: Appearance) -> Floats:
+    """Return the heights (...) of template points (..., 3) above the hairline, metres; -1 for bald people."""
+    if appearance.hair_style == "bald":
         return np.full(p.shape[:-1], -1.0, np.float32)
     angle = np.degrees(np.arctan2(np.abs(p[..., 0]), p[..., 2] - CENTRE[2]))
-    line = np.interp(angle, ANGLES, LINES[look.hair_style]) + look.hairline * np.interp(angle, [0, 60, 90], [1, 0.5, 0])
-    ragged = 0.0 if look.hair_style == "cap" else 0.0015
-    wobble = ragged * (np.sin(angle * 0.9 + look.seed % 7) + np.sin(angle * 2.3 + look.seed % 11))
+    line = np.interp(angle, ANGLES, LINES[appearance.hair_style]) + appearance.hairline * np.interp(
+        angle, [0, 60, 90], [1, 0.5, 0]
+    )
+    ragged = 0.0 if appearance.hair_style == "cap" else 0.0015
+    wobble = ragged * (np.sin(angle * 0.9 + appearance.seed % 7) + np.sin(angle * 2.3 + appearance.seed % 11))
     return (p[..., 1] - line - wobble).astype(np.float32)
 
 
-def hair_cover(p: Floats, look: Appearance) -> Floats:
-    """(...) 0 to 1: how much hair (or the cap) hides the skin at template points (..., 3)."""
-    over = _height_over_line(p, look)
-    soft = 0.001 if look.hair_style == "cap" else 0.004
-    t = np.clip((over + soft) / (2 * soft), 0, 1)
+def hair_cover(p: Floats, appearance: Appearance) -> Floats:
+    """Return the share of the skin that hair or a cap hides at points of the template.
+
+    Args:
+        p: Points on the template, (..., 3), metres.
+        appearance: The person's appearance.
+
+    Returns:
+        (...) values in 0 to 1.
+    """
+    height = _height_over_line(p, appearance)
+    soft = 0.001 if appearance.hair_style == "cap" else 0.004
+    t = np.clip((height + soft) / (2 * soft), 0, 1)
     return t * t * (3 - 2 * t)
 
 
-def hair_offset(template: Floats, normals: Floats, ears: Floats, beard: Floats, look: Appearance) -> Floats:
-    """(V, 3) how far hair, cap and beard stand off the template's vertices, metres.
+def hair_offset(template: Floats, normals: Floats, ears: Floats, beard: Floats, appearance: Appearance) -> Floats:
+    """Return the offsets of hair, cap and beard from the template's vertices.
 
-    ``ears`` and ``beard`` (V,) are soft masks: hair leaves the ears free, a beard stands off where it grows.
+    Args:
+        template: Vertices at rest, (V, 3), metres.
+        normals: Unit normals of the vertices, (V, 3).
+        ears: Soft mask (V,) of the ears, which hair leaves free.
+        beard: Soft mask (V,) of the area where a beard grows and stands off.
+        appearance: The person's appearance.
+
+    Returns:
+        (V, 3) offsets, metres.
     """
-    over = _height_over_line(template, look)
-    rise = np.clip(over / 0.02, 0, 1) ** 0.5 * np.clip(over / 0.002, 0, 1)
-    g = np.random.default_rng(look.seed + 9)
+    height = _height_over_line(template, appearance)
+    rise = np.clip(height / 0.02, 0, 1) ** 0.5 * np.clip(height / 0.002, 0, 1)
+    g = np.random.default_rng(appearance.seed + 9)
     lumps = np.ones(len(template), np.float32)
-    if look.hair_style in ("short", "long"):
+    if appearance.hair_style in ("short", "long"):
         for _ in range(8):
             direction = g.normal(size=3)
             wave = template @ (direction / np.linalg.norm(direction) * 2 * np.pi / g.uniform(0.015, 0.05)).astype(
@@ -59,6 +77,6 @@ def hair_offset(template: Floats, normals: Floats, ears: Floats, beard: Floats, 
     outward = template - CENTRE
     outward = outward / np.linalg.norm(outward, axis=1, keepdims=True) + normals
     outward /= np.maximum(np.linalg.norm(outward, axis=1, keepdims=True), 1e-6)
-    hair = (look.hair_thickness * rise * lumps * (1 - np.clip(2 * ears, 0, 1)))[:, None] * outward
-    stands = 0.006 * max(look.beard - 0.5, 0.0) * np.clip(1.5 * beard, 0, 1)
+    hair = (appearance.hair_thickness * rise * lumps * (1 - np.clip(2 * ears, 0, 1)))[:, None] * outward
+    stands = 0.006 * max(appearance.beard - 0.5, 0.0) * np.clip(1.5 * beard, 0, 1)
     return (hair + stands[:, None] * normals).astype(np.float32)

@@ -1,7 +1,7 @@
-"""Which points of a head's surface are the points of the 468-point face mesh: found by looking at renderings.
+"""The search for the points of a head model's surface that correspond to the 468-point face mesh.
 
-No licensed landmark file is needed: the mesh detector is run on pictures of the template from several sides and
-under several lights, a ray is cast through each point, and the points on which the pictures agree are kept.
+No licensed landmark file is needed: the mesh detector runs on images of the template, rendered from several sides
+under several lights. A ray is cast through each detected point, and the points on which the images agree are used.
 """
 
 from __future__ import annotations
@@ -19,24 +19,25 @@ from pipelines.media.cameras import Camera, aimed_camera
 from pipelines.studio.appearance import random_appearance
 from pipelines.studio.mesh import Mesh
 from pipelines.studio.painting import paint
-from pipelines.studio.renderer import Light, Lighting, Scene, build_scene, cast, render_mesh
-from pipelines.studio.studio_head import JAW, ORDER, studio_head
+from pipelines.studio.renderer import Light, Lighting, Scene, build_scene, cast_rays, render_mesh
+from pipelines.studio.studio_head import JAW, ORDER, make_studio_head
 
 if TYPE_CHECKING:
     from ffavatar_model.head import HeadModel
 
 Floats = NDArray[np.float64]
 Detect = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
-"""An RGB picture (H, W, 3) to the face mesh (468, 3): x and y in pixels, z on the same scale."""
+"""A function from an RGB image (H, W, 3) to the face mesh (468, 3): x and y in pixels, z on the same scale."""
 N_MESH = 468
 SIZE, SPAN = 288, 0.29
-"""Pixels and metres across the pictures: the face lies in them as in an aligned crop."""
+"""Pixels and metres across an image, which shows the face as an aligned crop does."""
 TARGET = np.array([0.0, 0.005, 0.0])
+"""Point at which the cameras look, in the head's frame, metres."""
 VIEWS = ((0.0, 0.0), (-0.26, 0.0), (0.26, 0.0), (0.0, 0.14), (0.0, -0.14), (-0.15, 0.08), (0.15, 0.08))
 """Yaw and pitch of the cameras, radians."""
 LIGHTING = Lighting((Light((0.4, 0.5, 1.0), (0.6, 0.58, 0.55)), Light((-0.8, 0.2, 0.5), (0.25, 0.25, 0.28))))
 JAW_OPEN = 0.28
-"""Radians: upper and lower lip touch at rest, so the mouth's points are looked for with the jaw open."""
+"""Radians by which the jaw is open while the mouth's points are detected: the lips touch at rest."""
 MOUTH = (
     61,
     146,
@@ -121,30 +122,38 @@ MOUTH = (
 )
 """The points of the face mesh on the lips."""
 MAX_SPREAD, REACH = 0.004, 0.006
-"""Metres: how far the views' points may lie from their middle, and how far a point may be from the surface it sees."""
+"""Limits, metres: of the median distance of the views' points from their median, and of the distance between a
+detected point and the visible surface."""
 INNER = ("left_eye", "right_eye", "tongue", "mouth_interior")
-"""Regions that no landmark may be bound to: a lid's point must not turn with the eyeball behind it."""
+"""Regions to which no landmark is bound: a point of a lid must not turn with the eyeball behind it."""
 
 
 @dataclass(frozen=True)
 class LandmarkCorrespondences:
-    """L of the 468 points, on a head model's triangles."""
+    """L of the 468 face-mesh points on a head model's triangles."""
 
     index: NDArray[np.int64]
-    """(L,) which of the 468, ascending."""
+    """(L,) numbers of the face-mesh points, ascending."""
     triangles: NDArray[np.int64]
-    """(L,)."""
+    """(L,) indices of triangles."""
     barycentric: NDArray[np.float32]
-    """(L, 3)."""
+    """(L, 3) barycentric coordinates."""
     spread: NDArray[np.float32]
-    """(L,) median distance of the views' points from their middle, metres."""
+    """(L,) median distance of the views' points from their median, metres."""
 
 
 def find_landmarks(head: HeadModel, detect: Detect) -> LandmarkCorrespondences:
-    """The correspondences of a head model (open or FLAME).
+    """Find the face-mesh points on a head model (open or FLAME).
 
-    Points that hit nothing in most views, or on whose place the views differ by more than ``MAX_SPREAD``, are left
-    out. Raises ``ValueError`` when fewer than 100 remain: the detector did not take the rendering for a face.
+    Points that hit nothing in most views, or on whose position the views differ by more than ``MAX_SPREAD``, are left
+    out.
+
+    Args:
+        head: The head model; it is painted as far as its regions allow.
+        detect: The face-mesh detector.
+
+    Raises:
+        ValueError: Fewer than 100 points remain, because the detector finds no face in the renderings.
     """
     from ffavatar_model.head import pose_head_numpy
 
@@ -153,52 +162,59 @@ def find_landmarks(head: HeadModel, detect: Detect) -> LandmarkCorrespondences:
     postures, _ = pose_head_numpy(head, np.zeros((2, 0)), np.zeros((2, 0)), rotations)
     painted, outer = _template_mesh(head)
     triangle, weights = np.full((len(VIEWS), N_MESH), -1, np.int64), np.zeros((len(VIEWS), N_MESH, 3), np.float32)
-    for which, posture in enumerate(postures):
-        points = np.array(MOUTH) if which else np.setdiff1d(np.arange(N_MESH), MOUTH)
+    for jaw_open, posture in enumerate(postures):
+        points = np.array(MOUTH) if jaw_open else np.setdiff1d(np.arange(N_MESH), MOUTH)
         scene = build_scene(painted.posed(posture))
         skin = build_scene(Mesh(posture.astype(np.float32), painted.triangles[outer], painted.colours[outer], 1))
         for v, (yaw, pitch) in enumerate(VIEWS):
             camera = aimed_camera(yaw, pitch, distance=1.0, target=TARGET, span=SPAN, size=SIZE)
-            picture = render_mesh(scene, camera, LIGHTING, (0.35, 0.37, 0.4)).rgb
-            pixels = np.asarray(detect(picture), np.float64)[points, :2]
+            image = render_mesh(scene, camera, LIGHTING, (0.35, 0.37, 0.4)).rgb
+            pixels = np.asarray(detect(image), np.float64)[points, :2]
             triangle[v, points], weights[v, points] = _surface_at(skin, camera, pixels)
     hit = triangle >= 0
     triangle[hit] = np.flatnonzero(outer)[triangle[hit]]
-    places = (head.template.numpy()[painted.triangles[triangle]] * weights[..., None]).sum(2)
-    places[~hit] = np.nan
-    seen = hit.sum(0) > len(VIEWS) / 2
-    middle = np.nanmedian(np.where(seen[:, None], places, 0.0), axis=0)
-    off = np.linalg.norm(places - middle, axis=2)
-    spread = np.where(seen, np.nanmedian(np.where(seen, off, 0.0), axis=0), np.inf)
+    positions = (head.template.numpy()[painted.triangles[triangle]] * weights[..., None]).sum(2)
+    positions[~hit] = np.nan
+    frequent = hit.sum(0) > len(VIEWS) / 2
+    median = np.nanmedian(np.where(frequent[:, None], positions, 0.0), axis=0)
+    distance = np.linalg.norm(positions - median, axis=2)
+    spread = np.where(frequent, np.nanmedian(np.where(frequent, distance, 0.0), axis=0), np.inf)
     index = np.flatnonzero(spread <= MAX_SPREAD)
     if len(index) < 100:
-        raise ValueError(f"only {len(index)} of {N_MESH} face-mesh points found on head model {head.name!r}")
-    # The view whose point lies nearest to the middle: a mean of points could end on the other lip.
-    best = np.nanargmin(off[:, index], axis=0)
+        raise ValueError(
+            f"only {len(index)} of {N_MESH} face-mesh points found on head model {head.name!r}; 100 are needed"
+        )
+    # The view whose point lies nearest to the median: a mean of points could end on the other lip.
+    best = np.nanargmin(distance[:, index], axis=0)
     return LandmarkCorrespondences(index, triangle[best, index], weights[best, index], spread[index].astype(np.float32))
 
 
 def open_head_with_landmarks(cache: Path, load_detector: Callable[[], Detect]) -> HeadModel:
-    """The open head from a cache folder, with its landmarks; they are found, and stored in its file, the first time."""
+    """Return the open head with its landmarks, which are searched the first time and stored in its file.
+
+    Args:
+        cache: Folder of the open head, which is built there when it is missing.
+        load_detector: Returns the face-mesh detector; called only when the file holds no landmarks.
+    """
     from ffavatar_model.head import save_head, with_landmarks
     from ffavatar_model.head.open_head import build_open_head, open_head_path
 
     head = build_open_head(cache)
     if head.n_landmarks:
         return head
-    found = find_landmarks(head, load_detector())
-    head = with_landmarks(head, found.index, found.triangles, found.barycentric)
+    landmarks = find_landmarks(head, load_detector())
+    head = with_landmarks(head, landmarks.index, landmarks.triangles, landmarks.barycentric)
     save_head(head, open_head_path(cache))
     return head
 
 
 def _template_mesh(head: HeadModel) -> tuple[Mesh, NDArray[np.bool_]]:
-    """The template, painted as far as the model's regions allow, and which triangles (F,) are outer skin."""
+    """Return the template, painted as far as the model's regions allow, and a mask (F,) of the outer skin."""
     template, triangles = head.template.numpy(), head.triangles.numpy()
     if not head.region_names:
         plain = np.broadcast_to(np.array([0.45, 0.30, 0.24, 0.1], np.float32), (len(triangles), 3, 4))
         return Mesh(template, triangles, plain, 1), np.ones(len(triangles), bool)
-    look = replace(
+    appearance = replace(
         random_appearance("template"),
         skin=(0.82, 0.62, 0.50),
         lips=(0.72, 0.38, 0.36),
@@ -225,22 +241,24 @@ def _template_mesh(head: HeadModel) -> tuple[Mesh, NDArray[np.bool_]]:
     regions = head.regions.numpy()
     lips = regions[:, head.region_names.index("lips")] > 0.5
     inner = regions[:, [head.region_names.index(name) for name in INNER]].max(1) > 0.5
-    return Mesh(template, triangles, paint(studio_head(head), look), ORDER), ~(inner & ~lips)[triangles].any(1)
+    return Mesh(template, triangles, paint(make_studio_head(head), appearance), ORDER), ~(inner & ~lips)[triangles].any(
+        1
+    )
 
 
 def _surface_at(skin: Scene, camera: Camera, pixels: Floats, samples: int = 2) -> tuple[NDArray[np.int64], NDArray]:
-    """Triangle (N,) and barycentric coordinates (N, 3) of the skin nearest to pixels (N, 2); -1 where none is near.
+    """Return triangles (N,) and barycentric coordinates (N, 3) of the skin nearest to pixels (N, 2); -1 for none near.
 
     Skin that faces away (the back of the head, seen through an eye socket) does not count.
     """
-    hits = cast(skin, camera, samples)
+    hits = cast_rays(skin, camera, samples)
     corners = skin.mesh.vertices[skin.mesh.triangles]
     facing = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     towards = (facing * (camera.centre - corners[:, 0])).sum(1) > 0
     rows, columns = np.nonzero((hits.triangle >= 0) & towards[hits.triangle])
-    seen = (np.stack([columns, rows], 1) + 0.5) / samples
-    distance, nearest = cKDTree(seen).query(pixels)
-    at = rows[nearest], columns[nearest]
-    u, v = hits.u[at], hits.v[at]
+    visible = (np.stack([columns, rows], 1) + 0.5) / samples
+    distance, nearest = cKDTree(visible).query(pixels)
+    sample = rows[nearest], columns[nearest]
+    u, v = hits.u[sample], hits.v[sample]
     near = distance * SPAN / SIZE <= REACH
-    return np.where(near, hits.triangle[at], -1), np.stack([1 - u - v, u, v], 1)
+    return np.where(near, hits.triangle[sample], -1), np.stack([1 - u - v, u, v], 1)

@@ -1,4 +1,4 @@
-"""A triangle mesh with mesh colours: what the ray caster renders."""
+"""Triangle meshes with mesh colours, which the ray caster renders."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHANNELS = 4
-"""Linear red, green, blue, and gloss (0 matt, 1 wet)."""
+"""Number of colour channels: linear red, green, blue, and gloss (0 matt, 1 wet)."""
 
 
 @dataclass(frozen=True)
@@ -32,31 +32,56 @@ class Mesh:
     """R, the grid's divisions of an edge."""
 
     def posed(self, vertices: NDArray[np.floating]) -> Mesh:
-        """The same mesh with other vertices (V, 3)."""
+        """Return the same mesh with other vertices (V, 3)."""
         return Mesh(np.asarray(vertices, np.float32), self.triangles, self.colours, self.order)
 
 
 @cache
 def grid_barycentric(order: int) -> NDArray[np.float32]:
-    """(G, 3) barycentric coordinates of the grid points, in the order of ``grid_index``."""
+    """Return the barycentric coordinates (G, 3) of a grid's points, in the order of ``grid_index``."""
     points = [(order - i - j, i, j) for i in range(order + 1) for j in range(order + 1 - i)]
     return np.array(points, np.float32) / np.float32(order)
 
 
 def grid_index(i: NDArray[np.int64], j: NDArray[np.int64], order: int) -> NDArray[np.int64]:
-    """Row of ``grid_barycentric`` for i steps along corner 1 and j along corner 2."""
+    """Return rows of ``grid_barycentric``.
+
+    Args:
+        i: Steps towards corner 1.
+        j: Steps towards corner 2, of ``i``'s shape.
+        order: The grid's divisions of an edge.
+    """
     return i * (order + 1) - i * (i - 1) // 2 + j
 
 
 def grid_points(values: NDArray[np.floating], triangles: NDArray[np.int64], order: int) -> NDArray[np.float32]:
-    """(F, G, C) per-vertex values (V, C), linear over each triangle, at the grid points."""
+    """Interpolate per-vertex values at the grid points of each triangle.
+
+    Args:
+        values: (V, C).
+        triangles: (F, 3) indices of vertices.
+        order: The grid's divisions of an edge.
+
+    Returns:
+        (F, G, C) values, linear over each triangle.
+    """
     return np.einsum("gk,fkc->fgc", grid_barycentric(order), values[triangles].astype(np.float32), optimize=True)
 
 
 def sample_colours(
     mesh: Mesh, triangle: NDArray[np.integer], u: NDArray[np.float32], v: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(N, 4) colours at barycentric (1 - u - v, u, v) of triangles (N,)."""
+    """Return a mesh's colours at points of its triangles.
+
+    Args:
+        mesh: The mesh with its colours.
+        triangle: Indices of triangles, (N,).
+        u: Barycentric coordinates of corner 1, (N,).
+        v: Barycentric coordinates of corner 2, (N,); that of corner 0 is 1 - u - v.
+
+    Returns:
+        (N, 4) colours, linear between the grid points.
+    """
     order = mesh.order
     x, y = np.clip(u, 0, 1) * order, np.clip(v, 0, 1) * order
     i = np.minimum(x.astype(np.int64), order - 1)
@@ -73,7 +98,15 @@ def sample_colours(
 
 
 def vertex_normals(vertices: NDArray[np.float32], triangles: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(V, 3) unit normals: the area-weighted mean of the faces'."""
+    """Return the unit normals of vertices: the area-weighted mean of the normals of their triangles.
+
+    Args:
+        vertices: (V, 3).
+        triangles: (F, 3), counter-clockwise from outside.
+
+    Returns:
+        (V, 3).
+    """
     corners = vertices[triangles]
     faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     flat = triangles.T.reshape(-1)
@@ -84,10 +117,16 @@ def vertex_normals(vertices: NDArray[np.float32], triangles: NDArray[np.int64]) 
 
 
 def merge(meshes: Sequence[Mesh]) -> Mesh:
-    """One mesh of several of the same order."""
+    """Merge several meshes into one, their vertices and triangles in order.
+
+    Raises:
+        ValueError: The meshes' colours are of different orders.
+    """
     starts = np.cumsum([0, *(len(m.vertices) for m in meshes)])
     if len({m.order for m in meshes}) != 1:
-        raise ValueError(f"meshes of orders {[m.order for m in meshes]} cannot be merged: use one order")
+        raise ValueError(
+            f"meshes of the orders {[m.order for m in meshes]} cannot be merged: build them with one order"
+        )
     return Mesh(
         np.concatenate([m.vertices for m in meshes]),
         np.concatenate([m.triangles + s for m, s in zip(meshes, starts, strict=False)]),

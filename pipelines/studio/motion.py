@@ -1,4 +1,4 @@
-"""What faces do: random expressions, and speech, blinks and turns over time, as strengths of named actions."""
+"""Facial motion as strengths of named actions: random expressions, and speech, blinks and gaze over time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     "skew": {"jawLeft": 0.9, "mouthLeft": 0.6},
     "roll": {"mouthRollLower": 0.8, "mouthRollUpper": 0.7},
 }
-"""Actions at full strength; a name without a side stands for both sides."""
+"""Expressions: actions by name, at full strength; a name without a side stands for both sides."""
 SIDED = frozenset(
     (
         "browDown",
@@ -44,29 +44,38 @@ SIDED = frozenset(
         "noseSneer",
     )
 )
-"""Actions that come as a pair, named with Left and Right at the end."""
+"""Actions that come in pairs, named with Left and Right at the end."""
 
 
-def sides(name: str) -> tuple[str, ...]:
-    """The actions that a name stands for: both sides of a pair, or itself."""
+def expand_sides(name: str) -> tuple[str, ...]:
+    """Return the actions that a name stands for: both sides of a pair, or the action itself."""
     return (f"{name}Left", f"{name}Right") if name in SIDED else (name,)
 
 
 def random_expression(g: np.random.Generator) -> tuple[str, dict[str, float]]:
-    """One expression with a second one mixed in, uneven sides, and a look somewhere: (name, actions)."""
+    """Draw an expression: one of ``EXPRESSIONS`` with a second one mixed in, uneven sides, and a random gaze.
+
+    Returns:
+        The name of the stronger expression, and strengths by action, 0 to 1.
+    """
     names = list(EXPRESSIONS)
     first, second = g.choice(len(names), 2, replace=False)
     actions: dict[str, float] = {}
-    for which, strength in ((first, g.uniform(0.5, 1.0)), (second, g.uniform(0.0, 0.4))):
-        for name, full in EXPRESSIONS[names[which]].items():
-            for action in sides(name):
+    for chosen, strength in ((first, g.uniform(0.5, 1.0)), (second, g.uniform(0.0, 0.4))):
+        for name, full in EXPRESSIONS[names[chosen]].items():
+            for action in expand_sides(name):
                 actions[action] = actions.get(action, 0.0) + full * strength * g.uniform(0.85, 1.15)
     actions = {name: float(np.clip(value, 0, 1)) for name, value in actions.items()}
     return names[first], actions | gaze(float(g.normal(scale=0.35)), float(g.normal(scale=0.25)))
 
 
 def gaze(across: float, up: float) -> dict[str, float]:
-    """Actions that turn both eyes: ``across`` 1 fully to the head's left, ``up`` 1 fully up; -1 the other way."""
+    """Return the strengths of the actions that turn both eyes.
+
+    Args:
+        across: 1 turns them fully to the head's left, -1 fully to its right.
+        up: 1 turns them fully up, -1 fully down.
+    """
     left, right, high, low = (max(v, 0.0) for v in (across, -across, up, -up))
     return {
         "eyeLookOutLeft": left,
@@ -81,23 +90,50 @@ def gaze(across: float, up: float) -> dict[str, float]:
 
 
 def smooth_noise(g: np.random.Generator, times: Floats, period: float) -> Floats:
-    """(T,) smooth noise over times in seconds, mean 0, deviation about 1, changing within ``period`` seconds."""
+    """Draw smooth noise over time, of mean 0 and deviation about 1.
+
+    Args:
+        g: The random generator.
+        times: (T,) seconds.
+        period: Seconds within which the noise changes.
+
+    Returns:
+        (T,) values.
+    """
     rates = 2 * np.pi / period * g.uniform(0.4, 1.5, 6)
     return np.sin(times[:, None] * rates + g.uniform(0, 2 * np.pi, 6)).sum(1) / np.sqrt(3)
 
 
 def blinks(g: np.random.Generator, times: Floats, every: float = 3.0, closed: float = 0.11) -> Floats:
-    """(T,) strength of both eyes' blink: about one in ``every`` seconds, each a bell of ``closed`` seconds' width."""
+    """Draw blinks over time.
+
+    Args:
+        g: The random generator.
+        times: (T,) seconds, ascending.
+        every: Mean seconds between two blinks.
+        closed: Width of a blink's bell curve, seconds.
+
+    Returns:
+        (T,) strength of both eyes' blink, 0 to 1.
+    """
     strength = np.zeros_like(times)
-    at = float(times[0]) + g.uniform(0.3, every)
-    while at < times[-1] + closed:
-        strength = np.maximum(strength, np.exp(-(((times - at) / closed) ** 2) * 1.4))
-        at += g.uniform(0.6, 1.4) * every
+    peak = float(times[0]) + g.uniform(0.3, every)
+    while peak < times[-1] + closed:
+        strength = np.maximum(strength, np.exp(-(((times - peak) / closed) ** 2) * 1.4))
+        peak += g.uniform(0.6, 1.4) * every
     return strength
 
 
 def speech(g: np.random.Generator, times: Floats) -> dict[str, Floats]:
-    """Actions (T,) of someone who talks, with pauses: syllables four to five a second under a slow envelope."""
+    """Draw the actions of a person who talks, with pauses: four to five syllables a second under a slow envelope.
+
+    Args:
+        g: The random generator.
+        times: (T,) seconds.
+
+    Returns:
+        Strengths (T,) by action, 0 to 1.
+    """
     voiced = 1 / (1 + np.exp(-6 * (smooth_noise(g, times, 1.6) + 0.4)))
     syllables = np.clip(0.5 + 0.5 * smooth_noise(g, times, 0.24), 0, 1)
     actions = {"jawOpen": 0.62 * voiced * syllables}
@@ -111,8 +147,8 @@ def speech(g: np.random.Generator, times: Floats) -> dict[str, Floats]:
         ("mouthPress", 0.2, 0.6),
     ):
         value = strength * voiced * np.clip(smooth_noise(g, times, period), 0, 1)
-        actions |= dict.fromkeys(sides(name), value)
-    mood = np.clip(0.3 + 0.4 * smooth_noise(g, times, 4.0), 0, 0.8)
+        actions |= dict.fromkeys(expand_sides(name), value)
+    smile = np.clip(0.3 + 0.4 * smooth_noise(g, times, 4.0), 0, 0.8)
     brows = np.clip(smooth_noise(g, times, 2.0), 0, 1)
-    actions |= {"mouthSmileLeft": 0.6 * mood, "mouthSmileRight": 0.55 * mood, "browInnerUp": 0.7 * brows}
+    actions |= {"mouthSmileLeft": 0.6 * smile, "mouthSmileRight": 0.55 * smile, "browInnerUp": 0.7 * brows}
     return actions | {"browOuterUpLeft": 0.6 * brows, "browOuterUpRight": 0.6 * brows}

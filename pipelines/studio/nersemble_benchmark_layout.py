@@ -1,4 +1,4 @@
-"""Rendered recordings in the layout of NeRSemble's benchmark: what it gives out, and its hidden truth beside it.
+"""Rendered recordings in the layout of NeRSemble's benchmark: its public files, and beside them its hidden truth.
 
 The tracking carries the open head's parameters under the official keys, and is marked as such
 (``nersemble.flame_tracking.write_tracking``).
@@ -6,7 +6,7 @@ The tracking carries the open head's parameters under the official keys, and is 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,32 +28,33 @@ from nersemble.benchmark import (
     BenchmarkTask,
     write_metadata,
 )
-from nersemble.camera_params import CameraParams, write_calibration
-from nersemble.flame_tracking import N_EXPRESSION, N_SHAPE, FlameTracking, euler_xyz_of, write_tracking
+from nersemble.camera_params import CameraParams, write_camera_params
+from nersemble.flame_tracking import N_EXPRESSION, N_SHAPE, FlameTracking, euler_xyz_from_rotations, write_tracking
 from nersemble.layout import alpha_path, calibration_path, tracking_path, video_path
 from pipelines.media.video_writer import write_video
 from pipelines.studio.camera_rig import RigCapture, RigSpec, plan_rig
-from pipelines.studio.nersemble_layout import TRUTH, TRUTH_SCHEMA, by_segment, rendered, rig_spec, truth_row
+from pipelines.studio.nersemble_layout import TRUTH_FILE, TRUTH_SCHEMA, group_by_segment, rig_spec, truth_row
 from pipelines.studio.performance import Timestep
 from pipelines.studio.studio_head import StudioHead
 
 SCALE = 1.05
-"""The world's metres for one of the head's: tracking has a scale, and nothing may work by its being 1."""
+"""World metres for one metre of the head: tracking has a scale, and no code may work only because it is 1."""
 HIDDEN = "hidden"
-"""Folder of what the organisers keep: ``hidden/{task}/{id}/{SEQ}/cam_{serial}.mp4``."""
+"""Folder of the videos that the organisers keep: ``hidden/{task}/{id}/{SEQ}/cam_{serial}.mp4``."""
 CRF = 12
+"""Quality of the videos."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSpec:
-    """How much of the benchmark is rendered, at its official sizes."""
+    """Settings of the benchmark folder to render; images have the tasks' sizes."""
 
     identities: int = 1
-    """People of each task, at most five."""
+    """Participants of each task, at most five."""
     frames: int = 2
-    """Of each video."""
+    """Frames of each video."""
     cameras: int = 4
-    """Cameras of the nvs task that are given out, at most thirteen."""
+    """Public cameras of the nvs task, at most thirteen."""
     train_sequences: tuple[str, ...] = MONO_TRAIN_SEQUENCES[:2]
     test_sequences: tuple[str, ...] = MONO_TEST_SEQUENCES
     tasks: tuple[BenchmarkTask, ...] = (MONO, NVS)
@@ -67,46 +68,58 @@ class BenchmarkSpec:
 
 
 def write_benchmark(head: StudioHead, root: Path, spec: BenchmarkSpec) -> Iterator[Path]:
-    """Write a benchmark folder (``{task}/{id}/…``, ``{task}/metadata.json``), ``HIDDEN`` and ``TRUTH``.
+    """Write a benchmark folder (``{task}/{id}/…``, ``{task}/metadata.json``), ``HIDDEN`` and ``TRUTH_FILE``.
 
-    Gives back each participant's folder when it is written.
+    Args:
+        head: The studio's head.
+        root: Folder of the benchmark.
+        spec: Settings.
+
+    Yields:
+        Each participant's folder, when it is written.
     """
     mark = {"name": head.model.name, "digest": head.model.digest}
     truth: list[dict[str, object]] = []
     for task in spec.tasks:
-        people = list(dict.fromkeys(p for p, _ in task.recordings))[: spec.identities]
+        participants = list(dict.fromkeys(p for p, _ in task.recordings))[: spec.identities]
         lengths: dict[tuple[int, str], int] = {}
-        for participant in people:
-            capture, given = _plan(head, task, participant, spec)
+        for participant in participants:
+            capture, public = _plan(head, task, participant, spec)
             person = root / task.name / f"{participant:03d}"
-            write_calibration(calibration_path(person), _calibration(capture))
-            for sequence, moments in by_segment(capture.moments).items():
-                hidden = (participant, sequence) in task.recordings
-                if hidden:
-                    lengths[participant, sequence] = len(moments)
+            write_camera_params(calibration_path(person), _calibration(capture))
+            for sequence, timesteps in group_by_segment(capture.timesteps).items():
+                has_hidden = (participant, sequence) in task.recordings
+                if has_hidden:
+                    lengths[participant, sequence] = len(timesteps)
                 if task is MONO:
-                    tracked = tracking_of(capture, moments)
-                    write_tracking(tracking_path(person, sequence), tracked, mark)
-                shown = _shown(task, hidden, given, capture.cameras)
-                keep = root / HIDDEN / task.name / f"{participant:03d}" / sequence if hidden else None
-                _write_videos(task, person, sequence, capture, moments, shown, keep)
-                truth += [truth_row(participant, capture, moment, i) for i, moment in enumerate(moments)]
+                    tracking = make_tracking(capture, timesteps)
+                    write_tracking(tracking_path(person, sequence), tracking, mark)
+                # The mono task hides complete recordings; the nvs task hides some cameras of them.
+                serials = () if task is MONO and has_hidden else tuple(n for n in capture.cameras if n in public)
+                hidden = root / HIDDEN / task.name / f"{participant:03d}" / sequence if has_hidden else None
+                _write_videos(task, person, sequence, capture, timesteps, serials, hidden)
+                truth += [truth_row(participant, capture, timestep, i) for i, timestep in enumerate(timesteps)]
             yield person
         write_metadata(root, task, lengths)
-    pq.write_table(pa.Table.from_pylist(truth, schema=TRUTH_SCHEMA), root / TRUTH)
+    pq.write_table(pa.Table.from_pylist(truth, schema=TRUTH_SCHEMA), root / TRUTH_FILE)
 
 
-def tracking_of(capture: RigCapture, moments: Sequence[Timestep]) -> FlameTracking:
-    """The official arrays for a capture's moments, in a world that is ``SCALE`` times the rig's."""
-    n = len(moments)
-    turns = np.stack([m.head_to_world[:, :3] for m in moments])
-    joints = np.stack([m.rotations for m in moments])
+def make_tracking(capture: RigCapture, timesteps: Sequence[Timestep]) -> FlameTracking:
+    """Return the official tracking arrays of timesteps, in a world that is ``SCALE`` times the rig's.
+
+    Args:
+        capture: The recordings of a participant.
+        timesteps: Those of one sequence.
+    """
+    n = len(timesteps)
+    turns = np.stack([t.head_to_world[:, :3] for t in timesteps])
+    joints = np.stack([t.rotations for t in timesteps])
     return FlameTracking(
         shape=_padded(capture.person.shape[None], N_SHAPE),
-        expression=_padded(np.stack([m.expression for m in moments]), N_EXPRESSION),
-        rotation=euler_xyz_of(turns).astype(np.float32),
+        expression=_padded(np.stack([t.expression for t in timesteps]), N_EXPRESSION),
+        rotation=euler_xyz_from_rotations(turns).astype(np.float32),
         rotation_matrices=turns.astype(np.float32),
-        translation=(SCALE * np.stack([m.head_to_world[:, 3] for m in moments])).astype(np.float32),
+        translation=(SCALE * np.stack([t.head_to_world[:, 3] for t in timesteps])).astype(np.float32),
         jaw=joints[:, 2].astype(np.float32),
         frames=3 * np.arange(n),
         scale=np.full((1, 1), SCALE, np.float32),
@@ -118,10 +131,10 @@ def tracking_of(capture: RigCapture, moments: Sequence[Timestep]) -> FlameTracki
 def _plan(
     head: StudioHead, task: BenchmarkTask, participant: int, spec: BenchmarkSpec
 ) -> tuple[RigCapture, tuple[str, ...]]:
-    """A participant's recordings before white, and the cameras that are given out."""
+    """Plan a participant's recordings in front of white; returns them and the serials of the public cameras."""
     person = digest(["studio", spec.seed, task.name, participant])
     if task is MONO:
-        given: tuple[str, ...] = (MONO_TRAIN,)
+        public: tuple[str, ...] = (MONO_TRAIN,)
         serials = task.serials
         rig = RigSpec(
             n_cameras=len(serials),
@@ -134,14 +147,14 @@ def _plan(
         )
         segments = dict.fromkeys((*spec.train_sequences, *spec.test_sequences), spec.frames)
     else:
-        given = NVS_TRAIN[: spec.cameras]
-        # The rig's first camera stands in front: the held-out centre one; the others are spread in their order.
-        serials = (NVS_HELD_OUT[1], *given, NVS_HELD_OUT[0], NVS_HELD_OUT[2])
+        public = NVS_TRAIN[: spec.cameras]
+        # The rig's first camera stands in front: it is the held-out centre one; the others are spread in their order.
+        serials = (NVS_HELD_OUT[1], *public, NVS_HELD_OUT[0], NVS_HELD_OUT[2])
         rig = rig_spec(len(serials), task.width)
         segments = {NVS_SEQUENCES[participant]: spec.frames}
     capture = plan_rig(head, person, rig, segments, spec.seed, camera_names=serials, fps=task.fps)
     white = {name: np.ones_like(background) for name, background in capture.backgrounds.items()}
-    return replace(capture, backgrounds=white), given
+    return replace(capture, backgrounds=white), public
 
 
 def _calibration(capture: RigCapture) -> CameraParams:
@@ -149,38 +162,31 @@ def _calibration(capture: RigCapture) -> CameraParams:
     return CameraParams(poses, {n: c.K for n, c in capture.cameras.items()}, None, shared=False)
 
 
-def _shown(task: BenchmarkTask, hidden: bool, given: Sequence[str], cameras: Mapping[str, object]) -> tuple[str, ...]:
-    """The cameras whose videos are given out for a sequence."""
-    if task is MONO:
-        return () if hidden else tuple(given)
-    return tuple(name for name in cameras if name in given)
-
-
 def _write_videos(
     task: BenchmarkTask,
     person: Path,
     sequence: str,
     capture: RigCapture,
-    moments: Sequence[Timestep],
-    shown: Sequence[str],
-    keep: Path | None,
+    timesteps: Sequence[Timestep],
+    public: Sequence[str],
+    hidden: Path | None,
 ) -> None:
-    """Videos and mattes of the cameras that are shown, and the hidden ones into ``keep``."""
-    hidden = set(task.serials) if keep is not None else set()
-    wanted = {*shown, *hidden}
-    only = replace(capture, cameras={n: c for n, c in capture.cameras.items() if n in wanted})
-    pictures: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in only.cameras}
-    mattes: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in only.cameras}
-    for view in rendered(only, moments):
-        pictures[view.camera_id].append(view.rgb)
-        grey = (view.alpha * 255 + 0.5).astype(np.uint8)
-        mattes[view.camera_id].append(np.repeat(grey[..., None], 3, axis=-1))
-    for name in shown:
-        write_video(video_path(person, sequence, name), pictures[name], task.fps, CRF)
+    """Write videos and mattes of the ``public`` serials, and the task's held-out videos into the folder ``hidden``."""
+    held_out = sorted(set(task.serials)) if hidden is not None else []
+    capture = replace(capture, cameras={n: c for n, c in capture.cameras.items() if n in {*public, *held_out}})
+    images: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in capture.cameras}
+    mattes: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in capture.cameras}
+    for timestep in timesteps:
+        for view in capture.render_views(timestep):
+            images[view.camera_id].append(view.rgb)
+            grey = (view.alpha * 255 + 0.5).astype(np.uint8)
+            mattes[view.camera_id].append(np.repeat(grey[..., None], 3, axis=-1))
+    for name in public:
+        write_video(video_path(person, sequence, name), images[name], task.fps, CRF)
         write_video(alpha_path(person, sequence, name), mattes[name], task.fps, CRF)
-    for name in sorted(hidden):
-        if keep is not None:
-            write_video(keep / f"cam_{name}.mp4", pictures[name], task.fps, CRF)
+    for name in held_out:
+        assert hidden is not None
+        write_video(hidden / f"cam_{name}.mp4", images[name], task.fps, CRF)
 
 
 def _padded(values: NDArray[np.floating], width: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Rendered captures in NeRSemble's own layout (v2): calibration, colours, videos, empty room, tables, and the truth."""
+"""Rendered captures in NeRSemble's layout (v2): calibration, colours, videos, empty room, tables, and the truth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mfhq.ids import digest, seed_of
 from mfhq.schema import MATRIX_3X4
-from nersemble.camera_params import CameraParams, write_calibration, write_colours
+from nersemble.camera_params import CameraParams, write_camera_params, write_colours
 from nersemble.layout import (
     FPS,
     FRONT_SERIAL,
@@ -29,21 +29,23 @@ from nersemble.layout import (
 from nersemble.metadata import write_tables
 from pipelines.media.cameras import Array
 from pipelines.media.video_writer import write_video
-from pipelines.studio.camera_rig import RigCapture, RigSpec, RigView, plan_rig
+from pipelines.studio.camera_rig import RigCapture, RigSpec, plan_rig
 from pipelines.studio.performance import Timestep
 from pipelines.studio.renderer import decode_srgb, encode_srgb
 from pipelines.studio.studio_head import StudioHead
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 FIRST_PARTICIPANT = 18
-"""Participants are numbered from here; 18 to 59 are none of the benchmark's."""
-PERFORMED = ("EXP-1-head", "EMO-1-shout+laugh", "SEN-04-two_plus_seven")
-"""What the studio's people do."""
+"""Number of the first participant; the benchmark has no participant from 18 to 59."""
+STUDIO_SEQUENCES = ("EXP-1-head", "EMO-1-shout+laugh", "SEN-04-two_plus_seven")
+"""Sequences that the studio's people perform."""
 FRONT_FIRST = (FRONT_SERIAL, *(serial for serial in SERIALS if serial != FRONT_SERIAL))
+"""Serials of the cameras, the front one first."""
 CRF = 12
-"""Of the videos: finer than most, so that tests see the converter's errors and not the codec's."""
-TRUTH = "studio_truth.parquet"
+"""Quality of the videos: finer than usual, so that tests measure the converter's errors and not the codec's."""
+TRUTH_FILE = "studio_truth.parquet"
+"""Name of the file of the truth, rows of ``TRUTH_SCHEMA``."""
 
 TRUTH_SCHEMA = pa.schema(
     [
@@ -58,12 +60,17 @@ TRUTH_SCHEMA = pa.schema(
         pa.field("vertices", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""A row a frame of each video: ``rotations`` are the five joints' axis-angles, ``vertices`` the head model's (V, 3),
-in the head's frame, metres, without hair and glasses."""
+"""One row a frame of each sequence: ``rotations`` are the five joints' axis-angles (radians), ``vertices`` the head
+model's (V, 3), in the head's frame, metres, without hair and glasses."""
 
 
 def rig_spec(n_cameras: int, width: int) -> RigSpec:
-    """A rig like NeRSemble's: cameras a metre away, within 55 degrees of the front, upright pictures."""
+    """Return a rig like NeRSemble's: cameras a metre away, within 55 degrees of the front, upright images.
+
+    Args:
+        n_cameras: Number of cameras.
+        width: Pixels; the height follows and is even.
+    """
     height = round(width * FULL_HEIGHT / FULL_WIDTH / 2) * 2
     return RigSpec(
         n_cameras=n_cameras,
@@ -83,12 +90,23 @@ def plan_session(
     n_frames: int,
     width: int,
     seed: int,
-    sequences: Sequence[str] = PERFORMED,
+    sequences: Sequence[str] = STUDIO_SEQUENCES,
     fps: float = FPS,
 ) -> RigCapture:
-    """A participant's recording session, all its cameras of one K, as the data set's.
+    """Plan a participant's recording session, whose cameras share one K, as the data set's do.
 
-    Raises ``ValueError`` for a number of cameras, frames or pixels that gives no video.
+    Args:
+        head: The studio's head.
+        participant: Number of the participant.
+        n_cameras: 2 to 16.
+        n_frames: Frames of each sequence.
+        width: Pixels, even, at least 64.
+        seed: Another seed gives other people.
+        sequences: Names of the sequences.
+        fps: Frames a second.
+
+    Raises:
+        ValueError: A number of cameras, frames or pixels gives no video.
     """
     if not 2 <= n_cameras <= len(SERIALS) or n_frames < 1 or width < 64 or width % 2:
         raise ValueError(
@@ -109,7 +127,16 @@ def plan_session(
 
 
 def write_session(root: Path, participant: int, capture: RigCapture) -> pa.Table:
-    """Write a participant's folder; returns the truth, rows of ``TRUTH_SCHEMA``."""
+    """Render and write a participant's folder.
+
+    Args:
+        root: Folder of the data set.
+        participant: Number of the participant.
+        capture: The planned session.
+
+    Returns:
+        The truth, rows of ``TRUTH_SCHEMA``.
+    """
     person = root / f"{participant:03d}"
     first = next(iter(capture.cameras.values()))
     full = np.diag([FULL_WIDTH / first.width, FULL_HEIGHT / first.height, 1.0]) @ first.K
@@ -119,80 +146,102 @@ def write_session(root: Path, participant: int, capture: RigCapture) -> pa.Table
         (FULL_WIDTH, FULL_HEIGHT),
         shared=True,
     )
-    colours = camera_colours(participant, capture.cameras)
-    write_calibration(calibration_path(person), calibration)
+    colours = random_colour_calibrations(participant, capture.cameras)
+    write_camera_params(calibration_path(person), calibration)
     write_colours(colour_path(person), colours)
     for serial in capture.cameras:
         empty = background_path(person, serial)
         empty.parent.mkdir(parents=True, exist_ok=True)
-        picture = uncorrected(capture.empty(serial), colours[serial])
-        empty.write_bytes(cv2.imencode(".jpg", picture[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes())
+        image = invert_colour_correction(capture.render_background(serial), colours[serial])
+        empty.write_bytes(cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 98])[1].tobytes())
     rows = []
-    for sequence, moments in by_segment(capture.moments).items():
-        views: dict[str, list[Picture]] = {serial: [] for serial in capture.cameras}
-        for view in rendered(capture, moments):
-            views[view.camera_id].append(uncorrected(view.rgb, colours[view.camera_id]))
-        for serial, frames in views.items():
-            write_video(video_path(person, sequence, serial), frames, FPS, CRF)
-        rows += [truth_row(participant, capture, moment, i) for i, moment in enumerate(moments)]
+    for sequence, timesteps in group_by_segment(capture.timesteps).items():
+        frames: dict[str, list[Image]] = {serial: [] for serial in capture.cameras}
+        for timestep in timesteps:
+            for view in capture.render_views(timestep):
+                frames[view.camera_id].append(invert_colour_correction(view.rgb, colours[view.camera_id]))
+        for serial, images in frames.items():
+            write_video(video_path(person, sequence, serial), images, FPS, CRF)
+        rows += [truth_row(participant, capture, timestep, i) for i, timestep in enumerate(timesteps)]
     return pa.Table.from_pylist(rows, schema=TRUTH_SCHEMA)
 
 
 def write_sessions(root: Path, captures: Mapping[int, RigCapture]) -> Iterator[Path]:
-    """Write participants' folders one by one, giving each back; after the last the data set's tables and ``TRUTH``."""
+    """Write participants' folders, then the data set's tables and ``TRUTH_FILE``.
+
+    Args:
+        root: Folder of the data set; made where it is missing.
+        captures: Planned sessions by the participant's number.
+
+    Yields:
+        Each participant's folder, when it is written.
+    """
     root.mkdir(parents=True, exist_ok=True)
     truth = []
     for participant, capture in captures.items():
         truth.append(write_session(root, participant, capture))
         yield root / f"{participant:03d}"
-    people = {p: {"wears_glasses": "x" if c.person.look.glasses else ""} for p, c in captures.items()}
-    write_tables(root, people, {p: list(by_segment(c.moments)) for p, c in captures.items()})
-    pq.write_table(pa.concat_tables(truth), root / TRUTH)
+    people = {p: {"wears_glasses": "x" if c.person.appearance.glasses else ""} for p, c in captures.items()}
+    write_tables(root, people, {p: list(group_by_segment(c.timesteps)) for p, c in captures.items()})
+    pq.write_table(pa.concat_tables(truth), root / TRUTH_FILE)
 
 
-def by_segment(moments: Sequence[Timestep]) -> dict[str, list[Timestep]]:
-    """Moments by the name of their segment, in order."""
-    found: dict[str, list[Timestep]] = {}
-    for moment in moments:
-        found.setdefault(moment.segment, []).append(moment)
-    return found
+def group_by_segment(timesteps: Sequence[Timestep]) -> dict[str, list[Timestep]]:
+    """Return the timesteps by the name of their segment, in order."""
+    groups: dict[str, list[Timestep]] = {}
+    for timestep in timesteps:
+        groups.setdefault(timestep.segment, []).append(timestep)
+    return groups
 
 
-def rendered(capture: RigCapture, moments: Sequence[Timestep]) -> Iterator[RigView]:
-    """Every camera's picture of every moment."""
-    for moment in moments:
-        yield from capture.render(moment)
+def truth_row(participant: int, capture: RigCapture, timestep: Timestep, frame: int) -> dict[str, object]:
+    """Return a row of ``TRUTH_SCHEMA``.
 
-
-def truth_row(participant: int, capture: RigCapture, moment: Timestep, frame: int) -> dict[str, object]:
-    """A row of ``TRUTH_SCHEMA``; ``frame`` counts from the sequence's first."""
+    Args:
+        participant: Number of the participant.
+        capture: The session.
+        timestep: One of its timesteps.
+        frame: Index of the timestep in its sequence.
+    """
     return {
         "participant": participant,
-        "sequence": moment.segment,
+        "sequence": timestep.segment,
         "frame_index": frame,
         "identity_id": capture.person.identity_id,
         "shape": capture.person.shape,
-        "expression": moment.expression,
-        "rotations": moment.rotations.ravel(),
-        "head_to_world": moment.head_to_world.ravel(),
-        "vertices": capture.vertices(moment).ravel(),
+        "expression": timestep.expression,
+        "rotations": timestep.rotations.ravel(),
+        "head_to_world": timestep.head_to_world.ravel(),
+        "vertices": capture.vertices(timestep).ravel(),
     }
 
 
-def camera_colours(participant: int, serials: Mapping[str, object]) -> dict[str, Array]:
-    """A colour calibration a camera, (3, 10): raw colours are darker and tinted, each camera's its own way.
+def random_colour_calibrations(participant: int, serials: Mapping[str, object]) -> dict[str, Array]:
+    """Draw a colour calibration for each camera: raw colours are darker and tinted, differently for each camera.
 
-    Only the linear terms of the ten (Cheung 2004) are not zero, so that it can be inverted exactly.
+    Only the linear terms of the ten (Cheung 2004) are not zero, so that the calibration can be inverted exactly.
+
+    Args:
+        participant: Number of the participant.
+        serials: The cameras' serials; values are not used.
+
+    Returns:
+        (3, 10) matrices by serial.
     """
-    found = {}
+    calibrations = {}
     for serial in serials:
         g = np.random.default_rng(seed_of(f"colours/{participant}/{serial}"))
         mix = np.diag(1.25 + 0.08 * g.normal(size=3)) + 0.03 * g.normal(size=(3, 3))
-        found[serial] = np.concatenate([mix, np.zeros((3, 7))], axis=1)
-    return found
+        calibrations[serial] = np.concatenate([mix, np.zeros((3, 7))], axis=1)
+    return calibrations
 
 
-def uncorrected(rgb: Picture, colours: Array) -> Picture:
-    """What the camera would have recorded of a picture that its colour calibration corrects."""
+def invert_colour_correction(rgb: Image, colours: Array) -> Image:
+    """Return the image that the camera would have recorded, from the image after its colour correction.
+
+    Args:
+        rgb: (H, W, 3) sRGB.
+        colours: The camera's calibration, (3, 10), with linear terms only.
+    """
     linear = decode_srgb(rgb / np.float32(255)) @ np.linalg.inv(colours[:, :3]).T.astype(np.float32)
     return encode_srgb(linear)

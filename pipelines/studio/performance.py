@@ -1,4 +1,4 @@
-"""What a person does in a recording session: named segments, frame by frame."""
+"""The performance of a studio person in a recording session: named segments, frame by frame."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from pipelines.studio.studio_head import StudioHead
 
 Floats = NDArray[np.float32]
 STILL, MOVING = 0.5, 1.6
-"""How far the head turns, times the usual, while the person poses and while it moves freely."""
+"""Factors of the head's usual turning: while the person holds a pose, and while it moves freely."""
 FREE = ("free", "dance", "rom", "head", "workout")
+"""Words in a segment's name: the head moves freely, and the person talks."""
 SPOKEN = ("sen", "speech", "read")
-"""Words in a segment's name: the head moves freely, the person talks. Any other segment is an expression, from neutral
-to its peak and back; one with ``neutral`` in its name is none."""
+"""Words in a segment's name: the person talks. Any segment without a word of ``FREE`` or ``SPOKEN`` is an expression,
+from neutral to its peak and back; one with ``neutral`` in its name stays neutral."""
 
 
 @dataclass(frozen=True)
 class Timestep:
-    """One moment of a capture, with its truth."""
+    """The performance at one timestep of a capture: the truth of its images."""
 
     frame_index: int
     segment: str
@@ -36,7 +37,7 @@ class Timestep:
     """(3, 4) metres."""
 
 
-def perform(
+def plan_timesteps(
     head: StudioHead,
     g: np.random.Generator,
     segments: Mapping[str, int],
@@ -44,52 +45,67 @@ def perform(
     first_frame: int = 0,
     frame_step: int = 1,
 ) -> list[Timestep]:
-    """The moments of ``segments`` (name → frames), one after the other; the world's axes are the head's at rest.
+    """Draw the timesteps of a performance, one segment after the other; the world's axes are the head's at rest.
 
-    ``frame_step`` is how far frame numbers lie apart (a data set may keep each fourth frame), ``fps`` the rate at which
-    they count.
+    Args:
+        head: The head that performs.
+        g: The random generator.
+        segments: Number of frames by the segment's name, in order.
+        fps: Frame numbers a second.
+        first_frame: Number of the first frame.
+        frame_step: Difference of consecutive frame numbers (a data set may keep each fourth frame).
     """
-    moments: list[Timestep] = []
+    timesteps: list[Timestep] = []
     frame = first_frame
     for name, n in segments.items():
         if n < 1:
             continue
         frames = frame + frame_step * np.arange(n)
-        moments += _segment(head, g, name, frames, frames / fps)
+        timesteps += _segment(head, g, name, frames, frames / fps)
         frame += frame_step * n
-    return moments
+    return timesteps
+
+
+def turn_about_neck(rotation: Array, shift: Array) -> Array:
+    """Return the pose of a head that turns about the neck, some way below and behind the eyes.
+
+    Args:
+        rotation: (3, 3) the head's rotation.
+        shift: (3,) translation added to it, metres.
+
+    Returns:
+        (3, 4) head to world, metres.
+    """
+    neck = np.array([0.0, -0.09, -0.09])
+    return np.concatenate([rotation, (neck - rotation @ neck + shift)[:, None]], axis=1)
 
 
 def _segment(
     head: StudioHead, g: np.random.Generator, name: str, frames: NDArray[np.int64], times: Array
 ) -> list[Timestep]:
-    word = name.lower()
-    actions = _actions(g, word, times)
+    lower_name = name.lower()
+    actions = _actions(g, lower_name, times)
     expression, rotations = head.parameters(actions)
-    by = MOVING if any(part in word for part in FREE) else STILL
+    amount = MOVING if any(word in lower_name for word in FREE) else STILL
     limits = np.radians([30.0, 15.0, 10.0])
-    turns = np.stack([0.5 * by * limit * smooth_noise(g, times, 3.0) for limit in limits], 1).clip(-limits, limits)
-    drift = 0.01 * by * np.stack([smooth_noise(g, times, 5.0) for _ in range(3)], 1)
-    pivot = np.array([0.0, -0.09, -0.09])  # the head turns about the neck, below and behind the eyes
-    places = []
-    for turn, shift in zip(turns, drift, strict=True):
-        rotation = rotation_yxz(*turn)
-        places.append(np.concatenate([rotation, (pivot - rotation @ pivot + shift)[:, None]], axis=1))
+    turns = np.stack([0.5 * amount * limit * smooth_noise(g, times, 3.0) for limit in limits], 1).clip(-limits, limits)
+    drift = 0.01 * amount * np.stack([smooth_noise(g, times, 5.0) for _ in range(3)], 1)
+    poses = [turn_about_neck(rotation_yxz(*turn), shift) for turn, shift in zip(turns, drift, strict=True)]
     return [
-        Timestep(int(frame), name, float(time), expression[i], rotations[i], places[i])
+        Timestep(int(frame), name, float(time), expression[i], rotations[i], poses[i])
         for i, (frame, time) in enumerate(zip(frames, times, strict=True))
     ]
 
 
-def _actions(g: np.random.Generator, word: str, times: Array) -> dict[str, Array]:
-    """Strengths (T,) of actions over a segment."""
+def _actions(g: np.random.Generator, lower_name: str, times: Array) -> dict[str, Array]:
+    """Draw the strengths (T,) of actions over a segment."""
     blink = blinks(g, times)
-    if "neutral" in word:
+    if "neutral" in lower_name:
         return {"eyeBlinkLeft": blink, "eyeBlinkRight": blink, "jawOpen": np.zeros_like(times)}
-    if any(part in word for part in (*SPOKEN, *FREE)):
+    if any(word in lower_name for word in (*SPOKEN, *FREE)):
         actions = speech(g, times)
-        looks = [gaze(float(across), float(up)) for across, up in g.normal(scale=[0.3, 0.15], size=(len(times), 2))]
-        actions |= {look: np.array([at[look] for at in looks]) for look in looks[0]}
+        gazes = [gaze(float(across), float(up)) for across, up in g.normal(scale=[0.3, 0.15], size=(len(times), 2))]
+        actions |= {name: np.array([strengths[name] for strengths in gazes]) for name in gazes[0]}
         return actions | {"eyeBlinkLeft": blink, "eyeBlinkRight": blink}
     _, peak = random_expression(g)
     # From neutral to the peak and back within the segment; a segment of one frame is the peak.

@@ -1,4 +1,4 @@
-"""A studio person: shape, appearance, and the mesh of any expression and pose."""
+"""A studio person: shape, appearance, and the mesh for any expression and pose."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mfhq.ids import seed_of
-from pipelines.studio.accessories import Accessory, accessories
+from pipelines.studio.accessories import Accessory, build_accessories
 from pipelines.studio.appearance import Appearance, random_appearance
 from pipelines.studio.hair import hair_offset
 from pipelines.studio.mesh import Mesh, merge
@@ -27,31 +27,45 @@ class StudioPerson:
     identity_id: str
     head: StudioHead
     shape: Floats
-    """(S,) coefficients."""
-    look: Appearance
+    """(S,) coefficients of the head model."""
+    appearance: Appearance
     surface: Mesh
-    """The painted head; its vertices are those of the shaped rest head."""
+    """The painted head; its vertices are those of the shaped head at rest."""
     offset: Floats
-    """(V, 3) how far hair and beard stand off the head model's vertices at rest."""
-    things: tuple[Accessory, ...]
+    """(V, 3) offset of hair and beard from the head model's vertices at rest, metres."""
+    accessories: tuple[Accessory, ...]
 
     def meshes(self, expression: Floats, rotations: Floats) -> list[Mesh]:
-        """The mesh of each moment: expression (B, E), rotations (B, 5, 3); in the head's frame, metres."""
+        """Return the person's mesh at each of B timesteps, with hair and accessories.
+
+        Args:
+            expression: Expression coefficients, (B, E).
+            rotations: Axis-angles of the joints, (B, 5, 3), radians.
+
+        Returns:
+            One mesh a timestep, in the head's frame, metres; all have the same triangles.
+        """
         shape = np.broadcast_to(self.shape, (len(expression), len(self.shape)))
         vertices, transforms = self.head.pose(shape, expression, rotations)
-        found = []
+        meshes = []
         for posed, joints in zip(vertices, transforms, strict=True):
             turn = np.einsum("vj,jab->vab", self.head.weights, joints[..., :3], optimize=True)
             surface = self.surface.posed(posed + np.einsum("vab,vb->va", turn, self.offset))
-            found.append(merge([surface, *(t.on(self.head, self.surface.vertices, joints) for t in self.things)]))
-        return found
+            accessories = [a.posed(self.head, self.surface.vertices, joints) for a in self.accessories]
+            meshes.append(merge([surface, *accessories]))
+        return meshes
 
 
-def make_identity(head: StudioHead, identity_id: str) -> StudioPerson:
-    """The person of an id: the same each time."""
+def make_person(head: StudioHead, identity_id: str) -> StudioPerson:
+    """Make the person of an id; the same id gives the same person.
+
+    Args:
+        head: The studio's head.
+        identity_id: Seeds the shape and the appearance.
+    """
     g = np.random.default_rng([seed_of(identity_id), 0])
     shape = np.clip(g.normal(scale=SHAPE_SCALE, size=head.model.n_shape), -2.2, 2.2).astype(np.float32)
-    look = random_appearance(identity_id)
+    appearance = random_appearance(identity_id)
     shaped, _ = head.pose(shape[None], np.zeros((1, 0), np.float32), np.zeros((1, 5, 3), np.float32))
     ears = head.model.regions.numpy()[:, head.model.region_names.index("ears")]
     lips = head.model.regions.numpy()[:, head.model.region_names.index("lips")]
@@ -60,8 +74,8 @@ def make_identity(head: StudioHead, identity_id: str) -> StudioPerson:
         identity_id=identity_id,
         head=head,
         shape=shape,
-        look=look,
-        surface=Mesh(shaped[0], head.triangles, paint(head, look), ORDER),
-        offset=hair_offset(head.template, head.normals, ears, beard, look),
-        things=tuple(accessories(head, look)),
+        appearance=appearance,
+        surface=Mesh(shaped[0], head.triangles, paint(head, appearance), ORDER),
+        offset=hair_offset(head.template, head.normals, ears, beard, appearance),
+        accessories=tuple(build_accessories(head, appearance)),
     )

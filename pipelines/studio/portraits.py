@@ -1,6 +1,6 @@
-"""Pictures of a studio person as arrays, cut as the face stack cuts real ones, with what is true about each.
+"""Images of a studio person as arrays, cropped as the face stack crops real ones, with their truth.
 
-For experiments that render their data where they train: nothing is encoded or stored.
+They serve experiments that render their data where they train: nothing is encoded or stored.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from mfhq.ids import seed_of
 from pipelines.conversion.head_crops import HEAD_CENTRE, aligned_crop
 from pipelines.faces.align import Matrix, crop_transform
-from pipelines.media.cameras import Array, Camera, aimed_camera, compose, rotation_yxz
+from pipelines.media.cameras import Array, Camera, aimed_camera, rotation_yxz
 from pipelines.studio.motion import gaze, random_expression, speech
-from pipelines.studio.person import make_identity
-from pipelines.studio.renderer import build_scene, render_mesh
-from pipelines.studio.scenes import random_background, random_lighting, seen_from_head
+from pipelines.studio.person import make_person
+from pipelines.studio.renderer import Lighting, Scene, build_scene, render_mesh
+from pipelines.studio.scenes import lighting_in_head_frame, random_background, random_lighting
 from pipelines.studio.studio_head import StudioHead
 
 Floats = NDArray[np.float32]
@@ -27,39 +27,48 @@ N_MESH = 468
 RIGHT_EYE, LEFT_EYE, NOSE, MOUTH = (133, 130, 145, 159), (362, 359, 374, 386), 1, (61, 291)
 """Face-mesh points: round both eyes, the nose's tip, the mouth's corners (right, left)."""
 FRONTAL = np.radians(60.0)
-"""Up to this yaw a picture is cut by its five landmarks, as with a face detector; by the head's middle beyond."""
+"""Radians: up to this yaw an image is cropped by its five landmarks, as with a face detector; beyond, by the head's
+centre."""
 FULL_SPAN, FULL_PX = 0.6, 1000
+"""Metres at the head and pixels across a camera's full image."""
 MISS = 0.02
-"""Deviation of a detector's landmarks from the true ones, in eye distances."""
+"""Standard deviation of a detector's landmarks from the true ones, in distances between the eyes."""
 
 
 @dataclass(frozen=True)
-class PersonPictures:
-    """N pictures of one person, S pixels a side."""
+class PersonImages:
+    """N images of one person, S pixels a side."""
 
     identity_id: str
     rgb: NDArray[np.uint8]
     """(N, S, S, 3) over a background."""
     matte: NDArray[np.uint8]
-    """(N, S, S) 255 is the person."""
+    """(N, S, S) alpha, 255 is the person."""
     landmarks: Floats
-    """(N, 468, 2) true places of the head's face-mesh points in picture widths; zero for points that it lacks."""
+    """(N, 468, 2) true positions of the head's face-mesh points in image widths; zero for points that it lacks."""
     K: Floats
     """(N, 3, 3) pixels."""
     head_to_camera: Floats
     """(N, 3, 4) metres."""
-    moment: NDArray[np.int64]
-    """(N,) pictures of one moment share their number."""
+    timestep: NDArray[np.int64]
+    """(N,) number of the timestep."""
     azimuth: Floats
-    """(N,) degrees: from where the camera sees the head, 0 in front, positive from its left."""
+    """(N,) degrees of the camera round the head: 0 in front, positive on the head's left."""
     expression: Floats
     """(N, E) coefficients."""
     rotations: Floats
     """(N, 5, 3) joints, axis-angle, radians."""
 
 
-def render_portraits(head: StudioHead, identity_id: str, n: int, size: int) -> PersonPictures:
-    """``n`` moments in front of one camera (|yaw| up to 40°): as a person's faces mined from a video."""
+def render_portraits(head: StudioHead, identity_id: str, n: int, size: int) -> PersonImages:
+    """Render timesteps in front of one camera (|yaw| up to 40°), like a person's faces mined from a video.
+
+    Args:
+        head: The studio's head, with landmarks.
+        identity_id: The person.
+        n: Number of timesteps, and of images.
+        size: Pixels a side.
+    """
     g = np.random.default_rng([seed_of(identity_id), 20])
     camera = aimed_camera(
         float(g.normal(scale=0.12)),
@@ -73,11 +82,19 @@ def render_portraits(head: StudioHead, identity_id: str, n: int, size: int) -> P
     return _render(head, identity_id, g, n, [camera], size)
 
 
-def render_around(head: StudioHead, identity_id: str, moments: int, cameras: int, size: int) -> PersonPictures:
-    """``moments`` x ``cameras`` pictures, the cameras evenly all round the head, the first nearly in front."""
+def render_all_round_views(head: StudioHead, identity_id: str, timesteps: int, cameras: int, size: int) -> PersonImages:
+    """Render ``timesteps`` x ``cameras`` images, the cameras evenly all round the head, the first nearly in front.
+
+    Args:
+        head: The studio's head, with landmarks.
+        identity_id: The person.
+        timesteps: Number of timesteps.
+        cameras: Number of cameras; each renders every timestep.
+        size: Pixels a side.
+    """
     g = np.random.default_rng([seed_of(identity_id), 21])
     yaws = (np.arange(cameras) / cameras * 2 * np.pi + g.uniform(-0.15, 0.15, cameras) + np.pi) % (2 * np.pi) - np.pi
-    placed = [
+    rig = [
         aimed_camera(
             float(yaw),
             float(g.uniform(-0.3, 0.3)),
@@ -89,11 +106,19 @@ def render_around(head: StudioHead, identity_id: str, moments: int, cameras: int
         )
         for yaw in yaws
     ]
-    return _render(head, identity_id, g, moments, placed, size)
+    return _render(head, identity_id, g, timesteps, rig, size)
 
 
 def random_actions(g: np.random.Generator, head: StudioHead) -> dict[str, float]:
-    """Strengths of actions of one moment: rest, speech, an expression, or some actions of any kind; eyes look about."""
+    """Draw the actions of one timestep: rest, speech, an expression, or some actions of any kind, with a random gaze.
+
+    Args:
+        g: The random generator.
+        head: The head whose actions are drawn.
+
+    Returns:
+        Strengths by action.
+    """
     kind = g.random()
     actions: dict[str, float] = {}
     if kind < 0.25:
@@ -112,8 +137,8 @@ def random_actions(g: np.random.Generator, head: StudioHead) -> dict[str, float]
 
 def _render(
     head: StudioHead, identity_id: str, g: np.random.Generator, n: int, cameras: list[Camera], size: int
-) -> PersonPictures:
-    person, lighting = make_identity(head, identity_id), random_lighting(g)
+) -> PersonImages:
+    person, lighting = make_person(head, identity_id), random_lighting(g)
     actions = [random_actions(g, head) for _ in range(n)]
     parameters = [head.parameters({k: np.array([v]) for k, v in a.items()}) for a in actions]
     expression, rotations = np.concatenate([p[0] for p in parameters]), np.concatenate([p[1] for p in parameters])
@@ -122,80 +147,86 @@ def _render(
     posed, _ = head.pose(shape, expression, rotations)
     backgrounds = [random_background(g, size) for _ in cameras]
     rows: dict[str, list[Any]] = {
-        name: [] for name in ("rgb", "matte", "landmarks", "K", "camera", "moment", "azimuth")
+        name: [] for name in ("rgb", "matte", "landmarks", "K", "camera", "timestep", "azimuth")
     }
-    for moment, mesh in enumerate(person.meshes(expression, rotations)):
+    for timestep, mesh in enumerate(person.meshes(expression, rotations)):
         turn = rotation_yxz(*np.clip(g.normal(scale=[0.28, 0.13, 0.1]), -0.7, 0.7))
-        place = np.concatenate([turn, (HEAD_CENTRE - turn @ HEAD_CENTRE + g.normal(scale=0.01, size=3))[:, None]], 1)
-        lights, scene, points = seen_from_head(lighting, place), build_scene(mesh), _mesh_points(head, posed[moment])
+        pose = np.concatenate([turn, (HEAD_CENTRE - turn @ HEAD_CENTRE + g.normal(scale=0.01, size=3))[:, None]], 1)
+        lighting_in_head, scene = lighting_in_head_frame(lighting, pose), build_scene(mesh)
+        points = _mesh_points(head, posed[timestep])
         for camera, background in zip(cameras, backgrounds, strict=True):
-            crop = _crop(camera, place, points, size, g)
-            rgb, matte = _picture(scene, crop.moved(place), lights, background)
-            pixels, _ = crop.moved(place).project(points)
-            centre = crop.moved(place).centre - HEAD_CENTRE
+            crop = _crop(camera, pose, points, size, g)
+            in_head_frame = crop.moved(pose)
+            rgb, matte = _image_and_matte(scene, in_head_frame, lighting_in_head, background)
+            pixels, _ = in_head_frame.project(points)
+            to_camera = in_head_frame.centre - HEAD_CENTRE
             rows["rgb"].append(rgb)
             rows["matte"].append(matte)
             rows["landmarks"].append(np.where(np.any(points, -1, keepdims=True), pixels / size, 0.0))
             rows["K"].append(crop.K)
-            rows["camera"].append(compose(crop.world_to_camera, place))
-            rows["moment"].append(moment)
-            rows["azimuth"].append(np.degrees(np.arctan2(centre[0], centre[2])))
-    which = np.array(rows["moment"], np.int64)
-    return PersonPictures(
+            rows["camera"].append(in_head_frame.world_to_camera)
+            rows["timestep"].append(timestep)
+            rows["azimuth"].append(np.degrees(np.arctan2(to_camera[0], to_camera[2])))
+    timesteps = np.array(rows["timestep"], np.int64)
+    return PersonImages(
         identity_id=identity_id,
         rgb=np.stack(rows["rgb"]),
         matte=np.stack(rows["matte"]),
         landmarks=np.stack(rows["landmarks"]).astype(np.float32),
         K=np.stack(rows["K"]).astype(np.float32),
         head_to_camera=np.stack(rows["camera"]).astype(np.float32),
-        moment=which,
+        timestep=timesteps,
         azimuth=np.array(rows["azimuth"], np.float32),
-        expression=expression[which].astype(np.float32),
-        rotations=rotations[which].astype(np.float32),
+        expression=expression[timesteps].astype(np.float32),
+        rotations=rotations[timesteps].astype(np.float32),
     )
 
 
-def _picture(
-    scene: Any, camera: Camera, lights: Any, background: NDArray[np.floating]
+def _image_and_matte(
+    scene: Scene, camera: Camera, lighting: Lighting, background: NDArray[np.floating]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """RGB and matte: one ray for each pixel of a picture 1.5 times as large, averaged when it shrinks."""
+    """Render RGB and matte with one ray for each pixel of an image 1.5 times as large, which is averaged down."""
     size = camera.width
     large = round(1.5 * size)
     scaled = Camera(np.diag([large / size, large / size, 1.0]) @ camera.K, camera.world_to_camera, large, large)
     enlarged = cv2.resize(np.asarray(background, np.float32), (large, large), interpolation=cv2.INTER_LINEAR)
-    behind = np.asarray(enlarged, np.float32)
-    seen = render_mesh(scene, scaled, lights, behind, samples=1)
-    rgb, alpha = (cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in (seen.rgb, seen.alpha))
+    rendered = render_mesh(scene, scaled, lighting, np.asarray(enlarged, np.float32), samples=1)
+    rgb, alpha = (cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in (rendered.rgb, rendered.alpha))
     return np.asarray(rgb, np.uint8), (np.asarray(alpha) * 255 + 0.5).astype(np.uint8)
 
 
 def _mesh_points(head: StudioHead, posed: Floats) -> Array:
-    """(468, 3) face-mesh points on posed vertices (V, 3), head axes; zero where the head has none."""
+    """Return the face-mesh points (468, 3) on posed vertices (V, 3), head axes; zero for points that it lacks."""
     model, points = head.model, np.zeros((N_MESH, 3))
     corners = posed[model.triangles.numpy()[model.landmark_triangles.numpy()]]
     points[model.landmark_index.numpy()] = (corners * model.landmark_barycentric.numpy()[..., None]).sum(1)
     return points
 
 
-def _crop(camera: Camera, place: Array, points: Array, size: int, g: np.random.Generator) -> Camera:
-    """The camera of the picture that the face stack would cut."""
-    seen = camera.moved(place)
-    to_camera = seen.centre - HEAD_CENTRE
+def _crop(camera: Camera, pose: Array, points: Array, size: int, g: np.random.Generator) -> Camera:
+    """Return the camera of the crop that the face stack would take."""
+    in_head_frame = camera.moved(pose)
+    to_camera = in_head_frame.centre - HEAD_CENTRE
     if abs(np.arctan2(to_camera[0], to_camera[2])) > FRONTAL:
-        return aligned_crop(camera, place, size)
+        return aligned_crop(camera, pose, size)
     five = np.stack(
         [points[list(RIGHT_EYE)].mean(0), points[list(LEFT_EYE)].mean(0), points[NOSE], *points[list(MOUTH)]]
     )
-    pixels, _ = seen.project(five)
+    pixels, _ = in_head_frame.project(five)
     pixels += g.normal(scale=MISS * np.linalg.norm(pixels[1] - pixels[0]), size=pixels.shape)
-    return cut_camera(camera, crop_transform(pixels - 0.5, size), size)
+    return crop_camera(camera, crop_transform(pixels - 0.5, size), size)
 
 
-def cut_camera(camera: Camera, transform: Matrix, size: int) -> Camera:
-    """The camera of the square picture that a similarity cuts from a camera's picture.
+def crop_camera(camera: Camera, transform: Matrix, size: int) -> Camera:
+    """Return the camera of the square crop that a similarity takes from a camera's image.
 
-    ``transform`` (2, 3) has pixel centres at whole numbers, as in OpenCV; the studio's are at +0.5. A turn of
-    the picture plane is a roll of the camera, so the intrinsics stay upright: exact for square pixels.
+    A rotation of the image plane is a roll of the camera, so the intrinsics stay upright: exact for square pixels.
+
+    Args:
+        camera: The image's camera; its pixel centres are at +0.5.
+        transform: (2, 3) similarity from the image's pixels to the crop's, with pixel centres at whole numbers, as in
+            OpenCV.
+        size: Pixels a side of the crop.
     """
     linear, shift = transform[:, :2], transform[:, 2] + 0.5 - transform[:, :2] @ np.full(2, 0.5)
     scale = float(np.sqrt(np.linalg.det(linear)))

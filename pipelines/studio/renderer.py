@@ -1,4 +1,4 @@
-"""A ray-cast mesh renderer (Embree), shaded in numpy: pictures with known geometry that no Gaussian made."""
+"""A ray-cast mesh renderer (Embree, shaded in numpy): images of known geometry that do not depend on Gaussians."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from pipelines.studio.mesh import Mesh, sample_colours, vertex_normals
 
 Floats = NDArray[np.float32]
 WRAP = 0.15
-"""How far past a right angle light still reaches: skin scatters."""
+"""Cosine past a right angle up to which light still reaches the surface, because skin scatters light."""
 
 
 @dataclass(frozen=True)
 class Light:
-    """A directional light. ``direction`` (3,) points from the head to the light, in the mesh's frame."""
+    """A directional light."""
 
     direction: tuple[float, float, float]
+    """From the head to the light, in the mesh's frame."""
     colour: tuple[float, float, float]
-    """Linear red, green, blue; 1 lights a white surface that faces it fully."""
+    """Linear red, green, blue; 1 lights a white surface that faces the light fully."""
     shadows: bool = False
 
 
 @dataclass(frozen=True)
 class Lighting:
-    """Directional lights over an ambient light from above and from below."""
+    """Directional lights, and ambient light from above (``sky``) and below (``ground``), linear red, green, blue."""
 
     lights: tuple[Light, ...]
     sky: tuple[float, float, float] = (0.35, 0.35, 0.37)
@@ -38,10 +39,10 @@ class Lighting:
 
 @dataclass(frozen=True)
 class Hits:
-    """The nearest surface along each ray of a picture, ``samples`` squared of them a pixel, row by row."""
+    """The nearest surface along each ray of an image; each pixel has ``samples`` x ``samples`` rays, row by row."""
 
     triangle: NDArray[np.int64]
-    """(h, w) index, -1 for none; h and w count samples."""
+    """(h, w) index of the triangle, -1 for none; h and w count samples."""
     u: Floats
     v: Floats
     """(h, w) barycentric coordinates of corners 1 and 2."""
@@ -51,21 +52,21 @@ class Hits:
 
 @dataclass(frozen=True)
 class RenderedImage:
-    """A picture and what lies behind it. Height H, width W."""
+    """A rendered image with alpha, depth and normals. Height H, width W."""
 
     rgb: NDArray[np.uint8]
     """(H, W, 3) sRGB, over the background."""
     alpha: Floats
     """(H, W) share of the pixel that the mesh covers, 0 to 1."""
     depth: Floats
-    """(H, W) mean z in the camera of what covers the pixel, metres; 0 for none."""
+    """(H, W) mean z in the camera of the surface in the pixel, metres; 0 for none."""
     normals: Floats
-    """(H, W, 3) mean normal of what covers the pixel, in the mesh's frame, not normalised where nothing is."""
+    """(H, W, 3) mean normal of the surface in the pixel, in the mesh's frame, not normalised; 0 for none."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A mesh made ready for rays: build it once, render it from any number of cameras."""
+    """A mesh with its acceleration structure: built once, rendered from any number of cameras."""
 
     mesh: Mesh
     normals: Floats
@@ -74,14 +75,23 @@ class Scene:
 
 
 def build_scene(mesh: Mesh) -> Scene:
-    """Vertex normals, and Embree's acceleration structure over the triangles."""
+    """Build the scene of a mesh: vertex normals, and Embree's acceleration structure over the triangles."""
     embree = rtcore_scene.EmbreeScene()
     TriangleMesh(embree, np.ascontiguousarray(mesh.vertices[mesh.triangles], np.float32))
     return Scene(mesh, vertex_normals(mesh.vertices, mesh.triangles), embree)
 
 
-def cast(scene: Scene, camera: Camera, samples: int = 1) -> Hits:
-    """Cast ``samples`` x ``samples`` rays a pixel, on a regular grid; only inside the mesh's outline box."""
+def cast_rays(scene: Scene, camera: Camera, samples: int = 1) -> Hits:
+    """Cast rays on a regular grid over a camera's image; only inside the bounding box of the projected mesh.
+
+    Args:
+        scene: The mesh, in the frame that the camera's ``world_to_camera`` takes.
+        camera: OpenCV axes, metres.
+        samples: Rays along a pixel's edge; 2 gives 4 a pixel.
+
+    Returns:
+        The nearest hit of each ray, (height x samples, width x samples).
+    """
     h, w = camera.height * samples, camera.width * samples
     triangle = np.full((h, w), -1, np.int64)
     u, v, depth = np.zeros((h, w), np.float32), np.zeros((h, w), np.float32), np.full((h, w), np.inf, np.float32)
@@ -98,14 +108,14 @@ def cast(scene: Scene, camera: Camera, samples: int = 1) -> Hits:
     # Directions with z = 1 in the camera, so that the ray's length parameter is the depth.
     directions = (pixel @ np.linalg.inv(camera.K).T @ camera.world_to_camera[:, :3]).astype(np.float32)
     origins = np.broadcast_to(camera.centre.astype(np.float32), directions.shape)
-    found = scene.embree.run(
+    nearest = scene.embree.run(
         np.ascontiguousarray(origins), np.ascontiguousarray(directions), query="INTERSECT", output=True
     )
     window, shape = np.s_[y0:y1, x0:x1], x.shape
-    hit = found["primID"].reshape(shape) >= 0
-    triangle[window] = found["primID"].reshape(shape)
-    u[window], v[window] = found["u"].reshape(shape), found["v"].reshape(shape)
-    depth[window] = np.where(hit, found["tfar"].reshape(shape), np.inf)
+    hit = nearest["primID"].reshape(shape) >= 0
+    triangle[window] = nearest["primID"].reshape(shape)
+    u[window], v[window] = nearest["u"].reshape(shape), nearest["v"].reshape(shape)
+    depth[window] = np.where(hit, nearest["tfar"].reshape(shape), np.inf)
     return Hits(triangle, u, v, depth)
 
 
@@ -118,19 +128,19 @@ def render_mesh(
 ) -> RenderedImage:
     """Render a mesh.
 
-    Args:
-        mesh: with mesh colours, in the frame that the camera's ``world_to_camera`` takes; a ``Scene`` saves time
-            where one mesh is seen by several cameras.
-        camera: OpenCV axes, metres.
-        lighting: in the mesh's frame.
-        background: linear red, green, blue, one colour or (H, W, 3), 0 to 1.
-        samples: rays along a pixel's edge; 2 gives 4 a pixel.
+    Shading is diffuse (wrapped a little, as skin is) and glossy (Blinn and Phong), with shadows for the lights that
+    cast them. It is computed in linear light, then encoded as sRGB.
 
-    Diffuse (wrapped a little, as skin is), glossy by Blinn and Phong, shadows where a light asks for them; shaded in
-    linear light, then encoded as sRGB.
+    Args:
+        mesh: With mesh colours, in the frame that the camera's ``world_to_camera`` takes; a ``Scene`` saves time
+            where several cameras render one mesh.
+        camera: OpenCV axes, metres.
+        lighting: In the mesh's frame.
+        background: Linear red, green, blue, one colour or (H, W, 3), 0 to 1.
+        samples: Rays along a pixel's edge; 2 gives 4 a pixel.
     """
     scene = mesh if isinstance(mesh, Scene) else build_scene(mesh)
-    hits = cast(scene, camera, samples)
+    hits = cast_rays(scene, camera, samples)
     covered = hits.triangle >= 0
     triangle, u, v = hits.triangle[covered], hits.u[covered], hits.v[covered]
     corners = scene.mesh.triangles[triangle]
@@ -138,15 +148,15 @@ def render_mesh(
     point = _interpolate(scene.mesh.vertices, corners, weights)
     to_eye = _unit(camera.centre.astype(np.float32) - point)
     normal = _unit(_interpolate(scene.normals, corners, weights))
-    # Seen from behind (inside the mouth, under a fringe): the normal turns to the camera.
+    # Surfaces seen from behind (inside the mouth, under a fringe): turn the normal to the camera.
     normal *= np.where(_dot(normal, to_eye) < 0, np.float32(-1), np.float32(1))[:, None]
     shaded = _shade(scene, point, normal, to_eye, sample_colours(scene.mesh, triangle, u, v), lighting)
 
-    samples_of = np.zeros((*covered.shape, 8), np.float32)
-    samples_of[covered] = np.concatenate(
+    layers = np.zeros((*covered.shape, 8), np.float32)
+    layers[covered] = np.concatenate(
         [shaded, np.ones((len(u), 1), np.float32), hits.depth[covered][:, None], normal], axis=1
     )
-    tiles = samples_of.reshape(camera.height, samples, camera.width, samples, 8)
+    tiles = layers.reshape(camera.height, samples, camera.width, samples, 8)
     pooled = np.zeros((camera.height, camera.width, 8), np.float32)
     for i in range(samples):
         for j in range(samples):
@@ -163,24 +173,24 @@ def render_mesh(
 
 
 def encode_srgb(linear: Floats) -> NDArray[np.uint8]:
-    """8-bit sRGB of linear light in 0 to 1 (IEC 61966-2-1), clipped."""
+    """Return linear light in 0 to 1, clipped, as 8-bit sRGB (IEC 61966-2-1)."""
     x = np.clip(linear, 0, 1)
     return (np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055) * 255 + 0.5).astype(np.uint8)
 
 
 def decode_srgb(rgb: NDArray[np.floating] | tuple[float, float, float]) -> Floats:
-    """Linear light of sRGB values in 0 to 1."""
+    """Return the linear light of sRGB values in 0 to 1 (IEC 61966-2-1)."""
     x = np.asarray(rgb, np.float32)
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def _dot(a: Floats, b: Floats) -> Floats:
-    """(N,) of (N, 3) and (N, 3)."""
+    """Return the dot products (N,) of the rows of (N, 3) and (N, 3)."""
     return np.einsum("ij,ij->i", a, b)
 
 
 def _unit(vectors: Floats) -> Floats:
-    """(N, 3) of length one."""
+    """Return the vectors (N, 3) scaled to length 1."""
     return vectors / np.sqrt(_dot(vectors, vectors)).clip(1e-12)[:, None]
 
 
@@ -199,7 +209,7 @@ def _shade(
     colours: Floats,
     lighting: Lighting,
 ) -> Floats:
-    """(N, 3) linear light towards the camera from points with unit normals and colours (N, 4)."""
+    """Return the linear light (N, 3) towards the camera from points with unit normals and colours (N, 4)."""
     albedo, gloss = colours[:, :3], colours[:, 3:]
     up = (normal[:, 1:2] + 1) / 2
     sky, ground = np.array(lighting.sky, np.float32), np.array(lighting.ground, np.float32)
@@ -219,10 +229,11 @@ def _shade(
     return albedo * light_in + shine
 
 
-def _visible(scene: Scene, point: Floats, normal: Floats, direction: Floats, wanted: NDArray[np.bool_]) -> Floats:
-    """(N,) 1 where nothing stands between the point and the light; 0.25 in shadow, as skin scatters."""
+def _visible(scene: Scene, point: Floats, normal: Floats, direction: Floats, facing: NDArray[np.bool_]) -> Floats:
+    """Return the visibility (N,) of a light at points that face it (``facing``): 1, or 0.25 in shadow."""
     visible = np.ones(len(point), np.float32)
-    origins = np.ascontiguousarray(point[wanted] + 1.5e-3 * normal[wanted])
+    origins = np.ascontiguousarray(point[facing] + 1.5e-3 * normal[facing])
     rays = np.ascontiguousarray(np.broadcast_to(direction, origins.shape), np.float32)
-    visible[wanted] = np.where(scene.embree.run(origins, rays, query="OCCLUDED") >= 0, 0.25, 1.0)
+    # Not 0: skin scatters light.
+    visible[facing] = np.where(scene.embree.run(origins, rays, query="OCCLUDED") >= 0, 0.25, 1.0)
     return visible

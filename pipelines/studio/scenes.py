@@ -1,4 +1,4 @@
-"""Light and background of a studio picture, drawn at random."""
+"""Lighting and background of a studio image, drawn at random."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 
 
 def random_lighting(g: np.random.Generator) -> Lighting:
-    """A key light in front, a weaker one from a side, sometimes one from behind; in the world's axes (+Y up)."""
+    """Draw a key light in front, a weaker light from a side, and sometimes one from behind; world axes, +Y up."""
 
     def light(yaw: float, pitch: float, strength: float, warmth: float, shadows: bool = False) -> Light:
         direction = (np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch))
@@ -33,15 +33,29 @@ def random_lighting(g: np.random.Generator) -> Lighting:
     return Lighting(tuple(lights), sky=(sky + tint, sky, sky - tint), ground=(0.6 * sky,) * 3)
 
 
-def seen_from_head(lighting: Lighting, head_to_world: NDArray[np.float64]) -> Lighting:
-    """Lights of the world in the axes of a head posed by ``head_to_world`` (3, 4); the ambient light turns with it."""
+def lighting_in_head_frame(lighting: Lighting, head_to_world: NDArray[np.float64]) -> Lighting:
+    """Return the world's lighting in the axes of a posed head; the ambient light turns with the head.
+
+    Args:
+        lighting: In the world's axes.
+        head_to_world: The head's pose, (3, 4).
+    """
     turn = head_to_world[:, :3].T
     moved = [replace(light, direction=tuple((turn @ np.array(light.direction)).tolist())) for light in lighting.lights]
     return replace(lighting, lights=tuple(moved))
 
 
 def random_background(g: np.random.Generator, width: int, height: int | None = None) -> Floats:
-    """(height, width, 3) linear light, square by default: a wall, a soft glow and, half of the time, blurred shapes."""
+    """Draw a background: a wall, a soft glow and, half of the time, blurred shapes.
+
+    Args:
+        g: The random generator.
+        width: Pixels.
+        height: Pixels; None for a square.
+
+    Returns:
+        (height, width, 3) linear light, 0 to 1.
+    """
     height = height or width
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     y, x = y / height, x / width

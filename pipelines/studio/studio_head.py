@@ -1,4 +1,4 @@
-"""The open head as the studio needs it: numpy arrays, and what painting asks about each point of its surface."""
+"""The open head as the studio needs it: numpy arrays, and the surface samples from which it is painted."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 ORDER = 6
-"""Order of the studio's mesh colours: texels of 0.5 to 1 mm on the face."""
+"""Order of the studio's mesh colours: grid points 0.5 to 1 mm apart on the face."""
 NECK, JAW, LEFT_EYE, RIGHT_EYE = 1, 2, 3, 4
-"""Joints, as in ``ffavatar_model.head``."""
+"""Indices of joints, as in ``ffavatar_model.head``."""
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,29 @@ class StudioHead:
     template: Floats
     """(V, 3) metres; origin between the eyes, x to the head's left, y up, z out of the face."""
     normals: Floats
-    """(V, 3)."""
+    """(V, 3) unit normals of the template."""
     triangles: NDArray[np.int64]
+    """(F, 3), counter-clockwise from outside."""
     weights: Floats
     """(V, 5) skinning weights."""
     eye_centres: Floats
-    """(2, 3) left, right."""
+    """(2, 3) centres of the left and the right eyeball, metres."""
     points: Floats
     """(F, G, 3) template positions."""
     regions: dict[str, Floats]
-    """Soft masks (F, G) by name."""
+    """Soft masks (F, G) by the region's name."""
     openness: Floats
     """(F, G) share of the sky that the template's surface sees: 0 in the mouth, 1 on the forehead."""
 
     def parameters(self, actions: Mapping[str, NDArray[np.floating]]) -> tuple[Floats, Floats]:
-        """Expression (B, E) and rotations (B, 5, 3) of named actions' strengths (B,)."""
+        """Convert named actions to the head model's parameters.
+
+        Args:
+            actions: Strengths (B,) by action.
+
+        Returns:
+            Expression coefficients (B, E) and axis-angles of the joints (B, 5, 3), radians.
+        """
         from ffavatar_model.head import actions_to_parameters
 
         strengths = {name: np.asarray(values, np.float32) for name, values in actions.items()}
@@ -53,21 +61,34 @@ class StudioHead:
         return expression.numpy(), rotations.numpy()
 
     def pose(self, shape: Floats, expression: Floats, rotations: Floats) -> tuple[Floats, Floats]:
-        """Vertices (B, V, 3) and joint transforms (B, 5, 3, 4)."""
+        """Pose the head model.
+
+        Args:
+            shape: Coefficients, (B, S).
+            expression: Coefficients, (B, E).
+            rotations: Axis-angles of the joints, (B, 5, 3), radians.
+
+        Returns:
+            Vertices (B, V, 3), metres, and joint transforms (B, 5, 3, 4).
+        """
         from ffavatar_model.head import pose_head_numpy
 
         return pose_head_numpy(self.model, shape, expression, rotations)
 
 
 def load_studio_head(cache: Path) -> StudioHead:
-    """The studio's head, from the open head that lies (or is built) in a cache folder."""
+    """Load the studio's head from the open head in a cache folder; it is built there when it is missing."""
     from ffavatar_model.head.open_head import build_open_head
 
-    return studio_head(build_open_head(cache))
+    return make_studio_head(build_open_head(cache))
 
 
-def studio_head(model: HeadModel) -> StudioHead:
-    """The studio's view of a head model. Raises ``ValueError`` for one without the regions that painting needs."""
+def make_studio_head(model: HeadModel) -> StudioHead:
+    """Sample a head model's template for painting and rendering.
+
+    Raises:
+        ValueError: The head model lacks regions that painting needs.
+    """
     needed = {"lips", "eyelids", "ears", "mouth_interior", "left_eye", "right_eye", "tongue"}
     if missing := sorted(needed - set(model.region_names)):
         raise ValueError(f"head model {model.name!r} lacks the regions {missing}: the studio renders the open head")
@@ -92,7 +113,7 @@ def studio_head(model: HeadModel) -> StudioHead:
 
 
 def _openness(template: Floats, triangles: NDArray[np.int64], normals: Floats, n_rays: int = 64) -> Floats:
-    """(V,) share of a cosine-weighted hemisphere over each vertex that nothing within 8 cm blocks."""
+    """Return the share (V,) of a cosine-weighted hemisphere over each vertex that nothing within 8 cm blocks."""
     g = np.random.default_rng(0)
     scene = build_scene(Mesh(template, triangles, np.zeros((len(triangles), 3, 4), np.float32), 1))
     free = np.zeros(len(template), np.float32)
@@ -100,8 +121,8 @@ def _openness(template: Floats, triangles: NDArray[np.int64], normals: Floats, n
         direction = g.normal(size=3)
         rays = normals + np.float32(direction / np.linalg.norm(direction))
         rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-6)
-        found = scene.embree.run(
+        distance = scene.embree.run(
             np.ascontiguousarray(template + 1e-3 * normals), np.ascontiguousarray(rays), query="DISTANCE"
         )
-        free += found > 0.08
+        free += distance > 0.08
     return (free / n_rays).astype(np.float32)

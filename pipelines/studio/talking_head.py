@@ -1,4 +1,4 @@
-"""Talking-head videos with truth: one camera, a head that turns, talks, looks about and blinks."""
+"""Talking-head videos with truth: one camera and a head that turns, talks, looks about and blinks."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ from pipelines.conversion.head_crops import HEAD_CENTRE
 from pipelines.media.cameras import Camera, aimed_camera, rotation_yxz
 from pipelines.media.video_writer import write_video
 from pipelines.studio.motion import blinks, gaze, smooth_noise, speech
-from pipelines.studio.person import StudioPerson, make_identity
+from pipelines.studio.performance import turn_about_neck
+from pipelines.studio.person import StudioPerson, make_person
 from pipelines.studio.renderer import render_mesh
-from pipelines.studio.scenes import random_background, random_lighting, seen_from_head
+from pipelines.studio.scenes import lighting_in_head_frame, random_background, random_lighting
 from pipelines.studio.studio_head import StudioHead
 
 Floats = NDArray[np.float64]
 SPAN = 0.5
-"""Metres that the picture spans at the head: a face of about a third of its width, as in a video call."""
+"""Metres that the image spans at the head: the face takes about a third of its width, as in a video call."""
 MAX_YAW, MAX_PITCH, MAX_ROLL = np.radians([30.0, 15.0, 10.0])
+"""Limits of the head's turning, radians."""
 
 TRUTH = pa.schema(
     [
@@ -40,12 +42,12 @@ TRUTH = pa.schema(
         pa.field("shape", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""One row a frame. Angles as in ``mfhq.schema.FACES``: yaw to the picture's right, pitch up, roll clockwise."""
+"""One row a frame. Angles as in ``mfhq.schema.FACES``: yaw to the image's right, pitch up, roll clockwise."""
 
 
 @dataclass(frozen=True)
 class TalkingHead:
-    """A planned video: everything but the pixels, which ``frames`` renders one by one."""
+    """A planned video: everything but the images, which ``frames`` renders one by one."""
 
     person: StudioPerson
     camera: Camera
@@ -55,23 +57,32 @@ class TalkingHead:
     seed: int
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
-        """(size, size, 3) RGB pictures in order."""
+        """Render the frames in order: RGB images (size, size, 3)."""
         g = np.random.default_rng([self.seed, 1])
         lighting, background = random_lighting(g), random_background(g, self.camera.width)
         for row in self.truth.select(["expression", "rotations", "head_to_world"]).to_pylist():
-            place = np.array(row["head_to_world"]).reshape(3, 4)
+            pose = np.array(row["head_to_world"]).reshape(3, 4)
             mesh = self.person.meshes(
                 np.array(row["expression"], np.float32)[None], np.array(row["rotations"], np.float32).reshape(1, 5, 3)
             )[0]
-            yield render_mesh(mesh, self.camera.moved(place), seen_from_head(lighting, place), background).rgb
+            yield render_mesh(mesh, self.camera.moved(pose), lighting_in_head_frame(lighting, pose), background).rgb
 
 
 def render_talking_head(
     head: StudioHead, identity_id: str, duration_s: float, fps: float, size: int, take: int = 0
 ) -> TalkingHead:
-    """Plan a video of the person ``identity_id``; another ``take`` is another performance, light and background.
+    """Plan a video of a studio person.
 
-    Raises ``ValueError`` for a duration, a rate or a size with which there would be no picture.
+    Args:
+        head: The studio's head.
+        identity_id: The person.
+        duration_s: Seconds.
+        fps: Frames a second.
+        size: Pixels a side, at least 32.
+        take: Another take is another performance, lighting and background of the same person.
+
+    Raises:
+        ValueError: ``duration_s``, ``fps`` or ``size`` gives no video.
     """
     n = round(duration_s * fps)
     if n < 1 or size < 32:
@@ -83,13 +94,8 @@ def render_talking_head(
     roll = np.clip(0.4 * MAX_ROLL * smooth_noise(g, times, 5.0), -MAX_ROLL, MAX_ROLL)
     drift = 0.012 * np.stack([smooth_noise(g, times, 5.0) for _ in range(3)], 1)
     expression, rotations = head.parameters(_actions(g, times))
-    places = []
-    for y, p, r, d in zip(yaw, pitch, roll, drift, strict=True):
-        turn = rotation_yxz(y, p, r)
-        # The head turns about the neck, some way below and behind the eyes.
-        pivot = np.array([0.0, -0.09, -0.09])
-        places.append(np.concatenate([turn, (pivot - turn @ pivot + d)[:, None]], axis=1))
-    person = make_identity(head, identity_id)
+    poses = [turn_about_neck(rotation_yxz(y, p, r), d) for y, p, r, d in zip(yaw, pitch, roll, drift, strict=True)]
+    person = make_person(head, identity_id)
     camera = aimed_camera(
         float(g.normal(scale=0.05)),
         float(g.normal(scale=0.05)),
@@ -103,11 +109,11 @@ def render_talking_head(
             "frame_index": np.arange(n),
             "time_s": times,
             "identity_id": [identity_id] * n,
-            # The head's left is the picture's right, seen from the front; its own nod down is positive about +X.
+            # The head's left is the image's right, seen from the front; nodding down is positive about +X.
             "yaw_deg": np.degrees(yaw),
             "pitch_deg": -np.degrees(pitch),
             "roll_deg": -np.degrees(roll),
-            "head_to_world": [p.ravel().tolist() for p in places],
+            "head_to_world": [pose.ravel().tolist() for pose in poses],
             "expression": expression.tolist(),
             "rotations": rotations.reshape(n, 15).tolist(),
             "shape": [person.shape.tolist()] * n,
@@ -118,7 +124,15 @@ def render_talking_head(
 
 
 def write_talking_head(video: TalkingHead, path: Path) -> Path:
-    """Write the mp4, and its truth beside it as ``<name>.truth.parquet``; returns the truth's path."""
+    """Render and write a video, and its truth (``TRUTH``) beside it as ``<name>.truth.parquet``.
+
+    Args:
+        video: The planned video.
+        path: The mp4 file to write.
+
+    Returns:
+        The truth's path.
+    """
     import pyarrow.parquet as pq
 
     write_video(path, video.frames(), video.fps)
@@ -128,11 +142,11 @@ def write_talking_head(video: TalkingHead, path: Path) -> Path:
 
 
 def _actions(g: np.random.Generator, times: Floats) -> dict[str, Floats]:
-    """Strengths (T,) of every action over time: speech, blinks, and eyes that rest and jump."""
+    """Draw the strengths (T,) of actions over time: speech, blinks, and eyes that rest and jump."""
     actions = speech(g, times)
     blink = blinks(g, times)
     actions |= {"eyeBlinkLeft": blink, "eyeBlinkRight": blink}
     rest = np.floor(times / g.uniform(0.7, 1.4)).astype(int)
     targets = g.normal(scale=[0.3, 0.15], size=(rest.max() + 1, 2))[rest]
-    looks = [gaze(float(across), float(up)) for across, up in targets]
-    return actions | {name: np.array([look[name] for look in looks]) for name in looks[0]}
+    gazes = [gaze(float(across), float(up)) for across, up in targets]
+    return actions | {name: np.array([strengths[name] for strengths in gazes]) for name in gazes[0]}

@@ -13,7 +13,7 @@ from mfhq.schema import MATRIX_3X4
 from pipelines.conversion.capture_schemas import CAMERA, camera_row
 from pipelines.studio.camera_rig import RigCapture
 
-MOMENTS = pa.schema(
+TIMESTEPS = pa.schema(
     [
         pa.field("frame_index", pa.int64(), nullable=False),
         pa.field("segment", pa.string(), nullable=False),
@@ -24,33 +24,41 @@ MOMENTS = pa.schema(
         pa.field("vertices", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""``moments.parquet``: the head model's parameters, its pose in the rig's world (metres), and its posed vertices
-(V x 3, in the head's frame, metres)."""
+"""``moments.parquet``, one row a timestep: the head model's parameters, its pose in the rig's world (metres), and its
+posed vertices (V x 3, in the head's frame, metres)."""
 
 
 def write_truth(folder: Path, capture: RigCapture) -> None:
-    """``moments.parquet``, ``cameras.parquet`` (full pictures, OpenCV axes, metres) and ``person.json`` in a folder."""
+    """Write the truth of a capture into a folder.
+
+    The files are ``moments.parquet`` (``TIMESTEPS``), ``cameras.parquet`` (``CAMERA``: full images, OpenCV axes,
+    metres) and ``person.json``.
+
+    Args:
+        folder: Made where it is missing.
+        capture: The planned capture; nothing is rendered.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
         {
-            "frame_index": moment.frame_index,
-            "segment": moment.segment,
-            "time_s": moment.time_s,
-            "expression": moment.expression,
-            "rotations": moment.rotations.ravel(),
-            "head_to_world": moment.head_to_world.ravel(),
-            "vertices": capture.vertices(moment).astype(np.float32).ravel(),
+            "frame_index": timestep.frame_index,
+            "segment": timestep.segment,
+            "time_s": timestep.time_s,
+            "expression": timestep.expression,
+            "rotations": timestep.rotations.ravel(),
+            "head_to_world": timestep.head_to_world.ravel(),
+            "vertices": capture.vertices(timestep).astype(np.float32).ravel(),
         }
-        for moment in capture.moments
+        for timestep in capture.timesteps
     ]
-    pq.write_table(pa.Table.from_pylist(rows, schema=MOMENTS), folder / "moments.parquet", compression="zstd")
+    pq.write_table(pa.Table.from_pylist(rows, schema=TIMESTEPS), folder / "moments.parquet", compression="zstd")
     cameras = [camera_row(name, camera) for name, camera in capture.cameras.items()]
     pq.write_table(pa.Table.from_pylist(cameras, schema=pa.schema(list(CAMERA))), folder / "cameras.parquet")
     person = capture.person
-    about = {
+    description = {
         "identity_id": person.identity_id,
         "head": person.head.model.name,
         "head_digest": person.head.model.digest,
         "shape": person.shape.tolist(),
     }
-    (folder / "person.json").write_text(json.dumps(about, indent=1))
+    (folder / "person.json").write_text(json.dumps(description, indent=1))

@@ -1,4 +1,4 @@
-"""The rig: cameras all round, a world of its own, truth that explains the pictures."""
+"""The rig: cameras all round, a world of its own, truth that explains the images."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.studio.camera_rig import RigSpec, plan_rig
-from pipelines.studio.segmentation import Part
+from pipelines.studio.part_classes import Part
 
 SPEC = RigSpec(n_cameras=5, width=84, height=128, chair=True)
 SEGMENTS = {"EXP_neutral_peak": 1, "EXP_none": 0, "EXP_free_face": 2}
@@ -19,16 +19,16 @@ def rig(studio_head):
 
 def test_the_plan_is_the_same_each_time_and_its_frames_are_numbered(studio_head, rig):
     again = plan_rig(studio_head, "rig-person", SPEC, SEGMENTS, first_frame=100, frame_step=4, fps=30)
-    assert [m.frame_index for m in rig.moments] == [100, 104, 108]
-    assert [m.segment for m in rig.moments] == ["EXP_neutral_peak", "EXP_free_face", "EXP_free_face"]
-    assert rig.moments[1].time_s == pytest.approx(104 / 30)
-    for a, b in zip(rig.moments, again.moments, strict=True):
+    assert [m.frame_index for m in rig.timesteps] == [100, 104, 108]
+    assert [m.segment for m in rig.timesteps] == ["EXP_neutral_peak", "EXP_free_face", "EXP_free_face"]
+    assert rig.timesteps[1].time_s == pytest.approx(104 / 30)
+    for a, b in zip(rig.timesteps, again.timesteps, strict=True):
         np.testing.assert_array_equal(a.head_to_world, b.head_to_world)
-    assert not rig.moments[0].expression.any()
+    assert not rig.timesteps[0].expression.any()
 
 
 def test_cameras_stand_all_round_and_the_world_is_the_rigs_own(rig):
-    place = rig.moments[0].head_to_world
+    place = rig.timesteps[0].head_to_world
     assert np.linalg.norm(place[:, :3] - np.eye(3)) > 0.3
     np.testing.assert_allclose(place[:, :3] @ place[:, :3].T, np.eye(3), atol=1e-12)
     seen_from_head = [place[:, :3].T @ (camera.centre - place[:, 3]) for camera in rig.cameras.values()]
@@ -36,10 +36,10 @@ def test_cameras_stand_all_round_and_the_world_is_the_rigs_own(rig):
     assert abs(yaws[0]) < 25 and (np.abs(yaws) > 110).sum() >= 2 and np.ptp(yaws) > 180
 
 
-def test_the_truth_explains_pictures_and_parts(rig):
-    moment = rig.moments[0]
-    vertices = rig.vertices(moment) @ moment.head_to_world[:, :3].T + moment.head_to_world[:, 3]
-    for view in rig.render(moment):
+def test_the_truth_explains_images_and_parts(rig):
+    timestep = rig.timesteps[0]
+    vertices = rig.vertices(timestep) @ timestep.head_to_world[:, :3].T + timestep.head_to_world[:, 3]
+    for view in rig.render_views(timestep):
         camera = rig.cameras[view.camera_id]
         assert view.rgb.shape == (128, 84, 3) and view.parts.shape == view.alpha.shape == (128, 84)
         pixels, depth = camera.project(vertices)
@@ -51,8 +51,8 @@ def test_the_truth_explains_pictures_and_parts(rig):
         hidden = view.parts[y, x] == Part.CHAIR
         assert (near[y, x] | hidden).mean() > 0.99
         assert not view.alpha[view.parts == Part.CHAIR].any() and view.alpha[person].min() > 0
-        assert rig.empty(view.camera_id).shape == (128, 84, 3)
-    front = next(iter(rig.render(moment)))
+        assert rig.render_background(view.camera_id).shape == (128, 84, 3)
+    front = next(iter(rig.render_views(timestep)))
     assert {Part.BODY, Part.UPPER_LIP, Part.CHAIR} <= set(np.unique(front.parts))
 
 

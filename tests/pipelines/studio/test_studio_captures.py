@@ -10,8 +10,8 @@ from mfhq.schema import BLOB_REF, CAMERAS, CAPTURES, IDENTITIES, VIEWS, key_of
 from pipelines.conversion.capture_tables import capture_tables
 from pipelines.engine.step import run_isolated
 from pipelines.media.cameras import Camera
-from pipelines.media.image_codec import decode_picture
-from pipelines.studio.capture_step import PLAN, RENDERED, plan_captures, render_capture_step, render_captures
+from pipelines.media.image_codec import decode_image
+from pipelines.studio.capture_step import PLAN, RENDERED, plan_captures, render_capture_rows, render_capture_step
 
 SIZE = 96
 
@@ -23,7 +23,7 @@ def plan():
 
 @pytest.fixture(scope="module")
 def rendered(studio_head, plan):
-    return render_captures(studio_head, plan)
+    return render_capture_rows(studio_head, plan)
 
 
 def test_a_step_of_three_rows_and_a_bad_one(studio_head, plan, tmp_path):
@@ -37,24 +37,24 @@ def test_a_step_of_three_rows_and_a_bad_one(studio_head, plan, tmp_path):
 
 
 def test_the_same_plan_gives_the_same_bytes(studio_head, plan, rendered):
-    one_by_one = pa.concat_tables([render_captures(studio_head, plan.slice(i, 1)) for i in (1, 0)])
+    one_by_one = pa.concat_tables([render_capture_rows(studio_head, plan.slice(i, 1)) for i in (1, 0)])
     assert one_by_one.slice(1, 1).equals(rendered.slice(0, 1)) and one_by_one.slice(0, 1).equals(rendered.slice(1, 1))
 
 
 def test_truth_explains_the_matte_and_the_crop_is_aligned(studio_head, rendered):
-    """The head model posed by the truth, projected by the view's K, fills the matte; the head fills the picture."""
+    """The head model posed by the truth, projected by the view's K, fills the matte; the head fills the image."""
     for capture in rendered.to_pylist():
         cameras = {c["camera_id"]: c for c in capture["cameras"]}
         truth = {t["frame_index"]: t for t in capture["truth"]}
         for view in capture["views"]:
-            moment = truth[view["frame_index"]]
+            timestep = truth[view["frame_index"]]
             vertices, _ = studio_head.pose(
                 np.array(capture["shape"])[None],
-                np.array(moment["expression"])[None],
-                np.array(moment["rotations"]).reshape(1, 5, 3),
+                np.array(timestep["expression"])[None],
+                np.array(timestep["rotations"]).reshape(1, 5, 3),
             )
             place = np.array(view["head_to_world"]).reshape(3, 4)
-            assert view["head_to_world"] == moment["head_to_world"]
+            assert view["head_to_world"] == timestep["head_to_world"]
             camera = Camera(
                 np.array(view["K"]).reshape(3, 3),
                 np.array(cameras[view["camera_id"]]["world_to_camera"]).reshape(3, 4),
@@ -62,9 +62,9 @@ def test_truth_explains_the_matte_and_the_crop_is_aligned(studio_head, rendered)
                 SIZE,
             )
             pixels, depth = camera.project(vertices[0] @ place[:, :3].T + place[:, 3])
-            matte = decode_picture(view["matte"], grey=True)
-            picture = decode_picture(view["image"])
-            assert picture.shape == (SIZE, SIZE, 3) and matte.shape == (SIZE, SIZE) and (depth > 0.5).all()
+            matte = decode_image(view["matte"], grey=True)
+            image = decode_image(view["image"])
+            assert image.shape == (SIZE, SIZE, 3) and matte.shape == (SIZE, SIZE) and (depth > 0.5).all()
             inside = pixels[(pixels > 1).all(1) & (pixels < SIZE - 1).all(1)]
             x, y = inside.astype(int).T
             grown = np.max([np.roll(matte, s, (0, 1)) for s in ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))], axis=0)
@@ -94,7 +94,7 @@ def test_plans_grow_without_moving_anyone():
 
 
 def stored(rendered):
-    """The table as the engine stores it: pictures' bytes replaced by where they lie."""
+    """The table as the engine stores it: images' bytes replaced by where they lie."""
     rows = rendered.to_pylist()
     for row in rows:
         for view in row["views"] or []:
@@ -118,5 +118,5 @@ def test_published_tables_fit_the_contract(rendered):
             assert field.nullable or tables[name][field.name].null_count == 0
     assert {n: t.num_rows for n, t in tables.items()} == {"cameras": 6, "captures": 2, "views": 12, "identities": 2}
     assert tables["views"]["image"][0]["uri"].as_py() == "a.blobs"
-    with pytest.raises(ValueError, match="pictures' bytes"):
+    with pytest.raises(ValueError, match="images' bytes"):
         capture_tables(rendered)

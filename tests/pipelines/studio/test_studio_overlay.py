@@ -1,4 +1,4 @@
-"""A mesh drawn over a picture lies on what it was rendered from."""
+"""A mesh drawn over an image lies on what it was rendered from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from pipelines.conversion.head_crops import HEAD_CENTRE
 from pipelines.media.cameras import aimed_camera
 from pipelines.studio.mesh import Mesh
-from pipelines.studio.overlay import draw_mesh, tiled
+from pipelines.studio.overlay import draw_mesh, tile_images
 from pipelines.studio.renderer import Lighting, build_scene, render_mesh
 
 
@@ -24,6 +24,6 @@ def test_lines_lie_on_the_mesh_and_nowhere_else(studio_head):
     assert (moved & ~grown).sum() > 50
 
 
-def test_pictures_are_laid_out_in_rows():
-    sheet = tiled([np.full((4, 6, 3), i, np.uint8) for i in range(3)], 2)
+def test_images_are_laid_out_in_rows():
+    sheet = tile_images([np.full((4, 6, 3), i, np.uint8) for i in range(3)], 2)
     assert sheet.shape == (8, 12, 3) and sheet[4, 0, 0] == 2 and sheet[4, 6, 0] == 128

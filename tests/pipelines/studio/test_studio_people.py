@@ -14,10 +14,10 @@ from pipelines.faces.pack import face_pack
 from pipelines.media.cameras import aimed_camera
 from pipelines.studio.appearance import HAIR_STYLES, random_appearance
 from pipelines.studio.landmark_search import LIGHTING, SIZE, SPAN, TARGET, find_landmarks, open_head_with_landmarks
-from pipelines.studio.motion import EXPRESSIONS, blinks, gaze, random_expression, sides, smooth_noise, speech
-from pipelines.studio.person import make_identity
+from pipelines.studio.motion import EXPRESSIONS, blinks, expand_sides, gaze, random_expression, smooth_noise, speech
+from pipelines.studio.person import make_person
 from pipelines.studio.renderer import build_scene, render_mesh
-from pipelines.studio.studio_head import studio_head as studio_head_of
+from pipelines.studio.studio_head import make_studio_head
 from pipelines.studio.talking_head import render_talking_head, write_talking_head
 
 NEUTRAL = np.zeros((1, 0), np.float32), np.zeros((1, 5, 3), np.float32)
@@ -31,39 +31,43 @@ def photograph(person, yaw, size=224):
 def test_the_face_stack_takes_them_for_people_and_tells_them_apart(studio_head):
     analyzer, people = FaceAnalyzer(face_pack()), []
     for i in range(4):
-        person, vectors = make_identity(studio_head, f"test-person-{i}"), []
+        person, vectors = make_person(studio_head, f"test-person-{i}"), []
         for yaw in (0.0, 0.5):
-            picture = photograph(person, yaw)
-            found = analyzer.detect(picture)
+            image = photograph(person, yaw)
+            found = analyzer.detect(image)
             assert len(found) == 1 and found[0].score > 0.8
-            vectors.append(analyzer.embed(picture, found[0].landmarks5))
+            vectors.append(analyzer.embed(image, found[0].landmarks5))
         people.append(vectors)
     same = [a @ b for a, b in people]
     different = [people[i][0] @ people[j][0] for i in range(4) for j in range(i)]
     assert min(same) > 0.6 and max(different) < min(same)
 
 
-def test_a_person_is_the_same_each_time_and_keeps_the_looks(studio_head):
-    one, again, other = (make_identity(studio_head, name) for name in ("a", "a", "b"))
+def test_a_person_is_the_same_each_time_and_keeps_the_appearance(studio_head):
+    one, again, other = (make_person(studio_head, name) for name in ("a", "a", "b"))
     np.testing.assert_array_equal(one.surface.colours, again.surface.colours)
     np.testing.assert_array_equal(one.meshes(*NEUTRAL)[0].vertices, again.meshes(*NEUTRAL)[0].vertices)
-    assert one.look == again.look != other.look
+    assert one.appearance == again.appearance != other.appearance
     assert np.abs(one.shape - other.shape).max() > 0.5
     assert np.isfinite(one.surface.colours).all()
     assert one.surface.colours.min() >= 0 and one.surface.colours.max() <= 1
 
 
-def test_every_kind_of_looks_occurs():
-    looks = [random_appearance(f"look-{i}") for i in range(150)]
-    assert {look.hair_style for look in looks} == set(HAIR_STYLES)
-    for share in ([bool(x.glasses) for x in looks], [x.beard > 0 for x in looks], [x.freckles > 0 for x in looks]):
+def test_every_kind_of_appearance_occurs():
+    appearances = [random_appearance(f"look-{i}") for i in range(150)]
+    assert {appearance.hair_style for appearance in appearances} == set(HAIR_STYLES)
+    for share in (
+        [bool(x.glasses) for x in appearances],
+        [x.beard > 0 for x in appearances],
+        [x.freckles > 0 for x in appearances],
+    ):
         assert 0.05 < np.mean(share) < 0.6
-    assert np.std([sum(look.skin) for look in looks]) > 0.3
+    assert np.std([sum(appearance.skin) for appearance in appearances]) > 0.3
 
 
 def test_hair_stands_off_and_follows_the_head(studio_head):
-    person = make_identity(studio_head, "hairy")
-    person = replace(person, offset=np.zeros_like(person.offset), things=())
+    person = make_person(studio_head, "hairy")
+    person = replace(person, offset=np.zeros_like(person.offset), accessories=())
     turned = np.zeros((1, 5, 3), np.float32)
     turned[0, 1, 1] = 0.4
     bare = person.meshes(NEUTRAL[0], turned)[0].vertices
@@ -78,7 +82,7 @@ def test_motion_uses_the_heads_own_actions_within_their_range(studio_head):
     g, times = np.random.default_rng(0), np.arange(0, 20, 0.04)
     known = set(studio_head.model.action_names)
     for name, actions in EXPRESSIONS.items():
-        assert {a for action in actions for a in sides(action)} <= known, name
+        assert {a for action in actions for a in expand_sides(action)} <= known, name
     for _ in range(50):
         _, actions = random_expression(g)
         assert set(actions) <= known and max(actions.values()) <= 1.5 and min(actions.values()) >= 0
@@ -110,14 +114,14 @@ def test_a_talking_head_is_written_with_its_truth(studio_head, tmp_path):
 @pytest.fixture(scope="module")
 def found(studio_head):
     detector = MeshDetector.load()
-    return find_landmarks(studio_head.model, lambda picture: detector.detect(picture)[0])
+    return find_landmarks(studio_head.model, lambda image: detector.detect(image)[0])
 
 
 def test_landmarks_lie_where_the_detector_sees_them_on_another_person(studio_head, found):
     detector = MeshDetector.load()
     assert len(found.index) > 350 and np.median(found.spread) < 0.002
     np.testing.assert_allclose(found.barycentric.sum(1), 1, atol=1e-5)
-    person = make_identity(studio_head, "landmarks")
+    person = make_person(studio_head, "landmarks")
     camera = aimed_camera(0.2, 0.0, distance=1.0, target=TARGET, span=SPAN, size=SIZE)
     bare = person.surface.posed(person.meshes(*NEUTRAL)[0].vertices[: len(studio_head.template)])
     seen, _ = detector.detect(render_mesh(bare, camera, LIGHTING, (0.3, 0.3, 0.3)).rgb)
@@ -134,7 +138,7 @@ def test_landmarks_lie_where_the_detector_sees_them_on_another_person(studio_hea
 def test_a_detector_that_finds_no_face_is_an_error(studio_head, monkeypatch):
     monkeypatch.setattr("pipelines.studio.landmark_search.VIEWS", ((0.0, 0.0),))
     with pytest.raises(ValueError, match="of 468 face-mesh points found on head model 'open'"):
-        find_landmarks(studio_head.model, lambda picture: np.full((468, 3), -1000.0))
+        find_landmarks(studio_head.model, lambda image: np.full((468, 3), -1000.0))
 
 
 def test_landmarks_are_kept_in_the_heads_file(studio_head, found, tmp_path, monkeypatch):
@@ -147,4 +151,4 @@ def test_landmarks_are_kept_in_the_heads_file(studio_head, found, tmp_path, monk
 
 def test_only_the_open_head_can_be_painted(studio_head):
     with pytest.raises(ValueError, match="lacks the regions"):
-        studio_head_of(replace(studio_head.model, regions=studio_head.model.regions[:, :0], region_names=()))
+        make_studio_head(replace(studio_head.model, regions=studio_head.model.regions[:, :0], region_names=()))

@@ -8,28 +8,28 @@ import pytest
 from pipelines.conversion.head_crops import HEAD_CENTRE
 from pipelines.faces.align import EYE_LEVEL, EYE_SPAN
 from pipelines.media.cameras import aimed_camera
-from pipelines.studio.portraits import LEFT_EYE, MOUTH, RIGHT_EYE, cut_camera, render_around, render_portraits
+from pipelines.studio.portraits import LEFT_EYE, MOUTH, RIGHT_EYE, crop_camera, render_all_round_views, render_portraits
 from pipelines.studio.studio_head import StudioHead
 
 
-def test_a_cut_camera_projects_as_the_cut_picture_shows() -> None:
+def test_a_cut_camera_projects_as_the_cut_image_shows() -> None:
     camera = aimed_camera(0.2, 0.1, distance=1.0, target=HEAD_CENTRE, span=0.6, size=500, roll=0.05)
     points = HEAD_CENTRE + np.random.default_rng(0).normal(scale=0.05, size=(20, 3))
     turn = np.radians(12)
     transform = 0.7 * np.array([[np.cos(turn), -np.sin(turn), 20.0], [np.sin(turn), np.cos(turn), -40.0]])
     before, depth = camera.project(points)
-    cut, cut_depth = cut_camera(camera, transform, 128).project(points)
+    cut, cut_depth = crop_camera(camera, transform, 128).project(points)
     expected = (before - 0.5) @ transform[:, :2].T + transform[:, 2] + 0.5
     np.testing.assert_allclose(cut, expected, atol=1e-9)
     np.testing.assert_allclose(cut_depth, depth)
-    assert cut_camera(camera, transform, 128).K[0, 1] == 0
+    assert crop_camera(camera, transform, 128).K[0, 1] == 0
 
 
 def test_portraits_are_aligned_crops_of_one_person(studio_head: StudioHead) -> None:
     seen = render_portraits(studio_head, "someone", 4, 96)
     again = render_portraits(studio_head, "someone", 4, 96)
     assert np.array_equal(seen.rgb, again.rgb) and seen.rgb.shape == (4, 96, 96, 3)
-    assert (np.abs(seen.azimuth) < 75).all() and len(set(seen.moment.tolist())) == 4
+    assert (np.abs(seen.azimuth) < 75).all() and len(set(seen.timestep.tolist())) == 4
     straight = np.abs(seen.azimuth).argmin()
     marks = seen.landmarks[straight]
     right, left = marks[list(RIGHT_EYE)].mean(0), marks[list(LEFT_EYE)].mean(0)
@@ -42,10 +42,10 @@ def test_portraits_are_aligned_crops_of_one_person(studio_head: StudioHead) -> N
     assert np.abs(seen.expression).max() > 0.5 and not np.allclose(seen.expression[0], seen.expression[1])
 
 
-def test_pictures_from_all_round_have_cameras_that_project_the_landmarks(studio_head: StudioHead) -> None:
-    seen = render_around(studio_head, "someone", 1, 6, 96)
+def test_images_from_all_round_have_cameras_that_project_the_landmarks(studio_head: StudioHead) -> None:
+    seen = render_all_round_views(studio_head, "someone", 1, 6, 96)
     assert (np.diff(np.sort(seen.azimuth)) > 20).all() and np.abs(seen.azimuth).max() > 120
-    assert len(set(seen.moment.tolist())) == 1 and np.allclose(seen.expression, seen.expression[0])
+    assert len(set(seen.timestep.tolist())) == 1 and np.allclose(seen.expression, seen.expression[0])
     # one set of points explains all the views: least squares from two views predicts the others
     rows = []
     P = [K @ pose for K, pose in zip(seen.K, seen.head_to_camera, strict=True)]

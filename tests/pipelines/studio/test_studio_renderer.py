@@ -7,10 +7,10 @@ import pytest
 
 from pipelines.media.cameras import Camera, aimed_camera, compose, look_at, rotation_yxz
 from pipelines.studio.mesh import Mesh, grid_barycentric, grid_index, grid_points, merge, sample_colours, vertex_normals
-from pipelines.studio.renderer import Light, Lighting, build_scene, cast, decode_srgb, encode_srgb, render_mesh
+from pipelines.studio.renderer import Light, Lighting, build_scene, cast_rays, decode_srgb, encode_srgb, render_mesh
 
 FLAT = Lighting((), sky=(1.0, 1.0, 1.0), ground=(1.0, 1.0, 1.0))
-"""Light from everywhere: the picture shows the colours as they are."""
+"""Light from everywhere: the image shows the colours as they are."""
 
 
 def plain(vertices, triangles, colour=(0.5, 0.5, 0.5, 0.0)):
@@ -56,7 +56,7 @@ def test_covered_area_is_the_projected_polygons_area():
 def test_head_vertices_in_front_have_the_depth_of_their_projection(studio_head):
     mesh = plain(studio_head.template, studio_head.triangles)
     camera = aimed_camera(0.4, 0.1, distance=1.0, target=np.array([0, 0, -0.05]), span=0.36, size=256)
-    hits = cast(build_scene(mesh), camera, 4)
+    hits = cast_rays(build_scene(mesh), camera, 4)
     pixels, depth = camera.project(mesh.vertices)
     to_camera = camera.centre - mesh.vertices
     facing = (studio_head.normals * to_camera).sum(1) / np.linalg.norm(to_camera, axis=1) > 0.6
@@ -138,8 +138,8 @@ def test_cameras_look_where_they_are_aimed():
     assert camera.centre[0] > 0.1 and camera.centre[1] < 0.2 and camera.centre[2] > 0.3
     upright = aimed_camera(0, 0, distance=1, target=np.zeros(3), span=0.4, size=200)
     above, left = upright.project(np.array([[0, 0.1, 0], [0.1, 0, 0]]))[0]
-    np.testing.assert_allclose(above, [100, 50], atol=1e-9)  # +Y is up in the picture
-    np.testing.assert_allclose(left, [150, 100], atol=1e-9)  # the head's left is the picture's right
+    np.testing.assert_allclose(above, [100, 50], atol=1e-9)  # +Y is up in the image
+    np.testing.assert_allclose(left, [150, 100], atol=1e-9)  # the head's left is the image's right
 
 
 def test_a_moved_head_is_a_moved_camera():
