@@ -1,1 +1,1 @@
-"""From calibrated multi-view captures, whatever their format, to the tables of a corpus."""
+"""Conversion of calibrated multi-view captures of any format into the tables of a corpus."""

@@ -1,4 +1,4 @@
-"""Which frames of an Ava-256 capture are converted, in which split they are, and where the head model lies in them."""
+"""Settings of Ava-256's conversion, the choice of its frames, their splits, and the head model's frame."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from ava256 import naming
 from ava256.reader import ListedFrame
-from pipelines.conversion.config import ConversionConfig
+from pipelines.conversion.conversion_config import ConversionConfig
 from pipelines.media.cameras import Array
 
 HELD_OUT_PEOPLE = (
@@ -26,8 +26,8 @@ HELD_OUT_PEOPLE = (
     "ZWR419",
     "ZZS850",
 )
-"""Subjects held out by default: 12, as the datasheet recommends for avatar driving. It names none: these are the last
-ones of ``256_ids.csv``."""
+"""Subjects held out by default: 12, as the datasheet recommends for avatar driving. It names none: these
+are the last ones of ``256_ids.csv``."""
 LEFT_OUT = (
     "EXP_Neutral_color_checker",
     "EXP_hair_dynamics_no_hand_interaction",
@@ -35,9 +35,9 @@ LEFT_OUT = (
     "EXP_neutral_hairline",
     "EXP_ear",
 )
-"""Segments that the published loader leaves out: hands, a colour chart and loose hair are in the picture."""
+"""Segments that the published loader leaves out: they show hands, a colour chart or loose hair."""
 PERSON = tuple(c for c in range(naming.HAIR, naming.TONGUE + 1) if c != naming.CHAIR)
-"""Classes of the segmentation that are the person: everything but the background and the chair."""
+"""Classes of the segmentation that belong to the person: all but the background and the chair."""
 
 HEAD_AXES = np.diag([1.0, -1.0, -1.0])
 """(3, 3) from the axes of Ava-256's heads (x to the head's left, y down, z out of the back, as a camera in front sees
@@ -51,7 +51,7 @@ class Ava256Config(ConversionConfig):
     """Settings of Ava-256's conversion."""
 
     held_out_people: tuple[str, ...] = HELD_OUT_PEOPLE
-    """Subjects in the split test: never seen in training."""
+    """Subjects in the split test: never used in training."""
     held_out_segments: tuple[str, ...] = (naming.HELD_OUT_SEGMENT,)
     """Segments of all other people in the split val."""
     left_out_segments: tuple[str, ...] = LEFT_OUT
@@ -61,37 +61,60 @@ class Ava256Config(ConversionConfig):
     matte_needed: bool = True
     """Whether a view without segmentation is rejected; else it is used without a matte."""
     undistort: bool = False
-    """Whether pictures are taken to be distorted as the calibration says; the published loader does not."""
+    """Whether images are undistorted by the calibration's coefficients; the published loader ignores these."""
 
 
 def split_of_person(sid: str, config: Ava256Config) -> str:
-    """test for a person who is held out, else train."""
+    """Return the split of a subject: test for one who is held out, else train."""
     return "test" if sid in config.held_out_people else "train"
 
 
 def split_of_view(person: str, segment: str, config: Ava256Config) -> str:
-    """The person's split, or val for a held-out segment of a training person."""
+    """Return the split of a view.
+
+    Args:
+        person: The person's split.
+        segment: The view's segment.
+        config: Settings that name the held-out segments.
+
+    Returns:
+        The person's split, or val for a held-out segment of a training person.
+    """
     return "val" if person == "train" and segment in config.held_out_segments else person
 
 
 def select_frames(frames: Sequence[ListedFrame], config: Ava256Config) -> list[ListedFrame]:
-    """Of each segment that is not left out the first frame and each ``every``-th after it, in the list's order."""
-    seen: dict[str, int] = {}
+    """Choose the first frame and each ``every``-th after it in each segment that is not left out.
+
+    Args:
+        frames: The capture's listed frames.
+        config: Settings.
+
+    Returns:
+        The chosen frames, in the list's order.
+    """
+    positions: dict[str, int] = {}
     chosen = []
     for frame in frames:
         if frame.segment in config.left_out_segments:
             continue
-        place = seen[frame.segment] = seen.get(frame.segment, -1) + 1
-        if place % config.every == 0:
+        position = positions[frame.segment] = positions.get(frame.segment, -1) + 1
+        if position % config.every == 0:
             chosen.append(frame)
     return chosen
 
 
 def head_model_frame(mean_vertices: Array) -> Array:
-    """(3, 4) from the head model's frame to that of the registered mesh, whose mean is (V, 3), metres.
+    """Return the transform from the head model's frame to that of the registered mesh.
 
-    The axes are ``HEAD_AXES``; the origin is put so that the tips of both noses meet: Ava-256 publishes no point that
-    says where the eyes are.
+    The axes are ``HEAD_AXES``; the origin is chosen so that the tips of both noses meet, because Ava-256 publishes no
+    position of the eyes.
+
+    Args:
+        mean_vertices: The registered mesh's mean vertices, (V, 3), metres.
+
+    Returns:
+        (3, 4), metres.
     """
     turned = mean_vertices @ HEAD_AXES.T
     tip = turned[np.argmax(turned[:, 2])]

@@ -1,10 +1,9 @@
-"""The step ``convert_ava256``: one camera of a capture over a run of frames, from its zips to views with status."""
+"""The step ``convert_ava256``: the zips of one camera of a capture, over a run of frames, to views with a status."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from ava256 import naming
 from ava256.archive import ArchiveError
 from ava256.camera_calibration import CalibratedCamera, CalibrationError
 from ava256.naming import CaptureName
-from ava256.reader import Ava256Capture, CaptureError, find_captures, listed_captures
+from ava256.reader import Ava256Capture, CaptureError, find_captures, read_listed_captures
 from ava256.values import ValueDamaged
 from mfhq.ids import digest
 from mfhq.schema import FAILED, OK, REJECTED
@@ -29,18 +28,19 @@ from pipelines.conversion.ava256_frames import (
     split_of_view,
 )
 from pipelines.conversion.capture_schemas import CONVERTED, camera_row, view_row
-from pipelines.conversion.conversion_plan import Absent, CaptureSourceError, ConversionPlan
-from pipelines.conversion.head_crops import aligned_crop, fitted, resample, seen_share
+from pipelines.conversion.conversion_plan import CaptureSourceError, ConversionPlan, MissingItem
+from pipelines.conversion.head_crops import aligned_crop, resample, resized_camera, visible_share
 from pipelines.engine.step import Resources, Step
 from pipelines.media.cameras import Camera, compose
 from pipelines.media.image_codec import encode_png, encode_webp
 
 DATASET = "ava256"
 ITEM_FRAMES = 64
-"""Frames of one item: what is in memory at a time, and what a kill can cost."""
-LEAST_SEEN = 0.4
-"""Share of a head's crop that must lie inside the picture."""
+"""Frames of one item: they are in memory together, and a kill loses at most so many."""
+MIN_VISIBLE_SHARE = 0.4
+"""Least share of a head's crop that lies inside the image."""
 OPEN_CAPTURES = 2
+"""Captures that a worker keeps open."""
 CAPTURE_FOLDER = "<date>--<time>--<subject>/decoder"
 
 ITEMS = pa.schema(
@@ -54,35 +54,55 @@ ITEMS = pa.schema(
         pa.field("count", pa.int32(), nullable=False),
     ]
 )
-"""``folder`` is a capture's ``decoder``; ``first`` and ``count`` name a run of its selected frames."""
+"""Items of the conversion: ``folder`` is a capture's ``decoder``; ``first`` and ``count`` are a run of its selected
+frames."""
 
 
 def plan_ava256(source: str, config: Ava256Config, filesystem: Any = None) -> ConversionPlan:
-    """Every capture below ``source``: a local folder, or what ``filesystem`` (fsspec) reads.
+    """Plan the conversion of every capture below a folder.
 
-    A camera without calibration or without pictures is an item, too: one that comes out rejected, so that there is a
-    row that says so. Raises ``CaptureSourceError`` where there is no such folder, or no capture in it.
+    A camera without calibration or without images is an item, too. It is rejected, so that there is a row with the
+    reason.
+
+    Args:
+        source: The folder of the captures.
+        config: Settings.
+        filesystem: fsspec's file system that reads ``source``; None for the local one.
+
+    Raises:
+        CaptureSourceError: There is no such folder, or no capture in it.
     """
-    filesystem = filesystem or _local()
+    from fsspec.implementations.local import LocalFileSystem
+
+    filesystem = filesystem or LocalFileSystem()
     root = source.removeprefix("file://")
     if not filesystem.isdir(root):
         raise CaptureSourceError(f"{source}: no such folder; name the one that holds the captures, {CAPTURE_FOLDER}")
     captures = find_captures(root, filesystem)
     if not captures:
-        raise CaptureSourceError(f"{source}: no Ava-256 capture in it; folders named {CAPTURE_FOLDER} are looked for")
-    absent = [
-        Absent(name.folder, "capture_absent") for name in listed_captures(root, filesystem) if name not in captures
+        raise CaptureSourceError(
+            f"{source}: no Ava-256 capture in it; name the folder that holds the captures, {CAPTURE_FOLDER}"
+        )
+    missing = [
+        MissingItem(name.folder, "capture_absent")
+        for name in read_listed_captures(root, filesystem)
+        if name not in captures
     ]
     rows: list[dict[str, Any]] = []
     for name, folder in captures.items():
-        found, missing = _items(name, Ava256Capture(folder, filesystem), config)
-        rows += found
-        absent += missing
-    return ConversionPlan(convert_step(config, filesystem), pa.Table.from_pylist(rows, schema=ITEMS), tuple(absent))
+        items, lacking = _items(name, Ava256Capture(folder, filesystem), config)
+        rows += items
+        missing += lacking
+    return ConversionPlan(convert_step(config, filesystem), pa.Table.from_pylist(rows, schema=ITEMS), tuple(missing))
 
 
 def convert_step(config: Ava256Config, filesystem: Any) -> Step:
-    """The step; its configuration is the whole of ``config``."""
+    """Return the step ``convert_ava256``.
+
+    Args:
+        config: Settings, all part of the fingerprint.
+        filesystem: fsspec's file system that reads the captures.
+    """
     return Step(
         name="convert_ava256",
         version=1,
@@ -96,53 +116,49 @@ def convert_step(config: Ava256Config, filesystem: Any) -> Step:
     )
 
 
-def _local() -> Any:
-    from fsspec.implementations.local import LocalFileSystem
-
-    return LocalFileSystem()
-
-
 def _items(
     name: CaptureName, capture: Ava256Capture, config: Ava256Config
-) -> tuple[list[dict[str, Any]], list[Absent]]:
-    """One capture's items, and what it lacks beside whole cameras."""
-    files, absent = capture.files(), []
+) -> tuple[list[dict[str, Any]], list[MissingItem]]:
+    """Return the items of a capture, and the files and requested cameras that it lacks."""
+    files, missing = capture.files(), []
     base = {"folder": capture.folder, "capture_id": f"{DATASET}-{name.folder}", "sid": name.sid}
     try:
         calibrated, frames = set(capture.calibration), select_frames(capture.frames, config)
     except CaptureError:
         stamp = digest(sorted(files.items()), 8)
         return [base | {"item_id": f"{name.folder}-{stamp}", "camera_id": "", "first": 0, "count": 0}], []
-    pictured = {
+    with_images = {
         camera
         for path in files
         if path.startswith("image/") and (camera := naming.camera_of_zip(path.rpartition("/")[2])) is not None
     }
-    wanted = sorted(calibrated | pictured)
+    cameras = sorted(calibrated | with_images)
     if config.cameras:
-        wanted = [camera for camera in wanted if camera in config.cameras]
-        absent += [Absent(f"{name.folder}: camera {c}", "camera_absent") for c in config.cameras if c not in wanted]
-    absent += [
-        Absent(f"{name.folder}/decoder/{path}", reason)
+        cameras = [camera for camera in cameras if camera in config.cameras]
+        missing += [
+            MissingItem(f"{name.folder}: camera {c}", "camera_absent") for c in config.cameras if c not in cameras
+        ]
+    missing += [
+        MissingItem(f"{name.folder}/decoder/{path}", reason)
         for path, reason in ((naming.HEAD_POSE, "pose_absent"), (naming.VERTICES_MEAN, "mesh_absent"))
         if path not in files
     ]
     rows = []
-    for camera in wanted:
-        parts, whole = naming.parts_zip(camera), camera in calibrated & pictured
-        if whole and parts not in files:
-            absent.append(Absent(f"{name.folder}/decoder/{parts}", "matte_absent"))
+    for camera in cameras:
+        parts, convertible = naming.parts_zip(camera), camera in calibrated & with_images
+        if convertible and parts not in files:
+            missing.append(MissingItem(f"{name.folder}/decoder/{parts}", "matte_absent"))
         shared = (naming.CALIBRATION, naming.FRAME_LIST, naming.HEAD_POSE, naming.VERTICES_MEAN)
         stamp = digest([files.get(path) for path in (*shared, naming.image_zip(camera), parts)], 8)
-        for first in range(0, len(frames) if whole else 1, ITEM_FRAMES):
+        for first in range(0, len(frames) if convertible else 1, ITEM_FRAMES):
             item = f"{name.folder}/{camera}/{first:06d}-{stamp}"
             count = min(ITEM_FRAMES, len(frames) - first)
             rows.append(base | {"item_id": item, "camera_id": camera, "first": first, "count": count})
-    return rows, absent
+    return rows, missing
 
 
 class _Captures:
-    """A worker's open captures."""
+    """The open captures of a worker, the most recently used ones."""
 
     def __init__(self, config: Ava256Config, filesystem: Any) -> None:
         AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the engine reserves one processor for a worker
@@ -150,7 +166,7 @@ class _Captures:
         self._open: OrderedDict[str, Ava256Capture] = OrderedDict()
 
     def open(self, folder: str) -> Ava256Capture:
-        """The capture in a ``decoder`` folder, kept open."""
+        """Return the capture in a ``decoder`` folder, and keep it open."""
         if folder not in self._open:
             self._open[folder] = Ava256Capture(folder, self.filesystem)
             if len(self._open) > OPEN_CAPTURES:
@@ -160,7 +176,15 @@ class _Captures:
 
 
 def convert_items(captures: _Captures, items: pa.Table) -> pa.Table:
-    """Rows of ``ITEMS`` to rows of ``CONVERTED``."""
+    """Convert items.
+
+    Args:
+        captures: The worker's open captures.
+        items: Rows of ``ITEMS``.
+
+    Returns:
+        Rows of ``CONVERTED``, in the items' order.
+    """
     return pa.Table.from_pylist([_convert(captures, item) for item in items.to_pylist()], schema=CONVERTED)
 
 
@@ -191,12 +215,13 @@ def _convert(captures: _Captures, item: dict[str, Any]) -> dict[str, Any]:
             return row | {"status": REJECTED, "reason": "camera_absent"}
         if capture.mean_vertices is None:
             return row | {"status": REJECTED, "reason": "mesh_absent"}
-        to_tracked = head_model_frame(capture.mean_vertices)
+        to_mesh = head_model_frame(capture.mean_vertices)
     except CaptureError as error:
         status = REJECTED if error.reason == "capture_incomplete" else FAILED
         return row | {"status": status, "reason": error.reason}
     except (ArchiveError, ValueDamaged) as error:
         return row | {"status": FAILED, "reason": error.reason}
+    converter = _ViewConverter(capture, camera_id, camera, config, to_mesh)
     full = Camera(camera.K, camera.world_to_camera, naming.FULL_WIDTH, naming.FULL_HEIGHT)
     row["cameras"] = [camera_row(camera_id, full, None if config.undistort else camera.distortion)]
     row["views"] = [
@@ -206,88 +231,72 @@ def _convert(captures: _Captures, item: dict[str, Any]) -> dict[str, Any]:
             listed.frame,
             segment=listed.segment,
             split=split_of_view(split, listed.segment, config),
-            **_View(capture, camera_id, camera, config, to_tracked).convert(listed.frame),
+            **converter.convert(listed.frame),
         )
         for listed in frames
     ]
     return row
 
 
-class _View:
-    """One camera's view of a frame."""
+@dataclass(frozen=True)
+class _ViewConverter:
+    """The conversion of one camera's views."""
 
-    def __init__(
-        self,
-        capture: Ava256Capture,
-        camera_id: str,
-        camera: CalibratedCamera,
-        config: Ava256Config,
-        to_tracked: NDArray[np.float64],
-    ) -> None:
-        self.capture, self.camera_id, self.camera = capture, camera_id, camera
-        self.config, self.to_tracked = config, to_tracked
+    capture: Ava256Capture
+    camera_id: str
+    camera: CalibratedCamera
+    config: Ava256Config
+    to_mesh: NDArray[np.float64]
+    """(3, 4) from the head model's frame to the registered mesh's."""
 
     def convert(self, frame: int) -> dict[str, Any]:
-        """What is known of the view: ``view_row``'s fields beyond the names."""
-        found: dict[str, Any] = {}
-        for status, reason in self._steps(frame, found):
-            return found | {"status": status, "reason": reason}
-        return found
-
-    def _steps(self, frame: int, found: dict[str, Any]) -> Iterator[tuple[str, str]]:
-        """Fill ``found``; yields what is wrong as soon as something is."""
+        """Convert the view of a frame; returns ``view_row``'s fields beyond the names, as far as they are known."""
+        fields: dict[str, Any] = {}
         try:
             pose = self.capture.head_to_world(frame)
             if pose is None:
-                yield REJECTED, "pose_absent"
-                return
-            place = found["head_to_world"] = compose(pose, self.to_tracked)
-            picture = self.capture.image(self.camera_id, frame)
-            if picture is None:
-                yield REJECTED, "frame_absent"
-                return
-            camera = self._sized(picture)
-            if camera is None:
-                yield FAILED, "size_unexpected"
-                return
-            wanted = self._wanted(camera, place)
-            if wanted is None:
-                yield REJECTED, "head_out_of_picture"
-                return
-            found["K"] = wanted.K
-            found["image"] = encode_webp(self._resample(picture, camera, wanted), self.config.quality)
+                return fields | {"status": REJECTED, "reason": "pose_absent"}
+            head_to_world = fields["head_to_world"] = compose(pose, self.to_mesh)
+            image = self.capture.image(self.camera_id, frame)
+            if image is None:
+                return fields | {"status": REJECTED, "reason": "frame_absent"}
+            height, width = image.shape[:2]
+            # Any size is accepted that is 4096 x 2668 divided by a factor.
+            if abs(width - naming.FULL_WIDTH * height / naming.FULL_HEIGHT) > 1:
+                return fields | {"status": FAILED, "reason": "size_unexpected"}
+            camera = Camera(self.camera.sized(width, height), self.camera.world_to_camera, width, height)
+            target = self._target(camera, head_to_world)
+            if target is None:
+                return fields | {"status": REJECTED, "reason": "head_out_of_picture"}
+            fields["K"] = target.K
+            fields["image"] = encode_webp(self._resample(image, camera, target), self.config.quality)
             parts = self.capture.parts(self.camera_id, frame)
             if parts is not None:
-                found["matte"] = encode_png(self._matte(parts, wanted))
+                fields["matte"] = encode_png(self._matte(parts, target))
             elif self.config.matte_needed:
-                yield REJECTED, "matte_absent"
+                return fields | {"status": REJECTED, "reason": "matte_absent"}
             else:
-                found["reason"] = "matte_absent"
+                fields["reason"] = "matte_absent"
         except (ArchiveError, ValueDamaged) as error:
-            yield FAILED, error.reason
+            return fields | {"status": FAILED, "reason": error.reason}
+        return fields
 
-    def _sized(self, picture: NDArray[np.uint8]) -> Camera | None:
-        """The camera of a picture of any size; None for another shape than 4096 x 2668 divided by a factor."""
-        height, width = picture.shape[:2]
-        if abs(width - naming.FULL_WIDTH * height / naming.FULL_HEIGHT) > 1:
-            return None
-        return Camera(self.camera.sized(width, height), self.camera.world_to_camera, width, height)
-
-    def _wanted(self, camera: Camera, place: NDArray[np.float64]) -> Camera | None:
+    def _target(self, camera: Camera, head_to_world: NDArray[np.float64]) -> Camera | None:
+        """Return the camera of the converted image; None when too little of the head is in the image."""
         if self.config.crop == "full":
-            return fitted(camera, self.config.size)
-        if camera.project(place[:, 3][None])[1][0] <= 0:
+            return resized_camera(camera, self.config.size)
+        if camera.project(head_to_world[:, 3][None])[1][0] <= 0:
             return None
-        crop = aligned_crop(camera, place, self.config.size)
-        return crop if seen_share(camera, crop) >= LEAST_SEEN else None
+        crop = aligned_crop(camera, head_to_world, self.config.size)
+        return crop if visible_share(camera, crop) >= MIN_VISIBLE_SHARE else None
 
-    def _resample(self, picture: NDArray[np.uint8], camera: Camera, wanted: Camera) -> NDArray[np.uint8]:
-        return resample(picture, camera, wanted, distortion=self.camera.distortion if self.config.undistort else None)
+    def _resample(self, image: NDArray[np.uint8], camera: Camera, target: Camera) -> NDArray[np.uint8]:
+        return resample(image, camera, target, distortion=self.camera.distortion if self.config.undistort else None)
 
-    def _matte(self, parts: NDArray[np.uint8], wanted: Camera) -> NDArray[np.uint8]:
-        """(size, size) 255 where the person is; parts may be of another size than the picture."""
+    def _matte(self, parts: NDArray[np.uint8], target: Camera) -> NDArray[np.uint8]:
+        """Return the matte (size, size), 255 is the person; parts may be of another size than the image."""
         table = np.zeros(256, np.uint8)
         table[list(self.config.person_classes)] = 255
         height, width = parts.shape
         camera = Camera(self.camera.sized(width, height), self.camera.world_to_camera, width, height)
-        return self._resample(table[parts], camera, wanted)
+        return self._resample(table[parts], camera, target)

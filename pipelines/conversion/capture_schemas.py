@@ -1,9 +1,9 @@
-"""What every conversion step gives: the cameras and views of one item, nested, with pictures as bytes.
+"""The output of all conversion steps: the cameras and views of one item, nested, with images as bytes.
 
-An item is a piece of a capture whose views fit into memory together: one camera over a run of frames, say. Its row is
-``ok`` when it could be worked on at all; each of its views has a status and a reason of its own, so that a frame that
-is listed and absent, or does not decode, is a row and harms nothing else. Rejected items are those of which nothing
-can be converted (a camera without calibration, without pictures); failed ones raised, and are tried again.
+An item is a part of a capture whose views fit into memory together, for example one camera over a run of frames. Its
+row is ``ok`` when it could be converted at all. Each of its views has a status and a reason of its own, so that a frame
+that is listed and missing, or does not decode, is a row and affects no other view. An item is rejected when nothing of
+it can be converted (a camera without calibration or without images); a failed item raised an error and is tried again.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CAMERA = pa.struct(
         pa.field("height", pa.int32()),
     ]
 )
-"""As ``mfhq.schema.CAMERAS``: OpenCV axes, metres, pixels of the full image."""
+"""A camera, as in ``mfhq.schema.CAMERAS``: OpenCV axes, metres, pixels of the full image."""
 VIEW = pa.struct(
     [
         pa.field("view_id", pa.string()),
@@ -45,7 +45,7 @@ VIEW = pa.struct(
         pa.field("reason", pa.string()),
     ]
 )
-"""As ``mfhq.schema.VIEWS``. ``split`` may hold a view of a training person out, never the other way round."""
+"""A view, as in ``mfhq.schema.VIEWS``. ``split`` may hold out a view of a training person, never the opposite."""
 CAPTURE_FIELDS = (
     pa.field("capture_id", pa.string()),
     pa.field("identity_id", pa.string()),
@@ -55,7 +55,7 @@ CAPTURE_FIELDS = (
     pa.field("cameras", pa.list_(CAMERA)),
     pa.field("views", pa.list_(VIEW)),
 )
-"""What ``pipelines.conversion.capture_tables`` reads of a row. ``split`` is the person's."""
+"""Columns that ``pipelines.conversion.capture_tables`` reads. ``split`` is the person's."""
 CONVERTED = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
@@ -68,12 +68,18 @@ CONVERTED = pa.schema(
 
 
 def view_id(capture_id: str, camera_id: str, frame_index: int) -> str:
-    """The id of a view: hash of capture, camera and frame."""
+    """Return the id of a view: the hash of its capture, camera and frame."""
     return digest([capture_id, camera_id, int(frame_index)])
 
 
 def camera_row(camera_id: str, camera: Camera, distortion: Array | None = None) -> dict[str, Any]:
-    """A ``CAMERA`` of a full image's camera."""
+    """Return a ``CAMERA``.
+
+    Args:
+        camera_id: The camera's name.
+        camera: The camera of the full image.
+        distortion: Coefficients in OpenCV's order; None for an image without distortion.
+    """
     return {
         "camera_id": camera_id,
         "K": camera.K.ravel(),
@@ -94,11 +100,23 @@ def view_row(
     time_s: float | None = None,
     status: str = OK,
     reason: str = "",
-    **found: Any,
+    **values: Any,
 ) -> dict[str, Any]:
-    """A ``VIEW``; ``found`` may hold ``image`` and ``matte`` (encoded), ``K`` (3, 3) and ``head_to_world`` (3, 4)."""
+    """Return a ``VIEW``.
+
+    Args:
+        capture_id: The capture's id.
+        camera_id: The camera's name.
+        frame_index: Number of the frame.
+        segment: The segment's name.
+        split: The view's split.
+        time_s: Seconds since the start; None where it is not known.
+        status: ``ok``, ``rejected`` or ``failed``.
+        reason: A reason code; empty for none.
+        **values: ``image`` and ``matte`` (encoded), ``K`` (3, 3) and ``head_to_world`` (3, 4), as far as there are.
+    """
     empty: Mapping[str, Any] = {"image": None, "matte": None, "K": None, "head_to_world": None}
-    row = {name: np.ravel(value) if isinstance(value, np.ndarray) else value for name, value in found.items()}
+    row = {name: np.ravel(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}
     return {
         **empty,
         **row,

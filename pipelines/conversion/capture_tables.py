@@ -1,4 +1,4 @@
-"""Converted captures as the published tables: cameras, captures, views, identities."""
+"""The published tables of converted captures: cameras, captures, views, identities, participants."""
 
 from __future__ import annotations
 
@@ -8,28 +8,36 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfhq.schema import CAMERAS, CAPTURES, IDENTITIES, OK, PARTICIPANTS, VIEWS
-from pipelines.publishing.unnest import explode, fit
+from pipelines.engine.nested_tables import conform_to_schema, explode
 
-KEPT = ("capture_id", "identity_id", "dataset", "licence", "split")
+CAPTURE_COLUMNS = ("capture_id", "identity_id", "dataset", "licence", "split")
 
 
 def capture_tables(converted: pa.Table) -> dict[str, pa.Table]:
-    """The tables ``cameras``, ``captures``, ``views`` and ``identities`` of converted items.
+    """Flatten converted items into the tables ``cameras``, ``captures``, ``views`` and ``identities``.
 
-    ``converted`` holds rows with ``pipelines.conversion.capture_schemas.CAPTURE_FIELDS``, one or several a capture, with the
-    pictures where the engine put them (``mfhq.schema.BLOB_REF``). Items whose status is not ok are left out; the
-    ledger has them. Raises ``ValueError`` for rows that still hold the pictures' bytes, and for items of one capture
-    that contradict each other.
+    Args:
+        converted: Rows with ``pipelines.conversion.capture_schemas.CAPTURE_FIELDS``, one or several a capture, whose
+            images are references into the engine's store (``mfhq.schema.BLOB_REF``). Items whose status is not ok are
+            left out; the ledger holds them.
+
+    Returns:
+        The tables by name.
+
+    Raises:
+        ValueError: Rows hold the images' bytes, or items of one capture contradict each other.
     """
     views_type = converted.schema.field("views").type
     if pa.types.is_large_binary(views_type.value_type.field("image").type):
-        raise ValueError("converted captures hold pictures' bytes: give the step's stored output, which refers to them")
+        raise ValueError("converted captures hold images' bytes: pass the step's stored output, which refers to them")
     items = converted.filter(pc.equal(converted["status"], OK)).combine_chunks()
     cameras = _first(explode(items, "cameras", ["capture_id"]), ["capture_id", "camera_id"])
     views = explode(items, "views", ["capture_id", "identity_id"])
-    captures = _first(items.select(KEPT), ["capture_id"])
-    if _first(items.select(KEPT), KEPT).num_rows != captures.num_rows:
-        raise ValueError("items of one capture differ in identity, data set, licence or split; convert it again whole")
+    captures = _first(items.select(CAPTURE_COLUMNS), ["capture_id"])
+    if _first(items.select(CAPTURE_COLUMNS), CAPTURE_COLUMNS).num_rows != captures.num_rows:
+        raise ValueError(
+            "items of one capture differ in identity, data set, licence or split; convert the complete capture again"
+        )
     counts = {
         name: pa.array(_count(table, captures["capture_id"], column), pa.int32())
         for name, table, column in (("n_cameras", cameras, "camera_id"), ("n_frames", views, "frame_index"))
@@ -37,38 +45,47 @@ def capture_tables(converted: pa.Table) -> dict[str, pa.Table]:
     people = _first(captures, ["identity_id"])
     zeros = pa.array([0] * people.num_rows, pa.int32())
     return {
-        "cameras": fit(_columns(cameras), CAMERAS),
-        "captures": fit(_columns(captures) | counts, CAPTURES),
-        "views": fit(_columns(views), VIEWS),
-        "identities": fit(_columns(people) | dict.fromkeys(("n_tracks", "n_videos", "n_faces"), zeros), IDENTITIES),
+        "cameras": conform_to_schema(_columns(cameras), CAMERAS),
+        "captures": conform_to_schema(_columns(captures) | counts, CAPTURES),
+        "views": conform_to_schema(_columns(views), VIEWS),
+        "identities": conform_to_schema(
+            _columns(people) | dict.fromkeys(("n_tracks", "n_videos", "n_faces"), zeros), IDENTITIES
+        ),
     }
 
 
 def participants_table(participants: Mapping[str, Mapping[str, str]], identities: pa.Table) -> pa.Table:
-    """The table ``participants``: what a data set says of those who are among ``identities``, less what is empty."""
-    here = set(identities["identity_id"].to_pylist())
+    """Return the table ``participants``: the facts that a data set tells about people.
+
+    Args:
+        participants: Values by name, by ``identity_id``; empty values are left out.
+        identities: The table ``identities``; other people are left out.
+    """
+    published = set(identities["identity_id"].to_pylist())
     rows = [
         {"identity_id": person, "name": name, "value": value}
-        for person, words in sorted(participants.items())
-        if person in here
-        for name, value in sorted(words.items())
+        for person, facts in sorted(participants.items())
+        if person in published
+        for name, value in sorted(facts.items())
         if value
     ]
     return pa.Table.from_pylist(rows, schema=PARTICIPANTS)
 
 
 def _first(table: pa.Table, key: Sequence[str]) -> pa.Table:
-    """The first row of each key, in the order of the key."""
+    """Return the first row of each key, in the order of the key."""
     index = pa.array(range(table.num_rows), pa.int64())
     firsts = table.select(key).append_column("_row", index).group_by(list(key)).aggregate([("_row", "min")])
     return table.take(firsts.sort_by([(name, "ascending") for name in key])["_row_min"])
 
 
 def _count(table: pa.Table, captures: pa.ChunkedArray, column: str) -> list[int]:
-    """For each capture how many different values of a column its rows have."""
+    """Return for each capture the number of different values in a column of its rows."""
     counted = table.group_by("capture_id").aggregate([(column, "count_distinct")])
-    found = dict(zip(*(c.to_pylist() for c in counted.select(["capture_id", f"{column}_count_distinct"])), strict=True))
-    return [found.get(capture, 0) for capture in captures.to_pylist()]
+    by_capture = dict(
+        zip(*(c.to_pylist() for c in counted.select(["capture_id", f"{column}_count_distinct"])), strict=True)
+    )
+    return [by_capture.get(capture, 0) for capture in captures.to_pylist()]
 
 
 def _columns(table: pa.Table) -> dict[str, pa.ChunkedArray]:

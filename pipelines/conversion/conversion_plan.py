@@ -1,4 +1,4 @@
-"""What a converter of one data set hands to the flow: the step, its items, and what the source lacks."""
+"""The plan of a conversion, which a data set's converter hands to the flow: step, items, and missing items."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ from pipelines.engine.step import Step
 
 
 @dataclass(frozen=True, order=True)
-class Absent:
-    """Something that the data set lists and the source does not have: a partial download, mostly."""
+class MissingItem:
+    """An item that the data set lists and the source lacks, mostly because of a partial download."""
 
-    what: str
-    """As a user would look for it: a path below the source."""
+    name: str
+    """Name by which a user finds it: a path below the source."""
     reason: str
     """A reason code (``pipelines.publishing.reasons``)."""
 
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """One call's work.
+    """The work of one conversion.
 
-    The step's key is ``item_id``, and its output holds ``pipelines.conversion.capture_schemas.CONVERTED``.
+    The step's key is ``item_id``, and its output holds the columns of
+    ``pipelines.conversion.capture_schemas.CONVERTED``.
     """
 
     step: Step
     items: pa.Table
     """Rows of ``step.input``, one an item."""
-    absent: tuple[Absent, ...] = ()
+    missing: tuple[MissingItem, ...] = ()
     participants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """identity_id → what the data set says of the person, by its own names."""
+    """Facts that the data set tells about each person, by its own names, by ``identity_id``."""
 
 
 class CaptureSourceError(ValueError):
-    """A source that holds nothing of the data set: one line that names it and the way out."""
+    """A source that holds nothing of the data set; the message is one line that names it and the way out."""

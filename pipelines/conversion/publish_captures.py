@@ -1,4 +1,4 @@
-"""Converted captures into the corpus's next snapshot, beside what is there already."""
+"""Publication of converted captures in the corpus's next snapshot, beside its earlier content."""
 
 from __future__ import annotations
 
@@ -16,35 +16,41 @@ from pipelines.publishing.publish_tables import SnapshotRef, publish_tables
 def publish_captures(
     store: Store, tables: Mapping[str, pa.Table], *, run_id: str = "", about: Mapping[str, Any] | None = None
 ) -> SnapshotRef:
-    """Publish ``capture_tables`` and, where a data set says something of people, ``participants_table``.
+    """Publish converted captures.
 
-    Captures of the newest snapshot that are not among these stay as they are; one that is converted again replaces all
-    of its earlier rows, and a person what was said of them. People who were mined, or whose other captures stay, are
-    kept.
+    Captures of the newest snapshot that are not among these stay as they are. A capture that is converted again
+    replaces all of its earlier rows, and a person replaces the earlier facts about them. People who were mined, or
+    whose other captures stay, remain.
+
+    Args:
+        store: The corpus.
+        tables: ``capture_tables`` and, where a data set tells facts about people, ``participants_table``, by name.
+        run_id: Id of the run that publishes.
+        about: Further content of the snapshot's manifest.
 
     Raises:
-        AuditError: the result would not hold together (a person in two splits, say); nothing is published.
+        AuditError: The result would be inconsistent (a person in two splits, for example); nothing is published.
     """
     catalog = Catalog(store)
     merged = dict(tables)
     if catalog.versions():
         newest = catalog.open()
-        before = {name: newest.table(name) for name in ("cameras", "captures", "views", "identities")}
-        again = tables["captures"]["capture_id"].combine_chunks()
+        earlier = {name: newest.table(name) for name in ("cameras", "captures", "views", "identities")}
+        converted = tables["captures"]["capture_id"].combine_chunks()
         for name in ("cameras", "captures", "views"):
-            rows = before[name]
-            stay = pc.invert(pc.is_in(rows["capture_id"], value_set=again))
-            merged[name] = pa.concat_tables([rows.filter(stay), tables[name].cast(rows.schema)])
-        replaced = before["captures"].filter(pc.is_in(before["captures"]["capture_id"], value_set=again))
-        gone = set(replaced["identity_id"].to_pylist()) - set(merged["captures"]["identity_id"].to_pylist())
-        gone -= set(newest.table("assignments")["identity_id"].to_pylist())
+            rows = earlier[name]
+            unchanged = pc.invert(pc.is_in(rows["capture_id"], value_set=converted))
+            merged[name] = pa.concat_tables([rows.filter(unchanged), tables[name].cast(rows.schema)])
+        replaced = earlier["captures"].filter(pc.is_in(earlier["captures"]["capture_id"], value_set=converted))
+        removed = set(replaced["identity_id"].to_pylist()) - set(merged["captures"]["identity_id"].to_pylist())
+        removed -= set(newest.table("assignments")["identity_id"].to_pylist())
         new = set(tables["identities"]["identity_id"].to_pylist())
-        people = before["identities"]
-        keep = pa.array([person not in gone | new for person in people["identity_id"].to_pylist()], pa.bool_())
-        merged["identities"] = pa.concat_tables([people.filter(keep), tables["identities"].cast(people.schema)])
-        said = newest.table("participants")
-        if said.num_rows or "participants" in tables:
-            stay = [person not in gone | new for person in said["identity_id"].to_pylist()]
-            given = tables["participants"].cast(said.schema) if "participants" in tables else said.slice(0, 0)
-            merged["participants"] = pa.concat_tables([said.filter(pa.array(stay, pa.bool_())), given])
+        people = earlier["identities"]
+        unchanged = pa.array([person not in removed | new for person in people["identity_id"].to_pylist()], pa.bool_())
+        merged["identities"] = pa.concat_tables([people.filter(unchanged), tables["identities"].cast(people.schema)])
+        facts = newest.table("participants")
+        if facts.num_rows or "participants" in tables:
+            unchanged = [person not in removed | new for person in facts["identity_id"].to_pylist()]
+            added = tables["participants"].cast(facts.schema) if "participants" in tables else facts.slice(0, 0)
+            merged["participants"] = pa.concat_tables([facts.filter(pa.array(unchanged, pa.bool_())), added])
     return publish_tables(store, merged, run_id=run_id, about=about)

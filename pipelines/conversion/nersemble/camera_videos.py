@@ -1,4 +1,4 @@
-"""The videos of one sequence side by side: each is decoded once, and one moment of all is in memory at a time."""
+"""The videos of a sequence's cameras, decoded in step: each once, with one timestep of all in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,88 +11,109 @@ from numpy.typing import NDArray
 
 from pipelines.media.decoder import DecodedFrame, DecoderCrashed, DecodeTimeout, ProcessDecoder
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 ENDS_EARLY = "video_ends_early"
-"""The video has fewer frames than the longest of its sequence."""
+"""Reason: the video has fewer frames than the longest one of its sequence."""
 DAMAGED = "video_damaged"
-"""The frame does not decode, by either decoder."""
+"""Reason: neither decoder decodes the frame."""
 TOO_SLOW = "video_hangs"
-"""The decoder gave nothing within its time limit, or its process died."""
+"""Reason: the decoder returned nothing within its time limit, or its process died."""
 
 
 class Decoders(NamedTuple):
-    """A camera's two: the second is for what the first does not give."""
+    """The two decoders of a camera: the second one decodes the frames that the first one does not."""
 
     first: ProcessDecoder
     second: ProcessDecoder
 
 
 class CameraVideo:
-    """One camera's wanted frames, in order; what is missing has a reason and ends nothing."""
+    """The requested frames of one camera's video, in order; a missing frame has a reason and does not end the others.
 
-    def __init__(self, path: Path, decoders: Decoders, wanted: Sequence[int], size: tuple[int, int] | None) -> None:
+    Args:
+        path: The video.
+        decoders: The camera's decoders.
+        indices: Numbers of the requested frames, ascending.
+        size: Width and height to which frames are scaled; None for the video's own.
+    """
+
+    def __init__(self, path: Path, decoders: Decoders, indices: Sequence[int], size: tuple[int, int] | None) -> None:
         self.path, self.decoders, self.size = path, decoders, size
-        self._wanted = list(wanted)
-        self._trouble, self._promised, self._decoder = "", -1, 0
+        self._indices = list(indices)
+        self._error, self._n_indexed, self._decoder = "", -1, 0
         self._frames = self._decode()
         self._next = next(self._frames, None)
 
-    def at(self, index: int) -> Picture | str:
-        """The frame's picture (H, W, 3), or the reason why there is none. Indices must ascend."""
+    def read(self, index: int) -> Image | str:
+        """Return the image (H, W, 3) of a frame, or the reason why there is none. Indices must ascend."""
         while self._next is not None and self._next.frame_index < index:
             self._next = next(self._frames, None)
         if self._next is not None and self._next.frame_index == index:
             return self._next.rgb
-        if self._trouble == TOO_SLOW:
+        if self._error == TOO_SLOW:
             return TOO_SLOW
-        return ENDS_EARLY if 0 <= self._promised <= index else DAMAGED
+        return ENDS_EARLY if 0 <= self._n_indexed <= index else DAMAGED
 
     def close(self) -> None:
-        """Leave the rest of the video. A decoder that has given all that was wanted stays warm; another is ended."""
-        if self._decoder == 0 and (self._next is None or self._next.frame_index == self._wanted[-1]):
+        """Skip the rest of the video. A decoder that has returned all requested frames stays open, another is ended."""
+        if self._decoder == 0 and (self._next is None or self._next.frame_index == self._indices[-1]):
             next(self._frames, None)
         self._frames.close()
 
     def _decode(self) -> Generator[DecodedFrame, None, None]:
-        left = list(self._wanted)
+        remaining = list(self._indices)
         for number, decoder in enumerate(self.decoders):
             self._decoder = number
-            if not left:
+            if not remaining:
                 return
             try:
-                for frame in decoder.frames(self.path, indices=left, size=self.size):
-                    left = [i for i in left if i > frame.frame_index]
+                for frame in decoder.frames(self.path, indices=remaining, size=self.size):
+                    remaining = [i for i in remaining if i > frame.frame_index]
                     yield frame
             except (DecodeTimeout, DecoderCrashed):
-                self._trouble = TOO_SLOW
+                self._error = TOO_SLOW
                 continue
             summary = decoder.summary
-            self._promised = max(self._promised, summary.n_indexed)
+            self._n_indexed = max(self._n_indexed, summary.n_indexed)
             if not summary.error:
                 return
 
 
-def moments(
-    videos: Mapping[str, CameraVideo], wanted: Sequence[int]
-) -> Iterator[tuple[int, dict[str, Picture], dict[str, str]]]:
-    """(frame, picture by camera, reason by camera of what has none), frame by frame."""
+def read_timesteps(
+    videos: Mapping[str, CameraVideo], indices: Sequence[int]
+) -> Iterator[tuple[int, dict[str, Image], dict[str, str]]]:
+    """Read videos frame by frame, and close them at the end.
+
+    Args:
+        videos: Videos by camera.
+        indices: Numbers of the frames, ascending.
+
+    Yields:
+        The frame's number, its images by camera, and the reasons of the cameras without an image.
+    """
     try:
-        for index in wanted:
-            found = {name: video.at(index) for name, video in videos.items()}
+        for index in indices:
+            frames = {name: video.read(index) for name, video in videos.items()}
             yield (
                 index,
-                {name: what for name, what in found.items() if not isinstance(what, str)},
-                {name: what for name, what in found.items() if isinstance(what, str)},
+                {name: frame for name, frame in frames.items() if not isinstance(frame, str)},
+                {name: frame for name, frame in frames.items() if isinstance(frame, str)},
             )
     finally:
         for video in videos.values():
             video.close()
 
 
-def chosen_frames(n_frames: int, every: int, most: int) -> list[int]:
-    """Each ``every``-th of ``n_frames``; of those at most ``most``, evenly spaced from the first on (0 for all)."""
+def select_frame_indices(n_frames: int, every: int, limit: int) -> list[int]:
+    """Select the frames to convert: each ``every``-th, and of those at most ``limit``, evenly spaced from the first.
+
+    Args:
+        n_frames: Number of frames of the video.
+        every: 1 for every frame.
+        limit: Upper bound on the number of frames; 0 for none.
+    """
     listed = list(range(0, n_frames, every))
-    if not most or len(listed) <= most:
+    if not limit or len(listed) <= limit:
         return listed
-    return [listed[i * len(listed) // most] for i in range(most)]
+    return [listed[i * len(listed) // limit] for i in range(limit)]

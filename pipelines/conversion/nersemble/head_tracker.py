@@ -1,4 +1,4 @@
-"""The head's place moment by moment: from the benchmark's tracking where there is one, else from landmarks."""
+"""The head's pose at each timestep, from the benchmark's tracking where there is one, else from landmarks."""
 
 from __future__ import annotations
 
@@ -9,34 +9,39 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from nersemble.flame_tracking import FlameTracking, head_of, read_tracking
+from nersemble.flame_tracking import FlameTracking, read_head_mark, read_tracking
 from nersemble.layout import tracking_path
 from pipelines.conversion.head_crops import HEAD_SPAN
-from pipelines.conversion.head_finder import POINTS, SHAPE, HeadFinder
-from pipelines.conversion.nersemble.config import NersembleConfig
+from pipelines.conversion.head_finder import LANDMARK_INDEX, MEAN_LANDMARKS, HeadFinder
+from pipelines.conversion.nersemble.nersemble_config import NersembleConfig
 from pipelines.media.cameras import Array, Camera
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 SHAPE_SD, SIZE_SD, ORIGIN_SD = 0.005, 0.1, 0.03
-"""How far a person's landmarks lie from the mean head's (metres), their head's size from its (share), and the point
-between the eyes from a head model's origin (metres). One view tells size from distance by these alone."""
+"""Standard deviations of a person's landmarks from the mean head's (metres), of the head's size from the mean head's
+(share), and of the point between the eyes from a head model's origin (metres). With one view, only these separate size
+from distance."""
 SPARE = 1.25
-"""A head in the decoded picture has at least so many pixels for one of the crop."""
+"""Least pixels of the decoded image for one pixel of the crop."""
 
 
 def decode_factor(cameras: Mapping[str, Camera], config: NersembleConfig) -> int:
-    """By which power of two the videos are decoded smaller: no crop needs more pixels than that leaves.
+    """Return the power of two by which the videos are decoded smaller, so that each crop still has enough pixels.
 
     Half the size is a quarter of the pixels that travel from the decoder, and the crop averages them anyway.
+
+    Args:
+        cameras: Cameras of the videos at their full size, by serial.
+        config: Settings, for the size of the crop.
     """
     if config.crop == "full":
         needed = {name: max(c.width, c.height) / (SPARE * config.size) for name, c in cameras.items()}
     elif len(cameras) < 2:
         return 1
     else:
-        middle = _meeting_point(list(cameras.values()))
-        depth = {name: float(c.project(middle[None])[1][0]) for name, c in cameras.items()}
+        centre = _rig_centre(list(cameras.values()))
+        depth = {name: float(c.project(centre[None])[1][0]) for name, c in cameras.items()}
         needed = {n: c.K[0, 0] * HEAD_SPAN / max(depth[n], 0.1) / (SPARE * config.size) for n, c in cameras.items()}
     factor = 1
     while (
@@ -48,8 +53,8 @@ def decode_factor(cameras: Mapping[str, Camera], config: NersembleConfig) -> int
     return factor
 
 
-def _meeting_point(cameras: list[Camera]) -> Array:
-    """(3,) the point nearest to all optical axes, least squares: where a rig looks at."""
+def _rig_centre(cameras: list[Camera]) -> Array:
+    """Return the point (3,) nearest to all optical axes, by least squares."""
     axes = np.stack([c.world_to_camera[2, :3] for c in cameras])
     off = np.eye(3) - axes[:, :, None] * axes[:, None]
     centres = np.stack([c.centre for c in cameras])
@@ -57,62 +62,82 @@ def _meeting_point(cameras: list[Camera]) -> Array:
 
 
 @dataclass
-class HeadPlaces:
-    """Gives (3, 4) head to world, rigid, metres, origin between the eyes; remembers which cameras show the face."""
+class HeadTracker:
+    """A tracker of the head's pose in one sequence, which remembers the cameras that show the face."""
 
     finder: HeadFinder
     tracking: FlameTracking | None = None
     origin: Array | None = None
-    """(3,) the head's origin in the frame of the tracking's head model, metres."""
+    """(3,) the point between the eyes in the frame of the tracking's head model, metres, once it is known."""
     order: list[str] = field(default_factory=list)
+    """Cameras that showed the face at the first timestep."""
 
     @classmethod
-    def of(cls, person: Path, sequence: str, finder: HeadFinder) -> HeadPlaces:
-        """For one sequence. Raises ``NersembleError`` for a tracking file that is none."""
+    def for_sequence(cls, person: Path, sequence: str, finder: HeadFinder) -> HeadTracker:
+        """Return the tracker of a sequence.
+
+        Args:
+            person: The participant's folder.
+            sequence: The sequence's name.
+            finder: Finds the head where there is no tracking.
+
+        Raises:
+            NersembleError: The tracking file cannot be read.
+        """
         path = tracking_path(person, sequence)
         if not path.is_file():
             return cls(finder)
-        # The open head's origin is the corpus's own; FLAME's lies elsewhere and is found from the first pictures.
-        return cls(finder, read_tracking(path), np.zeros(3) if head_of(path) else None)
+        # The open head's origin is the corpus's own; FLAME's lies elsewhere and is found from the first images.
+        return cls(finder, read_tracking(path), np.zeros(3) if read_head_mark(path) else None)
 
-    def at(self, index: int, pictures: Mapping[str, Picture], cameras: Mapping[str, Camera]) -> Array | None:
-        """The head at a frame; None where it is not found."""
+    def head_to_world(self, index: int, images: Mapping[str, Image], cameras: Mapping[str, Camera]) -> Array | None:
+        """Return the head's pose at a frame.
+
+        Args:
+            index: Number of the frame.
+            images: The frame's RGB images, by camera.
+            cameras: The images' cameras.
+
+        Returns:
+            (3, 4) rigid, metres, origin between the eyes; None where the head is not found.
+        """
         if self.tracking is None:
-            seen = self.finder.find(pictures, cameras, self.order)
-            if seen is None:
+            pose = self.finder.find(images, cameras, self.order)
+            if pose is None:
                 return None
-            self.order = self.order or sorted(seen.cameras)
-            return seen.placed.head_to_world
+            self.order = self.order or sorted(pose.cameras)
+            return pose.fit.head_to_world
         if index >= len(self.tracking):
             return None
         transform = self.tracking.head_to_world()[index]
         if self.origin is None:
-            self.origin = self._find_origin(transform, pictures, cameras)
+            self.origin = self._find_origin(transform, images, cameras)
             if self.origin is None:
                 return None
         scale = float(self.tracking.scale[0, 0])
         return np.column_stack([transform[:, :3] / scale, transform[:, :3] @ self.origin + transform[:, 3]])
 
     def _find_origin(
-        self, transform: Array, pictures: Mapping[str, Picture], cameras: Mapping[str, Camera]
+        self, transform: Array, images: Mapping[str, Image], cameras: Mapping[str, Camera]
     ) -> Array | None:
-        """(3,) where the point between the eyes lies in the tracked head's frame, metres.
+        """Return the point (3,) between the eyes in the tracked head's frame, metres; None without a face.
 
-        FLAME's origin is not in the file. Landmarks at ``size * SHAPE + origin`` in that frame appear at known pixels:
-        each gives two equations that are linear in size and origin. Least squares, with what is known beforehand.
+        FLAME's origin is not in the file. Landmarks at ``size * MEAN_LANDMARKS + origin`` in that frame project to
+        known pixels: each gives two equations that are linear in size and origin. Solved by least squares with the
+        priors ``SIZE_SD`` and ``ORIGIN_SD``.
         """
         rows, values = [np.diag([1 / SIZE_SD, *[1 / ORIGIN_SD] * 3])], [np.array([1 / SIZE_SD, 0, 0, 0])]
-        for name, picture in pictures.items():
-            found = self.finder.landmarks(picture)
-            if found is None:
+        for name, image in images.items():
+            detected = self.finder.detect_landmarks(image)
+            if detected is None:
                 continue
             projection = cameras[name].K @ cameras[name].world_to_camera
             linear = projection[:, :3] @ transform[:, :3]
             shift = projection[:, :3] @ transform[:, 3] + projection[:, 3]
-            pixels, noise = found[0][POINTS], SHAPE_SD * cameras[name].K[0, 0]
+            pixels, noise = detected[0][LANDMARK_INDEX], SHAPE_SD * cameras[name].K[0, 0]
             for axis in (0, 1):
                 of_origin = pixels[:, axis, None] * linear[2] - linear[axis]
-                of_size = (of_origin * SHAPE).sum(1, keepdims=True)
+                of_size = (of_origin * MEAN_LANDMARKS).sum(1, keepdims=True)
                 rows.append(np.concatenate([of_size, of_origin], axis=1) / noise)
                 values.append((shift[axis] - pixels[:, axis] * shift[2]) / noise)
         if len(rows) == 1:

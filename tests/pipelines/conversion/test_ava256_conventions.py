@@ -16,9 +16,9 @@ from ava256.reader import Ava256Capture
 from pipelines.conversion.ava256_frames import head_model_frame
 from pipelines.conversion.head_crops import resample
 from pipelines.media.cameras import Camera
-from pipelines.media.image_codec import decode_picture
+from pipelines.media.image_codec import decode_image
 from pipelines.studio.ava256_layout import DISTORTION
-from pipelines.studio.person import make_identity
+from pipelines.studio.person import make_person
 from pipelines.studio.renderer import Lighting, build_scene, render_mesh
 
 BOUND = 0.1
@@ -36,15 +36,15 @@ def truth_of(decoder):
         row["camera_id"]: Camera(matrix(row["K"], 3), matrix(row["world_to_camera"], 3), row["width"], row["height"])
         for row in pq.read_table(folder / "cameras.parquet").to_pylist()
     }
-    moments = {row["frame_index"]: row for row in pq.read_table(folder / "moments.parquet").to_pylist()}
-    return cameras, moments, json.loads((folder / "person.json").read_text())
+    timesteps = {row["frame_index"]: row for row in pq.read_table(folder / "moments.parquet").to_pylist()}
+    return cameras, timesteps, json.loads((folder / "person.json").read_text())
 
 
 def reprojection_error(decoder, converted):
-    """Largest distance, in pixels of the full picture, between where the files' points are projected through the
+    """Largest distance, in pixels of the full image, between where the files' points are projected through the
     converted corpus, and where the renderer put them; infinite where nothing was converted."""
     rows, _ = converted
-    cameras, moments, _ = truth_of(decoder)
+    cameras, timesteps, _ = truth_of(decoder)
     capture = Ava256Capture(str(decoder), LocalFileSystem())
     to_tracked = head_model_frame(capture.mean_vertices)
     worst, n = 0.0, 0
@@ -54,7 +54,7 @@ def reprojection_error(decoder, converted):
             if view["status"] != "ok":
                 continue
             n += 1
-            place, true = matrix(view["head_to_world"], 3), moments[view["frame_index"]]
+            place, true = matrix(view["head_to_world"], 3), timesteps[view["frame_index"]]
             world_to_camera = matrix(calibrated[view["camera_id"]]["world_to_camera"], 3)
             rendered = cameras[view["camera_id"]]
             K = matrix(view["K"], 3)
@@ -73,20 +73,20 @@ def reprojection_error(decoder, converted):
     return worst if n else np.inf
 
 
-def points_of(capture, points, index, moment):
+def points_of(capture, points, index, timestep):
     """The true world points of keypoints: the posed vertices to which they belong."""
-    pose = matrix(moment["head_to_world"], 3)
-    posed = matrix(moment["vertices"], len(moment["vertices"]) // 3) @ pose[:, :3].T + pose[:, 3]
+    pose = matrix(timestep["head_to_world"], 3)
+    posed = matrix(timestep["vertices"], len(timestep["vertices"]) // 3) @ pose[:, :3].T + pose[:, 3]
     return posed[keypoint_vertices()[index]]
 
 
 def keypoint_vertices():
     from pipelines.faces.weight_cache import cache_dir
-    from pipelines.studio.ava256_layout import _spread
+    from pipelines.studio.ava256_layout import spread_keypoints
     from pipelines.studio.studio_head import load_studio_head
 
     if not _CHOSEN:
-        _CHOSEN.append(_spread(load_studio_head(cache_dir()).template))
+        _CHOSEN.append(spread_keypoints(load_studio_head(cache_dir()).template))
     return _CHOSEN[0]
 
 
@@ -94,7 +94,7 @@ _CHOSEN: list[np.ndarray] = []
 
 
 def test_points_fall_where_they_were_rendered(ava256_copy, convert_ava256):
-    """crop=full keeps the whole picture at its size, so that its pixels are the renderer's."""
+    """crop=full keeps the full image at its size, so that its pixels are the renderer's."""
     source, decoder = ava256_copy
     assert reprojection_error(decoder, convert_ava256(source, crop="full", size=256)) < BOUND
 
@@ -137,7 +137,7 @@ SMALL = np.array([[1 / 16, 1, 1], [1, 1 / 16, 1], [1 / 16, 1 / 16, 1]])
 SWAP = [1, 0, 2]
 MUTATIONS = {
     "K transposed": lambda d: edit_calibration(d, lambda K, T: (K.T, T)),
-    "K for the small picture": lambda d: edit_calibration(d, lambda K, T: (K * SMALL, T)),
+    "K for the small image": lambda d: edit_calibration(d, lambda K, T: (K * SMALL, T)),
     "K's x and y swapped": lambda d: edit_calibration(d, lambda K, T: (K[SWAP][:, SWAP], T)),
     "T transposed": lambda d: edit_calibration(d, lambda K, T: (K, T.T)),
     "OpenGL axes": lambda d: edit_calibration(d, lambda K, T: (K, flipped(T, (1, -1, -1)))),
@@ -169,25 +169,25 @@ def test_a_wrong_convention_is_seen(mutation, ava256_copy, convert_ava256):
 
 def silhouettes(decoder, view, camera_row, size):
     """The converted matte, and the silhouette of the true mesh seen by the converted view's camera (floats)."""
-    _, moments, person = truth_of(decoder)
-    moment = moments[view["frame_index"]]
+    _, timesteps, person = truth_of(decoder)
+    timestep = timesteps[view["frame_index"]]
     mesh = _person(person).meshes(
-        np.array(moment["expression"], np.float32)[None], matrix(moment["rotations"], 5).astype(np.float32)[None]
+        np.array(timestep["expression"], np.float32)[None], matrix(timestep["rotations"], 5).astype(np.float32)[None]
     )[0]
     camera = Camera(matrix(view["K"], 3), matrix(camera_row["world_to_camera"], 3), size, size)
-    true = render_mesh(build_scene(mesh), camera.moved(matrix(moment["head_to_world"], 3)), Lighting(()))
-    return decode_picture(view["matte"], grey=True) / 255.0, true.alpha.astype(np.float64)
+    true = render_mesh(build_scene(mesh), camera.moved(matrix(timestep["head_to_world"], 3)), Lighting(()))
+    return decode_image(view["matte"], grey=True) / 255.0, true.alpha.astype(np.float64)
 
 
 def _person(about):
     from pipelines.faces.weight_cache import cache_dir
     from pipelines.studio.studio_head import load_studio_head
 
-    return make_identity(load_studio_head(cache_dir()), about["identity_id"])
+    return make_person(load_studio_head(cache_dir()), about["identity_id"])
 
 
 def test_the_crops_camera_sees_the_person_where_the_matte_is(ava256_copy, convert_ava256):
-    """A head-centred crop's K and pose, with the true mesh, give the matte that was cut out of the files' pictures."""
+    """A head-centred crop's K and pose, with the true mesh, give the matte that was cut out of the files' images."""
     source, decoder = ava256_copy
     size = 128
     rows, _ = convert_ava256(source, size=size)
@@ -207,9 +207,9 @@ def test_the_head_model_lies_in_the_mesh_as_rendered(ava256_source, convert_ava2
     rows, _ = convert_ava256(ava256_source)
     shifts = []
     for decoder in sorted(ava256_source.glob("*--*/decoder")):
-        _, moments, _ = truth_of(decoder)
+        _, timesteps, _ = truth_of(decoder)
         view = next(v for row in rows if decoder.parent.name in row["item_id"] for v in row["views"] if v["K"])
-        place, true = matrix(view["head_to_world"], 3), matrix(moments[view["frame_index"]]["head_to_world"], 3)
+        place, true = matrix(view["head_to_world"], 3), matrix(timesteps[view["frame_index"]]["head_to_world"], 3)
         np.testing.assert_allclose(place[:, :3], true[:, :3], atol=1e-6)
         shifts.append(np.linalg.norm(place[:, 3] - true[:, 3]))
     assert max(shifts) < 0.025
@@ -227,7 +227,7 @@ def test_distortion_is_measured_and_can_be_taken_out():
     off = np.linalg.norm(seen.reshape(*x.shape, 2) - np.stack([x, y], -1), axis=-1)
     head = np.hypot(x - 667 / 2, y - 1024 / 2) < 200
     assert 0.05 < off[head].mean() < 0.2 and off[head].max() < 0.7 and 2 < off.max() < 6
-    # A chequered picture that the lens bends, and the same one taken straight again.
+    # A chequered image that the lens bends, and the same one taken straight again.
     camera = Camera(small, np.eye(3, 4), 667, 1024)
     chequered = np.kron(np.indices((64, 42)).sum(0) % 2, np.ones((16, 16)))[:1024, :667].astype(np.uint8) * 200
     straight = cv2.GaussianBlur(chequered, (0, 0), 4)

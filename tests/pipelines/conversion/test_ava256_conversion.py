@@ -15,8 +15,8 @@ from ava256.naming import LENSES
 from pipelines.conversion import ava256_step
 from pipelines.conversion.ava256_frames import Ava256Config
 from pipelines.conversion.ava256_step import plan_ava256
-from pipelines.conversion.conversion_plan import Absent, CaptureSourceError
-from pipelines.media.image_codec import decode_picture
+from pipelines.conversion.conversion_plan import CaptureSourceError, MissingItem
+from pipelines.media.image_codec import decode_image
 from pipelines.publishing.reasons import REASONS
 
 CAMERAS = ("400940", "400941", "400942", "400943")
@@ -42,15 +42,15 @@ def counts(rows):
 
 def test_everything_there_is_converted_and_the_absent_frame_is_a_row(ava256_source, convert_ava256):
     rows, plan = convert_ava256(ava256_source, size=96)
-    assert not plan.absent and counts(rows) == {("ok", ""): 22, ("rejected", "frame_absent"): 2}
+    assert not plan.missing and counts(rows) == {("ok", ""): 22, ("rejected", "frame_absent"): 2}
     for row in rows:
         assert row["dataset"] == "ava256" and row["licence"] == "CC-BY-NC-4.0"
         assert (row["cameras"][0]["width"], row["cameras"][0]["height"]) == (2668, 4096)
         assert len(row["cameras"][0]["distortion"]) == 4
         for view in row["views"]:
             if view["status"] == "ok":
-                assert decode_picture(view["image"]).shape == (96, 96, 3)
-                matte = decode_picture(view["matte"], grey=True)
+                assert decode_image(view["image"]).shape == (96, 96, 3)
+                matte = decode_image(view["matte"], grey=True)
                 assert matte.shape == (96, 96) and 0.15 < (matte > 127).mean() < 0.8
     sids = {row["identity_id"].removeprefix("ava256-") for row in rows}
     assert len(sids) == 2 and {row["capture_id"].split("--")[-1] for row in rows} == sids
@@ -68,7 +68,7 @@ def test_both_rules_of_splitting(ava256_source, convert_ava256):
     assert len(Ava256Config().held_out_people) == 12
 
 
-def test_settings_choose_frames_cameras_pictures_and_mattes(ava256_copy, convert_ava256, monkeypatch):
+def test_settings_choose_frames_cameras_images_and_mattes(ava256_copy, convert_ava256, monkeypatch):
     source, decoder = ava256_copy
     path = decoder / "frame_list.csv"
     segments = [line.split(",") for line in path.read_text().split()[1:]]
@@ -77,13 +77,13 @@ def test_settings_choose_frames_cameras_pictures_and_mattes(ava256_copy, convert
     rows, plan = convert_ava256(source, every=2, cameras=("400941", "400943", "1"))
     assert {view["frame_index"] for row in rows for view in row["views"]} == {int(segments[i][1]) for i in (0, 2)}
     assert [row["item_id"].split("/")[1] for row in rows] == ["400941", "400943"]
-    assert plan.absent == (Absent(f"{decoder.parent.name}: camera 1", "camera_absent"),)
+    assert plan.missing == (MissingItem(f"{decoder.parent.name}: camera 1", "camera_absent"),)
     monkeypatch.setattr(ava256_step, "ITEM_FRAMES", 2)
     rows, plan = convert_ava256(source, crop="full", size=128, person_classes=(LENSES,))
     assert [len(row["views"]) for row in rows] == [2, 1] * 4 and len({row["item_id"] for row in rows}) == 8
     view = next(v for v in rows[0]["views"] if v["status"] == "ok")
-    assert decode_picture(view["image"]).shape == (128, 84, 3)
-    assert (decode_picture(view["matte"], grey=True) > 0).mean() < 0.05
+    assert decode_image(view["image"]).shape == (128, 84, 3)
+    assert (decode_image(view["matte"], grey=True) > 0).mean() < 0.05
 
 
 def test_undistorted_cameras_have_no_distortion(ava256_copy, convert_ava256):
@@ -95,7 +95,7 @@ def test_undistorted_cameras_have_no_distortion(ava256_copy, convert_ava256):
 
 
 def test_a_partial_download(ava256_copy, convert_ava256):
-    """Pictures, mattes, poses that were not fetched: the rest is converted, and all of them are named."""
+    """Images, mattes, poses that were not fetched: the rest is converted, and all of them are named."""
     source, decoder = ava256_copy
     shutil.copy(decoder / "camera_calibration.json", source / "kept")
     (source / "256_ids.csv").write_text("mcd,sid,mct\n20230405,AAN112,1635\n")
@@ -107,15 +107,15 @@ def test_a_partial_download(ava256_copy, convert_ava256):
     assert found["400940"] == ("rejected", "camera_absent")
     assert {found["400941", frame][1] for frame in frames} <= {"matte_absent", "frame_absent"}
     assert all(found["400943", frame] == ("ok", "") for frame in frames)
-    assert set(plan.absent) == {
-        Absent("20230405--1635--AAN112", "capture_absent"),
-        Absent(f"{decoder.parent.name}/decoder/segmentation_parts/cam400941.zip", "matte_absent"),
+    assert set(plan.missing) == {
+        MissingItem("20230405--1635--AAN112", "capture_absent"),
+        MissingItem(f"{decoder.parent.name}/decoder/segmentation_parts/cam400941.zip", "matte_absent"),
     }
     used = outcomes(convert_ava256(source, matte_needed=False)[0])
     assert {used["400941", frame] for frame in frames} <= {("ok", "matte_absent"), ("rejected", "frame_absent")}
     (decoder / "head_pose/head_pose.zip").unlink()
     rows, plan = convert_ava256(source)
-    assert Absent(f"{decoder.parent.name}/decoder/head_pose/head_pose.zip", "pose_absent") in plan.absent
+    assert MissingItem(f"{decoder.parent.name}/decoder/head_pose/head_pose.zip", "pose_absent") in plan.missing
     assert set(counts(rows)) == {("rejected", "pose_absent")}
     (decoder / "kinematic_tracking/registration_vertices_mean.npy").unlink()
     assert outcomes(convert_ava256(source)[0])["400943"] == ("rejected", "mesh_absent")

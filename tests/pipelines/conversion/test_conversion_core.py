@@ -13,10 +13,10 @@ from mfhq.ids import digest
 from mfhq.schema import BLOB_REF
 from pipelines.conversion.capture_schemas import CONVERTED, camera_row, view_id, view_row
 from pipelines.conversion.capture_tables import capture_tables, participants_table
-from pipelines.conversion.config import ConversionConfig
-from pipelines.conversion.head_crops import aligned_crop, resample, seen_share
+from pipelines.conversion.conversion_config import ConversionConfig
+from pipelines.conversion.head_crops import aligned_crop, resample, visible_share
 from pipelines.conversion.publish_captures import publish_captures
-from pipelines.engine.commits import BlobFile, pack, place
+from pipelines.engine.commits import BlobFile, pack_blobs, set_blob_uri
 from pipelines.media.cameras import Camera, look_at
 from pipelines.publishing.audits import AuditError
 
@@ -26,18 +26,18 @@ POSE = np.eye(3, 4)
 
 
 def dots(camera, points):
-    """A black picture with a white disc at each projected point, drawn to a 1/16 of a pixel."""
-    picture = np.zeros((camera.height, camera.width, 3), np.uint8)
+    """A black image with a white disc at each projected point, drawn to a 1/16 of a pixel."""
+    image = np.zeros((camera.height, camera.width, 3), np.uint8)
     for x, y in camera.project(points)[0]:
         centre = tuple(round((v - 0.5) * 16) for v in (x, y))
-        cv2.circle(picture, centre, 5 * 16, (255, 255, 255), -1, cv2.LINE_AA, shift=4)
-    return picture
+        cv2.circle(image, centre, 5 * 16, (255, 255, 255), -1, cv2.LINE_AA, shift=4)
+    return image
 
 
-def centroids(picture, camera, points):
+def centroids(image, camera, points):
     """Where the disc nearest to each projected point really lies."""
     found = []
-    grey = picture[..., 0].astype(float)
+    grey = image[..., 0].astype(float)
     y, x = np.mgrid[0 : camera.height, 0 : camera.width] + 0.5
     for u, v in camera.project(points)[0]:
         near = (np.hypot(x - u, y - v) < 16) * grey
@@ -48,9 +48,9 @@ def centroids(picture, camera, points):
 @pytest.mark.parametrize("size", [64, 150, 256, 400])
 def test_what_is_seen_lies_where_the_crops_K_says(size):
     points = np.array([[-0.05, 0.04, 0.0], [0.06, 0.02, -0.03], [0.0, -0.06, 0.02]])
-    picture = dots(CAMERA, points)
+    image = dots(CAMERA, points)
     crop = aligned_crop(CAMERA, POSE, size)
-    seen = resample(picture, CAMERA, crop)
+    seen = resample(image, CAMERA, crop)
     assert seen.shape == (size, size, 3)
     np.testing.assert_allclose(centroids(seen, crop, points), crop.project(points)[0], atol=0.12)
 
@@ -69,8 +69,8 @@ def test_labels_are_never_mixed_and_the_outside_has_its_value():
     labels[100:200, 60:160] = 7
     crop = aligned_crop(CAMERA, POSE, 96, span=0.6)
     assert set(np.unique(resample(labels, CAMERA, crop, outside=3, nearest=True))) == {0, 3, 7}
-    assert 0 < seen_share(CAMERA, crop) < 1
-    assert seen_share(CAMERA, CAMERA.resized(10, 14)) == pytest.approx(1)
+    assert 0 < visible_share(CAMERA, crop) < 1
+    assert visible_share(CAMERA, CAMERA.resized(10, 14)) == pytest.approx(1)
 
 
 def test_a_resized_camera_sees_the_same():
@@ -120,10 +120,10 @@ def item(capture, camera, frames, *, person="p1", split="train", status="ok", he
 def stored(store, rows):
     """Items as the engine stores them."""
     file = BlobFile()
-    packed = pack(pa.Table.from_pylist(rows, schema=CONVERTED), file)
+    packed = pack_blobs(pa.Table.from_pylist(rows, schema=CONVERTED), file)
     name = digest(bytes(file.data).hex())
     store.write(name, bytes(file.data))
-    return place(packed, name)
+    return set_blob_uri(packed, name)
 
 
 def test_items_of_one_capture_join(tmp_path):
@@ -143,7 +143,7 @@ def test_items_of_one_capture_join(tmp_path):
     assert view_id("c1", "a", 3) in tables["views"]["view_id"].to_pylist()
     assert tables["identities"]["identity_id"].to_pylist() == ["p1"]
     assert tables["identities"]["split"].to_pylist() == ["train"]
-    with pytest.raises(ValueError, match="pictures' bytes"):
+    with pytest.raises(ValueError, match="images' bytes"):
         capture_tables(pa.Table.from_pylist(rows, schema=CONVERTED))
     with pytest.raises(ValueError, match="items of one capture differ"):
         capture_tables(stored(store, [item("c1", "a", [0]), item("c1", "b", [0], person="p2")]))

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipelines.conversion.head_finder import SHAPE, locate
-from pipelines.conversion.triangulation import place, triangulate
+from pipelines.conversion.head_finder import MEAN_LANDMARKS, fit_head_pose
+from pipelines.conversion.triangulation import fit_similarity, triangulate
 from pipelines.media.cameras import Camera, aimed_camera, rotation_yxz
 
 YAWS = (0.0, 0.5, -0.6, 0.2)
@@ -68,22 +68,23 @@ def test_a_wrong_camera_shows(harm):
 
 def test_a_known_shape_is_placed_with_its_size_in_spite_of_wrong_points():
     turn, shift = rotation_yxz(0.4, -0.2, 0.1), np.array([0.3, -0.1, 2.0])
-    points = 1.07 * SHAPE @ turn.T + shift
+    points = 1.07 * MEAN_LANDMARKS @ turn.T + shift
     points[3] += 0.05
     points[4] = np.nan
-    placed = place(SHAPE, points)
-    np.testing.assert_allclose(placed.head_to_world, np.column_stack([turn, shift]), atol=1e-3)
-    assert placed.scale == pytest.approx(1.07, abs=0.003)
+    fit = fit_similarity(MEAN_LANDMARKS, points)
+    np.testing.assert_allclose(fit.head_to_world, np.column_stack([turn, shift]), atol=1e-3)
+    assert fit.scale == pytest.approx(1.07, abs=0.003)
     with pytest.raises(ValueError, match="5 points"):
-        place(SHAPE[:5], points[5:10])
+        fit_similarity(MEAN_LANDMARKS[:5], points[5:10])
 
 
 def test_views_that_do_not_show_one_head_are_told():
-    seen = {f"c{i}": c.project(SHAPE)[0] for i, c in enumerate(CAMERAS)}
+    seen = {f"c{i}": c.project(MEAN_LANDMARKS)[0] for i, c in enumerate(CAMERAS)}
     cameras = {f"c{i}": c for i, c in enumerate(CAMERAS)}
-    head = locate(cameras, seen)
+    head = fit_head_pose(cameras, seen)
     assert head is not None and head.error_px < 1e-6
-    np.testing.assert_allclose(head.placed.head_to_world, np.eye(3, 4), atol=1e-9)
-    assert locate(cameras, {name: pixels + 60 * (i - 1.5) for i, (name, pixels) in enumerate(seen.items())}) is None
+    np.testing.assert_allclose(head.fit.head_to_world, np.eye(3, 4), atol=1e-9)
+    shifted = {name: pixels + 60 * (i - 1.5) for i, (name, pixels) in enumerate(seen.items())}
+    assert fit_head_pose(cameras, shifted) is None
     g = np.random.default_rng(1)
-    assert locate(cameras, {name: g.uniform(0, 400, pixels.shape) for name, pixels in seen.items()}) is None
+    assert fit_head_pose(cameras, {name: g.uniform(0, 400, pixels.shape) for name, pixels in seen.items()}) is None

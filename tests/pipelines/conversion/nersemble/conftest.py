@@ -24,10 +24,10 @@ class NersembleData(NamedTuple):
 @pytest.fixture(scope="session")
 def nersemble_data(tmp_path_factory: pytest.TempPathFactory) -> NersembleData:
     from pipelines.faces.weight_cache import cache_dir
-    from pipelines.studio.nersemble_layout import PERFORMED, plan_session, write_sessions
+    from pipelines.studio.nersemble_layout import STUDIO_SEQUENCES, plan_session, write_sessions
     from pipelines.studio.studio_head import load_studio_head
 
     head, root = load_studio_head(cache_dir()), tmp_path_factory.mktemp("nersemble")
-    captures = {p: plan_session(head, p, N_CAMERAS, N_FRAMES, WIDTH, SEED, PERFORMED[:1]) for p in PEOPLE}
+    captures = {p: plan_session(head, p, N_CAMERAS, N_FRAMES, WIDTH, SEED, STUDIO_SEQUENCES[:1]) for p in PEOPLE}
     assert len(list(write_sessions(root, captures))) == len(PEOPLE)
     return NersembleData(root, captures)

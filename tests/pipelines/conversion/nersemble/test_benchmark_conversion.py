@@ -11,17 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from nersemble.benchmark import MONO, MONO_TRAIN, NVS
-from nersemble.camera_params import read_calibration
+from nersemble.camera_params import read_camera_params
 from nersemble.errors import NersembleError
 from nersemble.flame_tracking import MAX_BYTES, read_tracking, write_tracking
 from nersemble.layout import calibration_path, tracking_path
-from pipelines.conversion.nersemble.config import NersembleConfig
+from pipelines.conversion.nersemble.nersemble_config import NersembleConfig
 from pipelines.conversion.nersemble.recordings import plan_nersemble
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.cameras import Camera
-from pipelines.media.image_codec import decode_picture
+from pipelines.media.image_codec import decode_image
 from pipelines.studio.nersemble_benchmark_layout import SCALE, BenchmarkSpec, write_benchmark
-from pipelines.studio.nersemble_layout import TRUTH
+from pipelines.studio.nersemble_layout import TRUTH_FILE
 from pipelines.studio.studio_head import load_studio_head
 
 SIZE, N_CAMERAS = 128, 4
@@ -39,7 +39,7 @@ class Converted(NamedTuple):
     root: object
     truth: dict
     rows: dict
-    absent: tuple
+    missing: tuple
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +50,29 @@ def converted(tmp_path_factory) -> Converted:
     shutil.copytree(tracking_path(person, "EXP-1-head").parent, tracking_path(person, "FREE").parent)
     plan = plan_nersemble(str(root), CONFIG)
     rows = {row["capture_id"]: row for row in plan.step.fn(plan.step.load(), plan.items).to_pylist()}
-    truth = {(row["participant"], row["sequence"]): row for row in pq.read_table(root / TRUTH).to_pylist()}
-    return Converted(root, truth, rows, plan.absent)
+    truth = {(row["participant"], row["sequence"]): row for row in pq.read_table(root / TRUTH_FILE).to_pylist()}
+    return Converted(root, truth, rows, plan.missing)
 
 
 def test_both_tasks_are_converted_and_held_out(converted):
     mono, nvs = (converted.rows[name] for name in (MONO_CAPTURE, "nersemble-nvs-388-GLASSES"))
-    assert len(converted.rows) == 2, "a test sequence has no pictures"
+    assert len(converted.rows) == 2, "a test sequence has no images"
     assert {v["camera_id"] for v in mono["views"]} == {MONO_TRAIN} and len(nvs["views"]) == N_CAMERAS
     for row in (mono, nvs):
         assert row["split"] == "test" and {(v["status"], v["split"]) for v in row["views"]} == {("ok", "test")}
-    assert {a.reason for a in converted.absent} == {"camera_absent"}
-    assert sum("393/sequences/EXP-" in a.what for a in converted.absent) == 6, "the other training sequences are named"
+    assert {a.reason for a in converted.missing} == {"camera_absent"}
+    assert sum("393/sequences/EXP-" in a.name for a in converted.missing) == 6, "the other training sequences are named"
 
 
-def test_known_points_lie_where_every_view_says_and_the_pictures_show_them(converted):
+def test_known_points_lie_where_every_view_says_and_the_images_show_them(converted):
     """Through K and pose of each view: below 0.1 px of where the calibration file's camera has them in the whole
-    picture. The head's outline by the matte agrees."""
+    image. The head's outline by the matte agrees."""
     for row, task in zip(converted.rows.values(), (MONO, SMALL), strict=True):
         participant, sequence = int(row["identity_id"][-3:]), row["views"][0]["segment"]
         true = converted.truth[participant, sequence]
         place = np.array(true["head_to_world"]).reshape(3, 4)
         points = SCALE * (np.array(true["vertices"]).reshape(-1, 3) @ place[:, :3].T + place[:, 3])
-        calibration = read_calibration(calibration_path(converted.root / task.name / f"{participant}"), None)
+        calibration = read_camera_params(calibration_path(converted.root / task.name / f"{participant}"), None)
         for view in row["views"]:
             (found,) = [c for c in row["cameras"] if c["camera_id"] == view["camera_id"]]
             pose, K = np.array(found["world_to_camera"]).reshape(3, 4), np.array(view["K"]).reshape(3, 3)
@@ -83,7 +83,7 @@ def test_known_points_lie_where_every_view_says_and_the_pictures_show_them(conve
             seen = Camera(K, pose, SIZE, SIZE).project(points)[0]
             assert np.abs(seen - expected).max() < 0.1
             inside = seen[(seen > 1).all(1) & (seen < SIZE - 1).all(1)].astype(int)
-            matte = decode_picture(view["matte"], grey=True)
+            matte = decode_image(view["matte"], grey=True)
             assert len(inside) > 500 and (matte[inside[:, 1], inside[:, 0]] > 100).mean() > 0.98
 
 

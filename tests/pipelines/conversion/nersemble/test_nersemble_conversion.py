@@ -18,21 +18,21 @@ import pytest
 from infra.storage import open_store
 from mfhq.catalog import Catalog
 from nersemble.benchmark import HELD_OUT_PARTICIPANTS
-from nersemble.camera_params import read_calibration
+from nersemble.camera_params import read_camera_params
 from nersemble.colour import correct_colours
 from nersemble.layout import SERIALS, background_path, calibration_path, colour_path, video_path
 from pipelines.conversion.conversion_plan import CaptureSourceError
 from pipelines.conversion.head_crops import resample
-from pipelines.conversion.nersemble.config import NersembleConfig
-from pipelines.conversion.nersemble.lockstep import chosen_frames
-from pipelines.conversion.nersemble.recordings import plan_nersemble, split_of
+from pipelines.conversion.nersemble.camera_videos import select_frame_indices
+from pipelines.conversion.nersemble.nersemble_config import NersembleConfig
+from pipelines.conversion.nersemble.recordings import plan_nersemble, split_of_participant
 from pipelines.conversion.triangulation import triangulate
 from pipelines.media.cameras import Camera
-from pipelines.media.image_codec import decode_picture
+from pipelines.media.image_codec import decode_image
 from pipelines.publishing.reasons import REASONS
-from pipelines.studio.nersemble_layout import TRUTH, camera_colours
+from pipelines.studio.nersemble_layout import TRUTH_FILE, random_colour_calibrations
 from pipelines.studio.renderer import build_scene, render_mesh
-from pipelines.studio.scenes import seen_from_head
+from pipelines.studio.scenes import lighting_in_head_frame
 
 SEQUENCE, SIZE = "EXP-1-head", 160
 CONFIG = NersembleConfig(size=SIZE, frames=2)
@@ -40,17 +40,17 @@ CONFIG = NersembleConfig(size=SIZE, frames=2)
 
 @pytest.fixture(scope="module")
 def tools():
-    from pipelines.conversion.nersemble.nersemble_step import _load
+    from pipelines.conversion.nersemble.nersemble_step import load_tools
 
-    return _load(CONFIG)
+    return load_tools(CONFIG)
 
 
 @pytest.fixture(scope="module")
 def converted(nersemble_data, tools):
     """The rows of both people, by participant."""
     plan = plan_nersemble(str(nersemble_data.root), CONFIG)
-    assert plan.absent == ()
-    glasses = {p: "x" if c.person.look.glasses else "" for p, c in nersemble_data.captures.items()}
+    assert plan.missing == ()
+    glasses = {p: "x" if c.person.appearance.glasses else "" for p, c in nersemble_data.captures.items()}
     assert plan.participants == {f"nersemble-{p:03d}": {"wears_glasses": mark} for p, mark in glasses.items()}
     rows = plan.step.fn(tools, plan.items).to_pylist()
     return {int(row["identity_id"][-3:]): row for row in rows}
@@ -75,7 +75,7 @@ def reasons(row) -> dict[str, Counter]:
 
 
 def camera_of(row, view) -> Camera:
-    """The camera of a view's picture."""
+    """The camera of a view's image."""
     (camera,) = [c for c in row["cameras"] if c["camera_id"] == view["camera_id"]]
     pose = np.array(camera["world_to_camera"]).reshape(3, 4)
     return Camera(np.array(view["K"]).reshape(3, 3), pose, SIZE, SIZE)
@@ -83,7 +83,7 @@ def camera_of(row, view) -> Camera:
 
 def reprojection(row, rendered, points, harm=lambda camera: camera) -> float:
     """Largest distance, in a view's pixels, of points (N, 3) projected through views from where the renderer's cameras
-    saw them. A crop keeps the pixels' raster: it is a scale, one for both axes, and a shift of the picture."""
+    saw them. A crop keeps the pixels' raster: it is a scale, one for both axes, and a shift of the image."""
     worst = 0.0
     for view in row["views"]:
         if view["status"] != "ok":
@@ -98,7 +98,7 @@ def reprojection(row, rendered, points, harm=lambda camera: camera) -> float:
 
 def test_known_points_lie_where_every_cameras_calibration_says(nersemble_data):
     """The head's true vertices: seen by the renderer's cameras, found again through the files."""
-    truth = pq.read_table(nersemble_data.root / TRUTH).to_pylist()
+    truth = pq.read_table(nersemble_data.root / TRUTH_FILE).to_pylist()
     for person, capture in nersemble_data.captures.items():
         row = next(r for r in truth if r["participant"] == person)
         place = np.array(row["head_to_world"]).reshape(3, 4)
@@ -107,7 +107,7 @@ def test_known_points_lie_where_every_cameras_calibration_says(nersemble_data):
         path = calibration_path(nersemble_data.root / f"{person:03d}")
 
         def worst(path: Path) -> float:
-            calibration = read_calibration(path)
+            calibration = read_camera_params(path)
             read = [
                 Camera(calibration.intrinsics(s, c.width, c.height), calibration.world_to_camera[s], c.width, c.height)
                 for s, c in capture.cameras.items()  # noqa: B023
@@ -132,7 +132,7 @@ def test_known_points_lie_where_every_cameras_calibration_says(nersemble_data):
 
 def test_known_points_lie_where_every_converted_view_says(nersemble_data, converted):
     """The head's true vertices, through each view's K and its camera, against the renderer's pixels and the crop."""
-    truth = pq.read_table(nersemble_data.root / TRUTH).to_pylist()
+    truth = pq.read_table(nersemble_data.root / TRUTH_FILE).to_pylist()
     for person, capture in nersemble_data.captures.items():
         (first, *_) = (r for r in truth if r["participant"] == person)
         place = np.array(first["head_to_world"]).reshape(3, 4)
@@ -149,19 +149,19 @@ def test_known_points_lie_where_every_converted_view_says(nersemble_data, conver
 
 
 def test_a_view_shows_what_its_K_and_its_camera_say(nersemble_data, converted):
-    """The true mesh, rendered by the view's own camera, lies on the converted picture: off by less than 0.1 px."""
+    """The true mesh, rendered by the view's own camera, lies on the converted image: off by less than 0.1 px."""
     row, capture = converted[19], nersemble_data.captures[19]
     assert row["status"] == "ok" and {v["reason"] for v in row["views"]} == {""}
     offsets = []
     for view in row["views"]:
-        moment = capture.moments[view["frame_index"]]
+        timestep = capture.timesteps[view["frame_index"]]
         camera = camera_of(row, view)
-        mesh = capture.person.meshes(moment.expression[None], moment.rotations[None])[0]
-        lights = seen_from_head(capture.lighting, moment.head_to_world)
-        seen = render_mesh(build_scene(mesh), camera.moved(moment.head_to_world), lights, (0.0, 0.0, 0.0))
-        picture = decode_picture(view["image"])
+        mesh = capture.person.meshes(timestep.expression[None], timestep.rotations[None])[0]
+        lights = lighting_in_head_frame(capture.lighting, timestep.head_to_world)
+        seen = render_mesh(build_scene(mesh), camera.moved(timestep.head_to_world), lights, (0.0, 0.0, 0.0))
+        image = decode_image(view["image"])
         inside = cv2.erode((seen.alpha > 0.99).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
-        off, blurred = [], [cv2.GaussianBlur(p.astype(np.float32), (0, 0), 1.5).mean(-1) for p in (picture, seen.rgb)]
+        off, blurred = [], [cv2.GaussianBlur(p.astype(np.float32), (0, 0), 1.5).mean(-1) for p in (image, seen.rgb)]
         gy, gx = np.gradient(blurred[1])
         # The shift that explains the difference best, by least squares on the gradients inside the head.
         a = np.column_stack([gx[inside], gy[inside], np.ones(inside.sum()), blurred[1][inside]])
@@ -175,8 +175,8 @@ def test_the_head_is_found_without_tracking(nersemble_data, converted):
     """The detector's own noise: millimetres and degrees, bounded; the crop is centred on the head."""
     for person, row in converted.items():
         for view in row["views"]:
-            moment = nersemble_data.captures[person].moments[view["frame_index"]]
-            found, true = np.array(view["head_to_world"]).reshape(3, 4), moment.head_to_world
+            timestep = nersemble_data.captures[person].timesteps[view["frame_index"]]
+            found, true = np.array(view["head_to_world"]).reshape(3, 4), timestep.head_to_world
             assert np.linalg.norm(found[:, 3] - true[:, 3]) < 0.012
             turn = np.degrees(np.arccos(np.clip((np.trace(found[:, :3].T @ true[:, :3]) - 1) / 2, -1, 1)))
             assert turn < 12
@@ -188,23 +188,27 @@ def test_colours_and_mattes_are_those_of_the_rendered_person(nersemble_data, con
     row, capture = converted[19], nersemble_data.captures[19]
     view = row["views"][0]
     full = capture.cameras[view["camera_id"]]
-    (seen,) = [v for v in capture.render(capture.moments[view["frame_index"]]) if v.camera_id == view["camera_id"]]
+    (seen,) = [
+        v for v in capture.render_views(capture.timesteps[view["frame_index"]]) if v.camera_id == view["camera_id"]
+    ]
     true = resample(seen.rgb, full, camera_of(row, view)).astype(int)
-    picture = decode_picture(view["image"]).astype(int)
-    assert np.abs(picture - true).mean() < 4
-    raw = correct_colours(true.astype(np.uint8), camera_colours(19, [view["camera_id"]])[view["camera_id"]][:, :3])
+    image = decode_image(view["image"]).astype(int)
+    assert np.abs(image - true).mean() < 4
+    raw = correct_colours(
+        true.astype(np.uint8), random_colour_calibrations(19, [view["camera_id"]])[view["camera_id"]][:, :3]
+    )
     assert np.abs(raw.astype(int) - true).mean() > 8, "without the correction it would be far off"
     alpha = resample((seen.alpha * 255).astype(np.uint8), full, camera_of(row, view)) > 127
-    matte = decode_picture(view["matte"], grey=True) > 127
+    matte = decode_image(view["matte"], grey=True) > 127
     assert (alpha & matte).sum() / (alpha | matte).sum() > 0.93
 
 
 def test_people_of_the_benchmark_are_never_trained_on(converted):
     assert converted[60]["split"] == "test" and {v["split"] for v in converted[60]["views"]} == {"test"}
-    assert {split_of(p, 20) for p in HELD_OUT_PARTICIPANTS} == {"test"}
-    others = Counter(split_of(p, 20) for p in range(500) if p not in HELD_OUT_PARTICIPANTS)
+    assert {split_of_participant(p, 20) for p in HELD_OUT_PARTICIPANTS} == {"test"}
+    others = Counter(split_of_participant(p, 20) for p in range(500) if p not in HELD_OUT_PARTICIPANTS)
     assert set(others) == {"train", "val"} and 8 <= others["val"] <= 45
-    assert Counter(split_of(p, 0) for p in range(500) if p not in HELD_OUT_PARTICIPANTS) == {"train": 470}
+    assert Counter(split_of_participant(p, 0) for p in range(500) if p not in HELD_OUT_PARTICIPANTS) == {"train": 470}
 
 
 def test_what_is_missing_or_broken_is_a_row_and_the_rest_is_converted(nersemble_data, tools, tmp_path):
@@ -222,7 +226,7 @@ def test_what_is_missing_or_broken_is_a_row_and_the_rest_is_converted(nersemble_
     shutil.copy(good, stranger)
     row, plan = convert_one(root, tools)
     here = f"019/sequences/{SEQUENCE}/images"
-    assert {(a.what, a.reason) for a in plan.absent} == {
+    assert {(a.name, a.reason) for a in plan.missing} == {
         (f"{here}/cam_{names[4]}.mp4", "camera_absent"),
         (f"{here}/cam_999.mp4", "camera_uncalibrated"),
     }
@@ -248,7 +252,7 @@ def test_a_camera_that_the_calibration_lacks_harms_no_other(nersemble_data, tool
     del content["world_2_cam"][left_out]
     path.write_text(json.dumps(content))
     row, plan = convert_one(root, tools)
-    assert [a.reason for a in plan.absent] == ["camera_uncalibrated"] and left_out in plan.absent[0].what
+    assert [a.reason for a in plan.missing] == ["camera_uncalibrated"] and left_out in plan.missing[0].name
     assert left_out not in reasons(row) and len(reasons(row)) == 4
     path.write_text("{}")
     with pytest.raises(CaptureSourceError, match="calibration_invalid"):
@@ -256,7 +260,7 @@ def test_a_camera_that_the_calibration_lacks_harms_no_other(nersemble_data, tool
 
 
 def test_numbers_that_cannot_be_read_fail_their_own_sequence_alone(nersemble_data, tools, tmp_path):
-    """Colours that are none. A bomb for a picture of the empty room, and a name that climbs out, are passed over."""
+    """Colours that are none. A bomb for an image of the empty room, and a name that climbs out, are passed over."""
     root, names = copy_of(nersemble_data, tmp_path / "data"), list(nersemble_data.captures[19].cameras)
     shutil.copytree(nersemble_data.root / "060", root / "060")
     colour_path(root / "019").write_text("{")
@@ -267,7 +271,7 @@ def test_numbers_that_cannot_be_read_fail_their_own_sequence_alone(nersemble_dat
     room.write_bytes(data)
     (root / "metadata_sequences.csv").write_text("ID,../../../060/sequences/EXP-1-head,EXP-2-eyes\n19,x,x\n")
     plan = plan_nersemble(str(root), CONFIG)
-    assert {"EXP-2-eyes" in a.what and a.reason for a in plan.absent} == {"camera_absent"}
+    assert {"EXP-2-eyes" in a.name and a.reason for a in plan.missing} == {"camera_absent"}
     assert set(plan.items["sequence"].to_pylist()) == {SEQUENCE}
     bad, good = sorted(plan.step.fn(tools, plan.items).to_pylist(), key=lambda row: row["identity_id"])
     assert (bad["status"], bad["reason"], bad["views"]) == ("failed", "value_damaged", [])
@@ -282,7 +286,7 @@ def test_without_the_empty_room_and_colours_it_still_converts(nersemble_data, to
     colour_path(root / "019").unlink()
     row, _ = convert_one(root, tools, NersembleConfig(size=SIZE, frames=1, crop="full"))
     assert {v["reason"] for v in row["views"]} == {""} and len(row["views"]) == 5
-    assert max(decode_picture(row["views"][0]["image"]).shape) == SIZE
+    assert max(decode_image(row["views"][0]["image"]).shape) == SIZE
 
 
 def test_wrong_sources_say_what_they_lack(tmp_path, nersemble_data):
@@ -293,7 +297,7 @@ def test_wrong_sources_say_what_they_lack(tmp_path, nersemble_data):
     ):
         with pytest.raises(CaptureSourceError, match=named):
             plan_nersemble(source, CONFIG)
-    with pytest.raises(CaptureSourceError, match="asked for"):
+    with pytest.raises(CaptureSourceError, match="requested"):
         plan_nersemble(str(nersemble_data.root), NersembleConfig(participants=(5,)))
     (tmp_path / "018").mkdir()
     (tmp_path / "018" / "camera_params.json").write_text("{}")
@@ -304,8 +308,8 @@ def test_wrong_sources_say_what_they_lack(tmp_path, nersemble_data):
 
 
 def test_frames_are_chosen_evenly_and_all_of_them_on_request():
-    assert chosen_frames(100, 1, 4) == [0, 25, 50, 75] and chosen_frames(3, 1, 4) == [0, 1, 2]
-    assert chosen_frames(100, 30, 0) == [0, 30, 60, 90] and chosen_frames(0, 1, 4) == []
+    assert select_frame_indices(100, 1, 4) == [0, 25, 50, 75] and select_frame_indices(3, 1, 4) == [0, 1, 2]
+    assert select_frame_indices(100, 30, 0) == [0, 30, 60, 90] and select_frame_indices(0, 1, 4) == []
 
 
 @pytest.mark.ray
@@ -334,15 +338,15 @@ def test_killed_with_signal_9_and_called_again_gives_the_digest_of_one_run(
     tried = snapshot.query("SELECT count(*) AS n FROM attempts WHERE step = 'convert_nersemble' GROUP BY run_id")
     assert sorted(row["n"] for row in tried.to_pylist()) == [1, 2], "one kept, one lost in the kill and done again"
     splits = snapshot.query("SELECT DISTINCT identity_id, split FROM views ORDER BY 1").to_pylist()
-    assert [row["split"] for row in splits] == [split_of(19, 20), "test"]
+    assert [row["split"] for row in splits] == [split_of_participant(19, 20), "test"]
     said = snapshot.query("SELECT identity_id FROM participants WHERE name = 'wears_glasses'").to_pylist()
-    wearing = [p for p, capture in nersemble_data.captures.items() if capture.person.look.glasses]
+    wearing = [p for p, capture in nersemble_data.captures.items() if capture.person.appearance.glasses]
     assert [row["identity_id"] for row in said] == [f"nersemble-{p:03d}" for p in wearing]
 
 
 def test_a_long_sequence_is_several_items_of_the_same_views(nersemble_data, converted, tools, monkeypatch):
     """So that memory does not grow with the number of frames; also where all frames are asked for."""
-    monkeypatch.setattr("pipelines.conversion.nersemble.recordings.ITEM_MOMENTS", 1)
+    monkeypatch.setattr("pipelines.conversion.nersemble.recordings.ITEM_TIMESTEPS", 1)
     for config in (CONFIG, NersembleConfig(size=SIZE, frames=0)):
         plan = plan_nersemble(str(nersemble_data.root), replace(config, participants=(19,)))
         assert plan.items["first"].to_pylist() == [0, 1] and plan.items["count"].to_pylist() == [1, None]

@@ -1,4 +1,4 @@
-"""What every conversion can be told."""
+"""The settings that all conversions share."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversionConfig:
-    """Settings of a conversion; part of the step's fingerprint. Data sets add their own."""
+    """Settings of a conversion, part of the step's fingerprint. Each data set adds its own.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
 
     size: int = 512
-    """Pixels a side of a head-centred crop; of the longer side where ``crop`` is full."""
+    """Pixels a side of a head-centred crop, or of the longer side where ``crop`` is full."""
     crop: Literal["head", "full"] = "head"
-    """head: a square round the head, always of the same metres; full: the whole picture, resized."""
+    """head: a square round the head, always of the same metres; full: the full image, resized."""
     every: int = 1
-    """Each ``every``-th listed frame of a segment is converted, the first one always."""
+    """Each ``every``-th listed frame of a segment is converted, beginning with the first."""
     quality: int = 95
-    """Of the WebP pictures, 1 to 100."""
+    """Quality of the WebP images, 1 to 100."""
     cameras: tuple[str, ...] = ()
-    """Names of the cameras to convert; all of them where empty."""
+    """Names of the cameras to convert; empty for all."""
 
     def __post_init__(self) -> None:
         if self.size < 16:
