@@ -1,6 +1,7 @@
-"""Byte ranges of S3 objects by Arrow's client, for the many small reads of a training loader.
+"""Reader of byte ranges of S3 objects by Arrow's client, for the many small reads of a training loader.
 
-Measured on ranges of 20 kB from SeaweedFS on the same machine: 0.36 ms of processor time a read, s3fs 2.2, boto3 1.7.
+Measured on ranges of 20 kB from SeaweedFS on the same machine: 0.36 ms of processor time a read; s3fs takes 2.2 ms and
+boto3 1.7 ms.
 """
 
 from __future__ import annotations
@@ -14,30 +15,47 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 OPEN_FILES = 4096
-"""Objects whose length is remembered; it is asked for once each."""
+"""Upper bound on the objects that stay open; the length of each is requested once, when it is opened."""
 
 
 class S3Ranges:
-    """Reads ranges of the objects of a bucket. May be used by several threads; not to be carried to other processes."""
+    """Reader of ranges of a bucket's objects. It may be used by several threads, and cannot be pickled."""
 
     def __init__(self, bucket: str, endpoint: str | None) -> None:
-        """``endpoint`` is the URL of another server than Amazon's. Raises ``OSError`` where the bucket is not found."""
-        times = {"connect_timeout": 10, "request_timeout": 60, "retry_strategy": pafs.AwsStandardS3RetryStrategy()}
+        """Open the client.
+
+        Args:
+            bucket: The bucket.
+            endpoint: URL of an S3 server other than Amazon's; None for Amazon's.
+
+        Raises:
+            OSError: The bucket's region is not found.
+        """
+        options = {"connect_timeout": 10, "request_timeout": 60, "retry_strategy": pafs.AwsStandardS3RetryStrategy()}
         if endpoint:
             url = urllib.parse.urlparse(endpoint)
             region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1"
-            self._s3 = pafs.S3FileSystem(endpoint_override=url.netloc, scheme=url.scheme, region=region, **times)
+            self._s3 = pafs.S3FileSystem(endpoint_override=url.netloc, scheme=url.scheme, region=region, **options)
         else:
-            self._s3 = pafs.S3FileSystem(region=pafs.resolve_s3_region(bucket), **times)
+            self._s3 = pafs.S3FileSystem(region=pafs.resolve_s3_region(bucket), **options)
         self._lock = threading.Lock()
         self._files: OrderedDict[str, pa.NativeFile] = OrderedDict()
 
     def read(self, url: str, offset: int, length: int) -> bytes:
-        """Bytes of the object ``bucket/key``. Raises ``OSError``, also where it ends before or has become another."""
+        """Read a range of an object.
+
+        Args:
+            url: ``bucket/key``.
+            offset: First byte.
+            length: Number of bytes.
+
+        Raises:
+            OSError: The object cannot be read, ends earlier, or was replaced.
+        """
         with self._lock:
             file = self._files.pop(url, None)
             if file is not None:
-                self._files[url] = file  # the last to be forgotten
+                self._files[url] = file  # the most recently used
         file = file or self._s3.open_input_file(url)
         data: bytes = b""
         try:

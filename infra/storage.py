@@ -1,4 +1,7 @@
-"""Places where a corpus lies: a folder, or a prefix of an S3 bucket. The protocol is ``mfhq.store.Store``."""
+"""Stores that hold a corpus: a folder, or a prefix of an S3 bucket. They implement ``mfhq.store.Store``.
+
+The public methods of the stores are documented there.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +32,17 @@ log = logging.getLogger(__name__)
 
 
 def open_store(uri: str | os.PathLike[str]) -> Store:
-    """The store at a URI: ``file:///folder``, a plain path, or ``s3://bucket/prefix``.
+    """Open the store at a URI. Nothing is created.
 
-    An S3 endpoint other than Amazon's comes from ``ENDPOINT_VARIABLES``; credentials come from the usual
-    places of AWS tools, on each machine, and are never part of the store. Nothing is created here.
+    An S3 endpoint other than Amazon's comes from ``ENDPOINT_VARIABLES``. Credentials come from the usual sources of AWS
+    tools, on each machine, and are never part of the store.
+
+    Args:
+        uri: ``file:///folder``, a plain path, or ``s3://bucket/prefix``.
 
     Raises:
-        StoreUriError: unknown scheme, no bucket named, or a file where a folder is needed.
-        StoreError: no such bucket, or an endpoint that does not answer; one line that names the URI and the way out.
+        StoreUriError: Unknown scheme, no bucket, or a file instead of a folder.
+        StoreError: No such bucket, or an endpoint that does not answer; the message is one line with the way out.
     """
     text = os.fspath(uri)
     scheme, separator, rest = text.partition("://")
@@ -71,7 +77,7 @@ class FolderStore:
     """A corpus in a folder of a file system with hard links (the conditional create rests on them)."""
 
     root: str
-    """Absolute path of the folder; made at the first write."""
+    """Absolute path of the folder; created at the first write."""
 
     @property
     def uri(self) -> str:
@@ -112,7 +118,7 @@ class FolderStore:
                 return False
             folder = os.open(temporary.parent, os.O_RDONLY)
             try:
-                os.fsync(folder)  # with what was written beside it before: a marker never outlives its data
+                os.fsync(folder)  # of the data written before, too: a marker never outlives its data
             finally:
                 os.close(folder)
         return True
@@ -126,12 +132,12 @@ class FolderStore:
 
     def list(self, prefix: str) -> Iterator[str]:
         folder = self._path(prefix)
-        found = []
+        paths = []
         with self._errors(prefix):
-            for where, _, names in os.walk(folder):
-                relative = Path(where).relative_to(self.root)
-                found += [(relative / name).as_posix() for name in names if not name.startswith(_TEMPORARY)]
-        return iter(sorted(found))
+            for directory, _, names in os.walk(folder):
+                relative = Path(directory).relative_to(self.root)
+                paths += [(relative / name).as_posix() for name in names if not name.startswith(_TEMPORARY)]
+        return iter(sorted(paths))
 
     def delete(self, path: str) -> None:
         with self._errors(path):
@@ -139,15 +145,15 @@ class FolderStore:
 
     def purge(self) -> str:
         with self._errors(""):
-            for where, _, names in os.walk(self.root):
+            for directory, _, names in os.walk(self.root):
                 for name in names:
                     if name.startswith(_TEMPORARY):
-                        Path(where, name).unlink(missing_ok=True)
+                        Path(directory, name).unlink(missing_ok=True)
         return ""
 
     @contextlib.contextmanager
     def _temporary(self, path: str, data: bytes) -> Iterator[Path]:
-        """A whole, synced file beside ``path``, for a rename or a link."""
+        """Yield a complete, synced file beside ``path``, for a rename or a link; it is removed afterwards."""
         target = self._path(path)
         with self._errors(path):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -165,6 +171,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _errors(self, path: str) -> Iterator[None]:
+        """Raise operating system errors as ``StoreError`` with the way out, except ``FileNotFoundError``."""
         try:
             yield
         except FileNotFoundError:
@@ -197,7 +204,7 @@ class S3Store:
 
     @cached_property
     def filesystem(self) -> S3FileSystem:
-        """s3fs without its listings cache: other writers' files must show."""
+        """s3fs without its cache of listings, so that other writers' files are listed."""
         from s3fs import S3FileSystem
 
         config = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3, "mode": "standard"}}
@@ -217,7 +224,11 @@ class S3Store:
         return {"bucket": self.bucket, "prefix": self.prefix, "endpoint": self.endpoint}
 
     def check(self) -> None:
-        """Ask the endpoint for the bucket; raises ``StoreError`` if it does not answer or has no such bucket."""
+        """List one object of the prefix.
+
+        Raises:
+            StoreError: The endpoint does not answer, or has no such bucket.
+        """
         with self._errors(""):
             try:
                 self.filesystem.call_s3("list_objects_v2", Bucket=self.bucket, Prefix=self.prefix, MaxKeys=1)
@@ -234,7 +245,7 @@ class S3Store:
             return b""
         with self._errors(path):
             if length is not None and self._ranges is not None:
-                with contextlib.suppress(OSError):  # s3fs then says what is wrong
+                with contextlib.suppress(OSError):  # s3fs then raises the error
                     return self._ranges.read(self.url(path), offset, length)
             start, end = (None, None) if not offset and length is None else (offset, length and offset + length)
             return self.filesystem.cat_file(self.url(path), start=start, end=end)
@@ -272,8 +283,8 @@ class S3Store:
         base = self.url("")
         folder = self.url(prefix).rstrip("/")
         with self._errors(prefix):
-            found = [name[len(base) + 1 :] for name in self.filesystem.find(folder) if name.startswith(f"{folder}/")]
-        return iter(sorted(found))
+            paths = [name[len(base) + 1 :] for name in self.filesystem.find(folder) if name.startswith(f"{folder}/")]
+        return iter(sorted(paths))
 
     def delete(self, path: str) -> None:
         with self._errors(path), contextlib.suppress(FileNotFoundError):
@@ -282,34 +293,35 @@ class S3Store:
     def purge(self) -> str:
         with self._errors(""):
             prefix = f"{self.prefix}/" if self.prefix else ""
-            found = self.filesystem.call_s3("list_multipart_uploads", Bucket=self.bucket, Prefix=prefix)
-            for upload in found.get("Uploads") or ():
-                named = {"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
-                self.filesystem.call_s3("abort_multipart_upload", **named)
+            listing = self.filesystem.call_s3("list_multipart_uploads", Bucket=self.bucket, Prefix=prefix)
+            for upload in listing.get("Uploads") or ():
+                upload_id = {"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                self.filesystem.call_s3("abort_multipart_upload", **upload_id)
             versions = self.filesystem.call_s3("get_bucket_versioning", Bucket=self.bucket).get("Status")
-        kept = f"bucket {self.bucket} keeps old versions of what is deleted (versioning: {versions})"
-        return f"{kept}; expire its noncurrent versions" if versions else ""
+        remnant = f"bucket {self.bucket} keeps old versions of what is deleted (versioning: {versions})"
+        return f"{remnant}; expire its noncurrent versions" if versions else ""
 
     @contextlib.contextmanager
     def _errors(self, path: str) -> Iterator[None]:
-        """S3's many exceptions as one: ``FileNotFoundError`` passes, everything else is a ``StoreError``."""
+        """Raise S3's exceptions as ``StoreError`` with the way out, except ``FileNotFoundError``."""
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
-        where = f"{self.uri}/{path}".rstrip("/")
+        uri = f"{self.uri}/{path}".rstrip("/")
         try:
             yield
         except (FileNotFoundError, StoreError):
             raise
         except NoCredentialsError as error:
-            raise StoreError(f"{where}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
+            raise StoreError(f"{uri}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY") from error
         except PermissionError as error:
-            raise StoreError(f"{where}: access denied ({_one_line(error)}); check the credentials") from error
+            raise StoreError(f"{uri}: access denied ({_one_line(error)}); check the credentials") from error
         except (BotoCoreError, ClientError, OSError) as error:
             server = self.endpoint or "Amazon S3"
             raise StoreError(
-                f"{where}: {server} failed ({_one_line(error)}); check the network and {ENDPOINT_VARIABLES[0]}"
+                f"{uri}: {server} failed ({_one_line(error)}); check the network and {ENDPOINT_VARIABLES[0]}"
             ) from error
 
 
 def _one_line(error: BaseException) -> str:
+    """Return an error's message as one line of at most 200 characters."""
     return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,6 +1,8 @@
-"""Parts of a step's output: data first, then a marker by conditional create. Readers list markers only.
+"""Commits of a step's output: packed images and rows first, then a marker by conditional create.
 
-Pictures out of a table and back: ``large_binary`` values, at any depth, against places in a packed file.
+A part is a Parquet file of rows and, where the rows hold images, one packed file beside it. In the rows a
+``large_binary`` value, at any depth, is replaced by a reference into the packed file (``mfhq.schema.BLOB_REF``).
+A part exists once its marker exists: readers list markers only.
 """
 
 from __future__ import annotations
@@ -9,14 +11,15 @@ import base64
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfhq.parquet import from_parquet, pruned, to_parquet
+from mfhq.byte_ranges import ByteRange, read_ranges
+from mfhq.parquet import from_parquet, prune_schema, to_parquet
 from mfhq.paths import shard_prefix, step_prefix
 from mfhq.schema import BLOB_REF, schema_hash
 from mfhq.store import Store, StoreError
@@ -25,45 +28,51 @@ from pipelines.engine.step import Step
 log = logging.getLogger(__name__)
 
 ATTEMPT = "_attempt"
-"""Column that the engine adds to what a step gave: how many attempts the row took, those of earlier runs included."""
+"""Column that the engine adds to a step's output: the number of attempts at the row, earlier runs included."""
 
-_READERS = 16
+READER_THREADS = 16
+"""Parts or markers that are read at once."""
 
 
 @dataclass(frozen=True)
-class StepPlace:
-    """A step's output under one fingerprint: where it lies and what its rows are."""
+class StepLocation:
+    """The output of a step under one fingerprint: its folder in the corpus, its key and its schema."""
 
     name: str
     fingerprint: str
     private: bool
     key: str
     schema: pa.Schema = field(hash=False)
-    """Of what the step's ``fn`` returns (pictures as ``large_binary``)."""
+    """Schema of what the step's ``fn`` returns, with images as ``large_binary``."""
 
     @classmethod
-    def of(cls, step: Step, fingerprint: str) -> StepPlace:
-        """The place of a step under its fingerprint, chained through what it reads."""
+    def of(cls, step: Step, fingerprint: str) -> StepLocation:
+        """Return the location of a step's output.
+
+        Args:
+            step: The step.
+            fingerprint: The step's fingerprint, chained through the steps that it reads.
+        """
         return cls(step.name, fingerprint, step.private, step.key, step.output)
 
     @property
     def prefix(self) -> str:
-        """The folder of the output, relative to the corpus."""
+        """Folder of the output, relative to the corpus."""
         return step_prefix(self.name, self.fingerprint, self.private)
 
     @property
-    def stored(self) -> pa.Schema:
-        """Of the Parquet files: pictures as ``BLOB_REF``, and ``ATTEMPT``."""
-        return stored_schema(self.schema).append(pa.field(ATTEMPT, pa.int32(), nullable=False))
+    def stored_schema(self) -> pa.Schema:
+        """Schema of the Parquet files: images as ``BLOB_REF``, and the column ``ATTEMPT``."""
+        return packed_schema(self.schema).append(pa.field(ATTEMPT, pa.int32(), nullable=False))
 
-    def shard(self, shard: int) -> str:
-        """The folder of one logical shard."""
+    def shard_folder(self, shard: int) -> str:
+        """Return the folder of one logical shard, relative to the corpus."""
         return shard_prefix(self.name, self.fingerprint, self.private, shard)
 
 
 @dataclass(frozen=True)
 class Marker:
-    """What says that a part is whole, and what it is made of."""
+    """The commit record of a part, stored as JSON: a part is complete when its marker exists."""
 
     shard: int
     part: int
@@ -76,28 +85,37 @@ class Marker:
     inputs: tuple[str, ...]
     """sha256 of each file that the rows were made from."""
     blobs: str
-    """Path of the packed pictures; empty for none."""
+    """Path of the packed images; empty for none."""
     blobs_n_bytes: int
     blobs_sha256: str
     run_id: str
 
     @classmethod
     def from_json(cls, data: bytes) -> Marker:
-        """What ``to_json`` wrote."""
+        """Parse the output of ``to_json``."""
         row = json.loads(data)
         return cls(**{**row, "inputs": tuple(row["inputs"])})
 
     def to_json(self) -> bytes:
-        """As it stands in the corpus."""
+        """Return the JSON document that is stored in the corpus."""
         return json.dumps(asdict(self), indent=1).encode()
 
 
-def describe_step(store: Store, at: StepPlace, step: Step, upstream: str) -> None:
-    """Write ``step.json`` beside the output, once: what the fingerprint stands for, and the schema."""
+def describe_step(store: Store, location: StepLocation, step: Step, upstream: str) -> None:
+    """Write ``step.json`` beside a step's output, once.
+
+    The file holds what the fingerprint stands for (name, version, config, weights) and the schema.
+
+    Args:
+        store: The corpus.
+        location: The step's location.
+        step: The step.
+        upstream: The name of the step that it reads; empty for the sources.
+    """
     about = {
         "name": step.name,
         "version": step.version,
-        "fingerprint": at.fingerprint,
+        "fingerprint": location.fingerprint,
         "upstream": upstream,
         "key": step.key,
         "private": step.private,
@@ -105,16 +123,21 @@ def describe_step(store: Store, at: StepPlace, step: Step, upstream: str) -> Non
         "weights": dict(step.weights),
         "schema": base64.b64encode(step.output.serialize().to_pybytes()).decode(),
     }
-    path = f"{at.prefix}step.json"
+    path = f"{location.prefix}step.json"
     if not store.exists(path):
         store.create(path, json.dumps(about, indent=1, default=str).encode())
 
 
-def open_step(store: Store, name: str, fingerprint: str) -> StepPlace:
-    """The place of a step that has run in this corpus.
+def locate_step(store: Store, name: str, fingerprint: str) -> StepLocation:
+    """Return the location of a step that has run in this corpus, read from its ``step.json``.
+
+    Args:
+        store: The corpus.
+        name: The step's name.
+        fingerprint: The fingerprint under which it ran.
 
     Raises:
-        StoreError: it has not, under this fingerprint.
+        StoreError: The step has not run under this fingerprint.
     """
     for private in (False, True):
         try:
@@ -122,150 +145,40 @@ def open_step(store: Store, name: str, fingerprint: str) -> StepPlace:
         except FileNotFoundError:
             continue
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(about["schema"])))
-        return StepPlace(name, fingerprint, private, about["key"], schema)
+        return StepLocation(name, fingerprint, private, about["key"], schema)
     raise StoreError(f"{store.uri}: step {name} has not run with fingerprint {fingerprint}; mine the corpus first")
 
 
-def markers(store: Store, prefix: str, known: Mapping[str, Marker] | None = None) -> dict[str, Marker]:
-    """Every marker below a prefix, by path, in the order of shard and part; those of ``known`` are not read again."""
+def read_markers(store: Store, prefix: str, known: Mapping[str, Marker] | None = None) -> dict[str, Marker]:
+    """Read every marker below a prefix.
+
+    Args:
+        store: The corpus.
+        prefix: The folder of a step's output or of one of its shards.
+        known: Markers by path from an earlier call; they are not read again.
+
+    Returns:
+        The markers by path, in the order of shard and part.
+    """
     known = known or {}
     paths = [path for path in store.list(prefix) if path.endswith(".json") and not path.endswith("/step.json")]
     fresh = [path for path in paths if path not in known]
     if len(fresh) < 4:
-        found = {path: Marker.from_json(store.read(path)) for path in fresh}
+        markers = {path: Marker.from_json(store.read(path)) for path in fresh}
     else:
-        with ThreadPoolExecutor(_READERS) as pool:
-            found = dict(zip(fresh, map(Marker.from_json, pool.map(store.read, fresh)), strict=True))
-    return {path: known.get(path) or found[path] for path in paths}
-
-
-def commit_part(
-    store: Store,
-    at: StepPlace,
-    shard: int,
-    part: int,
-    rows: pa.Table,
-    file: BlobFile,
-    inputs: Sequence[str],
-    run_id: str,
-) -> Marker | None:
-    """Write a part whole: pictures, rows, then the marker. None when another writer holds this part number.
-
-    ``rows`` are packed (``at.stored``) with references into ``file``. File names hold the digest of the
-    content, so two writers never overwrite each other with something else.
-    """
-    folder, blobs, blobs_sha = at.shard(shard), "", ""
-    if file.data:
-        blobs_sha = hashlib.sha256(file.data).hexdigest()
-        blobs = f"{folder}{part:04d}-{blobs_sha[:16]}.blobs"
-        store.write(blobs, bytes(file.data))
-    data = to_parquet(place(rows, blobs))
-    sha = hashlib.sha256(data).hexdigest()
-    path = f"{folder}{part:04d}-{sha[:16]}.parquet"
-    store.write(path, data)
-    marker = Marker(
-        shard=shard,
-        part=part,
-        data=path,
-        rows=rows.num_rows,
-        n_bytes=len(data),
-        sha256=sha,
-        schema_hash=schema_hash(at.stored),
-        inputs=tuple(sorted(set(inputs))),
-        blobs=blobs,
-        blobs_n_bytes=len(file.data),
-        blobs_sha256=blobs_sha,
-        run_id=run_id,
-    )
-    return marker if create_once(store, f"{folder}{part:04d}.json", marker.to_json()) else None
-
-
-def create_once(store: Store, path: str, data: bytes) -> bool:
-    """A conditional create that knows its own work again: an earlier try whose answer was lost counts as ours."""
-    return store.create(path, data) or store.read(path) == data
-
-
-def read_part(store: Store, at: StepPlace, marker: Marker, columns: Sequence[str] | None = None) -> pa.Table:
-    """A part's packed rows, held against the marker's digest.
-
-    Raises:
-        StoreError: the file is missing, or is not what the marker says.
-    """
-    problem = ""
-    try:
-        data = store.read(marker.data)
-    except FileNotFoundError:
-        problem = "is missing"
-    else:
-        if hashlib.sha256(data).hexdigest() != marker.sha256:
-            problem = "is damaged (another digest than its marker's)"
-        elif marker.schema_hash != schema_hash(at.stored):
-            problem = f"has another schema than step {at.name} now gives (raise the step's version)"
-    if problem:
-        way_out = f"delete {at.shard(marker.shard)}{marker.part:04d}.json and run the same command again"
-        raise StoreError(f"{store.uri}/{marker.data}: {problem}; {way_out}")
-    return from_parquet(data, at.stored, columns)
-
-
-def read_step(
-    store: Store,
-    name: str,
-    fingerprint: str,
-    with_blobs: bool = False,
-    columns: Sequence[str] | None = None,
-    shard: int | None = None,
-    parts: Collection[str] | None = None,
-) -> pa.Table:
-    """A step's output: the latest row of each item, in the order of the key.
-
-    Pictures are ``BLOB_REF``, or bytes ``with_blobs``. With ``columns`` only those are read (``faces.score``: that
-    field of a list's structs), with ``shard`` that logical shard alone, with ``parts`` (paths of markers) those alone.
-
-    Raises:
-        StoreError: the step has not run under this fingerprint, or a part is damaged.
-    """
-    at = open_step(store, name, fingerprint)
-    names = list(columns) if columns is not None else [f.name for f in at.schema]
-    read = list(dict.fromkeys([at.key, *names]))
-    below = markers(store, at.prefix if shard is None else at.shard(shard))
-    found = [marker for path, marker in below.items() if parts is None or path in parts]
-    with ThreadPoolExecutor(_READERS) as pool:
-        tables = list(pool.map(lambda marker: read_part(store, at, marker, read), found))
-    wanted = pruned(at.schema if with_blobs else at.stored, names)
-    table = pa.concat_tables(tables) if tables else pruned(at.stored, read).empty_table()
-    last = {key: row for row, key in enumerate(table[at.key].to_pylist())}
-    table = table.take(pa.array([last[key] for key in sorted(last)], pa.int64())).select(wanted.names)
-    return resolve(table, wanted, store) if with_blobs else table
-
-
-GAP = 1 << 20
-"""Bytes between two wanted ranges of one file that are read along rather than asked for apart."""
-
-
-def stored_type(kind: pa.DataType) -> pa.DataType:
-    """The type after packing: ``large_binary`` becomes ``BLOB_REF``, inside lists and structs too."""
-    if pa.types.is_large_binary(kind):
-        return BLOB_REF
-    if pa.types.is_list(kind):
-        return pa.list_(kind.value_field.with_type(stored_type(kind.value_type)))
-    if pa.types.is_struct(kind):
-        return pa.struct([f.with_type(stored_type(f.type)) for f in kind])
-    return kind
-
-
-def stored_schema(schema: pa.Schema) -> pa.Schema:
-    """``stored_type`` of every column."""
-    return pa.schema([f.with_type(stored_type(f.type)) for f in schema])
+        with ThreadPoolExecutor(READER_THREADS) as pool:
+            markers = dict(zip(fresh, map(Marker.from_json, pool.map(store.read, fresh)), strict=True))
+    return {path: known.get(path) or markers[path] for path in paths}
 
 
 class BlobFile:
-    """One packed file in the making: values one after the other."""
+    """The content of a packed file while it grows: values one after the other."""
 
     def __init__(self) -> None:
         self.data = bytearray()
 
     def add(self, values: pa.Array) -> pa.Array:
-        """Append ``large_binary`` values; their ``BLOB_REF`` (uri empty until ``place``), null for null."""
+        """Append ``large_binary`` values; return their ``BLOB_REF`` (uri still empty), null for null."""
         refs: list[dict[str, object] | None] = []
         for value in values:
             content = value.as_py()
@@ -284,13 +197,45 @@ class BlobFile:
         return pa.array(refs, BLOB_REF)
 
 
-def pack(table: pa.Table, file: BlobFile) -> pa.Table:
-    """Move every ``large_binary`` value of the table into ``file``; what is left has ``stored_schema``."""
-    return _map_columns(table, stored_schema(table.schema), pa.types.is_large_binary, lambda array, _: file.add(array))
+def packed_type(kind: pa.DataType) -> pa.DataType:
+    """Return the type after packing: ``large_binary`` becomes ``BLOB_REF``, inside lists and structs too."""
+    if pa.types.is_large_binary(kind):
+        return BLOB_REF
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(packed_type(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([f.with_type(packed_type(f.type)) for f in kind])
+    return kind
 
 
-def place(table: pa.Table, uri: str) -> pa.Table:
-    """Write ``uri`` into the packed table's references, now that the packed file has its name."""
+def packed_schema(schema: pa.Schema) -> pa.Schema:
+    """Return the schema with ``packed_type`` of every column."""
+    return pa.schema([f.with_type(packed_type(f.type)) for f in schema])
+
+
+def pack_blobs(table: pa.Table, file: BlobFile) -> pa.Table:
+    """Move every ``large_binary`` value of a table into a packed file.
+
+    Args:
+        table: Rows of any schema.
+        file: Receives the values; the uri of the references is set later (``set_blob_uri``).
+
+    Returns:
+        The rows with references, of ``packed_schema(table.schema)``.
+    """
+    return _map_columns(table, packed_schema(table.schema), pa.types.is_large_binary, lambda array, _: file.add(array))
+
+
+def set_blob_uri(table: pa.Table, uri: str) -> pa.Table:
+    """Set the uri of every reference in a packed table, once the packed file has its name.
+
+    Args:
+        table: Rows with ``BLOB_REF`` values at any depth.
+        uri: Path of the packed file, relative to the corpus.
+
+    Returns:
+        The rows with the same schema.
+    """
 
     def set_uri(refs: pa.Array, _: pa.DataType) -> pa.Array:
         uris = pa.array([uri if valid else None for valid in refs.is_valid().to_pylist()], pa.string())
@@ -299,81 +244,217 @@ def place(table: pa.Table, uri: str) -> pa.Table:
     return _map_columns(table, table.schema, lambda kind: kind == BLOB_REF, set_uri)
 
 
-def resolve(table: pa.Table, schema: pa.Schema, store: Store) -> pa.Table:
-    """The table as ``schema``: where that wants ``large_binary`` and the table has references, the bytes are read."""
-    wanted = [ref for f in schema if stored_type(f.type) != f.type for ref in _references(table[f.name], f.type)]
-    contents = read_ranges(store, wanted)
+def fetch_blobs(table: pa.Table, schema: pa.Schema, store: Store) -> pa.Table:
+    """Replace references by the bytes that they point to.
+
+    Args:
+        table: Rows with ``BLOB_REF`` values at any depth.
+        schema: The schema to return: where it has ``large_binary`` and the table has references, the bytes are read.
+        store: The corpus that holds the packed files.
+
+    Returns:
+        The columns of ``schema``.
+
+    Raises:
+        FileNotFoundError: A packed file is missing.
+        StoreError: The corpus cannot be read.
+    """
+    references = [ref for f in schema if packed_type(f.type) != f.type for ref in _references(table[f.name], f.type)]
+    contents = read_ranges(store, references)
 
     def fetch(refs: pa.Array, _: pa.DataType) -> pa.Array:
-        found = [None if r is None else contents[r["uri"], r["offset"], r["length"]] for r in refs.to_pylist()]
-        return pa.array(found, pa.large_binary())
+        values = [None if r is None else contents[r["uri"], r["offset"], r["length"]] for r in refs.to_pylist()]
+        return pa.array(values, pa.large_binary())
 
     resolved = _map_columns(table.select(schema.names), schema, lambda kind: kind == BLOB_REF, fetch, by_target=True)
     return resolved.cast(schema)
 
 
-Range = tuple[str, int, int]
+def commit_part(
+    store: Store,
+    location: StepLocation,
+    shard: int,
+    part: int,
+    rows: pa.Table,
+    file: BlobFile,
+    inputs: Sequence[str],
+    run_id: str,
+) -> Marker | None:
+    """Write a complete part: the packed images, the rows, then the marker.
+
+    File names hold the digest of the content, so two writers never overwrite each other with something else.
+
+    Args:
+        store: The corpus.
+        location: The step's location.
+        shard: The logical shard.
+        part: The number of the part in its shard.
+        rows: Packed rows (``location.stored_schema``) with references into ``file``.
+        file: The packed images.
+        inputs: sha256 of each file that the rows were made from.
+        run_id: The run that made the part.
+
+    Returns:
+        The part's marker; None where another writer holds this part number.
+
+    Raises:
+        StoreError: The corpus cannot be written.
+    """
+    folder, blobs, blobs_sha = location.shard_folder(shard), "", ""
+    if file.data:
+        blobs_sha = hashlib.sha256(file.data).hexdigest()
+        blobs = f"{folder}{part:04d}-{blobs_sha[:16]}.blobs"
+        store.write(blobs, bytes(file.data))
+    data = to_parquet(set_blob_uri(rows, blobs))
+    sha = hashlib.sha256(data).hexdigest()
+    path = f"{folder}{part:04d}-{sha[:16]}.parquet"
+    store.write(path, data)
+    marker = Marker(
+        shard=shard,
+        part=part,
+        data=path,
+        rows=rows.num_rows,
+        n_bytes=len(data),
+        sha256=sha,
+        schema_hash=schema_hash(location.stored_schema),
+        inputs=tuple(sorted(set(inputs))),
+        blobs=blobs,
+        blobs_n_bytes=len(file.data),
+        blobs_sha256=blobs_sha,
+        run_id=run_id,
+    )
+    return marker if create_once(store, f"{folder}{part:04d}.json", marker.to_json()) else None
 
 
-def read_ranges(store: Store, wanted: Iterable[Range]) -> dict[Range, bytes]:
-    """The bytes of (path, offset, length) ranges; ranges that lie near each other are read in one go."""
-    found: dict[Range, bytes] = {}
-    run: list[Range] = []
+def create_once(store: Store, path: str, data: bytes) -> bool:
+    """Create a file conditionally, and recognise our own earlier attempt whose answer was lost.
 
-    def read_run() -> None:
-        start, end = run[0][1], max(offset + length for _, offset, length in run)
-        data = store.read(run[0][0], start, end - start)
-        for uri, offset, length in run:
-            found[uri, offset, length] = data[offset - start : offset - start + length]
+    Args:
+        store: The corpus.
+        path: The file, relative to the corpus.
+        data: Its content.
 
-    for entry in sorted(set(wanted)):
-        if run and (entry[0] != run[-1][0] or entry[1] > max(o + n for _, o, n in run) + GAP):
-            read_run()
-            run = []
-        run.append(entry)
-    if run:
-        read_run()
-    return found
+    Returns:
+        False where the file exists with another content.
+    """
+    return store.create(path, data) or store.read(path) == data
 
 
-def _references(column: pa.ChunkedArray | pa.Array, wanted: pa.DataType) -> list[Range]:
-    """Every reference in a column at the places where ``wanted`` has ``large_binary``."""
-    found: list[Range] = []
+def read_part(store: Store, location: StepLocation, marker: Marker, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a part's packed rows and verify them against the marker.
+
+    Args:
+        store: The corpus.
+        location: The step's location.
+        marker: The part's marker.
+        columns: The columns to read (``faces.score``: that field of a list's structs); all by default.
+
+    Returns:
+        Rows of ``location.stored_schema``, or of those of its columns.
+
+    Raises:
+        StoreError: The file is missing, damaged, or of another schema than the step has now.
+    """
+    problem = ""
+    try:
+        data = store.read(marker.data)
+    except FileNotFoundError:
+        problem = "is missing"
+    else:
+        if hashlib.sha256(data).hexdigest() != marker.sha256:
+            problem = "is damaged (another digest than its marker's)"
+        elif marker.schema_hash != schema_hash(location.stored_schema):
+            problem = f"has another schema than step {location.name} now gives (raise the step's version)"
+    if problem:
+        way_out = f"delete {location.shard_folder(marker.shard)}{marker.part:04d}.json and run the same command again"
+        raise StoreError(f"{store.uri}/{marker.data}: {problem}; {way_out}")
+    return from_parquet(data, location.stored_schema, columns)
+
+
+def read_step(
+    store: Store,
+    name: str,
+    fingerprint: str,
+    with_blobs: bool = False,
+    columns: Sequence[str] | None = None,
+    shard: int | None = None,
+    parts: Collection[str] | None = None,
+) -> pa.Table:
+    """Read a step's output: the latest row of each item, in the order of the key.
+
+    Args:
+        store: The corpus.
+        name: The step's name.
+        fingerprint: The fingerprint under which it ran.
+        with_blobs: True returns images as bytes, False as ``BLOB_REF``.
+        columns: The columns to read (``faces.score``: that field of a list's structs); all by default.
+        shard: The logical shard to read; all by default.
+        parts: Paths of the markers whose parts are read; all by default.
+
+    Returns:
+        The rows, without ``ATTEMPT`` unless ``columns`` names it.
+
+    Raises:
+        StoreError: The step has not run under this fingerprint, or a part is damaged.
+    """
+    location = locate_step(store, name, fingerprint)
+    names = list(columns) if columns is not None else [f.name for f in location.schema]
+    read = list(dict.fromkeys([location.key, *names]))
+    markers = read_markers(store, location.prefix if shard is None else location.shard_folder(shard))
+    selected = [marker for path, marker in markers.items() if parts is None or path in parts]
+    with ThreadPoolExecutor(READER_THREADS) as pool:
+        tables = list(pool.map(lambda marker: read_part(store, location, marker, read), selected))
+    schema = prune_schema(location.schema if with_blobs else location.stored_schema, names)
+    table = pa.concat_tables(tables) if tables else prune_schema(location.stored_schema, read).empty_table()
+    latest = {key: row for row, key in enumerate(table[location.key].to_pylist())}
+    table = table.take(pa.array([latest[key] for key in sorted(latest)], pa.int64())).select(schema.names)
+    return fetch_blobs(table, schema, store) if with_blobs else table
+
+
+def _references(column: pa.ChunkedArray | pa.Array, target: pa.DataType) -> list[ByteRange]:
+    """Return every reference in a column where the target type has ``large_binary``."""
+    references: list[ByteRange] = []
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-        if pa.types.is_large_binary(wanted) and chunk.type == BLOB_REF:
-            found += [(r["uri"], r["offset"], r["length"]) for r in chunk.to_pylist() if r is not None]
-        elif pa.types.is_list(wanted):
-            found += _references(chunk.flatten(), wanted.value_type)
-        elif pa.types.is_struct(wanted):
-            for child, f in zip(chunk.flatten(), wanted, strict=True):
-                found += _references(child, f.type)
-    return found
+        if pa.types.is_large_binary(target) and chunk.type == BLOB_REF:
+            references += [(r["uri"], r["offset"], r["length"]) for r in chunk.to_pylist() if r is not None]
+        elif pa.types.is_list(target):
+            references += _references(chunk.flatten(), target.value_type)
+        elif pa.types.is_struct(target):
+            for child, f in zip(chunk.flatten(), target, strict=True):
+                references += _references(child, f.type)
+    return references
 
 
-Leaf = Callable[[pa.Array, pa.DataType], pa.Array]
+MapLeaf = Callable[[pa.Array, pa.DataType], pa.Array]
 
 
 def _map_columns(
-    table: pa.Table, target: pa.Schema, is_leaf: Callable[[pa.DataType], bool], leaf: Leaf, by_target: bool = False
+    table: pa.Table, target: pa.Schema, is_leaf: Callable[[pa.DataType], bool], leaf: MapLeaf, by_target: bool = False
 ) -> pa.Table:
     """Apply ``leaf`` to the arrays whose type is a leaf, at any depth; the result has the types of ``target``.
 
-    With ``by_target`` a leaf is changed only where the target wants ``large_binary``.
+    With ``by_target`` a leaf is changed only where the target has ``large_binary``.
     """
 
     def walk(array: pa.Array, kind: pa.DataType) -> pa.Array:
         if is_leaf(array.type) and (not by_target or pa.types.is_large_binary(kind)):
             return leaf(array, kind)
-        if array.type == kind and not _holds(kind, is_leaf):
+        if array.type == kind and not _contains_leaf(kind, is_leaf):
             return array
         if pa.types.is_list(kind):
             lengths = array.value_lengths().fill_null(0).cast(pa.int32())
-            offsets = pa.concat_arrays([pa.array([0], pa.int32()), _running_sum(lengths)])
+            ends = pc.cumulative_sum(lengths).cast(pa.int32())
+            offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
             values = walk(array.flatten(), kind.value_type)
             return pa.ListArray.from_arrays(offsets, values, type=kind, mask=array.is_null())
         if pa.types.is_struct(kind):
-            children = [walk(child, f.type) for child, f in zip(_children(array), kind, strict=True)]
-            return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null())
+            # null where the struct is null, except for children that may not be null
+            children = [
+                flat if f.nullable else array.field(i)
+                for i, (flat, f) in enumerate(zip(array.flatten(), array.type, strict=True))
+            ]
+            mapped = [walk(child, f.type) for child, f in zip(children, kind, strict=True)]
+            return pa.StructArray.from_arrays(mapped, fields=list(kind), mask=array.is_null())
         return array.cast(kind)
 
     columns = []
@@ -383,18 +464,8 @@ def _map_columns(
     return pa.table(columns, schema=target)
 
 
-def _children(array: pa.StructArray) -> list[pa.Array]:
-    """A struct's children, null where the struct is null (but for children that may not be null)."""
-    masked = zip(array.flatten(), array.type, strict=True)
-    return [child if f.nullable else array.field(i) for i, (child, f) in enumerate(masked)]
-
-
-def _running_sum(lengths: pa.Array) -> pa.Array:
-    return pc.cumulative_sum(lengths).cast(pa.int32())
-
-
-def _holds(kind: pa.DataType, is_leaf: Callable[[pa.DataType], bool]) -> bool:
-    """Whether a leaf stands anywhere in the type."""
+def _contains_leaf(kind: pa.DataType, is_leaf: Callable[[pa.DataType], bool]) -> bool:
+    """Return whether a type is a leaf or holds one at any depth."""
     if is_leaf(kind):
         return True
-    return kind.num_fields > 0 and any(_holds(kind.field(i).type, is_leaf) for i in range(kind.num_fields))
+    return kind.num_fields > 0 and any(_contains_leaf(kind.field(i).type, is_leaf) for i in range(kind.num_fields))

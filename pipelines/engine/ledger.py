@@ -1,4 +1,4 @@
-"""The ledger: every attempt at every item is a row, whether or not its part was committed."""
+"""The ledger: a row for every attempt at every item, whether or not its part was committed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mfhq.store import Store
 
 @dataclass
 class Attempts:
-    """Attempts of one step in one run, gathered until the part that they belong to is written."""
+    """Attempts of one step in one run, collected until their part is written."""
 
     step: str
     fingerprint: str
@@ -25,7 +25,15 @@ class Attempts:
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, rows: pa.Table, key: str, attempts: list[int], errors: dict[str, str], seconds: float) -> None:
-        """One attempt for each output row; each gets its share of ``seconds``, and its own bytes."""
+        """Add one attempt for each output row.
+
+        Args:
+            rows: Output rows of the step.
+            key: The column that identifies an item.
+            attempts: The number of each row's attempt, from 1.
+            errors: Item id to traceback of failed rows.
+            seconds: Time of all rows together; each row is charged an equal share.
+        """
         columns = (rows[name].to_pylist() for name in (key, "status", "reason"))
         for index, (item, status, reason, attempt) in enumerate(zip(*columns, attempts, strict=True)):
             self.rows.append(
@@ -45,7 +53,12 @@ class Attempts:
             )
 
     def write(self, store: Store, shard: int) -> None:
-        """Write and forget what was gathered; called before the part's marker is made."""
+        """Write the collected attempts and clear them; called before the part's marker is created.
+
+        Args:
+            store: The corpus.
+            shard: The logical shard of the items.
+        """
         if self.rows:
             data = to_parquet(pa.Table.from_pylist(self.rows, schema=ATTEMPTS))
             digest = hashlib.sha256(data).hexdigest()[:12]

@@ -1,10 +1,11 @@
 """Steps on Ray Data: tasks of a few items of one shard stream through pools of warm workers.
 
-What travels between the steps is ids and counts; rows and pictures go through the corpus, where every part is
-committed by a marker (``pipelines.engine.commits``). So the same call again continues, whatever stopped it. This module
-needs a Ray that runs (``infra.ray_session`` starts one).
+Only ids and counts travel between the steps; rows and images go through the corpus, where every part is committed by
+a marker (``pipelines.engine.commits``). So the same call again continues after any interruption. This module needs a
+running Ray (``infra.ray_session`` starts one), and is the only one in ``pipelines`` that imports it.
 
-Which steps one worker process runs, what it reserves, and how many of them there are.
+``run_steps`` is the entry point. ``worker_groups`` decides which steps share a worker process, what a worker reserves,
+and how many there are.
 """
 
 from __future__ import annotations
@@ -25,45 +26,48 @@ import ray
 from ray.util.annotations import RayDeprecationWarning
 
 from mfhq.store import Store
-from mfhq.takedowns import denied_by_all
+from mfhq.takedowns import read_deny_list
 from pipelines.engine.commits import describe_step
 from pipelines.engine.progress import StepProgress, StepSummary, progress_of
 from pipelines.engine.sources import first_of_each, record_sources
-from pipelines.engine.state import BoundStep, OutcomeCounts, Plan, bind_steps, make_plan
+from pipelines.engine.state import BoundStep, OutcomeCounts, Plan, Task, bind_steps, make_plan
 from pipelines.engine.step import Step
-from pipelines.engine.worker import PartRunner
+from pipelines.engine.worker import StepWorker
 
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
-RESTARTS = 2
-"""How often a worker whose process died is started again for the same items."""
-NODES_TO_LOSE = 3
-"""How often a call goes on with the nodes that are left."""
-NOTICE_SECONDS = 30.0
-"""How long a cluster may take to notice that a node is gone."""
+MAX_RESTARTS = 2
+"""Restarts of a worker whose process died on the same items."""
+MAX_LOST_NODES = 3
+"""Losses of nodes, one after the other, after which a call still goes on with the remaining nodes."""
+NODE_LOSS_TIMEOUT_S = 30.0
+"""Time that a cluster gets to report a lost node."""
 
-_TRAVELLER = pa.schema(
+TASK_ROW = pa.schema(
     [
         pa.field("shard", pa.int32()),
         pa.field("keys", pa.list_(pa.string())),
         pa.field("sources", pa.binary()),
-        pa.field("tallies", pa.string()),
+        pa.field("counts", pa.string()),
         pa.field("error", pa.string()),
     ]
 )
-"""What Ray Data carries from step to step, one row a task: ``sources`` is Arrow IPC, ``tallies`` JSON by step."""
+"""One row for each task, which Ray Data carries from step to step.
+
+``sources`` is an Arrow IPC stream, ``counts`` JSON (step name to the fields of ``OutcomeCounts``).
+"""
 
 
 class EngineError(RuntimeError):
-    """The run could not go on (a step that does not start, a corpus out of reach): one line.
+    """A run that cannot go on (a step that does not start, a corpus out of reach); the message is one line.
 
     What was committed stays, and the same call again continues.
     """
 
 
 class NodeLost(EngineError):
-    """A machine of the cluster went away while it worked."""
+    """A machine of the cluster that was lost while it worked."""
 
 
 def run_steps(
@@ -76,30 +80,34 @@ def run_steps(
     on_progress: Callable[[StepProgress], None] | None = None,
     max_attempts: int = 3,
 ) -> list[StepSummary]:
-    """Run the steps on the sources, and leave alone what is done already.
+    """Run the steps on the sources; items that are finished are not touched.
+
+    Failed items raise nothing: they are in the summaries.
 
     Args:
-        steps: in an order in which each comes after the one that it reads.
-        sources: the items, with the first step's input columns; the first row of an id counts. Those that a take-down
+        steps: The steps, each after the one that it reads.
+        sources: The items, with the first step's input columns; the first row of an id counts. Items that a take-down
             names are left out.
-        store: the corpus.
-        run_id: stands in the ledger and the markers.
-        after: step name to the name of the step that it reads; by default the one before it in the list.
-        on_progress: called about twice a second, from another thread, for each step that moved.
-        max_attempts: a failed item is quarantined after so many, earlier calls' attempts included.
+        store: The corpus.
+        run_id: Stands in the ledger and the markers.
+        after: Step name to the name of the step that it reads; by default the one before it in the list.
+        on_progress: Called about twice a second, from another thread, for each step whose progress changed.
+        max_attempts: A failed item is quarantined after so many attempts, those of earlier calls included.
+
+    Returns:
+        A summary of each step, in the order of ``steps``.
 
     Raises:
-        EngineError: see there; so is the loss of more than ``NODES_TO_LOSE`` nodes, one after the other. Failed items
-            raise nothing: they are in the summaries.
-        ValueError: the steps do not fit each other, or the sources lack a column.
+        EngineError: The run cannot go on, or more than ``MAX_LOST_NODES`` nodes were lost one after the other.
+        ValueError: The steps do not fit each other, or the sources lack a column.
     """
     bound = bind_steps(steps, after)
     sources = first_of_each(sources.select(bound[0].step.input.names).cast(bound[0].step.input), bound[0].step.key)
-    sources = _allowed(sources, store, bound[0].step.key)
+    sources = _without_denied(sources, store, bound[0].step.key)
     record_sources(store, sources, bound[0].step.key)
     for b in bound:
-        describe_step(store, b.at, b.step, b.upstream.name if b.upstream else "")
-    for left in range(NODES_TO_LOSE, -1, -1):
+        describe_step(store, b.location, b.step, b.upstream.name if b.upstream else "")
+    for losses_left in range(MAX_LOST_NODES, -1, -1):
         plan = make_plan(bound, sources, store, max_attempts)
         totals = plan.finished
         if plan.tasks:
@@ -109,30 +117,31 @@ def run_steps(
             for progress in progress_of(bound, totals, {}, len(sources)):
                 on_progress(progress)
         try:
-            for tallies in _stream(bound, plan, sources, store, run_id, on_progress, max_attempts):
-                for name, tally in tallies.items():
-                    totals[name].add(tally)
+            for counts_of_task in _run_tasks(bound, plan, sources, store, run_id, on_progress, max_attempts):
+                for name, counts in counts_of_task.items():
+                    totals[name].add(counts)
             break
-        except NodeLost:  # what was committed stays, so the rest of it is a plan like any other
-            if not left:
+        except NodeLost:  # what was committed stays, so the next plan holds only the rest
+            if not losses_left:
                 raise
-            log.warning("a node of the cluster went away; going on with the others")
+            log.warning("a node of the cluster was lost; going on with the others")
     return [StepSummary.of(b, totals[b.step.name]) for b in bound]
 
 
-def _allowed(sources: pa.Table, store: Store, key: str) -> pa.Table:
-    """The items that no take-down names, nor somebody in them: what was taken down is not worked on again."""
-    denied = denied_by_all(store)
+def _without_denied(sources: pa.Table, store: Store, key: str) -> pa.Table:
+    """Leave out the items that a take-down names, and those with a withdrawn person in them."""
+    denied = read_deny_list(store)
     if not denied:
         return sources
-    free = denied.without(sources)
-    free = free.filter(pa.array([not denied.is_mined_no_more(item) for item in free[key].to_pylist()], pa.bool_()))
-    if free.num_rows < sources.num_rows:
-        log.info("%d of %d items are taken down", sources.num_rows - free.num_rows, sources.num_rows)
-    return free
+    allowed = denied.prune(sources)
+    is_mined = [not denied.blocks_mining(item) for item in allowed[key].to_pylist()]
+    allowed = allowed.filter(pa.array(is_mined, pa.bool_()))
+    if allowed.num_rows < sources.num_rows:
+        log.info("%d of %d items are taken down", sources.num_rows - allowed.num_rows, sources.num_rows)
+    return allowed
 
 
-def _stream(
+def _run_tasks(
     bound: Sequence[BoundStep],
     plan: Plan,
     sources: pa.Table,
@@ -141,167 +150,165 @@ def _stream(
     on_progress: Callable[[StepProgress], None] | None,
     max_attempts: int,
 ) -> Iterator[dict[str, OutcomeCounts]]:
-    """Each task's outcomes by step, as the tasks come out of the last one."""
+    """Yield each task's outcomes by step, as the tasks leave the last step."""
     if not plan.tasks:
         return
     if not ray.is_initialized():
         raise EngineError("Ray is not running; start it first (infra.ray_session)")
-    nodes = _alive()
-    board = ray.remote(num_cpus=0)(_Board).remote() if on_progress else None
-    with _quiet_ray_data(), _watch(board, bound, plan, len(sources), on_progress):
+    nodes = _alive_nodes()
+    counter = ray.remote(num_cpus=0)(_ProgressActor).remote() if on_progress else None
+    with _quiet_ray_data(), _report_progress(counter, bound, plan, len(sources), on_progress):
         row_of = {key: row for row, key in enumerate(sources[bound[0].step.key].to_pylist())}
-        travellers = [_traveller(task.shard, task.keys, row_of, sources) for task in plan.tasks]
-        dataset: ray.data.Dataset = ray.data.from_arrow(travellers)
+        dataset: ray.data.Dataset = ray.data.from_arrow([_task_row(task, row_of, sources) for task in plan.tasks])
         groups = worker_groups(bound, ray.cluster_resources(), len(plan.tasks))
         for i, group in enumerate(groups):
-            readers_to_come = any(b.from_sources(sources.schema) for later in groups[i + 1 :] for b in later.steps)
+            later_steps = [b for later in groups[i + 1 :] for b in later.steps]
+            sources_needed = any(b.from_sources(sources.schema) for b in later_steps)
             with warnings.catch_warnings():  # Ray has no other way yet to bound the restarts
                 warnings.simplefilter("ignore", RayDeprecationWarning)
                 dataset = dataset.map_batches(
-                    _Worker,
+                    _GroupWorker,
                     batch_size=1,  # a row is a task
                     batch_format="pyarrow",
                     compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=group.workers, max_size=group.workers),
                     fn_constructor_args=(
                         ray.cloudpickle.dumps((group.steps, store, run_id, max_attempts)),
-                        board,
-                        not readers_to_come,
+                        counter,
+                        not sources_needed,
                     ),
                     num_cpus=group.cpus,
                     num_gpus=group.gpus or None,
-                    max_restarts=RESTARTS,
-                    max_task_retries=RESTARTS,
+                    max_restarts=MAX_RESTARTS,
+                    max_task_retries=MAX_RESTARTS,
                 )
         try:
             for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for row in block.to_pylist():  # type: ignore[union-attr]
                     if row["error"]:
                         raise EngineError(row["error"])
-                    yield {name: _tally(counts) for name, counts in json.loads(row["tallies"]).items()}
+                    yield {name: OutcomeCounts(**fields) for name, fields in json.loads(row["counts"]).items()}
         except ray.exceptions.RayError as error:
-            if lost := _lost(nodes):
+            if lost := _count_lost_nodes(nodes):
                 raise NodeLost(
-                    f"{lost} of {len(nodes)} nodes of the cluster went away; run the same command again"
+                    f"{lost} of {len(nodes)} nodes of the cluster were lost; run the same command again"
                 ) from error
-            raise EngineError(f"a worker died ({_last_line(error)}); run the same command again") from error
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            cause = f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]  # the traceback comes before it
+            raise EngineError(f"a worker died ({cause}); run the same command again") from error
 
 
-def _alive() -> set[str]:
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+def _task_row(task: Task, row_of: Mapping[str, int], sources: pa.Table) -> pa.Table:
+    """Return a ``TASK_ROW`` with the sources of the task's items."""
+    rows = sources.take(pa.array(sorted(row_of[key] for key in task.keys), pa.int64()))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    serialized = sink.getvalue().to_pybytes()
+    row = {"shard": task.shard, "keys": list(task.keys), "sources": serialized, "counts": "{}", "error": ""}
+    return pa.Table.from_pylist([row], schema=TASK_ROW)
 
 
-def _lost(nodes: set[str]) -> int:
-    """How many of a cluster's nodes are gone; what they were asked fails before the cluster itself takes notice."""
-    deadline = time.monotonic() + (NOTICE_SECONDS if len(nodes) > 1 else 0.0)
-    while not (gone := nodes - _alive()) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
-    return len(gone)
+class _GroupWorker:
+    """A warm worker of a group's steps. An error that is no item's fault travels to the driver as a line of text."""
 
-
-class _Worker:
-    """A warm worker of some steps. An error that is no item's fault travels to the driver as a line of text."""
-
-    def __init__(self, pickled: bytes, board: Any, forget_sources: bool) -> None:
-        self.pickled, self.board, self.forget_sources = pickled, board, forget_sources
-        self.runners: list[PartRunner] = []
+    def __init__(self, pickled: bytes, counter: Any, drop_sources: bool) -> None:
+        self.pickled, self.counter, self.drop_sources = pickled, counter, drop_sources
+        self.workers: list[StepWorker] = []
 
     def __call__(self, block: pa.Table) -> pa.Table:
-        rows = [self._work(row) for row in block.to_pylist()]
-        return pa.Table.from_pylist(rows, schema=_TRAVELLER)
+        rows = [self._process_task(row) for row in block.to_pylist()]
+        return pa.Table.from_pylist(rows, schema=TASK_ROW)
 
-    def _work(self, row: dict[str, Any]) -> dict[str, Any]:
-        tallies = json.loads(row["tallies"])
+    def _process_task(self, row: dict[str, Any]) -> dict[str, Any]:
+        counts = json.loads(row["counts"])
         step = ""
         try:
-            if not self.runners:  # here and not in __init__: what can't be unpickled is reported like other errors
+            if not self.workers:  # here and not in __init__, so that an error of unpickling is reported like others
                 steps, store, run_id, max_attempts = ray.cloudpickle.loads(self.pickled)
-                report = self._report if self.board is not None else None
-                self.runners = [PartRunner(b, store, run_id, max_attempts, report) for b in steps]
+                report = self._report if self.counter is not None else None
+                self.workers = [StepWorker(b, store, run_id, max_attempts, report) for b in steps]
             sources = pa.ipc.open_stream(row["sources"]).read_all() if row["sources"] else None
-            for runner in self.runners if not row["error"] else ():
-                step = runner.bound.step.name
-                tallies[step] = asdict(runner.run_part(row["shard"], row["keys"], sources))
+            for worker in self.workers if not row["error"] else ():
+                step = worker.bound.step.name
+                counts[step] = asdict(worker.process(row["shard"], row["keys"], sources))
         except Exception as error:
             log.exception("step %s, shard %d", step, row["shard"])
             text = " ".join(str(error).split()) or type(error).__name__
             return row | {"error": text if step in text else f"step {step}: {text}"}
-        return row | {"tallies": json.dumps(tallies), "sources": None if self.forget_sources else row["sources"]}
+        return row | {"counts": json.dumps(counts), "sources": None if self.drop_sources else row["sources"]}
 
-    def _report(self, name: str, tally: OutcomeCounts) -> None:
-        self.board.add.remote(name, tally)
+    def _report(self, name: str, counts: OutcomeCounts) -> None:
+        self.counter.add.remote(name, counts)
 
 
-class _Board:
-    """Where the workers say how far they are."""
+class _ProgressActor:
+    """A Ray actor that adds up the outcomes that the workers report, by step."""
 
     def __init__(self) -> None:
-        self.tallies: dict[str, OutcomeCounts] = {}
+        self.counts: dict[str, OutcomeCounts] = {}
 
-    def add(self, name: str, tally: OutcomeCounts) -> None:
-        self.tallies.setdefault(name, OutcomeCounts()).add(tally)
+    def add(self, name: str, counts: OutcomeCounts) -> None:
+        self.counts.setdefault(name, OutcomeCounts()).add(counts)
 
     def read(self) -> dict[str, OutcomeCounts]:
-        return self.tallies
+        return self.counts
 
 
 @contextmanager
-def _watch(
-    board: Any, bound: Sequence[BoundStep], plan: Plan, n_items: int, on_progress: Callable[[StepProgress], None] | None
+def _report_progress(
+    counter: Any,
+    bound: Sequence[BoundStep],
+    plan: Plan,
+    n_items: int,
+    on_progress: Callable[[StepProgress], None] | None,
 ) -> Iterator[None]:
     """Call ``on_progress`` while the body runs, and once more at its end."""
     if on_progress is None:
         yield
         return
-    stop, shown = threading.Event(), dict[str, StepProgress]()
-    finished = {name: tally.copy() for name, tally in plan.finished.items()}
+    stop, reported = threading.Event(), dict[str, StepProgress]()
+    finished = {name: counts.copy() for name, counts in plan.finished.items()}
 
-    def look() -> None:
-        now: dict[str, OutcomeCounts] = ray.get(board.read.remote())
-        for progress in progress_of(bound, finished, now, n_items):
-            if shown.get(progress.step) != progress:
-                shown[progress.step] = progress
+    def report() -> None:
+        current: dict[str, OutcomeCounts] = ray.get(counter.read.remote())
+        for progress in progress_of(bound, finished, current, n_items):
+            if reported.get(progress.step) != progress:
+                reported[progress.step] = progress
                 on_progress(progress)
 
-    def watch() -> None:
+    def poll() -> None:
         while not stop.wait(POLL_SECONDS):
             try:
-                look()
+                report()
             except ray.exceptions.RayError:
                 return
 
-    thread = threading.Thread(target=watch, name="progress", daemon=True)
+    thread = threading.Thread(target=poll, name="progress", daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
         thread.join()
-    with suppress(ray.exceptions.RayError):  # the board's node may be gone: the work is done all the same
-        look()
+    with suppress(ray.exceptions.RayError):  # the counter's node may be lost; the work is done all the same
+        report()
 
 
-def _last_line(error: BaseException) -> str:
-    """The cause that a Ray error ends with, without the traceback before it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]
+def _alive_nodes() -> set[str]:
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
 
 
-def _tally(counts: dict[str, Any]) -> OutcomeCounts:
-    return OutcomeCounts(**counts)
-
-
-def _traveller(shard: int, keys: Sequence[str], row_of: Mapping[str, int], sources: pa.Table) -> pa.Table:
-    rows = sources.take(pa.array(sorted(row_of[key] for key in keys), pa.int64()))
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, rows.schema) as writer:
-        writer.write_table(rows)
-    row = {"shard": shard, "keys": list(keys), "sources": sink.getvalue().to_pybytes(), "tallies": "{}", "error": ""}
-    return pa.Table.from_pylist([row], schema=_TRAVELLER)
+def _count_lost_nodes(nodes: set[str]) -> int:
+    """Return how many nodes were lost; a task fails before the cluster itself reports the loss of its node."""
+    deadline = time.monotonic() + (NODE_LOSS_TIMEOUT_S if len(nodes) > 1 else 0.0)
+    while not (lost := nodes - _alive_nodes()) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    return len(lost)
 
 
 @contextmanager
 def _quiet_ray_data() -> Iterator[None]:
-    """No progress bars and no chatter from Ray Data while the body runs: the progress shown is ours."""
+    """Silence the progress bars and logs of Ray Data while the body runs; the run shows its own progress."""
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -321,20 +328,25 @@ class WorkerGroup:
 
     steps: tuple[BoundStep, ...]
     cpus: float
-    """What Ray reserves for one worker; below what the steps ask for where the machine has less for all groups."""
+    """CPUs that Ray reserves for one worker; less than the steps request where the machine has too few for all."""
     gpus: float
     workers: int
-    """Most of them at a time."""
+    """Upper bound on the workers at a time."""
 
 
 def worker_groups(bound: Sequence[BoundStep], cluster: Mapping[str, float], n_tasks: int) -> list[WorkerGroup]:
-    """Share a cluster (``ray.cluster_resources()``) out among the steps.
+    """Share a cluster out among the steps.
 
     Consecutive steps without a GPU share their workers: a process costs seconds to start and hundreds of megabytes,
-    and whoever is free takes the next task, whichever step is the slow one. Each step with a GPU has its own.
+    and an idle worker takes the next task, whichever step is the slow one. Each step with a GPU has its own workers.
+
+    Args:
+        bound: The steps in their order.
+        cluster: Resources of the cluster (``ray.cluster_resources()``): CPU, GPU.
+        n_tasks: Number of tasks; a group has no more workers than that.
 
     Raises:
-        EngineError: a step needs more GPUs than there are.
+        EngineError: A step needs more GPUs than there are.
     """
     cores, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
     for b in bound:
@@ -342,12 +354,12 @@ def worker_groups(bound: Sequence[BoundStep], cluster: Mapping[str, float], n_ta
             need = f"needs {b.step.resources.gpus:g} GPUs, and Ray has {gpus:g}"
             raise EngineError(f"step {b.step.name} {need}; set its device to cpu")
     runs = groupby(bound, key=lambda b: b.step.name if b.step.resources.gpus else "")
-    groups = [tuple(run) for _, run in runs]
-    wanted = [max(b.step.resources.cpus for b in group) for group in groups]
-    scale = min(1.0, cores / max(sum(wanted), 1e-3))
-    made = []
-    for group, cpus in zip(groups, wanted, strict=True):
-        on_gpu = group[0].step.resources.gpus
-        most = int(gpus / on_gpu if on_gpu else cores / max(cpus, 1.0))
-        made.append(WorkerGroup(group, int(1000 * cpus * scale) / 1000, on_gpu, max(1, min(most, n_tasks))))
-    return made
+    step_groups = [tuple(run) for _, run in runs]
+    requested_cpus = [max(b.step.resources.cpus for b in steps) for steps in step_groups]
+    scale = min(1.0, cores / max(sum(requested_cpus), 1e-3))
+    groups = []
+    for steps, cpus in zip(step_groups, requested_cpus, strict=True):
+        step_gpus = steps[0].step.resources.gpus
+        capacity = int(gpus / step_gpus if step_gpus else cores / max(cpus, 1.0))
+        groups.append(WorkerGroup(steps, int(1000 * cpus * scale) / 1000, step_gpus, max(1, min(capacity, n_tasks))))
+    return groups

@@ -1,4 +1,4 @@
-"""One step on one item, in this process: what is on record beside what comes out now."""
+"""Replay of one step on one item, in this process: the output on record is compared with the output now."""
 
 from __future__ import annotations
 
@@ -14,79 +14,90 @@ import pyarrow.compute as pc
 
 from mfhq.ids import shard_of
 from mfhq.store import Store, StoreError
-from pipelines.engine.commits import StepPlace, read_part, resolve
+from pipelines.engine.commits import StepLocation, fetch_blobs, read_part
 from pipelines.engine.state import BoundStep, ShardState
 
-LONG = 16
-"""Lists of more numbers are shown by their length and digest."""
+MAX_LIST = 16
+"""Longer lists are shown by their length and digest."""
 
 
 @dataclass(frozen=True)
 class Replay:
-    """What a replay came to."""
+    """Result of a replay."""
 
     same: int
-    """Values on record that came out again."""
+    """Number of recorded values that came out again."""
     differing: list[tuple[str, Any, Any]]
-    """(field, on record, now); None where one of the two has no such value."""
+    """(field, value on record, value now); None where one of the two has no such value."""
     seconds: float
     error: str
-    """The traceback of the step, where it raised."""
+    """The traceback of the step, where it raised; else empty."""
 
 
 def replay_item(store: Store, bound: BoundStep, item_id: str, source: pa.Table) -> Replay:
-    """Fetch an item's input, run the step on it, and hold the output against the one on record. Nothing is written.
+    """Run a step on one item and compare the output with the one on record. Nothing is written.
 
-    ``source`` is the item's row of the sources. Of a private step's output only digests are shown.
+    Of a private step's output only digests are shown.
+
+    Args:
+        store: The corpus.
+        bound: The step.
+        item_id: The item.
+        source: The item's row of the sources.
 
     Raises:
-        StoreError: the step before has no ok row of the item.
+        StoreError: The upstream step has no ok row of the item.
     """
     step = bound.step
     if bound.upstream is None:
         table = source.select(step.input.names).cast(step.input)
     else:
-        before = _recorded(store, bound.upstream, item_id)
-        if before is None or before["status"][0].as_py() != "ok":
-            what = "nothing" if before is None else f"{before['status'][0].as_py()} ({before['reason'][0].as_py()})"
-            raise StoreError(f"{store.uri}: step {bound.upstream.name} has {what} for {item_id}; replay that one")
+        upstream = _recorded_row(store, bound.upstream, item_id)
+        if upstream is None or upstream["status"][0].as_py() != "ok":
+            state = (
+                "nothing" if upstream is None else f"{upstream['status'][0].as_py()} ({upstream['reason'][0].as_py()})"
+            )
+            raise StoreError(f"{store.uri}: step {bound.upstream.name} has {state} for {item_id}; replay that one")
         for name in bound.from_sources(source.schema):
-            before = before.set_column(before.schema.get_field_index(name), step.input.field(name), source[name])
-        table = resolve(before.select(step.input.names), step.input, store)
-    recorded = _recorded(store, bound.at, item_id)
-    was = resolve(recorded.select(step.output.names), step.output, store) if recorded is not None else None
-    began, error, now = time.perf_counter(), "", None
+            upstream = upstream.set_column(upstream.schema.get_field_index(name), step.input.field(name), source[name])
+        table = fetch_blobs(upstream.select(step.input.names), step.input, store)
+    row = _recorded_row(store, bound.location, item_id)
+    recorded = fetch_blobs(row.select(step.output.names), step.output, store) if row is not None else None
+    started, error, replayed = time.perf_counter(), "", None
     try:
-        now = step.fn(step.load(), table).cast(step.output)
-    except Exception:  # shown to whoever replays: that is what a replay is for
+        replayed = step.fn(step.load(), table).cast(step.output)
+    except Exception:  # the traceback is the result of such a replay
         error = traceback.format_exc()
-    seconds = time.perf_counter() - began
-    values = [dict(_leaves(t.to_pylist()[0], "", step.private)) if t is not None else {} for t in (was, now)]
-    names = list(dict.fromkeys([*values[0], *values[1]]))
-    differing = [(n, values[0].get(n), values[1].get(n)) for n in names if values[0].get(n) != values[1].get(n)]
+    seconds = time.perf_counter() - started
+    before, now = (
+        dict(_leaves(table.to_pylist()[0], "", step.private)) if table is not None else {}
+        for table in (recorded, replayed)
+    )
+    names = list(dict.fromkeys([*before, *now]))
+    differing = [(name, before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)]
     return Replay(len(names) - len(differing), differing, seconds, error)
 
 
-def _recorded(store: Store, at: StepPlace, item_id: str) -> pa.Table | None:
-    """The item's row, with references in the place of pictures."""
-    state = ShardState(store, at, shard_of(item_id)).refresh()
+def _recorded_row(store: Store, location: StepLocation, item_id: str) -> pa.Table | None:
+    """Return the item's newest row with references instead of images; None for an unknown item."""
+    state = ShardState(store, location, shard_of(item_id)).refresh()
     if item_id not in state.items:
         return None
     part = state.items[item_id].part
     marker = next(m for m in state.markers.values() if m.part == part)
-    rows = read_part(store, at, marker)
-    return rows.filter(pc.equal(rows[at.key], item_id))
+    rows = read_part(store, location, marker)
+    return rows.filter(pc.equal(rows[location.key], item_id))
 
 
 def _leaves(value: Any, name: str, hidden: bool) -> Iterator[tuple[str, Any]]:
-    """Every value at any depth with its path; bytes and long lists as length and digest."""
+    """Yield (path, value) at any depth; bytes, long lists and, if hidden, all lists as length and digest."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, f"{name}.{key}" if name else key, hidden)
     elif isinstance(value, bytes):
-        yield name, _short(value, "bytes")
-    elif isinstance(value, list) and (len(value) > LONG or hidden) and not any(isinstance(v, dict) for v in value):
-        yield name, _short(repr(value).encode(), f"{len(value)} values")
+        yield name, _shortened(value, "bytes")
+    elif isinstance(value, list) and (len(value) > MAX_LIST or hidden) and not any(isinstance(v, dict) for v in value):
+        yield name, _shortened(repr(value).encode(), f"{len(value)} values")
     elif isinstance(value, list):
         yield f"{name}.length", len(value)
         for i, inner in enumerate(value):
@@ -95,5 +106,5 @@ def _leaves(value: Any, name: str, hidden: bool) -> Iterator[tuple[str, Any]]:
         yield name, value
 
 
-def _short(data: bytes, what: str) -> str:
-    return f"{len(data)} {what} {hashlib.sha256(data).hexdigest()[:12]}"
+def _shortened(data: bytes, unit: str) -> str:
+    return f"{len(data)} {unit} {hashlib.sha256(data).hexdigest()[:12]}"

@@ -1,4 +1,4 @@
-"""What was handed in, on record in the corpus: publishing can name every item, even one that no step could read."""
+"""Sources on record in the corpus, so that publishing can name every item, even one that no step could read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ from mfhq.store import Store
 
 
 def first_of_each(table: pa.Table, key: str) -> pa.Table:
-    """The first row of each key, in the order of the key."""
+    """Return the first row of each key, in the order of the key.
+
+    Args:
+        table: Rows in any order.
+        key: The name of the key column, without nulls.
+    """
     first: dict[str, int] = {}
     for row, value in enumerate(table[key].to_pylist()):
         first.setdefault(value, row)
@@ -22,10 +27,15 @@ def first_of_each(table: pa.Table, key: str) -> pa.Table:
 
 
 def record_sources(store: Store, sources: pa.Table, key: str) -> None:
-    """Put on record those rows that say something new: a key that is not there yet, or another URI, licence ... of one.
+    """Record the rows that are new: an unknown key, or a known one with another URI, licence or consent.
 
-    Each call's file has the next number, by conditional create: of two that record at once, the later one compares
-    its rows again with what the other put there.
+    Each call's file has the next number, by conditional create. Of two calls at once, the later one compares its rows
+    again with those that the other recorded.
+
+    Args:
+        store: The corpus.
+        sources: The rows.
+        key: The name of the key column.
     """
     while True:
         number = max((_number(path) for path in store.list(SOURCES)), default=0) + 1
@@ -36,12 +46,23 @@ def record_sources(store: Store, sources: pa.Table, key: str) -> None:
 
 
 def read_sources(store: Store, schema: pa.Schema, key: str) -> pa.Table:
-    """The newest row of each key on record."""
+    """Read the newest recorded row of each key.
+
+    Args:
+        store: The corpus.
+        schema: The columns to return.
+        key: The name of the key column.
+    """
     return first_of_each(recorded_sources(store, schema), key)
 
 
 def recorded_sources(store: Store, schema: pa.Schema) -> pa.Table:
-    """Every row ever recorded, the newest first, that has ``schema``'s columns (a corpus may hold other kinds too)."""
+    """Read every row that was ever recorded, the newest first.
+
+    Args:
+        store: The corpus.
+        schema: The columns to return; files that lack one of them hold another kind of source and are skipped.
+    """
     tables = [schema.empty_table()]
     for path in sorted(store.list(SOURCES), key=lambda path: (_number(path), path), reverse=True):
         data = store.read(path)
@@ -55,6 +76,6 @@ def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
 
 
 def _number(path: str) -> int:
-    """The place of a file in the order of recording; 0 where an earlier version named it by its content."""
+    """Return a file's number in the order of recording; 0 where an earlier version named it by its content."""
     stem = path.removeprefix(SOURCES).removesuffix(".parquet")
     return int(stem) if len(stem) == 8 and stem.isdigit() else 0

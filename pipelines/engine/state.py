@@ -1,6 +1,7 @@
-"""Which step reads which, and what is left to do: from the markers alone, with no executor.
+"""State of the steps in a corpus: what is done and what is left to do, from the commit markers alone.
 
-What became of every item of a step, read from its parts without their other columns.
+``bind_steps`` chains the steps' fingerprints, ``ShardState`` and ``read_outcomes`` say what became of the items of a
+step, and ``make_plan`` cuts the rest into tasks. No executor is needed.
 """
 
 from __future__ import annotations
@@ -16,31 +17,43 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfhq.ids import shard_of
-from mfhq.live import read_attempts
+from mfhq.corpus_tables import read_attempts
 from mfhq.schema import FAILED, OK, REJECTED
 from mfhq.store import Store
-from pipelines.engine.commits import ATTEMPT, Marker, StepPlace, markers, read_part
+from pipelines.engine.commits import ATTEMPT, READER_THREADS, Marker, StepLocation, read_markers, read_part
 from pipelines.engine.step import Step
 
 TASK_ITEMS = 128
-"""Items of one shard that travel together through the steps: one task for each step."""
+"""Items of one shard that go through the steps together: one task for each step."""
 
-_NAMED = 100
+MAX_NAMED_FAILURES = 100
+"""Failed items that ``OutcomeCounts`` names."""
+
+OUTCOME = pa.schema(
+    [
+        pa.field("item_id", pa.string()),
+        pa.field("status", pa.string()),
+        pa.field("reason", pa.string()),
+        pa.field("attempt", pa.int32()),
+    ]
+)
+"""The newest outcome of an item in one step."""
 
 
 @dataclass(frozen=True)
 class BoundStep:
-    """A step with its place in a corpus, and that of the step whose output it reads."""
+    """A step with the location of its output in a corpus, and of the output that it reads."""
 
     step: Step
-    at: StepPlace
-    upstream: StepPlace | None
+    location: StepLocation
+    upstream: StepLocation | None
     """None for a step that reads the sources."""
 
     def from_sources(self, sources: pa.Schema) -> list[str]:
-        """Columns of the step's input that a call's sources give: all, or those that its upstream has from them too.
+        """Return the columns of the step's input that come from the sources of a call.
 
-        Where a file lies now is what the call says, and not what the step before was told when it ran.
+        A step that reads the sources takes all its columns from them. Another step takes those columns from them that
+        both have, and the rest from its upstream: where a file lies is what this call says, not an earlier one.
         """
         if self.upstream is None:
             return self.step.input.names
@@ -49,10 +62,17 @@ class BoundStep:
 
 
 def bind_steps(steps: Sequence[Step], after: Mapping[str, str] | None = None) -> list[BoundStep]:
-    """Chain the steps' fingerprints. Each reads the one before it in the list, or the one that ``after`` names.
+    """Chain the steps' fingerprints.
+
+    Args:
+        steps: The steps, each after the one that it reads.
+        after: Step name to the name of the step that it reads; by default the one before it in the list.
+
+    Returns:
+        The steps in the same order; the first reads the sources.
 
     Raises:
-        ValueError: two steps of one name, a step that comes before what it reads, or another key than its.
+        ValueError: Two steps have one name, a step comes before the one that it reads, or their keys differ.
     """
     after = after or {}
     bound: dict[str, BoundStep] = {}
@@ -63,11 +83,11 @@ def bind_steps(steps: Sequence[Step], after: Mapping[str, str] | None = None) ->
             raise ValueError(f"step {step.name!r} stands twice in the list; step names are unique")
         if name is not None and name not in bound:
             raise ValueError(f"step {step.name!r} reads {name!r}, which is none of the steps before it: {list(bound)}")
-        upstream = bound[name].at if name is not None else None
+        upstream = bound[name].location if name is not None else None
         if upstream is not None and upstream.key != step.key:
             raise ValueError(f"step {step.name!r} has key {step.key!r}, and {name!r} before it {upstream.key!r}")
         fingerprint = step.fingerprint(upstream.fingerprint if upstream else "")
-        bound[step.name] = BoundStep(step, StepPlace.of(step, fingerprint), upstream)
+        bound[step.name] = BoundStep(step, StepLocation.of(step, fingerprint), upstream)
         previous = step.name
     unknown = set(after) - set(bound)
     if unknown:
@@ -76,35 +96,47 @@ def bind_steps(steps: Sequence[Step], after: Mapping[str, str] | None = None) ->
 
 
 def fingerprints(steps: Sequence[Step], after: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Each step's fingerprint, chained through what it reads."""
-    return {bound.step.name: bound.at.fingerprint for bound in bind_steps(steps, after)}
+    """Return each step's fingerprint by the step's name, chained through what it reads.
+
+    Args:
+        steps: The steps, each after the one that it reads.
+        after: As for ``bind_steps``.
+    """
+    return {bound.step.name: bound.location.fingerprint for bound in bind_steps(steps, after)}
 
 
 @dataclass
 class OutcomeCounts:
-    """Outcomes of items in one step."""
+    """Counts of the outcomes of items in one step."""
 
     ok: int = 0
     rejected: int = 0
     failed: int = 0
     before: int = 0
-    """Of these items: finished by an earlier call."""
+    """Items among these that an earlier call finished."""
     seconds: float = 0.0
-    """Spent inside the step by this call, workers added up."""
+    """Time that this call spent inside the step, all workers added up."""
     reasons: dict[str, int] = field(default_factory=dict)
-    """Reason code to how many items have it, whatever their status."""
+    """Reason code to the number of items that have it, whatever their status."""
     failed_reasons: dict[str, int] = field(default_factory=dict)
-    """Reason code to failed items."""
+    """Reason code to the number of failed items."""
     failures: dict[str, str] = field(default_factory=dict)
-    """Id to reason of the first failed items."""
+    """Id to reason of the first ``MAX_NAMED_FAILURES`` failed items."""
 
     @property
     def items(self) -> int:
-        """Items with an outcome, whichever."""
+        """Items with any outcome."""
         return self.ok + self.rejected + self.failed
 
     def count(self, key: str, status: str, reason: str, before: bool) -> None:
-        """Add one item's outcome."""
+        """Count one item.
+
+        Args:
+            key: The item's id.
+            status: ok, rejected or failed.
+            reason: The reason code; empty for none.
+            before: True where an earlier call finished the item.
+        """
         self.ok += status == OK
         self.rejected += status == REJECTED
         self.failed += status == FAILED
@@ -113,17 +145,17 @@ class OutcomeCounts:
             _add_counts(self.reasons, {reason: 1})
         if status == FAILED:
             _add_counts(self.failed_reasons, {reason: 1})
-        if status == FAILED and len(self.failures) < _NAMED:
+        if status == FAILED and len(self.failures) < MAX_NAMED_FAILURES:
             self.failures[key] = reason
 
     def copy(self) -> OutcomeCounts:
-        """The same counts, to be added to."""
-        fresh = OutcomeCounts()
-        fresh.add(self)
-        return fresh
+        """Return an independent copy."""
+        counts = OutcomeCounts()
+        counts.add(self)
+        return counts
 
     def add(self, other: OutcomeCounts) -> None:
-        """Add another's counts to this one."""
+        """Add the counts of other items."""
         self.ok += other.ok
         self.rejected += other.rejected
         self.failed += other.failed
@@ -131,13 +163,78 @@ class OutcomeCounts:
         self.seconds += other.seconds
         _add_counts(self.reasons, other.reasons)
         _add_counts(self.failed_reasons, other.failed_reasons)
-        room = _NAMED - len(self.failures)
+        room = MAX_NAMED_FAILURES - len(self.failures)
         self.failures.update(list(other.failures.items())[:room])
 
 
 def _add_counts(counts: dict[str, int], more: Mapping[str, int]) -> None:
     for name, count in more.items():
         counts[name] = counts.get(name, 0) + count
+
+
+@dataclass(frozen=True, slots=True)
+class ItemState:
+    """The newest outcome of an item in one step, and the part that holds it."""
+
+    status: str
+    reason: str
+    attempt: int
+    part: int
+
+    def finished(self, max_attempts: int) -> bool:
+        """Return True for an item that is not worked on again: ok, rejected, or quarantined.
+
+        An item is quarantined when it has failed ``max_attempts`` times.
+        """
+        return self.status != FAILED or self.attempt >= max_attempts
+
+
+class ShardState:
+    """The committed items of one logical shard of a step's output.
+
+    Attributes:
+        items: Item id to its newest outcome.
+        markers: Path to marker of each part that was read.
+    """
+
+    def __init__(self, store: Store, location: StepLocation, shard: int) -> None:
+        """Begin with an empty state; ``refresh`` reads the markers."""
+        self.store, self.location, self.shard = store, location, shard
+        self.items: dict[str, ItemState] = {}
+        self.markers: dict[str, Marker] = {}
+
+    def refresh(self) -> ShardState:
+        """Read the parts that were committed since the last call, and return this state."""
+        folder = self.location.shard_folder(self.shard)
+        for path, marker in read_markers(self.store, folder, self.markers).items():
+            if path not in self.markers:
+                self.add(marker)
+        return self
+
+    def add(self, marker: Marker, rows: pa.Table | None = None) -> None:
+        """Add one part.
+
+        Args:
+            marker: The part's marker.
+            rows: The part's rows; read from the corpus by default.
+        """
+        self.markers[f"{self.location.shard_folder(self.shard)}{marker.part:04d}.json"] = marker
+        names = [self.location.key, "status", "reason", ATTEMPT]
+        rows = read_part(self.store, self.location, marker, names) if rows is None else rows
+        columns = (rows[name].to_pylist() for name in names)
+        for key, status, reason, attempt in zip(*columns, strict=True):
+            known = self.items.get(key)
+            if known is None or known.part <= marker.part:
+                self.items[key] = ItemState(status, reason, attempt, marker.part)
+
+    @property
+    def next_part(self) -> int:
+        """The number after the last known part; another writer may have taken it since."""
+        return 1 + max((marker.part for marker in self.markers.values()), default=-1)
+
+    def ok(self, keys: Iterable[str]) -> list[str]:
+        """Return the keys whose item is ok, in the same order."""
+        return [key for key in keys if key in self.items and self.items[key].status == "ok"]
 
 
 @dataclass(frozen=True)
@@ -150,36 +247,46 @@ class Task:
 
 @dataclass
 class Plan:
-    """What a call has to do, and what earlier calls did of it."""
+    """The tasks of a call, and the outcomes of the items that earlier calls finished."""
 
     tasks: list[Task] = field(default_factory=list)
     finished: dict[str, OutcomeCounts] = field(default_factory=dict)
-    """For each step: outcomes of the items that are in no task."""
+    """Step name to the outcomes of the items that are in no task."""
 
 
 def make_plan(bound: Sequence[BoundStep], sources: pa.Table, store: Store, max_attempts: int) -> Plan:
     """Compare the sources with the markers, one logical shard after the other.
 
-    An item is in a task when any step has still to work on it.
+    Args:
+        bound: The steps of the call.
+        sources: The items, with the first step's key.
+        store: The corpus.
+        max_attempts: A failed item is finished after so many attempts.
+
+    Returns:
+        Tasks of at most ``TASK_ITEMS`` items; an item is in a task when any step has still to work on it.
+
+    Raises:
+        StoreError: The corpus cannot be read, or a part is damaged.
     """
     plan = Plan(finished={b.step.name: OutcomeCounts() for b in bound})
-    for shard, keys in shards(sources[bound[0].step.key].to_pylist()):
-        states = {b.step.name: ShardState(store, b.at, shard).refresh().items for b in bound}
+    for shard, keys in group_by_shard(sources[bound[0].step.key].to_pylist()):
+        states = {b.step.name: ShardState(store, b.location, shard).refresh().items for b in bound}
         unfinished = []
         for key in keys:
-            outcome = _outcome(bound, states, key, max_attempts)
-            if outcome is None:
+            reached = _finished_states(bound, states, key, max_attempts)
+            if reached is None:
                 unfinished.append(key)
                 continue
-            for name, item in outcome.items():
+            for name, item in reached.items():
                 plan.finished[name].count(key, item.status, item.reason, before=True)
         for start in range(0, len(unfinished), TASK_ITEMS):
             plan.tasks.append(Task(shard, tuple(unfinished[start : start + TASK_ITEMS])))
     return plan
 
 
-def shards(keys: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """The ids by logical shard, each shard's in order, each id once."""
+def group_by_shard(keys: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """Yield (logical shard, its ids in order, each once), in the order of the shards."""
     by_shard: dict[int, set[str]] = defaultdict(set)
     for key in keys:
         by_shard[shard_of(key)].add(key)
@@ -187,10 +294,10 @@ def shards(keys: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
         yield shard, sorted(by_shard[shard])
 
 
-def _outcome(
+def _finished_states(
     bound: Sequence[BoundStep], states: Mapping[str, Mapping[str, ItemState]], key: str, max_attempts: int
 ) -> dict[str, ItemState] | None:
-    """The item's state in each step that it reached; None when one of them has still to work on it."""
+    """Return the item's state in each step that it reached; None when one of them has still to work on it."""
     reached: dict[str, ItemState] = {}
     for b in bound:
         if b.upstream is not None and (b.upstream.name not in reached or reached[b.upstream.name].status != OK):
@@ -202,31 +309,27 @@ def _outcome(
     return reached
 
 
-OUTCOME = pa.schema(
-    [
-        pa.field("item_id", pa.string()),
-        pa.field("status", pa.string()),
-        pa.field("reason", pa.string()),
-        pa.field("attempt", pa.int32()),
-    ]
-)
+def read_outcomes(store: Store, location: StepLocation) -> pa.Table:
+    """Read the newest outcome of every item of a step.
 
-_READERS = 16
+    Four columns of each part are read and no image; the parts are not verified against their digests.
 
+    Args:
+        store: The corpus.
+        location: The step's location.
 
-def outcomes(store: Store, at: StepPlace) -> pa.Table:
-    """``OUTCOME`` of a step's items, the newest of each, in no particular order.
-
-    Reads four columns of each part and no picture; the parts are not held against their digests.
+    Returns:
+        ``OUTCOME`` rows, one an item, in no particular order.
     """
+    columns = [location.key, "status", "reason", ATTEMPT]
 
     def read(marker: Marker) -> pa.Table:
         with store.filesystem.open(store.url(marker.data), "rb") as stream:
-            table = pq.ParquetFile(stream).read([at.key, "status", "reason", ATTEMPT], use_threads=False)
-        return table.select([at.key, "status", "reason", ATTEMPT]).rename_columns(OUTCOME.names).cast(OUTCOME)
+            table = pq.ParquetFile(stream).read(columns, use_threads=False)
+        return table.select(columns).rename_columns(OUTCOME.names).cast(OUTCOME)
 
-    with ThreadPoolExecutor(_READERS) as pool:
-        tables = list(pool.map(read, markers(store, at.prefix).values()))
+    with ThreadPoolExecutor(READER_THREADS) as pool:
+        tables = list(pool.map(read, read_markers(store, location.prefix).values()))
     table = pa.concat_tables([OUTCOME.empty_table(), *tables]).combine_chunks()
     if pc.count_distinct(table["item_id"]).as_py() == table.num_rows:
         return table
@@ -235,14 +338,28 @@ def outcomes(store: Store, at: StepPlace) -> pa.Table:
     return table.take(newest)
 
 
-def finished(table: pa.Table, max_attempts: int) -> pa.Table:
-    """Those of the outcomes whose item is never worked on again: ok, rejected, or failed often enough."""
-    done = pc.or_(pc.not_equal(table["status"], FAILED), pc.greater_equal(table["attempt"], max_attempts))
-    return table.filter(done)
+def select_finished(outcomes: pa.Table, max_attempts: int) -> pa.Table:
+    """Select the outcomes of items that are not worked on again (``ItemState.finished``).
+
+    Args:
+        outcomes: ``OUTCOME`` rows.
+        max_attempts: A failed item is finished after so many attempts.
+    """
+    is_final = pc.or_(pc.not_equal(outcomes["status"], FAILED), pc.greater_equal(outcomes["attempt"], max_attempts))
+    return outcomes.filter(is_final)
 
 
 def failed_items(store: Store, bound: Sequence[BoundStep], uri_of: Mapping[str, str]) -> pa.Table:
-    """Every item that a step gave up or has failed so far: item_id, uri, step, reason, attempts, error (the last)."""
+    """List every item whose newest outcome in a step is a failure, quarantined or not.
+
+    Args:
+        store: The corpus.
+        bound: The steps.
+        uri_of: Item id to the URI of its source; an unknown one is empty.
+
+    Returns:
+        Columns item_id, uri, step, reason, attempts, error (traceback of the last attempt), ordered by uri and step.
+    """
     errors = {
         (row["item_id"], row["step"], row["fingerprint"]): row["error"]
         for row in read_attempts(store).to_pylist()
@@ -250,7 +367,7 @@ def failed_items(store: Store, bound: Sequence[BoundStep], uri_of: Mapping[str, 
     }
     rows = []
     for b in bound:
-        table = outcomes(store, b.at)
+        table = read_outcomes(store, b.location)
         for row in table.filter(pc.equal(table["status"], FAILED)).to_pylist():
             item = row["item_id"]
             rows.append(
@@ -260,60 +377,9 @@ def failed_items(store: Store, bound: Sequence[BoundStep], uri_of: Mapping[str, 
                     "step": b.step.name,
                     "reason": row["reason"],
                     "attempts": row["attempt"],
-                    "error": errors.get((item, b.step.name, b.at.fingerprint)) or "",
+                    "error": errors.get((item, b.step.name, b.location.fingerprint)) or "",
                 }
             )
     names = ("item_id", "uri", "step", "reason")
     schema = pa.schema([*((name, pa.string()) for name in names), ("attempts", pa.int32()), ("error", pa.string())])
     return pa.Table.from_pylist(sorted(rows, key=lambda row: (row["uri"], row["step"])), schema=schema)
-
-
-@dataclass(frozen=True, slots=True)
-class ItemState:
-    """What became of an item so far in one step."""
-
-    status: str
-    reason: str
-    attempt: int
-    part: int
-
-    def finished(self, max_attempts: int) -> bool:
-        """Whether it is never worked on again: ok, rejected, or failed often enough (quarantined)."""
-        return self.status != FAILED or self.attempt >= max_attempts
-
-
-class ShardState:
-    """What is done in one logical shard of a step's output. ``refresh`` reads only what is new."""
-
-    def __init__(self, store: Store, at: StepPlace, shard: int) -> None:
-        self.store, self.at, self.shard = store, at, shard
-        self.items: dict[str, ItemState] = {}
-        self.markers: dict[str, Marker] = {}
-
-    def refresh(self) -> ShardState:
-        """Take in the parts that were committed since the last call."""
-        now = markers(self.store, self.at.shard(self.shard), self.markers)
-        for path, marker in now.items():
-            if path not in self.markers:
-                self.add(marker)
-        return self
-
-    def add(self, marker: Marker, rows: pa.Table | None = None) -> None:
-        """Take in one part; its rows are read unless they are given."""
-        self.markers[f"{self.at.shard(self.shard)}{marker.part:04d}.json"] = marker
-        names = [self.at.key, "status", "reason", ATTEMPT]
-        rows = read_part(self.store, self.at, marker, names) if rows is None else rows
-        columns = (rows[name].to_pylist() for name in names)
-        for key, status, reason, attempt in zip(*columns, strict=True):
-            before = self.items.get(key)
-            if before is None or before.part <= marker.part:
-                self.items[key] = ItemState(status, reason, attempt, marker.part)
-
-    @property
-    def next_part(self) -> int:
-        """The number after the last part that was seen: a part that another writer has since made takes it."""
-        return 1 + max((marker.part for marker in self.markers.values()), default=-1)
-
-    def ok(self, keys: Iterable[str]) -> list[str]:
-        """Those of the keys whose item is ok."""
-        return [key for key in keys if key in self.items and self.items[key].status == "ok"]

@@ -1,4 +1,4 @@
-"""A step: a pure function over Arrow tables, and what the engine must know to run it."""
+"""A step of a pipeline: a pure function over Arrow tables, with what the engine needs to run it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mfhq.schema import FAILED, schema_hash
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What one worker of a step needs."""
+    """Resources that one worker of a step reserves."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -28,10 +28,10 @@ class Step:
     """One step of a pipeline.
 
     ``fn(resource, table)`` is pure: no I/O beyond reading its input item, no clock, no global state,
-    randomness seeded from the item's id (``mfhq.ids.seed_of``). Every input row comes out once, in any
-    order, with ``status`` (ok, rejected, failed), ``reason`` and its scores. Anything larger than a row
-    (a crop, a matte) is a ``large_binary`` value inside the output: the engine moves it into a packed
-    file and leaves a ``mfhq.schema.BLOB_REF`` in its place.
+    randomness seeded from the item's id (``mfhq.ids.seed_of``). It returns every input row once, in any
+    order, with ``status`` (ok, rejected, failed), ``reason`` and its scores. An image (a crop, a matte) is a
+    ``large_binary`` value of the output: the engine moves it into a packed file and replaces it by a
+    ``mfhq.schema.BLOB_REF``.
     """
 
     name: str
@@ -41,9 +41,9 @@ class Step:
     """The column that identifies an item, in input and output."""
     input: pa.Schema
     output: pa.Schema
-    """Of what ``fn`` returns; must hold ``key``, ``status`` and ``reason``."""
+    """Schema of what ``fn`` returns; must hold ``key``, ``status`` and ``reason``."""
     load: Callable[[], Any]
-    """Builds the resource (models, decoders) once a worker; heavy imports belong in here."""
+    """Builds the resource (models, decoders) once per worker; heavy imports belong inside it."""
     fn: Callable[[Any, pa.Table], pa.Table]
     resources: Resources = field(default_factory=Resources)
     config: Mapping[str, Any] = field(default_factory=dict)
@@ -61,18 +61,35 @@ class Step:
             raise ValueError(f"step {self.name}: input schema lacks its key {self.key!r}; it has {self.input.names}")
 
     def fingerprint(self, upstream: str = "") -> str:
-        """hash(name, version, config, weights' digests, output schema, upstream's fingerprint)."""
+        """Return the digest of everything that determines the output.
+
+        That is the name, version, config, digests of the weights and output schema.
+
+        Args:
+            upstream: The fingerprint of the step that this one reads; empty for the sources.
+
+        Returns:
+            16 hexadecimal characters.
+        """
         return digest(
             [self.name, self.version, dict(self.config), dict(self.weights), schema_hash(self.output), upstream], 16
         )
 
 
 def run_isolated(step: Step, resource: Any, rows: pa.Table) -> Iterator[tuple[pa.Table, dict[str, str]]]:
-    """Run ``step.fn``; a failing batch is split until the bad row stands alone.
+    """Run ``step.fn``; a failing batch is halved until the bad row stands alone.
 
-    Yields ``(output rows, errors)`` for each part that ran, where ``errors`` maps the key of a failed row
-    to the error's class and a short traceback. A failed row comes out with status ``failed``, the error's
-    class as its reason, and nulls elsewhere. Out of GPU memory halves the batch the same way.
+    A failed row has status ``failed``, the error's class as its reason, and nulls elsewhere. A batch that does not
+    fit into GPU memory is halved the same way.
+
+    Args:
+        step: The step.
+        resource: What ``step.load`` returned.
+        rows: Input rows, of ``step.input``.
+
+    Yields:
+        ``(output rows, errors)`` for each batch that ran; ``errors`` maps the key of a failed row to the error's class
+        and a short traceback.
     """
     try:
         out = step.fn(resource, rows).cast(step.output)
@@ -94,7 +111,13 @@ def run_isolated(step: Step, resource: Any, rows: pa.Table) -> Iterator[tuple[pa
 
 
 def failed_row(step: Step, key: str, reason: str) -> pa.Table:
-    """One output row of status ``failed``: nulls (empty lists) in every other column."""
+    """Return an output row of status ``failed``, with nulls, empty lists or empty strings in the other columns.
+
+    Args:
+        step: The step.
+        key: The item's id.
+        reason: The reason code.
+    """
     row: dict[str, Any] = {}
     for f in step.output:
         if f.nullable:

@@ -14,8 +14,9 @@ from mfhq.catalog import Catalog
 from mfhq.ids import N_SHARDS, digest, shard_of
 from mfhq.schema import ALIASES
 from mfhq.store import Store
-from mfhq.takedowns import Denied, denied_by_all
-from pipelines.engine.commits import markers, open_step, read_step
+from mfhq.takedowns import DenyList, read_deny_list
+from pipelines.engine.commits import locate_step, read_markers, read_step
+from pipelines.identity.aliases import extend_aliases
 from pipelines.identity.assign import Clustering, assign_tracks, assignment_rows
 from pipelines.identity.clustering_store import (
     PLACES,
@@ -33,8 +34,7 @@ from pipelines.identity.gather import COLUMNS, Tracks, gather_tracks, joined_tra
 from pipelines.identity.incremental import MOST_NEW, People, join_new, people_of
 from pipelines.identity.linkage import EXACT, BlockSearch
 from pipelines.identity.stable_ids import new_id
-from pipelines.publishing.identities import aliases_so_far
-from pipelines.publishing.unnest import vectors_of
+from pipelines.identity.vector_lists import vectors_of
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +61,9 @@ def cluster_corpus(
     parts = {
         path: marker.sha256
         for step in STEPS
-        for path, marker in markers(store, open_step(store, step, fingerprints[step]).prefix).items()
+        for path, marker in read_markers(store, locate_step(store, step, fingerprints[step]).prefix).items()
     }
-    last, denied = newest_clustering(store), denied_by_all(store)
+    last, denied = newest_clustering(store), read_deny_list(store)
     asked = Asked(asdict(config), parts, [takedown.takedown_id for takedown in denied.takedowns])
     if last is not None and not full and last.goes_on(asked):
         if last.asked.parts == parts:
@@ -77,12 +77,12 @@ def cluster_corpus(
     return _cluster_anew(store, *before, tracks, config, asked, search)
 
 
-def gather_corpus(store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, denied: Denied) -> Tracks:
+def gather_corpus(store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, denied: DenyList) -> Tracks:
     """All tracks of a corpus that are good enough to be clustered, read one logical shard after the other."""
     found = []
     for shard in range(N_SHARDS):
         tracked, scored, embedded = (
-            denied.without(read_step(store, step, fingerprints[step], columns=COLUMNS[step], shard=shard))
+            denied.prune(read_step(store, step, fingerprints[step], columns=COLUMNS[step], shard=shard))
             for step in STEPS
         )
         if embedded.num_rows:
@@ -91,7 +91,7 @@ def gather_corpus(store: Store, fingerprints: Mapping[str, str], config: Cluster
 
 
 def _gather_new(
-    store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, parts: set[str], denied: Denied
+    store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, parts: set[str], denied: DenyList
 ) -> Tracks:
     """The tracks of these parts' videos; what an earlier part holds of such a video is read with its shard."""
     tables = {step: read_step(store, step, fingerprints[step], columns=COLUMNS[step], parts=parts) for step in STEPS}
@@ -102,7 +102,7 @@ def _gather_new(
         earlier = pa.concat_tables([tables[step], *more])
         rows = dict(zip(earlier["video_id"].to_pylist(), range(earlier.num_rows), strict=True))
         tables[step] = earlier.take(pa.array([rows[video] for video in sorted(videos & set(rows))], pa.int64()))
-    tracked, scored, embedded = (denied.without(tables[step]) for step in STEPS)
+    tracked, scored, embedded = (denied.prune(tables[step]) for step in STEPS)
     return gather_tracks(tracked, scored, embedded, config)
 
 
@@ -120,7 +120,7 @@ def _cluster_anew(
     people = people_of(tracks.vectors, label)
     tables = {
         "assignments": clustering.assignments,
-        "aliases": aliases_so_far(aliases, clustering.aliases, clustering.assignments),
+        "aliases": extend_aliases(aliases, clustering.aliases, clustering.assignments),
         "places": _places(tracks),
         "sums": sums_table(identities.astype(object), people.sums, people.sizes),
         "embeddings": clustering.track_embeddings,
@@ -179,10 +179,10 @@ def _read(store: Store, stored: Stored) -> Clustering:
     return Clustering(stored.version, *(stored.table(store, name) for name in ("assignments", "aliases", "embeddings")))
 
 
-def _said_before(store: Store, last: Stored | None, denied: Denied) -> tuple[dict[str, str], pa.Table]:
+def _said_before(store: Store, last: Stored | None, denied: DenyList) -> tuple[dict[str, str], pa.Table]:
     """(track to identity, aliases) that ids go on from: the last clustering's, or those of the newest snapshot's."""
     if last is not None:
-        rows, aliases = (denied.without(last.table(store, name)) for name in ("assignments", "aliases"))
+        rows, aliases = (denied.prune(last.table(store, name)) for name in ("assignments", "aliases"))
         return dict(zip(rows["track_id"].to_pylist(), rows["identity_id"].to_pylist(), strict=True)), aliases
     if not Catalog(store).versions():
         return {}, ALIASES.empty_table()

@@ -25,7 +25,7 @@ from mfhq.paths import CLUSTERINGS, clustering_path
 from mfhq.schema import ALIASES, ASSIGNMENTS, EMBEDDINGS
 from mfhq.store import Store
 from pipelines.identity.constraints import Vectors
-from pipelines.publishing.unnest import as_lists
+from pipelines.identity.vector_lists import vectors_to_lists
 
 log = logging.getLogger(__name__)
 
@@ -173,7 +173,7 @@ def sums_table(identity: npt.NDArray[np.object_], sums: Vectors, sizes: npt.NDAr
     columns = {
         "identity_id": pa.array(identity[order], pa.string()),
         "n_tracks": pa.array(sizes[order]),
-        "sum": as_lists(sums[order]),
+        "sum": vectors_to_lists(sums[order]),
     }
     return pa.table(columns, schema=SUMS)
 

@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfhq.schema import EMBEDDINGS, OK
+from pipelines.engine.nested_tables import explode, lookup_rows
 from pipelines.identity.checks import EmbeddingError, checked_vectors
 from pipelines.identity.config import ClusterConfig
 from pipelines.identity.constraints import Integers, TrackSpans, Vectors, seen_at_once
 from pipelines.identity.means import track_means
-from pipelines.publishing.unnest import as_lists, explode, match, vectors_of
+from pipelines.identity.vector_lists import vectors_of, vectors_to_lists
 
 Strings = npt.NDArray[np.object_]
 
@@ -73,7 +74,7 @@ class Tracks:
             "track_id": pa.array(self.track_id, pa.string()),
             "face_id": pa.array([""] * n, pa.string()),
             "model": pa.array([self.model] * n, pa.string()),
-            "vector": as_lists(self.vectors),
+            "vector": vectors_to_lists(self.vectors),
         }
         return pa.table(columns, schema=EMBEDDINGS)
 
@@ -99,9 +100,9 @@ def gather_tracks(tracked: pa.Table, scored: pa.Table, embedded: pa.Table, confi
         raise EmbeddingError(f"embeddings of {models[0]} with {sorted(widths)} numbers; mine again with one pack")
     names = vectors["face_id"].to_pylist()
     unit = checked_vectors(vectors_of(vectors, dtype=np.float32), widths[0], f"embeddings of {models[0]}", names)
-    worth = match(vectors, _worth_of_faces(tracks, scored, config), "face_id")["worth"].fill_null(0.0).to_numpy()
+    worth = lookup_rows(vectors, _worth_of_faces(tracks, scored, config), "face_id")["worth"].fill_null(0.0).to_numpy()
     ids, means = track_means(vectors["track_id"].to_pylist(), unit, worth, config.best_faces)
-    rows = match(pa.table({"track_id": pa.array(ids, pa.string())}), tracks.drop_columns(["faces"]), "track_id")
+    rows = lookup_rows(pa.table({"track_id": pa.array(ids, pa.string())}), tracks.drop_columns(["faces"]), "track_id")
     found = Tracks(
         np.asarray(ids, object),
         rows["video_id"].to_numpy(zero_copy_only=False).astype(object),
@@ -143,7 +144,7 @@ def joined_tracks(parts: list[Tracks]) -> Tracks:
 def _poses(faces: pa.Table, scores: pa.Table, track_ids: Strings) -> Strings:
     """``TrackSpans.poses`` of these tracks."""
     faces = faces.filter(pc.is_in(faces["track_id"], pa.array(track_ids, pa.string())))
-    scores = match(faces, scores, "face_id")
+    scores = lookup_rows(faces, scores, "face_id")
     columns = [faces["frame_index"], *(scores[name] for name in ("yaw_deg", "pitch_deg", "roll_deg"))]
     moments = np.stack([pc.cast(column, pa.float32()).to_numpy() for column in columns], axis=1)
     owner = faces["track_id"].to_numpy(zero_copy_only=False).astype(str)

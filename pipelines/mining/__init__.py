@@ -1,1 +1,1 @@
-"""From source files to scored, embedded face tracks: probe, shots, tracks, scores, embeddings."""
+"""Mining of video files into scored and embedded face tracks: probe, tracks, scores, embeddings."""

@@ -1,4 +1,4 @@
-"""Keep the best few items of a stream, spread over its length, without knowing that length beforehand."""
+"""Selection of the best few items of a stream, spread over its length, which need not be known beforehand."""
 
 from __future__ import annotations
 
@@ -7,48 +7,61 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-_Held = tuple[float, int, T]
+_Entry = tuple[float, int, T]
 """Rank, position, item."""
 
 
 class SpreadBest(Generic[T]):
-    """At most ``k`` items, the best of as many stretches of time.
+    """A buffer of at most ``k`` items: the best of as many intervals of positions.
 
-    While items stream in, at most ``2 k`` are held, one a bin of time; when there are more, bins are merged two by two,
-    the better item staying. Which are kept depends on positions and ranks alone.
+    While items stream in, at most ``2 k`` are held, one a bin of positions; when there are more, bins are merged two by
+    two and the better item stays. The result depends on positions and ranks alone.
     """
 
     def __init__(self, k: int) -> None:
+        """Begin empty; ``k`` is at least 1."""
         self._k = k
         self._width = 1
-        self._held: dict[int, _Held[T]] = {}
+        self._entries: dict[int, _Entry[T]] = {}
 
-    def wants(self, position: int, rank: float) -> bool:
-        """Whether an item would be held: asked before it is made, as making it costs."""
-        held = self._held.get(position // self._width)
-        return held is None or rank > held[0]
+    def accepts(self, position: int, rank: float) -> bool:
+        """Return True if ``put`` would keep such an item, so that a costly item is made only then.
+
+        Args:
+            position: A frame number, not below that of earlier items.
+            rank: The higher the better.
+        """
+        entry = self._entries.get(position // self._width)
+        return entry is None or rank > entry[0]
 
     def put(self, position: int, rank: float, item: T) -> None:
-        """Hold an item at a position (a frame number, ascending) if it is the best of its bin."""
-        if not self.wants(position, rank):
+        """Keep an item if it is the best of its bin.
+
+        Args:
+            position: A frame number, not below that of earlier items.
+            rank: The higher the better.
+            item: The item.
+        """
+        if not self.accepts(position, rank):
             return
-        self._held[position // self._width] = (rank, position, item)
-        while len(self._held) > 2 * self._k:
+        self._entries[position // self._width] = (rank, position, item)
+        while len(self._entries) > 2 * self._k:
             self._width *= 2
-            self._held = _best((held[1] // self._width, held) for held in self._held.values())
+            self._entries = _best_of_bins((entry[1] // self._width, entry) for entry in self._entries.values())
 
     def best(self, n: int | None = None) -> list[T]:
-        """``n`` items (``k`` at most, and by default), or all that there were if they were fewer, by position."""
+        """Return ``n`` items (at most ``k``, the default) by position, or all where there are fewer."""
         n = self._k if n is None else min(n, self._k)
-        held = sorted(self._held.values(), key=lambda entry: entry[1])
-        if len(held) > n:
-            held = list(_best((i * n // len(held), entry) for i, entry in enumerate(held)).values())
-        return [item for _, _, item in held]
+        entries = sorted(self._entries.values(), key=lambda entry: entry[1])
+        if len(entries) > n:
+            bins = ((i * n // len(entries), entry) for i, entry in enumerate(entries))
+            entries = list(_best_of_bins(bins).values())
+        return [item for _, _, item in entries]
 
 
-def _best(entries: Iterable[tuple[int, _Held[T]]]) -> dict[int, _Held[T]]:
-    best: dict[int, _Held[T]] = {}
-    for place, held in entries:
-        if place not in best or held[0] > best[place][0]:
-            best[place] = held
+def _best_of_bins(entries: Iterable[tuple[int, _Entry[T]]]) -> dict[int, _Entry[T]]:
+    best: dict[int, _Entry[T]] = {}
+    for number, entry in entries:
+        if number not in best or entry[0] > best[number][0]:
+            best[number] = entry
     return best

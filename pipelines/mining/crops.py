@@ -1,4 +1,4 @@
-"""One face in one frame: its first scores, and its aligned crop."""
+"""One face in one frame: its first measurements and its aligned crop."""
 
 from __future__ import annotations
 
@@ -18,58 +18,71 @@ from pipelines.faces.align import (
     arcface_transform,
     crop_size,
     crop_transform,
-    invert,
+    invert_transform,
     transform_points,
     warp_crop,
 )
-from pipelines.media.image_codec import encode_webp
+from pipelines.media.image_codec import Image, encode_webp
 from pipelines.mining.config import TrackConfig
 
 CUT_BY_BORDER = "cut_by_border"
-"""The frame ends inside the face."""
+"""Reason: the frame ends inside the face."""
 TOO_SMALL = "too_small"
-"""Fewer pixels than a face can be scored on."""
+"""Reason: the face has fewer pixels than can be scored."""
 
 FACE_IN_CROP = (0.261, 0.294, 0.732, 0.941)
-"""Left, upper, right and lower edge of a whole face's box in the aligned crop, of its side: the median of 298
-detections (score of 0.9 or more, 5 px or more from every border) in the tracks of 35 real clips."""
+"""Left, upper, right and lower edge of a complete face's box in the aligned crop, as shares of its side.
 
-Picture = npt.NDArray[np.uint8]
+The median of 298 detections (score of 0.9 or more, 5 px or more from every border) in the tracks of 35 real clips.
+"""
 
-_GRID, _RESERVE = 64, 4
-"""As ``align.warp_crop`` takes its part of a frame; a multiple of the codecs' blocks too."""
+_GRID, _MARGIN = 64, 4
+"""Pixels: a patch is aligned to this grid, like the part of a frame that ``align.warp_crop`` reads, and extends so far
+beyond the crop. The grid is a multiple of the codecs' blocks too."""
 
 
 @dataclass(frozen=True, eq=False)
-class FaceSeen:
-    """A detection and what is measured on the frame; numbers are rounded as they are stored."""
+class MeasuredFace:
+    """A detection and the measurements on its frame, rounded as they are stored."""
 
     box: tuple[float, float, float, float]
+    """x0, y0, x1, y1, pixels of the frame."""
     score: float
     landmarks5: npt.NDArray[np.float64]
+    """(5, 2), pixels of the frame."""
     sharpness: float
     completeness: float
     reason: str
-    """Empty, or why the face cannot be scored."""
-    aligned: Picture
-    """(112, 112, 3) RGB, its landmarks at ``align.ARCFACE_112``."""
+    """Reason code of a face that cannot be scored; else empty."""
+    aligned: Image
+    """(112, 112, 3) RGB, with the landmarks at ``align.ARCFACE_112``."""
 
     @property
     def width(self) -> float:
-        """Of the box, pixels of the frame."""
+        """Width of the box, pixels of the frame."""
         return self.box[2] - self.box[0]
+
+    @property
+    def rank(self) -> float:
+        """Rank of the face among its track's candidates: high for a certain, sharp, large one.
+
+        A face that cannot be scored ranks below all others.
+        """
+        size = math.log1p(max(self.width, 0.0))
+        return self.score * math.log1p(self.sharpness) * size - (1e3 if self.reason else 0.0)
 
 
 @dataclass(frozen=True, eq=False)
 class FramePatch:
-    """The part of a frame that a face's crop shows: what is kept of the frame until the track's best are known."""
+    """The part of a frame that a face's crop shows, held until the track's best faces are known."""
 
     frame_index: int
     time_s: float
-    pixels: Picture
+    pixels: Image
     left: int
+    """Left edge in the frame; like ``top`` a multiple of ``_GRID``, so that scaling and measurements are those of the
+    complete frame."""
     top: int
-    """Of the frame; multiples of ``_GRID``, so that it is scaled and measured as in the whole frame."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,13 +93,14 @@ class Candidate:
     track_id: str
     frame_index: int
     time_s: float
-    face: FaceSeen
+    face: MeasuredFace
     compression: float
-    crop: Picture
+    crop: Image
     landmarks5_crop: npt.NDArray[np.float64]
+    """(5, 2), pixels of the crop."""
 
     def row(self, webp_quality: int) -> dict[str, Any]:
-        """A row of ``schemas.CANDIDATE``."""
+        """Return a row of ``schemas.CANDIDATE``, with the crop encoded at this WebP quality (101: lossless)."""
         face = self.face
         return {
             "face_id": self.face_id,
@@ -107,22 +121,36 @@ class Candidate:
 
 
 def share_inside(landmarks5: npt.NDArray[np.float64], width: int, height: int) -> float:
-    """Share, 0 to 1, of the face that the five landmarks call for that lies inside a frame of that size.
+    """Return the share of a face, extrapolated from its landmarks, that lies inside the frame.
 
-    A detector puts its box inside the frame even where half of the face is outside; the landmarks tell.
+    A detector's box ends at the border even where half of the face is outside; the landmarks do not.
+
+    Args:
+        landmarks5: (5, 2), pixels of the frame.
+        width: Width of the frame, pixels.
+        height: Height of the frame, pixels.
+
+    Returns:
+        0 to 1.
     """
-    points = transform_points(invert(crop_transform(landmarks5, 1000)), _face_grid())
+    points = transform_points(invert_transform(crop_transform(landmarks5, 1000)), _face_grid())
     return float(((points >= -0.5) & (points <= (width - 0.5, height - 0.5))).all(axis=1).mean())
 
 
 def is_alignable(detection: Any) -> bool:
-    """Whether a detection's landmarks span a pixel or more each way: points that fall together are no face."""
+    """Return True if a detection's landmarks span a pixel or more each way; coinciding points are no face."""
     spread = np.ptp(np.asarray(detection.landmarks5, np.float64), axis=0)
     return bool(np.isfinite(spread).all() and spread.min() >= 1)
 
 
-def look_at(frame: Picture, detection: Any, config: TrackConfig) -> FaceSeen:
-    """First scores of a detection (``box`` (4,), ``score``, ``landmarks5`` (5, 2)) in an RGB frame (H, W, 3)."""
+def measure_face(frame: Image, detection: Any, config: TrackConfig) -> MeasuredFace:
+    """Measure a detection on its frame.
+
+    Args:
+        frame: (H, W, 3) RGB.
+        detection: ``box`` (4,) x0, y0, x1, y1, ``score``, ``landmarks5`` (5, 2), in pixels of the frame.
+        config: Limits below which a face cannot be scored.
+    """
     height, width = frame.shape[:2]
     x0, y0, x1, y1 = (round(float(v), 2) for v in detection.box)
     landmarks = np.asarray(detection.landmarks5, np.float64).reshape(5, 2).round(2)
@@ -136,7 +164,7 @@ def look_at(frame: Picture, detection: Any, config: TrackConfig) -> FaceSeen:
     side = quality.SIDE
     aligned = warp_crop(frame, arcface_transform(landmarks, side), side)
     grey = np.asarray(cv2.cvtColor(aligned, cv2.COLOR_RGB2GRAY), np.uint8)
-    return FaceSeen(
+    return MeasuredFace(
         box=(x0, y0, x1, y1),
         score=round(float(detection.score), 4),
         landmarks5=landmarks,
@@ -147,51 +175,56 @@ def look_at(frame: Picture, detection: Any, config: TrackConfig) -> FaceSeen:
     )
 
 
-def rank_of(face: FaceSeen) -> float:
-    """How much a face is worth keeping: more for a sure, sharp, large one; one that cannot be scored comes last."""
-    return face.score * math.log1p(face.sharpness) * math.log1p(max(face.width, 0.0)) - (1e3 if face.reason else 0.0)
+def copy_patch(frame: Any, face: MeasuredFace, config: TrackConfig) -> FramePatch:
+    """Copy the part of a frame that ``crop_candidate`` needs.
 
-
-def take_cutting(frame: Any, face: FaceSeen, config: TrackConfig) -> FramePatch:
-    """A copy of what ``cut_candidate`` will want of a frame (``frame_index``, ``time_s``, ``rgb`` (H, W, 3))."""
-    corners = transform_points(invert(crop_transform(face.landmarks5, config.crop_px)), _square(config.crop_px))
+    Args:
+        frame: ``frame_index``, ``time_s``, ``rgb`` (H, W, 3).
+        face: A face of this frame.
+        config: Size of the crop.
+    """
+    size = config.crop_px
+    crop_corners = np.array([[-1, -1], [size, -1], [size, size], [-1, size]], np.float64)  # a pixel further out
+    corners = transform_points(invert_transform(crop_transform(face.landmarks5, size)), crop_corners)
     box = np.reshape(face.box, (2, 2))
     limit = np.array(frame.rgb.shape[1::-1])
-    low = np.floor(np.minimum(corners.min(axis=0), box[0])).astype(int) - _RESERVE
-    high = np.ceil(np.maximum(corners.max(axis=0), box[1])).astype(int) + _RESERVE
+    low = np.floor(np.minimum(corners.min(axis=0), box[0])).astype(int) - _MARGIN
+    high = np.ceil(np.maximum(corners.max(axis=0), box[1])).astype(int) + _MARGIN
     low = np.clip(low, 0, limit - 1) // _GRID * _GRID
     high = np.clip(-(-high // _GRID) * _GRID, low + 1, limit)
     pixels = frame.rgb[low[1] : high[1], low[0] : high[0]].copy()
     return FramePatch(frame.frame_index, frame.time_s, pixels, int(low[0]), int(low[1]))
 
 
-def cut_candidate(cutting: FramePatch, face: FaceSeen, track_id: str, config: TrackConfig) -> Candidate:
-    """The face's aligned crop, of ``crop_px`` or less (``TrackConfig.max_upscale``)."""
+def crop_candidate(patch: FramePatch, face: MeasuredFace, track_id: str, config: TrackConfig) -> Candidate:
+    """Cut a face's aligned crop.
+
+    Args:
+        patch: The patch that ``copy_patch`` returned for this face.
+        face: The face.
+        track_id: The face's track.
+        config: ``crop_px`` is the side of the crop, which is smaller where ``max_upscale`` demands it.
+    """
     size = crop_size(face.landmarks5, config.crop_px, config.max_upscale)
     transform = crop_transform(face.landmarks5, size)
-    corner = np.array([cutting.left, cutting.top])
-    inside = transform.copy()
-    inside[:, 2] += transform[:, :2] @ corner
+    corner = np.array([patch.left, patch.top])
+    patch_transform = transform.copy()
+    patch_transform[:, 2] += transform[:, :2] @ corner
     box = np.asarray(face.box) - np.tile(corner, 2)
     return Candidate(
-        face_id=child_id(track_id, cutting.frame_index, face.box),
+        face_id=child_id(track_id, patch.frame_index, face.box),
         track_id=track_id,
-        frame_index=cutting.frame_index,
-        time_s=round(cutting.time_s, 4),
+        frame_index=patch.frame_index,
+        time_s=round(patch.time_s, 4),
         face=face,
-        compression=round(quality.compression(cutting.pixels, box), 4),
-        crop=warp_crop(cutting.pixels, inside, size),
+        compression=round(quality.compression(patch.pixels, box), 4),
+        crop=warp_crop(patch.pixels, patch_transform, size),
         landmarks5_crop=transform_points(transform, face.landmarks5),
     )
 
 
 @cache
 def _face_grid() -> npt.NDArray[np.float64]:
-    """(576, 2) points spread evenly over ``FACE_IN_CROP`` of a crop of 1,000 pixels."""
+    """Return (576, 2) points spread evenly over ``FACE_IN_CROP`` of a crop of 1,000 pixels."""
     across, down = (np.linspace(low, high, 24) for low, high in (FACE_IN_CROP[::2], FACE_IN_CROP[1::2]))
     return np.stack(np.meshgrid(across, down), axis=-1).reshape(-1, 2) * 1000
-
-
-def _square(size: int) -> npt.NDArray[np.float64]:
-    """The corners of a crop, a pixel further out."""
-    return np.array([[-1, -1], [size, -1], [size, size], [-1, size]], np.float64)

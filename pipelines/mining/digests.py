@@ -1,4 +1,4 @@
-"""The ``video_id`` of every source: sha256 of its bytes, read once and remembered."""
+"""The ``video_id`` of every source: the sha256 of its bytes, computed once and cached in the corpus."""
 
 from __future__ import annotations
 
@@ -14,20 +14,24 @@ import pyarrow.parquet as pq
 
 from mfhq.ids import digest, digest_file
 from mfhq.store import Store
-from mfhq.takedowns import Denied, denied_by_all
+from mfhq.takedowns import DenyList, read_deny_list
 from pipelines.media.local_files import is_remote, local_path
 from pipelines.mining.schemas import SOURCES
 from pipelines.mining.source_listing import Source
 
 CACHE_PREFIX = "cache/digests"
-"""Where a corpus remembers (uri, size, stamp) -> video_id: files named after what is in them, so that two runs at
-once do each other no harm."""
+"""Folder of the cache (uri, size, stamp) -> video_id in a corpus.
+
+Its files are named after their content, so that two runs at once do not disturb each other.
+"""
 
 CACHED = pa.schema([("uri", pa.string()), ("size", pa.int64()), ("stamp", pa.string()), ("video_id", pa.string())])
+"""A row of the cache."""
 
 logger = logging.getLogger(__name__)
 
-_Known = dict[tuple[str, int, str], str]
+_Digests = dict[tuple[str, int, str], str]
+"""(uri, size, stamp) -> video_id."""
 
 
 def digest_sources(
@@ -37,23 +41,32 @@ def digest_sources(
     *,
     threads: int = 4,
     chunk: int = 1000,
-    denied: Denied | None = None,
+    denied: DenyList | None = None,
 ) -> pa.Table:
-    """``SOURCES`` rows, one a content: of files with the same bytes the one with the lowest URI stays.
+    """Return one row for each distinct content of the sources.
 
-    Digests are read from the corpus's cache where (uri, size, stamp) is known, else computed, ``threads`` files at a
-    time, and remembered after every ``chunk`` of them. A file that cannot be read has size -1 and an id made from
-    its URI, so that it fails as a row of its own. Of files that ``denied`` names nothing is remembered. Ordered by
-    ``video_id``.
+    Digests are read from the corpus's cache where (uri, size, stamp) is known; the others are computed and cached. A
+    file that cannot be read has size -1 and an id made from its URI, so that it fails as a row of its own.
+
+    Args:
+        sources: The files.
+        store: The corpus that holds the cache.
+        filesystem: fsspec, for remote files.
+        threads: Files that are read at once.
+        chunk: The cache is written after so many files.
+        denied: Take-downs; the digests of files that they name are not cached.
+
+    Returns:
+        ``SOURCES`` rows ordered by ``video_id``; of files with the same bytes the one with the lowest URI.
     """
     known = known_digests(store)
     pending = [s for s in sources if s.size >= 0 and (s.uri, s.size, s.stamp) not in known]
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(pending), chunk):
-            part = pending[start : start + chunk]
-            digests = pool.map(lambda s: _digest(s, filesystem), part)
-            fresh = {(s.uri, s.size, s.stamp): d for s, d in zip(part, digests, strict=True) if d}
-            _remember(store, {key: d for key, d in fresh.items() if not (denied and denied.names(d))})
+            files = pending[start : start + chunk]
+            digests = pool.map(lambda s: _digest_source(s, filesystem), files)
+            fresh = {(s.uri, s.size, s.stamp): d for s, d in zip(files, digests, strict=True) if d}
+            _write_cache(store, {key: d for key, d in fresh.items() if not (denied and denied.names(d))})
             known |= fresh
     rows: dict[str, dict[str, Any]] = {}
     for source in sorted(sources):
@@ -74,37 +87,47 @@ def digest_sources(
 
 
 def sources_to_mine(listed: Sequence[Source], store: Store, filesystem: Any = None) -> tuple[pa.Table, int]:
-    """(``digest_sources`` without what take-downs name, how many were left out). Files at a URI that one names are not
-    even read."""
-    denied = denied_by_all(store)
-    found = [source for source in listed if not denied.names(source.uri)]
-    known = digest_sources(found, store, filesystem, denied=denied)
-    free = pa.array([not denied.is_mined_no_more(video) for video in known["video_id"].to_pylist()], pa.bool_())
-    sources = known.filter(free)
-    return sources, len(listed) - len(found) + known.num_rows - sources.num_rows
+    """Digest the sources and leave out what take-downs name.
+
+    Files at a URI that a take-down names are not even read.
+
+    Args:
+        listed: The files of a source.
+        store: The corpus.
+        filesystem: fsspec, for remote files.
+
+    Returns:
+        (``SOURCES`` rows, number of sources that were left out).
+    """
+    denied = read_deny_list(store)
+    allowed = [source for source in listed if not denied.names(source.uri)]
+    digested = digest_sources(allowed, store, filesystem, denied=denied)
+    is_mined = [not denied.blocks_mining(video) for video in digested["video_id"].to_pylist()]
+    sources = digested.filter(pa.array(is_mined, pa.bool_()))
+    return sources, len(listed) - len(allowed) + digested.num_rows - sources.num_rows
 
 
-def reached(recorded: pa.Table) -> pa.Table:
-    """``SOURCES`` rows without those of files that could not be read, where the file at that URI has been read too."""
-    read = pc.greater_equal(recorded["size"], 0)
-    uris = recorded.filter(read)["uri"].combine_chunks()
-    return recorded.filter(pc.or_(read, pc.invert(pc.is_in(recorded["uri"], value_set=uris))))
+def drop_superseded_failures(recorded: pa.Table) -> pa.Table:
+    """Drop ``SOURCES`` rows of files that could not be read where another row of the same URI was read."""
+    is_read = pc.greater_equal(recorded["size"], 0)
+    uris = recorded.filter(is_read)["uri"].combine_chunks()
+    return recorded.filter(pc.or_(is_read, pc.invert(pc.is_in(recorded["uri"], value_set=uris))))
 
 
-def known_digests(store: Store) -> _Known:
-    """(uri, size, stamp) -> video_id, as far as the corpus remembers."""
+def known_digests(store: Store) -> _Digests:
+    """Return the corpus's cache as a dictionary, (uri, size, stamp) -> video_id."""
     columns = (cached_digests(store)[name].to_pylist() for name in CACHED.names)
     return {(uri, size, stamp): video_id for uri, size, stamp, video_id in zip(*columns, strict=True)}
 
 
 def cached_digests(store: Store) -> pa.Table:
-    """Everything that the corpus remembers of files (``CACHED``)."""
+    """Read the corpus's cache (``CACHED``)."""
     with ThreadPoolExecutor(8) as pool:
         tables = list(pool.map(lambda path: pq.read_table(io.BytesIO(store.read(path))), store.list(CACHE_PREFIX)))
     return pa.concat_tables([CACHED.empty_table(), *(table.select(CACHED.names).cast(CACHED) for table in tables)])
 
 
-def _remember(store: Store, fresh: _Known) -> None:
+def _write_cache(store: Store, fresh: _Digests) -> None:
     if not fresh:
         return
     rows = [dict(zip(CACHED.names, (*key, video_id), strict=True)) for key, video_id in sorted(fresh.items())]
@@ -113,7 +136,8 @@ def _remember(store: Store, fresh: _Known) -> None:
     store.create(f"{CACHE_PREFIX}/{digest([list(row.values()) for row in rows], 24)}.parquet", buffer.getvalue())
 
 
-def _digest(source: Source, filesystem: Any) -> str | None:
+def _digest_source(source: Source, filesystem: Any) -> str | None:
+    """Return the sha256 of a file's bytes; None where it cannot be read."""
     try:
         remote = is_remote(source.uri)
         with filesystem.open(source.uri, "rb") if remote else local_path(source.uri).open("rb") as stream:

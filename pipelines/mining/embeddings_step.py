@@ -1,4 +1,4 @@
-"""Step ``embeddings``: a unit vector for each candidate face. Biometric data: kept under a prefix of its own."""
+"""Step ``embeddings``: a unit vector for each candidate face. Biometric data: stored under a prefix of its own."""
 
 from __future__ import annotations
 
@@ -10,15 +10,22 @@ import pyarrow as pa
 
 from mfhq.schema import OK
 from pipelines.engine.step import Resources, Step
-from pipelines.media.image_codec import decode_picture
+from pipelines.media.image_codec import decode_image
 from pipelines.mining.schemas import EMBEDDED, TRACKED
 
 DECIMALS = 5
-"""Of a stored vector's entries: what thread counts and batches change lies beyond."""
+"""Decimals of a stored vector's entries: the effects of thread counts and batches lie beyond."""
 
 
 def embeddings_step(pack_name: str | None = None) -> Step:
-    """One video's tracks in (``TRACKED``), the embeddings of their candidates out (``EMBEDDED``)."""
+    """Return the step from tracks (``TRACKED``) to embeddings of their candidates (``EMBEDDED``).
+
+    Args:
+        pack_name: A face pack's name or folder; None for the embedded one.
+
+    Raises:
+        WeightsError: The pack is not available.
+    """
     from pipelines.faces.pack import face_pack
 
     pack = face_pack(pack_name)
@@ -37,7 +44,7 @@ def embeddings_step(pack_name: str | None = None) -> Step:
 
 
 def load_embedder(pack_name: str | None) -> Any:
-    """The pack's ``FaceAnalyzer``."""
+    """Return the ``FaceAnalyzer`` of a face pack (None: the embedded one)."""
     from pipelines.faces.analysis import FaceAnalyzer
     from pipelines.faces.pack import face_pack
 
@@ -45,25 +52,34 @@ def load_embedder(pack_name: str | None) -> Any:
 
 
 def embed_videos(model: str, embedder: Any, videos: pa.Table) -> pa.Table:
-    """Embeddings of every candidate, read from its crop; ``embedder.embed(rgb, landmarks5)`` gives (D,) float32."""
+    """Embed every candidate's crop.
+
+    Args:
+        model: The name of the embedding model.
+        embedder: ``embed(rgb, landmarks5)`` returns a unit vector (D,) float32.
+        videos: ``TRACKED`` rows with crops.
+
+    Returns:
+        ``EMBEDDED`` rows.
+    """
     rows = [
-        {"video_id": row["video_id"], "status": OK, "reason": "", "model": model, "faces": _embed(embedder, row)}
+        {"video_id": row["video_id"], "status": OK, "reason": "", "model": model, "faces": _embed_faces(embedder, row)}
         for row in videos.to_pylist()
     ]
     return pa.Table.from_pylist(rows, schema=EMBEDDED)
 
 
-def _embed(embedder: Any, row: dict[str, Any]) -> list[dict[str, Any]]:
-    found = []
-    for track in row["tracks"] or ():
+def _embed_faces(embedder: Any, video: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for track in video["tracks"] or ():
         for face in track["faces"]:
             landmarks = np.asarray(face["landmarks5_crop"], np.float32).reshape(5, 2)
-            vector = embedder.embed(decode_picture(face["crop"]), landmarks)
-            found.append(
+            vector = embedder.embed(decode_image(face["crop"]), landmarks)
+            rows.append(
                 {
                     "track_id": track["track_id"],
                     "face_id": face["face_id"],
                     "vector": np.round(vector, DECIMALS).astype(np.float32),
                 }
             )
-    return found
+    return rows

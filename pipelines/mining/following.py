@@ -1,4 +1,4 @@
-"""Faces of sampled frames, followed through the shots of one video, the best few of each track kept."""
+"""Tracking of the faces of one video's sampled frames through its shots; the best few faces of each track are kept."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipelines.faces.align import ARCFACE_112
 from pipelines.media.shots import Shot
 from pipelines.mining.candidates import SpreadBest
 from pipelines.mining.config import TrackConfig
-from pipelines.mining.crops import FaceSeen, FramePatch, cut_candidate, is_alignable, look_at, rank_of, take_cutting
+from pipelines.mining.crops import FramePatch, MeasuredFace, copy_patch, crop_candidate, is_alignable, measure_face
 from pipelines.mining.tracker import Tracker
 
 Frame = Any
@@ -24,24 +24,35 @@ Frame = Any
 
 
 @dataclass
-class FollowedFace:
-    """What is known of a track while its shot goes by."""
+class TrackBuilder:
+    """A track while the frames of its shot are read."""
 
     track_id: str
-    candidates: SpreadBest[tuple[FaceSeen, FramePatch]]
+    candidates: SpreadBest[tuple[MeasuredFace, FramePatch]]
     frames: list[int] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
     widths: list[float] = field(default_factory=list)
+    """Widths of the face's boxes, pixels; one a frame, like ``frames`` and ``times_s``."""
 
-    def kept(self, config: TrackConfig) -> list[tuple[FaceSeen, FramePatch]]:
-        """The faces that are kept, in the order of their frames."""
-        stretches = math.ceil(round((self.times_s[-1] - self.times_s[0]) / config.candidate_spacing_s, 3))
-        return self.candidates.best(max(config.fewest_candidates, stretches))
+    def add(self, frame: Frame, face: MeasuredFace, config: TrackConfig) -> None:
+        """Add the track's face in the next sampled frame; its patch is copied only if it may become a candidate."""
+        self.frames.append(frame.frame_index)
+        self.times_s.append(frame.time_s)
+        self.widths.append(face.width)
+        if self.candidates.accepts(frame.frame_index, face.rank):
+            self.candidates.put(frame.frame_index, face.rank, (face, copy_patch(frame, face, config)))
 
     def row(self, shot_index: int, config: TrackConfig) -> dict[str, Any]:
-        """The track as ``TRACKED.tracks`` has it; only now are the kept faces' crops cut."""
-        kept = [cut_candidate(cutting, face, self.track_id, config) for face, cutting in self.kept(config)]
-        faces = [candidate.row(config.webp_quality) for candidate in kept]
+        """Return the track as a row of ``TRACKED.tracks``, with the crops of its candidates.
+
+        Args:
+            shot_index: The shot's number in the video.
+            config: Number, spacing, size and quality of the candidates' crops.
+        """
+        intervals = math.ceil(round((self.times_s[-1] - self.times_s[0]) / config.candidate_spacing_s, 3))
+        best = self.candidates.best(max(config.fewest_candidates, intervals))
+        crops = [crop_candidate(patch, face, self.track_id, config) for face, patch in best]
+        faces = [candidate.row(config.webp_quality) for candidate in crops]
         reasons = [face["reason"] for face in faces]
         usable = any(face["status"] == OK for face in faces)
         return {
@@ -60,63 +71,83 @@ class FollowedFace:
 
 @dataclass
 class Segment:
-    """Sampled frames between two hard cuts, and the faces followed through them."""
+    """Sampled frames between two hard cuts, and the tracks through them."""
 
     config: TrackConfig
     video_id: str
     frames: list[int] = field(default_factory=list)
-    tracks: dict[int, FollowedFace] = field(default_factory=dict)
-    _linker: Tracker | None = None
+    tracks: dict[int, TrackBuilder] = field(default_factory=dict)
+    """By number, in the order of their first faces."""
+    _tracker: Tracker | None = None
 
     def follow(self, frame: Frame, detector: Any) -> None:
-        """Take in the next sampled frame. ``detector.detect(rgb)`` gives its faces, and
-        ``detector.embed(rgb, landmarks5)`` tells them apart where their places do not."""
-        self._linker = self._linker or Tracker(self.config)
+        """Detect and track the faces of the next sampled frame.
+
+        Args:
+            frame: The frame.
+            detector: ``detect(rgb)`` returns the faces of a frame; ``embed(rgb, landmarks5)`` returns the embedding
+                that distinguishes faces whose boxes leave a doubt.
+        """
+        self._tracker = self._tracker or Tracker(self.config)
         self.frames.append(frame.frame_index)
-        seen = [look_at(frame.rgb, found, self.config) for found in detector.detect(frame.rgb) if is_alignable(found)]
-        seen.sort(key=lambda face: face.box)
-        looks = [cache(partial(detector.embed, face.aligned, ARCFACE_112)) for face in seen]
-        for face, number in zip(seen, self._linker.link(frame.time_s, [f.box for f in seen], looks), strict=True):
+        detections = [detection for detection in detector.detect(frame.rgb) if is_alignable(detection)]
+        faces = [measure_face(frame.rgb, detection, self.config) for detection in detections]
+        faces.sort(key=lambda face: face.box)
+        embed = [cache(partial(detector.embed, face.aligned, ARCFACE_112)) for face in faces]
+        numbers = self._tracker.update(frame.time_s, [face.box for face in faces], embed)
+        for face, number in zip(faces, numbers, strict=True):
             if number not in self.tracks:
                 track_id = child_id(self.video_id, frame.frame_index, face.box)
-                self.tracks[number] = FollowedFace(track_id, SpreadBest(self.config.candidates))
-            track, rank = self.tracks[number], rank_of(face)
-            track.frames.append(frame.frame_index)
-            track.times_s.append(frame.time_s)
-            track.widths.append(face.width)
-            if track.candidates.wants(frame.frame_index, rank):
-                track.candidates.put(frame.frame_index, rank, (face, take_cutting(frame, face, self.config)))
+                self.tracks[number] = TrackBuilder(track_id, SpreadBest(self.config.candidates))
+            self.tracks[number].add(frame, face, self.config)
 
     def is_within(self, shot: Shot) -> bool:
-        """Whether all of its frames belong to the shot."""
+        """Return True if all frames belong to the shot."""
         return shot.start_frame <= self.frames[0] and self.frames[-1] < shot.end_frame
 
-    def touches(self, shot: Shot) -> bool:
-        """Whether one of its frames may belong to the shot."""
+    def overlaps(self, shot: Shot) -> bool:
+        """Return True if the range of the frames overlaps that of the shot."""
         return self.frames[0] < shot.end_frame and shot.start_frame <= self.frames[-1]
 
 
-def settled(stretches: Sequence[Segment], shots: Sequence[Shot]) -> dict[int, Segment]:
-    """Shot number to its stretch, where the two are the same: no gradual transition cuts into either.
+def match_segments(segments: Sequence[Segment], shots: Sequence[Shot]) -> dict[int, Segment]:
+    """Match the segments to the shots that hold the same frames.
 
-    A shot without a single sampled frame has an empty stretch.
+    Args:
+        segments: The segments of a video, from hard cut to hard cut.
+        shots: The shots of the video.
+
+    Returns:
+        Shot number to its segment. A shot is missing where a gradual transition cuts into its segment, or where no
+        frame of it was sampled.
     """
-    found: dict[int, Segment] = {}
+    matched: dict[int, Segment] = {}
     for number, shot in enumerate(shots):
-        near = [stretch for stretch in stretches if stretch.touches(shot)]
+        near = [segment for segment in segments if segment.overlaps(shot)]
         if len(near) == 1 and near[0].is_within(shot):
-            found[number] = near[0]
-    return found
+            matched[number] = near[0]
+    return matched
 
 
 def follow_shots(
     config: TrackConfig, detector: Any, video_id: str, shots: Sequence[Shot], frames: Iterable[Frame]
 ) -> dict[int, Segment]:
-    """Shot number to what was followed through it, for frames, ascending, of shots that are known; others are passed
-    over. One frame is in memory at a time."""
-    found: dict[int, Segment] = {}
+    """Track faces through known shots, with one frame in memory at a time.
+
+    Args:
+        config: Settings of the tracking.
+        detector: As for ``Segment.follow``.
+        video_id: The video.
+        shots: The shots of the video.
+        frames: Frames in ascending order; those that belong to no shot are skipped.
+
+    Returns:
+        Shot number to the segment of its frames; shots without a frame are missing.
+    """
+    segments: dict[int, Segment] = {}
     for frame in frames:
-        at = next((i for i, shot in enumerate(shots) if shot.start_frame <= frame.frame_index < shot.end_frame), None)
-        if at is not None:
-            found.setdefault(at, Segment(config, video_id)).follow(frame, detector)
-    return found
+        index = frame.frame_index
+        number = next((i for i, shot in enumerate(shots) if shot.start_frame <= index < shot.end_frame), None)
+        if number is not None:
+            segments.setdefault(number, Segment(config, video_id)).follow(frame, detector)
+    return segments

@@ -1,4 +1,4 @@
-"""Step ``probe``: what the container promises."""
+"""Step ``probe``: metadata that the container of a video promises."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from pipelines.mining.schemas import PROBED, SOURCES
 from pipelines.mining.video_tools import VideoTools, video_tools
 
 UNREACHABLE = "unreachable"
-"""The source list names a file that could not be read."""
+"""Reason: the source list names a file that could not be read."""
 
 
 def probe_step(config: MiningConfig, filesystem: Any = None) -> Step:
-    """One source in (``SOURCES``), its metadata out (``PROBED``); what is no video is rejected with its reason."""
+    """Return the step from sources (``SOURCES``) to their metadata (``PROBED``).
+
+    Args:
+        config: Limits of the decoder that reads the containers.
+        filesystem: fsspec, for sources that are not local; must be picklable.
+    """
     return Step(
         name="probe",
         version=1,
@@ -32,15 +37,23 @@ def probe_step(config: MiningConfig, filesystem: Any = None) -> Step:
 
 
 def probe_videos(tools: VideoTools, sources: pa.Table) -> pa.Table:
-    """Metadata of each source; see ``pipelines.media.probe`` for the reasons."""
-    return pa.Table.from_pylist([_probe(tools, row) for row in sources.to_pylist()], schema=PROBED)
+    """Read the metadata of each source.
+
+    Args:
+        tools: The decoders.
+        sources: ``SOURCES`` rows.
+
+    Returns:
+        ``PROBED`` rows; a file that is no video is rejected with its reason (``pipelines.media.probe``).
+    """
+    return pa.Table.from_pylist([_probe_source(tools, row) for row in sources.to_pylist()], schema=PROBED)
 
 
-def _probe(tools: VideoTools, source: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: source[name] for name in ("video_id", "uri", "licence", "consent")}
+def _probe_source(tools: VideoTools, source: dict[str, Any]) -> dict[str, Any]:
+    row = {name: source[name] for name in ("video_id", "uri", "licence", "consent")}
     if source["size"] < 0:
-        return kept | {"status": FAILED, "reason": UNREACHABLE}
+        return row | {"status": FAILED, "reason": UNREACHABLE}
     with tools.local(source["uri"]) as path:
-        facts = tools.second.probe(path)
-    facts.pop("detail")
-    return kept | facts | {"status": REJECTED if facts["reason"] else OK}
+        metadata = tools.second.probe(path)
+    metadata.pop("detail")
+    return row | metadata | {"status": REJECTED if metadata["reason"] else OK}

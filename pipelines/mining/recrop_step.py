@@ -1,4 +1,4 @@
-"""Step ``recrop``: the crops and mattes of published faces once more from their source files, at another size."""
+"""Step ``recrop``: crops and mattes of published faces, cut again from their source files at another size."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TO_RECROP = pa.schema(
         pa.field("faces", pa.string(), nullable=False),
     ]
 )
-"""A video, and the faces in it whose crops are wanted: a JSON list of face_id, frame_index, landmarks5, by frame."""
+"""A video and the faces in it to crop: a JSON list of face_id, frame_index, landmarks5, by frame."""
 
 RECROPPED = pa.schema(
     [
@@ -49,64 +49,74 @@ RECROPPED = pa.schema(
         ),
     ]
 )
+"""Output of ``recrop``: crop (WebP, RGB) and matte (PNG, grey) of each face, ``size`` pixels wide and high."""
 
 
 class FrameMissing(RuntimeError):
-    """The source no longer gives a frame that it gave when it was mined."""
+    """A frame that was decoded when the source was mined, and does not decode any more."""
 
 
 @dataclass
 class RecropTools:
-    """A worker's decoders and its matte model (``MatteModel``)."""
+    """Resource of the step: a worker's decoders and its matte model (``MatteModel``)."""
 
     videos: VideoTools
     matte: Any
 
 
 def faces_to_recrop(faces: pa.Table, videos: pa.Table) -> pa.Table:
-    """``TO_RECROP`` rows of a snapshot's ok faces (``mfhq.schema.FACES``) and their videos."""
-    rows: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    """Return the videos of a snapshot's ok faces, with the faces to crop.
+
+    Args:
+        faces: ``mfhq.schema.FACES`` rows.
+        videos: Rows with ``video_id`` and ``uri`` of the faces' videos.
+
+    Returns:
+        ``TO_RECROP`` rows ordered by ``video_id``.
+    """
+    faces_of: dict[str, list[dict[str, Any]]] = defaultdict(list)
     used = faces.filter(pc.equal(faces["status"], OK)).select(["video_id", "face_id", "frame_index", "landmarks5"])
     for row in used.to_pylist():
-        rows[row.pop("video_id")].append(row)
+        faces_of[row.pop("video_id")].append(row)
     uri_of = dict(zip(videos["video_id"].to_pylist(), videos["uri"].to_pylist(), strict=True))
-    made = [
+    rows = [
         {
             "video_id": video,
             "uri": uri_of[video],
-            "faces": json.dumps(sorted(found, key=_by_frame)),
+            "faces": json.dumps(sorted(members, key=lambda face: (face["frame_index"], face["face_id"]))),
         }
-        for video, found in sorted(rows.items())
+        for video, members in sorted(faces_of.items())
     ]
-    return pa.Table.from_pylist(made, schema=TO_RECROP)
+    return pa.Table.from_pylist(rows, schema=TO_RECROP)
 
 
-def _by_frame(face: dict[str, Any]) -> tuple[int, str]:
-    return face["frame_index"], face["face_id"]
+def recrop_step(videos: pa.Table, size: int, config: MiningConfig | None = None, filesystem: Any = None) -> Step:
+    """Return the step from videos (``TO_RECROP``) to new crops and mattes (``RECROPPED``).
 
+    The ids of the faces are part of the fingerprint, so another snapshot is cropped again.
 
-def recrop_step(wanted: pa.Table, size: int, config: MiningConfig | None = None, filesystem: Any = None) -> Step:
-    """Crops of ``size`` pixels, or less where ``max_upscale`` says so, for these ``TO_RECROP`` rows.
-
-    Which faces are wanted is part of the fingerprint: another snapshot's are worked on anew.
+    Args:
+        videos: All ``TO_RECROP`` rows of the run.
+        size: Side of a crop, pixels; smaller where ``max_upscale`` demands it.
+        config: Limits of the decoders, quality of the crops; the defaults by default.
+        filesystem: fsspec, for sources that are not local; must be picklable.
     """
     from pipelines.faces.weight_files import WEIGHTS
 
     config = config or MiningConfig()
     config = replace(config, tracks=replace(config.tracks, crop_px=size))
-    ids = digest(wanted["faces"].to_pylist())
     return Step(
         name="recrop",
         version=1,
         key="video_id",
         input=TO_RECROP,
         output=RECROPPED,
-        load=partial(_load, config, filesystem),
+        load=partial(load_recrop_tools, config, filesystem),
         fn=partial(recrop_videos, config),
         resources=Resources(cpus=1, batch=1),
         config={
             "size": size,
-            "faces": ids,
+            "faces": digest(videos["faces"].to_pylist()),
             "max_upscale": config.tracks.max_upscale,
             "webp_quality": config.tracks.webp_quality,
         },
@@ -114,38 +124,55 @@ def recrop_step(wanted: pa.Table, size: int, config: MiningConfig | None = None,
     )
 
 
-def _load(config: MiningConfig, filesystem: Any) -> RecropTools:
+def load_recrop_tools(config: MiningConfig, filesystem: Any) -> RecropTools:
+    """Open the decoders and load the matte model.
+
+    Args:
+        config: Limits of the decoders.
+        filesystem: fsspec, for sources that are not local.
+    """
     from pipelines.faces.matte import MatteModel
 
     return RecropTools(video_tools(config, filesystem), MatteModel.load())
 
 
 def recrop_videos(config: MiningConfig, tools: RecropTools, rows: pa.Table) -> pa.Table:
-    """``RECROPPED`` of each video."""
-    return pa.Table.from_pylist([_recrop(config, tools, row) for row in rows.to_pylist()], schema=RECROPPED)
+    """Cut the faces of each video.
+
+    Args:
+        config: Size and quality of the crops.
+        tools: The decoders and the matte model.
+        rows: ``TO_RECROP`` rows.
+
+    Returns:
+        ``RECROPPED`` rows.
+
+    Raises:
+        FrameMissing: A frame does not decode any more.
+    """
+    return pa.Table.from_pylist([_recrop_video(config, tools, row) for row in rows.to_pylist()], schema=RECROPPED)
 
 
-def _recrop(config: MiningConfig, tools: RecropTools, row: dict[str, Any]) -> dict[str, Any]:
-    at: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    wanted = json.loads(row["faces"])
-    for face in wanted:
-        at[face["frame_index"]].append(face)
-    made: dict[tuple[int, str], dict[str, Any]] = {}
+def _recrop_video(config: MiningConfig, tools: RecropTools, row: dict[str, Any]) -> dict[str, Any]:
+    faces = json.loads(row["faces"])
+    faces_in: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for face in faces:
+        faces_in[face["frame_index"]].append(face)
+    crops: dict[tuple[int, str], dict[str, Any]] = {}
     with tools.videos.local(row["uri"]) as path:
         for decoder in (tools.videos.first, tools.videos.second):
-            for frame in decoder.frames(path, indices=sorted(set(at) - {i for i, _ in made})):
-                for face in at[frame.frame_index]:
-                    made[frame.frame_index, face["face_id"]] = _cut(config, tools, frame.rgb, face)
-            if len(made) == len(wanted):
+            for frame in decoder.frames(path, indices=sorted(set(faces_in) - {i for i, _ in crops})):
+                for face in faces_in[frame.frame_index]:
+                    crops[frame.frame_index, face["face_id"]] = _crop_face(config, tools, frame.rgb, face)
+            if len(crops) == len(faces):
                 break
-    if len(made) < len(wanted):
-        raise FrameMissing(
-            f"{row['uri']}: {len(wanted) - len(made)} faces of {len(wanted)} are in frames that are gone"
-        )
-    return {"video_id": row["video_id"], "status": OK, "reason": "", "faces": [made[key] for key in sorted(made)]}
+    if len(crops) < len(faces):
+        missing = f"{len(faces) - len(crops)} faces of {len(faces)} are in frames that do not decode any more"
+        raise FrameMissing(f"{row['uri']}: {missing}; fetch the file again")
+    return {"video_id": row["video_id"], "status": OK, "reason": "", "faces": [crops[key] for key in sorted(crops)]}
 
 
-def _cut(config: MiningConfig, tools: RecropTools, rgb: np.ndarray, face: dict[str, Any]) -> dict[str, Any]:
+def _crop_face(config: MiningConfig, tools: RecropTools, rgb: np.ndarray, face: dict[str, Any]) -> dict[str, Any]:
     size = crop_size(face["landmarks5"], config.tracks.crop_px, config.tracks.max_upscale)
     crop = warp_crop(rgb, crop_transform(face["landmarks5"], size), size)
     return {
@@ -156,19 +183,25 @@ def _cut(config: MiningConfig, tools: RecropTools, rgb: np.ndarray, face: dict[s
     }
 
 
-def recropped_faces(faces: pa.Table, made: pa.Table, crop_px: int) -> pa.Table:
-    """``faces`` with the new crops and mattes where ``made`` (``RECROPPED``, as references) has them.
+def recropped_faces(faces: pa.Table, recropped: pa.Table, crop_px: int) -> pa.Table:
+    """Replace crops and mattes by the new ones, and scale the meshes, which are in pixels of the crop.
 
-    The mesh is in pixels of the crop, so it is scaled along; ``crop_px`` is what the crops were cut at before.
+    Args:
+        faces: ``mfhq.schema.FACES`` rows.
+        recropped: ``RECROPPED`` rows, with images as references; faces that it lacks stay as they are.
+        crop_px: Side at which the former crops were cut, pixels.
+
+    Returns:
+        ``mfhq.schema.FACES`` rows in the same order.
     """
-    new = {face["face_id"]: face for row in made.to_pylist() for face in row["faces"] or ()}
-    most = MiningConfig().tracks.max_upscale
+    new = {face["face_id"]: face for row in recropped.to_pylist() for face in row["faces"] or ()}
+    max_upscale = MiningConfig().tracks.max_upscale
     columns = {name: faces[name].to_pylist() for name in ("crop", "matte", "mesh468")}
     for i, (face_id, landmarks) in enumerate(zip(faces["face_id"].to_pylist(), faces["landmarks5"], strict=True)):
         if face_id in new:
             columns["crop"][i], columns["matte"][i] = new[face_id]["crop"], new[face_id]["matte"]
             if columns["mesh468"][i] is not None:
-                scale = new[face_id]["size"] / crop_size(landmarks.as_py(), crop_px, most)
+                scale = new[face_id]["size"] / crop_size(landmarks.as_py(), crop_px, max_upscale)
                 columns["mesh468"][i] = np.round(np.asarray(columns["mesh468"][i]) * scale, 2)
     for name, values in columns.items():
         index = FACES.get_field_index(name)

@@ -1,7 +1,7 @@
-"""What each mining step hands to the next. One row is one video; what was found in it is nested.
+"""Input and output schemas of the mining steps. One row is one video; its shots, tracks and faces are nested.
 
-The nested structs use the column names of the published tables (``mfhq.schema``), so that publishing
-is a matter of unnesting. ``large_binary`` fields are moved into packed files by the engine.
+The nested structs use the column names of the published tables (``mfhq.schema``), so that publishing has only to
+unnest them. The engine moves ``large_binary`` fields into packed files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _STATUS = [pa.field("status", pa.string(), nullable=False), pa.field("reason", p
 
 
 def _struct(schema: pa.Schema, *without: str, extra: tuple[pa.Field, ...] = ()) -> pa.DataType:
-    """The struct of a published table's columns, less those that the parent row already has."""
+    """Return the struct of a published table's columns, without those that the parent row already has."""
     fields = [f.remove_metadata() for f in schema if f.name not in {"video_id", *without}]
     return pa.struct([*fields, *extra])
 
@@ -29,7 +29,7 @@ SOURCES = pa.schema(
         pa.field("consent", pa.string()),
     ]
 )
-"""A source file whose bytes have been digested (``pipelines.mining.source_listing``)."""
+"""A source file whose digest is known (``pipelines.mining.digests``); ``size`` in bytes, -1 for an unreadable file."""
 
 PROBED = pa.schema(
     [
@@ -39,7 +39,7 @@ PROBED = pa.schema(
         pa.field("rotation_deg", pa.int32()),
     ]
 )
-"""``probe``: what the container promises (PyAV)."""
+"""Output of ``probe``: metadata that the container promises, read by PyAV."""
 
 CANDIDATE = _struct(
     FACES,
@@ -57,7 +57,7 @@ CANDIDATE = _struct(
         pa.field("landmarks5_crop", LANDMARKS_5, nullable=False),
     ),
 )
-"""A candidate face as ``tracks`` keeps it: box, landmarks, first scores, and the aligned crop (WebP, RGB)."""
+"""A candidate face in the output of ``tracks``: box, landmarks, first scores, and the aligned crop (WebP, RGB)."""
 
 TRACKED = pa.schema(
     [
@@ -69,8 +69,8 @@ TRACKED = pa.schema(
         pa.field("tracks", pa.list_(_struct(TRACKS, extra=(pa.field("faces", pa.list_(CANDIDATE)),)))),
     ]
 )
-"""``tracks``: every frame decoded once: how many there really are, cuts, dissolves, fades; faces detected in sampled
-frames, linked within a shot, up to K candidates each."""
+"""Output of ``tracks``, for which every frame is decoded once: the number of frames that decode; shots, by cuts,
+dissolves and fades; faces detected in sampled frames and tracked within a shot, with up to K candidates a track."""
 
 SCORES = pa.struct(
     [
@@ -81,9 +81,10 @@ SCORES = pa.struct(
         pa.field("matte", pa.large_binary()),
     ]
 )
+"""The scores of one candidate."""
 
 SCORED = pa.schema([*_KEY, *_STATUS, pa.field("faces", pa.list_(SCORES))])
-"""``scores``: mesh, matte (PNG, grey), pose and quality of every candidate's crop."""
+"""Output of ``scores``: mesh, matte (PNG, grey), pose and quality of every candidate's crop."""
 
 EMBEDDING = pa.struct(
     [
@@ -92,6 +93,7 @@ EMBEDDING = pa.struct(
         pa.field("vector", pa.list_(pa.float32()), nullable=False),
     ]
 )
+"""The embedding of one candidate."""
 
 EMBEDDED = pa.schema([*_KEY, *_STATUS, pa.field("model", pa.string()), pa.field("faces", pa.list_(EMBEDDING))])
-"""``embeddings``: a unit vector for each candidate; kept under the biometric prefix."""
+"""Output of ``embeddings``: a unit vector for each candidate; stored under the biometric prefix."""

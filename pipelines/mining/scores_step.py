@@ -13,21 +13,21 @@ from pipelines.engine.step import Resources, Step
 from pipelines.mining.schemas import SCORED, TRACKED
 
 MESH_UNSURE = "mesh_unsure"
-"""The mesh model does not take the crop for a face (probability under one half): no mesh, no pose."""
+"""Reason: the mesh model does not take the crop for a face (probability below one half); no mesh, no pose."""
 
 MESH_WEIGHTS = ("face_landmark", "selfie_segmentation")
 
 
 @dataclass
 class ScoreTools:
-    """A worker's mesh and matte models (``MeshDetector``, ``MatteModel``)."""
+    """Resource of the step: a worker's mesh and matte models (``MeshDetector``, ``MatteModel``)."""
 
     mesh: Any
     matte: Any
 
 
 def scores_step() -> Step:
-    """One video's tracks in (``TRACKED``), the scores of their candidates out (``SCORED``)."""
+    """Return the step from tracks (``TRACKED``) to scores of their candidates (``SCORED``)."""
     from pipelines.faces.weight_files import WEIGHTS
 
     return Step(
@@ -44,7 +44,7 @@ def scores_step() -> Step:
 
 
 def load_score_tools() -> ScoreTools:
-    """Both models, from the cache."""
+    """Load both models from the weight cache."""
     from pipelines.faces.matte import MatteModel
     from pipelines.faces.mesh_detector import MeshDetector
 
@@ -52,7 +52,15 @@ def load_score_tools() -> ScoreTools:
 
 
 def score_videos(tools: ScoreTools, videos: pa.Table) -> pa.Table:
-    """Scores of every candidate, read from its crop."""
+    """Score every candidate's crop.
+
+    Args:
+        tools: The models.
+        videos: ``TRACKED`` rows with crops.
+
+    Returns:
+        ``SCORED`` rows.
+    """
     rows = [
         {
             "video_id": row["video_id"],
@@ -66,13 +74,21 @@ def score_videos(tools: ScoreTools, videos: pa.Table) -> pa.Table:
 
 
 def score_face(tools: ScoreTools, face: dict[str, Any]) -> dict[str, Any]:
-    """A row of ``schemas.SCORES`` for a row of ``schemas.CANDIDATE``; pose is that in the frame."""
+    """Score one candidate.
+
+    Args:
+        tools: The models.
+        face: A row of ``schemas.CANDIDATE``.
+
+    Returns:
+        A row of ``schemas.SCORES``; the mesh is in pixels of the crop, the pose is that in the frame.
+    """
     from pipelines.faces import quality
     from pipelines.faces.align import crop_transform
     from pipelines.faces.pose import head_pose
-    from pipelines.media.image_codec import decode_picture, encode_png
+    from pipelines.media.image_codec import decode_image, encode_png
 
-    crop = decode_picture(face["crop"])
+    crop = decode_image(face["crop"])
     matte = tools.matte.matte(crop)
     mesh, score = tools.mesh.detect(crop)
     grey = quality.aligned_grey(crop, np.asarray(face["landmarks5_crop"]).reshape(5, 2))
@@ -84,7 +100,7 @@ def score_face(tools: ScoreTools, face: dict[str, Any]) -> dict[str, Any]:
     }
     if score >= 0.5:
         mesh = np.round(mesh.astype(np.float64), 2)
-        # the stored landmarks give the crop's transform again, exactly as `tracks` had it
+        # the stored landmarks give the crop's transform again, exactly as in step `tracks`
         to_crop = crop_transform(face["landmarks5"], crop.shape[0])
         yaw, pitch, roll = head_pose(mesh, to_crop)
         row |= {

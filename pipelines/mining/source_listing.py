@@ -1,4 +1,4 @@
-"""What is to be mined: a folder, a prefix of an object store, or a list of files."""
+"""Listing of the videos to mine: from a folder, a prefix of an object store, or a list of files."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ VIDEO_EXTENSIONS = frozenset(
         *("vob", "webm", "wmv"),
     )
 )
-"""Names that end so are taken for videos in a folder or under a prefix; a list names whatever it likes."""
+"""Extensions of the files that are taken for videos in a folder or under a prefix; a list may name any file."""
 
 LIST_EXTENSIONS = (".txt", ".csv", ".parquet")
 
-_WAYS = "give a folder of videos, a video, an s3:// prefix or a list file (txt, csv, parquet)"
+_USAGE = "give a folder of videos, a video, an s3:// prefix or a list file (txt, csv, parquet)"
 
 
 class SourceError(ValueError):
-    """A source that gives nothing to mine; one line that names it and the way out."""
+    """A source with nothing to mine; the message is one line that names it and the way out."""
 
 
 @dataclass(frozen=True, order=True)
@@ -42,95 +42,116 @@ class Source:
     size: int
     """Bytes; -1 where a list names a file that is not there."""
     stamp: str
-    """Entity tag, or time of the last change: another stamp means that the bytes may be others."""
+    """Entity tag, or time of the last change: with another stamp the bytes may have changed."""
     licence: str | None = None
     consent: str | None = None
 
 
 def list_sources(source: str | os.PathLike[str], filesystem: Any = None) -> list[Source]:
-    """Every video of a source, by URI: a folder (recursive), a remote prefix, one video, or a list file.
+    """List every video of a source.
 
     A list is a txt (one path or URI a line, ``#`` begins a comment), csv or parquet with a column ``uri`` and, if
-    known, ``licence`` and ``consent``; its relative paths start at the list's own folder, and a file in it that is not
-    there becomes a source of size -1, which fails alone. Names that begin with a dot are passed over in folders.
-    ``filesystem`` (fsspec) reads what is remote. Raises ``SourceError`` for a missing folder, a folder without videos,
-    an empty list, a list without ``uri``, a remote source without a filesystem.
+    known, ``licence`` and ``consent``. Its relative paths start at the list's own folder. A missing file of a list
+    becomes a source of size -1, which fails alone. In folders, names that begin with a dot are skipped.
+
+    Args:
+        source: A folder (recursive), a remote prefix, one video, or a list file.
+        filesystem: fsspec, for remote sources.
+
+    Returns:
+        The sources, ordered by URI.
+
+    Raises:
+        SourceError: A missing folder, a folder without videos, an empty list, a list without ``uri``, or a remote
+            source without a filesystem.
     """
     text = os.fspath(source)
     remote = is_remote(text)
     if remote and filesystem is None:
         scheme = text.split("://")[0]
-        raise SourceError(f"{text}: no file system for {scheme}:// sources; {_WAYS}")
+        raise SourceError(f"{text}: no file system for {scheme}:// sources; {_USAGE}")
     if text.lower().endswith(LIST_EXTENSIONS):
-        listed = _listed(text, filesystem)
-        found = [_stat(entry, filesystem) for entry in {e["uri"]: e for e in listed}.values()]
-        if not found:
+        entries = {entry["uri"]: entry for entry in _read_list(text, filesystem)}
+        sources = [_stat_source(entry, filesystem) for entry in entries.values()]
+        if not sources:
             raise SourceError(f"{text}: the list names no file; write one path or URI a line, or a column 'uri'")
     elif remote:
         infos = filesystem.find(text, detail=True).values()
         start = text.split("://")[0] + "://"
         videos = [info for info in infos if _is_video(info["name"])]
-        found = [Source(start + info["name"], int(info["size"]), _stamp(info)) for info in videos]
-        if not found:
+        sources = [Source(start + info["name"], int(info["size"]), _stamp(info)) for info in videos]
+        if not sources:
             raise SourceError(f"{text}: no video under this prefix; {_extensions()} are taken for videos")
     else:
-        found = _in_folder(text)
-    return sorted(found)
+        sources = _list_folder(text)
+    return sorted(sources)
 
 
 def listed_uris(source: str | os.PathLike[str], filesystem: Any = None) -> pa.Array:
-    """The URIs that a list file names, as ``list_sources`` spells them, each once; no file of them is looked at.
+    """Return the URIs that a list file names; none of these files is opened.
 
-    Raises ``SourceError`` as ``list_sources`` does for a list.
+    Args:
+        source: A list file.
+        filesystem: fsspec, for a remote list.
+
+    Returns:
+        The URIs as ``list_sources`` spells them, each once, in the order of the list.
+
+    Raises:
+        SourceError: As ``list_sources`` raises it for a list.
     """
     text = os.fspath(source)
-    folder = text.rsplit("/", 1)[0] if is_remote(text) else local_path(text).expanduser().absolute().parent
     if text.lower().endswith(".parquet"):
         try:
             table = pq.read_table(io.BytesIO(_list_bytes(text, filesystem)), columns=["uri"])
         except (pa.ArrowInvalid, KeyError, ValueError):
-            table = None  # the other reader says what is wrong with it
+            table = None  # `_read_list` below says what is wrong with it
         if table is not None and table.column_names == ["uri"]:
             uris = pc.unique(table["uri"].cast(pa.string()).drop_null())
             uris = uris.filter(pc.not_equal(uris, ""))
-            whole = pc.match_substring_regex(uris, "^[a-z0-9]+://|^/([^/.][^/]*/)*[^/.][^/]*$")
-            whole = pc.and_(whole, pc.invert(pc.starts_with(uris, "file://")))
-            if pc.all(whole).as_py():
+            is_absolute = pc.match_substring_regex(uris, "^[a-z0-9]+://|^/([^/.][^/]*/)*[^/.][^/]*$")
+            is_absolute = pc.and_(is_absolute, pc.invert(pc.starts_with(uris, "file://")))
+            if pc.all(is_absolute).as_py():
                 return uris
-            return pc.unique(pa.array([_absolute(uri, folder) for uri in uris.to_pylist()], pa.string()))
-    return pc.unique(pa.array([str(row["uri"]) for row in _listed(text, filesystem)], pa.string()))
+            folder = _folder_of(text)
+            return pc.unique(pa.array([_absolute_uri(uri, folder) for uri in uris.to_pylist()], pa.string()))
+    return pc.unique(pa.array([str(row["uri"]) for row in _read_list(text, filesystem)], pa.string()))
 
 
-def _in_folder(text: str) -> list[Source]:
+def _list_folder(text: str) -> list[Source]:
+    """List the videos below a folder, or one video file."""
     root = local_path(text).expanduser().absolute()
     if root.is_file():
         if not _is_video(root.name):
-            raise SourceError(f"{text}: neither a video nor a list of them; {_WAYS}")
-        return [_stat({"uri": str(root)}, None)]
+            raise SourceError(f"{text}: neither a video nor a list of them; {_USAGE}")
+        return [_stat_source({"uri": str(root)}, None)]
     if not root.is_dir():
-        raise SourceError(f"{text}: no such folder; {_WAYS}")
-    found = []
+        raise SourceError(f"{text}: no such folder; {_USAGE}")
+    sources = []
     for folder, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [_stat({"uri": str(Path(folder) / name)}, None) for name in names if _is_video(name)]
-    if not found:
+        sources += [_stat_source({"uri": str(Path(folder) / name)}, None) for name in names if _is_video(name)]
+    if not sources:
         raise SourceError(f"{text}: no video in this folder; {_extensions()} are taken for videos")
-    return found
+    return sources
 
 
-def _listed(text: str, filesystem: Any) -> list[dict[str, str | None]]:
-    """Rows of a list file: uri (absolute), licence, consent."""
+def _read_list(text: str, filesystem: Any) -> list[dict[str, str | None]]:
+    """Read the rows of a list file: uri (absolute), licence, consent."""
     data = _list_bytes(text, filesystem)
     try:
-        rows = _parsed(data, text.lower())
+        rows = _parse_list(data, text.lower())
     except (UnicodeDecodeError, pa.ArrowInvalid, csv.Error) as error:
         raise SourceError(f"{text}: cannot be read as a list ({str(error).splitlines()[0][:120]})") from error
     if rows and "uri" not in rows[0]:
         columns = sorted(map(str, rows[0]))
         raise SourceError(f"{text}: the list has columns {columns}; it needs 'uri' (and may have 'licence', 'consent')")
-    folder = text.rsplit("/", 1)[0] if is_remote(text) else local_path(text).expanduser().absolute().parent
+    folder = _folder_of(text)
     return [
-        {"uri": _absolute(str(row["uri"]), folder), **{name: row.get(name) or None for name in ("licence", "consent")}}
+        {
+            "uri": _absolute_uri(str(row["uri"]), folder),
+            **{name: row.get(name) or None for name in ("licence", "consent")},
+        }
         for row in rows
         if row["uri"]
     ]
@@ -140,10 +161,10 @@ def _list_bytes(text: str, filesystem: Any) -> bytes:
     try:
         return filesystem.cat_file(text) if is_remote(text) else local_path(text).expanduser().read_bytes()
     except FileNotFoundError:
-        raise SourceError(f"{text}: no such list; {_WAYS}") from None
+        raise SourceError(f"{text}: no such list; {_USAGE}") from None
 
 
-def _parsed(data: bytes, name: str) -> list[dict[str, Any]]:
+def _parse_list(data: bytes, name: str) -> list[dict[str, Any]]:
     if name.endswith(".parquet"):
         return pq.read_table(io.BytesIO(data)).to_pylist()
     text = data.decode("utf-8-sig")
@@ -153,7 +174,12 @@ def _parsed(data: bytes, name: str) -> list[dict[str, Any]]:
     return [{"uri": line} for line in lines if line and not line.startswith("#")]
 
 
-def _absolute(uri: str, folder: str | Path) -> str:
+def _folder_of(text: str) -> str | Path:
+    """Return the folder of a list file: a URI of a remote list, an absolute path of a local one."""
+    return text.rsplit("/", 1)[0] if is_remote(text) else local_path(text).expanduser().absolute().parent
+
+
+def _absolute_uri(uri: str, folder: str | Path) -> str:
     if is_remote(uri):
         return uri
     if isinstance(folder, str):
@@ -161,7 +187,8 @@ def _absolute(uri: str, folder: str | Path) -> str:
     return os.path.normpath(folder / local_path(uri).expanduser())
 
 
-def _stat(entry: dict[str, str | None], filesystem: Any) -> Source:
+def _stat_source(entry: dict[str, str | None], filesystem: Any) -> Source:
+    """Return a list entry with the size and stamp of its file; size -1 for a missing file."""
     uri = str(entry["uri"])
     size, stamp = -1, ""
     try:

@@ -1,4 +1,4 @@
-"""Mining, from source files to scored and embedded face tracks."""
+"""The mining steps, from source files to scored and embedded face tracks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from pipelines.mining.scores_step import scores_step
 from pipelines.mining.tracks_step import tracks_step
 
 AFTER = {"tracks": "probe", "scores": "tracks", "embeddings": "tracks"}
-"""Which step's output each step reads; ``probe`` reads the sources."""
+"""Step name to the step whose output it reads; ``probe`` reads the sources."""
 
 
 def mining_steps(
     config: MiningConfig | None = None, pack_name: str | None = None, filesystem: Any = None
 ) -> list[Step]:
-    """probe, tracks, scores, embeddings, in an order in which each comes after what it reads (``AFTER``).
+    """Return the steps probe, tracks, scores and embeddings, each after the one that it reads (``AFTER``).
 
-    ``pack_name`` is a face pack's name or folder (None: the embedded one); ``filesystem`` (fsspec, picklable) reads
-    sources that are not local. Raises ``WeightsError`` where the pack cannot be had.
+    Args:
+        config: Settings; the defaults by default.
+        pack_name: A face pack's name or folder; None for the embedded one.
+        filesystem: fsspec, for sources that are not local; must be picklable.
+
+    Raises:
+        WeightsError: The pack is not available.
     """
     config = config or MiningConfig()
     return [

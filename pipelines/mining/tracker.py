@@ -1,4 +1,4 @@
-"""Follow faces through a shot: which detection belongs to which track."""
+"""Tracking by detection within a shot: each detection continues a track or begins one."""
 
 from __future__ import annotations
 
@@ -13,67 +13,84 @@ from pipelines.mining.config import TrackConfig
 
 Boxes = npt.NDArray[np.float64]
 
-Look = Callable[[], npt.NDArray[np.float32]]
-"""Gives a face's unit embedding when asked; asking costs."""
+EmbedFace = Callable[[], npt.NDArray[np.float32]]
+"""Computes a face's unit embedding (D,); called only where it is needed, since it is costly."""
 
-_NEVER = 1e6
+_FORBIDDEN = 1e6
+"""Cost of a pair that cannot be one face."""
 
 
 @dataclass
-class _Open:
-    track: int
+class _OpenTrack:
+    number: int
     box: Boxes
-    look: Look
+    embed: EmbedFace
     time_s: float
 
 
 class Tracker:
-    """Links the detections of one shot's sampled frames, given in order, by where they are, how large, and who.
+    """Assigns the detections of one shot's sampled frames to tracks by position, size and embedding.
 
-    A detection may continue a track whose last box overlaps it, or lies near for its width, and is of about its size.
-    Where the two overlap well and neither may be paired otherwise, they are one. Elsewhere their embeddings must be
-    alike. Of all ways to pair them the cheapest is taken; what continues no track begins one.
+    A detection may continue a track whose last box overlaps it, or lies near for its width, and is of similar size.
+    Where the two overlap well and neither has another possible partner, they are one face. Elsewhere their embeddings
+    must be similar. The assignment of least total cost is taken; a detection that continues no track begins one.
     """
 
     def __init__(self, config: TrackConfig) -> None:
+        """Begin a shot."""
         self._config = config
-        self._open: list[_Open] = []
-        self._begun = 0
+        self._open: list[_OpenTrack] = []
+        self._n_tracks = 0
 
-    def link(self, time_s: float, boxes: Sequence[npt.ArrayLike], looks: Sequence[Look]) -> list[int]:
-        """The track (0, 1, ... in order of appearance in this shot) of each face of one frame.
+    def update(self, time_s: float, boxes: Sequence[npt.ArrayLike], embed: Sequence[EmbedFace]) -> list[int]:
+        """Assign the faces of the next frame to tracks.
 
-        ``boxes`` are x0, y0, x1, y1 each; ``looks`` are asked for the faces whose place leaves a doubt.
+        Args:
+            time_s: Time of the frame, not before that of earlier frames.
+            boxes: N boxes, x0, y0, x1, y1 each.
+            embed: The N faces' embeddings; called for the faces whose boxes leave a doubt.
+
+        Returns:
+            The N track numbers: 0, 1, ... in the order of appearance in this shot.
         """
-        self._open = [o for o in self._open if time_s - o.time_s <= self._config.max_gap_s + 1e-3]
-        found = np.asarray(boxes, np.float64).reshape(-1, 4)
-        last = np.array([o.box for o in self._open]).reshape(-1, 4)
-        cost = pair_costs(last, found, self._config)
-        for row, column in np.argwhere(in_doubt(cost, iou(last, found), self._config.clear_overlap)):
-            likeness = float(self._open[row].look() @ looks[column]())
-            cost[row, column] = cost[row, column] + 1 - likeness if likeness >= self._config.min_likeness else _NEVER
-        tracks = [-1] * len(found)
+        self._open = [track for track in self._open if time_s - track.time_s <= self._config.max_gap_s + 1e-3]
+        detected = np.asarray(boxes, np.float64).reshape(-1, 4)
+        last = np.array([track.box for track in self._open]).reshape(-1, 4)
+        cost = pair_costs(last, detected, self._config)
+        for row, column in np.argwhere(ambiguous_pairs(cost, iou(last, detected), self._config.clear_overlap)):
+            similarity = float(self._open[row].embed() @ embed[column]())
+            is_similar = similarity >= self._config.min_likeness
+            cost[row, column] = cost[row, column] + 1 - similarity if is_similar else _FORBIDDEN
+        numbers = [-1] * len(detected)
         for row, column in zip(*linear_sum_assignment(cost), strict=True):
-            if cost[row, column] < _NEVER:
-                tracks[column] = self._open[row].track
-        for i, box in enumerate(found):
-            if tracks[i] < 0:
-                tracks[i] = self._begun
-                self._begun += 1
-                self._open.append(_Open(tracks[i], box, looks[i], time_s))
+            if cost[row, column] < _FORBIDDEN:
+                numbers[column] = self._open[row].number
+        for i, box in enumerate(detected):
+            if numbers[i] < 0:
+                numbers[i] = self._n_tracks
+                self._n_tracks += 1
+                self._open.append(_OpenTrack(numbers[i], box, embed[i], time_s))
             else:
-                known = next(o for o in self._open if o.track == tracks[i])
-                known.box, known.look, known.time_s = box, looks[i], time_s
-        return tracks
+                track = next(track for track in self._open if track.number == numbers[i])
+                track.box, track.embed, track.time_s = box, embed[i], time_s
+        return numbers
 
 
-def pair_costs(last: Boxes, found: Boxes, config: TrackConfig) -> Boxes:
-    """(T, D) cost of continuing each of T boxes with each of D: 1 - IoU + half the centres' distance in widths.
+def pair_costs(last: Boxes, detected: Boxes, config: TrackConfig) -> Boxes:
+    """Return the cost of continuing each track with each detection.
 
-    ``_NEVER`` where the config's gates forbid it.
+    The cost is 1 - IoU + half the distance of the centres in widths of the wider box.
+
+    Args:
+        last: (T, 4) last boxes of the tracks, x0, y0, x1, y1.
+        detected: (D, 4) boxes of the detections.
+        config: Limits of overlap, movement and scaling.
+
+    Returns:
+        (T, D); ``_FORBIDDEN`` where the limits exclude the pair.
     """
-    a, b = last[:, None], found[None]
-    overlap = iou(last, found)
+    a, b = last[:, None], detected[None]
+    overlap = iou(last, detected)
     widths_a, widths_b = a[..., 2] - a[..., 0], b[..., 2] - b[..., 0]
     wider = np.maximum(np.maximum(widths_a, widths_b), 1e-6)
     narrower = np.maximum(np.minimum(widths_a, widths_b), 1e-6)
@@ -82,18 +99,35 @@ def pair_costs(last: Boxes, found: Boxes, config: TrackConfig) -> Boxes:
     allowed = ((overlap >= config.min_overlap) | (distance <= config.max_jump)) & (
         wider / narrower <= config.max_scaling
     )
-    return np.where(allowed, 1 - overlap + distance / 2, _NEVER)
+    return np.where(allowed, 1 - overlap + distance / 2, _FORBIDDEN)
 
 
-def in_doubt(cost: Boxes, overlap: Boxes, clear_overlap: float) -> npt.NDArray[np.bool_]:
-    """(T, D) True for the pairs that are possible and either not the only one for both, or hardly overlap."""
-    possible = cost < _NEVER
-    alone = (possible.sum(axis=1, keepdims=True) == 1) & (possible.sum(axis=0, keepdims=True) == 1)
-    return possible & ~(alone & (overlap >= clear_overlap))
+def ambiguous_pairs(cost: Boxes, overlap: Boxes, clear_overlap: float) -> npt.NDArray[np.bool_]:
+    """Select the pairs whose embeddings have to be compared.
+
+    Args:
+        cost: (T, D) as ``pair_costs`` returns it.
+        overlap: (T, D) intersection over union.
+        clear_overlap: Overlap from which a pair without alternatives needs no comparison.
+
+    Returns:
+        (T, D) True for a possible pair that has alternatives or overlaps by less.
+    """
+    possible = cost < _FORBIDDEN
+    unique = (possible.sum(axis=1, keepdims=True) == 1) & (possible.sum(axis=0, keepdims=True) == 1)
+    return possible & ~(unique & (overlap >= clear_overlap))
 
 
 def iou(first: Boxes, second: Boxes) -> Boxes:
-    """(N, M) intersection over union of boxes (N, 4) and (M, 4), x0, y0, x1, y1 each."""
+    """Return the intersection over union of boxes.
+
+    Args:
+        first: (N, 4) x0, y0, x1, y1.
+        second: (M, 4) likewise.
+
+    Returns:
+        (N, M), 0 to 1.
+    """
     a, b = first[:, None], second[None]
     sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0, None)
     common = sides[..., 0] * sides[..., 1]

@@ -1,4 +1,4 @@
-"""Step ``tracks``: one decoding of a video gives its shots, its damage, and the faces followed through each shot."""
+"""Step ``tracks``: one decoding of a video finds its shots, its damage and the tracks of the faces in each shot."""
 
 from __future__ import annotations
 
@@ -14,29 +14,38 @@ from pipelines.engine.step import Resources, Step
 from pipelines.media.decoder import DecoderCrashed, DecodeSummary, DecodeTimeout, ProcessDecoder
 from pipelines.media.shots import find_shots
 from pipelines.media.survey import SurveyConfig
-from pipelines.mining.config import MiningConfig, settings
-from pipelines.mining.following import Segment, follow_shots, settled
+from pipelines.mining.config import MiningConfig
+from pipelines.mining.following import Segment, follow_shots, match_segments
 from pipelines.mining.schemas import PROBED, TRACKED
 from pipelines.mining.video_tools import VideoTools, video_tools
 
 NO_FACE = "no_face"
-"""Not one face in the sampled frames."""
+"""Reason: no face in the sampled frames."""
 DECODED_IN_PART = "decoded_in_part"
-"""Fewer frames decode than the container promises; those that do are used."""
+"""Reason: fewer frames decode than the container promises; those that do are used."""
 NO_FRAME_DECODED = "no_frame_decoded"
-"""A container that opens, and not one frame of it decodes."""
+"""Reason: the container opens, and no frame of it decodes."""
 
 
 @dataclass
 class TrackTools:
-    """A worker's decoders, and the face pack (``FaceAnalyzer``)."""
+    """Resource of the step: a worker's decoders and its face pack (``FaceAnalyzer``)."""
 
     videos: VideoTools
     detector: Any
 
 
 def tracks_step(config: MiningConfig, pack_name: str | None = None, filesystem: Any = None) -> Step:
-    """One probed video in (``PROBED``), its shots, tracks and candidate faces out (``TRACKED``)."""
+    """Return the step from probed videos (``PROBED``) to shots, tracks and candidate faces (``TRACKED``).
+
+    Args:
+        config: Settings of the shots and the tracks.
+        pack_name: A face pack's name or folder; None for the embedded one.
+        filesystem: fsspec, for sources that are not local; must be picklable.
+
+    Raises:
+        WeightsError: The pack is not available.
+    """
     from pipelines.faces.pack import face_pack
 
     return Step(
@@ -46,62 +55,78 @@ def tracks_step(config: MiningConfig, pack_name: str | None = None, filesystem: 
         input=PROBED,
         output=TRACKED,
         load=partial(load_track_tools, config, pack_name, filesystem),
-        fn=partial(tracks_of_videos, config),
+        fn=partial(track_videos, config),
         resources=Resources(cpus=1, batch=1),
-        config={"shots": settings(config.shots), "tracks": settings(config.tracks)},
+        config={"shots": asdict(config.shots), "tracks": asdict(config.tracks)},
         weights=face_pack(pack_name).files,
     )
 
 
 def load_track_tools(config: MiningConfig, pack_name: str | None, filesystem: Any) -> TrackTools:
-    """Decoders, and the pack with its detector at the config's threshold."""
+    """Open the decoders, and load the pack with its detector at the config's threshold.
+
+    Args:
+        config: Limits of the decoders, threshold and input size of the detector.
+        pack_name: As for ``tracks_step``.
+        filesystem: As for ``tracks_step``.
+    """
     from pipelines.faces.analysis import FaceAnalyzer
     from pipelines.faces.pack import face_pack
 
     detector = FaceAnalyzer(
         face_pack(pack_name),
         det_thresh=config.tracks.detector_threshold,
-        smallest_input=config.tracks.detector_input_px,
+        min_input=config.tracks.detector_input_px,
     )
     return TrackTools(video_tools(config, filesystem), detector)
 
 
-def tracks_of_videos(config: MiningConfig, tools: TrackTools, videos: pa.Table) -> pa.Table:
-    """Shots and tracks of each video; a video without a face is rejected with reason ``no_face``.
+def track_videos(config: MiningConfig, tools: TrackTools, videos: pa.Table) -> pa.Table:
+    """Find the shots and tracks of each video.
 
-    What decord does not give whole is decoded again by PyAV, which goes on after damage.
+    A video that decord does not decode completely is decoded again by PyAV, which goes on after damage.
+
+    Args:
+        config: Settings of the shots and the tracks.
+        tools: The decoders and the detector.
+        videos: ``PROBED`` rows.
+
+    Returns:
+        ``TRACKED`` rows; a video without a face is rejected with reason ``no_face``.
     """
-    return pa.Table.from_pylist([_tracks(config, tools, row) for row in videos.to_pylist()], schema=TRACKED)
+    return pa.Table.from_pylist([_track_video(config, tools, row) for row in videos.to_pylist()], schema=TRACKED)
 
 
-def _tracks(config: MiningConfig, tools: TrackTools, row: dict[str, Any]) -> dict[str, Any]:
+def _track_video(config: MiningConfig, tools: TrackTools, row: dict[str, Any]) -> dict[str, Any]:
     promised = row["n_frames"]
     with tools.videos.local(row["uri"]) as path:
         survey = partial(_survey, config, tools, row["video_id"], path)
         try:
-            found = survey(tools.videos.first, promised)
-        except (DecodeTimeout, DecoderCrashed, _NotWhole):
-            found = survey(tools.videos.second)
+            result = survey(tools.videos.first, promised)
+        except (DecodeTimeout, DecoderCrashed, _Incomplete):
+            result = survey(tools.videos.second)
     out = {
         "video_id": row["video_id"],
-        "n_frames": promised if promised is not None else found.summary.n_indexed,
-        "n_frames_decoded": found.n_decoded,
-        "shots": found.shots,
-        "tracks": found.tracks,
+        "n_frames": promised if promised is not None else result.summary.n_indexed,
+        "n_frames_decoded": result.n_decoded,
+        "shots": result.shots,
+        "tracks": result.tracks,
     }
-    if not found.n_decoded:
+    if not result.n_decoded:
         return out | {"status": REJECTED, "reason": NO_FRAME_DECODED}
-    if not found.tracks:
+    if not result.tracks:
         return out | {"status": REJECTED, "reason": NO_FACE}
-    return out | {"status": OK, "reason": "" if found.summary.is_whole(promised) else DECODED_IN_PART}
+    return out | {"status": OK, "reason": "" if result.summary.is_complete(promised) else DECODED_IN_PART}
 
 
-class _NotWhole(Exception):
-    """The decoder did not give every frame that the container promises."""
+class _Incomplete(Exception):
+    """The decoder did not return every frame that the container promises."""
 
 
 @dataclass
-class _Found:
+class _Survey:
+    """Shots and tracks of one video, as rows of ``TRACKED``."""
+
     shots: list[dict[str, Any]]
     tracks: list[dict[str, Any]]
     n_decoded: int
@@ -109,33 +134,33 @@ class _Found:
 
 
 def _survey(
-    config: MiningConfig, tools: TrackTools, video_id: str, path: Path, decoder: ProcessDecoder, *whole: int | None
-) -> _Found:
-    """What one decoder gives of a video.
+    config: MiningConfig, tools: TrackTools, video_id: str, path: Path, decoder: ProcessDecoder, *promised: int | None
+) -> _Survey:
+    """Decode a video with one decoder, and find its shots and tracks.
 
-    Faces are followed while the frames go by, from hard cut to hard cut. Where a gradual transition turns out to lie
-    in between, the sampled frames of the shots beside it are decoded and followed once more. With ``whole``, what the
-    container promises, ``_NotWhole`` is raised where less than that was decoded.
+    Faces are tracked while the frames are decoded, from hard cut to hard cut. Where a gradual transition turns out to
+    lie in between, the sampled frames of the shots beside it are decoded and tracked once more. With ``promised``, the
+    container's number of frames, ``_Incomplete`` is raised where fewer were decoded.
     """
-    stretches: list[Segment] = []
+    segments: list[Segment] = []
     for frame in decoder.survey(path, SurveyConfig(per_second=config.tracks.samples_per_second, shots=config.shots)):
         if frame.after_cut:
-            stretches.append(Segment(config.tracks, video_id))
-        stretches[-1].follow(frame, tools.detector)
+            segments.append(Segment(config.tracks, video_id))
+        segments[-1].follow(frame, tools.detector)
     summary = decoder.summary
-    if whole and not summary.is_whole(*whole):
-        raise _NotWhole
+    if promised and not summary.is_complete(*promised):
+        raise _Incomplete
     shots = find_shots(decoder.features, config.shots)
-    found = settled(stretches, shots)
-    again = [shot for number, shot in enumerate(shots) if number not in found]
-    sampled = [index for stretch in stretches for index in stretch.frames]
-    sampled = [index for index in sampled if any(shot.start_frame <= index < shot.end_frame for shot in again)]
+    segment_of = match_segments(segments, shots)
+    unmatched = [shot for number, shot in enumerate(shots) if number not in segment_of]
+    sampled = [index for segment in segments for index in segment.frames]
+    sampled = [index for index in sampled if any(shot.start_frame <= index < shot.end_frame for shot in unmatched)]
     if sampled:
         frames = decoder.frames(path, indices=sampled)
-        found |= follow_shots(config.tracks, tools.detector, video_id, shots, frames)
-    return _Found(
+        segment_of |= follow_shots(config.tracks, tools.detector, video_id, shots, frames)
+    return _Survey(
         shots=[{"shot_index": i, **asdict(shot)} for i, shot in enumerate(shots)],
-        tracks=[face.row(i, config.tracks) for i in sorted(found) for face in found[i].tracks.values()],
+        tracks=[track.row(i, config.tracks) for i in sorted(segment_of) for track in segment_of[i].tracks.values()],
         n_decoded=len(decoder.features),
         summary=summary,
     )

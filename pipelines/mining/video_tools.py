@@ -1,4 +1,4 @@
-"""What the steps that open videos share: two decoders, and a way to the file."""
+"""Decoders and file access, shared by the steps that open videos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.mining.config import MiningConfig
 
 @dataclass
 class VideoTools:
-    """A worker's decoders; the second (PyAV) is for what the first (decord) cannot read."""
+    """A worker's decoders; the second (PyAV) decodes what the first (decord) cannot."""
 
     first: ProcessDecoder
     second: ProcessDecoder
@@ -22,12 +22,17 @@ class VideoTools:
     """fsspec, for sources that are not local."""
 
     def local(self, uri: str) -> AbstractContextManager[Path]:
-        """The source as a local path, while the context lasts."""
+        """Return a context in which the source is a local file; it yields the path."""
         return local_file(uri, self.filesystem)
 
 
 def video_tools(config: MiningConfig, filesystem: Any = None) -> VideoTools:
-    """Decoders with the config's limits; each starts its process at its first file."""
+    """Return decoders with the config's limits; each starts its process at its first file.
+
+    Args:
+        config: Threads and time limits of a decoder.
+        filesystem: fsspec, for sources that are not local.
+    """
     first, second = (
         ProcessDecoder(
             backend=backend,

@@ -1,1 +1,1 @@
-"""From step outputs to an audited, published snapshot."""
+"""Publication of the steps' outputs as an audited snapshot."""

@@ -1,4 +1,4 @@
-"""What is checked before a snapshot is published. One failed audit and nothing is."""
+"""Audits of a snapshot before it is published; one that fails prevents the commit."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from mfhq.store import Store
 
 
 class AuditError(ValueError):
-    """A snapshot that would not hold together: one line that names the table, the column and an example."""
+    """A snapshot that is not consistent: one line that names the table, the column and an example."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Columns of one table that must be found in another's."""
+    """Columns of one table whose values must occur in another's. An empty string refers to nothing."""
 
     table: str
     columns: tuple[str, ...]
     target: str
     target_columns: tuple[str, ...] = ()
-    """Where they are named otherwise than ``columns``."""
+    """Their names in the target, where they differ from ``columns``."""
 
 
 REFERENCES: tuple[Reference, ...] = (
@@ -45,14 +45,18 @@ REFERENCES: tuple[Reference, ...] = (
     Reference("views", ("capture_id", "camera_id"), "cameras"),
     Reference("cameras", ("capture_id",), "captures"),
 )
-"""An empty string refers to nothing."""
+"""Every reference between the tables of a snapshot."""
 
 
-def audit(tables: Mapping[str, pa.Table], store: Store) -> None:
-    """Schema, nulls, keys, references, statuses, splits and pictures.
+def audit_tables(tables: Mapping[str, pa.Table], store: Store) -> None:
+    """Check schemas, nulls, keys, statuses, references, splits and packed images of a snapshot.
+
+    Args:
+        tables: Table name to rows.
+        store: The corpus that holds the packed images.
 
     Raises:
-        AuditError: the first thing found.
+        AuditError: The first problem.
     """
     for name, table in tables.items():
         _audit_table(name, table)
@@ -61,64 +65,66 @@ def audit(tables: Mapping[str, pa.Table], store: Store) -> None:
             _audit_reference(reference, tables)
     _audit_splits(tables)
     for name, table in tables.items():
-        _audit_pictures(name, table, store)
+        _audit_packed_files(name, table, store)
 
 
 def _audit_table(name: str, table: pa.Table) -> None:
-    wanted = TABLES[name]
-    if schema_hash(table.schema) != schema_hash(wanted):
-        differing = [f.name for f in wanted if f.name not in table.schema.names or table.schema.field(f.name) != f]
+    """Check schema, nulls, uniqueness of the key and statuses."""
+    schema = TABLES[name]
+    if schema_hash(table.schema) != schema_hash(schema):
+        differing = [f.name for f in schema if f.name not in table.schema.names or table.schema.field(f.name) != f]
         raise AuditError(f"table {name}: schema differs from mfhq.schema at {differing or table.schema.names}")
-    for f in wanted:
+    for f in schema:
         if not f.nullable and table[f.name].null_count:
             raise AuditError(f"table {name}: column {f.name} holds {table[f.name].null_count} nulls; it may hold none")
-    keys = table.select(key_of(wanted))
+    keys = table.select(key_of(schema))
     counts = keys.append_column("_n", pa.array([1] * table.num_rows, pa.int64()))
-    counts = counts.group_by(list(key_of(wanted))).aggregate([("_n", "sum")])
-    twice = counts.filter(pc.greater(counts["_n_sum"], 1))
-    if twice.num_rows:
-        example = {column: twice[column][0].as_py() for column in key_of(wanted)}
-        raise AuditError(f"table {name}: {twice.num_rows} keys are not unique, for example {example}")
-    if "status" in wanted.names:
-        odd = sorted(set(table["status"].unique().to_pylist()) - set(STATUSES))
-        if odd:
-            raise AuditError(f"table {name}: status {odd[0]!r}; it must be one of {STATUSES}")
+    counts = counts.group_by(list(key_of(schema))).aggregate([("_n", "sum")])
+    duplicates = counts.filter(pc.greater(counts["_n_sum"], 1))
+    if duplicates.num_rows:
+        example = {column: duplicates[column][0].as_py() for column in key_of(schema)}
+        raise AuditError(f"table {name}: {duplicates.num_rows} keys are not unique, for example {example}")
+    if "status" in schema.names:
+        unknown = sorted(set(table["status"].unique().to_pylist()) - set(STATUSES))
+        if unknown:
+            raise AuditError(f"table {name}: status {unknown[0]!r}; it must be one of {STATUSES}")
 
 
 def _audit_reference(reference: Reference, tables: Mapping[str, pa.Table]) -> None:
-    here = tables[reference.table]
-    there = tables.get(reference.target, TABLES[reference.target].empty_table())
-    known = set(_rows(there, reference.target_columns or reference.columns))
-    for row in _rows(here, reference.columns):
+    """Check that every row's reference occurs in the target table."""
+    table = tables[reference.table]
+    target = tables.get(reference.target, TABLES[reference.target].empty_table())
+    known = set(_rows(target, reference.target_columns or reference.columns))
+    for row in _rows(table, reference.columns):
         if row not in known and row != ("",):
-            what = ", ".join(f"{c} {v!r}" for c, v in zip(reference.columns, row, strict=True))
-            raise AuditError(f"table {reference.table}: {what} stands in no row of {reference.target}")
+            values = ", ".join(f"{c} {v!r}" for c, v in zip(reference.columns, row, strict=True))
+            raise AuditError(f"table {reference.table}: {values} stands in no row of {reference.target}")
 
 
 def _audit_splits(tables: Mapping[str, pa.Table]) -> None:
-    """A person is in one split. Of a person in train, whole segments of a capture may be held out, as val or test."""
+    """Check that a person is in one split; complete segments of a person in train may be held out as val or test."""
     splits: defaultdict[str, set[str]] = defaultdict(set)
     segments: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
     if "identities" in tables:
         for identity, split in _rows(tables["identities"], ("identity_id", "split")):
             splits[identity].add(split)
-    trained = {identity for identity, found in splits.items() if found == {"train"}}
+    trained = {identity for identity, names in splits.items() if names == {"train"}}
     columns = ("identity_id", "capture_id", "segment", "split")
     for identity, capture, segment, split in _rows(tables["views"], columns) if "views" in tables else ():
         segments[identity, capture, segment or ""].add(split)
         if identity not in trained:
             splits[identity].add(split)
-    for identity, found in splits.items():
-        if len(found) > 1:
-            raise AuditError(f"identity {identity!r} is in the splits {sorted(found)}; a person must be in one")
-    for (identity, capture, segment), found in segments.items():
-        if len(found) > 1:
+    for identity, names in splits.items():
+        if len(names) > 1:
+            raise AuditError(f"identity {identity!r} is in the splits {sorted(names)}; a person must be in one")
+    for (identity, capture, segment), names in segments.items():
+        if len(names) > 1:
             where = f"segment {segment!r} of capture {capture!r} (identity {identity!r})"
-            raise AuditError(f"{where} is in the splits {sorted(found)}; hold out a whole segment")
+            raise AuditError(f"{where} is in the splits {sorted(names)}; hold out a whole segment")
 
 
-def _audit_pictures(name: str, table: pa.Table, store: Store) -> None:
-    """Every packed file is there, and long enough."""
+def _audit_packed_files(name: str, table: pa.Table, store: Store) -> None:
+    """Check that every packed file exists and is long enough."""
     ends: dict[str, int] = {}
     for f in TABLES[name]:
         if f.type == BLOB_REF:
@@ -131,7 +137,7 @@ def _audit_pictures(name: str, table: pa.Table, store: Store) -> None:
         except FileNotFoundError:
             size = -1
         if size < end:
-            problem = "is missing" if size < 0 else f"has {size} bytes, and a picture ends at {end}"
+            problem = "is missing" if size < 0 else f"has {size} bytes, and an image ends at {end}"
             raise AuditError(f"table {name}: {store.uri}/{uri} {problem}; mine the corpus again")
 
 

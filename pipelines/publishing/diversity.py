@@ -1,4 +1,4 @@
-"""How much the chosen faces of a person differ, against as many drawn at random."""
+"""Diversity of the faces chosen of a person, compared with as many faces drawn at random."""
 
 from __future__ import annotations
 
@@ -11,65 +11,73 @@ import pyarrow as pa
 
 from mfhq.ids import seed_of
 from mfhq.schema import DIVERSITY
-from pipelines.publishing.face_selection import Floats, Looks, faces_of_people
+from pipelines.publishing.face_selection import FaceFeatures, Floats, faces_of_people
 
 DRAWS = 100
+"""Random draws that the distance to the nearest face is averaged over."""
 MOST_SAMPLED = 64
-"""Faces of one person that are drawn from: the first by id, and ids are hashes."""
+"""Upper bound on the faces of one person to draw from: the first by id, and ids are hashes."""
 
 
 def diversity_table(faces: pa.Table, identity_of: Mapping[str, str], chosen: pa.Table) -> pa.Table:
-    """``diversity``: a row for each person of whom two faces or more are chosen.
+    """Build the table ``diversity``: a row for each person with at least two chosen faces.
 
     Args:
-        faces: after the preset's thresholds; those that are ok are drawn from.
-        identity_of: track to person.
-        chosen: ``identity_faces``.
+        faces: ``mfhq.schema.FACES`` rows after the preset's thresholds; the random draws are from those that are ok.
+        identity_of: Track to person.
+        chosen: ``mfhq.schema.IDENTITY_FACES`` rows.
     """
     ids_of: defaultdict[str, list[str]] = defaultdict(list)
     for identity, face in zip(chosen["identity_id"].to_pylist(), chosen["face_id"].to_pylist(), strict=True):
         ids_of[identity].append(face)
     rows = [
-        {"identity_id": identity, **diversity(faces.take(pa.array(members)), ids_of[identity])}
+        {"identity_id": identity, **measure_diversity(faces.take(pa.array(members)), ids_of[identity])}
         for identity, members in faces_of_people(faces, identity_of).items()
         if len(ids_of[identity]) > 1
     ]
     return pa.Table.from_pylist(rows, schema=DIVERSITY)
 
 
-def diversity(faces: pa.Table, chosen: list[str]) -> dict[str, Any]:
-    """The numbers of one person's row, from all faces that clear the thresholds and the ids of two or more chosen.
+def measure_diversity(faces: pa.Table, chosen: list[str]) -> dict[str, Any]:
+    """Measure the diversity of one person's chosen faces.
 
-    The mean over all pairs of faces is what the mean over the pairs of k faces drawn at random is on average, for any
-    k: each pair is as likely to be drawn. The distance to the nearest takes draws; their seed is the faces' ids.
+    The mean over all pairs of faces is the expected mean over the pairs of k faces drawn at random, for any k: each
+    pair is as likely to be drawn. The distance to the nearest face takes draws, seeded by the faces' ids.
+
+    Args:
+        faces: All ok faces of the person, ``mfhq.schema.FACES``.
+        chosen: Ids of two or more of them.
+
+    Returns:
+        The metrics of a row of ``mfhq.schema.DIVERSITY``.
     """
     faces, n = faces.sort_by("face_id"), len(chosen)
     ids = faces["face_id"].to_pylist()
     is_chosen, is_sampled = np.isin(ids, chosen), np.arange(len(ids)) < MOST_SAMPLED
     needed = np.flatnonzero(is_chosen | is_sampled)
-    looks = Looks.of(faces.take(pa.array(needed)))
-    distance = np.sqrt((looks.parts(np.arange(len(needed))) ** 2).sum(axis=0))
-    places, pool = np.flatnonzero(is_chosen[needed]), np.flatnonzero(is_sampled[needed])
-    order = np.random.default_rng(seed_of(ids[0])).random((DRAWS, len(pool))).argsort(axis=1)
-    draws = pool[order[:, : min(n, len(pool))]]
+    features = FaceFeatures.of(faces.take(pa.array(needed)))
+    distance = np.sqrt((features.weighted_differences(np.arange(len(needed))) ** 2).sum(axis=0))
+    chosen_rows, sampled_rows = np.flatnonzero(is_chosen[needed]), np.flatnonzero(is_sampled[needed])
+    order = np.random.default_rng(seed_of(ids[0])).random((DRAWS, len(sampled_rows))).argsort(axis=1)
+    draws = sampled_rows[order[:, : min(n, len(sampled_rows))]]
     return {
         "n_good": len(ids),
         "n_chosen": n,
-        "distance": _mean_of_pairs(distance, places),
-        "distance_at_random": _mean_of_pairs(distance, pool),
-        "nearest": _mean_to_nearest(distance, places[None]),
+        "distance": _mean_of_pairs(distance, chosen_rows),
+        "distance_at_random": _mean_of_pairs(distance, sampled_rows),
+        "nearest": _mean_to_nearest(distance, chosen_rows[None]),
         "nearest_at_random": _mean_to_nearest(distance, draws),
     }
 
 
-def _mean_of_pairs(distance: Floats, which: np.ndarray) -> float:
-    """Mean distance of two different faces among these."""
-    n = len(which)
-    return round(float(distance[np.ix_(which, which)].sum()) / (n * (n - 1)), 4)
+def _mean_of_pairs(distance: Floats, rows: np.ndarray) -> float:
+    """Return the mean distance of two different faces among these rows."""
+    n = len(rows)
+    return round(float(distance[np.ix_(rows, rows)].sum()) / (n * (n - 1)), 4)
 
 
 def _mean_to_nearest(distance: Floats, draws: np.ndarray) -> float:
-    """Mean distance of a face to the nearest other of its draw; ``draws`` are (D, k) indices."""
-    among = distance[draws[:, :, None], draws[:, None, :]]
-    among[:, np.eye(draws.shape[1], dtype=bool)] = np.inf
-    return round(float(among.min(axis=2).mean()), 4)
+    """Return the mean distance of a face to the nearest other face of its draw; ``draws`` are (D, k) rows."""
+    within_draw = distance[draws[:, :, None], draws[:, None, :]]
+    within_draw[:, np.eye(draws.shape[1], dtype=bool)] = np.inf
+    return round(float(within_draw.min(axis=2).mean()), 4)

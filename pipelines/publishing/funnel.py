@@ -1,4 +1,4 @@
-"""The funnel: how many items each stage has, what became of them, and what that cost."""
+"""The table ``funnel``: the items of each stage by their outcome, and their cost."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ from mfhq.schema import FUNNEL, OK
 from pipelines.publishing.publish_presets import Preset
 
 STEP_OF_STAGE = {"videos": ("probe",), "shots": (), "tracks": ("tracks",), "faces": ("scores", "embeddings")}
-"""Whose seconds stand at which stage (``tracks`` finds the shots too); a video's seconds in a step are shared by what
-the step found in it."""
+"""Stage to the steps whose seconds it is charged with (``tracks`` finds the shots too).
+
+A video's seconds in a step are shared equally by the items that the step found in it.
+"""
 
 
 def funnel_table(
     tables: Mapping[str, pa.Table], ledger: pa.Table, fingerprints: Mapping[str, str], preset: Preset
 ) -> pa.Table:
-    """``funnel`` of the published tables: items and seconds by stage and reason.
+    """Build the table ``funnel``: items and seconds by stage and reason.
 
-    Seconds in a video in which a step found nothing stand with the video, so that the column adds up to the
-    whole processing time of these videos and fingerprints, attempts that failed or were lost included.
+    Where a step found nothing in a video, its seconds are charged to the video. So the column adds up to the total
+    processing time of these videos and fingerprints, with attempts that failed or were lost.
+
+    Args:
+        tables: The snapshot's tables videos, shots, tracks, faces and identities.
+        ledger: ``mfhq.schema.ATTEMPTS`` rows.
+        fingerprints: Step name to fingerprint; other attempts do not count.
+        preset: Its ``min_faces_per_identity`` separates the identities with few faces.
     """
     spent: defaultdict[tuple[str, str], float] = defaultdict(float)
     columns = (ledger[name].to_pylist() for name in ("step", "fingerprint", "item_id", "seconds"))
@@ -60,7 +68,7 @@ def funnel_table(
 
 
 def _reasons(table: pa.Table) -> list[str]:
-    """For each row ``ok``, or its reason (an ok row's remark does not count)."""
+    """Return ``ok`` or the reason of each row; the remark of an ok row does not count."""
     if "status" not in table.column_names:
         return [OK] * table.num_rows
     columns = zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)

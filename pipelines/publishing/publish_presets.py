@@ -1,4 +1,4 @@
-"""Thresholds that are applied at publish: the same step outputs can be cut again with others, without inference."""
+"""Thresholds that are applied at publish: the same step outputs can be published with others without inference."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """What a face, a track and a person need to be used. Units as in ``mfhq.schema.FACES``."""
+    """Thresholds of the faces, tracks and persons that a snapshot uses. Units as in ``mfhq.schema.FACES``."""
 
     name: str
     min_width_px: float
-    """Of the face box in the source frame."""
+    """Lower bound on the width of the face box in the source frame."""
     min_score: float
     min_sharpness: float
     min_exposure: float
     max_yaw_deg: float
-    """Either way; so is the pitch."""
+    """Upper bound on the absolute value, like ``max_pitch_deg``."""
     max_pitch_deg: float
     max_occlusion: float
     min_completeness: float
@@ -25,17 +25,17 @@ class Preset:
     min_agreement: float
     needs_mesh: bool = True
     min_detections: int = 3
-    """Sampled frames in which a track's face was found."""
+    """Lower bound on the sampled frames in which a track's face was detected."""
     min_faces_per_track: int = 1
-    """Faces that clear all of the above; with fewer the whole track is rejected."""
+    """Faces that pass all of the thresholds above; with fewer the track is rejected."""
     faces_per_identity: int = 8
     min_faces_per_identity: int = 1
     """A person with fewer is listed, and counted as ``few_faces`` in the funnel."""
     min_difference: float = 0.02
-    """A further face is chosen only if it differs by so much from each chosen one (``selection``)."""
+    """A further face is chosen only at this distance from each chosen one (``face_selection.choose_faces``)."""
     val_share: float = 0.1
     test_share: float = 0.1
-    """Shares of the people, by a hash of their id: a person never moves to another split."""
+    """Share of the people, like ``val_share``, by a hash of their id: a person never moves to another split."""
 
     def __post_init__(self) -> None:
         for name in ("min_score", "max_occlusion", "min_completeness", "val_share", "test_share"):
@@ -48,7 +48,7 @@ class Preset:
                 raise ValueError(f"Preset.{name} is {getattr(self, name)}; it must be at least 1")
 
     def to_dict(self) -> dict[str, Any]:
-        """The settings as plain values, for a manifest or a run's parameters."""
+        """Return the settings as plain values, for a manifest or a run's parameters."""
         return asdict(self)
 
 
@@ -88,13 +88,18 @@ MFHQ = Preset(
 """For faces of 448 pixels and more, as in MFHQ."""
 
 PRESETS = {preset.name: preset for preset in (SMALL, MFHQ)}
+"""The presets by name."""
 
 
 def preset_named(name: str, /, **changes: Any) -> Preset:
-    """A preset by name, with some of its settings changed.
+    """Return a preset by name, with some of its settings changed.
+
+    Args:
+        name: A key of ``PRESETS``.
+        **changes: Settings of ``Preset`` with their new values.
 
     Raises:
-        ValueError: no such preset or setting, or a value out of range; the message names it and what there is.
+        ValueError: Unknown preset or setting, or a value out of range; the message names it and what is allowed.
     """
     if name not in PRESETS:
         raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")

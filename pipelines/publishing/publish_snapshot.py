@@ -1,4 +1,4 @@
-"""From the mining steps' outputs and a clustering to a snapshot: unnest, threshold, choose, count, commit."""
+"""Publication of a mined corpus: from the steps' outputs and a clustering to a snapshot."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ import pyarrow as pa
 
 from mfhq.catalog import Catalog
 from mfhq.ids import digest
-from mfhq.live import read_attempts
+from mfhq.corpus_tables import read_attempts
 from mfhq.schema import ALIASES, EMBEDDINGS, REJECTED
 from mfhq.store import Store
-from mfhq.takedowns import Denied, denied_by_all
+from mfhq.takedowns import DenyList, read_deny_list
 from pipelines.engine.commits import read_step
 from pipelines.engine.sources import first_of_each, recorded_sources
-from pipelines.mining.digests import reached
+from pipelines.identity.aliases import extend_aliases
+from pipelines.mining.digests import drop_superseded_failures
 from pipelines.mining.schemas import SOURCES
 from pipelines.publishing.diversity import diversity_table
-from pipelines.publishing.face_selection import identity_faces
+from pipelines.publishing.face_selection import identity_faces_table
 from pipelines.publishing.funnel import funnel_table
-from pipelines.publishing.identities import aliases_so_far, identities_table, kept_assignments
+from pipelines.publishing.identities import identities_table, select_assignments
 from pipelines.publishing.publish_presets import SMALL, Preset
 from pipelines.publishing.publish_tables import SnapshotRef, publish_tables
 from pipelines.publishing.reasons import TAKEN_DOWN
@@ -28,7 +29,7 @@ from pipelines.publishing.thresholds import (
     apply_to_tracks,
     apply_to_videos,
     apply_where,
-    with_status,
+    set_status,
 )
 from pipelines.publishing.unnest import STEPS, face_embeddings, faces_table, shots_table, tracks_table, videos_table
 
@@ -36,34 +37,50 @@ from pipelines.publishing.unnest import STEPS, face_embeddings, faces_table, sho
 def mined_tables(
     store: Store, fingerprints: Mapping[str, str], preset: Preset = SMALL, where: str = ""
 ) -> dict[str, pa.Table]:
-    """videos, shots, tracks, faces and embeddings of what was mined, after the preset's thresholds.
+    """Read the tables of what was mined, after the preset's thresholds. Nothing is written.
 
-    ``where`` is an SQL condition that the faces have to meet besides (``thresholds.apply_where``). Nothing is written.
+    Args:
+        store: The corpus.
+        fingerprints: Step name to fingerprint, for each of ``unnest.STEPS``.
+        preset: The thresholds.
+        where: An SQL condition that the faces have to meet besides (``thresholds.apply_where``); empty for none.
+
+    Returns:
+        The tables videos, shots, tracks, faces and embeddings, by name.
 
     Raises:
         CatalogError: DuckDB refuses the condition.
-        StoreError: a step has not run under its fingerprint.
+        StoreError: A step has not run under its fingerprint.
     """
-    denied = denied_by_all(store)
-    outputs = {step: denied.without(read_step(store, step, fingerprints[step])) for step in STEPS}
-    sources = denied.without(first_of_each(reached(recorded_sources(store, SOURCES)), "video_id"))
-    cut = cut_tables(outputs, sources, preset, where)
-    return {**cut, "videos": _left_as_they_are(cut["videos"], denied)} if denied.frozen else cut
+    denied = read_deny_list(store)
+    outputs = {step: denied.prune(read_step(store, step, fingerprints[step])) for step in STEPS}
+    sources = denied.prune(first_of_each(drop_superseded_failures(recorded_sources(store, SOURCES)), "video_id"))
+    tables = build_tables(outputs, sources, preset, where)
+    if denied.frozen:
+        tables["videos"] = _mark_taken_down(tables["videos"], denied)
+    return tables
 
 
-def _left_as_they_are(videos: pa.Table, denied: Denied) -> pa.Table:
-    """``videos``, with the reason of those that are not mined any further since somebody in them was taken down."""
+def _mark_taken_down(videos: pa.Table, denied: DenyList) -> pa.Table:
+    """Reject as ``taken_down`` the unfinished videos that are not mined any further after a take-down."""
     status, reason = videos["status"].to_pylist(), videos["reason"].to_pylist()
-    for row, (video, why) in enumerate(zip(videos["video_id"].to_pylist(), list(reason), strict=True)):
-        if why == "not_finished" and denied.is_mined_no_more(video):
+    for row, (video, code) in enumerate(zip(videos["video_id"].to_pylist(), list(reason), strict=True)):
+        if code == "not_finished" and denied.blocks_mining(video):
             status[row], reason[row] = REJECTED, TAKEN_DOWN
-    return with_status(videos, status, reason)
+    return set_status(videos, status, reason)
 
 
-def cut_tables(
+def build_tables(
     outputs: Mapping[str, pa.Table], sources: pa.Table, preset: Preset, where: str = ""
 ) -> dict[str, pa.Table]:
-    """``mined_tables`` from the steps' outputs (pictures as references); pure."""
+    """Build the tables of ``mined_tables`` from the steps' outputs; a pure function.
+
+    Args:
+        outputs: Step name to the step's output, with images as references.
+        sources: ``mining.schemas.SOURCES`` rows, one a video.
+        preset: The thresholds.
+        where: An SQL condition on the faces; empty for none.
+    """
     faces = apply_to_faces(faces_table(outputs), preset)
     videos = videos_table(sources, outputs)
     faces = apply_where(faces, videos, where) if where else faces
@@ -77,7 +94,7 @@ def cut_tables(
     }
 
 
-def publish(
+def publish_snapshot(
     store: Store,
     fingerprints: Mapping[str, str],
     assignments: pa.Table,
@@ -91,50 +108,50 @@ def publish(
     tables: Mapping[str, pa.Table] | None = None,
     where: str = "",
 ) -> SnapshotRef:
-    """Publish what was mined under these fingerprints, with people as assigned. The same content is published once.
+    """Publish what was mined under these fingerprints. The same content is published once.
 
     Args:
-        store: the corpus.
-        fingerprints: step to fingerprint, for each of ``unnest.STEPS`` (``pipelines.engine.state.fingerprints`` gives them).
-        assignments: track to person (``mfhq.schema.ASSIGNMENTS``); tracks that the preset rejects are left out.
-        preset: the thresholds.
-        track_embeddings: what the tracks were clustered by (``Clustering.track_embeddings``), published beside those
-            of the faces. ``identities.cohesion`` is made from them, and null without.
-        aliases: those of this clustering; they join those of the snapshot before.
-        decisions, takedowns: published as they are; by default those of the snapshot before.
-        run_id: the tracking run, for the manifest.
-        tables: what ``mined_tables`` gave for the same arguments, to save reading it again.
-        where: an SQL condition that faces have to meet besides (``mined_tables``); it stands in the manifest.
+        store: The corpus.
+        fingerprints: Step name to fingerprint, for each of ``unnest.STEPS`` (``engine.state.fingerprints``).
+        assignments: Track to person (``mfhq.schema.ASSIGNMENTS``); tracks that the preset rejects are left out.
+        preset: The thresholds.
+        track_embeddings: Vectors that the tracks were clustered by (``Clustering.track_embeddings``), published beside
+            those of the faces; ``identities.cohesion`` is computed from them, and null without.
+        aliases: Aliases of this clustering; they join those of the snapshot before.
+        decisions: Published as it is; by default that of the snapshot before.
+        takedowns: Published as it is; by default that of the snapshot before.
+        run_id: The tracking run, for the manifest.
+        tables: Result of ``mined_tables`` for the same arguments, where it has been read already.
+        where: An SQL condition that the faces have to meet besides (``mined_tables``); it stands in the manifest.
 
     Raises:
-        AuditError: the result would not hold together.
-        StoreError: a step has not run, or the corpus can't be read or written.
+        AuditError: The snapshot would not be consistent.
+        StoreError: A step has not run, or the corpus cannot be read or written.
     """
-    cut = dict(tables or mined_tables(store, fingerprints, preset, where))
-    kept = kept_assignments(assignments, cut["tracks"])
-    identity_of = dict(zip(kept["track_id"].to_pylist(), kept["identity_id"].to_pylist(), strict=True))
-    chosen = identity_faces(cut["faces"], identity_of, preset)
+    snapshot = dict(tables or mined_tables(store, fingerprints, preset, where))
+    assigned = select_assignments(assignments, snapshot["tracks"])
+    identity_of = dict(zip(assigned["track_id"].to_pylist(), assigned["identity_id"].to_pylist(), strict=True))
+    chosen = identity_faces_table(snapshot["faces"], identity_of, preset)
     means = track_embeddings if track_embeddings is not None else EMBEDDINGS.empty_table()
     if aliases is not None:
-        cut["aliases"] = aliases_so_far(_latest_aliases(store), aliases, kept)
-    cut |= {name: table for name, table in (("decisions", decisions), ("takedowns", takedowns)) if table is not None}
-    cut |= {
-        "embeddings": pa.concat_tables([cut["embeddings"], means.cast(EMBEDDINGS)]),
-        "assignments": kept,
+        catalog = Catalog(store)
+        previous = catalog.open().table("aliases") if catalog.versions() else ALIASES.empty_table()
+        snapshot["aliases"] = extend_aliases(previous, aliases, assigned)
+    optional = (("decisions", decisions), ("takedowns", takedowns))
+    snapshot |= {name: table for name, table in optional if table is not None}
+    snapshot |= {
+        "embeddings": pa.concat_tables([snapshot["embeddings"], means.cast(EMBEDDINGS)]),
+        "assignments": assigned,
         "identity_faces": chosen,
-        "identities": identities_table(kept, cut["tracks"], means, chosen, preset),
-        "diversity": diversity_table(cut["faces"], identity_of, chosen),
+        "identities": identities_table(assigned, snapshot["tracks"], means, chosen, preset),
+        "diversity": diversity_table(snapshot["faces"], identity_of, chosen),
     }
-    cut["funnel"] = funnel_table(cut, read_attempts(store), {step: fingerprints[step] for step in STEPS}, preset)
+    step_fingerprints = {step: fingerprints[step] for step in STEPS}
+    snapshot["funnel"] = funnel_table(snapshot, read_attempts(store), step_fingerprints, preset)
     about = {
         "preset": preset.to_dict(),
-        "fingerprints": {step: fingerprints[step] for step in STEPS},
-        "clustering": digest(sorted(set(kept["cluster_version"].to_pylist())), 16),
+        "fingerprints": step_fingerprints,
+        "clustering": digest(sorted(set(assigned["cluster_version"].to_pylist())), 16),
         **({"where": where} if where else {}),
     }
-    return publish_tables(store, cut, run_id=run_id, about=about)
-
-
-def _latest_aliases(store: Store) -> pa.Table:
-    catalog = Catalog(store)
-    return catalog.open().table("aliases") if catalog.versions() else ALIASES.empty_table()
+    return publish_tables(store, snapshot, run_id=run_id, about=about)

@@ -1,4 +1,4 @@
-"""Write, audit, commit: tables into files named by their content, then one conditional create."""
+"""Publication of tables as a snapshot: files named by their content, audits, then one conditional create."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from mfhq.parquet import from_parquet, to_parquet
 from mfhq.paths import snapshot_path, table_path
 from mfhq.schema import NOT_DIGESTED, TABLES, key_of, schema_hash
 from mfhq.store import Store
-from mfhq.takedowns import Denied, denied_by_all, takedowns_table
+from mfhq.takedowns import DenyList, read_deny_list, takedowns_table
 from mfhq.views import published_files
-from pipelines.publishing.audits import AuditError, audit
+from pipelines.engine.commits import create_once
+from pipelines.publishing.audits import AuditError, audit_tables
 from pipelines.publishing.table_digest import table_digest
 
 log = logging.getLogger(__name__)
 
 FILE_BYTES = 512 << 20
-"""Most bytes of a file, measured before compression."""
+"""Upper bound on the bytes of a file, measured before compression."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class SnapshotRef:
     """For example ``v0003``."""
     digest: str
     created: bool
-    """False when the latest snapshot already held exactly this, and is given back."""
+    """False when the latest snapshot already holds the same content; it is returned then."""
     rows: Mapping[str, int]
     """Rows by table."""
 
@@ -43,61 +44,66 @@ class SnapshotRef:
 def publish_tables(
     store: Store, tables: Mapping[str, pa.Table], *, run_id: str = "", about: Mapping[str, Any] | None = None
 ) -> SnapshotRef:
-    """Publish tables as the corpus's next snapshot; tables that are not named are carried over from the one before.
+    """Publish tables as the corpus's next snapshot; the other tables are carried over from the one before.
 
-    What a take-down names is left out of either, and ``takedowns`` holds those on record unless it is given.
-    Of two that publish at once, each gets a snapshot, and the second one's holds the first one's other tables.
+    Rows that a take-down names are left out of both. Without a table ``takedowns``, those on record are published. Two
+    calls at once make two snapshots, and the second carries over the first one's other tables.
+
+    Args:
+        store: The corpus.
+        tables: Table name to rows (``mfhq.schema.TABLES``).
+        run_id: The tracking run, for the manifest.
+        about: Settings of the publication, for the manifest.
 
     Raises:
-        AuditError: the tables do not fit ``mfhq.schema`` or each other; nothing is published.
-        StoreError: the corpus can't be written.
+        AuditError: The tables do not fit ``mfhq.schema`` or each other; nothing is published.
+        StoreError: The corpus cannot be written.
     """
     if unknown := set(tables) - set(TABLES):
         raise AuditError(f"no table {sorted(unknown)[0]!r} in mfhq.schema; there are {', '.join(TABLES)}")
     while True:
-        denied = denied_by_all(store)
-        ready = {name: _in_order(denied.without(table), name) for name, table in tables.items()}
+        denied = read_deny_list(store)
+        fresh = {name: _conform(denied.prune(table), name) for name, table in tables.items()}
         if denied:
-            ready.setdefault("takedowns", _in_order(takedowns_table(denied.takedowns), "takedowns"))
+            fresh.setdefault("takedowns", _conform(takedowns_table(denied.takedowns), "takedowns"))
         latest = max(versions(store), default=0)
         parent = Manifest.from_json(store.read(snapshot_path(latest))) if latest else None
-        carried = _carried(store, parent, set(ready)) if parent else {}
-        held = {name: _read(store, name, entry) for name, entry in carried.items()}
-        late = Denied(tuple(t for t in denied.takedowns if not parent or t.takedown_id not in parent.clean_of))
-        for name, table in held.items():
-            if (pruned := late.without(table)).num_rows != table.num_rows:
-                ready[name] = _in_order(pruned, name)
-        audit({**held, **ready}, store)
-        everything = {**carried, **{name: _write(store, name, table) for name, table in ready.items()}}
-        digest = snapshot_digest(everything)
-        rows = {name: everything[name].rows for name in TABLES if name in everything}
+        carried_entries = _carried_entries(store, parent, set(fresh)) if parent else {}
+        carried = {name: _read_table(store, name, entry) for name, entry in carried_entries.items()}
+        late = DenyList(tuple(t for t in denied.takedowns if not parent or t.takedown_id not in parent.clean_of))
+        for name, table in carried.items():
+            if (pruned := late.prune(table)).num_rows != table.num_rows:
+                fresh[name] = _conform(pruned, name)
+        audit_tables({**carried, **fresh}, store)
+        entries = {**carried_entries, **{name: _write_table(store, name, table) for name, table in fresh.items()}}
+        digest = snapshot_digest(entries)
+        rows = {name: entries[name].rows for name in TABLES if name in entries}
         if parent and (parent.redacted_digest or parent.digest) == digest:
             return SnapshotRef(parent.name, digest, False, rows)
         manifest = Manifest(
             version=latest + 1,
             digest=digest,
-            tables=everything,
+            tables=entries,
             parent=latest,
             created_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             run_id=run_id,
             about=dict(about or {}),
             clean_of=tuple(takedown.takedown_id for takedown in denied.takedowns),
         )
-        data = manifest.to_json()
-        if store.create(snapshot_path(manifest.version), data) or store.read(snapshot_path(manifest.version)) == data:
+        if create_once(store, snapshot_path(manifest.version), manifest.to_json()):
             log.info("published %s %s in %s", manifest.name, digest[:12], store.uri)
             return SnapshotRef(manifest.name, digest, True, rows)
         log.info("%s was taken by another publisher; trying the next", manifest.name)
 
 
-def _carried(store: Store, parent: Manifest, ready: Collection[str]) -> dict[str, TableEntry]:
-    """The tables of the snapshot before that have rows, less the new ones, and those that were deleted for privacy."""
-    tables = {name: entry for name, entry in parent.tables.items() if name not in ready and entry.rows}
+def _carried_entries(store: Store, parent: Manifest, fresh: Collection[str]) -> dict[str, TableEntry]:
+    """Return the parent's tables that have rows, are not replaced, and were not deleted for privacy."""
+    tables = {name: entry for name, entry in parent.tables.items() if name not in fresh and entry.rows}
     return {name: entry for name, entry in tables.items() if published_files(store, parent, name)}
 
 
-def _in_order(table: pa.Table, name: str) -> pa.Table:
-    """The table with its schema's types and metadata; in the order of its key, unless the digest leaves it out."""
+def _conform(table: pa.Table, name: str) -> pa.Table:
+    """Cast a table to its schema, and sort it by its key unless the snapshot's digest leaves it out."""
     schema = TABLES[name]
     if set(table.column_names) != set(schema.names):
         differing = sorted(set(table.column_names) ^ set(schema.names))
@@ -108,23 +114,23 @@ def _in_order(table: pa.Table, name: str) -> pa.Table:
     return rows.sort_by([(column, "ascending") for column in key_of(schema)]).replace_schema_metadata(schema.metadata)
 
 
-def _write(store: Store, name: str, table: pa.Table) -> TableEntry:
-    """Write a table's files, as few as may be; a file that an earlier snapshot wrote is not written again."""
+def _write_table(store: Store, name: str, table: pa.Table) -> TableEntry:
+    """Write a table in as few files as ``FILE_BYTES`` allows; a file of an earlier snapshot is not written again."""
     n_files = max(1, -(-table.nbytes // FILE_BYTES)) if table.num_rows else 0
     step = -(-table.num_rows // n_files) if n_files else 1
     files = []
     for start in range(0, table.num_rows, step):
-        part = table.slice(start, step)
-        data = to_parquet(part)
+        rows = table.slice(start, step)
+        data = to_parquet(rows)
         sha = hashlib.sha256(data).hexdigest()
         path = table_path(name, sha[:32])
         if not store.exists(path):
             store.write(path, data)
-        files.append(FileEntry(path, part.num_rows, len(data), sha))
+        files.append(FileEntry(path, rows.num_rows, len(data), sha))
     return TableEntry(table.num_rows, schema_hash(TABLES[name]), table_digest(table), tuple(files))
 
 
-def _read(store: Store, name: str, entry: TableEntry) -> pa.Table:
+def _read_table(store: Store, name: str, entry: TableEntry) -> pa.Table:
     schema = TABLES[name]
     if entry.schema_hash != schema_hash(schema):
         raise AuditError(f"table {name} of the snapshot before has an older schema; publish it again too")

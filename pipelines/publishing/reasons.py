@@ -1,4 +1,4 @@
-"""Every reason code that a published table can hold: what it means, and what to do about it."""
+"""Reason codes that a published table can hold, with their meaning and the remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Reason:
-    """A reason code."""
+    """A reason code with its meaning and the remedy, as the report shows them."""
 
     code: str
     meaning: str
@@ -15,7 +15,7 @@ class Reason:
 
 
 TAKEN_DOWN = "taken_down"
-"""A source that a take-down names is not mined again."""
+"""Reason: a take-down names the file or somebody in it; it is not mined again."""
 
 _THRESHOLD = "publish with a preset that asks for less, if such faces are good enough"
 
@@ -29,7 +29,7 @@ REASONS: tuple[Reason, ...] = (
     Reason("empty_file", "the file has no bytes", "fetch it again"),
     Reason("not_a_video", "no container that the decoder knows", "leave it out, or convert it"),
     Reason("no_index", "the container lacks its index: cut off while it was written or copied", "fetch it again"),
-    Reason("no_video_stream", "the container holds no pictures", "leave it out"),
+    Reason("no_video_stream", "the container holds no images", "leave it out"),
     Reason("no_frame_decoded", "the container opens, and not one frame decodes", "fetch it again"),
     Reason(
         "decoded_in_part",
@@ -52,23 +52,23 @@ REASONS: tuple[Reason, ...] = (
     Reason("not_selected", "the condition of `publish --where` leaves it out", "publish without, or with another one"),
     Reason("not_scored", "the step that scores it did not get that far", "run the same mine command again"),
     Reason("not_finished", "a step has not worked on it yet", "run the same mine command again"),
-    Reason("frame_absent", "the data set lists the frame, and its picture is not there", "nothing, or fetch it again"),
+    Reason("frame_absent", "the data set lists the frame, and its image is not there", "nothing, or fetch it again"),
     Reason("matte_absent", "the view has no segmentation; it is used without a matte", "fetch the segmentation"),
     Reason("pose_absent", "the head's pose at this frame is not there", "fetch the poses, or nothing"),
     Reason("pose_invalid", "the head's pose is no rotation and a shift, or a metre off", "look: another data set?"),
-    Reason("head_out_of_picture", "the head is outside of this camera's picture", "nothing"),
-    Reason("picture_damaged", "the picture does not decode", "fetch it again"),
+    Reason("head_out_of_picture", "the head is outside of this camera's image", "nothing"),
+    Reason("picture_damaged", "the image does not decode", "fetch it again"),
     Reason("value_damaged", "a file of numbers (a mesh, keypoints) is not what it should be", "fetch it again"),
-    Reason("size_unexpected", "the picture is of another shape than its camera", "fetch it again"),
+    Reason("size_unexpected", "the image is of another shape than its camera", "fetch it again"),
     Reason("archive_damaged", "the zip cannot be read: cut off while it was copied, most likely", "fetch it again"),
     Reason("unsafe_member", "the zip names a path that leads out of its folder; not read", "do not trust its source"),
     Reason("too_large", "it would unpack to more than such a file can hold; not read", "do not trust its source"),
-    Reason("head_not_found", "fewer than two of the moment's pictures show a face, or not one head", "nothing"),
+    Reason("head_not_found", "fewer than two of the timestep's images show a face, or not one head", "nothing"),
     Reason("video_ends_early", "the video has fewer frames than the others of its sequence", "fetch it again"),
     Reason("video_damaged", "the frame does not decode, by either decoder", "fetch the video again"),
     Reason("video_hangs", "the decoder gave nothing within its time limit, or died", "fetch the video again"),
-    Reason("camera_absent", "the calibration has the camera, and its pictures are not there", "fetch them"),
-    Reason("camera_uncalibrated", "there are pictures, and the calibration lacks the camera", "fetch the calibration"),
+    Reason("camera_absent", "the calibration has the camera, and its images are not there", "fetch them"),
+    Reason("camera_uncalibrated", "there are images, and the calibration lacks the camera", "fetch the calibration"),
     Reason("capture_absent", "the list of captures has it, and its folder is not there", "fetch it, or nothing"),
     Reason("capture_incomplete", "the capture lacks its calibration or its list of frames", "fetch them"),
     Reason("capture_damaged", "its calibration or its list of frames cannot be read", "fetch it again"),
@@ -80,5 +80,8 @@ REASONS: tuple[Reason, ...] = (
         "add videos of them",
     ),
 )
-"""In the order of the checks. Any other reason, with the status ``failed``, is the class of the error that a step
-raised three times; its traceback stands in ``attempts.error``, and `ffavatar replay` runs the step once more."""
+"""Every reason code, in the order of the checks.
+
+Any other reason, with the status ``failed``, is the class of the error that a step raised three times; its traceback
+stands in ``attempts.error``, and `ffavatar replay` runs the step once more.
+"""

@@ -1,4 +1,4 @@
-"""A digest of a table's rows that does not depend on files, chunks, or the version of a library."""
+"""Digest of a table's rows, independent of files, chunks and library versions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,15 @@ _ROWS = 65_536
 
 
 def table_digest(table: pa.Table) -> str:
-    """sha256 of the rows in their order: names, types, nulls and values.
+    """Return the sha256 of the rows in their order: names, types, nulls and values.
 
-    Of a picture it takes length and digest, not the place: where a part was cut is no property of the corpus.
+    Of an image only length and sha256 count, not its uri and offset: the cut of the parts is no property of the corpus.
+
+    Args:
+        table: Rows whose order counts.
+
+    Returns:
+        64 hexadecimal characters.
     """
     state = hashlib.sha256()
     for f in table.schema:

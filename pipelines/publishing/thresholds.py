@@ -1,4 +1,4 @@
-"""A preset's thresholds on faces, and what they make of tracks and videos."""
+"""A preset's thresholds on faces, and the status that tracks and videos get from their faces."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ from pipelines.publishing.publish_presets import Preset
 
 
 def apply_to_faces(faces: pa.Table, preset: Preset) -> pa.Table:
-    """``faces`` with status and reason after the thresholds: the first that a face does not clear.
+    """Reject the faces that do not pass a threshold; the reason is the first one.
 
-    A face that a step rejected or failed keeps its reason. A score that is null clears its threshold, but for a
-    missing mesh where the preset needs one.
+    A face that a step rejected or failed keeps its reason. A null score passes its threshold, except a missing mesh
+    where the preset needs one.
+
+    Args:
+        faces: ``mfhq.schema.FACES`` rows with the status that the steps gave.
+        preset: The thresholds.
+
+    Returns:
+        The rows with new status and reason.
     """
 
     def score(name: str, missing: float) -> np.ndarray:
@@ -38,39 +45,55 @@ def apply_to_faces(faces: pa.Table, preset: Preset) -> pa.Table:
     reason = np.array(faces["reason"].to_pylist(), dtype=object)
     status = np.array(faces["status"].to_pylist(), dtype=object)
     if not preset.needs_mesh:
-        spared = reason == "mesh_unsure"
-        status[spared], reason[spared] = OK, ""
-    for code, hit in checks:
-        hit = hit & (status == OK)
-        status[hit], reason[hit] = REJECTED, code
-    return with_status(faces, list(status), list(reason))
+        unsure = reason == "mesh_unsure"
+        status[unsure], reason[unsure] = OK, ""
+    for code, fails in checks:
+        rejected = fails & (status == OK)
+        status[rejected], reason[rejected] = REJECTED, code
+    return set_status(faces, list(status), list(reason))
 
 
 NOT_SELECTED = "not_selected"
-"""The condition of ``publish --where`` leaves the face out."""
+"""Reason: the face does not meet the condition of ``publish --where``."""
 
 
 def apply_where(faces: pa.Table, videos: pa.Table, condition: str) -> pa.Table:
-    """``faces`` with those rejected as ``not_selected`` that are ok and do not meet an SQL condition.
+    """Reject as ``not_selected`` the ok faces that do not meet an SQL condition.
 
-    The condition is on the columns of ``faces`` and on those of their ``videos`` (status and reason are the face's).
+    Args:
+        faces: ``mfhq.schema.FACES`` rows.
+        videos: ``mfhq.schema.VIDEOS`` rows of their videos.
+        condition: SQL on the columns of both; status and reason are the face's.
+
+    Returns:
+        The faces with new status and reason.
 
     Raises:
         CatalogError: DuckDB refuses the condition.
     """
     rows = faces
-    of = pc.index_in(faces["video_id"], value_set=videos["video_id"].combine_chunks())
+    video_rows = pc.index_in(faces["video_id"], value_set=videos["video_id"].combine_chunks())
     for name in videos.column_names:
         if name not in faces.column_names:
-            rows = rows.append_column(name, videos[name].take(of))
-    out = pc.and_(pc.invert(rows_where(rows, condition, "--where")), pc.equal(faces["status"], OK)).to_pylist()
-    columns = zip(out, faces["status"].to_pylist(), faces["reason"].to_pylist(), strict=True)
-    states = [(REJECTED, NOT_SELECTED) if is_out else (status, reason) for is_out, status, reason in columns]
-    return with_status(faces, [status for status, _ in states], [reason for _, reason in states])
+            rows = rows.append_column(name, videos[name].take(video_rows))
+    meets = rows_where(rows, condition, "--where")
+    rejected = pc.and_(pc.invert(meets), pc.equal(faces["status"], OK)).to_pylist()
+    columns = zip(rejected, faces["status"].to_pylist(), faces["reason"].to_pylist(), strict=True)
+    states = [(REJECTED, NOT_SELECTED) if is_rejected else (status, reason) for is_rejected, status, reason in columns]
+    return set_status(faces, [status for status, _ in states], [reason for _, reason in states])
 
 
 def apply_to_tracks(tracks: pa.Table, faces: pa.Table, preset: Preset) -> pa.Table:
-    """``tracks`` after the thresholds: rejected as ``too_brief``, or like its faces if too few are ok."""
+    """Reject the tracks with too few ok faces or detections.
+
+    Args:
+        tracks: ``mfhq.schema.TRACKS`` rows with the status that the step gave.
+        faces: ``mfhq.schema.FACES`` rows after the thresholds.
+        preset: Smallest numbers of ok faces and of detections.
+
+    Returns:
+        The tracks with new status and reason: the commonest reason of its faces, or ``too_brief``.
+    """
     usable, reasons = Counter[str](), defaultdict[str, Counter[str]](Counter)
     columns = (faces[name].to_pylist() for name in ("track_id", "status", "reason"))
     for track, status, reason in zip(*columns, strict=True):
@@ -81,16 +104,24 @@ def apply_to_tracks(tracks: pa.Table, faces: pa.Table, preset: Preset) -> pa.Tab
     columns = (tracks[name].to_pylist() for name in ("track_id", "status", "reason", "n_faces"))
     for track, status, reason, detections in zip(*columns, strict=True):
         if status == OK and usable[track] < preset.min_faces_per_track:
-            status, reason = REJECTED, commonest(reasons[track], "no_candidate")
+            status, reason = REJECTED, most_common_reason(reasons[track], "no_candidate")
         elif status == OK and detections < preset.min_detections:
             status, reason = REJECTED, "too_brief"
         status_of.append(status)
         reason_of.append(reason)
-    return with_status(tracks, status_of, reason_of)
+    return set_status(tracks, status_of, reason_of)
 
 
 def apply_to_videos(videos: pa.Table, tracks: pa.Table) -> pa.Table:
-    """``videos`` after the thresholds: rejected, with its tracks' commonest reason, when no track is ok."""
+    """Reject the videos in which no track is ok.
+
+    Args:
+        videos: ``mfhq.schema.VIDEOS`` rows with the status that the steps gave.
+        tracks: ``mfhq.schema.TRACKS`` rows after the thresholds.
+
+    Returns:
+        The videos with new status and reason: the commonest reason of its tracks.
+    """
     usable, reasons = set[str](), defaultdict[str, Counter[str]](Counter)
     columns = (tracks[name].to_pylist() for name in ("video_id", "status", "reason"))
     for video, status, reason in zip(*columns, strict=True):
@@ -103,17 +134,28 @@ def apply_to_videos(videos: pa.Table, tracks: pa.Table) -> pa.Table:
     for video, status, reason in zip(*columns, strict=True):
         rejected = status == OK and video not in usable
         status_of.append(REJECTED if rejected else status)
-        reason_of.append(commonest(reasons[video], "no_face") if rejected else reason)
-    return with_status(videos, status_of, reason_of)
+        reason_of.append(most_common_reason(reasons[video], "no_face") if rejected else reason)
+    return set_status(videos, status_of, reason_of)
 
 
-def commonest(reasons: Counter[str], none: str) -> str:
-    """The reason that occurs most; the first by name among equals; ``none`` where there is none."""
-    return min(reasons, key=lambda code: (-reasons[code], code)) if reasons else none
+def most_common_reason(reasons: Counter[str], default: str) -> str:
+    """Return the commonest reason code.
+
+    Args:
+        reasons: Reason code to its count; among equal counts the first code by name is returned.
+        default: Returned where ``reasons`` is empty.
+    """
+    return min(reasons, key=lambda code: (-reasons[code], code)) if reasons else default
 
 
-def with_status(table: pa.Table, status: list[str], reason: list[str]) -> pa.Table:
-    """The table with other status and reason columns."""
+def set_status(table: pa.Table, status: list[str], reason: list[str]) -> pa.Table:
+    """Replace the columns ``status`` and ``reason`` of a table.
+
+    Args:
+        table: N rows.
+        status: N values.
+        reason: N values.
+    """
     for name, values in (("status", status), ("reason", reason)):
         index = table.schema.get_field_index(name)
         table = table.set_column(index, table.schema.field(index), pa.array(values, pa.string()))

@@ -14,9 +14,9 @@ from mfhq.catalog import Catalog, read_blob
 from mfhq.decisions import ACCEPT, MERGE, SPLIT, Decision, decision_rows, read_decisions, record_decisions
 from mfhq.store import Store
 from pipelines.identity.lookalikes import centres, most_alike
-from pipelines.publishing.unnest import vectors_of
+from pipelines.identity.vector_lists import vectors_of
+from pipelines.report.formatting import basename
 from pipelines.report.thumbnails import Thumbnails
-from pipelines.report.wording import basename
 from pipelines.review.cases import REASONS, Case, ReviewedPerson, choose_cases
 from pipelines.review.evidence import NEW, contradictions, faces_of_tracks, shown_tracks, tracks_of_person, words
 
@@ -137,11 +137,11 @@ class Review:
             ],
         }
 
-    def picture(self, face_id: str) -> bytes | None:
+    def face_image(self, face_id: str) -> bytes | None:
         """A face's crop as a small WebP; None for a face that no case has shown, or whose picture is gone."""
         with self._lock:
             place = self._places.get(face_id)
-        return self._thumbnails.picture(place) if place else None
+        return self._thumbnails.webp(place) if place else None
 
     def decide(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """Save one decision: ``kind``, ``identity_id``, and by kind ``track_ids`` or ``other_id``; ``overrule``.

@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 from mfhq.manifest import FileEntry, Manifest, TableEntry, snapshot_digest, versions
 from mfhq.parquet import from_parquet, to_parquet
 from mfhq.paths import BIOMETRIC, snapshot_path, table_path
-from mfhq.pruning import references
+from mfhq.pruning import collect_references
 from mfhq.schema import TABLES, schema_hash
 from mfhq.store import Store
-from mfhq.takedowns import Denied
+from mfhq.takedowns import DenyList
+from pipelines.identity.vector_lists import vectors_of
 from pipelines.publishing.table_digest import table_digest
-from pipelines.publishing.unnest import vectors_of
 from pipelines.takedown.rewrite import Changes, erase, without
 
 FOLDERS = ("tables/", f"{BIOMETRIC}tables/")
@@ -31,7 +31,7 @@ class _Files:
     """Published files, each read once, whichever snapshots share it."""
 
     store: Store
-    denied: Denied
+    denied: DenyList
     entries: dict[str, FileEntry | None] = field(default_factory=dict)
     """Path to what takes its place; None where no row is left."""
     ranges: set[tuple[str, int, int]] = field(default_factory=set)
@@ -49,7 +49,7 @@ class _Files:
         left = without(table, self.denied)
         if left is table:
             return file
-        self.ranges |= references(table) - references(left)
+        self.ranges |= collect_references(table) - collect_references(left)
         return write_file(self.store, name, left) if left.num_rows else None
 
 
@@ -63,7 +63,7 @@ def write_file(store: Store, name: str, table: pa.Table) -> FileEntry:
     return FileEntry(path, table.num_rows, len(data), sha)
 
 
-def redact_snapshots(store: Store, denied: Denied) -> Changes:
+def redact_snapshots(store: Store, denied: DenyList) -> Changes:
     """Every snapshot that is not clean of ``denied`` yet: its files, then its manifest; then the old files go.
 
     ``identities`` that lost tracks are counted anew. ``digest`` of the manifest stays what it was when it was
@@ -73,7 +73,7 @@ def redact_snapshots(store: Store, denied: Denied) -> Changes:
     for number in versions(store):
         path = snapshot_path(number)
         manifest = Manifest.from_json(store.read(path))
-        pending = Denied(tuple(t for t in denied.takedowns if t.takedown_id not in manifest.clean_of))
+        pending = DenyList(tuple(t for t in denied.takedowns if t.takedown_id not in manifest.clean_of))
         if not pending:
             continue
         tables = {name: _redacted(files, name, entry) for name, entry in manifest.tables.items()}
@@ -188,7 +188,7 @@ def published_pictures(store: Store) -> set[str]:
                 if file.path not in read:
                     read.add(file.path)
                     table = pq.read_table(io.BytesIO(store.read(file.path)), columns=columns)
-                    found |= {path for path, _, _ in references(table)}
+                    found |= {path for path, _, _ in collect_references(table)}
     return found
 
 

@@ -1,7 +1,7 @@
 """A process that runs steps on a Ray cluster of several nodes on this machine, and loses one of them half-way.
 
 Arguments: corpus, ``toy`` or ``mine``, number of toy videos or folder of real ones, run. The last line that it prints
-is a JSON object: what stood behind a marker of ``tracks`` when the node was gone, and, of the toy steps, how many lines
+is a JSON object: what stood behind a marker of ``tracks`` when the node was lost, and, of the toy steps, how many lines
 ``TOY_LOG`` had then. All of it listens on 127.0.0.1.
 """
 
@@ -52,15 +52,15 @@ def main(corpus: str, what: str, given: str, run: str) -> None:
 
 
 Part = tuple[Callable[[], list[str]], int, Callable[[], dict[str, Any]]]
-"""Which items stand behind a marker of ``tracks``; how many there are to be; the work itself."""
+"""A function that lists the items with a marker of ``tracks``; the expected number of items; the work."""
 
 
 def toy(corpus: str, given: str, run: str) -> Part:
     import ray
-    from tests.pipelines.test_soak import finished
 
     from infra.storage import open_store
     from pipelines.engine.ray_data import run_steps
+    from tests.pipelines.engine.test_soak import finished
     from tests.support import toy_mining as module
 
     store = open_store(corpus)
@@ -75,10 +75,9 @@ def toy(corpus: str, given: str, run: str) -> Part:
 
 
 def mine(corpus: str, given: str, run: str) -> Part:
-    from tests.pipelines.test_soak import mined
-
     from flows.mine import mine as mining_flow
     from infra.storage import open_store
+    from tests.pipelines.engine.test_soak import mined
 
     store = open_store(corpus)
 

@@ -16,12 +16,12 @@ import numpy as np
 
 
 def data_set(root: str, participant: str, sequence: str, serial: str, frame: str, factor: str) -> dict:
-    """What ``nersemble_data`` reads: cameras, colour matrix, the corrected frame (downscaled), names."""
+    """Return what ``nersemble_data`` reads: cameras, colour matrix, the corrected frame (downscaled), names."""
     from nersemble_data.data.nersemble_data import NeRSembleDataManager, NeRSembleParticipantDataManager
 
     manager = NeRSembleParticipantDataManager(root, int(participant))
     calibration = manager.load_camera_calibration()
-    picture = manager.load_image(
+    image = manager.load_image(
         sequence,
         serial,
         int(frame),
@@ -38,13 +38,13 @@ def data_set(root: str, participant: str, sequence: str, serial: str, frame: str
         "world_2_cam": {s: np.asarray(p).tolist() for s, p in calibration.world_2_cam.items()},
         "intrinsics": np.asarray(calibration.intrinsics).tolist(),
         "colours": {s: m.tolist() for s, m in manager.load_color_calibration().items()},
-        "corrected": np.asarray(picture).tolist(),
+        "corrected": np.asarray(image).tolist(),
         "plain": np.asarray(plain).tolist(),
     }
 
 
 def constants() -> dict:
-    """Names and numbers that both kits hold."""
+    """Return the constants that both kits hold."""
     import nersemble_benchmark.constants as benchmark
     import nersemble_data.constants as data
 
@@ -66,7 +66,7 @@ def constants() -> dict:
 
 
 def colours(path: str) -> dict:
-    """The kit's correction of ``pixels`` (N, 3) by each of ``matrices``, all of them in an npz."""
+    """Return the kit's correction of ``pixels`` (N, 3) by each of ``matrices``, all of them in an npz."""
     from nersemble_data.util.color_correction import correct_color
 
     with np.load(path) as arrays:
@@ -75,7 +75,7 @@ def colours(path: str) -> dict:
 
 
 def benchmark_data(root: str, participant: str, sequence: str, serial: str, frame: str) -> dict:
-    """What the benchmark's managers read, and where its FLAME code puts points given in the head's own frame."""
+    """Return what the benchmark's managers read, and head points as its FLAME code moves them to the world."""
     import torch
     from nersemble_benchmark.data.benchmark_data import MonoFlameAvatarDataManager
     from nersemble_benchmark.models.flame import FlameProvider
@@ -101,14 +101,14 @@ def benchmark_data(root: str, participant: str, sequence: str, serial: str, fram
 
 
 def manager_has(manager: object, sequence: str) -> bool:
-    """Whether the sequence has pictures (a test sequence has only its tracking)."""
+    """Return True if the sequence has images (a test sequence has only its tracking)."""
     from pathlib import Path
 
     return Path(manager.get_images_path(sequence, "x")).parent.is_dir()  # type: ignore[attr-defined]
 
 
 def submission(task: str, *paths: str) -> list[dict]:
-    """What the kit says of submissions: ``validate_submission``, ``is_complete``, and a frame of the first video."""
+    """Return the kit's verdict on submissions: ``validate_submission`` and ``is_complete``."""
     import imageio.v3 as iio
 
     ask = iio.improps

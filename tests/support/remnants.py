@@ -1,4 +1,4 @@
-"""Look for what should be gone in every byte of a store: raw, and decoded where a file is Parquet."""
+"""Search for deleted data in every byte of a store: raw, and decoded where a file is Parquet."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 
 def remnants(store, names, pieces):
-    """Paths of files that hold one of the texts ``names`` or byte strings ``pieces``, or are named so."""
+    """Return the paths of files that hold one of the texts ``names`` or byte strings ``pieces``, or are named so."""
     wanted = [name.encode() for name in names] + list(pieces)
     assert wanted and all(len(piece) > 3 for piece in wanted)
     held = blocks_of(store)
@@ -18,14 +18,14 @@ def remnants(store, names, pieces):
 
 
 def missing(store, names, pieces):
-    """Those of the names and pieces that no file holds."""
+    """Return the names and pieces that no file holds."""
     everything = [block for blocks in blocks_of(store).values() for block in blocks]
     wanted = [name.encode() for name in names] + list(pieces)
     return [piece for piece in wanted if not any(piece in block for block in everything)]
 
 
 def blocks_of(store):
-    """Path to the file's name, its bytes and, of Parquet, the schema and the bytes of every column decoded."""
+    """Return path to the file's name, its bytes and, of Parquet, the schema and the bytes of every column decoded."""
     held = {}
     for path in store.list(""):
         data = store.read(path)
@@ -38,7 +38,7 @@ def blocks_of(store):
 
 
 def leaves(array):
-    """Bytes of every leaf of an Arrow array."""
+    """Return the bytes of every leaf of an Arrow array."""
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks)
     kind = array.type

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from mfhq.catalog import Catalog
 from mfhq.decisions import ACCEPT, Decision, decision_rows, record_decisions
-from mfhq.live import record_run
+from mfhq.corpus_tables import record_run
 from mfhq.schema import DECISIONS
 from pipelines.engine.sources import record_sources
 from pipelines.engine.state import fingerprints
@@ -19,7 +19,7 @@ from pipelines.identity.clustering_store import record_clustering
 from pipelines.mining.digests import CACHED
 from pipelines.mining.recrop_step import faces_to_recrop
 from pipelines.publishing.publish_presets import preset_named
-from pipelines.publishing.publish_snapshot import mined_tables, publish
+from pipelines.publishing.publish_snapshot import mined_tables, publish_snapshot
 
 N = 14
 PAIR = ".and-1"
@@ -47,7 +47,7 @@ def cut(store, toy, **kwargs):
     tables = mined_tables(store, prints, preset)
     record_clustering(store, toy.assign(tables))
     decisions = Catalog(store).open().table("decisions") if Catalog(store).versions() else DECISIONS.empty_table()
-    return publish(
+    return publish_snapshot(
         store,
         prints,
         toy.assign(tables),

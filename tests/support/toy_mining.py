@@ -1,6 +1,6 @@
-"""Mining-shaped steps that decode nothing: made-up tracks, faces and pictures that depend on the video's id alone.
+"""Mining-shaped steps that decode nothing: made-up tracks, faces and images that depend on the video's id alone.
 
-What a video is stands in its URI: ``good-{person}``, ``noface``, ``junk`` (no video), ``bad`` (the step raises);
+The URI says what a video is: ``good-{person}``, ``noface``, ``junk`` (no video), ``bad`` (the step raises);
 ``good-{person}.and-{other}`` shows two people.
 """
 
@@ -204,7 +204,7 @@ def assign(cut: dict[str, pa.Table]) -> pa.Table:
 
 
 def means(cut: dict[str, pa.Table]) -> pa.Table:
-    """What a clustering would say that the ok tracks look like: each one's first face."""
+    """Return an embedding for each ok track, as a clustering would: that of its first face."""
     used = {row["track_id"] for row in cut["tracks"].to_pylist() if row["status"] == "ok"}
     first = {row["track_id"]: row | {"face_id": ""} for row in cut["embeddings"].to_pylist()[::-1]}
     return pa.Table.from_pylist([row for track_id, row in first.items() if track_id in used], schema=EMBEDDINGS)

@@ -12,7 +12,7 @@ from mfhq.decisions import read_decisions
 from pipelines.engine.state import fingerprints
 from pipelines.identity.cluster_corpus import cluster_corpus
 from pipelines.identity.config import ClusterConfig
-from pipelines.publishing.publish_snapshot import publish
+from pipelines.publishing.publish_snapshot import publish_snapshot
 from pipelines.review.session import Review
 from tests.support import toy_mining as toy
 from tests.support.toy_run import run_toy
@@ -41,7 +41,7 @@ def corpus(tmp_path, monkeypatch):
 
     def people():
         done = decided_clustering(store, cluster_corpus(store, prints, ClusterConfig(threshold=0.5)))
-        publish(
+        publish_snapshot(
             store,
             prints,
             done.assignments,

@@ -1,4 +1,4 @@
-"""What became of items, what failed, and one of them run again: on toy videos."""
+"""Outcomes and failed items of toy videos, and the replay of one of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from infra.storage import open_store
 from mfhq.store import StoreError
 from pipelines.engine.commits import read_step
 from pipelines.engine.replay import replay_item
-from pipelines.engine.state import bind_steps, failed_items, finished, outcomes
+from pipelines.engine.state import bind_steps, failed_items, read_outcomes, select_finished
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def corpus(mined_folder, toy):
 def test_outcomes_are_those_of_the_rows(corpus):
     store, bound = corpus
     for name, b in bound.items():
-        rows = read_step(store, name, b.at.fingerprint)
+        rows = read_step(store, name, b.location.fingerprint)
         wanted = sorted(zip(*(rows[c].to_pylist() for c in ("video_id", "status", "reason")), strict=True))
-        found = outcomes(store, b.at)
+        found = read_outcomes(store, b.location)
         assert sorted(zip(*(found[c].to_pylist() for c in ("item_id", "status", "reason")), strict=True)) == wanted
-    tracked = outcomes(store, bound["tracks"].at)
-    assert finished(tracked, 3).num_rows == tracked.num_rows > finished(tracked, 4).num_rows
-    assert set(finished(tracked, 4)["status"].to_pylist()) == {"ok", "rejected"}
+    tracked = read_outcomes(store, bound["tracks"].location)
+    assert select_finished(tracked, 3).num_rows == tracked.num_rows > select_finished(tracked, 4).num_rows
+    assert set(select_finished(tracked, 4)["status"].to_pylist()) == {"ok", "rejected"}
 
 
 def test_failed_items_have_their_file_and_their_error(corpus, toy):

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from infra.storage import open_store
-from mfhq.live import read_attempts
-from pipelines.engine.commits import markers, open_step
+from mfhq.corpus_tables import read_attempts
+from pipelines.engine.commits import locate_step, read_markers
 from pipelines.engine.progress import progress_of
 from pipelines.engine.ray_data import EngineError, run_steps, worker_groups
 from pipelines.engine.state import OutcomeCounts, bind_steps, fingerprints
 from pipelines.engine.step import Resources
-from pipelines.publishing.publish_snapshot import mined_tables, publish
+from pipelines.publishing.publish_snapshot import mined_tables, publish_snapshot
 
 N = 20
 
@@ -45,7 +45,7 @@ def mined(on_ray, tmp_path_factory):
 def published(store, toy):
     prints = fingerprints(toy.toy_steps(), toy.AFTER)
     cut = mined_tables(store, prints)
-    return publish(store, prints, toy.assign(cut), tables=cut)
+    return publish_snapshot(store, prints, toy.assign(cut), tables=cut)
 
 
 @pytest.mark.ray
@@ -105,8 +105,8 @@ def test_kill_9_and_the_same_call_again_give_the_same_snapshot(mined, on_ray, tm
     os.killpg(driver.pid, signal.SIGKILL)
     driver.wait()
     steps = on_ray.toy_steps()
-    place = open_step(store, "tracks", fingerprints(steps, on_ray.AFTER)["tracks"])
-    finished = sum(m.rows for m in markers(store, place.prefix).values())
+    place = locate_step(store, "tracks", fingerprints(steps, on_ray.AFTER)["tracks"])
+    finished = sum(m.rows for m in read_markers(store, place.prefix).values())
     resumed = {s.step: s for s in run_steps(steps, on_ray.sources(N), store, "resumed", after=on_ray.AFTER)}
     assert 0 < finished <= resumed["tracks"].before < resumed["tracks"].items
     tried = Counter(row["item_id"] for row in read_attempts(store, "tracks").to_pylist() if row["run_id"] == "resumed")

@@ -1,4 +1,4 @@
-"""What takes minutes: runs killed at random moments, two at once, a full disk, an S3 server that fails and stops."""
+"""Tests of minutes: runs killed at random times, two at once, a full disk, an S3 server that fails and stops."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ import pytest
 
 from flows.mine import mine
 from infra.storage import open_store
-from mfhq.live import read_attempts
+from mfhq.corpus_tables import read_attempts
 from mfhq.store import StoreError
-from pipelines.engine.commits import markers, read_step
+from pipelines.engine.commits import read_markers, read_step
 from pipelines.engine.state import bind_steps, fingerprints
 from pipelines.mining.steps import AFTER, mining_steps
-from pipelines.publishing.publish_snapshot import mined_tables, publish
+from pipelines.publishing.publish_snapshot import mined_tables, publish_snapshot
 from pipelines.samples.make import make_samples
 from tests.support import toy_mining
 from tests.support.faulty_s3 import faulty
@@ -43,24 +43,24 @@ def published(store):
     toy = toy_mining
     prints = fingerprints(toy.toy_steps(), toy.AFTER)
     cut = mined_tables(store, prints)
-    return publish(store, prints, toy.assign(cut), tables=cut)
+    return publish_snapshot(store, prints, toy.assign(cut), tables=cut)
 
 
 def finished(store):
-    """(step, item) pairs that stand behind a marker."""
+    """Return the (step, item) pairs with a marker."""
     toy, found = toy_mining, set()
     for b in bind_steps(toy.toy_steps(), toy.AFTER):
-        if markers(store, b.at.prefix):
-            rows = read_step(store, b.step.name, b.at.fingerprint)
+        if read_markers(store, b.location.prefix):
+            rows = read_step(store, b.step.name, b.location.fingerprint)
             found |= {(b.step.name, key) for key in rows["video_id"].to_pylist()}
     return found
 
 
 def mined(store):
-    """Items that stand behind a marker, by mining step."""
+    """Return the items with a marker, by mining step."""
     steps = bind_steps(mining_steps(), AFTER)
-    parts = {b.step.name: markers(store, b.at.prefix) for b in steps}
-    done = {b.step.name: read_step(store, b.step.name, b.at.fingerprint) for b in steps if parts[b.step.name]}
+    parts = {b.step.name: read_markers(store, b.location.prefix) for b in steps}
+    done = {b.step.name: read_step(store, b.step.name, b.location.fingerprint) for b in steps if parts[b.step.name]}
     return {name: sorted(done[name]["video_id"].to_pylist()) if name in done else [] for name in parts}
 
 
@@ -78,23 +78,23 @@ def calm(tmp_path_factory):
     return published(store).digest
 
 
-def test_twenty_runs_killed_at_random_moments(tmp_path, calm):
-    moments, halfway = random.Random(SEED), 0
+def test_twenty_runs_killed_at_random_times(tmp_path, calm):
+    delays, halfway = random.Random(SEED), 0
     for kill in range(KILLS):
         store = open_store(tmp_path / f"corpus-{kill}")
         process = driver(tmp_path / f"corpus-{kill}", "killed")
         while not any(store.list("steps")) and process.poll() is None:  # it has started to write
             time.sleep(0.01)
-        time.sleep(moments.uniform(0.0, 4.0))
+        time.sleep(delays.uniform(0.0, 4.0))
         process.send_signal(signal.SIGKILL)
         process.wait()
         done = finished(store)
-        tallies = run_toy(store, N, run_id="resumed", batch=4)
+        counts = run_toy(store, N, run_id="resumed", batch=4)
         assert published(store).digest == calm, f"kill {kill}"
         again = {(r["step"], r["item_id"]) for r in read_attempts(store).to_pylist() if r["run_id"] == "resumed"}
         assert not again & done, "an item was worked on again after its marker"
         halfway += 0 < len(done) < len(finished(store))
-        assert sum(t.items for t in tallies.values()) == len(finished(store))
+        assert sum(t.items for t in counts.values()) == len(finished(store))
     assert halfway >= KILLS // 2, "most were killed in the middle of their work"
 
 
@@ -106,8 +106,8 @@ def test_two_runs_on_one_corpus_at_once(tmp_path, calm):
     store, toy = open_store(tmp_path / "corpus"), toy_mining
     assert published(store).digest == calm
     for b in bind_steps(toy.toy_steps(), toy.AFTER):
-        parts = sum(marker.rows for marker in markers(store, b.at.prefix).values())
-        assert parts == read_step(store, b.step.name, b.at.fingerprint).num_rows, "an item stands in two parts"
+        parts = sum(marker.rows for marker in read_markers(store, b.location.prefix).values())
+        assert parts == read_step(store, b.step.name, b.location.fingerprint).num_rows, "an item stands in two parts"
 
 
 def test_a_full_disk_is_one_line_and_room_is_all_it_needs(tmp_path, calm):
@@ -212,7 +212,7 @@ def test_an_s3_server_that_stops_in_the_middle_and_comes_back(seaweed, calm):
 
 
 def on_a_cluster(*words, **env):
-    """What ``cluster_driver.py`` said at its end."""
+    """Return the JSON document that ``cluster_driver.py`` prints at its end."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "datasets")])} | env
     command = [sys.executable, "-m", "tests.support.cluster_driver", *map(str, words)]
     ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=800)
@@ -230,8 +230,8 @@ def test_a_node_of_a_cluster_is_lost_half_way(seaweed, tmp_path, calm):
     assert Counter(step for step, _ in finished(store)) == said["items"], "nothing is lost"
     since = log.read_text().splitlines()[said["logged"] :]
     assert since and not set(since) & set(said["behind"]), "an item was worked on again after its marker"
-    tallies = run_toy(store, N, run_id="again", batch=4)
-    assert {name: tally.before for name, tally in tallies.items()} == said["items"], "there is nothing left to do"
+    counts = run_toy(store, N, run_id="again", batch=4)
+    assert {name: step.before for name, step in counts.items()} == said["items"], "there is nothing left to do"
 
 
 def test_the_mining_flow_on_a_cluster_that_loses_a_node_publishes_what_a_laptop_does(seaweed, tmp_path, ray_session):

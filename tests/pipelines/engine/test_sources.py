@@ -10,7 +10,7 @@ import pytest
 from infra.storage import open_store
 from mfhq.parquet import to_parquet
 from pipelines.engine.sources import read_sources, record_sources
-from pipelines.mining.digests import reached
+from pipelines.mining.digests import drop_superseded_failures
 from pipelines.mining.schemas import SOURCES
 
 
@@ -57,5 +57,5 @@ def test_of_many_that_record_at_once_none_is_lost(store):
 
 def test_a_file_that_could_be_read_later_is_not_unreachable_beside_itself():
     gone, back, other = ("0", "/gone.mp4", -1), ("1", "/back.mp4", -1), ("2", "/back.mp4", 5)
-    kept = reached(listed(*((*row, None, None) for row in (gone, back, other))))
+    kept = drop_superseded_failures(listed(*((*row, None, None) for row in (gone, back, other))))
     assert kept["video_id"].to_pylist() == ["0", "2"]

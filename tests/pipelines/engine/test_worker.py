@@ -8,13 +8,13 @@ import pyarrow as pa
 import pytest
 
 from infra.storage import FolderStore, open_store
-from mfhq.live import read_attempts
+from mfhq.corpus_tables import read_attempts
 from mfhq.store import StoreError
-from pipelines.engine import worker as runner_module
-from pipelines.engine.commits import Marker, commit_part, describe_step, markers, open_step, read_step
-from pipelines.engine.state import bind_steps, fingerprints, make_plan, shards
-from pipelines.engine.worker import PartRunner
-from pipelines.publishing.publish_snapshot import mined_tables, publish
+from pipelines.engine import worker as worker_module
+from pipelines.engine.commits import Marker, commit_part, describe_step, locate_step, read_markers, read_step
+from pipelines.engine.state import bind_steps, fingerprints, group_by_shard, make_plan
+from pipelines.engine.worker import StepWorker
+from pipelines.publishing.publish_snapshot import mined_tables, publish_snapshot
 
 N = 24
 
@@ -25,18 +25,18 @@ def prints(toy):
 
 def published(store, toy):
     cut = mined_tables(store, prints(toy))
-    return publish(store, prints(toy), toy.assign(cut), tables=cut)
+    return publish_snapshot(store, prints(toy), toy.assign(cut), tables=cut)
 
 
 def test_each_item_has_its_outcome_and_bad_ones_are_alone(tmp_path, toy, mine):
     store = open_store(tmp_path)
-    tallies = mine(store, N)
+    counts = mine(store, N)
     uris = [uri.split("-")[1][:4] for uri in toy.sources(N)["uri"].to_pylist()]
     kinds = Counter(uris)
-    assert (tallies["probe"].ok, tallies["probe"].rejected) == (N - kinds["junk"], kinds["junk"])
-    assert tallies["tracks"].failed == kinds["bad."] == len(tallies["tracks"].failures)
-    assert tallies["tracks"].reasons == {"no_face": kinds["nofa"], "ValueError": kinds["bad."]}
-    assert tallies["scores"].ok == tallies["embeddings"].ok == kinds["good"]
+    assert (counts["probe"].ok, counts["probe"].rejected) == (N - kinds["junk"], kinds["junk"])
+    assert counts["tracks"].failed == kinds["bad."] == len(counts["tracks"].failures)
+    assert counts["tracks"].reasons == {"no_face": kinds["nofa"], "ValueError": kinds["bad."]}
+    assert counts["scores"].ok == counts["embeddings"].ok == kinds["good"]
     rows = read_step(store, "tracks", prints(toy)["tracks"]).to_pylist()
     assert [row["video_id"] for row in rows] == sorted(row["video_id"] for row in rows)
     assert {row["status"] for row in rows} == {"ok", "rejected", "failed"}
@@ -76,12 +76,12 @@ def moved(sources):
 def test_a_step_reads_a_file_where_this_call_says_it_is(tmp_path, toy):
     store, sources = open_store(tmp_path), toy.sources(10)
     probe, tracks = bind_steps(toy.toy_steps(), toy.AFTER)[:2]
-    for shard, keys in shards(sources["video_id"].to_pylist()):
-        PartRunner(probe, store, "before").run_part(shard, keys, sources)
-    describe_step(store, tracks.at, tracks.step, "probe")
-    for shard, keys in shards(sources["video_id"].to_pylist()):
-        PartRunner(tracks, store, "after").run_part(shard, keys, moved(sources).slice(0, 5))
-    rows = read_step(store, "tracks", tracks.at.fingerprint, with_blobs=True).to_pylist()
+    for shard, keys in group_by_shard(sources["video_id"].to_pylist()):
+        StepWorker(probe, store, "before").process(shard, keys, sources)
+    describe_step(store, tracks.location, tracks.step, "probe")
+    for shard, keys in group_by_shard(sources["video_id"].to_pylist()):
+        StepWorker(tracks, store, "after").process(shard, keys, moved(sources).slice(0, 5))
+    rows = read_step(store, "tracks", tracks.location.fingerprint, with_blobs=True).to_pylist()
     last = set(sources["video_id"].to_pylist()[5:])
     crops = [(row["video_id"], f["crop"]) for row in rows for t in row["tracks"] or () for f in t["faces"]]
     assert {video_id in last for video_id, _ in crops} == {True, False}
@@ -89,7 +89,7 @@ def test_a_step_reads_a_file_where_this_call_says_it_is(tmp_path, toy):
         assert (b"/videos/" in crop, b"/moved/" in crop) == (video_id in last, video_id not in last)
 
 
-def test_pictures_reach_the_next_step_and_the_reader(tmp_path, toy, mine):
+def test_images_reach_the_next_step_and_the_reader(tmp_path, toy, mine):
     store = open_store(tmp_path)
     mine(store, 6)
     packed = read_step(store, "tracks", prints(toy)["tracks"]).to_pylist()
@@ -114,10 +114,10 @@ def test_parts_are_cut_by_rows_bytes_or_time_and_nothing_changes(tmp_path, toy, 
     whole, cut = open_store(tmp_path / "whole"), open_store(tmp_path / "cut")
     monkeypatch.setattr("pipelines.engine.state.shard_of", lambda key: 0)
     mine(whole, N)
-    monkeypatch.setattr(runner_module, limit, 0 if limit == "COMMIT_SECONDS" else 1)
+    monkeypatch.setattr(worker_module, limit, 0 if limit == "COMMIT_SECONDS" else 1)
     mine(cut, N, batch=2)
-    place = open_step(cut, "tracks", prints(toy)["tracks"])
-    assert len(markers(cut, place.prefix)) > len(markers(whole, place.prefix)) == 1
+    place = locate_step(cut, "tracks", prints(toy)["tracks"])
+    assert len(read_markers(cut, place.prefix)) > len(read_markers(whole, place.prefix)) == 1
     assert published(whole, toy).digest == published(cut, toy).digest
 
 
@@ -177,8 +177,8 @@ def finished(store, toy):
     bound = bind_steps(toy.toy_steps(), toy.AFTER)
     found = set()
     for b in bound:
-        for marker in markers(store, b.at.prefix).values():
-            rows = read_step(store, b.step.name, b.at.fingerprint) if marker else []
+        for marker in read_markers(store, b.location.prefix).values():
+            rows = read_step(store, b.step.name, b.location.fingerprint) if marker else []
             found |= {(b.step.name, key) for key in rows["video_id"].to_pylist()}
     return found
 
@@ -188,27 +188,27 @@ def test_two_runs_at_once_do_not_write_an_item_twice(tmp_path, toy, mine, monkey
     monkeypatch.setattr("pipelines.engine.state.shard_of", lambda key: 0)
     mine(store, 6)
     sources, bound = toy.sources(9), bind_steps(toy.toy_steps(), toy.AFTER)[0]
-    ours, theirs = PartRunner(bound, store, "ours"), PartRunner(bound, store, "theirs")
+    ours, theirs = StepWorker(bound, store, "ours"), StepWorker(bound, store, "theirs")
     keys = sources["video_id"].to_pylist()
-    inner = runner_module.commit_part
+    inner = worker_module.commit_part
 
     def overtaken(*arguments):
-        monkeypatch.setattr(runner_module, "commit_part", inner)
-        theirs.run_part(0, keys[:8], sources)  # the other run commits items 6 and 7 under our part's number
+        monkeypatch.setattr(worker_module, "commit_part", inner)
+        theirs.process(0, keys[:8], sources)  # the other run commits items 6 and 7 under our part's number
         return inner(*arguments)
 
-    monkeypatch.setattr(runner_module, "commit_part", overtaken)
-    ours.run_part(0, keys, sources)
-    rows = [m.rows for m in markers(store, bound.at.prefix).values()]
+    monkeypatch.setattr(worker_module, "commit_part", overtaken)
+    ours.process(0, keys, sources)
+    rows = [m.rows for m in read_markers(store, bound.location.prefix).values()]
     assert rows == [6, 2, 1]
-    assert read_step(store, "probe", bound.at.fingerprint).num_rows == 9
+    assert read_step(store, "probe", bound.location.fingerprint).num_rows == 9
 
 
 def test_data_without_a_marker_is_not_seen(tmp_path, toy, mine):
     store = open_store(tmp_path)
     mine(store, 5)
     rows = read_step(store, "probe", prints(toy)["probe"])
-    place = open_step(store, "probe", prints(toy)["probe"])
+    place = locate_step(store, "probe", prints(toy)["probe"])
     marker = next(path for path in store.list(place.prefix) if path.endswith("/0000.json"))
     lost = Marker.from_json(store.read(marker)).rows
     store.delete(marker)
@@ -218,8 +218,8 @@ def test_data_without_a_marker_is_not_seen(tmp_path, toy, mine):
 def test_a_damaged_or_missing_part_is_named_with_the_way_out(tmp_path, toy, mine):
     store = open_store(tmp_path)
     mine(store, 5)
-    place = open_step(store, "probe", prints(toy)["probe"])
-    marker = next(iter(markers(store, place.prefix).values()))
+    place = locate_step(store, "probe", prints(toy)["probe"])
+    marker = next(iter(read_markers(store, place.prefix).values()))
     store.write(marker.data, store.read(marker.data)[:-1] + b"x")
     with pytest.raises(StoreError, match=r"damaged.*delete .*0000\.json"):
         read_step(store, "probe", place.fingerprint)
@@ -233,10 +233,10 @@ def test_a_damaged_or_missing_part_is_named_with_the_way_out(tmp_path, toy, mine
 def test_a_marker_holds_what_proves_the_part(tmp_path, toy, mine):
     store = open_store(tmp_path)
     mine(store, 5)
-    place = open_step(store, "tracks", prints(toy)["tracks"])
-    upstream = open_step(store, "probe", prints(toy)["probe"])
-    shas = {m.sha256 for m in markers(store, upstream.prefix).values()}
-    for marker in markers(store, place.prefix).values():
+    place = locate_step(store, "tracks", prints(toy)["tracks"])
+    upstream = locate_step(store, "probe", prints(toy)["probe"])
+    shas = {m.sha256 for m in read_markers(store, upstream.prefix).values()}
+    for marker in read_markers(store, place.prefix).values():
         assert set(marker.inputs) <= shas and marker.inputs
         assert marker.n_bytes == store.size(marker.data) and marker.run_id == "run"
         assert not marker.blobs or marker.blobs_n_bytes == store.size(marker.blobs)
@@ -247,7 +247,7 @@ def test_a_step_that_cannot_load_is_one_line(tmp_path, toy, mine):
     step = toy.toy_steps()[0]
     broken = type(step)(**{**vars(step), "load": lambda: 1 / 0})
     with pytest.raises(RuntimeError, match=r"^step probe can't start: ZeroDivisionError: division by zero$"):
-        PartRunner(bind_steps([broken])[0], store, "run").run_part(
+        StepWorker(bind_steps([broken])[0], store, "run").process(
             0, toy.sources(1)["video_id"].to_pylist(), toy.sources(1)
         )
 
@@ -268,9 +268,9 @@ def test_steps_that_do_not_fit_are_refused(toy):
 def test_a_part_number_is_given_once(tmp_path, toy, mine):
     store = open_store(tmp_path)
     mine(store, 3)
-    place = open_step(store, "probe", prints(toy)["probe"])
-    marker = next(iter(markers(store, place.prefix).values()))
-    rows = place.stored.empty_table()
+    place = locate_step(store, "probe", prints(toy)["probe"])
+    marker = next(iter(read_markers(store, place.prefix).values()))
+    rows = place.stored_schema.empty_table()
     from pipelines.engine.commits import BlobFile
 
     assert commit_part(store, place, marker.shard, marker.part, rows, BlobFile(), [], "late") is None

@@ -22,7 +22,7 @@ from pipelines.engine.step import Step, run_isolated
 from pipelines.identity.assign import assign_identities
 from pipelines.identity.config import ClusterConfig
 from pipelines.media.decoder import ProcessDecoder
-from pipelines.media.image_codec import decode_picture
+from pipelines.media.image_codec import decode_image
 from pipelines.media.video_writer import write_video
 from pipelines.mining.crops import share_inside
 from pipelines.mining.digests import digest_sources
@@ -36,8 +36,8 @@ Tables = dict[str, pa.Table]
 
 def portrait(n: int, left: float, top: float = 0.0, side: int = 400) -> list[np.ndarray]:
     """n frames of 200 x 200 that glide over the astronaut, whose face is at about (220, 110) of 512."""
-    picture = skimage.data.astronaut()
-    padded = np.pad(picture, ((200, 200), (200, 200), (0, 0)), mode="edge")
+    image = skimage.data.astronaut()
+    padded = np.pad(image, ((200, 200), (200, 200), (0, 0)), mode="edge")
     frames = []
     for i in range(n):
         x, y = round(200 + left + i), round(200 + top)
@@ -95,14 +95,14 @@ def test_every_source_has_a_row_with_its_reason(mined):
     assert faceless == {"truncated", "vfr"}
 
 
-def test_tracks_follow_the_face_and_keep_its_best_pictures(mined):
+def test_tracks_follow_the_face_and_keep_its_best_images(mined):
     sources, tables = mined
     rows = by_name(sources, tables["tracks"])
     (track,) = rows["portrait"]["tracks"]
     assert (track["status"], track["start_frame"], track["end_frame"], track["n_faces"]) == ("ok", 0, 26, 6)
     assert len(track["faces"]) == 3 and {f["frame_index"] for f in track["faces"]} <= {0, 5, 10, 15, 20, 25}
     for face in track["faces"]:
-        crop = decode_picture(face["crop"])
+        crop = decode_image(face["crop"])
         assert crop.shape[0] == crop.shape[1] <= 512
         points = np.reshape(face["landmarks5_crop"], (5, 2)) / crop.shape[0]
         assert points[0, 0] < 0.5 < points[1, 0] and (points[:2, 1] < points[2:, 1].min()).all()
@@ -138,7 +138,7 @@ def test_scores_and_embeddings_cover_every_candidate(mined):
     for face in track["faces"]:
         score = scores[face["face_id"]]
         assert score["reason"] == "" and abs(score["yaw_deg"]) < 30 and score["occlusion"] < 0.2
-        crop, matte = decode_picture(face["crop"]), decode_picture(score["matte"], grey=True)
+        crop, matte = decode_image(face["crop"]), decode_image(score["matte"], grey=True)
         assert matte.shape == crop.shape[:2] and matte[matte.shape[0] // 2, matte.shape[1] // 2] > 200
         mesh = np.reshape(score["mesh468"], (468, 3))
         np.testing.assert_allclose(mesh[1, :2], np.reshape(face["landmarks5_crop"], (5, 2))[2], atol=0.08 * len(crop))
@@ -214,7 +214,7 @@ def test_faces_are_cut_anew_at_another_size(mined):
     made = {f["face_id"]: f for f in out["faces"][0].as_py()}
     assert set(made) == {f["face_id"] for f in faces}
     for face in faces:
-        small, crop = decode_picture(made[face["face_id"]]["crop"]), decode_picture(face["crop"])
+        small, crop = decode_image(made[face["face_id"]]["crop"]), decode_image(face["crop"])
         assert small.shape == (96, 96, 3) and made[face["face_id"]]["size"] == 96
         shrunk = cv2.resize(crop, (96, 96), interpolation=cv2.INTER_AREA)
         assert np.abs(shrunk.astype(int) - small).mean() < 6
@@ -230,8 +230,8 @@ class Stopped(ProcessDecoder):
         self.silence_s = 0.5 if self.what == signal.SIGSTOP else 60.0  # a process that starts needs its time
         return super().survey(path, config)
 
-    def _started(self):
-        process = super()._started()
+    def _running_process(self):
+        process = super()._running_process()
         if self.what is not None:
             os.kill(process.pid, self.what)
         return process

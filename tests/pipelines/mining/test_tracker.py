@@ -1,4 +1,4 @@
-"""Faces are followed by place and size; the kept few are spread and best."""
+"""Faces are tracked by position, size and embedding; the candidates are spread and the best."""
 
 from __future__ import annotations
 
@@ -19,44 +19,44 @@ def box(x: float, width: float = 40.0) -> tuple[float, float, float, float]:
     return (x, 10.0, x + width, 10.0 + width)
 
 
-def looks_like(*directions: float) -> list[Callable[[], np.ndarray]]:
-    """Looks that give unit vectors at these angles, in radians."""
+def embed_as(*directions: float) -> list[Callable[[], np.ndarray]]:
+    """Return functions that return unit vectors at these angles, in radians."""
     return [lambda a=a: np.array([np.cos(a), np.sin(a)], np.float32) for a in directions]
 
 
-def not_asked() -> np.ndarray:
-    raise AssertionError("the place leaves no doubt")
+def not_needed() -> np.ndarray:
+    raise AssertionError("the boxes leave no doubt")
 
 
-def test_faces_that_move_a_little_keep_their_tracks_unseen():
-    linker = Tracker(TrackConfig())
+def test_faces_that_move_a_little_keep_their_tracks_without_embeddings():
+    tracker = Tracker(TrackConfig())
     for i in range(10):
-        assert linker.link(i / 5, [box(200 - 6 * i), box(10 + 6 * i)], [not_asked] * 2) == [0, 1]
-    assert linker.link(2.0, [box(71), box(139), box(300)], [not_asked] * 3) == [1, 0, 2]
+        assert tracker.update(i / 5, [box(200 - 6 * i), box(10 + 6 * i)], [not_needed] * 2) == [0, 1]
+    assert tracker.update(2.0, [box(71), box(139), box(300)], [not_needed] * 3) == [1, 0, 2]
 
 
-def test_faces_that_pass_each_other_are_told_apart_by_their_looks():
-    linker = Tracker(TrackConfig())
-    assert linker.link(0.0, [box(10), box(50)], looks_like(0.0, 1.5)) == [0, 1]
-    assert linker.link(0.2, [box(48), box(12)], looks_like(0.1, 1.4)) == [0, 1]
-    assert linker.link(0.4, [box(48), box(90)], looks_like(1.4, 0.1)) == [1, 0]
+def test_faces_that_pass_each_other_are_told_apart_by_their_embeddings():
+    tracker = Tracker(TrackConfig())
+    assert tracker.update(0.0, [box(10), box(50)], embed_as(0.0, 1.5)) == [0, 1]
+    assert tracker.update(0.2, [box(48), box(12)], embed_as(0.1, 1.4)) == [0, 1]
+    assert tracker.update(0.4, [box(48), box(90)], embed_as(1.4, 0.1)) == [1, 0]
 
 
 def test_a_face_where_another_was_is_another():
-    linker = Tracker(TrackConfig())
-    assert linker.link(0.0, [box(10)], looks_like(0.0)) == [0]
-    assert linker.link(0.2, [box(35)], looks_like(1.4)) == [1]  # a third of it overlaps, and it looks otherwise
-    assert linker.link(0.4, [box(60)], looks_like(1.3)) == [1]
+    tracker = Tracker(TrackConfig())
+    assert tracker.update(0.0, [box(10)], embed_as(0.0)) == [0]
+    assert tracker.update(0.2, [box(35)], embed_as(1.4)) == [1]  # a third of it overlaps, and its embedding differs
+    assert tracker.update(0.4, [box(60)], embed_as(1.3)) == [1]
 
 
 def test_a_gap_is_bridged_up_to_its_limit_and_another_size_is_another_face():
-    linker = Tracker(TrackConfig(max_gap_s=1.0))
-    same = looks_like(0.0)
-    assert linker.link(0.0, [box(10)], same) == [0]
-    assert linker.link(0.5, [], []) == []
-    assert linker.link(1.0, [box(14)], same) == [0]
-    assert linker.link(2.2, [box(14)], same) == [1]
-    assert linker.link(2.4, [box(10, width=90)], same) == [2]
+    tracker = Tracker(TrackConfig(max_gap_s=1.0))
+    same = embed_as(0.0)
+    assert tracker.update(0.0, [box(10)], same) == [0]
+    assert tracker.update(0.5, [], []) == []
+    assert tracker.update(1.0, [box(14)], same) == [0]
+    assert tracker.update(2.2, [box(14)], same) == [1]
+    assert tracker.update(2.4, [box(10, width=90)], same) == [2]
 
 
 def test_iou():

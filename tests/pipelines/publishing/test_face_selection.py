@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 
 from mfhq.schema import BLOB_REF, FACES
-from pipelines.publishing.diversity import MOST_SAMPLED, diversity
+from pipelines.publishing.diversity import MOST_SAMPLED, measure_diversity
 from pipelines.publishing.face_selection import aligned_meshes, choose_faces
-from pipelines.publishing.identities import split_of
+from pipelines.publishing.identities import split_of_identity
 from pipelines.publishing.publish_presets import SMALL
 from pipelines.publishing.table_digest import table_digest
 
@@ -86,11 +86,11 @@ def sitting(n, seed=1):
 def test_at_random_is_the_mean_over_every_draw():
     table = sitting(9)
     ids = table["face_id"].to_pylist()
-    draws = [diversity(table, list(draw)) for draw in itertools.combinations(ids, 4)]
+    draws = [measure_diversity(table, list(draw)) for draw in itertools.combinations(ids, 4)]
     found = draws[0]
     assert found["distance_at_random"] == pytest.approx(np.mean([draw["distance"] for draw in draws]), abs=1e-4)
     assert found["nearest_at_random"] == pytest.approx(np.mean([draw["nearest"] for draw in draws]), rel=0.1)
-    everything = diversity(table, ids)
+    everything = measure_diversity(table, ids)
     for name in ("distance", "nearest"):
         assert everything[name] == everything[f"{name}_at_random"] > 0
 
@@ -98,13 +98,13 @@ def test_at_random_is_the_mean_over_every_draw():
 def test_chosen_faces_differ_more_than_faces_drawn_at_random():
     table = sitting(MOST_SAMPLED + 36)
     chosen = [choice.face_id for choice in choose_faces(table, 8, 0.02)]
-    found = diversity(table, chosen)
+    found = measure_diversity(table, chosen)
     assert found["distance"] > 1.2 * found["distance_at_random"] and found["nearest"] > 1.2 * found["nearest_at_random"]
-    assert diversity(table.take(pa.array(range(99, -1, -1))), chosen[::-1]) == found
+    assert measure_diversity(table.take(pa.array(range(99, -1, -1))), chosen[::-1]) == found
 
 
 def test_nobody_changes_split_and_the_shares_hold():
-    splits = [split_of(f"person {i}", SMALL) for i in range(4000)]
+    splits = [split_of_identity(f"person {i}", SMALL) for i in range(4000)]
     assert splits.count("test") / 4000 == pytest.approx(SMALL.test_share, abs=0.02)
     assert splits.count("val") / 4000 == pytest.approx(SMALL.val_share, abs=0.02)
 

@@ -13,19 +13,19 @@ import pytest
 from infra.storage import open_store
 from mfhq.catalog import Catalog
 from mfhq.ids import digest
-from mfhq.live import read_attempts
+from mfhq.corpus_tables import read_attempts
 from mfhq.schema import ALIASES, ASSIGNMENTS, CAMERAS, CAPTURES, DECISIONS, TAKEDOWNS, VIEWS
 from mfhq.store import StoreError
 from pipelines.engine.state import fingerprints
+from pipelines.identity.aliases import extend_aliases
 from pipelines.media.probe import EMPTY_FILE, NO_INDEX, NO_VIDEO_STREAM, NOT_A_VIDEO
 from pipelines.mining.crops import CUT_BY_BORDER, TOO_SMALL
 from pipelines.mining.probe_step import UNREACHABLE
 from pipelines.mining.scores_step import MESH_UNSURE
 from pipelines.mining.tracks_step import DECODED_IN_PART, NO_FACE, NO_FRAME_DECODED
 from pipelines.publishing.audits import AuditError
-from pipelines.publishing.identities import aliases_so_far
 from pipelines.publishing.publish_presets import SMALL, preset_named
-from pipelines.publishing.publish_snapshot import mined_tables, publish
+from pipelines.publishing.publish_snapshot import mined_tables, publish_snapshot
 from pipelines.publishing.publish_tables import publish_tables
 from pipelines.publishing.reasons import REASONS
 
@@ -41,7 +41,7 @@ def corpus(tmp_path, toy, mined_folder):
 
 def cut_and_publish(corpus, toy, preset=SMALL, **kwargs):
     cut = mined_tables(*corpus, preset)
-    return publish(*corpus, toy.assign(cut), preset, tables=cut, track_embeddings=toy.means(cut), **kwargs)
+    return publish_snapshot(*corpus, toy.assign(cut), preset, tables=cut, track_embeddings=toy.means(cut), **kwargs)
 
 
 def test_each_video_has_a_row_with_its_reason(corpus, toy):
@@ -266,7 +266,7 @@ def test_an_id_in_use_is_no_alias(toy):
     before = [{"identity_id": i, "now": "c", "kind": "merge", "cluster_version": "toy"} for i in ("a", "b")]
     assigned = [{"track_id": "t", "identity_id": "a", "cluster_version": "toy", "source": "clustering"}]
     tables = pa.Table.from_pylist(before, ALIASES), ALIASES.empty_table(), pa.Table.from_pylist(assigned, ASSIGNMENTS)
-    assert aliases_so_far(*tables)["identity_id"].to_pylist() == ["b"]
+    assert extend_aliases(*tables)["identity_id"].to_pylist() == ["b"]
 
 
 def test_without_the_biometric_prefix_readers_and_publishers_go_on(corpus, toy, mine):
@@ -297,7 +297,7 @@ def test_without_the_biometric_prefix_readers_and_publishers_go_on(corpus, toy, 
         (lambda t: {**t, "views": _set(t["views"], "status", "fine")}, r"views: status 'fine'; it must be one of"),
         (lambda t: {**t, "views": _set(t["views"], "split", None)}, r"table views: column split holds 1 nulls"),
         (lambda t: {**t, "views": _twice(t["views"])}, r"identity 'head-1' is in the splits \['test', 'train'\]"),
-        (lambda t: {**t, "views": _moved(t["views"])}, r"captures/c1\.blobs has 10 bytes, and a picture ends at 105"),
+        (lambda t: {**t, "views": _moved(t["views"])}, r"captures/c1\.blobs has 10 bytes, and an image ends at 105"),
         (lambda t: {"people": t["views"]}, r"no table 'people' in mfhq.schema"),
     ],
 )
@@ -344,6 +344,6 @@ def test_a_condition_cuts_the_corpus_again(corpus, toy):
         wanted = (before["status"], before["reason"]) if kept else ("rejected", "not_selected")
         assert (after["status"], after["reason"]) == wanted
     assert {row["reason"] for row in cut["videos"].to_pylist()} >= {"", "not_selected"}
-    made = publish(store, prints, toy.assign(cut), where="yaw_deg < 15 AND uri LIKE '%good-1%'")
+    made = publish_snapshot(store, prints, toy.assign(cut), where="yaw_deg < 15 AND uri LIKE '%good-1%'")
     about = Catalog(store).open(made.version).manifest.about
     assert about["where"].startswith("yaw_deg") and made.rows["identities"] == 1

@@ -14,24 +14,24 @@ import pytest
 from infra.storage import FolderStore, open_store
 from mfhq.catalog import Catalog, read_blob
 from mfhq.decisions import read_decisions
-from mfhq.live import read_attempts
+from mfhq.corpus_tables import read_attempts
 from mfhq.parquet import from_parquet, to_parquet
 from mfhq.paths import CLUSTERINGS
 from mfhq.schema import ATTEMPTS
-from mfhq.takedowns import denied_by_all, read_takedowns, token
+from mfhq.takedowns import read_deny_list, read_takedowns, token
 from pipelines.conversion.capture_schemas import CONVERTED
 from pipelines.conversion.capture_tables import capture_tables
 from pipelines.conversion.publish_captures import publish_captures
 from pipelines.engine.commits import describe_step, read_step
-from pipelines.engine.state import bind_steps, fingerprints, shards
+from pipelines.engine.state import bind_steps, fingerprints, group_by_shard
 from pipelines.engine.step import Step
-from pipelines.engine.worker import PartRunner
+from pipelines.engine.worker import StepWorker
 from pipelines.identity.cluster_corpus import cluster_corpus
 from pipelines.identity.clustering_store import newest_clustering
 from pipelines.identity.config import ClusterConfig
 from pipelines.mining.digests import known_digests, sources_to_mine
 from pipelines.mining.source_listing import Source
-from pipelines.publishing.publish_snapshot import publish
+from pipelines.publishing.publish_snapshot import publish_snapshot
 from pipelines.takedown.planner import TakedownError, TakedownPlanner, counts_of_people, runs_that_saw
 from pipelines.takedown.sweep import put_on_record, sweep
 from tests.support import remnants as scan
@@ -137,7 +137,7 @@ def test_a_stored_clustering_goes_and_the_next_one_has_everybody_else_by_the_sam
     """Corpora whose people come from ``cluster_corpus``; also where the clustering comes between record and sweep."""
     prints, config = fingerprints(toy.toy_steps(), toy.AFTER), ClusterConfig(threshold=0.5)
     own = cluster_corpus(store, prints, config)
-    publish(store, prints, own.assignments, track_embeddings=own.track_embeddings, aliases=own.aliases)
+    publish_snapshot(store, prints, own.assignments, track_embeddings=own.track_embeddings, aliases=own.aliases)
     video = a_video(store)
     tracks = {row["track_id"] for row in Catalog(store).open().table("tracks").to_pylist() if row["video_id"] == video}
     who = dict(zip(*(own.assignments[c].to_pylist() for c in ("track_id", "identity_id")), strict=True))
@@ -253,11 +253,11 @@ def test_the_captures_of_a_person_go_with_their_cameras_views_and_items_of_work(
     given = pa.schema([CONVERTED.field("item_id")])
     step = Step(name="convert_toy", version=1, key="item_id", input=given, output=CONVERTED, load=list, fn=convert)
     (bound,) = bind_steps([step])
-    describe_step(store, bound.at, step, "")
+    describe_step(store, bound.location, step, "")
     items = pa.table({"item_id": [row["item_id"] for row in rows]}, schema=step.input)
-    for shard, keys in shards(items["item_id"].to_pylist()):
-        PartRunner(bound, store, "r").run_part(shard, keys, items)
-    publish_captures(store, capture_tables(read_step(store, "convert_toy", bound.at.fingerprint)), run_id="r")
+    for shard, keys in group_by_shard(items["item_id"].to_pylist()):
+        StepWorker(bound, store, "r").process(shard, keys, items)
+    publish_captures(store, capture_tables(read_step(store, "convert_toy", bound.location.fingerprint)), run_id="r")
     names = {f"{what} of head-1" for what in ("capture", "piece 0", "piece 1")} | {"head-1"}
     names |= {f"view of head-1 {i}" for i in range(2)}
     pieces = [f"image of head-1 {i}".encode() for i in range(2)]
@@ -446,6 +446,6 @@ def test_the_record_holds_digests_alone(store, toy):
     assert not any(name in text for name in removal.names)
     assert {token(name) for name in removal.names} == set(record.gone)
     put_on_record(store, record)
-    denied = denied_by_all(store)
+    denied = read_deny_list(store)
     assert all(denied.names(name) for name in removal.names) and not denied.names("person-1")
     assert record == read_takedowns(store)[0] and record.takedown_id == removal.record(NOW).takedown_id
