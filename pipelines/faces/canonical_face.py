@@ -1,7 +1,7 @@
 """A frontal face in the points of the 468-point mesh that hardly move with expression.
 
 Measured, not borrowed: the mean of what the mesh model finds on 16 rendered heads of the open head model (CC0 data;
-the mean head and 15 random ones, frontal, seen from 5 m), made symmetric. So it carries the model's own depth.
+the mean head and 15 random ones, frontal, seen from 5 m), made symmetric. It therefore has the mesh model's own depth.
 """
 
 from __future__ import annotations
@@ -69,9 +69,11 @@ MIRRORED_POINT: dict[int, int] = {
     205: 425,
     234: 454,
 }
-"""The point of the picture's left → its counterpart on the right; points of neither side lie in the middle."""
+"""Mesh point on the image's left → its counterpart on the right; points of neither side lie in the middle."""
 
 REST_NOD = 7.0
-"""How far the open head in its rest pose looks below the level, in degrees: people who look into the camera (one
-frame of each of 20 talking-head clips) are found to look up by 7 degrees, median, against the face above.
+"""Downward pitch of the open head in its rest pose, in degrees.
+
+People who look into the camera (one frame of each of 20 talking-head clips) look up by 7 degrees, median, when they are
+measured against the face above.
 """

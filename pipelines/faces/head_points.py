@@ -1,4 +1,4 @@
-"""Where the points of the 468-point mesh that hardly move with expression lie on a head, in metres.
+"""Positions on a head, in metres, of the points of the 468-point mesh that hardly move with expression.
 
 Measured, not borrowed: the face mesh's points on the open head (CC0 data) as ``pipelines.studio.landmark_search`` finds
 them, made symmetric. The axes are a head model's: origin between the eyeballs, +X to the head's left, +Y up, +Z out of
@@ -41,4 +41,4 @@ HEAD_POINTS: dict[int, tuple[float, float, float]] = {
     362: (0.0170, -0.0037, 0.0148),
     425: (0.0378, -0.0453, 0.0169),
 }
-"""Mesh point → x, y, z."""
+"""Mesh point → x, y, z, metres."""

@@ -1,4 +1,4 @@
-"""One tflite file, run on one thread by LiteRT: fixed shapes in, fixed shapes out."""
+"""Inference of a tflite file on one thread by LiteRT; the shapes of inputs and outputs are fixed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Floats = npt.NDArray[np.float32]
 
 
 class LiteModel:
-    """A loaded model. Holds native memory: make one a worker, never send it anywhere."""
+    """A loaded tflite model. It holds native memory: load one in each worker, never pickle it."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        from ai_edge_litert.interpreter import Interpreter  # 0.5 s to import: only where a model is run
+        from ai_edge_litert.interpreter import Interpreter  # takes 0.5 s: only where a model is run
 
         try:
             with _native_stderr_closed():
@@ -38,22 +38,22 @@ class LiteModel:
         """Side of the square RGB input, in pixels."""
         return int(self._input["shape"][1])
 
-    def run(self, picture: npt.NDArray[np.uint8]) -> list[Floats]:
-        """Outputs, in the file's order, for an RGB picture (side, side, 3), which becomes 0 to 1."""
-        self._interpreter.set_tensor(self._input["index"], (picture.astype(np.float32) / 255)[None])
+    def run(self, image: npt.NDArray[np.uint8]) -> list[Floats]:
+        """Run the model on an RGB image (side, side, 3), scaled to 0 to 1; return the outputs in the file's order."""
+        self._interpreter.set_tensor(self._input["index"], (image.astype(np.float32) / 255)[None])
         self._interpreter.invoke()
         return [np.array(self._interpreter.get_tensor(output["index"]), np.float32) for output in self._outputs]
 
 
 @contextlib.contextmanager
 def _native_stderr_closed() -> Iterator[None]:
-    """LiteRT writes a greeting to file descriptor 2 from C++, which no setting turns off; errors come as exceptions."""
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+    """Silence the greeting that LiteRT writes to file descriptor 2 from C++; no setting turns it off."""
+    saved = os.dup(2)  # errors come as exceptions, so none is lost
+    null = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(null, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(null)

@@ -1,4 +1,4 @@
-"""The 468-point face mesh of an aligned crop (MediaPipe's face_landmark model)."""
+"""The 468-point face mesh of aligned crops by MediaPipe's face_landmark model."""
 
 from __future__ import annotations
 
@@ -8,69 +8,78 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.faces.align import Matrix, invert, scale_of, transform_points, warp_crop
+from pipelines.faces.align import Matrix, invert_transform, scale_of, transform_points, warp_crop
 from pipelines.faces.litert import LiteModel
 from pipelines.faces.weight_files import weight_path
 
 N_POINTS = 468
 
 EYE_CORNERS = (33, 263)
-"""Outer corners of the eyes: the picture's left, the picture's right."""
+"""Outer corners of the eyes: the image's left, the image's right."""
 
 ROI_SCALE = 1.5
-"""The model wants the face's box enlarged by this much, its eyes level: how MediaPipe feeds it too."""
+"""Factor by which the face's box is enlarged for the model, eyes level, as MediaPipe does it."""
 
 FACE_IN_CROP = (0.5, 0.62, 0.92)
-"""Centre (x, y) and side, as shares of the crop, of the first look: ``align.crop_transform`` puts the face there."""
+"""Centre (x, y) and side of the first region, as shares of the crop: ``align.crop_transform`` puts the face there."""
 
 
 class MeshDetector:
-    """Looks twice: at where the aligned crop should hold the face, then at where the first look found it."""
+    """The mesh network, run twice: where an aligned crop should hold the face, then around the face that it found."""
 
     def __init__(self, model: LiteModel) -> None:
         self._model = model
 
     @classmethod
     def load(cls) -> Self:
-        """The model from the cache; raises ``WeightsError`` where it cannot be had."""
+        """Load the model from the cache.
+
+        Raises:
+            WeightsError: The weights cannot be fetched.
+        """
         return cls(LiteModel(weight_path("face_landmark")))
 
     def detect(self, crop: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], float]:
-        """(mesh, score): (468, 3) float32 and a probability from 0 to 1 that this is a face.
+        """Find the face mesh of an aligned crop.
 
-        x and y are pixels of the RGB crop (H, W, 3); z is on the same scale, smaller is nearer, 0 about the
-        middle of the head. Points may lie outside the crop. Where the score is below 0.5 the mesh means little.
+        Args:
+            crop: (H, W, 3) RGB.
+
+        Returns:
+            The mesh, (468, 3) float32, and the probability from 0 to 1 that this is a face. x and y are pixels of the
+            crop; z is on the same scale, smaller is nearer, 0 is about the middle of the head. Points may lie outside
+            the crop. Where the probability is below 0.5 the mesh means little.
         """
         height, width = crop.shape[:2]
         x, y, side = FACE_IN_CROP
-        first, score = self._look(crop, (x * width, y * height), side * max(width, height), 0.0)
+        first, score = self._run_on_square(crop, (x * width, y * height), side * max(width, height), 0.0)
         if score < 0.5:
             return first, score
-        return self._look(crop, *_region(first))
+        return self._run_on_square(crop, *_face_square(first))
 
-    def _look(
+    def _run_on_square(
         self, crop: npt.NDArray[np.uint8], centre: tuple[float, float], side: float, turn: float
     ) -> tuple[npt.NDArray[np.float32], float]:
-        """Run the model on a square region: centre and side in pixels, turned by ``turn`` radians (clockwise)."""
+        """Run the model on a square: centre and side in pixels, turned clockwise by ``turn`` radians."""
         size = self._model.side
-        to_input = _square(centre, side, turn, size)
+        to_input = _square_transform(centre, side, turn, size)
         points, logit = self._model.run(warp_crop(crop, to_input, size))
         found = points.reshape(N_POINTS, 3).astype(np.float64)
-        xy = transform_points(invert(to_input), found[:, :2])
+        xy = transform_points(invert_transform(to_input), found[:, :2])
         z = found[:, 2] / scale_of(to_input)
         return np.column_stack([xy, z]).astype(np.float32), 1 / (1 + math.exp(-float(logit.reshape(-1)[0])))
 
 
-def _square(centre: tuple[float, float], side: float, turn: float, size: int) -> Matrix:
-    """Transform of a turned square of the picture to a ``size`` square."""
+def _square_transform(centre: tuple[float, float], side: float, turn: float, size: int) -> Matrix:
+    """Compute the transform (2, 3) from a turned square of the image to a ``size`` square."""
     scale = size / side
     cosine, sine = math.cos(turn) * scale, math.sin(turn) * scale
     rotation = np.array([[cosine, sine], [-sine, cosine]])
     return np.column_stack([rotation, np.full(2, (size - 1) / 2) - rotation @ np.asarray(centre)])
 
 
-def _region(mesh: npt.NDArray[np.float32]) -> tuple[tuple[float, float], float, float]:
-    """Centre, side and turn of the square around a mesh, its eyes level."""
+def _face_square(mesh: npt.NDArray[np.float32]) -> tuple[tuple[float, float], float, float]:
+    """Return centre, side and turn of the square around a mesh, its eyes level."""
     left, right = (mesh[i, :2].astype(np.float64) for i in EYE_CORNERS)
     turn = math.atan2(right[1] - left[1], right[0] - left[0])
     level = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])

@@ -1,4 +1,4 @@
-"""The int8 YuNet and SFace files rewritten as fp32 ONNX models that insightface's classes take."""
+"""Rewriting of the int8 YuNet and SFace files as fp32 ONNX models that insightface's classes take."""
 
 from __future__ import annotations
 
@@ -12,17 +12,22 @@ IR_VERSION = 8
 """The ONNX file format that goes with opset 17."""
 
 STRIDES = (8, 16, 32)
-"""Pixels per cell of YuNet's three levels, which are SCRFD's too."""
+"""Pixels per cell of YuNet's three levels; SCRFD has the same."""
 
 Array = npt.NDArray[np.generic]
 
 
 def dequantise(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A block-quantised model (opset 21) as a plain fp32 one (opset 17).
+    """Convert a block-quantised model (opset 21) to a plain fp32 one (opset 17).
 
-    Every ``DequantizeLinear`` of constants, and the ``Reshape`` of its result, is folded into an fp32
-    initializer; inputs and initializers that nothing reads (the quantised files list both), go. Node names stay.
-    Raises ValueError where a ``DequantizeLinear`` reads something that is no constant.
+    Every ``DequantizeLinear`` of constants, and the ``Reshape`` of its result, is folded into an fp32 initializer.
+    Inputs and initializers that nothing reads (the quantised files list both) are removed. Node names stay.
+
+    Args:
+        model: The quantised model; it is not changed.
+
+    Raises:
+        ValueError: A ``DequantizeLinear`` reads something that is no constant.
     """
     constants: dict[str, Array] = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     nodes = []
@@ -31,7 +36,7 @@ def dequantise(model: onnx.ModelProto) -> onnx.ModelProto:
             absent = [name for name in node.input if name not in constants]
             if absent:
                 raise ValueError(f"node {node.name}: {absent} are no constants; only quantised weights can be folded")
-            constants[node.output[0]] = _dequantised(node, *(constants[name] for name in node.input))
+            constants[node.output[0]] = _dequantise_constant(node, *(constants[name] for name in node.input))
         elif node.op_type == "Reshape" and node.input[0] in constants and node.input[1] in constants:
             constants[node.output[0]] = constants[node.input[0]].reshape(constants[node.input[1]])
         else:
@@ -47,11 +52,14 @@ def dequantise(model: onnx.ModelProto) -> onnx.ModelProto:
     return _model(graph)
 
 
-def without_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model with every PRelu of a constant slope ``a`` a channel written as ``a x + (1 - a) relu(x)``.
+def replace_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Write every PRelu that has a constant slope ``a`` for each channel as ``a x + (1 - a) relu(x)``.
 
-    The same numbers (within 1e-6 of the largest), for onnxruntime's CPU kernels at half the cost for SFace: its PRelu
-    takes the blocked layout apart that the convolutions around it work in.
+    The outputs are the same within 1e-6 of the largest. On onnxruntime's CPU kernels SFace then takes half the time:
+    PRelu takes the blocked layout apart in which the convolutions around it work.
+
+    Args:
+        model: An fp32 model; it is not changed.
     """
     graph = model.graph
     slopes = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
@@ -75,14 +83,17 @@ def without_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
     return _model(helper.make_graph(nodes, graph.name, list(graph.input), list(graph.output), constants))
 
 
-def yunet_as_scrfd(yunet: onnx.ModelProto) -> onnx.ModelProto:
-    """YuNet (fp32) with the input and the nine outputs of an SCRFD detector, as insightface decodes them.
+def convert_yunet_to_scrfd(yunet: onnx.ModelProto) -> onnx.ModelProto:
+    """Give YuNet (fp32) the input and the nine outputs of an SCRFD detector, as insightface decodes them.
 
     Input (1, 3, H, W): RGB, (x - 127.5) / 128, H and W multiples of 32; YuNet itself reads BGR from 0 to 255.
     Outputs for strides 8, 16, 32: score (1, 2HW/s², 1) = sqrt(class x object); distances from the cell's corner
     to left, top, right and bottom, in strides, from YuNet's centre offset and log size (1, 2HW/s², 4); five
     points relative to the corner, in strides (1, 2HW/s², 10). SCRFD has two anchors a cell: the second one's
     score is zero.
+
+    Args:
+        yunet: The fp32 model, as ``dequantise`` returns it; it is not changed.
     """
     graph = yunet.graph
     source = graph.input[0].name
@@ -113,7 +124,7 @@ def yunet_as_scrfd(yunet: onnx.ModelProto) -> onnx.ModelProto:
         for kind, names in outputs.items():
             names.append(f"{kind}_out_{stride}")
     widths = {"score": 1, "bbox": 4, "kps": 10}
-    made = helper.make_graph(
+    converted = helper.make_graph(
         nodes,
         "yunet_as_scrfd",
         [helper.make_tensor_value_info("input.1", TensorProto.FLOAT, [1, 3, "height", "width"])],
@@ -124,36 +135,38 @@ def yunet_as_scrfd(yunet: onnx.ModelProto) -> onnx.ModelProto:
         ],
         [*graph.initializer, *(_constant(name, value) for name, value in constants.items())],
     )
-    return _model(made)
+    return _model(converted)
 
 
 def _score_nodes(stride: int) -> list[onnx.NodeProto]:
-    at = f"score_{stride}"
+    prefix = f"score_{stride}"
     return [
-        helper.make_node("Mul", [f"cls_{stride}", f"obj_{stride}"], [f"{at}_product"], f"{at}_mul"),
-        helper.make_node("Sqrt", [f"{at}_product"], [f"{at}_root"], f"{at}_sqrt"),
-        *_anchor_nodes(f"{at}_root", 1, f"score_out_{stride}", zero=True),
+        helper.make_node("Mul", [f"cls_{stride}", f"obj_{stride}"], [f"{prefix}_product"], f"{prefix}_mul"),
+        helper.make_node("Sqrt", [f"{prefix}_product"], [f"{prefix}_root"], f"{prefix}_sqrt"),
+        *_anchor_nodes(f"{prefix}_root", 1, f"score_out_{stride}", zero=True),
     ]
 
 
 def _box_nodes(stride: int) -> list[onnx.NodeProto]:
-    """(dx, dy, log w, log h) → (w/2 - dx, h/2 - dy, w/2 + dx, h/2 + dy)."""
-    at = f"box_{stride}"
+    """Map (dx, dy, log w, log h) to (w/2 - dx, h/2 - dy, w/2 + dx, h/2 + dy)."""
+    prefix = f"box_{stride}"
     return [
         helper.make_node(
-            "Split", [f"bbox_{stride}", "scrfd_split"], [f"{at}_centre", f"{at}_log"], f"{at}_split", axis=2
+            "Split", [f"bbox_{stride}", "scrfd_split"], [f"{prefix}_centre", f"{prefix}_log"], f"{prefix}_split", axis=2
         ),
-        helper.make_node("Exp", [f"{at}_log"], [f"{at}_size"], f"{at}_exp"),
-        helper.make_node("Mul", [f"{at}_size", "scrfd_half"], [f"{at}_half"], f"{at}_halve"),
-        helper.make_node("Sub", [f"{at}_half", f"{at}_centre"], [f"{at}_low"], f"{at}_sub"),
-        helper.make_node("Add", [f"{at}_half", f"{at}_centre"], [f"{at}_high"], f"{at}_add"),
-        helper.make_node("Concat", [f"{at}_low", f"{at}_high"], [f"{at}_sides"], f"{at}_concat", axis=2),
-        *_anchor_nodes(f"{at}_sides", 4, f"bbox_out_{stride}", zero=False),
+        helper.make_node("Exp", [f"{prefix}_log"], [f"{prefix}_size"], f"{prefix}_exp"),
+        helper.make_node("Mul", [f"{prefix}_size", "scrfd_half"], [f"{prefix}_half"], f"{prefix}_halve"),
+        helper.make_node("Sub", [f"{prefix}_half", f"{prefix}_centre"], [f"{prefix}_low"], f"{prefix}_sub"),
+        helper.make_node("Add", [f"{prefix}_half", f"{prefix}_centre"], [f"{prefix}_high"], f"{prefix}_add"),
+        helper.make_node(
+            "Concat", [f"{prefix}_low", f"{prefix}_high"], [f"{prefix}_sides"], f"{prefix}_concat", axis=2
+        ),
+        *_anchor_nodes(f"{prefix}_sides", 4, f"bbox_out_{stride}", zero=False),
     ]
 
 
 def _anchor_nodes(name: str, width: int, output: str, *, zero: bool) -> list[onnx.NodeProto]:
-    """(1, N, width) → (1, 2N, width): each row followed by its copy, or by a zero."""
+    """Expand (1, N, width) to (1, 2N, width): each row is followed by its copy, or by a zero row."""
     second = f"{output}_second"
     return [
         helper.make_node("Mul", [name, "scrfd_zero" if zero else "scrfd_one"], [second], f"{output}_mul"),
@@ -162,7 +175,7 @@ def _anchor_nodes(name: str, width: int, output: str, *, zero: bool) -> list[onn
     ]
 
 
-def _dequantised(node: onnx.NodeProto, values: Array, scale: Array, zero: Array) -> Array:
+def _dequantise_constant(node: onnx.NodeProto, values: Array, scale: Array, zero: Array) -> Array:
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
     if block:  # one scale for each block of values along the axis; the last block may be shorter

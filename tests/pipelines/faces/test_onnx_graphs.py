@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from pipelines.faces.onnx_graphs import OPSET, dequantise, without_prelu, yunet_as_scrfd
+from pipelines.faces.onnx_graphs import OPSET, convert_yunet_to_scrfd, dequantise, replace_prelu
 
 
 def quantised_model(rng: np.random.Generator) -> onnx.ModelProto:
@@ -97,10 +97,10 @@ def test_the_wrapper_decodes_as_yunet_is_defined() -> None:
         for s in (8, 16, 32)
         for kind, width in widths.items()
     }
-    session = onnxruntime.InferenceSession(yunet_as_scrfd(tiny_yunet(values)).SerializeToString())
-    picture = np.zeros((1, 3, 64, 64), np.float32)
-    picture[:, 2] = 0.5 / 128 - 127.5 / 128  # RGB: blue is 0.5 of 255, red and green are in the middle
-    outputs = session.run(None, {"input.1": picture})
+    session = onnxruntime.InferenceSession(convert_yunet_to_scrfd(tiny_yunet(values)).SerializeToString())
+    image = np.zeros((1, 3, 64, 64), np.float32)
+    image[:, 2] = 0.5 / 128 - 127.5 / 128  # RGB: blue is 0.5 of 255, red and green are in the middle
+    outputs = session.run(None, {"input.1": image})
     assert [o.shape[1:] for o in outputs] == [
         (128, 1),
         (32, 1),
@@ -140,7 +140,7 @@ def test_prelu_is_written_with_relu_and_gives_the_same() -> None:
         opset_imports=[helper.make_opsetid("", OPSET)],
     )
     x = rng.normal(size=shape).astype(np.float32)
-    made = without_prelu(model)
+    made = replace_prelu(model)
     assert "PRelu" not in {node.op_type for node in made.graph.node}
     session = onnxruntime.InferenceSession(made.SerializeToString())
     np.testing.assert_allclose(

@@ -20,11 +20,11 @@ def test_sharpness_is_the_laplacians_variance() -> None:
 
 
 def test_sharpness_falls_with_blur_and_with_small_faces() -> None:
-    picture = np.dstack([chequers(448, 12)] * 3)
+    image = np.dstack([chequers(448, 12)] * 3)
     landmarks = ARCFACE_112 * 4
-    sharp = quality.sharpness(quality.aligned_grey(picture, landmarks))
-    soft = quality.sharpness(quality.aligned_grey(cv2.GaussianBlur(picture, (0, 0), 4), landmarks))
-    small = cv2.resize(picture, (40, 40), interpolation=cv2.INTER_AREA)
+    sharp = quality.sharpness(quality.aligned_grey(image, landmarks))
+    soft = quality.sharpness(quality.aligned_grey(cv2.GaussianBlur(image, (0, 0), 4), landmarks))
+    small = cv2.resize(image, (40, 40), interpolation=cv2.INTER_AREA)
     tiny = quality.sharpness(quality.aligned_grey(small, ARCFACE_112 * 40 / 112))
     assert soft < sharp / 10 and tiny < sharp / 10
 
@@ -36,11 +36,11 @@ def test_what_surrounds_the_face_does_not_count_as_sharp() -> None:
 
 
 def test_aligned_grey_is_aligned() -> None:
-    picture = np.zeros((300, 400, 3), np.uint8)
+    image = np.zeros((300, 400, 3), np.uint8)
     landmarks = ARCFACE_112 * 1.5 + [90, 60]
     for x, y in landmarks:
-        cv2.circle(picture, (round(x), round(y)), 4, (255, 255, 255), -1)
-    grey = quality.aligned_grey(picture, landmarks)
+        cv2.circle(image, (round(x), round(y)), 4, (255, 255, 255), -1)
+    grey = quality.aligned_grey(image, landmarks)
     assert grey.shape == (112, 112)
     for x, y in ARCFACE_112:
         assert grey[round(y), round(x)] > 200

