@@ -1,1 +1,1 @@
-"""Reading and writing video: container metadata, decoding in a process that can be thrown away, encoding."""
+"""Video and images: metadata, decoding in a child process, shots, cameras, encoding."""

@@ -1,6 +1,7 @@
-"""Pinhole cameras of captures, OpenCV axes: x right, y down, z forward; world to camera; metres; pixels.
+"""Pinhole cameras of captures, in numpy. OpenCV axes: x right, y down, z forward; world to camera; metres; pixels.
 
 Pixel coordinates have their origin at the top-left corner of the top-left pixel, whose centre is (0.5, 0.5).
+``ffavatar_model.camera`` holds the same conventions for batches of torch tensors.
 """
 
 from __future__ import annotations
@@ -26,28 +27,48 @@ class Camera:
 
     @property
     def centre(self) -> Array:
-        """(3,) the camera's position in the world."""
+        """(3,) position of the camera in the world, metres."""
         rotation, translation = self.world_to_camera[:, :3], self.world_to_camera[:, 3]
         return -rotation.T @ translation
 
     def project(self, points: NDArray[np.floating]) -> tuple[Array, Array]:
-        """Pixels (N, 2) and depths (N,) of world points (N, 3)."""
+        """Project points of the world; return pixels (N, 2) and depths (N,) in metres.
+
+        Args:
+            points: (N, 3) in the world, metres.
+        """
         in_camera = np.asarray(points, np.float64) @ self.world_to_camera[:, :3].T + self.world_to_camera[:, 3]
         pixels = in_camera @ self.K.T
         return pixels[:, :2] / pixels[:, 2:], in_camera[:, 2]
 
     def resized(self, width: int, height: int) -> Camera:
-        """The camera of the same picture at another size: each axis of ``K`` follows its own scale."""
+        """Return the camera of the same image at another size; each axis of ``K`` is scaled on its own.
+
+        Args:
+            width: Width of the resized image, pixels.
+            height: Height of the resized image, pixels.
+        """
         scale = np.diag([width / self.width, height / self.height, 1.0])
         return Camera(scale @ self.K, self.world_to_camera, width, height)
 
     def moved(self, head_to_world: Array) -> Camera:
-        """This camera as seen from the head: its ``world_to_camera`` takes points of the head's frame."""
+        """Return this camera in the head's frame: its ``world_to_camera`` takes points of the head's frame.
+
+        Args:
+            head_to_world: (3, 4) pose of the head, metres.
+        """
         return Camera(self.K, compose(self.world_to_camera, head_to_world), self.width, self.height)
 
 
 def compose(outer: Array, inner: Array) -> Array:
-    """(3, 4) of two rigid (3, 4) transforms: first ``inner``, then ``outer``."""
+    """Return the rigid transform (3, 4) that applies ``inner`` first, then ``outer``.
+
+    ``ffavatar_model.camera.compose_rigid`` does the same for batches of torch tensors.
+
+    Args:
+        outer: (3, 4), applied last.
+        inner: (3, 4), applied first.
+    """
     return np.concatenate(
         [outer[:, :3] @ inner[:, :3], (outer[:, :3] @ inner[:, 3] + outer[:, 3])[:, None]],
         axis=1,
@@ -55,9 +76,14 @@ def compose(outer: Array, inner: Array) -> Array:
 
 
 def rotation_yxz(yaw: float, pitch: float, roll: float) -> Array:
-    """(3, 3) tilt about +Z by ``roll``, then nod about +X by ``pitch``, then turn about +Y by ``yaw``; radians.
+    """Return the rotation (3, 3) that tilts about +Z, then nods about +X, then turns about +Y.
 
-    Applied to a head: positive yaw turns its face to its own left, positive pitch looks down.
+    Applied to a head, positive yaw turns its face to its own left, and positive pitch makes it look down.
+
+    Args:
+        yaw: Turn about +Y, radians.
+        pitch: Nod about +X, radians.
+        roll: Tilt about +Z, radians.
     """
     cy, sy, cx, sx, cz, sz = (f(a) for a in (yaw, pitch, roll) for f in (np.cos, np.sin))
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -67,7 +93,13 @@ def rotation_yxz(yaw: float, pitch: float, roll: float) -> Array:
 
 
 def look_at(position: Array, target: Array, roll: float = 0.0) -> Array:
-    """(3, 4) world to camera of a camera at ``position`` that looks at ``target``, the world's +Y up in the picture."""
+    """Return the world-to-camera transform (3, 4) of a camera that looks at a point, the world's +Y up in the image.
+
+    Args:
+        position: (3,) of the camera, metres.
+        target: (3,) the point in the image's middle, metres.
+        roll: Rotation about the viewing axis, radians.
+    """
     forward = (target - position) / np.linalg.norm(target - position)
     right = np.cross(forward, [0.0, 1.0, 0.0])
     right /= np.linalg.norm(right)
@@ -80,10 +112,16 @@ def look_at(position: Array, target: Array, roll: float = 0.0) -> Array:
 def aimed_camera(
     yaw: float, pitch: float, *, distance: float, target: Array, span: float, size: int, roll: float = 0.0
 ) -> Camera:
-    """A square camera on a sphere round ``target``, whose picture spans ``span`` metres at the target.
+    """Return a square camera on a sphere round a target, at which it looks.
 
-    ``yaw`` and ``pitch`` (radians) are where it stands, seen from the target: positive yaw towards +X, positive
-    pitch above.
+    Args:
+        yaw: Azimuth of the camera seen from the target, radians, positive towards +X.
+        pitch: Elevation of the camera seen from the target, radians, positive above.
+        distance: Radius of the sphere, metres.
+        target: (3,) centre of the sphere, metres.
+        span: Width that the image covers at the target, metres.
+        size: Side of the image, pixels.
+        roll: Rotation about the viewing axis, radians.
     """
     direction = np.array([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)])
     focal = size * distance / span

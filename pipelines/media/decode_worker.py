@@ -1,17 +1,17 @@
-"""The process that decodes: ``python -m pipelines.media.decode_worker``.
+"""The process that decodes video: ``python -m pipelines.media.decode_worker``.
 
-Native decoders crash and hang on bad files; here that costs this process alone (``decoder.py`` kills it
-and starts another). It reads one JSON request a line from stdin and answers with messages on stdout: four
-bytes of length (big-endian), that many bytes of JSON, then ``nbytes`` more where the JSON says so. Pixels go through
-memory that both processes see (``frame_memory.py``; its descriptor is the one argument).
+Native decoders crash and hang on bad files; here that costs this process alone (``decoder.py`` kills it and starts
+another). The process reads one JSON request a line from stdin and answers with messages on stdout: four bytes of length
+(big-endian), that many bytes of JSON, then ``nbytes`` more where the JSON says so. Pixels go through memory that both
+processes share (``frame_memory.py``; its descriptor is the one argument).
 
 A request for metadata has ``probe``, a path; the answer is one ``{"kind": "probed", ...}`` (``probe.py``).
 A request for frames has ``path``, ``backend`` (decord, pyav), ``step`` or ``indices`` (ascending), ``size``
-([width, height] or null) and ``threads``. Answers: ``{"kind": "frame", "frame_index", "time_s", "shape", "number",
-"slot_bytes"}`` in order, each to be answered by an empty line when the frame was copied, then one ``{"kind": "end",
-...}`` with the fields of ``Ending``.
-With ``survey`` (the fields of ``SurveyConfig``) every frame is decoded and looked at, the sampled ones alone are given
-(``survey.py``; their messages have ``after_cut`` too), and ``ShotFeatures`` as bytes follow the end's JSON.
+([width, height] or null) and ``threads``. The answers are ``{"kind": "frame", "frame_index", "time_s", "shape",
+"number", "slot_bytes"}`` in order, each to be answered by an empty line when the frame was copied, then one
+``{"kind": "end", ...}`` with the fields of ``DecodeCounts``.
+With ``survey`` (the fields of ``SurveyConfig``) every frame is decoded and measured, but only the sampled frames are
+sent (``survey.py``; their messages have ``after_cut`` too), and ``ShotFeatures`` as bytes follow the JSON of the end.
 
 A frame's index is its rank by presentation time among the packets that the container holds, with both backends.
 """
@@ -37,35 +37,45 @@ from pipelines.media.survey import SurveyConfig, Surveyor
 
 
 @dataclass
-class Ending:
-    """What one request came to; ``error`` is empty when nothing was said."""
+class DecodeCounts:
+    """Counts of one request's frames; ``error`` is empty when the decoder reported none."""
 
     n_indexed: int = 0
     """Frames that the container's packets promise."""
     n_decoded: int = 0
-    """Frames that were decoded, whether asked for or passed over (PyAV), or handed out (decord)."""
+    """Frames that were decoded, requested or passed over (PyAV), or that were returned (decord)."""
     n_corrupt: int = 0
-    """Packets that did not decode, and frames that the decoder flags as damaged: they are not given (PyAV)."""
+    """Packets that did not decode, and frames that the decoder flags as damaged: these are not sent (PyAV)."""
     n_discarded: int = 0
     """Packets that the container says are not to be shown: an edit list cuts them (PyAV)."""
     error: str = ""
 
 
 Frame = tuple[int, float, np.ndarray]
+"""(frame index, time in seconds, (H, W, 3) uint8 RGB)."""
 
 
-def wanted(request: dict[str, Any], n_frames: int) -> list[int]:
-    """The indices that a request asks for, ascending, inside the file."""
+def requested_indices(request: dict[str, Any], n_frames: int) -> list[int]:
+    """Return the frame indices of a request, ascending, that a file of ``n_frames`` has.
+
+    Args:
+        request: Its ``indices`` (or null), and its ``step`` otherwise.
+        n_frames: Frames of the file.
+    """
     if request.get("indices") is not None:
         return [i for i in request["indices"] if 0 <= i < n_frames]
     return list(range(0, n_frames, request["step"]))
 
 
-def decord_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
-    """Frames by decord, which obeys the rotation that the container states.
+def decode_by_decord(request: dict[str, Any], counts: DecodeCounts) -> Iterator[Frame]:
+    """Yield the requested frames by decord, which obeys the rotation that the container states.
 
-    Every frame is stepped through with ``next()`` where all are wanted, because only that tells of damage;
-    ``get_batch`` is silent. Errors end up in ``ending.error``, after the frames before them.
+    When all frames are requested they are stepped through with ``next()``, because only that reports damage;
+    ``get_batch`` is silent. An error is written to ``counts.error`` after the frames before it were yielded.
+
+    Args:
+        request: A request for frames, as the module describes it.
+        counts: Counts of the frames, which are updated.
     """
     import decord
 
@@ -74,73 +84,79 @@ def decord_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
     try:
         reader = decord.VideoReader(request["path"], width=width, height=height, num_threads=request["threads"])
     except Exception as error:
-        ending.error = _short(error)
+        counts.error = _shorten(error)
         return
-    ending.n_indexed = len(reader)
-    indices = wanted(request, len(reader))
+    counts.n_indexed = len(reader)
+    indices = requested_indices(request, len(reader))
     every = indices == list(range(len(reader)))
     try:
         for index in indices:
             pixels = (reader.next() if every else reader[index]).asnumpy()
             start, _ = reader.get_frame_timestamp(index)
-            ending.n_decoded += 1
+            counts.n_decoded += 1
             yield index, float(start), pixels
     except StopIteration:
-        ending.error = f"decoder stopped at frame {ending.n_decoded} of {len(reader)}"
+        counts.error = f"decoder stopped at frame {counts.n_decoded} of {len(reader)}"
     except Exception as error:
-        ending.error = _short(error)
+        counts.error = _shorten(error)
 
 
-def pyav_frames(request: dict[str, Any], ending: Ending) -> Iterator[Frame]:
-    """Frames by PyAV, for what decord cannot read: packets that fail are counted and passed over.
+def decode_by_pyav(request: dict[str, Any], counts: DecodeCounts) -> Iterator[Frame]:
+    """Yield the requested frames by PyAV, for files that decord cannot read.
 
-    Where ``indices`` are asked for, decoding begins at the keyframe before the first and ends with the last.
+    Packets that fail are counted and passed over. When ``indices`` are requested, decoding begins at the keyframe
+    before the first and ends with the last.
+
+    Args:
+        request: A request for frames, as the module describes it.
+        counts: Counts of the frames, which are updated.
     """
     import av
 
     try:
         with av.open(request["path"]) as container:
             if not container.streams.video:
-                ending.error = "no video stream"
+                counts.error = "no video stream"
                 return
-            times, ending.n_discarded = _presentation_times(container)
-        ending.n_indexed = len(times)
+            times, counts.n_discarded = _presentation_times(container)
+        counts.n_indexed = len(times)
         index_of = {pts: i for i, pts in enumerate(times)}
-        chosen = set(wanted(request, len(times)))
+        requested = set(requested_indices(request, len(times)))
         with av.open(request["path"]) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = request["threads"]
-            chosen_alone = request.get("indices") is not None
-            if chosen_alone and not chosen:
+            selective = request.get("indices") is not None
+            if selective and not requested:
                 return
-            if chosen_alone:
-                container.seek(times[min(chosen)], stream=stream)
-            for frame in _decoded(container, ending):
+            if selective:
+                container.seek(times[min(requested)], stream=stream)
+            for frame in _decode_packets(container, counts):
                 if frame.pts not in index_of:
                     continue
                 if frame.is_corrupt:
-                    ending.n_corrupt += 1
+                    counts.n_corrupt += 1
                     continue
-                ending.n_decoded += 1
+                counts.n_decoded += 1
                 index = index_of[frame.pts]
-                if index in chosen:
-                    pixels = upright(frame, request.get("size"))
+                if index in requested:
+                    pixels = to_upright_rgb(frame, request.get("size"))
                     yield index, float((frame.pts - times[0]) * stream.time_base), pixels
-                if chosen_alone and index >= max(chosen):
+                if selective and index >= max(requested):
                     return
     except Exception as error:
-        ending.error = _short(error)
+        counts.error = _shorten(error)
 
 
-def _presentation_times(container: Any) -> tuple[list[int], int]:
-    """Ascending times of the packets that are to be shown, in the stream's time base, and how many are not."""
-    packets = [(p.pts, p.is_discard) for p in _packets(container, Ending()) if p.pts is not None]
-    times = sorted(pts for pts, discarded in packets if not discarded)
-    return times, len(packets) - len(times)
+def to_upright_rgb(frame: Any, size: list[int] | None) -> np.ndarray:
+    """Convert an ``av.VideoFrame`` to RGB, turned as its display matrix asks.
 
+    Args:
+        frame: The decoded frame.
+        size: (width, height) to which the upright frame is stretched; None keeps its size.
 
-def upright(frame: Any, size: list[int] | None) -> np.ndarray:
-    """An ``av.VideoFrame`` as RGB, turned as its display matrix asks, then stretched to ``size`` (width, height)."""
+    Returns:
+        (H, W, 3) uint8.
+    """
     turns = round(frame.rotation / 90) % 4  # PyAV gives degrees anticlockwise, np.rot90 turns anticlockwise
     if size:
         width, height = size if turns % 2 == 0 else size[::-1]
@@ -148,8 +164,15 @@ def upright(frame: Any, size: list[int] | None) -> np.ndarray:
     return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
 
 
-def _packets(container: Any, ending: Ending) -> Iterator[Any]:
-    """The video's packets, up to the end of what can be read."""
+def _presentation_times(container: Any) -> tuple[list[int], int]:
+    """Return the ascending times of the packets to be shown, in the stream's time base, and the count of the others."""
+    packets = [(p.pts, p.is_discard) for p in _read_packets(container, DecodeCounts()) if p.pts is not None]
+    times = sorted(pts for pts, discarded in packets if not discarded)
+    return times, len(packets) - len(times)
+
+
+def _read_packets(container: Any, counts: DecodeCounts) -> Iterator[Any]:
+    """Yield the video's packets, up to the end of what can be read."""
     from av.error import FFmpegError
 
     packets = container.demux(video=0)
@@ -159,80 +182,87 @@ def _packets(container: Any, ending: Ending) -> Iterator[Any]:
         except StopIteration:
             return
         except FFmpegError as error:
-            ending.error = _short(error)
+            counts.error = _shorten(error)
             return
 
 
-def _decoded(container: Any, ending: Ending) -> Iterator[Any]:
+def _decode_packets(container: Any, counts: DecodeCounts) -> Iterator[Any]:
+    """Yield the frames of the packets that decode; count the others."""
     from av.error import EOFError as StreamEnd
     from av.error import FFmpegError
 
-    for packet in _packets(container, ending):
+    for packet in _read_packets(container, counts):
         try:
             yield from packet.decode()
         except StreamEnd:
             return
         except FFmpegError as error:
-            ending.n_corrupt += 1
-            ending.error = ending.error or _short(error)
+            counts.n_corrupt += 1
+            counts.error = counts.error or _shorten(error)
 
 
-Backend = Callable[[dict[str, Any], Ending], Iterator[Frame]]
+Backend = Callable[[dict[str, Any], DecodeCounts], Iterator[Frame]]
 
-BACKENDS: dict[str, Backend] = {"decord": decord_frames, "pyav": pyav_frames}
+BACKENDS: dict[str, Backend] = {"decord": decode_by_decord, "pyav": decode_by_pyav}
 
 
-def serve(requests: IO[bytes], answers: IO[bytes], memory: FrameMemory) -> None:
-    """Answer requests until ``requests`` ends."""
+def answer_requests(requests: IO[bytes], answers: IO[bytes], memory: FrameMemory) -> None:
+    """Answer requests until their stream ends.
+
+    Args:
+        requests: One JSON request a line, and an empty line for each frame that was copied.
+        answers: The messages that the module's docstring describes.
+        memory: Shared memory for the pixels.
+
+    Raises:
+        BrokenPipeError: The reader of the frames is dead.
+    """
     for line in iter(requests.readline, b""):
         request = json.loads(line)
         if "probe" in request:
             _send(answers, {"kind": "probed", **probe_file(request["probe"])})
             continue
-        ending = Ending()
-        frames = BACKENDS[request["backend"]](request, ending)
-        handing = _Handing(requests, answers, memory)
-        if request.get("survey"):
-            _survey(handing, request["survey"], frames, ending)
+        counts = DecodeCounts()
+        frames = BACKENDS[request["backend"]](request, counts)
+        sender = _FrameSender(requests, answers, memory)
+        if not request.get("survey"):
+            for index, time_s, pixels in frames:
+                sender.send_frame(pixels, frame_index=index, time_s=time_s)
+            sender.send_end(counts)
             continue
-        for index, time_s, pixels in frames:
-            handing.frame(pixels, frame_index=index, time_s=time_s)
-        handing.end(ending)
+        config = request["survey"]
+        surveyor = Surveyor(SurveyConfig(**config | {"shots": ShotConfig(**config["shots"])}))
+        for index, time_s, pixels, after_cut in surveyor.sample(frames):
+            sender.send_frame(pixels, frame_index=index, time_s=time_s, after_cut=after_cut)
+        sender.send_end(counts, surveyor.features().to_bytes())
 
 
-def _survey(handing: _Handing, config: dict[str, Any], frames: Iterator[Frame], ending: Ending) -> None:
-    surveyor = Surveyor(SurveyConfig(**config | {"shots": ShotConfig(**config["shots"])}))
-    for index, time_s, pixels, after_cut in surveyor.sampled(frames):
-        handing.frame(pixels, frame_index=index, time_s=time_s, after_cut=after_cut)
-    handing.end(ending, surveyor.features().to_bytes())
-
-
-class _Handing:
-    """Hands the frames of one request over; a slot is used again when its frame was copied."""
+class _FrameSender:
+    """Sender of one request's frames; a slot of the memory is used again when its frame was copied."""
 
     def __init__(self, requests: IO[bytes], answers: IO[bytes], memory: FrameMemory) -> None:
         self._requests, self._answers, self._memory = requests, answers, memory
-        self._given = self._copied = self._slot_bytes = 0
+        self._n_sent = self._n_copied = self._slot_bytes = 0
 
-    def frame(self, pixels: np.ndarray, **header: Any) -> None:
+    def send_frame(self, pixels: np.ndarray, **header: Any) -> None:
         larger = pixels.nbytes > self._slot_bytes
-        self._wait_until_copied(self._given - (0 if larger else SLOTS - 1))
+        self._wait_until_copied(self._n_sent - (0 if larger else SLOTS - 1))
         if larger:  # the slots move, so none may be in use
             self._slot_bytes = pixels.nbytes
-        number, self._given = self._given, self._given + 1
+        number, self._n_sent = self._n_sent, self._n_sent + 1
         self._memory.write(number, self._slot_bytes, pixels)
-        place = {"shape": pixels.shape, "number": number, "slot_bytes": self._slot_bytes}
-        _send(self._answers, {"kind": "frame", **header, **place})
+        location = {"shape": pixels.shape, "number": number, "slot_bytes": self._slot_bytes}
+        _send(self._answers, {"kind": "frame", **header, **location})
 
-    def end(self, ending: Ending, data: bytes = b"") -> None:
-        self._wait_until_copied(self._given)
-        _send(self._answers, {"kind": "end", **asdict(ending), "nbytes": len(data)}, data)
+    def send_end(self, counts: DecodeCounts, data: bytes = b"") -> None:
+        self._wait_until_copied(self._n_sent)
+        _send(self._answers, {"kind": "end", **asdict(counts), "nbytes": len(data)}, data)
 
     def _wait_until_copied(self, n_frames: int) -> None:
-        while self._copied < n_frames:
+        while self._n_copied < n_frames:
             if not self._requests.readline():
-                raise BrokenPipeError("nobody reads the frames any more")
-            self._copied += 1
+                raise BrokenPipeError("the process that reads the frames has closed its pipe")
+            self._n_copied += 1
 
 
 def _send(answers: IO[bytes], header: dict[str, Any], data: bytes = b"") -> None:
@@ -241,26 +271,26 @@ def _send(answers: IO[bytes], header: dict[str, Any], data: bytes = b"") -> None
     answers.flush()
 
 
-def _short(error: Exception) -> str:
-    """The error's last telling line: decord puts a stack trace behind its message."""
+def _shorten(error: Exception) -> str:
+    """Return the error's class and the first line of its message: decord puts a stack trace behind it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
 
 
-def _die_with(parent: int) -> None:
-    """End this process when its parent is gone, even while native code hangs (which a closed pipe would not tell)."""
+def _exit_with_parent(parent: int) -> None:
+    """End this process when its parent has died, even while native code hangs (a closed pipe would not be noticed)."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
 
 
 def main() -> None:
-    """Serve on the process's own pipes; whatever native code prints goes to stderr and not among the answers."""
+    """Answer requests on the process's own pipes; the output of native code goes to stderr, not among the answers."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    threading.Thread(target=_die_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
-        serve(sys.stdin.buffer, answers, FrameMemory(int(sys.argv[1])))
+        answer_requests(sys.stdin.buffer, answers, FrameMemory(int(sys.argv[1])))
     except BrokenPipeError:
         os._exit(0)
 

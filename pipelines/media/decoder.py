@@ -1,4 +1,4 @@
-"""Frames of a video, decoded where a hang or a crash costs one process."""
+"""Decoding of a video's frames in a child process, so that a hang or a crash costs that process alone."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipelines.media.survey import SampledFrame, SurveyConfig
 
 
 class DecodedFrame(NamedTuple):
-    """One frame: its rank by presentation time, that time, and ``rgb`` (H, W, 3) uint8, upright."""
+    """One frame: its rank by presentation time, that time in seconds, and ``rgb`` (H, W, 3) uint8, upright."""
 
     frame_index: int
     time_s: float
@@ -32,35 +32,39 @@ class DecodedFrame(NamedTuple):
 
 @dataclass(frozen=True)
 class DecodeSummary:
-    """What became of one call of ``frames``, held against what the file's packets promise."""
+    """Counts of one call of ``frames``, beside what the file's packets promise (``decode_worker.DecodeCounts``)."""
 
     n_indexed: int = 0
     n_decoded: int = 0
     n_corrupt: int = 0
     n_discarded: int = 0
     error: str = ""
-    """What the decoder said; empty when it said nothing."""
+    """The decoder's message; empty when it reported no error."""
 
-    def is_whole(self, promised: int | None = None) -> bool:
-        """Whether every frame was given (``frames`` was asked for all), and as many as the container promises."""
+    def is_complete(self, promised: int | None = None) -> bool:
+        """Return True when every frame of a call of ``frames`` without ``indices`` was decoded.
+
+        Args:
+            promised: Frames that the container promises; None where it promises nothing.
+        """
         complete = self.n_decoded == self.n_indexed and not self.error and not self.n_corrupt
         return complete and promised in (None, self.n_indexed + self.n_discarded)
 
 
 class DecodeTimeout(RuntimeError):
-    """The decoder gave nothing within its time limit."""
+    """A decoder that returned nothing within its time limit."""
 
 
 class DecoderCrashed(RuntimeError):
-    """The decoder's process died."""
+    """A decoder whose process died."""
 
 
 class Decoder(Protocol):
-    """Gives frames of a video file."""
+    """A reader of a video file's frames."""
 
     @property
     def summary(self) -> DecodeSummary:
-        """Of the last call of ``frames`` that was read to its end."""
+        """Counts of the last call of ``frames`` that was read to its end."""
         ...
 
     def frames(
@@ -71,7 +75,14 @@ class Decoder(Protocol):
         step: int = 1,
         size: tuple[int, int] | None = None,
     ) -> Iterator[DecodedFrame]:
-        """The frames ``indices`` (ascending), or every ``step``-th; stretched to ``size`` (width, height) if given."""
+        """Yield frames of a video file in the order of their time.
+
+        Args:
+            path: A local file.
+            indices: Indices of the frames, ascending; None yields every ``step``-th.
+            step: Distance of the frames' indices.
+            size: (width, height) to which frames are stretched; None keeps their size.
+        """
         ...
 
 
@@ -79,24 +90,25 @@ class Decoder(Protocol):
 class ProcessDecoder:
     """A ``Decoder`` in a child process that stays warm, and is killed and replaced when it hangs or dies.
 
-    ``backend`` is ``decord`` or ``pyav``. ``silence_s`` bounds the wait for the next frame and ``limit_s`` the
-    waiting for one call of ``frames`` as a whole (the caller's own time between frames does not count). A broken
-    file does not raise: the frames that decode come out, and ``summary`` says what was missing. Picklable; not for
-    two threads at once.
+    A broken file does not raise: the frames that decode come out, and ``summary`` counts what was missing. Picklable;
+    not for two threads at once.
     """
 
     backend: str = "decord"
+    """decord or pyav."""
     threads: int = 1
     silence_s: float = 60.0
+    """Longest wait for the next frame, seconds."""
     limit_s: float = 1800.0
+    """Longest wait for all frames of one call, seconds; the caller's own time between frames does not count."""
     _summary: DecodeSummary = field(default=DecodeSummary(), repr=False)
-    _features: ShotFeatures = field(default_factory=ShotFeatures.of_nothing, repr=False, compare=False)
+    _features: ShotFeatures = field(default_factory=ShotFeatures.empty, repr=False, compare=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
     _memory: FrameMemory | None = field(default=None, repr=False, compare=False)
 
     @property
     def summary(self) -> DecodeSummary:
-        """Of the last call of ``frames`` that was read to its end."""
+        """Counts of the last call of ``frames`` that was read to its end."""
         return self._summary
 
     def frames(
@@ -107,18 +119,37 @@ class ProcessDecoder:
         step: int = 1,
         size: tuple[int, int] | None = None,
     ) -> Iterator[DecodedFrame]:
-        """See ``Decoder.frames``. Raises DecodeTimeout, DecoderCrashed; one frame is in memory at a time."""
-        chosen = None if indices is None else [int(i) for i in indices]
-        for header, _ in self._read(path, {"step": step, "size": size, "indices": chosen}):
+        """Yield frames as ``Decoder.frames`` describes it; one frame is in memory at a time.
+
+        Args:
+            path: As in ``Decoder.frames``.
+            indices: As in ``Decoder.frames``.
+            step: As in ``Decoder.frames``.
+            size: As in ``Decoder.frames``.
+
+        Raises:
+            DecodeTimeout: The decoder was silent or slow.
+            DecoderCrashed: The decoder's process died.
+        """
+        requested = None if indices is None else [int(i) for i in indices]
+        for header, _ in self._read(path, {"step": step, "size": size, "indices": requested}):
             if header["kind"] == "frame":
                 yield DecodedFrame(header["frame_index"], header["time_s"], header["rgb"])
 
     def survey(self, path: str | Path, config: SurveyConfig) -> Iterator[SampledFrame]:
-        """Decode every frame once, and give those on which faces are looked for (``survey.py``).
+        """Decode every frame once, and yield those on which faces are looked for (``survey.py``).
 
-        ``features`` then has those of all frames. Raises DecodeTimeout, DecoderCrashed.
+        Afterwards ``features`` holds the shot features of all frames.
+
+        Args:
+            path: A local file.
+            config: Rate of the sampled frames, and thresholds of the cuts.
+
+        Raises:
+            DecodeTimeout: The decoder was silent or slow.
+            DecoderCrashed: The decoder's process died.
         """
-        self._features = ShotFeatures.of_nothing()
+        self._features = ShotFeatures.empty()
         for header, data in self._read(path, {"step": 1, "survey": asdict(config)}):
             if header["kind"] == "frame":
                 yield SampledFrame(header["frame_index"], header["time_s"], header["rgb"], header["after_cut"])
@@ -127,21 +158,23 @@ class ProcessDecoder:
 
     @property
     def features(self) -> ShotFeatures:
-        """Of every frame that the last call of ``survey``, if it was read to its end, decoded."""
+        """Shot features of all frames of the last call of ``survey``; empty unless it was read to its end."""
         return self._features
 
-    def _read(self, path: str | Path, asked: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytearray]]:
-        """The messages that answer a request for frames, up to the end, which ``summary`` keeps; ``rgb`` is a frame's
-        own copy of its pixels."""
+    def _read(self, path: str | Path, options: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytearray]]:
+        """Yield the messages that answer a request for frames; ``rgb`` of a header is a copy of the frame's pixels.
+
+        The last message's counts become ``summary``.
+        """
         self._summary = DecodeSummary()
-        request = {"path": str(path), "backend": self.backend, "threads": self.threads, **asked}
-        process = self._started()
+        request = {"path": str(path), "backend": self.backend, "threads": self.threads, **options}
+        process = self._running_process()
         finished = False
-        waiting = _Deadline(self.silence_s, self.limit_s)
+        deadline = _Deadline(self.silence_s, self.limit_s)
         try:
             _write(process, json.dumps(request).encode() + b"\n")
             while not finished:
-                header, data = _read_message(process, waiting, str(path))
+                header, data = _read_message(process, deadline, str(path))
                 finished = header["kind"] == "end"
                 if finished:
                     self._summary = DecodeSummary(**{name: n for name, n in header.items() if name != "kind"})
@@ -151,18 +184,23 @@ class ProcessDecoder:
                     _write(process, b"\n")
                 yield header, data
         finally:
-            if not finished:  # left early, hung or dead: what it would still say belongs to no later call
+            if not finished:  # left early, hung or dead: its late answers must not reach the next call
                 self.close()
 
     def probe(self, path: str | Path) -> dict[str, Any]:
-        """What the container says (``probe.probe_file``), asked in the child process."""
-        return self._ask({"probe": str(path)}, str(path))
+        """Read a container's metadata (``probe.probe_file``) in the child process.
 
-    def _ask(self, request: dict[str, Any], what: str) -> dict[str, Any]:
-        process, finished = self._started(), False
+        Args:
+            path: A local file.
+
+        Raises:
+            DecodeTimeout: The library was silent for too long.
+            DecoderCrashed: The child process died.
+        """
+        process, finished = self._running_process(), False
         try:
-            _write(process, json.dumps(request).encode() + b"\n")
-            header, _ = _read_message(process, _Deadline(self.silence_s, self.limit_s), what)
+            _write(process, json.dumps({"probe": str(path)}).encode() + b"\n")
+            header, _ = _read_message(process, _Deadline(self.silence_s, self.limit_s), str(path))
             finished = True
             header.pop("kind")
             return header
@@ -174,7 +212,7 @@ class ProcessDecoder:
         """End the child process; the next call starts another."""
         process, self._process = self._process, None
         memory, self._memory = self._memory, None
-        if memory is not None:  # also where its process could not be started
+        if memory is not None:  # even when its process could not be started
             memory.close()
         if process is None:
             return
@@ -184,7 +222,7 @@ class ProcessDecoder:
             if pipe:
                 pipe.close()
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _running_process(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self.close()
             # the worker must find this package however the caller found it
@@ -212,41 +250,41 @@ class ProcessDecoder:
 
 @dataclass
 class _Deadline:
-    """How long may still be waited: for the next bytes, and for the whole call."""
+    """Time that is left to wait, in seconds: for the next bytes, and for the complete call."""
 
     silence_s: float
     left_s: float
 
-    def wait(self, stream: Any, what: str) -> None:
+    def wait(self, stream: Any, path: str) -> None:
         start = time.monotonic()
         with selectors.PollSelector() as selector:
             selector.register(stream, selectors.EVENT_READ)
             ready = selector.select(max(0.0, min(self.silence_s, self.left_s)))
         self.left_s -= time.monotonic() - start
         if not ready:
-            raise DecodeTimeout(f"{what}: the decoder was silent for {self.silence_s:g} s, or slower than its limit")
+            raise DecodeTimeout(f"{path}: the decoder was silent for {self.silence_s:g} s, or slower than its limit")
 
 
-def _read_message(process: subprocess.Popen[bytes], waiting: _Deadline, what: str) -> tuple[dict[str, Any], bytearray]:
-    (length,) = struct.unpack(">I", _read_exactly(process, 4, waiting, what))
-    header = json.loads(_read_exactly(process, length, waiting, what))
-    return header, _read_exactly(process, header.pop("nbytes", 0), waiting, what)
+def _read_message(process: subprocess.Popen[bytes], deadline: _Deadline, path: str) -> tuple[dict[str, Any], bytearray]:
+    (length,) = struct.unpack(">I", _read_exactly(process, 4, deadline, path))
+    header = json.loads(_read_exactly(process, length, deadline, path))
+    return header, _read_exactly(process, header.pop("nbytes", 0), deadline, path)
 
 
-def _read_exactly(process: subprocess.Popen[bytes], length: int, waiting: _Deadline, what: str) -> bytearray:
+def _read_exactly(process: subprocess.Popen[bytes], length: int, deadline: _Deadline, path: str) -> bytearray:
     assert process.stdout is not None
     data = bytearray(length)
-    view, got = memoryview(data), 0
-    while got < length:
-        waiting.wait(process.stdout, what)
-        count = process.stdout.readinto(view[got:])  # type: ignore[attr-defined]  # raw: bufsize is 0
+    view, n_read = memoryview(data), 0
+    while n_read < length:
+        deadline.wait(process.stdout, path)
+        count = process.stdout.readinto(view[n_read:])  # type: ignore[attr-defined]  # raw: bufsize is 0
         if not count:
-            raise DecoderCrashed(f"{what}: the decoder's process ended with status {process.wait()}")
-        got += count
+            raise DecoderCrashed(f"{path}: the decoder's process ended with status {process.wait()}")
+        n_read += count
     return data
 
 
 def _write(process: subprocess.Popen[bytes], line: bytes) -> None:
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it died between two calls: reading from it says so
+    with contextlib.suppress(BrokenPipeError):  # it died between two calls: the next read raises
         process.stdin.write(line)

@@ -1,6 +1,7 @@
 """Memory that two processes share for frames: one writes them, the other copies them out.
 
-A pipe copies a frame twice, in small pieces, and holds about one of 512 x 512 pixels: writer and reader take turns.
+A pipe would copy a frame twice, in small pieces; it holds about one frame of 512 x 512 pixels, so that writer and
+reader would take turns.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 SLOTS = 3
-"""Frames that lie there at a time: while one is copied out, the next ones are decoded."""
+"""Frames in the memory at a time: while one is copied out, the next ones are decoded."""
 
-Picture = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 
 def open_frame_memory() -> int:
-    """A file descriptor of an empty file that no folder lists: in memory on Linux, a temporary one elsewhere."""
+    """Open an empty file that no folder lists, in memory on Linux; return its descriptor."""
     if sys.platform == "linux":
         return os.memfd_create("frames")
     with tempfile.TemporaryFile() as file:
@@ -30,31 +31,43 @@ def open_frame_memory() -> int:
 class FrameMemory:
     """A view of the file, in slots of one frame each; it grows with the largest frame and never shrinks.
 
-    Who may use a slot is agreed elsewhere: the writer fills one that the reader has told to be free.
+    It holds no lock: the writer fills only a slot that the reader has reported as free (``decode_worker.py``).
     """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._map: mmap.mmap | None = None
 
-    def write(self, number: int, slot_bytes: int, pixels: Picture) -> None:
-        """Put frame ``number`` (0, 1, ... of a call) of at most ``slot_bytes`` into its slot."""
+    def write(self, number: int, slot_bytes: int, pixels: Pixels) -> None:
+        """Write a frame into its slot.
+
+        Args:
+            number: 0, 1, ... of a call.
+            slot_bytes: Size of a slot, at least that of the frame.
+            pixels: The frame.
+        """
         if os.fstat(self._descriptor).st_size < SLOTS * slot_bytes:
             os.ftruncate(self._descriptor, SLOTS * slot_bytes)
         np.copyto(self._slot(number, slot_bytes, pixels.shape), pixels)
 
-    def read(self, number: int, slot_bytes: int, shape: tuple[int, ...]) -> Picture:
-        """A copy of frame ``number``, of that shape."""
+    def read(self, number: int, slot_bytes: int, shape: tuple[int, ...]) -> Pixels:
+        """Copy a frame out of its slot.
+
+        Args:
+            number: As it was written.
+            slot_bytes: As it was written.
+            shape: Shape of the frame.
+        """
         return self._slot(number, slot_bytes, shape).copy()
 
     def close(self) -> None:
-        """Let go of the memory and of the descriptor."""
+        """Release the memory and the descriptor."""
         if self._map is not None:
             self._map.close()
             self._map = None
         os.close(self._descriptor)
 
-    def _slot(self, number: int, slot_bytes: int, shape: tuple[int, ...]) -> Picture:
+    def _slot(self, number: int, slot_bytes: int, shape: tuple[int, ...]) -> Pixels:
         if self._map is None or len(self._map) < SLOTS * slot_bytes:
             self._map = mmap.mmap(self._descriptor, os.fstat(self._descriptor).st_size)
         start = number % SLOTS * slot_bytes

@@ -1,4 +1,4 @@
-"""A source file as a local path, for decoders that read nothing else."""
+"""Local paths of source files, for decoders that read nothing else."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from urllib.parse import unquote
 
 
 def is_remote(uri: str) -> bool:
-    """Whether a URI names something that is not on this machine's file system."""
+    """Return True when a URI names something that is not on this machine's file system."""
     return "://" in uri and not uri.startswith("file://")
 
 
 def local_path(uri: str) -> Path:
-    """The path of a ``file://`` URI, or of a plain path."""
+    """Return the path of a ``file://`` URI, or of a plain path."""
     if not uri.startswith("file://"):
         return Path(uri)
     return Path(unquote(uri.removeprefix("file://").removeprefix("localhost")))
@@ -24,9 +24,15 @@ def local_path(uri: str) -> Path:
 
 @contextmanager
 def local_file(uri: str, filesystem: Any = None) -> Iterator[Path]:
-    """The file itself, or a temporary copy of it fetched through ``filesystem`` (fsspec), gone afterwards.
+    """Yield a local path of a file: its own, or that of a temporary copy, which is removed afterwards.
 
-    Raises ValueError for a remote URI without a filesystem; FileNotFoundError for a file that is not there.
+    Args:
+        uri: A plain path, a ``file://`` URI or a remote one.
+        filesystem: fsspec's, with which a remote file is fetched.
+
+    Raises:
+        ValueError: The URI is remote, and there is no filesystem.
+        FileNotFoundError: The file does not exist.
     """
     if not is_remote(uri):
         path = local_path(uri)

@@ -1,4 +1,4 @@
-"""What a video file says of itself: its container's metadata, by PyAV."""
+"""Metadata of a video file's container, read by PyAV."""
 
 from __future__ import annotations
 
@@ -6,23 +6,29 @@ from pathlib import Path
 from typing import Any
 
 EMPTY_FILE = "empty_file"
-"""Zero bytes."""
+"""The file has zero bytes."""
 NOT_A_VIDEO = "not_a_video"
-"""No container that the decoder knows."""
+"""The file is no container that the decoder knows."""
 NO_INDEX = "no_index"
-"""An mp4 or mov whose ``moov`` box is missing: cut off while it was written or copied."""
+"""The file is an mp4 or mov whose ``moov`` box is missing: cut off while it was written or copied."""
 NO_VIDEO_STREAM = "no_video_stream"
-"""A container with sound or subtitles only."""
+"""The container has sound or subtitles only."""
 
 
 def probe_file(path: str | Path) -> dict[str, Any]:
-    """Metadata of one local file; never raises for what is in it.
+    """Read the metadata of one local file; its content never raises.
 
-    Keys: ``reason`` (empty, or why the file is no video that can be read), ``detail`` (what the library said),
-    ``codec``, ``width`` and ``height`` (pixels of the upright frame), ``fps`` (average, 1/s), ``duration_s``,
-    ``n_frames`` (what the container promises, edit-list cuts included; None where it promises nothing) and
-    ``rotation_deg`` (anticlockwise turn that makes the stored frame upright: 0, 90, 180 or 270).
-    Raises OSError when the file itself cannot be reached.
+    Args:
+        path: A local file.
+
+    Returns:
+        ``reason`` (empty, or why the file is no readable video) and ``detail`` (the library's message). A video also
+        has ``codec``, ``width`` and ``height`` (pixels of the upright frame), ``fps`` (average, 1/s), ``duration_s``,
+        ``n_frames`` (promised by the container, edit-list cuts included; None where it promises nothing) and
+        ``rotation_deg`` (anticlockwise turn that makes the stored frame upright: 0, 90, 180 or 270).
+
+    Raises:
+        OSError: The file itself cannot be reached.
     """
     import av
     from av.error import FFmpegError
@@ -33,13 +39,13 @@ def probe_file(path: str | Path) -> dict[str, Any]:
         with av.open(str(path)) as container:
             if not container.streams.video:
                 return {"reason": NO_VIDEO_STREAM, "detail": f"streams: {[s.type for s in container.streams]}"}
-            return {"reason": "", "detail": "", **_stream_facts(container)}
+            return {"reason": "", "detail": "", **_stream_metadata(container)}
     except FFmpegError as error:
         reason = NO_INDEX if is_mp4_without_index(path) else NOT_A_VIDEO
         return {"reason": reason, "detail": f"{type(error).__name__}: {error}"[:300]}
 
 
-def _stream_facts(container: Any) -> dict[str, Any]:
+def _stream_metadata(container: Any) -> dict[str, Any]:
     stream = container.streams.video[0]
     rotation = _rotation(container)
     width, height = stream.codec_context.width, stream.codec_context.height
@@ -62,7 +68,7 @@ def _stream_facts(container: Any) -> dict[str, Any]:
 
 
 def _rotation(container: Any) -> int:
-    """Degrees anticlockwise, from the first frame's display matrix; 0 when no frame decodes."""
+    """Return degrees anticlockwise, from the first frame's display matrix; 0 when no frame decodes."""
     from av.error import FFmpegError
 
     try:
@@ -74,7 +80,7 @@ def _rotation(container: Any) -> int:
 
 
 def is_mp4_without_index(path: str | Path) -> bool:
-    """Whether the file is made of ISO base media boxes (ISO/IEC 14496-12) and has no ``moov`` among them."""
+    """Return True when the file consists of ISO base media boxes (ISO/IEC 14496-12) and has no ``moov`` box."""
     size = Path(path).stat().st_size
     kinds: list[bytes] = []
     with Path(path).open("rb") as stream:
@@ -83,7 +89,7 @@ def is_mp4_without_index(path: str | Path) -> bool:
             stream.seek(position)
             header = stream.read(16)
             length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-            if length == 1:  # the length stands in 64 bits behind the kind
+            if length == 1:  # the length follows the kind in 64 bits
                 length = int.from_bytes(header[8:16], "big")
             kinds.append(kind)
             if length < 8:  # 0: up to the end of the file; anything else is no box

@@ -1,9 +1,8 @@
-"""What the shot finder looks at: a few numbers and a thumbnail of every frame."""
+"""Features for the shot finder: a few numbers and a thumbnail of every frame."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Self
 
@@ -12,25 +11,27 @@ import numpy as np
 import numpy.typing as npt
 
 FRAME_SIZE = (64, 36)
-"""Width and height to which every frame is shrunk, whatever its shape."""
+"""(width, height) to which every frame is shrunk, whatever its shape."""
 
-POINTS = 4
-"""Each way: a shrunk pixel is the mean of so many points squared of the frame (an area's mean costs as much as
-decoding a frame of 512 x 512 pixels, and finds the same cuts)."""
+POINTS_PER_AXIS = 4
+"""Points of the frame, along each axis, whose mean is a shrunk pixel.
+
+The mean of the full area costs as much as decoding a frame of 512 x 512 pixels, and finds the same cuts.
+"""
 
 THUMB_SIZE = (16, 9)
 
 Floats = npt.NDArray[np.float32]
-Picture = npt.NDArray[np.uint8]
+Image = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
 class ShotFeatures:
-    """Of N frames; about 450 bytes a frame, so an hour takes 50 MB."""
+    """Features of N frames, about 450 bytes each: an hour of video takes 50 MB."""
 
     index: npt.NDArray[np.int64]
     """(N,) frame numbers, ascending; gaps where frames could not be decoded."""
-    thumbs: Picture
+    thumbs: Image
     """(N, 9, 16, 3) RGB."""
     difference: Floats
     """(N,) mean absolute difference to the frame before, 0 to 255, all channels; 0 for the first."""
@@ -43,19 +44,19 @@ class ShotFeatures:
         return len(self.index)
 
     @classmethod
-    def of_nothing(cls) -> Self:
-        """Of no frames."""
+    def empty(cls) -> Self:
+        """Return the features of no frames."""
         return cls(*(np.empty(shape, kind) for shape, kind in _EMPTY))
 
     def to_bytes(self) -> bytes:
-        """For another process; ``from_bytes`` gives it back."""
+        """Serialise for another process; inverted by ``from_bytes``."""
         buffer = io.BytesIO()
         np.savez(buffer, **{f.name: getattr(self, f.name) for f in fields(self)})
         return buffer.getvalue()
 
     @classmethod
     def from_bytes(cls, data: bytes | bytearray) -> Self:
-        """What ``to_bytes`` wrote."""
+        """Read the bytes that ``to_bytes`` wrote."""
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             return cls(**{f.name: arrays[f.name] for f in fields(cls)})
 
@@ -63,36 +64,41 @@ class ShotFeatures:
 _EMPTY = (((0,), np.int64), ((0, 9, 16, 3), np.uint8), *3 * (((0,), np.float32),))
 
 
-class FeatureGatherer:
-    """Features of frames that come one by one; only the last frame is held, shrunk."""
+class ShotFeatureBuilder:
+    """Builder of the features of frames that come one by one; only the last shrunk frame is held."""
 
     def __init__(self) -> None:
         self.index: list[int] = []
-        self.thumbs: list[Picture] = []
+        self.thumbs: list[Image] = []
         self.difference: list[float] = []
         self.histogram: list[float] = []
         self.luma_std: list[float] = []
-        self._before: Picture | None = None
+        self._previous: Image | None = None
         self._counts = np.zeros(512, np.int64)
 
     def __len__(self) -> int:
         return len(self.index)
 
-    def add(self, index: int, small: Picture) -> None:
-        """Take in the next frame: its number, and the frame as ``shrink`` gives it, (36, 64, 3) uint8."""
+    def add(self, index: int, small: Image) -> None:
+        """Add the next frame.
+
+        Args:
+            index: Number of the frame.
+            small: (36, 64, 3) uint8 RGB, as ``shrink`` returns it.
+        """
         counts = _colour_counts(small)
-        before = self._before
-        self.difference.append(0.0 if before is None else cv2.norm(small, before, cv2.NORM_L1) / small.size)
+        previous = self._previous
+        self.difference.append(0.0 if previous is None else cv2.norm(small, previous, cv2.NORM_L1) / small.size)
         recoloured = float(np.abs(counts - self._counts).sum() / 2 / counts.sum())
-        self.histogram.append(0.0 if before is None else recoloured)
+        self.histogram.append(0.0 if previous is None else recoloured)
         self.index.append(index)
         self.thumbs.append(np.asarray(cv2.resize(small, THUMB_SIZE, interpolation=cv2.INTER_AREA), np.uint8))
         _, spread = cv2.meanStdDev(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
         self.luma_std.append(float(spread[0, 0]))
-        self._before, self._counts = small, counts
+        self._previous, self._counts = small, counts
 
     def features(self) -> ShotFeatures:
-        """Of all frames so far."""
+        """Return the features of all frames so far."""
         return ShotFeatures(
             np.asarray(self.index, np.int64),
             np.asarray(self.thumbs, np.uint8).reshape(-1, THUMB_SIZE[1], THUMB_SIZE[0], 3),
@@ -102,21 +108,17 @@ class FeatureGatherer:
         )
 
 
-def shot_features(frames: Iterable[tuple[int, Picture]]) -> ShotFeatures:
-    """Features of frames given one by one as (index, RGB (36, 64, 3) uint8)."""
-    gatherer = FeatureGatherer()
-    for index, small in frames:
-        gatherer.add(index, small)
-    return gatherer.features()
+def shrink(rgb: Image) -> Image:
+    """Shrink an RGB frame (H, W, 3) to (36, 64, 3), whatever its shape.
 
-
-def shrink(rgb: Picture) -> Picture:
-    """An RGB frame (H, W, 3) as (36, 64, 3), whatever its shape."""
+    Args:
+        rgb: (H, W, 3) uint8.
+    """
     width, height = FRAME_SIZE
-    points = cv2.resize(rgb, (POINTS * width, POINTS * height), interpolation=cv2.INTER_NEAREST)
+    points = cv2.resize(rgb, (POINTS_PER_AXIS * width, POINTS_PER_AXIS * height), interpolation=cv2.INTER_NEAREST)
     return np.asarray(cv2.resize(points, FRAME_SIZE, interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _colour_counts(rgb: Picture) -> npt.NDArray[np.int64]:
+def _colour_counts(rgb: Image) -> npt.NDArray[np.int64]:
     counts = cv2.calcHist([rgb], [0, 1, 2], None, [8, 8, 8], [0, 256] * 3)
     return counts.ravel().astype(np.int64)

@@ -1,11 +1,11 @@
-"""Find the shots of a video: hard cuts, fades through a blank frame, and dissolves.
+"""Shots of a video: its hard cuts, fades through a blank frame, and dissolves.
 
-Pure functions of ``ShotFeatures``; nothing is decoded here. How each is told:
+Pure functions of ``ShotFeatures``; nothing is decoded here. The rules:
 
 - hard cut: a frame differs from the one before by much more than its neighbours differ from theirs, in pixels and in
-  colours; a flash (the frames on both sides are alike) is none;
+  colours; a flash (the frames on both sides are alike) is no cut;
 - fade: the contrast ramps down to a blank frame, or up from one;
-- dissolve: for a stretch of frames, each is the blend of the stretch's ends that its place in it calls for.
+- dissolve: in a segment of frames, each frame is a blend of the segment's ends, with weights that follow its position.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CUT_REACH = 4
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShotConfig:
-    """Thresholds; grey levels are of 0 to 255."""
+    """Thresholds of the shot finder; grey levels are 0 to 255."""
 
     cut_difference: float = 15.0
     """Least mean difference of two frames at a hard cut, grey levels."""
@@ -36,15 +36,15 @@ class ShotConfig:
     cut_ratio: float = 2.2
     """Least ratio of a cut's difference to the median of those around it."""
     blank_std: float = 3.0
-    """A frame whose luminance varies less is blank, grey levels."""
+    """Standard deviation of the luminance below which a frame is blank, grey levels."""
     ramp_frames: int = 3
     """Least frames over which a fade's contrast ramps."""
     blend_difference: float = 15.0
     """Least mean difference of a dissolve's two ends, grey levels."""
     blend_error: float = 0.12
-    """Most that a dissolve's frames are off the blend, of the ends' distance."""
+    """Largest deviation of a dissolve's frames from the blend, as a share of the ends' distance."""
     blend_likeness: float = 0.8
-    """Ends of a dissolve whose pictures correlate more are one scene under a changing light."""
+    """Largest correlation of a dissolve's two ends; above it they are one scene under a changing light."""
 
     def __post_init__(self) -> None:
         for name in ("cut_difference", "cut_ratio", "blank_std", "ramp_frames", "blend_difference", "blend_error"):
@@ -57,7 +57,7 @@ class ShotConfig:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """Frames ``start_frame`` to ``end_frame`` (exclusive); ``transition`` is how it begins."""
+    """The frames ``start_frame`` to ``end_frame`` (exclusive); ``transition`` names how the shot begins."""
 
     start_frame: int
     end_frame: int
@@ -65,9 +65,14 @@ class Shot:
 
 
 def find_shots(features: ShotFeatures, config: ShotConfig | None = None) -> list[Shot]:
-    """The shots of a video, in order; frames of a gradual transition belong to none.
+    """Find the shots of a video; the frames of a gradual transition belong to none.
 
-    ``start_frame`` and ``end_frame`` are frame numbers as in ``features.index``. A video of no frames has no shots.
+    Args:
+        features: Of all frames of the video; without frames there are no shots.
+        config: Thresholds; the defaults where None.
+
+    Returns:
+        The shots in order, with frame numbers as in ``features.index``.
     """
     config = config or ShotConfig()
     n = len(features)
@@ -75,7 +80,7 @@ def find_shots(features: ShotFeatures, config: ShotConfig | None = None) -> list
         return []
     gradual = [(a, b, FADE) for a, b in find_fades(features, config)]
     cuts = [c for c in find_hard_cuts(features, config) if not any(a <= c <= b for a, b, _ in gradual)]
-    blends = find_dissolves(features, config, walls=sorted([*cuts, *(a for a, _, _ in gradual)]))
+    blends = find_dissolves(features, config, boundaries=sorted([*cuts, *(a for a, _, _ in gradual)]))
     gradual += [(a, b, DISSOLVE) for a, b in blends if not any(a < fb and fa < b for fa, fb, _ in gradual)]
     shots: list[Shot] = []
     start, transition = 0, NONE
@@ -87,31 +92,42 @@ def find_shots(features: ShotFeatures, config: ShotConfig | None = None) -> list
 
 
 def find_hard_cuts(features: ShotFeatures, config: ShotConfig) -> list[int]:
-    """Positions of the first frames of new shots."""
+    """Return the positions of the frames that begin a shot by a hard cut.
+
+    Args:
+        features: Of all frames.
+        config: Thresholds.
+    """
     return [t for t in range(len(features)) if is_hard_cut(features, t, config)]
 
 
 class FrameFeatures(Protocol):
-    """Features by position, of ``ShotFeatures`` or of a ``FeatureGatherer`` that has seen ``CUT_REACH`` frames more."""
+    """Features by position: ``ShotFeatures``, or a ``ShotFeatureBuilder`` that has read ``CUT_REACH`` frames more."""
 
     @property
     def difference(self) -> Sequence[float] | npt.NDArray[np.float32]:
-        """As ``ShotFeatures.difference``."""
+        """See ``ShotFeatures.difference``."""
         ...
 
     @property
     def histogram(self) -> Sequence[float] | npt.NDArray[np.float32]:
-        """As ``ShotFeatures.histogram``."""
+        """See ``ShotFeatures.histogram``."""
         ...
 
     @property
     def thumbs(self) -> Any:
-        """As ``ShotFeatures.thumbs``."""
+        """See ``ShotFeatures.thumbs``."""
         ...
 
 
 def is_hard_cut(features: FrameFeatures, t: int, config: ShotConfig) -> bool:
-    """Whether a new shot begins at position ``t``, as the ``CUT_REACH`` frames around it say."""
+    """Decide by the ``CUT_REACH`` frames on both sides whether a new shot begins at a position.
+
+    Args:
+        features: Features of at least these frames.
+        t: Position in ``features``, from 0.
+        config: Thresholds.
+    """
     d = features.difference
     if d[t] < config.cut_difference or features.histogram[t] < config.cut_histogram:
         return False
@@ -124,16 +140,21 @@ def is_hard_cut(features: FrameFeatures, t: int, config: ShotConfig) -> bool:
 
 
 def _is_flash(thumbs: npt.NDArray[np.int16], t: int, difference: float) -> bool:
-    """Whether the picture from before ``t`` is back within three frames, or was there within the three before."""
+    """Return True when frame ``t - 1`` returns within three frames, or frame ``t`` was seen within the three before."""
     after = thumbs[t + 1 : t + 4]
     earlier = thumbs[max(0, t - 4) : t - 1]
-    back = np.abs(after - thumbs[t - 1]).mean(axis=(1, 2, 3)) if len(after) else np.array([np.inf])
-    was = np.abs(earlier - thumbs[t]).mean(axis=(1, 2, 3)) if len(earlier) else np.array([np.inf])
-    return bool(min(back.min(), was.min()) < 0.3 * difference)
+    returns = np.abs(after - thumbs[t - 1]).mean(axis=(1, 2, 3)) if len(after) else np.array([np.inf])
+    precedes = np.abs(earlier - thumbs[t]).mean(axis=(1, 2, 3)) if len(earlier) else np.array([np.inf])
+    return bool(min(returns.min(), precedes.min()) < 0.3 * difference)
 
 
 def find_fades(features: ShotFeatures, config: ShotConfig) -> list[tuple[int, int]]:
-    """(first frame, one past the last) of each fade: a run of blank frames and the ramps on both sides."""
+    """Return (first frame, one past the last) of each fade: a run of blank frames and the ramps on both sides.
+
+    Args:
+        features: Of all frames.
+        config: Thresholds.
+    """
     std = features.luma_std
     fades = []
     for a, b in _runs(std < config.blank_std):
@@ -148,38 +169,47 @@ def find_fades(features: ShotFeatures, config: ShotConfig) -> list[tuple[int, in
     return fades
 
 
-def find_dissolves(features: ShotFeatures, config: ShotConfig, walls: list[int]) -> list[tuple[int, int]]:
-    """(first blended frame, one past the last) of each dissolve; ``walls`` are positions that none may span."""
+def find_dissolves(features: ShotFeatures, config: ShotConfig, boundaries: list[int]) -> list[tuple[int, int]]:
+    """Find the dissolves.
+
+    Args:
+        features: Of all frames.
+        config: Thresholds.
+        boundaries: Positions, ascending, that no dissolve may span.
+
+    Returns:
+        (first blended frame, one past the last) of each dissolve.
+    """
     flat = features.thumbs.reshape(len(features), -1).astype(np.float32)
     normal = flat - flat.mean(axis=1, keepdims=True)
     normal /= np.linalg.norm(normal, axis=1, keepdims=True) + 1e-6
-    part_of = np.zeros(len(features), bool)
-    room = np.searchsorted(np.asarray(walls), np.arange(len(features)), side="right")
+    blended = np.zeros(len(features), bool)
+    section = np.searchsorted(np.asarray(boundaries), np.arange(len(features)), side="right")
     for length in (8, 12, 16, 24, 32, 48):
         if len(features) <= length:
             break
         changed = np.abs(flat[length:] - flat[:-length]).mean(axis=1) >= config.blend_difference
         unlike = (normal[length:] * normal[:-length]).sum(axis=1) <= config.blend_likeness
-        whole = room[length:] == room[:-length]
-        for start in np.flatnonzero(changed & unlike & whole):
+        undivided = section[length:] == section[:-length]
+        for start in np.flatnonzero(changed & unlike & undivided):
             if _is_blend(flat[start : start + length + 1], config.blend_error):
-                part_of[start + 1 : start + length] = True
-    return _runs(part_of)
+                blended[start + 1 : start + length] = True
+    return _runs(blended)
 
 
-def _is_blend(stretch: npt.NDArray[np.float32], error: float) -> bool:
-    """Whether frame k of K lies at k / K of the line from the first to the last, in (K + 1, D) pixels."""
-    line = stretch[-1] - stretch[0]
-    length = float(line @ line)
-    offset = stretch - stretch[0]
-    place = offset @ line / length
-    if np.abs(place - np.linspace(0, 1, len(stretch))).max() > error:
+def _is_blend(segment: npt.NDArray[np.float32], error: float) -> bool:
+    """Return True when frame k of K lies at k / K of the line from the first to the last, in (K + 1, D) pixels."""
+    line = segment[-1] - segment[0]
+    squared_length = float(line @ line)
+    offset = segment - segment[0]
+    share = offset @ line / squared_length
+    if np.abs(share - np.linspace(0, 1, len(segment))).max() > error:
         return False
-    off = offset - place[:, None] * line
-    return bool(np.sqrt((off * off).sum(axis=1).max() / length) <= error)
+    rest = offset - share[:, None] * line
+    return bool(np.sqrt((rest * rest).sum(axis=1).max() / squared_length) <= error)
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """(start, end) of each run of True."""
+    """Return (start, end) of each run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

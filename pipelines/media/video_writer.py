@@ -1,4 +1,4 @@
-"""Write frames as an H.264 mp4, by ffmpeg (the binary that ``imageio-ffmpeg`` ships)."""
+"""Writing of H.264 mp4 files by ffmpeg (the binary that ``imageio-ffmpeg`` ships)."""
 
 from __future__ import annotations
 
@@ -14,16 +14,27 @@ import numpy as np
 
 
 class VideoWriteError(RuntimeError):
-    """ffmpeg refused the frames; the message holds the last lines that it said."""
+    """A failure of ffmpeg; the message holds the last lines that it printed."""
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, crf: int = 18) -> int:
-    """Encode ``frames`` (H x W x 3 uint8 RGB, all of one size) at ``fps`` frames a second; returns how many.
+    """Encode frames as a video: H.264, yuv420p, index at the front.
 
-    H.264, yuv420p, index at the front. An odd height or width loses its last row or column (4:2:0 needs
-    even sizes). Atomic: ``path`` appears, or is replaced, only when the whole file is written.
-    ``crf`` is x264's constant rate factor, 0 (lossless) to 51. Raises ValueError for no frames, a frame of
-    another shape or type, a rate that is not positive; VideoWriteError when ffmpeg fails.
+    An odd height or width loses its last row or column (4:2:0 needs even sizes). The write is atomic: ``path`` appears,
+    or is replaced, only when the file is complete.
+
+    Args:
+        path: The mp4 file; its folder is made.
+        frames: (H, W, 3) uint8 RGB, all of one size.
+        fps: Frames a second.
+        crf: x264's constant rate factor, 0 (lossless) to 51.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        ValueError: There are no frames, a frame has another shape or type, or the rate is not positive.
+        VideoWriteError: ffmpeg failed.
     """
     path = Path(path)
     if not fps > 0:
@@ -32,22 +43,22 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, crf:
     first = next(iterator, None)
     if first is None:
         raise ValueError(f"no frames to write to {path}; a video needs at least one")
-    height, width = _checked(first, first.shape, 0).shape[:2]
+    height, width = _check_frame(first, first.shape, 0).shape[:2]
     if height < 2 or width < 2:
         raise ValueError(f"frames are {width} x {height} px; a video needs at least 2 x 2")
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
-        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as stderr,
     ):
-        whole = Path(folder) / "video.mp4"
+        part = Path(folder) / "video.mp4"
         command = (
             ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=repr(float(fps)))
             .filter("crop", width // 2 * 2, height // 2 * 2, 0, 0)
-            # RGB to limited-range BT.709, and the file says so: players then show the colours that were given
+            # RGB to limited-range BT.709, and the file says so: players then show the frames' own colours
             .filter("scale", out_color_matrix="bt709", out_range="tv")
             .output(
-                str(whole),
+                str(part),
                 vcodec="libx264",
                 pix_fmt="yuv420p",
                 crf=crf,
@@ -61,17 +72,18 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, crf:
             .global_args("-loglevel", "error")
             .compile(cmd=imageio_ffmpeg.get_ffmpeg_exe())
         )
-        written = _feed(command, first, iterator, said, path)
-        whole.replace(path)
+        written = _encode(command, first, iterator, stderr, path)
+        part.replace(path)
     return written
 
 
-def _feed(command: list[str], first: np.ndarray, rest: Iterable[np.ndarray], said: IO[bytes], path: Path) -> int:
+def _encode(command: list[str], first: np.ndarray, rest: Iterable[np.ndarray], stderr: IO[bytes], path: Path) -> int:
+    """Pipe the frames to ffmpeg and return their number; ``stderr`` is the file for its messages."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        stderr=said,
+        stderr=stderr,
         start_new_session=True,  # Ctrl-C on the terminal is for the caller, who may want to end the video there
     )
     assert process.stdin is not None
@@ -81,24 +93,24 @@ def _feed(command: list[str], first: np.ndarray, rest: Iterable[np.ndarray], sai
             process.stdin.write(np.ascontiguousarray(first).data)
             written = 1
             for frame in rest:
-                process.stdin.write(np.ascontiguousarray(_checked(frame, first.shape, written)).data)
+                process.stdin.write(np.ascontiguousarray(_check_frame(frame, first.shape, written)).data)
                 written += 1
             process.stdin.close()
         except BrokenPipeError:
-            pass  # ffmpeg died: its exit status and what it said are reported below
+            pass  # ffmpeg died: its exit status and its messages are reported below
         code = process.wait()
     except BaseException:
         process.kill()
         process.wait()
         raise
     if code:
-        said.seek(0)
-        lines = said.read().decode(errors="replace").strip().splitlines()
+        stderr.seek(0)
+        lines = stderr.read().decode(errors="replace").strip().splitlines()
         raise VideoWriteError(f"ffmpeg ended with status {code} writing {path}: {' | '.join(lines[-3:])}")
     return written
 
 
-def _checked(frame: np.ndarray, shape: tuple[int, ...], index: int) -> np.ndarray:
+def _check_frame(frame: np.ndarray, shape: tuple[int, ...], index: int) -> np.ndarray:
     if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
         raise ValueError(f"frame {index} is {frame.dtype} {frame.shape}; it must be uint8 (height, width, 3) RGB")
     if frame.shape != shape:

@@ -1,4 +1,4 @@
-"""The corpus in pictures: one HTML page."""
+"""The report on a corpus: one HTML page with images."""
 
 from pipelines.report.render import render_report
 

@@ -1,4 +1,4 @@
-"""Histograms as geometry: what the template draws as inline SVG. Units are SVG user units, y down."""
+"""Geometry of the histograms that the template draws as inline SVG, in SVG user units, y down."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 18, 10, 26
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One bin: the share that the corpus uses below, the rest on top."""
+    """One bin: the faces that the corpus uses below, the others on top."""
 
     x: float
     width: float
@@ -25,7 +25,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A label on an axis, and where it stands on it."""
+    """A label of an axis, and its position there."""
 
     at: float
     text: str
@@ -33,7 +33,7 @@ class Tick:
 
 @dataclass(frozen=True, kw_only=True)
 class Histogram:
-    """A stacked histogram, ready to be drawn."""
+    """A stacked histogram, laid out for drawing."""
 
     title: str
     unit: str
@@ -58,18 +58,18 @@ def histogram(
     """Lay out bins of equal width.
 
     Args:
-        title: what is counted.
-        unit: of the horizontal axis.
+        title: Name of the counted value.
+        unit: Unit of the horizontal axis.
         rows: ``low`` (lower edge of the bin), ``used`` and ``unused`` (counts), in any order.
-        step: width of a bin.
-        label: how an edge is written.
+        step: Width of a bin.
+        label: Formats an edge of a bin.
     """
     counts = {round(row["low"] / step): (int(row["used"]), int(row["unused"])) for row in rows}
     if not counts:
         return Histogram(title=title, unit=unit, bars=(), x_ticks=(), y_ticks=(), total=0)
     first, last = min(counts), max(counts)
     bin_width = (WIDTH - _LEFT - _RIGHT) / (last - first + 1)
-    top = _nice(max(used + unused for used, unused in counts.values()))
+    top = _round_up(max(used + unused for used, unused in counts.values()))
     tall = HEIGHT - _TOP - _BOTTOM
     base = HEIGHT - _BOTTOM
     bars = []
@@ -96,8 +96,8 @@ def histogram(
     return Histogram(title=title, unit=unit, bars=tuple(bars), x_ticks=x_ticks, y_ticks=y_ticks, total=total)
 
 
-def _nice(value: int) -> int:
-    """The least of 2, 4, 10, 20, 40, 100 … that is not below the value."""
+def _round_up(value: int) -> int:
+    """Return the least of 2, 4, 10, 20, 40, 100 … that is not below the value."""
     scale = 1
     while True:
         for part in (2, 4, 10):

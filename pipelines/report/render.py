@@ -1,4 +1,4 @@
-"""The corpus in pictures: one HTML page that works without a network."""
+"""Rendering of the report: one HTML page that works without a network."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipelines.report import formatting
 from pipelines.report import report_queries as queries
-from pipelines.report import wording
 from pipelines.report.charts import histogram
 from pipelines.report.thumbnails import ReadBlob, Thumbnails
 
@@ -33,23 +33,26 @@ def render_report(
     title: str = "Face corpus",
     mattes: bool = False,
 ) -> Path:
-    """Write ``report.html`` into a folder and return its path.
+    """Write ``report.html`` into a folder.
 
-    The page is one file: style and pictures are inside, it runs no script and loads nothing. What comes from data is
+    The page is one file: style and images are inside, it runs no script and loads nothing. Values from the data are
     escaped. Embeddings are not read. The same snapshot gives the same bytes.
 
     Args:
         connection: DuckDB with the views of ``mfhq.schema.TABLES`` (empty ones too).
-        read_blob: (uri, offset, length) to the bytes of an encoded picture of the corpus.
-        out_dir: made if it does not exist.
-        version: the snapshot's name, for example ``v0003``.
-        digest: the snapshot's digest.
-        corpus: the corpus's URI, shown with the command that asks again.
-        title: the page's heading.
-        mattes: dim what the matte leaves out of the chosen faces.
+        read_blob: Reads the bytes of an encoded image of the corpus: (uri, offset, length).
+        out_dir: Folder of the page; made if it does not exist.
+        version: Name of the snapshot, for example ``v0003``.
+        digest: Digest of the snapshot.
+        corpus: URI of the corpus, shown in the command that runs a query again.
+        title: Heading of the page.
+        mattes: Dim the background of the chosen faces.
+
+    Returns:
+        Path of the page.
 
     Raises:
-        duckdb.Error: a view is missing or lacks a column.
+        duckdb.Error: A view is missing or lacks a column.
     """
     thumbnails = Thumbnails(read_blob)
     answers = {name: _rows(connection, query) for name, query in _QUERIES.items()}
@@ -63,20 +66,20 @@ def render_report(
             digest=digest,
             corpus=corpus,
             queries=_QUERIES,
-            tiles=wording.tiles(headline),
+            tiles=formatting.tiles(headline),
             n_videos=headline["videos"],
             n_identities=headline["identities"],
             funnel=[list(rows) for _, rows in groupby(answers["funnel"], key=lambda row: row["stage"])],
-            identities=_people(answers["identities"], thumbnails, mattes),
+            identities=_describe_people(answers["identities"], thumbnails, mattes),
             diversity=answers["diversity"],
             splits=answers["splits"],
             captures=[
-                row | {"pictures": [thumbnails.uri(image) for image in row["images"] or []]}
+                row | {"images": [thumbnails.data_uri(image) for image in row["images"] or []]}
                 for row in answers["captures"]
             ],
             charts=_charts(connection),
-            rejected_tracks=_refused(answers["rejected_tracks"], thumbnails),
-            rejected_faces=_refused(answers["rejected_faces"], thumbnails),
+            rejected_tracks=_group_by_reason(answers["rejected_tracks"], thumbnails),
+            rejected_faces=_group_by_reason(answers["rejected_faces"], thumbnails),
             videos=answers["videos"],
             rights=answers["rights"],
             attempts=answers["attempts"],
@@ -84,12 +87,12 @@ def render_report(
     )
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    whole = folder / f".{PAGE}.part"
-    whole.write_text(page, encoding="utf-8")
-    return whole.replace(folder / PAGE)
+    part = folder / f".{PAGE}.part"
+    part.write_text(page, encoding="utf-8")
+    return part.replace(folder / PAGE)
 
 
-_QUERIES: dict[str, queries.Query] = {
+_QUERIES: dict[str, queries.ReportQuery] = {
     query.name: query
     for query in (
         queries.HEADLINE,
@@ -108,7 +111,7 @@ _QUERIES: dict[str, queries.Query] = {
 
 
 def _environment() -> Environment:
-    """Templates with escaping on for everything; a name that is not passed is an error."""
+    """Load the templates; everything is escaped, and a name that is not passed is an error."""
     environment = Environment(
         loader=PackageLoader("pipelines.report"),
         autoescape=True,
@@ -116,51 +119,56 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= wording.FILTERS
+    environment.filters |= formatting.FILTERS
     return environment
 
 
-def _rows(connection: DuckDBPyConnection, query: queries.Query) -> list[Row]:
+def _rows(connection: DuckDBPyConnection, query: queries.ReportQuery) -> list[Row]:
     cursor = connection.execute(query.sql)
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
 
-def _people(rows: Iterable[Row], thumbnails: Thumbnails, mattes: bool) -> list[Row]:
-    """One entry an identity, with its chosen faces in order."""
+def _describe_people(rows: Iterable[Row], thumbnails: Thumbnails, mattes: bool) -> list[Row]:
+    """Return one entry an identity, with its chosen faces in order."""
     people = []
     for identity_id, group in groupby(rows, key=lambda row: row["identity_id"]):
-        found = list(group)
+        members = list(group)
         faces = [
             {
-                "picture": thumbnails.uri(row["crop"], row["matte"] if mattes else None),
-                "label": f"{row['why']} · {wording.number(row['yaw_deg'], 0)}°",
-                "caption": f"rank {row['rank']}, {row['why']}: {_where(row)}, yaw {wording.number(row['yaw_deg'])}°, "
-                f"pitch {wording.number(row['pitch_deg'])}°, {_size(row)}",
+                "image": thumbnails.data_uri(row["crop"], row["matte"] if mattes else None),
+                "label": f"{row['why']} · {formatting.number(row['yaw_deg'], 0)}°",
+                "caption": f"rank {row['rank']}, {row['why']}: {_source_label(row)}, "
+                f"yaw {formatting.number(row['yaw_deg'])}°, pitch {formatting.number(row['pitch_deg'])}°, "
+                f"{_size_label(row)}",
             }
-            for row in found
+            for row in members
             if row["face_id"] is not None
         ]
-        people.append(found[0] | {"short": identity_id[:12], "faces": faces})
+        people.append(members[0] | {"short": identity_id[:12], "faces": faces})
     return people
 
 
-def _refused(rows: Iterable[Row], thumbnails: Thumbnails) -> list[Row]:
-    """One entry a reason: how many items, and samples of them."""
+def _group_by_reason(rows: Iterable[Row], thumbnails: Thumbnails) -> list[Row]:
+    """Return one entry a reason: the number of its items, and samples of them."""
     groups = []
     for reason, group in groupby(rows, key=lambda row: row["reason"]):
-        found = list(group)
+        members = list(group)
         samples = [
-            {"picture": thumbnails.uri(row["crop"]), "label": _size(row), "caption": f"{_where(row)}, {_size(row)}"}
-            for row in found
+            {
+                "image": thumbnails.data_uri(row["crop"]),
+                "label": _size_label(row),
+                "caption": f"{_source_label(row)}, {_size_label(row)}",
+            }
+            for row in members
         ]
-        groups.append({"reason": reason, "total": found[0]["total"], "samples": samples})
+        groups.append({"reason": reason, "total": members[0]["total"], "samples": samples})
     return groups
 
 
 def _charts(connection: DuckDBPyConnection) -> list[Row]:
-    def chart(query: queries.Query, title: str, unit: str, step: float, **how: Any) -> Row:
-        return {"chart": histogram(title, unit, _rows(connection, query), step, **how), "query": query}
+    def chart(query: queries.ReportQuery, title: str, unit: str, step: float, **options: Any) -> Row:
+        return {"chart": histogram(title, unit, _rows(connection, query), step, **options), "query": query}
 
     return [
         chart(queries.WIDTHS, "Face width", "px of the frame", 20),
@@ -169,9 +177,9 @@ def _charts(connection: DuckDBPyConnection) -> list[Row]:
     ]
 
 
-def _where(row: Mapping[str, Any]) -> str:
-    return f"{wording.basename(row['uri'] or '')} frame {row['frame_index']}"
+def _source_label(row: Mapping[str, Any]) -> str:
+    return f"{formatting.basename(row['uri'] or '')} frame {row['frame_index']}"
 
 
-def _size(row: Mapping[str, Any]) -> str:
-    return f"{wording.number(row['width_px'], 0)} px, {wording.number(row['sharpness'], 0)}"
+def _size_label(row: Mapping[str, Any]) -> str:
+    return f"{formatting.number(row['width_px'], 0)} px, {formatting.number(row['sharpness'], 0)}"

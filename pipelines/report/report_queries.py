@@ -1,4 +1,4 @@
-"""The questions that the report answers, in SQL over the corpus's views: what stands under each figure."""
+"""The SQL of the report's tables and figures, over the corpus's views."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ SHOWN_IDENTITIES = 48
 SHOWN_FACES = 8
 SHOWN_SAMPLES = 8
 SHOWN_ROWS = 200
-"""Rows of the per-video and capture tables: the page stays readable for a corpus of any size."""
+"""Most rows of the table of videos: the page stays readable for a corpus of any size."""
 
 
 @dataclass(frozen=True)
-class Query:
-    """A named question and its SQL, shown in the report as it was run."""
+class ReportQuery:
+    """A named SQL query, which the report shows as it was run."""
 
     name: str
     sql: str
 
 
-HEADLINE = Query(
+HEADLINE = ReportQuery(
     "headline",
     """
 SELECT (SELECT count(*) FROM videos) AS videos,
@@ -36,7 +36,7 @@ SELECT (SELECT count(*) FROM videos) AS videos,
        (SELECT count(*) FROM views) AS views""",
 )
 
-FUNNEL = Query(
+FUNNEL = ReportQuery(
     "funnel",
     """
 SELECT stage, reason, items, share, seconds
@@ -45,7 +45,7 @@ ORDER BY coalesce(list_position(['videos', 'shots', 'tracks', 'faces', 'identiti
          reason <> 'ok', items DESC, reason""",
 )
 
-IDENTITIES = Query(
+IDENTITIES = ReportQuery(
     "identities",
     f"""
 WITH shown AS (
@@ -61,7 +61,7 @@ LEFT JOIN videos ON videos.video_id = faces.video_id
 ORDER BY shown.n_videos DESC, shown.n_faces DESC, shown.identity_id, chosen.rank""",
 )
 
-SPLITS = Query(
+SPLITS = ReportQuery(
     "splits",
     """
 SELECT split, count(*) AS identities, sum(n_faces) AS faces, sum(n_videos > 1) AS in_several_videos,
@@ -69,7 +69,7 @@ SELECT split, count(*) AS identities, sum(n_faces) AS faces, sum(n_videos > 1) A
 FROM identities GROUP BY split ORDER BY list_position(['train', 'val', 'test'], split), split""",
 )
 
-DIVERSITY = Query(
+DIVERSITY = ReportQuery(
     "diversity",
     """
 SELECT n_chosen < n_good AS had_a_choice, count(*) AS identities, avg(n_good) AS good, avg(n_chosen) AS chosen,
@@ -78,34 +78,34 @@ SELECT n_chosen < n_good AS had_a_choice, count(*) AS identities, avg(n_good) AS
 FROM diversity GROUP BY had_a_choice ORDER BY had_a_choice DESC""",
 )
 
-REJECTED_TRACKS = Query(
+REJECTED_TRACKS = ReportQuery(
     "rejected_tracks",
     f"""
 WITH refused AS (
   SELECT *, count(*) OVER (PARTITION BY reason) AS total,
-         row_number() OVER (PARTITION BY reason ORDER BY track_id) AS place
+         row_number() OVER (PARTITION BY reason ORDER BY track_id) AS nth
   FROM tracks WHERE status <> 'ok'
-), picture AS (
+), best AS (
   SELECT track_id, arg_max(crop, (score, face_id)) AS crop
-  FROM faces SEMI JOIN (FROM refused WHERE place <= {SHOWN_SAMPLES}) USING (track_id)
+  FROM faces SEMI JOIN (FROM refused WHERE nth <= {SHOWN_SAMPLES}) USING (track_id)
   WHERE crop IS NOT NULL GROUP BY track_id
 )
 SELECT refused.reason, refused.status, total, refused.mean_width_px AS width_px,
-       refused.mean_sharpness AS sharpness, refused.start_frame AS frame_index, videos.uri, picture.crop
+       refused.mean_sharpness AS sharpness, refused.start_frame AS frame_index, videos.uri, best.crop
 FROM refused
-LEFT JOIN picture USING (track_id)
+LEFT JOIN best USING (track_id)
 LEFT JOIN videos ON videos.video_id = refused.video_id
-WHERE place <= {SHOWN_SAMPLES}
-ORDER BY total DESC, refused.reason, place""",
+WHERE nth <= {SHOWN_SAMPLES}
+ORDER BY total DESC, refused.reason, nth""",
 )
 
-REJECTED_FACES = Query(
+REJECTED_FACES = ReportQuery(
     "rejected_faces",
     f"""
 WITH refused AS (
   SELECT faces.face_id, faces.video_id, faces.status, faces.reason, x1 - x0 AS width_px, sharpness, frame_index,
          count(*) OVER (PARTITION BY faces.reason) AS total,
-         row_number() OVER (PARTITION BY faces.reason ORDER BY face_id) AS place
+         row_number() OVER (PARTITION BY faces.reason ORDER BY face_id) AS nth
   FROM faces JOIN tracks USING (track_id)
   WHERE faces.status <> 'ok' AND tracks.status = 'ok'
 )
@@ -114,11 +114,11 @@ SELECT refused.reason, refused.status, total, refused.width_px, refused.sharpnes
 FROM refused
 LEFT JOIN faces ON faces.face_id = refused.face_id
 LEFT JOIN videos ON videos.video_id = refused.video_id
-WHERE place <= {SHOWN_SAMPLES}
-ORDER BY total DESC, refused.reason, place""",
+WHERE nth <= {SHOWN_SAMPLES}
+ORDER BY total DESC, refused.reason, nth""",
 )
 
-VIDEOS = Query(
+VIDEOS = ReportQuery(
     "videos",
     f"""
 SELECT videos.uri, videos.status, videos.reason, codec, width, height, fps, duration_s, n_frames, n_frames_decoded,
@@ -133,7 +133,7 @@ ORDER BY videos.status = 'ok', videos.reason, videos.uri
 LIMIT {SHOWN_ROWS}""",
 )
 
-RIGHTS = Query(
+RIGHTS = ReportQuery(
     "rights",
     """
 SELECT coalesce(nullif(licence, ''), 'not stated') AS licence, coalesce(nullif(consent, ''), 'not stated') AS consent,
@@ -141,7 +141,7 @@ SELECT coalesce(nullif(licence, ''), 'not stated') AS licence, coalesce(nullif(c
 FROM videos GROUP BY ALL ORDER BY videos DESC, licence, consent""",
 )
 
-WIDTHS = Query(
+WIDTHS = ReportQuery(
     "widths",
     """
 SELECT floor((x1 - x0) / 20) * 20 AS low, count(*) FILTER (status = 'ok') AS used,
@@ -149,7 +149,7 @@ SELECT floor((x1 - x0) / 20) * 20 AS low, count(*) FILTER (status = 'ok') AS use
 FROM faces WHERE isfinite(x1 - x0) GROUP BY low ORDER BY low""",
 )
 
-SHARPNESS = Query(
+SHARPNESS = ReportQuery(
     "sharpness",
     """
 SELECT floor(2 * log2(greatest(sharpness, 1))) / 2 AS low, count(*) FILTER (status = 'ok') AS used,
@@ -157,7 +157,7 @@ SELECT floor(2 * log2(greatest(sharpness, 1))) / 2 AS low, count(*) FILTER (stat
 FROM faces WHERE isfinite(sharpness) GROUP BY low ORDER BY low""",
 )
 
-YAWS = Query(
+YAWS = ReportQuery(
     "yaws",
     """
 SELECT floor(yaw_deg / 10) * 10 AS low, count(*) FILTER (status = 'ok') AS used,
@@ -165,7 +165,7 @@ SELECT floor(yaw_deg / 10) * 10 AS low, count(*) FILTER (status = 'ok') AS used,
 FROM faces WHERE isfinite(yaw_deg) GROUP BY low ORDER BY low""",
 )
 
-ATTEMPTS = Query(
+ATTEMPTS = ReportQuery(
     "attempts",
     """
 SELECT step, count(DISTINCT item_id) AS items, count(*) AS attempts, count(*) FILTER (status = 'ok') AS ok,
@@ -174,16 +174,16 @@ SELECT step, count(DISTINCT item_id) AS items, count(*) AS attempts, count(*) FI
 FROM attempts GROUP BY step ORDER BY seconds DESC NULLS LAST, step""",
 )
 
-CAPTURES = Query(
+CAPTURES = ReportQuery(
     "captures",
     f"""
-WITH picture AS (
+WITH counts AS (
   SELECT capture_id, count(*) AS views, count(*) FILTER (status = 'ok') AS views_ok,
          list(image ORDER BY frame_index, camera_id) FILTER (status = 'ok')[:{SHOWN_FACES}] AS images
   FROM views GROUP BY capture_id
 )
 SELECT capture_id, dataset, coalesce(licence, 'not stated') AS licence, n_cameras, n_frames,
        coalesce(views, 0) AS views, coalesce(views_ok, 0) AS views_ok, images
-FROM captures LEFT JOIN picture USING (capture_id)
+FROM captures LEFT JOIN counts USING (capture_id)
 ORDER BY dataset, capture_id LIMIT {SHOWN_IDENTITIES}""",
 )

@@ -1,4 +1,4 @@
-"""Small pictures for the pages, as WebP or inline as data URIs."""
+"""Thumbnails of the corpus's images, as WebP or as data URIs for a page."""
 
 from __future__ import annotations
 
@@ -10,51 +10,66 @@ from typing import Any
 import cv2
 import numpy as np
 
-from pipelines.media.image_codec import Picture, decode_picture, encode_webp
+from pipelines.media.image_codec import Image, decode_image, encode_webp
 
 ReadBlob = Callable[[str, int, int], bytes]
-"""(uri relative to the corpus, offset, length) to bytes: how the corpus's pictures are read."""
+"""Reader of the corpus's images: (uri relative to the corpus, offset, length) → bytes."""
 
 log = logging.getLogger(__name__)
 
 
 class Thumbnails:
-    """Reads pictures by their location in the corpus and makes data URIs of them."""
+    """A maker of thumbnails, which reads images by their location in the corpus."""
 
     def __init__(self, read_blob: ReadBlob, size: int = 104, quality: int = 82) -> None:
+        """Set up the maker; nothing is read yet.
+
+        Args:
+            read_blob: Reads the bytes of an image.
+            size: Longer side of a thumbnail, pixels; smaller images keep their size.
+            quality: Quality of the WebP, 1 to 100.
+        """
         self._read_blob = read_blob
         self._size = size
         self._quality = quality
 
-    def uri(self, location: Mapping[str, Any] | None, matte: Mapping[str, Any] | None = None) -> str:
-        """``picture`` as a ``data:image/webp`` URI; empty where there is no such picture."""
-        data = self.picture(location, matte)
-        return "data:image/webp;base64," + base64.b64encode(data).decode() if data else ""
-
-    def picture(self, location: Mapping[str, Any] | None, matte: Mapping[str, Any] | None = None) -> bytes | None:
-        """A WebP, at most ``size`` px on the longer side; None where there is no such picture.
+    def data_uri(self, location: Mapping[str, Any] | None, matte: Mapping[str, Any] | None = None) -> str:
+        """Return ``webp`` as a ``data:image/webp`` URI; empty where there is no such image.
 
         Args:
-            location: ``uri``, ``offset``, ``length`` of an encoded picture (``mfhq.schema.BLOB_REF``).
-            matte: likewise of its matte; what is not the person is then dimmed.
+            location: As in ``webp``.
+            matte: As in ``webp``.
         """
-        picture = self._decode(location, grey=False)
-        if picture is None:
+        data = self.webp(location, matte)
+        return "data:image/webp;base64," + base64.b64encode(data).decode() if data else ""
+
+    def webp(self, location: Mapping[str, Any] | None, matte: Mapping[str, Any] | None = None) -> bytes | None:
+        """Make a thumbnail, at most ``size`` pixels on the longer side.
+
+        Args:
+            location: ``uri``, ``offset``, ``length`` of an encoded image (``mfhq.schema.BLOB_REF``).
+            matte: The same for its matte, with which everything but the person is dimmed.
+
+        Returns:
+            A WebP file; None where there is no such image.
+        """
+        image = self._decode(location, grey=False)
+        if image is None:
             return None
-        scale = min(self._size / max(picture.shape[:2]), 1.0)
-        picture = np.asarray(cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
+        scale = min(self._size / max(image.shape[:2]), 1.0)
+        image = np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA), np.uint8)
         alpha = self._decode(matte, grey=True)
         if alpha is not None:
-            share = cv2.resize(alpha, picture.shape[1::-1], interpolation=cv2.INTER_AREA)[..., None] / 255.0
-            picture = np.rint(picture * (0.25 + 0.75 * share)).astype(np.uint8)
-        return encode_webp(picture, self._quality)
+            share = cv2.resize(alpha, image.shape[1::-1], interpolation=cv2.INTER_AREA)[..., None] / 255.0
+            image = np.rint(image * (0.25 + 0.75 * share)).astype(np.uint8)
+        return encode_webp(image, self._quality)
 
-    def _decode(self, location: Mapping[str, Any] | None, grey: bool) -> Picture | None:
+    def _decode(self, location: Mapping[str, Any] | None, grey: bool) -> Image | None:
         if not location or not location.get("uri") or not location["length"]:
             return None
         try:
             data = self._read_blob(location["uri"], location["offset"], location["length"])
-            return decode_picture(data, grey=grey)
+            return decode_image(data, grey=grey)
         except (OSError, ValueError) as error:
-            log.warning("a picture is missing: %s at byte %s: %s", location["uri"], location["offset"], error)
+            log.warning("an image is missing: %s at byte %s: %s", location["uri"], location["offset"], error)
             return None

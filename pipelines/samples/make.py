@@ -1,4 +1,4 @@
-"""The sample clips: made once, the same bytes every time, with the truth beside them in ``samples.json``."""
+"""Making of the sample clips: the same bytes every time, with the truth beside them in ``samples.json``."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ import numpy as np
 
 from pipelines.media.video_writer import write_video
 from pipelines.samples import rendered
-from pipelines.samples.photographs import PORTRAITS, Portrait, load_photograph
-from pipelines.samples.takes import FPS, Take, film, takes_of
+from pipelines.samples.photographs import SAMPLE_FACES, SampleFace, load_photograph
+from pipelines.samples.takes import FPS, Take, film_photograph, make_takes
 
 if TYPE_CHECKING:
     from pipelines.studio.studio_head import StudioHead
 
 TRUTH_FILE = "samples.json"
 RECIPE = 3
-"""Raised when the clips change: clips of another recipe are made anew."""
+"""Version of the clips: those of another recipe are made again."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleClip:
-    """What a sample clip shows: one entry of ``samples.json``."""
+    """Truth of a sample clip: one entry of ``samples.json``."""
 
     file: str
     person: str
-    """Anonymous label: clips of the same person have the same one."""
+    """Anonymous label; clips of the same person have the same one."""
     kind: str
     """photograph or rendered."""
     licence: str
@@ -60,20 +60,23 @@ def make_samples(
     people: Collection[str] | None = None,
     head_cache: Path | None = None,
 ) -> list[Path]:
-    """Make what is missing of the sample clips in a folder, two of each person; returns every clip's path, sorted.
+    """Make the sample clips that a folder lacks, two of each person.
 
-    Deterministic: with the same versions installed, the same bytes. Idempotent: clips that stand in
-    ``samples.json`` with their recipe and digest are left alone. A clip appears when it is whole, and stands in
-    ``samples.json`` only after that; what a killed call left is removed.
+    The same versions of the packages give the same bytes. Clips that ``samples.json`` lists with their recipe and
+    digest are left alone. A clip appears when it is complete, and only then in ``samples.json``; the files of a killed
+    call are removed.
 
     Args:
-        directory: where the clips go; made if it does not exist.
-        quick: clips of three to four seconds; four to five otherwise.
-        people: labels of the only people wanted; all by default.
-        head_cache: where the open head lies, or is built (once, in a minute); the project's cache by default.
+        directory: Folder of the clips; made if it does not exist.
+        quick: Make clips of three to four seconds; four to five otherwise.
+        people: Labels of the people to make clips of; all by default.
+        head_cache: Folder of the open head, which is built there once, in a minute; the project's cache by default.
+
+    Returns:
+        The paths of all clips, sorted.
 
     Raises:
-        FileNotFoundError: a package no longer ships a photograph that a clip is made from.
+        FileNotFoundError: A package no longer ships a photograph that a clip is made from.
         ValueError: ``people`` names someone who is in no clip.
     """
     folder = Path(directory)
@@ -85,11 +88,11 @@ def make_samples(
         if unknown := sorted(set(people) - known):
             raise ValueError(f"no sample clip shows {', '.join(unknown)}; there are {', '.join(sorted(known))}")
         jobs = [job for job in jobs if job.clip.person in people]
-    done = {clip.file: clip for clip in read_truth(folder) if _is_whole(folder, clip)}
-    missing = [job for job in jobs if not _same(done.get(job.clip.file), job.clip)]
+    done = {clip.file: clip for clip in read_truth(folder) if _is_intact(folder, clip)}
+    missing = [job for job in jobs if not _is_same(done.get(job.clip.file), job.clip)]
     if missing:
-        for left in folder.glob(".*_[ab].mp4.*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in folder.glob(".*_[ab].mp4.*"):
+            shutil.rmtree(leftover, ignore_errors=True)
         log.info("making %d sample clips in %s", len(missing), folder)
         for clip in _make_all(folder, missing):
             done[clip.file] = clip
@@ -98,7 +101,11 @@ def make_samples(
 
 
 def read_truth(directory: str | Path) -> list[SampleClip]:
-    """The clips that ``samples.json`` of a folder names; none where there is no such file or another recipe's."""
+    """Read the clips that ``samples.json`` of a folder lists; none where it is missing or of another recipe.
+
+    Args:
+        directory: Folder of the clips.
+    """
     path = Path(directory) / TRUTH_FILE
     if not path.is_file():
         return []
@@ -107,27 +114,27 @@ def read_truth(directory: str | Path) -> list[SampleClip]:
 
 
 def _jobs(quick: bool, load_head: Callable[[], StudioHead]) -> list[_Job]:
-    """Every clip to be made, in the order of the people."""
+    """List every clip to be made, in the order of the people."""
     return [
-        _photograph_job(portrait, letter, take)
-        for portrait in PORTRAITS
-        for letter, take in zip("ab", takes_of(portrait.person, quick=quick), strict=True)
+        _photograph_job(face, letter, take)
+        for face in SAMPLE_FACES
+        for letter, take in zip("ab", make_takes(face.person, quick=quick), strict=True)
     ] + [_rendered_job(person, take, quick, load_head) for person in rendered.rendered_people(quick) for take in (0, 1)]
 
 
-def _photograph_job(portrait: Portrait, letter: str, take: Take) -> _Job:
+def _photograph_job(face: SampleFace, letter: str, take: Take) -> _Job:
     clip = SampleClip(
-        file=f"{portrait.person}_{letter}.mp4",
-        person=portrait.person,
+        file=f"{face.person}_{letter}.mp4",
+        person=face.person,
         kind="photograph",
-        licence=portrait.photograph.licence,
+        licence=face.photograph.licence,
         width=take.width,
         height=take.height,
         n_frames=take.n_frames,
         fps=FPS,
         mirrored=take.mirrored,
     )
-    return _Job(clip, lambda: film(load_photograph(portrait.photograph), portrait, take))
+    return _Job(clip, lambda: film_photograph(load_photograph(face.photograph), face, take))
 
 
 def _rendered_job(person: str, take: int, quick: bool, load_head: Callable[[], StudioHead]) -> _Job:
@@ -140,7 +147,7 @@ def _rendered_job(person: str, take: int, quick: bool, load_head: Callable[[], S
         height=rendered.SIZES[take],
         fps=rendered.FPS,
         mirrored=False,
-        n_frames=round(rendered.seconds_of(quick) * rendered.FPS),
+        n_frames=round(rendered.clip_seconds(quick) * rendered.FPS),
     )
     return _Job(clip, lambda: rendered.film_rendered(load_head(), person, take, quick))
 
@@ -153,12 +160,12 @@ def _load_head(head_cache: Path | None) -> StudioHead:
 
 
 def _make_all(folder: Path, jobs: Iterable[_Job]) -> Iterator[SampleClip]:
-    """Make clips, photographs beside rendered ones (one thread each), and hand each over when it is whole."""
+    """Make clips of photographs and rendered ones at the same time, one thread each; yield each when it is complete."""
     with ThreadPoolExecutor(1) as filming, ThreadPoolExecutor(1) as rendering:
         pools = {"photograph": filming, "rendered": rendering}
         try:
-            for made in as_completed([pools[job.clip.kind].submit(_make, folder, job) for job in jobs]):
-                yield made.result()
+            for finished in as_completed([pools[job.clip.kind].submit(_make, folder, job) for job in jobs]):
+                yield finished.result()
         finally:
             filming.shutdown(wait=False, cancel_futures=True)
             rendering.shutdown(wait=False, cancel_futures=True)
@@ -170,19 +177,19 @@ def _make(folder: Path, job: _Job) -> SampleClip:
     return replace(job.clip, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def _is_whole(folder: Path, clip: SampleClip) -> bool:
+def _is_intact(folder: Path, clip: SampleClip) -> bool:
     path = folder / clip.file
     return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == clip.sha256
 
 
-def _same(made: SampleClip | None, wanted: SampleClip) -> bool:
-    return made is not None and replace(made, sha256="") == wanted
+def _is_same(clip: SampleClip | None, expected: SampleClip) -> bool:
+    return clip is not None and replace(clip, sha256="") == expected
 
 
 def _write_truth(folder: Path, clips: dict[str, SampleClip]) -> None:
-    """Replace ``samples.json`` in one go."""
+    """Replace ``samples.json`` atomically."""
     entries = [asdict(clips[file]) for file in sorted(clips)]
     text = json.dumps({"recipe": RECIPE, "clips": entries}, indent=1) + "\n"
-    whole = folder / f".{TRUTH_FILE}.part"
-    whole.write_text(text)
-    whole.replace(folder / TRUTH_FILE)
+    part = folder / f".{TRUTH_FILE}.part"
+    part.write_text(text)
+    part.replace(folder / TRUTH_FILE)

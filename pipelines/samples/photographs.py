@@ -1,7 +1,7 @@
-"""The real photographs that installed packages ship, and where the faces are in them.
+"""Photographs that installed packages ship, and the positions of the faces in them.
 
-A photograph is found by its package, its folder and the digest of its bytes, never by its file's name:
-names of people have no place here. Nothing is downloaded and neither package is imported.
+A photograph is found by its package, its folder and the digest of its bytes, never by its file's name, because that may
+be the name of a person. Nothing is downloaded and neither package is imported.
 """
 
 from __future__ import annotations
@@ -14,27 +14,29 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipelines.media.image_codec import read_photograph
+
 
 @dataclass(frozen=True, kw_only=True)
-class Photograph:
-    """A picture file inside an installed package."""
+class SamplePhotograph:
+    """An image file inside an installed package."""
 
     package: str
     folder: str
-    """Relative to the package."""
+    """Path relative to the package."""
     sha256: str
     licence: str
     backdrop: int = 0
-    """Pixels of blurred surroundings put around a tight portrait, so that the camera has room to move."""
+    """Width of the blurred surroundings put around a tight portrait, so that the camera has room to move, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Portrait:
-    """One face of a photograph; the box is what YuNet finds, in the pixels of the file."""
+class SampleFace:
+    """One face of a photograph, with the box that YuNet finds, in the pixels of the file."""
 
     person: str
-    """An anonymous label, the same wherever this person is shown."""
-    photograph: Photograph
+    """Anonymous label of the person."""
+    photograph: SamplePhotograph
     x: float
     """Centre of the face box, px from the left."""
     y: float
@@ -43,44 +45,44 @@ class Portrait:
     """Width of the face box, px."""
 
 
-_GROUP = Photograph(
+_GROUP = SamplePhotograph(
     package="insightface",
     folder="data/images",
     sha256="47f682e945b659f93a9e490b9c9c4a2a864abe64dace9e1a2893845ddfd69489",
     licence="test picture of the insightface package; not to be passed on",
 )
-_GREY = Photograph(
+_GREY = SamplePhotograph(
     package="insightface",
     folder="data/images",
     sha256="8545da294e8c7c79911169c3915fed8528f1960cd0ed99b92453788ca4275083",
     licence="test picture of the insightface package; not to be passed on",
     backdrop=72,
 )
-_ASTRONAUT = Photograph(
+_ASTRONAUT = SamplePhotograph(
     package="skimage",
     folder="data",
     sha256="88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
     licence="public domain (NASA)",
 )
 
-PORTRAITS: tuple[Portrait, ...] = (
-    Portrait(person="photo_person_1", photograph=_ASTRONAUT, x=223, y=120, width=90),
-    Portrait(person="photo_person_2", photograph=_GROUP, x=114, y=333, width=106),
-    Portrait(person="photo_person_3", photograph=_GROUP, x=320, y=215, width=105),
-    Portrait(person="photo_person_4", photograph=_GROUP, x=517, y=340, width=102),
-    Portrait(person="photo_person_5", photograph=_GROUP, x=797, y=414, width=98),
-    Portrait(person="photo_person_6", photograph=_GROUP, x=956, y=131, width=100),
-    Portrait(person="photo_person_7", photograph=_GROUP, x=1173, y=335, width=95),
-    Portrait(person="photo_person_8", photograph=_GREY, x=50, y=60, width=75),
+SAMPLE_FACES: tuple[SampleFace, ...] = (
+    SampleFace(person="photo_person_1", photograph=_ASTRONAUT, x=223, y=120, width=90),
+    SampleFace(person="photo_person_2", photograph=_GROUP, x=114, y=333, width=106),
+    SampleFace(person="photo_person_3", photograph=_GROUP, x=320, y=215, width=105),
+    SampleFace(person="photo_person_4", photograph=_GROUP, x=517, y=340, width=102),
+    SampleFace(person="photo_person_5", photograph=_GROUP, x=797, y=414, width=98),
+    SampleFace(person="photo_person_6", photograph=_GROUP, x=956, y=131, width=100),
+    SampleFace(person="photo_person_7", photograph=_GROUP, x=1173, y=335, width=95),
+    SampleFace(person="photo_person_8", photograph=_GREY, x=50, y=60, width=75),
 )
-"""Every person that the photographs show."""
+"""One face of every person that the photographs show."""
 
 
-def find_photograph(photograph: Photograph) -> Path:
-    """The photograph's file in the installed package.
+def find_photograph(photograph: SamplePhotograph) -> Path:
+    """Find the photograph's file in the installed package.
 
     Raises:
-        FileNotFoundError: the package is not installed, or ships no file of this digest any more.
+        FileNotFoundError: The package is not installed, or no longer ships a file of this digest.
     """
     spec = find_spec(photograph.package)
     for location in (spec.submodule_search_locations or ()) if spec else ():
@@ -93,21 +95,24 @@ def find_photograph(photograph: Photograph) -> Path:
     )
 
 
-def load_photograph(photograph: Photograph) -> np.ndarray:
-    """The picture, uint8 (H, W, 3), RGB, with ``backdrop`` pixels of surroundings on each side.
+def load_photograph(photograph: SamplePhotograph) -> np.ndarray:
+    """Read a photograph, with ``backdrop`` pixels of surroundings on each side.
+
+    Args:
+        photograph: One of those that ``SAMPLE_FACES`` names.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
 
     Raises:
-        FileNotFoundError: see ``find_photograph``.
+        FileNotFoundError: No installed package ships it; see ``find_photograph``.
     """
-    bgr = cv2.imread(str(find_photograph(photograph)), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise FileNotFoundError(f"sample photograph sha256 {photograph.sha256[:12]}… cannot be decoded")
-    rgb = cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-    return _with_backdrop(rgb, photograph.backdrop) if photograph.backdrop else rgb
+    rgb = read_photograph(find_photograph(photograph))
+    return _add_backdrop(rgb, photograph.backdrop) if photograph.backdrop else rgb
 
 
-def _with_backdrop(rgb: np.ndarray, pixels: int) -> np.ndarray:
-    """The picture in front of a blurred continuation of itself, its edges melting into it."""
+def _add_backdrop(rgb: np.ndarray, pixels: int) -> np.ndarray:
+    """Put an image in front of a blurred continuation of itself, with soft edges."""
     height, width = rgb.shape[:2]
     extended = cv2.copyMakeBorder(rgb, pixels, pixels, pixels, pixels, cv2.BORDER_REPLICATE)
     backdrop = cv2.GaussianBlur(extended, (0, 0), pixels / 4)

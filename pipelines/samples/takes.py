@@ -1,4 +1,4 @@
-"""How a photograph is filmed: framing, motion and light of one take, as functions of time."""
+"""Takes of a photograph: framing, motion and light as functions of time, and the frames that they give."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import cv2
 import numpy as np
 
 from mfhq.ids import seed_of
-from pipelines.samples.photographs import Portrait
+from pipelines.samples.photographs import SampleFace
 
 FPS = 25
-_BUMP = 0.55
+_RELIEF_RADIUS = 0.55
 """Radius of the head's relief, in face widths (one standard deviation of a Gaussian)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Take:
-    """One take of one person. Angles in degrees; ``*_light`` and colour are factors on linear-ish grey levels."""
+    """One take of one person; angles are in degrees, light and colour are factors on grey levels."""
 
     width: int
     height: int
     seconds: float
     face_share: float
-    """Width of the face over the width of the frame."""
+    """Width of the face, as a share of the frame's width."""
     mirrored: bool
     roll_deg: float
     """Largest tilt of the camera."""
     tilt_deg: float
-    """Largest turn of the picture plane (perspective)."""
+    """Largest turn of the image plane (perspective)."""
     relief: float
-    """Largest shift of the nearest point of the head against its rim, in face widths: what looks like yaw."""
+    """Largest shift of the nearest point of the head against its rim, in face widths; it looks like yaw."""
     zoom: float
     """Share by which the framing tightens and widens."""
     drift: float
@@ -39,20 +39,25 @@ class Take:
     gain: float
     gamma: float
     warmth: float
-    """0 is neutral; 0.1 is 10 % more red and 10 % less blue."""
+    """Colour shift: 0 is neutral; 0.1 is 10 % more red and 10 % less blue."""
     gradient: float
-    """Brightness falls by this share from one side of the frame to the other."""
+    """Share by which the brightness falls from one side of the frame to the other."""
     seed: int
-    """Of the motion's phases."""
+    """Seed of the motion's phases."""
 
     @property
     def n_frames(self) -> int:
-        """Frames of the clip."""
+        """Number of frames of the clip."""
         return round(self.seconds * FPS)
 
 
-def takes_of(person: str, *, quick: bool = True) -> tuple[Take, Take]:
-    """The two takes of a person: they differ in framing, light, size and side."""
+def make_takes(person: str, *, quick: bool = True) -> tuple[Take, Take]:
+    """Draw the two takes of a person, which differ in framing, light, size and side.
+
+    Args:
+        person: Label of the person, which seeds the random draws.
+        quick: Make them about a second and a half shorter.
+    """
     random = np.random.default_rng(seed_of(person))
     seconds = 3.2 if quick else 4.6
     first = Take(
@@ -92,71 +97,81 @@ def takes_of(person: str, *, quick: bool = True) -> tuple[Take, Take]:
     return first, second
 
 
-def film(
-    picture: np.ndarray, portrait: Portrait, take: Take, frames: Iterable[int] | None = None
+def film_photograph(
+    image: np.ndarray, face: SampleFace, take: Take, frames: Iterable[int] | None = None
 ) -> Iterator[np.ndarray]:
-    """The take's frames, uint8 (height, width, 3), RGB.
+    """Film one face of a photograph.
 
     Args:
-        picture: ``load_photograph``'s result, uint8 (H, W, 3).
-        portrait: whose face in it is filmed.
-        take: framing, motion and light.
-        frames: which frames; all by default.
+        image: (H, W, 3) uint8 RGB, as ``load_photograph`` returns it.
+        face: The face that is filmed.
+        take: Framing, motion and light.
+        frames: Indices of the frames; all by default.
+
+    Yields:
+        (height, width, 3) uint8 RGB.
     """
-    light = _Light(take)
+    lighting = _Lighting(take)
     for index in range(take.n_frames) if frames is None else frames:
-        map_x, map_y = sampling_maps(picture.shape[:2], portrait, take, index)
-        frame = cv2.remap(picture, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
-        yield light.apply(frame[:, ::-1] if take.mirrored else frame, float(_waves(take, index)[7]))
+        map_x, map_y = sampling_maps(image.shape[:2], face, take, index)
+        frame = cv2.remap(image, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+        yield lighting.apply(frame[:, ::-1] if take.mirrored else frame, float(_slow_sines(take, index)[7]))
 
 
-def _waves(take: Take, index: int) -> np.ndarray:
-    """Eight slow sines at a frame, (8,) in -1 to 1: ``sampling_maps`` says what each moves; the last is light."""
+def _slow_sines(take: Take, index: int) -> np.ndarray:
+    """Return eight slow sines (8,) in -1 to 1 at a frame: ``sampling_maps`` uses seven, the light the last."""
     phases = np.random.default_rng(take.seed).uniform(0, 2 * np.pi, 8)
     return np.sin(2 * np.pi * index / take.n_frames * np.array([1, 1, 1, 1, 2, 1, 2, 1]) + phases)
 
 
-def sampling_maps(size: tuple[int, ...], portrait: Portrait, take: Take, index: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where each pixel of a frame (before mirroring) is read in a picture of ``size`` (H, W).
+def sampling_maps(size: tuple[int, ...], face: SampleFace, take: Take, index: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the position in the photograph of each pixel of a frame, before mirroring.
 
-    Returns x and y in pixels of the picture, float32 (height, width) each.
+    Args:
+        size: (H, W) of the photograph with its backdrop.
+        face: The face that is filmed.
+        take: Framing and motion.
+        index: Index of the frame.
+
+    Returns:
+        x and y in pixels of the photograph, float32 (height, width) each.
     """
-    wave = _waves(take, index)
-    backdrop = portrait.photograph.backdrop
-    face = np.array([portrait.x + backdrop, portrait.y + backdrop])
-    per_pixel = portrait.width / (take.face_share * take.width) * (1 + take.zoom * wave[0])
+    wave = _slow_sines(take, index)
+    backdrop = face.photograph.backdrop
+    centre = np.array([face.x + backdrop, face.y + backdrop])
+    per_pixel = face.width / (take.face_share * take.width) * (1 + take.zoom * wave[0])
     rotation = _rotation(take.tilt_deg * wave[1], 0.6 * take.tilt_deg * wave[2], take.roll_deg * wave[3])
     focal = 2.0 * take.width
     across = np.arange(take.width, dtype=np.float32) - (take.width - 1) / 2
     down = (np.arange(take.height, dtype=np.float32) - (take.height - 1) / 2)[:, None]
     ray = [row[0] * across + row[1] * down + row[2] * focal for row in rotation.astype(np.float32)]
     scale = np.float32(focal * per_pixel) / ray[2]
-    # The plane turns about what the camera aims at, so the middle ray's own shift is taken off.
+    # The plane turns about the point at which the camera aims, so the shift of the middle ray is subtracted.
     map_x = ray[0] * scale - np.float32(rotation[0, 2] / rotation[2, 2] * focal * per_pixel)
     map_y = ray[1] * scale - np.float32(rotation[1, 2] / rotation[2, 2] * focal * per_pixel)
-    # The face sits a little above the middle; the window is then pushed into the picture where it sticks out.
-    aim = face + [0.0, 0.12 * portrait.width] + take.drift * take.width * per_pixel * wave[[4, 5]]
-    aim_x = _inside(aim[0], float(map_x.min()), float(map_x.max()), size[1])
-    aim_y = _inside(aim[1], float(map_y.min()), float(map_y.max()), size[0])
+    # The face sits a little above the middle; the window is then pushed into the image where it sticks out.
+    aim = centre + [0.0, 0.12 * face.width] + take.drift * take.width * per_pixel * wave[[4, 5]]
+    aim_x = _clamp_aim(aim[0], float(map_x.min()), float(map_x.max()), size[1])
+    aim_y = _clamp_aim(aim[1], float(map_y.min()), float(map_y.max()), size[0])
     map_x += np.float32(aim_x)
     map_y += np.float32(aim_y)
     # Relief: points near the middle of the face move against its rim, as they do when a head turns and nods.
-    radius = np.float32(_BUMP * portrait.width)
-    across_face = (map_x - np.float32(face[0])) / radius
-    down_face = (map_y - np.float32(face[1])) / (np.float32(1.25) * radius)
+    radius = np.float32(_RELIEF_RADIUS * face.width)
+    across_face = (map_x - np.float32(centre[0])) / radius
+    down_face = (map_y - np.float32(centre[1])) / (np.float32(1.25) * radius)
     height = cv2.exp(np.float32(-0.5) * (across_face * across_face + down_face * down_face))
-    shift = take.relief * portrait.width
+    shift = take.relief * face.width
     return map_x - np.float32(shift * wave[5]) * height, map_y - np.float32(0.5 * shift * wave[6]) * height
 
 
-def _inside(aim: float, low: float, high: float, size: int) -> float:
-    """The aim nearest to the wanted one that keeps ``aim + [low, high]`` inside ``[0, size - 1]``."""
+def _clamp_aim(aim: float, low: float, high: float, size: int) -> float:
+    """Return the nearest aim that keeps ``aim + [low, high]`` inside ``[0, size - 1]``."""
     least, most = -low, size - 1 - high
     return (least + most) / 2 if least > most else min(max(aim, least), most)
 
 
 def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
-    """Rotation matrix (3, 3), float64: roll about the viewing axis, then pitch, then yaw."""
+    """Return the rotation (3, 3), float64: roll about the viewing axis, then pitch, then yaw."""
     matrix = np.eye(3)
     for axis, angle in ((2, roll_deg), (0, pitch_deg), (1, yaw_deg)):
         vector = np.zeros(3)
@@ -165,7 +180,7 @@ def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
     return matrix
 
 
-class _Light:
+class _Lighting:
     """Gain, gamma, colour temperature and a light from one side whose direction wanders."""
 
     def __init__(self, take: Take) -> None:
@@ -177,9 +192,9 @@ class _Light:
         self._gradient = take.gradient
 
     def apply(self, frame: np.ndarray, wave: float) -> np.ndarray:
-        """The frame lit, uint8 (H, W, 3); ``wave`` in -1 to 1 is the light's direction."""
+        """Return the frame, uint8 (H, W, 3), under a light whose direction is ``wave``, -1 to 1."""
         angle = 0.9 * wave
-        toward = self._gradient * np.array([np.cos(angle), np.sin(angle)], np.float32)
-        side = 1 + toward[0] * self._across + toward[1] * self._down
+        direction = self._gradient * np.array([np.cos(angle), np.sin(angle)], np.float32)
+        side = 1 + direction[0] * self._across + direction[1] * self._down
         lit = cv2.LUT(np.ascontiguousarray(frame), self._table)
         return cv2.convertScaleAbs(cv2.multiply(lit, cv2.merge([side, side, side])))

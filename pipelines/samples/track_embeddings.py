@@ -1,4 +1,4 @@
-"""Made-up track embeddings with known people, drawn to look like real ones: what clusterings are measured on."""
+"""Synthetic track embeddings with known people, drawn like real ones: the data on which clusterings are measured."""
 
 from __future__ import annotations
 
@@ -16,42 +16,42 @@ _CHUNK = 65_536
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Population:
-    """How the embeddings of a made-up corpus lie. The defaults are those of ``ffavatar bench cluster``."""
+    """Distribution of the embeddings of a synthetic corpus; the defaults are those of ``ffavatar bench cluster``."""
 
     same: float = 0.87
-    """Mean cosine similarity of two tracks of one person ..."""
+    """Mean cosine similarity of two tracks of one person."""
     same_spread: float = 0.05
-    """... its standard deviation ..."""
+    """Standard deviation of the similarity of two tracks of one person."""
     same_least: float = 0.60
-    """... and what it never falls below."""
+    """Least similarity of two tracks of one person."""
     other: float = 0.02
-    """Mean cosine similarity of tracks of two people ..."""
+    """Mean cosine similarity of tracks of two people."""
     other_spread: float = 0.09
-    """... and its standard deviation. It says in how many directions people differ: about 1 / spread²."""
+    """Standard deviation of the similarity of tracks of two people, who differ in about 1 / spread² directions."""
     zipf: float = 2.0
     """Exponent of the number of tracks of a person."""
     most_tracks: int = 200
     lookalikes: float = 0.02
-    """Share of the people who have a look-alike ..."""
+    """Share of the people who have a look-alike."""
     lookalike_range: tuple[float, float] = (0.45, 0.55)
-    """... and the cosine similarity of the two centres."""
+    """Range of the cosine similarity of a person's and the look-alike's centres."""
     junk: float = 0.01
-    """Share of tracks that are near nobody; each counts as a person of its own."""
+    """Share of tracks that are similar to nobody; each counts as a person of its own."""
     one_video: float = 0.5
-    """Share of the people who are seen in one video only."""
+    """Share of the people who are in one video only."""
     people_per_video: int = 4
 
 
 @dataclass(frozen=True)
 class TrackEmbeddings:
-    """Made-up tracks, in random order."""
+    """Synthetic tracks, in random order."""
 
     vectors: Vectors
     """(N, width), unit length."""
     person: Integers
-    """(N,) who it is."""
+    """(N,) number of the person."""
     video: Integers
-    """(N,) which video; a person's tracks in one video follow one another, those of different people overlap."""
+    """(N,) number of the video; in a video a person's tracks follow one another, those of different people overlap."""
     start: Integers
     """(N,) first frame."""
     end: Integers
@@ -59,31 +59,37 @@ class TrackEmbeddings:
 
 
 def draw_tracks(n: int, width: int, seed: int, population: Population | None = None) -> TrackEmbeddings:
-    """``n`` tracks with embeddings of ``width`` (at least 32); the same arguments give the same tracks.
+    """Draw tracks; the same arguments give the same tracks.
 
     A track is its person's centre turned by a random angle in a random direction. Similarities within a person
     spread because tracks lie at different distances from the centre, as good and bad recordings do.
+
+    Args:
+        n: Number of tracks.
+        width: Width of the embeddings, at least 32.
+        seed: Seed of the random draws.
+        population: Distribution; the defaults where None.
     """
     population = population or Population()
     random = np.random.default_rng(seed)
     n_junk = round(population.junk * n)
-    person = _people(random, n - n_junk, population)
+    person = _draw_people(random, n - n_junk, population)
     n_people = int(person.max(initial=-1)) + 1
     person = np.concatenate([person, np.arange(n_people, n_people + n_junk)])
     space = _Space(random, width, population)
-    centres = _with_lookalikes(random, space.draw(n_people + n_junk), n_people, space, population)
-    nearness = _nearness(random, n, population)
+    centres = _add_lookalikes(random, space.draw(n_people + n_junk), n_people, space, population)
+    nearness = _draw_nearness(random, n, population)
     nearness[person >= n_people] = 1.0  # a junk track is its own centre
-    video, slot = _seen(random, person, n_people, population)
+    video, slot = _draw_videos(random, person, n_people, population)
     order = random.permutation(n)
     person, video, slot = (column[order] for column in (person, video, slot))
     nearness = nearness[order]
     vectors = np.empty((n, width), np.float32)
-    for at in range(0, n, _CHUNK):
-        rows = slice(at, at + _CHUNK)
+    for start in range(0, n, _CHUNK):
+        rows = slice(start, start + _CHUNK)
         centre, near = centres[person[rows]], nearness[rows, None]
-        aside = _aside(space.draw(len(centre), shared=False), centre)
-        vectors[rows] = _unit(near * centre + np.sqrt(1 - near**2) * aside)
+        orthogonal = _orthogonal_to(space.draw(len(centre), shared=False), centre)
+        vectors[rows] = _unit(near * centre + np.sqrt(1 - near**2) * orthogonal)
     return TrackEmbeddings(vectors, person, video, slot * 100, slot * 100 + 90)
 
 
@@ -93,76 +99,76 @@ class _Space:
     def __init__(self, random: np.random.Generator, width: int, population: Population) -> None:
         self.random, self.width = random, width
         self.shared = float(np.sqrt(population.other / population.same))
-        wanted = min((population.other_spread / (1 - population.other)) ** 2, 0.9)
+        concentration = min((population.other_spread / (1 - population.other)) ** 2, 0.9)
         index = np.arange(width)
 
         def weights(decay: float) -> npt.NDArray[np.float64]:
-            falling = np.exp(-index * decay)
-            return falling / falling.sum()
+            decaying = np.exp(-index * decay)
+            return decaying / decaying.sum()
 
         flat = float((weights(0.0) ** 2).sum())
-        decay = brentq(lambda d: (weights(d) ** 2).sum() - wanted, 0.0, 5.0) if flat < wanted else 0.0
+        decay = brentq(lambda d: (weights(d) ** 2).sum() - concentration, 0.0, 5.0) if flat < concentration else 0.0
         turned, _ = np.linalg.qr(random.standard_normal((width, width)))
         self.basis = (np.sqrt(weights(decay))[:, None] * turned).astype(np.float32)
-        self.towards = turned[-1].astype(np.float32)
+        self.common = turned[-1].astype(np.float32)
 
     def draw(self, n: int, shared: bool = True) -> Vectors:
-        """(n, width) unit directions; ``shared`` adds what all faces have in common."""
+        """Draw (n, width) unit directions; ``shared`` adds the direction that all faces have in common."""
         own = np.float32(np.sqrt(1 - self.shared**2))
-        made = np.empty((n, self.width), np.float32)
-        for at in range(0, n, _CHUNK):
-            part = self.random.standard_normal((min(_CHUNK, n - at), self.width), np.float32) @ self.basis
-            made[at : at + len(part)] = self.shared * self.towards + own * _unit(part) if shared else part
-        return _unit(made)
+        drawn = np.empty((n, self.width), np.float32)
+        for start in range(0, n, _CHUNK):
+            part = self.random.standard_normal((min(_CHUNK, n - start), self.width), np.float32) @ self.basis
+            drawn[start : start + len(part)] = self.shared * self.common + own * _unit(part) if shared else part
+        return _unit(drawn)
 
 
-def _people(random: np.random.Generator, n: int, population: Population) -> Integers:
-    """(n,) person of each track; numbers from 0."""
+def _draw_people(random: np.random.Generator, n: int, population: Population) -> Integers:
+    """Draw the person (n,) of each track; numbers from 0."""
     sizes = np.arange(1, population.most_tracks + 1, dtype=np.float64)
     chance = sizes**-population.zipf
     drawn = random.choice(sizes.astype(np.int64), size=n, p=chance / chance.sum())
     return np.repeat(np.arange(n), drawn)[:n]
 
 
-def _with_lookalikes(
+def _add_lookalikes(
     random: np.random.Generator, centres: Vectors, n_people: int, space: _Space, population: Population
 ) -> Vectors:
-    """The centres with a share of the people moved beside another one."""
+    """Move the centres of a share of the people beside another one; return the centres."""
     pairs = min(round(population.lookalikes * n_people), n_people // 2)
     chosen = random.permutation(n_people)[: 2 * pairs]
     beside, moved = chosen[:pairs], chosen[pairs:]
-    likeness = random.uniform(*population.lookalike_range, size=(pairs, 1)).astype(np.float32)
-    aside = _aside(space.draw(pairs, shared=False), centres[beside])
-    centres[moved] = likeness * centres[beside] + np.sqrt(1 - likeness**2) * aside
+    similarity = random.uniform(*population.lookalike_range, size=(pairs, 1)).astype(np.float32)
+    orthogonal = _orthogonal_to(space.draw(pairs, shared=False), centres[beside])
+    centres[moved] = similarity * centres[beside] + np.sqrt(1 - similarity**2) * orthogonal
     return centres
 
 
-def _nearness(random: np.random.Generator, n: int, population: Population) -> npt.NDArray[np.float32]:
-    """(n,) cosine of each track to its centre, such that the product of two has the wanted mean and spread."""
+def _draw_nearness(random: np.random.Generator, n: int, population: Population) -> npt.NDArray[np.float32]:
+    """Draw the cosine (n,) of each track to its centre; the product of two has the population's mean and spread."""
     mean, noise = np.sqrt(population.same), population.other_spread
     own = max(population.same_spread**2 - ((1 - population.same) * noise) ** 2, 0.0)
     drawn = random.normal(mean, 1.08 * np.sqrt(own / (2 * population.same)), n)  # wider: the clipping narrows it
-    # at least so near that chance (four standard deviations of it) leaves the pair above the least
+    # so near that four standard deviations of noise leave a pair above the least similarity
     least = np.sqrt((population.same_least + 4 * noise) / (1 + 4 * noise))
     return np.clip(drawn, min(least, mean), 0.995).astype(np.float32)
 
 
-def _seen(
+def _draw_videos(
     random: np.random.Generator, person: Integers, n_people: int, population: Population
 ) -> tuple[Integers, Integers]:
-    """(video, time slot) of each track; a person's slots are all different."""
+    """Draw (video, time slot) of each track; a person's slots are all different."""
     n_videos = max(1, n_people // population.people_per_video)
     home = random.integers(0, n_videos, size=int(person.max(initial=0)) + 1)
     stays = random.random(len(home)) < population.one_video
     anywhere = random.integers(0, n_videos, size=len(person))
     video = np.where(stays[person], home[person], anywhere)
-    _, first = np.unique(person, return_index=True)  # tracks of one person still lie side by side
+    _, first = np.unique(person, return_index=True)  # tracks of one person are still side by side
     slot = np.arange(len(person)) - first[np.searchsorted(person[first], person)]
     return video, slot
 
 
-def _aside(vectors: Vectors, centres: Vectors) -> Vectors:
-    """Unit vectors at right angles to the centres."""
+def _orthogonal_to(vectors: Vectors, centres: Vectors) -> Vectors:
+    """Return the unit vectors that remain when the centres' directions are taken out."""
     return _unit(vectors - (vectors * centres).sum(axis=1, keepdims=True) * centres)
 
 

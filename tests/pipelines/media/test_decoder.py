@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from pipelines.media.decoder import DecoderCrashed, DecodeTimeout, ProcessDecoder
-from pipelines.media.shot_features import shot_features, shrink
+from pipelines.media.shot_features import shrink
 from pipelines.media.survey import SurveyConfig
 from tests.support.made_up_videos import N_FRAMES, VFR_TIMES_MS, moving_square, number_of
+from tests.support.measured_frames import measure_frames
 
 BOTH = pytest.mark.parametrize("backend", ["decord", "pyav"])
 
@@ -30,8 +31,8 @@ def test_every_frame_comes_once_in_order(decoders, videos, backend):
     assert [f.frame_index for f in frames] == list(range(N_FRAMES)) == [number_of(f.rgb) for f in frames]
     np.testing.assert_allclose([f.time_s for f in frames], np.arange(N_FRAMES) / 25, atol=1e-3)
     assert np.abs(frames[7].rgb.astype(int) - moving_square()[7]).mean() < 4
-    assert decoder.summary.is_whole(N_FRAMES)
-    assert not decoder.summary.is_whole(N_FRAMES + 1)
+    assert decoder.summary.is_complete(N_FRAMES)
+    assert not decoder.summary.is_complete(N_FRAMES + 1)
 
 
 @BOTH
@@ -68,16 +69,16 @@ def test_a_survey_gives_the_sampled_frames_and_the_features_of_all(decoders, vid
     sampled = list(decoder.survey(videos / "whole.mp4", SurveyConfig(per_second=5)))
     assert [f.frame_index for f in sampled] == [number_of(f.rgb) for f in sampled] == list(range(0, N_FRAMES, 5))
     assert [f.after_cut for f in sampled] == [True] + [False] * 11
-    assert decoder.summary.is_whole(N_FRAMES) and decoder.features.index.tolist() == list(range(N_FRAMES))
+    assert decoder.summary.is_complete(N_FRAMES) and decoder.features.index.tolist() == list(range(N_FRAMES))
     frames = decoder.frames(videos / "whole.mp4")
-    again = shot_features((f.frame_index, shrink(f.rgb)) for f in frames)
+    again = measure_frames((f.frame_index, shrink(f.rgb)) for f in frames)
     assert decoder.features.to_bytes() == again.to_bytes()
 
 
 @BOTH
 def test_a_truncated_file_is_not_taken_for_whole(decoders, videos, backend):
     frames = list(decoders[backend].frames(videos / "truncated.mp4"))
-    assert not decoders[backend].summary.is_whole(N_FRAMES)
+    assert not decoders[backend].summary.is_complete(N_FRAMES)
     assert [number_of(f.rgb) for f in frames] == [f.frame_index for f in frames]
     if backend == "pyav":  # decord gives up at the start of some such files; this one has to go on
         assert 30 < len(frames) < N_FRAMES
@@ -88,7 +89,7 @@ def test_broken_packets_are_counted_and_the_rest_keeps_its_numbers(decoders, vid
     assert len(decord_frames) < N_FRAMES and decoders["decord"].summary.error
     frames = list(decoders["pyav"].frames(videos / "broken.mp4"))
     summary = decoders["pyav"].summary
-    assert summary.n_corrupt and not summary.is_whole(N_FRAMES)
+    assert summary.n_corrupt and not summary.is_complete(N_FRAMES)
     assert [number_of(f.rgb) for f in frames if f.frame_index < 15] == list(range(15))
     assert frames[-1].frame_index == N_FRAMES - 1
 

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.media.decoder import ProcessDecoder
-from pipelines.media.shot_features import shot_features
 from pipelines.media.shots import ShotConfig, find_shots
 from pipelines.media.survey import SurveyConfig
+from tests.support.measured_frames import measure_frames
 
 
 def scene(seed: int, n: int, drift: float = 0.15) -> np.ndarray:
-    """(n, 36, 64, 3) float: a random blurry picture that slides slowly, with a little noise."""
+    """(n, 36, 64, 3) float: a random blurry image that slides slowly, with a little noise."""
     random = np.random.default_rng(seed)
     coarse = random.uniform(0, 255, (4, 10, 3))
     wide = np.kron(coarse, np.ones((9, 9, 1)))
@@ -25,8 +25,8 @@ def scene(seed: int, n: int, drift: float = 0.15) -> np.ndarray:
 
 
 def found(frames: np.ndarray) -> list[tuple[int, int, str]]:
-    pictures = np.clip(frames, 0, 255).astype(np.uint8)
-    return [(s.start_frame, s.end_frame, s.transition) for s in find_shots(shot_features(enumerate(pictures)))]
+    images = np.clip(frames, 0, 255).astype(np.uint8)
+    return [(s.start_frame, s.end_frame, s.transition) for s in find_shots(measure_frames(enumerate(images)))]
 
 
 @settings(max_examples=20, deadline=None)
@@ -65,10 +65,10 @@ def test_a_flash_a_pan_and_a_change_of_light_are_no_cuts():
 
 
 def test_no_frames_no_shots_and_gaps_keep_their_numbers():
-    assert find_shots(shot_features([])) == []
-    pictures = np.clip(np.concatenate([scene(8, 20), scene(9, 20)]), 0, 255).astype(np.uint8)
-    numbered = [(i if i < 20 else i + 7, picture) for i, picture in enumerate(pictures)]
-    shots = find_shots(shot_features(numbered))
+    assert find_shots(measure_frames([])) == []
+    images = np.clip(np.concatenate([scene(8, 20), scene(9, 20)]), 0, 255).astype(np.uint8)
+    numbered = [(i if i < 20 else i + 7, image) for i, image in enumerate(images)]
+    shots = find_shots(measure_frames(numbered))
     assert [(s.start_frame, s.end_frame) for s in shots] == [(0, 20), (27, 47)]
 
 

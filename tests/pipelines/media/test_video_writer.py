@@ -22,8 +22,8 @@ def test_frames_rate_and_colours_survive(tmp_path):
         stream = container.streams.video[0]
         assert (stream.frames, stream.width, stream.height) == (10, 98, 64)
         assert float(stream.average_rate) == pytest.approx(24.3)
-        picture = next(container.decode(stream)).to_ndarray(format="rgb24")
-    np.testing.assert_allclose(picture[30, [10, 80]], [(200, 50, 20), (20, 180, 220)], atol=4)
+        image = next(container.decode(stream)).to_ndarray(format="rgb24")
+    np.testing.assert_allclose(image[30, [10, 80]], [(200, 50, 20), (20, 180, 220)], atol=4)
     assert [p.name for p in path.parent.iterdir()] == ["é.mp4"]
 
 

@@ -1,4 +1,4 @@
-"""A small made-up corpus: DuckDB views of every table, and pictures that are colour gradients."""
+"""A small made-up corpus: DuckDB views of every table, and images that are colour gradients."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _track(made: MadeCorpus, track: str, video: str, status: dict[str, Any], n_f
         mean_sharpness=300.0,
     )
     for index in range(n_faces):
-        picture = gradient(sum(map(ord, track)) + index)
+        image = gradient(sum(map(ord, track)) + index)
         made.add(
             "faces",
             face_id=f"{track}-{index}",
@@ -171,6 +171,6 @@ def _track(made: MadeCorpus, track: str, video: str, status: dict[str, Any], n_f
             roll_deg=0.0,
             sharpness=40.0 * 2**index,
             **status,
-            crop=made.store(encode_webp(picture)),
-            matte=made.store(encode_png(picture[..., 0])),
+            crop=made.store(encode_webp(image)),
+            matte=made.store(encode_png(image[..., 0])),
         )

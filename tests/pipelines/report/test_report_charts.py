@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from pipelines.report import wording
+from pipelines.report import formatting
 from pipelines.report.charts import histogram
 
 
@@ -33,25 +33,25 @@ def test_negative_bins_and_many_of_them_get_round_ticks() -> None:
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (wording.count(1234567), "1\u202f234\u202f567"),
-        (wording.count(None), "–"),
-        (wording.number(0.5), "0.5"),
-        (wording.number(-0.001), "0"),
-        (wording.number(23.976), "23.98"),
-        (wording.number(1234.5), "1\u202f234"),
-        (wording.number(math.nan), "–"),
-        (wording.percent(0.1234), "12.3 %"),
-        (wording.width(7.0), "100.00"),
-        (wording.width(None), "0.00"),
-        (wording.seconds(0.0123), "12.3 ms"),
-        (wording.seconds(119), "119 s"),
-        (wording.seconds(600), "10 min"),
-        (wording.seconds(36000), "10 h"),
-        (wording.size(999), "999 B"),
-        (wording.size(12_340_000), "12.3 MB"),
-        (wording.meaning("no_index"), "the container lacks its index: cut off while it was written or copied"),
-        (wording.meaning("ValueError"), "a step raised this error; attempts.error has its traceback"),
-        (wording.basename("s3://bucket/a b/c.mp4"), "c.mp4"),
+        (formatting.count(1234567), "1\u202f234\u202f567"),
+        (formatting.count(None), "–"),
+        (formatting.number(0.5), "0.5"),
+        (formatting.number(-0.001), "0"),
+        (formatting.number(23.976), "23.98"),
+        (formatting.number(1234.5), "1\u202f234"),
+        (formatting.number(math.nan), "–"),
+        (formatting.percent(0.1234), "12.3 %"),
+        (formatting.width(7.0), "100.00"),
+        (formatting.width(None), "0.00"),
+        (formatting.seconds(0.0123), "12.3 ms"),
+        (formatting.seconds(119), "119 s"),
+        (formatting.seconds(600), "10 min"),
+        (formatting.seconds(36000), "10 h"),
+        (formatting.size(999), "999 B"),
+        (formatting.size(12_340_000), "12.3 MB"),
+        (formatting.meaning("no_index"), "the container lacks its index: cut off while it was written or copied"),
+        (formatting.meaning("ValueError"), "a step raised this error; attempts.error has its traceback"),
+        (formatting.basename("s3://bucket/a b/c.mp4"), "c.mp4"),
     ],
 )
 def test_numbers_are_written_for_reading(written: str, expected: str) -> None:

@@ -1,4 +1,4 @@
-"""The page holds the corpus's numbers, escapes what comes from data, and its pictures decode."""
+"""The page holds the corpus's numbers, escapes what comes from data, and its images decode."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.media.image_codec import decode_picture
+from pipelines.media.image_codec import decode_image
 from pipelines.report import render_report
 
 _VOID = {"meta", "img", "line", "rect", "br", "link", "input"}
@@ -104,13 +104,13 @@ def test_what_comes_from_data_is_escaped(corpus: Any, tmp_path: Path) -> None:
     assert html.escape("<script>alert(1)</script>&.mp4", quote=False) in path.read_text()
 
 
-def test_pictures_are_inside_and_decode(page: _Page, corpus: Any) -> None:
+def test_images_are_inside_and_decode(page: _Page, corpus: Any) -> None:
     sources = [attrs["src"] or "" for tag, attrs in page.tags if tag == "img"]
     assert len(sources) == 11 + 1 + 1
     for source in sources:
         kind, data = source.split(",", 1)
         assert kind == "data:image/webp;base64"
-        assert decode_picture(base64.b64decode(data)).shape == (104, 104, 3)
+        assert decode_image(base64.b64decode(data)).shape == (104, 104, 3)
     elsewhere = [v for _, attrs in page.tags for k, v in attrs.items() if k in ("src", "href") and v]
     assert all(value.startswith(("data:", "#")) for value in elsewhere)
 
@@ -142,19 +142,17 @@ def test_matte_dims_what_it_leaves_out(corpus: Any, tmp_path: Path) -> None:
     brightness = []
     for text in (plain, dimmed):
         data = re.findall(r"data:image/webp;base64,([^\"]+)", text)[0]
-        brightness.append(decode_picture(base64.b64decode(data))[:20].mean())
+        brightness.append(decode_image(base64.b64decode(data))[:20].mean())
     assert brightness[1] < 0.6 * brightness[0]
 
 
-def test_a_picture_that_cannot_be_read_is_said_so(
-    corpus: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_image_that_cannot_be_read_is_said_so(corpus: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     chosen = {row["face_id"] for row in corpus.rows["identity_faces"]}
     faces = [row for row in corpus.rows["faces"] if row["face_id"] in chosen]
     faces[0]["crop"] = {"uri": "blobs/lost.bin", "offset": 0, "length": 9}
     faces[1]["crop"] = {"uri": "blobs/0.bin", "offset": 3, "length": 9}
     page = _parse(render_report(corpus.connect(), corpus.read_blob, tmp_path, version="v1"))
-    assert page.text.count("no picture") == 2
+    assert page.text.count("no image") == 2
     assert "blobs/lost.bin" in caplog.text
 
 
@@ -167,7 +165,7 @@ def test_an_empty_corpus_has_a_page(empty_corpus: Any, tmp_path: Path) -> None:
 
 
 def test_captures_are_shown_where_there_are_some(corpus: Any, tmp_path: Path) -> None:
-    picture = corpus.rows["faces"][0]["crop"]
+    image = corpus.rows["faces"][0]["crop"]
     corpus.add("captures", capture_id="cap", identity_id="i", dataset="studio", n_cameras=2, n_frames=1)
     for camera in "ab":
         corpus.add(
@@ -177,7 +175,7 @@ def test_captures_are_shown_where_there_are_some(corpus: Any, tmp_path: Path) ->
             identity_id="i",
             camera_id=camera,
             frame_index=0,
-            image=picture,
+            image=image,
             split="train",
             status="ok",
             reason="",

@@ -1,4 +1,4 @@
-"""Takes of the photographs: the camera stays in the picture, one face a frame, the same person in both takes."""
+"""Takes of the photographs: the camera stays in the image, one face a frame, the same person in both takes."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.samples.photographs import PORTRAITS, Photograph, Portrait, find_photograph, load_photograph
+from pipelines.samples.photographs import SAMPLE_FACES, SampleFace, SamplePhotograph, find_photograph, load_photograph
 from pipelines.samples.rendered import SIZES, film_rendered, rendered_people
-from pipelines.samples.takes import Take, film, sampling_maps, takes_of
+from pipelines.samples.takes import Take, film_photograph, make_takes, sampling_maps
 
-ALL = [(portrait, take) for portrait in PORTRAITS for take in takes_of(portrait.person)]
+ALL = [(sample, take) for sample in SAMPLE_FACES for take in make_takes(sample.person)]
 
 
 def _names() -> list[str]:
-    return [f"{portrait.person}_{'ba'[not take.mirrored]}" for portrait, take in ALL]
+    return [f"{sample.person}_{'ba'[not take.mirrored]}" for sample, take in ALL]
 
 
-@pytest.mark.parametrize(("portrait", "take"), ALL, ids=_names())
-def test_the_camera_stays_in_the_picture_and_the_face_in_the_frame(portrait: Portrait, take: Take) -> None:
-    height, width = load_photograph(portrait.photograph).shape[:2]
-    face = np.array([portrait.x, portrait.y]) + portrait.photograph.backdrop
+@pytest.mark.parametrize(("sample", "take"), ALL, ids=_names())
+def test_the_camera_stays_in_the_image_and_the_face_in_the_frame(sample: SampleFace, take: Take) -> None:
+    height, width = load_photograph(sample.photograph).shape[:2]
+    face = np.array([sample.x, sample.y]) + sample.photograph.backdrop
     for index in range(0, take.n_frames, 10):
-        map_x, map_y = sampling_maps((height, width), portrait, take, index)
+        map_x, map_y = sampling_maps((height, width), sample, take, index)
         assert map_x.min() > -2 and map_y.min() > -2 and map_x.max() < width + 1 and map_y.max() < height + 1
-        inside = (np.abs(map_x - face[0]) < portrait.width / 2) & (np.abs(map_y - face[1]) < portrait.width / 2)
+        inside = (np.abs(map_x - face[0]) < sample.width / 2) & (np.abs(map_y - face[1]) < sample.width / 2)
         rows, columns = np.nonzero(inside)
         assert columns.min() > 0 and columns.max() < take.width - 1
         assert rows.min() > 0 and rows.max() < take.height - 1
@@ -35,39 +35,39 @@ def test_the_camera_stays_in_the_picture_and_the_face_in_the_frame(portrait: Por
 
 
 def test_takes_differ_and_depend_on_the_person_alone() -> None:
-    first, second = takes_of("photo_person_1")
-    assert (first, second) == takes_of("photo_person_1")
+    first, second = make_takes("photo_person_1")
+    assert (first, second) == make_takes("photo_person_1")
     assert first.seed != second.seed and first.mirrored != second.mirrored and first.face_share < second.face_share
-    assert takes_of("photo_person_2")[0].seed != first.seed
+    assert make_takes("photo_person_2")[0].seed != first.seed
 
 
 def test_frames_move_and_come_back() -> None:
-    portrait, take = ALL[0]
-    picture = load_photograph(portrait.photograph)
+    sample, take = ALL[0]
+    image = load_photograph(sample.photograph)
     last = take.n_frames
-    start, middle, end = film(picture, portrait, take, [0, last // 2, last])
+    start, middle, end = film_photograph(image, sample, take, [0, last // 2, last])
     assert start.shape == (take.height, take.width, 3) and start.dtype == np.uint8
     assert np.array_equal(start, end), "one slow turn"
     assert np.abs(start.astype(int) - middle).mean() > 10
 
 
 def test_mirroring_and_light() -> None:
-    portrait = PORTRAITS[0]
+    sample = SAMPLE_FACES[0]
     grey = np.full((512, 512, 3), 128, np.uint8)
-    plain = replace(takes_of(portrait.person)[0], gain=1.0, gamma=1.0, warmth=0.0, gradient=0.0)
-    (neutral,) = film(grey, portrait, plain, [0])
+    plain = replace(make_takes(sample.person)[0], gain=1.0, gamma=1.0, warmth=0.0, gradient=0.0)
+    (neutral,) = film_photograph(grey, sample, plain, [0])
     assert set(np.unique(neutral)) == {128}
-    (warm,) = film(grey, portrait, replace(plain, warmth=0.1, gamma=1.2), [0])
+    (warm,) = film_photograph(grey, sample, replace(plain, warmth=0.1, gamma=1.2), [0])
     assert warm[0, 0, 0] > warm[0, 0, 1] > warm[0, 0, 2] and warm[0, 0, 1] < 128
-    (side,) = film(grey, portrait, replace(plain, gradient=0.4), [0])
+    (side,) = film_photograph(grey, sample, replace(plain, gradient=0.4), [0])
     assert side[:, -1].mean() - side[:, 0].mean() > 25
-    picture = load_photograph(portrait.photograph)
-    (straight,), (mirrored,) = (film(picture, portrait, replace(plain, mirrored=m), [5]) for m in (False, True))
+    image = load_photograph(sample.photograph)
+    (straight,), (mirrored,) = (film_photograph(image, sample, replace(plain, mirrored=m), [5]) for m in (False, True))
     assert np.array_equal(straight[:, ::-1], mirrored)
 
 
 def test_a_photograph_that_is_gone_is_named() -> None:
-    gone = Photograph(package="skimage", folder="data", sha256="0" * 64, licence="")
+    gone = SamplePhotograph(package="skimage", folder="data", sha256="0" * 64, licence="")
     with pytest.raises(FileNotFoundError, match="sha256 000000000000… is not in data of the package 'skimage'"):
         find_photograph(gone)
     with pytest.raises(FileNotFoundError, match="no_such_package"):
@@ -80,17 +80,17 @@ def test_the_face_stack_finds_one_face_a_frame_and_the_same_person_in_both_takes
 
     analyzer = FaceAnalyzer(face_pack(None))
     vectors: dict[str, list[np.ndarray]] = {}
-    for portrait, take in ALL:
-        picture = load_photograph(portrait.photograph)
+    for sample, take in ALL:
+        image = load_photograph(sample.photograph)
         seen = []
-        for frame in film(picture, portrait, take, [0, take.n_frames // 3, 2 * take.n_frames // 3]):
+        for frame in film_photograph(image, sample, take, [0, take.n_frames // 3, 2 * take.n_frames // 3]):
             found = analyzer.detect(frame)
-            assert len(found) == 1, f"{portrait.person}: {len(found)} faces"
+            assert len(found) == 1, f"{sample.person}: {len(found)} faces"
             x0, y0, x1, y1 = found[0].box
             assert x1 - x0 >= 100 and x0 > 0 and y0 > 0 and x1 < take.width and y1 < take.height
             seen.append(analyzer.embed(frame, found[0].landmarks5))
         mean = np.mean(seen, axis=0)
-        vectors.setdefault(portrait.person, []).append(mean / np.linalg.norm(mean))
+        vectors.setdefault(sample.person, []).append(mean / np.linalg.norm(mean))
     same = [float(first @ second) for first, second in vectors.values()]
     people = list(vectors)
     other = [
@@ -125,8 +125,8 @@ def test_rendered_people_are_told_apart_and_known_again() -> None:
 
 
 def test_no_frame_has_a_black_border() -> None:
-    for portrait, take in ALL[::5]:
-        (frame,) = film(load_photograph(portrait.photograph), portrait, take, [7])
+    for sample, take in ALL[::5]:
+        (frame,) = film_photograph(load_photograph(sample.photograph), sample, take, [7])
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
         for edge in (grey[0], grey[-1], grey[:, 0], grey[:, -1]):
             assert edge.max() > 20 or edge.std() > 1

@@ -1,4 +1,4 @@
-"""How numbers are written in the report."""
+"""Formatting of numbers, sizes and reason codes in the report."""
 
 from __future__ import annotations
 
@@ -12,29 +12,34 @@ _MEANINGS = {reason.code: reason.meaning for reason in REASONS} | {"": "", "ok":
 
 
 def count(value: int | None) -> str:
-    """A whole number with thin spaces between thousands."""
+    """Format an integer with thin spaces between thousands."""
     return NONE if value is None else f"{int(value):,}".replace(",", "\u202f")
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A number with at most ``digits`` decimals; none from 1,000 on."""
+    """Format a number with at most ``digits`` decimals; with none from 1,000 on.
+
+    Args:
+        value: The number; None and NaN become a dash.
+        digits: Most decimals.
+    """
     if value is None or value != value:
         return NONE
     return f"{round(value, digits) + 0.0:.6g}" if abs(value) < 1000 else count(round(value))
 
 
 def percent(value: float | None) -> str:
-    """A share as per cent, one decimal."""
+    """Format a share as per cent, with one decimal."""
     return NONE if value is None else f"{100 * value:.1f} %"
 
 
 def width(value: float | None) -> str:
-    """A share as the width of a bar, in per cent, kept within 0 to 100."""
+    """Format a share as the width of a bar, in per cent, clamped to 0 to 100."""
     return f"{100 * min(max(value or 0.0, 0.0), 1.0):.2f}"
 
 
 def seconds(value: float | None) -> str:
-    """A duration in the unit that fits it."""
+    """Format a duration, in seconds, in the unit that fits it."""
     if value is None or value != value:
         return NONE
     for limit, size, unit in ((1, 1e-3, "ms"), (120, 1, "s"), (7200, 60, "min")):
@@ -44,7 +49,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: int | None) -> str:
-    """Bytes in the unit that fits them (powers of 1,000)."""
+    """Format a number of bytes in the unit that fits it (powers of 1,000)."""
     if value is None:
         return NONE
     amount = float(value)
@@ -56,27 +61,27 @@ def size(value: int | None) -> str:
 
 
 def basename(uri: str) -> str:
-    """The last part of a URI."""
+    """Return the last part of a URI."""
     return uri.rstrip("/").rsplit("/", 1)[-1]
 
 
 def meaning(code: str) -> str:
-    """What a reason code means; an error's class stands for itself."""
+    """Explain a reason code; a code that is no known reason is an error's class."""
     return _MEANINGS.get(code, "a step raised this error; attempts.error has its traceback")
 
 
 def tiles(headline: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The headline numbers, as the page shows them."""
-    chosen = f"of {count(headline['faces_ok'])} good, {count(headline['faces'])} kept"
-    shown = [
+    """Format the row of the query ``HEADLINE`` as the tiles of the page: name, value and note each."""
+    note = f"of {count(headline['faces_ok'])} good, {count(headline['faces'])} kept"
+    entries = [
         ("Videos used", headline["videos_ok"], f"of {count(headline['videos'])}, {seconds(headline['seconds'])}"),
         ("Tracks used", headline["tracks_ok"], f"of {count(headline['tracks'])} in {count(headline['shots'])} shots"),
         ("Identities", headline["identities"], "people"),
-        ("Faces chosen", headline["faces_chosen"], chosen),
+        ("Faces chosen", headline["faces_chosen"], note),
     ]
     if headline["captures"]:
-        shown.append(("Captures", headline["captures"], f"{count(headline['views'])} views"))
-    return [{"name": name, "value": count(value), "note": note} for name, value, note in shown]
+        entries.append(("Captures", headline["captures"], f"{count(headline['views'])} views"))
+    return [{"name": name, "value": count(value), "note": note} for name, value, note in entries]
 
 
 FILTERS: dict[str, Callable[..., str]] = {
@@ -89,4 +94,4 @@ FILTERS: dict[str, Callable[..., str]] = {
     "basename": basename,
     "meaning": meaning,
 }
-"""Under the names that the templates use."""
+"""Name in the templates → filter."""
