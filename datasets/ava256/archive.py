@@ -1,4 +1,4 @@
-"""Members of a zip by name, without ever unpacking it, and with limits on what it may make us read."""
+"""Reading of single members of a zip, without unpacking it and within limits on their sizes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import zlib
 from typing import BinaryIO, Self
 
 MAX_MEMBERS = 200_000
-"""An official zip has at most some 10,000."""
+"""Most members of a zip; an official one has at most some 10,000."""
 
 
 class ArchiveError(ValueError):
-    """A zip, or a member of it, that is not read.
+    """A zip, or a member of it, that cannot or must not be read.
 
     ``reason`` is a code: archive_damaged (the zip), picture_damaged (a member), unsafe_member, too_large.
     """
@@ -24,24 +24,32 @@ class ArchiveError(ValueError):
 class Archive:
     """A zip open for reading.
 
-    Raises:
-        ArchiveError: it is cut off or no zip; it names a member outside of its own folder (``../``, an absolute path,
-            a link); it lists more members than any such zip can have.
+    It closes the stream, also where it raises.
     """
 
     def __init__(self, name: str, stream: BinaryIO) -> None:
+        """Read the list of members.
+
+        Args:
+            name: Name of the zip in messages.
+            stream: The zip, seekable.
+
+        Raises:
+            ArchiveError: It is cut off or no zip; it names a member outside of its own folder (``../``, an absolute
+                path, a link); it lists more than ``MAX_MEMBERS``.
+        """
         self.name, self._stream = name, stream
         try:
             self._zip = zipfile.ZipFile(stream)
             self._members = {info.filename: info for info in self._zip.infolist()}
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
             stream.close()
-            raise ArchiveError("archive_damaged", f"{name}: no whole zip ({error}); fetch it again") from error
+            raise ArchiveError("archive_damaged", f"{name}: no complete zip ({error}); fetch it again") from error
         if len(self._members) > MAX_MEMBERS:
             self.close()
             raise ArchiveError("too_large", f"{name}: lists {len(self._members)} members, at most {MAX_MEMBERS} can be")
         for info in self._members.values():
-            if _climbs(info):
+            if _leaves_folder(info):
                 self.close()
                 raise ArchiveError("unsafe_member", f"{name}: names {info.filename!r}, outside of its folder")
 
@@ -57,16 +65,21 @@ class Archive:
         self._stream.close()
 
     def names(self) -> list[str]:
-        """Every member's name, directories left out."""
+        """Return every member's name, without directories."""
         return [name for name in self._members if not name.endswith("/")]
 
     def read(self, member: str, limit: int) -> bytes | None:
-        """A member's bytes; None where there is no such member.
+        """Read a member.
 
-        Never more than ``limit`` bytes are unpacked, whatever the zip declares.
+        Args:
+            member: Name inside the zip.
+            limit: Most bytes that are unpacked, whatever the zip declares.
+
+        Returns:
+            Its bytes; None where there is no such member.
 
         Raises:
-            ArchiveError: the member is longer than ``limit``, or its bytes are damaged.
+            ArchiveError: The member is longer than ``limit``, or its bytes are damaged.
         """
         info = self._members.get(member)
         if info is None:
@@ -85,8 +98,8 @@ class Archive:
         return data
 
 
-def _climbs(info: zipfile.ZipInfo) -> bool:
-    """Whether a member would land outside of the folder that it is unpacked into, or is a link."""
+def _leaves_folder(info: zipfile.ZipInfo) -> bool:
+    """Return True when a member is a link, or would be unpacked outside of its folder."""
     name = info.orig_filename.replace("\\", "/")
-    link = (info.external_attr >> 16) & 0o170000 == 0o120000
-    return link or name.startswith("/") or name[1:2] == ":" or ".." in name.split("/")
+    is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
+    return is_link or name.startswith("/") or name[1:2] == ":" or ".." in name.split("/")

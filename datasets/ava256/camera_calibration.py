@@ -1,4 +1,4 @@
-"""Cameras of ``camera_calibration.json``: transposed matrices and millimetres there, OpenCV and metres here."""
+"""Reading and writing of ``camera_calibration.json``: transposed and in millimetres there, OpenCV and metres here."""
 
 from __future__ import annotations
 
@@ -14,59 +14,70 @@ from ava256.naming import FULL_HEIGHT, FULL_WIDTH, MILLIMETRE
 
 Array = NDArray[np.float64]
 ORTHONORMAL = 1e-4
-"""How far ``R R^T`` may be from the identity, entry by entry."""
+"""Largest difference of an entry of ``R R^T`` from the identity."""
 
 
 @dataclass(frozen=True)
 class CalibratedCamera:
-    """A camera of the rig, for the picture of 4096 x 2668 pixels (height x width)."""
+    """A camera of the rig, for the image of 4096 x 2668 pixels (height x width)."""
 
     K: Array
     """(3, 3) pixels."""
     distortion: Array
-    """(4,) radial and tangential: k1, k2, p1, p2, OpenCV's order. The published loader leaves it aside."""
+    """(4,) radial and tangential: k1, k2, p1, p2, OpenCV's order. The published loader ignores it."""
     world_to_camera: Array
     """(3, 4) OpenCV axes, metres."""
 
     def sized(self, width: int, height: int) -> Array:
-        """(3, 3) intrinsics of the whole picture at another size; each axis follows its own factor."""
+        """Return the intrinsics (3, 3) of the full image at another size; each axis is scaled on its own.
+
+        Args:
+            width: Width of the image, pixels.
+            height: Height of the image, pixels.
+        """
         return np.diag([width / FULL_WIDTH, height / FULL_HEIGHT, 1.0]) @ self.K
 
 
 class CalibrationError(ValueError):
-    """A calibration, or one camera of it, that describes no camera."""
+    """A calibration, or one entry of it, that describes no camera."""
 
 
 def read_calibration(data: bytes) -> dict[str, CalibratedCamera | CalibrationError]:
-    """Cameras by id; in the place of one that describes no camera, what is wrong with it.
+    """Read the cameras of a ``camera_calibration.json``.
 
-    ``intrinsics = K^T`` and ``world_to_camera = (T[:4, :3])^T``, translation in millimetres.
+    The file holds ``K^T`` and ``T`` with ``world_to_camera = (T[:4, :3])^T``, translation in millimetres.
+
+    Args:
+        data: Bytes of the file.
+
+    Returns:
+        Camera id → camera, or the error of an entry that describes no camera.
 
     Raises:
-        CalibrationError: no JSON, or none with a list ``KRT``.
+        CalibrationError: The bytes are no JSON with a list ``KRT``.
     """
     try:
         entries = json.loads(data)["KRT"]
-        found = {str(entry["cameraId"]): entry for entry in entries}
+        by_id = {str(entry["cameraId"]): entry for entry in entries}
     except (ValueError, KeyError, TypeError) as error:
         raise CalibrationError(f"no calibration with a list 'KRT' of cameras ({error})") from error
-    return {name: _camera(name, entry) for name, entry in found.items()}
+    return {name: _read_camera(name, entry) for name, entry in by_id.items()}
 
 
-def _camera(name: str, entry: Mapping[str, Any]) -> CalibratedCamera | CalibrationError:
+def _read_camera(name: str, entry: Mapping[str, Any]) -> CalibratedCamera | CalibrationError:
     try:
         K = np.array(entry["K"], np.float64).reshape(3, 3).T
         T = np.array(entry["T"], np.float64).reshape(4, 4)[:4, :3].T
         distortion = np.array(entry.get("distortion", [0.0] * 4), np.float64).reshape(-1)
     except (KeyError, TypeError, ValueError) as error:
         return CalibrationError(f"camera {name}: lacks a K of 3 x 3, a T of 4 x 4 ({error})")
-    if problem := _problem(K, T):
+    if problem := _find_problem(K, T):
         return CalibrationError(f"camera {name}: {problem}")
     return CalibratedCamera(K, distortion, np.concatenate([T[:, :3], T[:, 3:] * MILLIMETRE], axis=1))
 
 
-def _problem(K: Array, T: Array) -> str:
-    """What is wrong with intrinsics and a pose; empty where nothing is."""
+def _find_problem(K: Array, T: Array) -> str:
+    """Describe what is wrong with intrinsics and a pose; empty when they are valid."""
     if not (np.isfinite(K).all() and np.isfinite(T).all()):
         return "numbers that are not finite"
     if not np.allclose(K[2], (0, 0, 1)) or min(K[0, 0], K[1, 1]) <= 0 or abs(K[1, 0]) > 1e-6:
@@ -77,14 +88,18 @@ def _problem(K: Array, T: Array) -> str:
 
 
 def is_rotation(matrix: Array) -> bool:
-    """Whether (3, 3) is orthonormal within ``ORTHONORMAL``, and no reflection."""
+    """Return True when a matrix (3, 3) is orthonormal within ``ORTHONORMAL`` and no reflection."""
     return bool(
         np.allclose(matrix @ matrix.T, np.eye(3), atol=ORTHONORMAL) and abs(np.linalg.det(matrix) - 1) < 3 * ORTHONORMAL
     )
 
 
 def write_calibration(cameras: Mapping[str, CalibratedCamera]) -> bytes:
-    """The JSON of cameras, as the data set has it."""
+    """Return the ``camera_calibration.json`` of cameras by id, as the data set has it.
+
+    Args:
+        cameras: Camera id → camera, in the order of the file.
+    """
     entries = []
     for name, camera in cameras.items():
         T = np.eye(4)

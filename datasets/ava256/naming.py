@@ -1,4 +1,4 @@
-"""Names, paths, sizes and classes of Ava-256: the one list, for reader and writer.
+"""Names, paths, sizes and classes of Ava-256, for reader and writer.
 
 ::
 
@@ -24,13 +24,13 @@ from dataclasses import dataclass
 
 LICENCE = "CC-BY-NC-4.0"
 FULL_HEIGHT, FULL_WIDTH = 4096, 2668
-"""Pixels of the picture that ``K`` of the calibration is for."""
+"""Size of the image to which ``K`` of the calibration belongs, pixels."""
 N_VERTICES, N_KEYPOINTS = 7306, 274
 UV_SIZE = 1000
 MILLIMETRE = 1e-3
-"""Metres."""
+"""A millimetre in metres."""
 HELD_OUT_SEGMENT = "EXP_free_face"
-"""What the datasheet recommends to withhold where one person is reconstructed."""
+"""Segment that the datasheet recommends to hold out where one person is reconstructed."""
 
 HAIR, BODY, CHAIR, APPAREL, LENSES, UPPER_LIP, LOWER_LIP, UPPER_TEETH, LOWER_TEETH, TONGUE = range(1, 11)
 """Classes of ``segmentation_parts``; 0 is the background."""
@@ -49,58 +49,73 @@ _CAMERA_ZIP = re.compile(r"^cam(\w+)\.zip$")
 
 @dataclass(frozen=True, order=True)
 class CaptureName:
-    """What names a capture: date, time and pseudonymous subject."""
+    """Name of a capture: date, time and pseudonymous subject."""
 
     mcd: str
-    """yyyymmdd."""
+    """Date, yyyymmdd."""
     mct: str
-    """hhmm."""
+    """Time, hhmm."""
     sid: str
-    """Three letters, three digits."""
+    """Subject: three letters, three digits."""
 
     @property
     def folder(self) -> str:
-        """The capture's folder, as the download script makes it."""
+        """Name of the capture's folder, as the download script makes it."""
         return f"{self.mcd}--{self.mct}--{self.sid}"
 
     @classmethod
     def of_folder(cls, name: str) -> CaptureName | None:
-        """From a folder's name (the datasheet's spelling ``m--...--GHS`` too); None for any other folder."""
-        found = _FOLDER.match(name)
-        return cls(*found.groups()) if found else None
+        """Read the name of a folder, also in the datasheet's spelling ``m--...--GHS``; None for any other folder."""
+        match = _FOLDER.match(name)
+        return cls(*match.groups()) if match else None
 
 
 def image_zip(camera: str) -> str:
-    """Path of a camera's pictures, below ``decoder``."""
+    """Return the path of a camera's images, below ``decoder``."""
     return f"image/cam{camera}.zip"
 
 
 def parts_zip(camera: str) -> str:
-    """Path of a camera's segmentations, below ``decoder``."""
+    """Return the path of a camera's segmentations, below ``decoder``."""
     return f"segmentation_parts/cam{camera}.zip"
 
 
 def camera_of_zip(name: str) -> str | None:
-    """The camera of a zip's file name; None for another file."""
-    found = _CAMERA_ZIP.match(name)
-    return found[1] if found else None
+    """Return the camera of a zip's file name; None for another file."""
+    match = _CAMERA_ZIP.match(name)
+    return match[1] if match else None
 
 
 def image_member(camera: str, frame: int) -> str:
-    """A picture inside ``image_zip``."""
+    """Return the name of an image inside ``image_zip``.
+
+    Args:
+        camera: Id of the camera.
+        frame: Number of the frame.
+    """
     return f"cam{camera}/{frame:06d}.avif"
 
 
 def parts_member(camera: str, frame: int) -> str:
-    """A segmentation inside ``parts_zip``."""
+    """Return the name of a segmentation inside ``parts_zip``.
+
+    Args:
+        camera: Id of the camera.
+        frame: Number of the frame.
+    """
     return f"cam{camera}/{frame:06d}.png"
 
 
 def uv_member(frame: int) -> str:
-    """A texture inside ``UV_COLOUR``."""
+    """Return the name of a texture inside ``UV_COLOUR``."""
     return f"color/{frame:06d}.avif"
 
 
 def frame_member(frame: int, extension: str) -> str:
-    """A member of the other zips: ``txt`` head pose, ``npy`` keypoints, ``ply`` vertices."""
+    """Return the name of a frame's member of the other zips: ``txt`` head pose, ``npy`` keypoints, ``ply`` vertices.
+
+    Args:
+        frame: Number of the frame.
+        extension: txt (head pose), npy (keypoints) or ply (vertices).
+    """
     return f"{frame:06d}.{extension}"

@@ -1,4 +1,4 @@
-"""Captures of Ava-256 where they lie: a folder or a remote prefix, whole or downloaded in part."""
+"""Reading of Ava-256 captures in a folder or under a remote prefix, complete or downloaded in part."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from ava256.naming import CaptureName
 
 MEGABYTE = 1 << 20
 IMAGE_LIMIT, PARTS_LIMIT, SMALL_LIMIT, MESH_LIMIT = 48 * MEGABYTE, 12 * MEGABYTE, 64 << 10, 4 * MEGABYTE
-"""Most bytes that one member may unpack to: more than a raw picture, a raw segmentation, a table, a mesh has."""
+"""Most bytes to which a member may unpack: more than a raw image, a raw segmentation, a table, a mesh has."""
 TEXT_LIMIT = 16 * MEGABYTE
 OPEN_ZIPS = 8
-"""Zips that a capture keeps open at a time."""
+"""Most zips that a capture keeps open at a time."""
 
 
 class CaptureError(ValueError):
-    """A capture without what every capture has: its calibration or its list of frames, absent or damaged.
+    """A capture whose calibration or list of frames is missing or damaged.
 
-    ``reason`` is a code: capture_incomplete (not there) or capture_damaged.
+    ``reason`` is a code: capture_incomplete (missing) or capture_damaged.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -45,9 +45,14 @@ class ListedFrame:
 
 
 def find_captures(root: str, filesystem: Any) -> dict[CaptureName, str]:
-    """Captures below ``root`` (fsspec path), by name, with the path of each one's ``decoder`` folder.
+    """Find the captures below a folder; no file is opened.
 
-    ``root`` may be the folder of all captures, or one capture's own. Nothing is opened.
+    Args:
+        root: fsspec path of the folder of all captures, or of one capture's own folder.
+        filesystem: fsspec's.
+
+    Returns:
+        Name → path of the capture's ``decoder`` folder.
     """
     root = root.rstrip("/")
     here = CaptureName.of_folder(root.rsplit("/", 1)[-1])
@@ -62,8 +67,16 @@ def find_captures(root: str, filesystem: Any) -> dict[CaptureName, str]:
     return found
 
 
-def listed_captures(root: str, filesystem: Any) -> list[CaptureName]:
-    """Captures that ``256_ids.csv`` in ``root`` names; none where it is not there."""
+def read_listed_captures(root: str, filesystem: Any) -> list[CaptureName]:
+    """Read the captures that ``256_ids.csv`` lists; none where the file is missing.
+
+    Args:
+        root: fsspec path of the folder of all captures.
+        filesystem: fsspec's.
+
+    Raises:
+        CaptureError: The table lacks a column.
+    """
     path = f"{root.rstrip('/')}/{naming.IDS_FILE}"
     if not filesystem.exists(path):
         return []
@@ -77,20 +90,24 @@ def listed_captures(root: str, filesystem: Any) -> list[CaptureName]:
 
 @dataclass
 class Ava256Capture:
-    """One capture. Values are in metres; None stands for what is listed and not there.
+    """One capture. Values are in metres; None stands for a value that is missing, such as a zip not downloaded.
 
     Methods raise ``ArchiveError`` for a zip that cannot be read and ``ValueDamaged`` for a value that is damaged.
     """
 
     folder: str
-    """Path of its ``decoder`` folder."""
+    """Path of the ``decoder`` folder."""
     filesystem: Any
-    """fsspec."""
+    """fsspec's file system of ``folder``."""
     _zips: OrderedDict[str, Archive | ArchiveError | None] = field(default_factory=OrderedDict, repr=False)
 
     @cached_property
     def calibration(self) -> dict[str, CalibratedCamera | CalibrationError]:
-        """Cameras by id. Raises ``CaptureError`` where the file is not there or no calibration."""
+        """Cameras by id.
+
+        Raises:
+            CaptureError: The file is missing, or no calibration.
+        """
         try:
             return read_calibration(self._text(naming.CALIBRATION))
         except CalibrationError as error:
@@ -98,7 +115,11 @@ class Ava256Capture:
 
     @cached_property
     def frames(self) -> list[ListedFrame]:
-        """Every listed frame, in the order of the list. Raises ``CaptureError`` where the list is not there."""
+        """Every listed frame, in the order of the list.
+
+        Raises:
+            CaptureError: The list is missing or damaged.
+        """
         text = self._text(naming.FRAME_LIST).decode("utf-8-sig", "replace")
         try:
             return [ListedFrame(row["seg_id"], int(row["frame_id"])) for row in csv.DictReader(io.StringIO(text))]
@@ -109,7 +130,7 @@ class Ava256Capture:
             ) from error
 
     def files(self) -> dict[str, tuple[int, str]]:
-        """Path below the folder → size and stamp (entity tag, or time of the last change) of every file."""
+        """Return path below the folder → size and stamp (entity tag, or time of the last change) of every file."""
         found = self.filesystem.find(self.folder, detail=True)
         return {
             str(path).rpartition("/decoder/")[2]: (
@@ -120,27 +141,37 @@ class Ava256Capture:
         }
 
     def image(self, camera: str, frame: int) -> NDArray[np.uint8] | None:
-        """(H, W, 3) RGB."""
+        """Read an image, (H, W, 3) RGB.
+
+        Args:
+            camera: Id of the camera.
+            frame: Number of the frame.
+        """
         data = self._member(naming.image_zip(camera), naming.image_member(camera, frame), IMAGE_LIMIT)
-        return None if data is None else values.decode_image(data)
+        return None if data is None else values.decode_avif(data)
 
     def parts(self, camera: str, frame: int) -> NDArray[np.uint8] | None:
-        """(H, W) classes: ``naming.HAIR`` and the others."""
+        """Read a segmentation, (H, W) classes: ``naming.HAIR`` and the others.
+
+        Args:
+            camera: Id of the camera.
+            frame: Number of the frame.
+        """
         data = self._member(naming.parts_zip(camera), naming.parts_member(camera, frame), PARTS_LIMIT)
-        return None if data is None else values.decode_image(data, "PNG")
+        return None if data is None else values.decode_classes(data)
 
     def head_to_world(self, frame: int) -> NDArray[np.float64] | None:
-        """(3, 4) pose of the head's own frame, in which ``vertices`` are."""
+        """Read the pose (3, 4) of the head's own coordinate frame, in which ``vertices`` are."""
         data = self._member(naming.HEAD_POSE, naming.frame_member(frame, "txt"), SMALL_LIMIT)
         return None if data is None else values.read_pose(data)
 
     def keypoints(self, frame: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]] | None:
-        """Numbers (N,), world points (N, 3), summed confidence and count of inliers (N, 2)."""
+        """Read the keypoints: indices (N,), world points (N, 3), summed confidence and count of inliers (N, 2)."""
         data = self._member(naming.KEYPOINTS, naming.frame_member(frame, "npy"), SMALL_LIMIT)
         return None if data is None else values.read_keypoints(data)
 
     def vertices(self, frame: int) -> NDArray[np.float64] | None:
-        """(7306, 3) of the registered mesh, in the head's own frame."""
+        """Read the vertices (7306, 3) of the registered mesh, in the head's own coordinate frame."""
         data = self._member(naming.VERTICES, naming.frame_member(frame, "ply"), MESH_LIMIT)
         return None if data is None else values.read_vertices(data)
 
@@ -154,11 +185,18 @@ class Ava256Capture:
             return values.read_mean_vertices(stream.read(MESH_LIMIT))
 
     def has_zip(self, path: str) -> bool:
-        """Whether a zip is there. Raises ``ArchiveError`` for one that is there and cannot be read."""
+        """Return True when a zip exists.
+
+        Args:
+            path: Path below the ``decoder`` folder.
+
+        Raises:
+            ArchiveError: It exists and cannot be read.
+        """
         return self._archive(path) is not None
 
     def close(self) -> None:
-        """Close every zip that is open."""
+        """Close every open zip."""
         while self._zips:
             archive = self._zips.popitem()[1]
             if isinstance(archive, Archive):
@@ -170,7 +208,7 @@ class Ava256Capture:
                 data = stream.read(TEXT_LIMIT + 1)
         except FileNotFoundError as error:
             raise CaptureError(
-                "capture_incomplete", f"{self.folder}/{name}: not there; fetch it, every capture has one"
+                "capture_incomplete", f"{self.folder}/{name}: missing; fetch it, every capture has one"
             ) from error
         if len(data) > TEXT_LIMIT:
             raise CaptureError("capture_damaged", f"{self.folder}/{name}: more than {TEXT_LIMIT} bytes; another file?")
@@ -181,18 +219,18 @@ class Ava256Capture:
         return None if archive is None else archive.read(member, limit)
 
     def _archive(self, path: str) -> Archive | None:
-        """The zip, kept open; None where it is not there."""
+        """Return the zip, kept open; None where it does not exist."""
         if path not in self._zips:
             self._zips[path] = self._open(path)
             while len(self._zips) > OPEN_ZIPS:
-                old = self._zips.popitem(last=False)[1]
-                if isinstance(old, Archive):
-                    old.close()
+                oldest = self._zips.popitem(last=False)[1]
+                if isinstance(oldest, Archive):
+                    oldest.close()
         self._zips.move_to_end(path)
-        found = self._zips[path]
-        if isinstance(found, ArchiveError):
-            raise found
-        return found
+        archive = self._zips[path]
+        if isinstance(archive, ArchiveError):
+            raise archive
+        return archive
 
     def _open(self, path: str) -> Archive | ArchiveError | None:
         try:

@@ -1,25 +1,25 @@
-"""Single values of Ava-256 as bytes and back: pictures, segmentations, poses, keypoints, vertices."""
+"""Decoding and encoding of Ava-256's values: images, segmentations, poses, keypoints, vertices."""
 
 from __future__ import annotations
 
 import io
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
-from PIL import Image
 
 from ava256.camera_calibration import is_rotation
 from ava256.naming import FULL_HEIGHT, FULL_WIDTH, MILLIMETRE
 
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 Points = NDArray[np.float64]
 MAX_PIXELS = FULL_HEIGHT * FULL_WIDTH
 FARTHEST = 5.0
-"""Metres from the world's origin beyond which no head can be."""
+"""Largest distance of a head from the world's origin, metres."""
 
 
 class ValueDamaged(ValueError):
-    """Bytes that are not what they should be.
+    """Bytes that do not hold a valid value.
 
     ``reason`` is a code: picture_damaged, too_large, pose_invalid, value_damaged.
     """
@@ -29,46 +29,68 @@ class ValueDamaged(ValueError):
         self.reason = reason
 
 
-def decode_image(data: bytes, kind: str = "AVIF") -> Picture:
-    """An AVIF as RGB (H, W, 3), or a PNG of classes as (H, W).
+def decode_avif(data: bytes) -> Image:
+    """Decode an AVIF as RGB (H, W, 3).
 
     Raises:
-        ValueDamaged: it does not decode, or declares more pixels than a full picture has.
+        ValueDamaged: It does not decode, or declares more pixels than a full image has.
     """
+    return _decode(data, "AVIF", ("RGB",))
+
+
+def decode_classes(data: bytes) -> Image:
+    """Decode a PNG of classes, a grey level or a palette index each, as (H, W).
+
+    Raises:
+        ValueDamaged: It does not decode, or declares more pixels than a full image has.
+    """
+    return _decode(data, "PNG", ("L", "P"))
+
+
+def _decode(data: bytes, kind: str, modes: tuple[str, ...]) -> Image:
+    """Decode an image in one of Pillow's modes; an image of another mode is converted to the first."""
     try:
-        with Image.open(io.BytesIO(data), formats=(kind,)) as picture:
-            if picture.width * picture.height > MAX_PIXELS:
-                message = f"{kind} of {picture.width} x {picture.height} pixels; a full one has {MAX_PIXELS}"
+        with PIL.Image.open(io.BytesIO(data), formats=(kind,)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                message = f"{kind} of {image.width} x {image.height} pixels; a full one has {MAX_PIXELS}"
                 raise ValueDamaged("too_large", message)
-            if kind == "AVIF":
-                return np.asarray(picture.convert("RGB"), np.uint8)
-            values = np.asarray(picture if picture.mode in ("L", "P") else picture.convert("L"), np.uint8)
+            return np.asarray(image if image.mode in modes else image.convert(modes[0]), np.uint8)
     except ValueDamaged:
         raise
     except Exception as error:  # Pillow raises many kinds for broken files
         raise ValueDamaged("picture_damaged", f"{len(data)} bytes are no {kind} ({error})") from error
-    return values
 
 
-def encode_avif(rgb: Picture, quality: int = 85) -> bytes:
-    """An AVIF of RGB (H, W, 3), 8 bits, 4:2:0."""
+def encode_avif(rgb: Image, quality: int = 85) -> bytes:
+    """Encode RGB (H, W, 3) as AVIF, 8 bits, 4:2:0.
+
+    Args:
+        rgb: (H, W, 3).
+        quality: 0 to 100.
+    """
     out = io.BytesIO()
-    Image.fromarray(rgb, "RGB").save(out, "AVIF", quality=quality, speed=8, max_threads=1)
+    PIL.Image.fromarray(rgb, "RGB").save(out, "AVIF", quality=quality, speed=8, max_threads=1)
     return out.getvalue()
 
 
-def encode_png(values: Picture) -> bytes:
-    """A PNG of classes (H, W), or of RGB (H, W, 3)."""
+def encode_lossless(values: Image) -> bytes:
+    """Encode classes (H, W), or RGB (H, W, 3), as PNG.
+
+    Formats import nothing of ours but ``mfhq.schema``, so this is not ``pipelines.media.image_codec.encode_png``.
+    """
     out = io.BytesIO()
-    Image.fromarray(values).save(out, "PNG")
+    PIL.Image.fromarray(values).save(out, "PNG")
     return out.getvalue()
 
 
 def read_pose(data: bytes) -> Points:
-    """(3, 4) head to world, metres.
+    """Read a head-to-world pose (3, 4), metres.
+
+    Args:
+        data: Text of the file: 3 x 4 numbers, millimetres.
 
     Raises:
-        ValueDamaged: not 3 x 4 numbers, no rotation, or metres away: another unit or another matrix.
+        ValueDamaged: It is not 3 x 4 numbers, no rotation, or too far away: another unit or another matrix.
     """
     try:
         pose = np.loadtxt(io.BytesIO(data), dtype=np.float64).reshape(3, 4)
@@ -83,7 +105,7 @@ def read_pose(data: bytes) -> Points:
 
 
 def write_pose(head_to_world: Points) -> bytes:
-    """The text of a (3, 4) pose in metres."""
+    """Return the text of a pose (3, 4) in metres."""
     pose = head_to_world.copy()
     pose[:, 3] /= MILLIMETRE
     out = io.BytesIO()
@@ -92,10 +114,13 @@ def write_pose(head_to_world: Points) -> bytes:
 
 
 def read_keypoints(data: bytes) -> tuple[NDArray[np.int64], Points, Points]:
-    """Numbers (N,), world points (N, 3) in metres, and (N, 2) summed confidence and count of the inliers.
+    """Read the keypoints of a frame.
+
+    Returns:
+        Indices (N,), world points (N, 3) in metres, and (N, 2) summed confidence and count of the inliers.
 
     Raises:
-        ValueDamaged: no array of six columns.
+        ValueDamaged: The bytes are no array of six columns.
     """
     try:
         rows = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64).reshape(-1, 6)
@@ -105,15 +130,24 @@ def read_keypoints(data: bytes) -> tuple[NDArray[np.int64], Points, Points]:
 
 
 def write_keypoints(index: NDArray[np.integer], points: Points, inliers: Points) -> bytes:
-    """The array of keypoints in metres, as ``read_keypoints`` gives them."""
+    """Return the ``.npy`` of keypoints.
+
+    Args:
+        index: (N,) indices.
+        points: (N, 3) in the world, metres.
+        inliers: (N, 2) summed confidence and count.
+    """
     return _npy(np.concatenate([index[:, None], points / MILLIMETRE, inliers], axis=1).astype(np.float32))
 
 
 def read_vertices(data: bytes) -> Points:
-    """(V, 3) vertices of a PLY (ASCII or little-endian floats), metres, in the head's own frame.
+    """Read vertices (V, 3) of a PLY (ASCII or little-endian floats), metres, in the head's own coordinate frame.
+
+    Args:
+        data: Bytes of the file.
 
     Raises:
-        ValueDamaged: it is no such PLY.
+        ValueDamaged: It is no such PLY.
     """
     try:
         head, _, body = data.partition(b"end_header\n")
@@ -133,7 +167,7 @@ def read_vertices(data: bytes) -> Points:
 
 
 def write_vertices(vertices: Points) -> bytes:
-    """The PLY of (V, 3) vertices in metres."""
+    """Return the PLY of vertices (V, 3) in metres."""
     head = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n"
         "property float x\nproperty float y\nproperty float z\nend_header\n"
@@ -142,10 +176,10 @@ def write_vertices(vertices: Points) -> bytes:
 
 
 def read_mean_vertices(data: bytes) -> Points:
-    """(V, 3) mean vertices of ``registration_vertices_mean.npy``, metres.
+    """Read the mean vertices (V, 3) of ``registration_vertices_mean.npy``, metres.
 
     Raises:
-        ValueDamaged: no array of three columns.
+        ValueDamaged: The bytes are no array of three columns.
     """
     try:
         return np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64).reshape(-1, 3) * MILLIMETRE
@@ -154,7 +188,7 @@ def read_mean_vertices(data: bytes) -> Points:
 
 
 def write_mean_vertices(vertices: Points) -> bytes:
-    """The array of mean vertices in metres."""
+    """Return the ``.npy`` of mean vertices (V, 3) in metres."""
     return _npy((vertices / MILLIMETRE).astype(np.float32))
 
 

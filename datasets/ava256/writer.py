@@ -1,4 +1,4 @@
-"""A capture written as Ava-256 has it: the same paths, members, keys, shapes, dtypes and units."""
+"""Writing of captures as Ava-256 has them: the same paths, members, keys, shapes, dtypes and units."""
 
 from __future__ import annotations
 
@@ -22,22 +22,33 @@ from ava256.reader import ListedFrame
 
 Points = NDArray[np.float64]
 _STAMP = (2000, 1, 1, 0, 0, 0)
-"""Every member's time: the same content gives the same bytes."""
+"""Time of every member, fixed so that the same content gives the same bytes."""
 
 
 class CaptureWriter:
-    """Writes one capture, frame by frame, into a folder that gets its name when the block ends without an error.
+    """A writer of one capture, frame by frame; a context manager.
 
-    Metres and OpenCV axes come in; millimetres and transposed matrices go out. Raises ``FileExistsError`` where the
-    capture is there already.
+    The capture's folder appears when the block ends without an error. Arguments are in metres with OpenCV axes; the
+    files hold millimetres and transposed matrices.
     """
 
     def __init__(
         self, root: Path, name: CaptureName, cameras: Mapping[str, CalibratedCamera], frames: Iterable[ListedFrame]
     ) -> None:
+        """Begin a capture: write its calibration and its list of frames.
+
+        Args:
+            root: Folder of all captures; made if it does not exist.
+            name: Name of the capture.
+            cameras: Camera id → camera.
+            frames: The frames to be listed, in order.
+
+        Raises:
+            FileExistsError: The capture exists already.
+        """
         self.folder = root / name.folder
         if self.folder.exists():
-            raise FileExistsError(f"{self.folder}: is there already; name another folder, or remove it")
+            raise FileExistsError(f"{self.folder}: exists already; choose another folder, or remove it")
         root.mkdir(parents=True, exist_ok=True)
         self._temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=root))
         self._decoder = self._temporary / "decoder"
@@ -72,32 +83,71 @@ class CaptureWriter:
 
     @property
     def truth(self) -> Path:
-        """A folder beside ``decoder`` for what the official data does not have."""
+        """Folder beside ``decoder`` for truth that the official data does not have."""
         return self._temporary / "truth"
 
     def image(self, camera: str, frame: int, rgb: NDArray[np.uint8], quality: int = 85) -> None:
-        """A picture (H, W, 3)."""
+        """Encode and add an image.
+
+        Args:
+            camera: Id of the camera.
+            frame: Number of the frame.
+            rgb: (H, W, 3).
+            quality: Quality of the AVIF, 0 to 100.
+        """
         self.add_image(camera, frame, values.encode_avif(rgb, quality))
 
     def add_image(self, camera: str, frame: int, avif: bytes) -> None:
-        """A picture that is encoded already."""
+        """Add an image that is encoded already.
+
+        Args:
+            camera: Id of the camera.
+            frame: Number of the frame.
+            avif: Bytes of the image.
+        """
         self._add(naming.image_zip(camera), naming.image_member(camera, frame), avif)
 
     def parts(self, camera: str, frame: int, classes: NDArray[np.uint8]) -> None:
-        """A segmentation (H, W): ``naming.HAIR`` and the others."""
-        self._add(naming.parts_zip(camera), naming.parts_member(camera, frame), values.encode_png(classes))
+        """Add a segmentation.
+
+        Args:
+            camera: Id of the camera.
+            frame: Number of the frame.
+            classes: (H, W): ``naming.HAIR`` and the others.
+        """
+        self._add(naming.parts_zip(camera), naming.parts_member(camera, frame), values.encode_lossless(classes))
 
     def head_pose(self, frame: int, head_to_world: Points) -> None:
-        """(3, 4) of the frame in which ``vertices`` are."""
+        """Add the pose of the coordinate frame in which ``vertices`` are.
+
+        Args:
+            frame: Number of the frame.
+            head_to_world: (3, 4), metres.
+        """
         self._add(naming.HEAD_POSE, naming.frame_member(frame, "txt"), values.write_pose(head_to_world))
 
     def keypoints(self, frame: int, index: NDArray[np.integer], points: Points, inliers: Points) -> None:
-        """Numbers (N,), world points (N, 3), summed confidence and count of inliers (N, 2)."""
+        """Add the keypoints of a frame.
+
+        Args:
+            frame: Number of the frame.
+            index: (N,) indices of the keypoints.
+            points: (N, 3) in the world, metres.
+            inliers: (N, 2) summed confidence and count.
+        """
         data = values.write_keypoints(index, points, inliers)
         self._add(naming.KEYPOINTS, naming.frame_member(frame, "npy"), data)
 
     def vertices(self, frame: int, vertices: Points) -> None:
-        """(7306, 3) in the head's own frame. Raises ``ValueError`` for another shape."""
+        """Add the vertices of a frame.
+
+        Args:
+            frame: Number of the frame.
+            vertices: (7306, 3) in the head's own coordinate frame, metres.
+
+        Raises:
+            ValueError: They have another shape.
+        """
         if vertices.shape != (naming.N_VERTICES, 3):
             raise ValueError(f"vertices of shape {vertices.shape}: the mesh has ({naming.N_VERTICES}, 3)")
         self._sum += vertices
@@ -106,11 +156,16 @@ class CaptureWriter:
         self._add(naming.VERTICES, naming.frame_member(frame, "ply"), values.write_vertices(vertices))
 
     def textures(self, frames: Iterable[int], rgb: NDArray[np.uint8]) -> None:
-        """One texture (H, W, 3) that all of the frames have, its mean and its variance (none over time)."""
+        """Add one texture for all of the frames, with its mean and its variance (none over time).
+
+        Args:
+            frames: Numbers of the frames.
+            rgb: (H, W, 3).
+        """
         data = values.encode_avif(rgb)
         for frame in frames:
             self._add(naming.UV_COLOUR, naming.uv_member(frame), data)
-        self._text(naming.UV_MEAN, values.encode_png(rgb))
+        self._text(naming.UV_MEAN, values.encode_lossless(rgb))
         self._text(naming.UV_VARIANCE, f"{float(np.var(rgb.astype(np.float64), axis=(0, 1)).mean()):.6f}\n".encode())
 
     def _add(self, path: str, member: str, data: bytes) -> None:
@@ -125,7 +180,12 @@ class CaptureWriter:
 
 
 def write_ids(root: Path, names: Iterable[CaptureName]) -> None:
-    """``256_ids.csv``: captures that are there, and those that are listed already."""
+    """Write ``256_ids.csv`` with these captures and those that it lists already.
+
+    Args:
+        root: Folder of all captures.
+        names: Captures to be listed.
+    """
     path = root / naming.IDS_FILE
     known = {line for line in path.read_text().splitlines()[1:] if line} if path.exists() else set()
     rows = sorted(known | {f"{name.mcd},{name.sid},{name.mct}" for name in names}, key=lambda row: row.split(",")[1])

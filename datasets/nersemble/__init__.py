@@ -1,1 +1,1 @@
-"""NeRSemble: its layouts on disk, calibration, colour, tracking, and the benchmark on its hold-out recordings."""
+"""NeRSemble: its layouts on disk, cameras, colour calibration, tracking, and the benchmark's hold-out recordings."""

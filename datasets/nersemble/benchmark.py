@@ -1,6 +1,6 @@
-"""The NeRSemble benchmark's hold-out recordings, and what a submission must hold.
+"""The NeRSemble benchmark's hold-out recordings, and the videos of a submission.
 
-Facts of ``nersemble-benchmark`` 0.2.0 (``constants.py``, ``data/submission_data.py``): ids, sequences, cameras, sizes,
+Source: ``nersemble-benchmark`` 0.2.0 (``constants.py``, ``data/submission_data.py``): ids, sequences, cameras, sizes,
 frame rates, encoder setting, names inside the zip.
 """
 
@@ -69,13 +69,13 @@ SVFR_PARTICIPANTS = (
     320,
     372,
 )
-"""Of the single-view reconstruction task."""
+"""Participants of the single-view reconstruction task."""
 
 HELD_OUT_PARTICIPANTS = frozenset({*NVS_SEQUENCES, *MONO_PARTICIPANTS, *SVFR_PARTICIPANTS})
-"""Nobody of these is ever in the split train: the hidden truth of the three tasks shows them."""
+"""Participants that are never in the split train: the hidden truth of the three tasks shows them."""
 
 
-class Video(NamedTuple):
+class SubmissionVideo(NamedTuple):
     """One video of a submission."""
 
     participant: int
@@ -84,28 +84,28 @@ class Video(NamedTuple):
 
     @property
     def member(self) -> str:
-        """Its name inside the zip."""
+        """Name of the video inside the zip."""
         return f"{self.participant:03d}/{self.sequence}/cam_{self.serial}.mp4"
 
 
 @dataclass(frozen=True)
 class BenchmarkTask:
-    """A task of the benchmark that is answered with videos."""
+    """A task of the benchmark whose submission consists of videos."""
 
     name: str
     fps: float
     width: int
     height: int
     recordings: tuple[tuple[int, str], ...]
-    """(participant, sequence) pairs that are to be rendered."""
+    """(participant, sequence) pairs to be rendered."""
     serials: tuple[str, ...]
-    """Cameras from which."""
+    """Cameras from which they are rendered."""
 
-    def videos(self) -> Iterator[Video]:
-        """Every video that a whole submission holds."""
+    def videos(self) -> Iterator[SubmissionVideo]:
+        """Yield every video of a complete submission."""
         for participant, sequence in self.recordings:
             for serial in self.serials:
-                yield Video(participant, sequence, serial)
+                yield SubmissionVideo(participant, sequence, serial)
 
 
 MONO = BenchmarkTask(
@@ -117,29 +117,36 @@ MONO = BenchmarkTask(
     (MONO_TRAIN, *MONO_HELD_OUT),
 )
 NVS = BenchmarkTask("nvs", 73.0, 1100, 1604, tuple(NVS_SEQUENCES.items()), NVS_HELD_OUT)
-BY_NAME = {task.name: task for task in (MONO, NVS)}
-if tuple(BY_NAME) != TASKS:
+TASKS_BY_NAME = {task.name: task for task in (MONO, NVS)}
+if tuple(TASKS_BY_NAME) != TASKS:
     raise AssertionError("layout.TASKS must name the tasks")
 
 
-def n_frames(folder: Path, task: BenchmarkTask) -> dict[tuple[int, str], int]:
-    """Frames of each recording of a task that ``{folder}/{task}/metadata.json`` knows.
+def read_frame_counts(folder: Path, task: BenchmarkTask) -> dict[tuple[int, str], int]:
+    """Read the number of frames of a task's recordings from ``{folder}/{task}/metadata.json``.
 
     The kit reads the same file from the benchmark's address.
 
+    Args:
+        folder: Folder of the benchmark.
+        task: The task.
+
+    Returns:
+        (participant, sequence) → frames, for the recordings that the file lists.
+
     Raises:
-        NersembleError: the file is missing, or is not of the task's form.
+        NersembleError: The file is missing, or does not have the task's form.
     """
     path = folder / task.name / "metadata.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if task is NVS:
-            found = {(int(p), s["sequence_name"]): len(s["timesteps"]) for p, s in content["sequences"].items()}
+            counts = {(int(p), s["sequence_name"]): len(s["timesteps"]) for p, s in content["sequences"].items()}
         else:
-            found = {
-                (int(p), sequence): int(about["n_frames"])
+            counts = {
+                (int(p), sequence): int(facts["n_frames"])
                 for p, person in content["participants_metadata"].items()
-                for sequence, about in person["sequences_metadata"].items()
+                for sequence, facts in person["sequences_metadata"].items()
             }
     except FileNotFoundError:
         raise NersembleError(
@@ -147,11 +154,17 @@ def n_frames(folder: Path, task: BenchmarkTask) -> dict[tuple[int, str], int]:
         ) from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise NersembleError(f"{path}: no {task.name} metadata ({type(error).__name__}: {error})") from error
-    return {recording: n for recording, n in found.items() if recording in task.recordings}
+    return {recording: n for recording, n in counts.items() if recording in task.recordings}
 
 
 def write_metadata(folder: Path, task: BenchmarkTask, frames: dict[tuple[int, str], int]) -> None:
-    """Write a task's ``metadata.json`` for recordings of so many frames."""
+    """Write a task's ``metadata.json``.
+
+    Args:
+        folder: Folder of the benchmark.
+        task: The task.
+        frames: (participant, sequence) → number of frames.
+    """
     if task is NVS:
         content: dict[str, object] = {
             "sequences": {str(p): {"sequence_name": s, "timesteps": list(range(n))} for (p, s), n in frames.items()}

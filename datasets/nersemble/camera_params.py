@@ -1,4 +1,7 @@
-"""``camera_params.json``: OpenCV cameras, world to camera, metres; one intrinsic matrix for all, or one a camera."""
+"""Reading and writing of ``camera_params.json`` and ``color_calibration.json``.
+
+Cameras are OpenCV's, world to camera, metres, with one intrinsic matrix for all, or one a camera.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from nersemble.layout import FULL_HEIGHT, FULL_WIDTH
 Array = NDArray[np.float64]
 
 NEAREST, FARTHEST = 0.1, 10.0
-"""Metres: how far a camera of a head rig may be from the rig's middle. Millimetres or centimetres fall outside."""
+"""Least and largest distance of a head rig's cameras from its middle, metres; other units fall outside."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +29,25 @@ class CameraParams:
     world_to_camera: Mapping[str, Array]
     """Serial → (3, 4), OpenCV axes, metres."""
     K: Mapping[str, Array]
-    """Serial → (3, 3), pixels of a picture of ``size``; of the camera's own pictures where that is None."""
+    """Serial → (3, 3), pixels of an image of ``size``; of the camera's own images where that is None."""
     size: tuple[int, int] | None
-    """Width and height that K is for: the full picture's in the data set, None in the benchmark."""
+    """(width, height) of the image to which K belongs: the full image in the data set, None in the benchmark."""
     shared: bool
-    """One K for all, as in the data set."""
+    """True for one K for all cameras, as in the data set."""
 
     def intrinsics(self, serial: str, width: int, height: int) -> Array:
-        """(3, 3) K for a video of ``width`` x ``height`` pixels, which may be a scaled copy of the full picture.
+        """Return the intrinsics of a camera's video, which may be a scaled copy of the full image.
+
+        Args:
+            serial: The camera.
+            width: Width of the video, pixels.
+            height: Height of the video, pixels.
+
+        Returns:
+            (3, 3) K, pixels of the video.
 
         Raises:
-            NersembleError: no such camera; or a video of another shape than the picture that K is for.
+            NersembleError: There is no such camera, or the video has another shape than the image to which K belongs.
         """
         if serial not in self.K:
             raise NersembleError(f"camera {serial} is not in the calibration; it has {sorted(self.K)}")
@@ -48,29 +59,34 @@ class CameraParams:
                 full = f"{self.size[0]} x {self.size[1]}"
                 raise NersembleError(f"camera {serial}: video of {width} x {height} px is no scaled copy of {full}")
             K = np.diag([sx, sy, 1.0]) @ K
-        # A whole picture has K's centre near its middle; a crop (the benchmark's 512 x 512) has it where it was cut.
-        whole = abs(width / height - FULL_WIDTH / FULL_HEIGHT) < 0.01
-        if whole and not (0.3 * width < K[0, 2] < 0.7 * width and 0.3 * height < K[1, 2] < 0.7 * height):
+        # A full image has K's centre near its middle; in a crop (the benchmark's 512 x 512) it may lie anywhere.
+        full_shape = abs(width / height - FULL_WIDTH / FULL_HEIGHT) < 0.01
+        if full_shape and not (0.3 * width < K[0, 2] < 0.7 * width and 0.3 * height < K[1, 2] < 0.7 * height):
             centre = f"({K[0, 2]:.0f}, {K[1, 2]:.0f})"
             raise NersembleError(f"camera {serial}: K's centre {centre} is not in the middle of {width} x {height} px")
         return K
 
 
-def read_calibration(path: Path, full_size: tuple[int, int] | None = (FULL_WIDTH, FULL_HEIGHT)) -> CameraParams:
-    """Read and check a ``camera_params.json``. ``full_size`` is what K is for; None for the benchmark's.
+def read_camera_params(path: Path, full_size: tuple[int, int] | None = (FULL_WIDTH, FULL_HEIGHT)) -> CameraParams:
+    """Read and check a ``camera_params.json``.
+
+    Args:
+        path: The file.
+        full_size: (width, height) of the image to which K belongs; None for the benchmark's files.
 
     Raises:
-        NersembleError: no file, no JSON, or values that are no OpenCV cameras in metres: a K that is not upper
-            triangular (transposed), a rotation that is none, cameras nearer than 0.1 m to their middle or farther
+        NersembleError: The file is missing or no JSON, or its values are no OpenCV cameras in metres: a K that is not
+            upper triangular (transposed), an improper rotation, cameras nearer than 0.1 m to their middle or farther
             than 10 m (other units).
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         poses = {str(serial): np.asarray(m, np.float64) for serial, m in content["world_2_cam"].items()}
-        given = content["intrinsics"]
-        shared = not isinstance(given, dict)
+        intrinsics = content["intrinsics"]
+        shared = not isinstance(intrinsics, dict)
         matrices = {
-            serial: np.asarray(given if shared else m, np.float64) for serial, m in (poses if shared else given).items()
+            serial: np.asarray(intrinsics if shared else m, np.float64)
+            for serial, m in (poses if shared else intrinsics).items()
         }
     except FileNotFoundError:
         raise NersembleError(
@@ -83,27 +99,38 @@ def read_calibration(path: Path, full_size: tuple[int, int] | None = (FULL_WIDTH
     for serial, K in matrices.items():
         _check_intrinsics(path, serial, K)
     _check_units(path, poses)
-    whole = [serial for serial in poses if serial in matrices]
-    return CameraParams({s: poses[s][:3] for s in whole}, {s: matrices[s] for s in whole}, full_size, shared)
+    complete = [serial for serial in poses if serial in matrices]
+    return CameraParams({s: poses[s][:3] for s in complete}, {s: matrices[s] for s in complete}, full_size, shared)
 
 
-def write_calibration(path: Path, calibration: CameraParams) -> None:
-    """Write a ``camera_params.json`` as the official data has it."""
+def write_camera_params(path: Path, params: CameraParams) -> None:
+    """Write a ``camera_params.json`` as the official data has it; the folder is made.
+
+    Args:
+        path: The file.
+        params: The cameras.
+    """
     row = np.array([[0.0, 0.0, 0.0, 1.0]])
-    matrices = {serial: K.tolist() for serial, K in calibration.K.items()}
+    matrices = {serial: K.tolist() for serial, K in params.K.items()}
     content = {
-        "world_2_cam": {s: np.concatenate([m, row]).tolist() for s, m in calibration.world_to_camera.items()},
-        "intrinsics": next(iter(matrices.values())) if calibration.shared else matrices,
+        "world_2_cam": {s: np.concatenate([m, row]).tolist() for s, m in params.world_to_camera.items()},
+        "intrinsics": next(iter(matrices.values())) if params.shared else matrices,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def read_colours(path: Path) -> dict[str, Array]:
-    """Serial → (3, T) of a ``color_calibration.json``; empty where there is none (it is a download of its own).
+    """Read a ``color_calibration.json``, a download of its own.
+
+    Args:
+        path: The file.
+
+    Returns:
+        Serial → (3, T) matrix (``nersemble.colour``); empty where the file is missing.
 
     Raises:
-        NersembleError: it is there, and is no colour calibration.
+        NersembleError: The file is no colour calibration.
     """
     if not path.is_file():
         return {}
@@ -114,7 +141,12 @@ def read_colours(path: Path) -> dict[str, Array]:
 
 
 def write_colours(path: Path, matrices: Mapping[str, Array]) -> None:
-    """Write a ``color_calibration.json``."""
+    """Write a ``color_calibration.json``; the folder is made.
+
+    Args:
+        path: The file.
+        matrices: Serial → (3, T) matrix.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({serial: np.asarray(m).tolist() for serial, m in matrices.items()}), encoding="utf-8")
 

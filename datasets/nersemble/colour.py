@@ -1,9 +1,10 @@
-"""NeRSemble v2's colour calibration: a polynomial a camera, applied in linear light.
+"""Colour calibration of NeRSemble v2: a polynomial for each camera, applied in linear light.
 
 ``color_calibration.json`` holds for each serial a matrix (3, T). As ``nersemble_data`` 0.0.6 applies it
 (``util/color_correction.py``): decode sRGB to linear light, expand (R, G, B) to the T terms of Cheung, Westland, Connah
 and Ripamonti (2004), "A comparative study of the characterisation of colour cameras by means of neural networks
-and polynomial transforms", multiply, encode again, clip. It corrects the picture after it was scaled down; so do we.
+and polynomial transforms", multiply, encode again, clip. The kit corrects the image after scaling it down, and so does
+this project.
 """
 
 from __future__ import annotations
@@ -55,16 +56,27 @@ CHEUNG_2004: dict[int, tuple[str, ...]] = {
     22: (*_THIRD, "rrgb", "rggb", "rgbb"),
     35: (*_THIRD, *_FOURTH, ""),
 }
-"""Number of terms to the monomials, in their order: ``"rrg"`` is R squared times G, ``""`` is 1. The numbers and
+"""Number of terms → monomials, in their order: ``"rrg"`` is R squared times G, ``""`` is 1. The numbers and
 orders are those of colour-science 0.4.7 (``matrix_augmented_Cheung2004``), which the kit calls."""
 
 
-AT_ONCE = 1 << 14
-"""Pixels whose terms are worked on together: they stay in a processor's cache."""
+CHUNK_PIXELS = 1 << 14
+"""Pixels that are corrected together: their terms stay in a processor's cache."""
 
 
-def augment(linear: Floats, terms: int) -> Floats:
-    """(3, N) linear light → (terms, N) monomials. Raises ``NersembleError`` for a number that is not defined."""
+def expand_terms(linear: Floats, terms: int) -> Floats:
+    """Expand linear light (3, N) to the monomials of ``CHEUNG_2004``.
+
+    Args:
+        linear: (3, N) red, green, blue, 0 to 1.
+        terms: Number of monomials.
+
+    Returns:
+        (terms, N).
+
+    Raises:
+        NersembleError: Cheung (2004) defines no polynomial of so many terms.
+    """
     if terms not in CHEUNG_2004:
         raise NersembleError(f"colour calibration of {terms} terms; Cheung (2004) has {list(CHEUNG_2004)}")
     known: dict[str, Floats] = {"": np.ones(linear.shape[1], np.float32)}
@@ -79,38 +91,47 @@ def augment(linear: Floats, terms: int) -> Floats:
 
 
 def correct_colours(rgb: NDArray[np.uint8], matrix: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """A picture (..., 3) of encoded sRGB as its camera's matrix (3, T) corrects it.
+    """Correct the colours of an image with its camera's matrix.
 
-    Values that leave 0 to 1 are clipped; others are rounded (the kit cuts their fraction off: half a level darker).
-    Raises ``NersembleError`` for a matrix of another shape.
+    Values outside 0 to 1 are clipped; others are rounded (the kit cuts their fraction off: half a level darker).
+
+    Args:
+        rgb: (..., 3) encoded sRGB.
+        matrix: (3, T) of ``color_calibration.json``.
+
+    Returns:
+        (..., 3) encoded sRGB.
+
+    Raises:
+        NersembleError: The matrix has another shape.
     """
     matrix = np.asarray(matrix, np.float32)
     if matrix.ndim != 2 or matrix.shape[0] != 3:
         raise NersembleError(f"colour calibration of shape {matrix.shape}; (3, terms) is needed")
     pixels = rgb.reshape(-1, 3)
     corrected = np.empty_like(pixels)
-    for start in range(0, max(len(pixels), 1), AT_ONCE):
-        linear = _decoded()[np.ascontiguousarray(pixels[start : start + AT_ONCE].T)]
-        lit: Floats = np.matmul(matrix, augment(linear, matrix.shape[1]), dtype=np.float32)
-        corrected[start : start + AT_ONCE] = encode(lit).T
+    for start in range(0, max(len(pixels), 1), CHUNK_PIXELS):
+        linear = _linear_of_level()[np.ascontiguousarray(pixels[start : start + CHUNK_PIXELS].T)]
+        corrected_linear: Floats = np.matmul(matrix, expand_terms(linear, matrix.shape[1]), dtype=np.float32)
+        corrected[start : start + CHUNK_PIXELS] = encode_srgb(corrected_linear).T
     return corrected.reshape(rgb.shape)
 
 
-def encode(linear: Floats) -> NDArray[np.uint8]:
-    """8-bit sRGB (IEC 61966-2-1) of linear light, clipped to 0 to 1; exact to a level for steps of 1 / 65535."""
+def encode_srgb(linear: Floats) -> NDArray[np.uint8]:
+    """Encode linear light as 8-bit sRGB (IEC 61966-2-1), clipped to 0 to 1; exact to a level for steps of 1 / 65535."""
     index = np.clip(linear * np.float32(65535) + np.float32(0.5), 0, 65535).astype(np.uint16)
-    return _encoded()[index]
+    return _level_of_linear()[index]
 
 
 @cache
-def _decoded() -> Floats:
-    """(256,) linear light of each level."""
+def _linear_of_level() -> Floats:
+    """Return the linear light (256,) of each level."""
     x = np.arange(256) / 255
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 @cache
-def _encoded() -> NDArray[np.uint8]:
-    """(65536,) level of each of so many steps of linear light."""
+def _level_of_linear() -> NDArray[np.uint8]:
+    """Return the level (65536,) of each of so many steps of linear light."""
     x = np.arange(65536) / 65535
     return (np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055) * 255 + 0.5).astype(np.uint8)

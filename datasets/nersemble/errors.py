@@ -1,7 +1,7 @@
-"""What is wrong with a NeRSemble folder or file."""
+"""The error of NeRSemble folders and files."""
 
 from __future__ import annotations
 
 
 class NersembleError(ValueError):
-    """Data that is not what the format says: one line that names the file, the value and what was expected."""
+    """Data that violates the format; the message is one line that names the file, the value and the expectation."""

@@ -1,6 +1,6 @@
-"""The benchmark's FLAME tracking, ``flame2023_tracking_v2.npz``: parameters a frame, and the head's place in the world.
+"""The benchmark's FLAME tracking, ``flame2023_tracking_v2.npz``: parameters and head pose of each frame.
 
-The head's transform stands outside of FLAME: rotation by Euler angles XYZ (intrinsic: first about X, then about the
+The transform of the head is no part of FLAME: rotation by Euler angles XYZ (intrinsic: first about X, then about the
 turned Y, then Z; ``nersemble_benchmark.models.flame`` 0.2.0 through scipy's ``"XYZ"``), times ``scale``, plus
 ``translation``. FLAME itself is posed with a zero root rotation.
 """
@@ -25,12 +25,12 @@ Floats = NDArray[np.float32]
 
 N_SHAPE, N_EXPRESSION = 300, 100
 MAX_BYTES = 64 << 20
-"""A file that unpacks to more is refused: 50,000 frames have 28 MB."""
+"""Most bytes to which a file may unpack; 50,000 frames have 28 MB."""
 
 
 @dataclass(frozen=True)
 class FlameTracking:
-    """One sequence of T frames; field names and shapes are the file's."""
+    """Tracking of a sequence of T frames; field names and shapes are the file's."""
 
     shape: Floats
     """(1, 300)."""
@@ -39,7 +39,7 @@ class FlameTracking:
     rotation: Floats
     """(T, 3) Euler angles XYZ, radians."""
     rotation_matrices: Floats
-    """(T, 3, 3) the same."""
+    """(T, 3, 3) the same as matrices."""
     translation: Floats
     """(T, 3) metres."""
     jaw: Floats
@@ -49,27 +49,31 @@ class FlameTracking:
     scale: Floats
     """(1, 1)."""
     neck: Floats
-    """(T, 3) axis-angle."""
+    """(T, 3) axis-angle, radians."""
     eyes: Floats
-    """(T, 6) axis-angle: left, right."""
+    """(T, 6) axis-angle, radians: left eye, right eye."""
 
     def __len__(self) -> int:
         return len(self.expression)
 
     def joint_rotations(self) -> Floats:
-        """(T, 5, 3) axis-angle of root (zero), neck, jaw, left and right eye."""
+        """Return the axis-angle (T, 5, 3), radians, of root (zero), neck, jaw, left and right eye."""
         n = len(self)
         parts = (np.zeros((n, 3)), self.neck, self.jaw, self.eyes[:, :3], self.eyes[:, 3:])
         return np.stack(parts, axis=1).astype(np.float32)
 
     def head_to_world(self) -> NDArray[np.float64]:
-        """(T, 3, 4): a point p of the posed FLAME head lies at ``M[:, :3] @ p + M[:, 3]``; the scale is inside."""
-        turn = euler_xyz(np.asarray(self.rotation, np.float64)) * float(self.scale.reshape(-1)[0])
-        return np.concatenate([turn, np.asarray(self.translation, np.float64)[..., None]], axis=-1)
+        """Return M (T, 3, 4) with the scale: a point p of the posed FLAME head is at ``M[:, :3] @ p + M[:, 3]``."""
+        linear = rotations_from_euler_xyz(np.asarray(self.rotation, np.float64)) * float(self.scale.reshape(-1)[0])
+        return np.concatenate([linear, np.asarray(self.translation, np.float64)[..., None]], axis=-1)
 
 
-def euler_xyz(angles: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(T, 3) radians → (T, 3, 3) rotations Rx · Ry · Rz."""
+def rotations_from_euler_xyz(angles: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the rotations Rx · Ry · Rz (T, 3, 3) of angles (T, 3) in radians.
+
+    Args:
+        angles: (T, 3) about X, then about the turned Y, then about the turned Z.
+    """
     x, y, z = np.moveaxis(np.asarray(angles, np.float64), -1, 0)
     zero, one = np.zeros_like(x), np.ones_like(x)
 
@@ -82,8 +86,11 @@ def euler_xyz(angles: NDArray[np.floating]) -> NDArray[np.float64]:
     return about_x @ about_y @ about_z
 
 
-def euler_xyz_of(rotations: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The inverse of ``euler_xyz``: (T, 3, 3) → (T, 3), the second angle within ±90 degrees."""
+def euler_xyz_from_rotations(rotations: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the angles (T, 3), radians, of rotations (T, 3, 3); inverts ``rotations_from_euler_xyz``.
+
+    The second angle is within ±90 degrees.
+    """
     m = np.asarray(rotations, np.float64)
     y = np.arcsin(np.clip(m[:, 0, 2], -1, 1))
     return np.stack([np.arctan2(-m[:, 1, 2], m[:, 2, 2]), y, np.arctan2(-m[:, 0, 1], m[:, 0, 0])], axis=-1)
@@ -92,9 +99,13 @@ def euler_xyz_of(rotations: NDArray[np.floating]) -> NDArray[np.float64]:
 def read_tracking(path: Path) -> FlameTracking:
     """Read and check a tracking file.
 
+    Args:
+        path: The file.
+
     Raises:
-        NersembleError: no file, no npz, more than ``MAX_BYTES`` unpacked, a key missing, a shape that does not fit,
-            or values that are no finite numbers.
+        NersembleError: The file is missing or no npz, unpacks to more than ``MAX_BYTES``, lacks a key, or holds an
+            array
+            of another shape or values that are not finite.
     """
     names = [f.name for f in fields(FlameTracking)]
     try:
@@ -103,8 +114,8 @@ def read_tracking(path: Path) -> FlameTracking:
         if unpacked > MAX_BYTES:
             raise NersembleError(f"{path}: {unpacked} bytes unpacked; a tracking file has at most {MAX_BYTES}")
         with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in names if name in arrays.files}
-            others = sorted(set(arrays.files) - set(names))
+            values = {name: arrays[name] for name in names if name in arrays.files}
+            unknown = sorted(set(arrays.files) - set(names))
     except FileNotFoundError:
         raise NersembleError(
             f"{path}: the tracking is missing; download the benchmark's asset flame2023_tracking_v2"
@@ -113,10 +124,10 @@ def read_tracking(path: Path) -> FlameTracking:
         raise
     except (OSError, EOFError, ValueError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise NersembleError(f"{path}: no tracking file ({type(error).__name__}: {error})") from error
-    if missing := [name for name in names if name not in found]:
-        raise NersembleError(f"{path}: lacks {missing}; it has {sorted([*found, *others])}")
-    n = len(found["expression"])
-    wanted = {
+    if missing := [name for name in names if name not in values]:
+        raise NersembleError(f"{path}: lacks {missing}; it has {sorted([*values, *unknown])}")
+    n = len(values["expression"])
+    shapes = {
         "shape": (1, N_SHAPE),
         "expression": (n, N_EXPRESSION),
         "rotation": (n, 3),
@@ -128,18 +139,24 @@ def read_tracking(path: Path) -> FlameTracking:
         "neck": (n, 3),
         "eyes": (n, 6),
     }
-    for name, shape in wanted.items():
-        numbers = found[name].dtype.kind in "fiu"
-        if not numbers or found[name].shape != shape or not np.isfinite(found[name]).all():
-            given = f"{found[name].dtype} {found[name].shape}"
-            raise NersembleError(f"{path}: {name} is {given}; {shape} of finite numbers are needed")
-    return FlameTracking(**{name: found[name] for name in names})
+    for name, shape in shapes.items():
+        array = values[name]
+        if array.dtype.kind not in "fiu" or array.shape != shape or not np.isfinite(array).all():
+            message = f"{name} is {array.dtype} {array.shape}; {shape} of finite numbers are needed"
+            raise NersembleError(f"{path}: {message}")
+    return FlameTracking(**{name: values[name] for name in names})
 
 
 def write_tracking(path: Path, tracking: FlameTracking, head: Mapping[str, str] | None = None) -> None:
-    """Write a tracking file; ``head`` (name, digest) marks parameters of another head than FLAME (``head_of``).
+    """Write a tracking file; the folder is made.
 
-    The mark is the archive's comment, which numpy and the kit pass over: the arrays are exactly the official ones.
+    The mark of another head is the archive's comment, which numpy and the kit ignore: the arrays are exactly the
+    official ones.
+
+    Args:
+        path: The file.
+        tracking: Its content.
+        head: Name and digest of the head model, where that is not FLAME (``read_head_mark``).
     """
     data = io.BytesIO()
     np.savez(data, **{f.name: getattr(tracking, f.name) for f in fields(tracking)})
@@ -150,8 +167,8 @@ def write_tracking(path: Path, tracking: FlameTracking, head: Mapping[str, str] 
     path.write_bytes(data.getvalue())
 
 
-def head_of(path: Path) -> dict[str, str] | None:
-    """Name and digest of the head model that a tracking file is marked with; None for the official ones (FLAME)."""
+def read_head_mark(path: Path) -> dict[str, str] | None:
+    """Read name and digest of the head model that marks a tracking file; None for the official ones (FLAME)."""
     try:
         with zipfile.ZipFile(path) as archive:
             content = json.loads(archive.comment or b"null")

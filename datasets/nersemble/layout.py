@@ -1,4 +1,4 @@
-"""Where NeRSemble's files lie: v2 (videos), v1 (a picture a moment) and the benchmark's folders told apart.
+"""Layouts of NeRSemble's files: v2 (videos), v1 (an image a timestep) and the benchmark's folders.
 
 Names and templates are those of the official kits, ``nersemble-data`` 0.0.6 and ``nersemble-benchmark`` 0.2.0, and for
 v1 of the paper's code (``NeRSembleDataManager``).
@@ -29,11 +29,11 @@ SERIALS = (
     "222200045",
     "221501007",
 )
-"""The 16 cameras."""
+"""Serials of the 16 cameras."""
 FRONT_SERIAL = "222200037"
-"""The camera in front of the face: the benchmark calls it the centre one."""
+"""The camera in front of the face, which the benchmark calls the centre one."""
 FULL_WIDTH, FULL_HEIGHT = 2200, 3208
-"""Pixels of a camera's picture; the data set's one intrinsic matrix is for this size."""
+"""Size of a camera's image, pixels; the data set's one intrinsic matrix belongs to this size."""
 FPS = 73.0
 
 BACKGROUND = "BACKGROUND"
@@ -65,37 +65,40 @@ SEQUENCES = (
     "SEN-09-frown_events_bad",
     "SEN-10-port_strong_smokey",
 )
-"""What each person was asked to do. The benchmark spells ``SEN-07-fond_note_fried``."""
+"""Names of the performances; the benchmark spells ``SEN-07-fond_note_fried``."""
 
 PARTICIPANTS_CSV, SEQUENCES_CSV = "metadata_participants.csv", "metadata_sequences.csv"
 
 
 class Layout(StrEnum):
-    """How a folder of NeRSemble data is laid out."""
+    """Layout of a folder of NeRSemble data."""
 
     V2 = "v2"
     """``{id}/calibration/camera_params.json``, ``{id}/sequences/{SEQ}/images/cam_{serial}.mp4``."""
     V1 = "v1"
     """``{id}/camera_params.json``, ``{id}/sequences/{SEQ}/frame_{t}/images-2x*/cam_{serial}.png``."""
     BENCHMARK = "benchmark"
-    """``{task}/{id}/…`` as v2's, with one intrinsic matrix a camera."""
+    """``{task}/{id}/…`` as in v2, with one intrinsic matrix a camera."""
 
 
 TASKS = ("mono_flame_avatar", "nvs")
-"""The benchmark's tasks that are made of videos, and their folders."""
+"""The benchmark's tasks that consist of videos, which are also their folders."""
 
 
 def find_layout(root: Path) -> Layout:
-    """Which layout a folder has.
+    """Detect the layout of a folder.
+
+    Args:
+        root: The folder that holds the participants, or the benchmark's tasks.
 
     Raises:
-        NersembleError: it is no folder, or has none of them.
+        NersembleError: It is no folder, or has none of the layouts.
     """
     if not root.is_dir():
         raise NersembleError(f"{root}: no such folder; give the folder that holds the participants, such as {root}/018")
     if any((root / task).is_dir() for task in TASKS):
         return Layout.BENCHMARK
-    people = [root / name for name in participant_folders(root)]
+    people = [root / name for name in list_participants(root)]
     if any((person / "camera_params.json").is_file() for person in people):
         return Layout.V1
     if any((person / "calibration").is_dir() or (person / "sequences").is_dir() for person in people):
@@ -106,51 +109,83 @@ def find_layout(root: Path) -> Layout:
     )
 
 
-def participant_folders(root: Path) -> list[str]:
-    """Names of the folders of participants: three digits, ascending."""
+def list_participants(root: Path) -> list[str]:
+    """Return the names of the participants' folders: three digits, ascending."""
     return sorted(p.name for p in root.iterdir() if p.is_dir() and p.name.isdecimal() and len(p.name) == 3)
 
 
 def calibration_path(person: Path, layout: Layout = Layout.V2) -> Path:
-    """The cameras of a participant's folder."""
+    """Return the path of the cameras of a participant's folder.
+
+    Args:
+        person: Folder of the participant.
+        layout: Layout of the data.
+    """
     return person / "camera_params.json" if layout is Layout.V1 else person / "calibration" / "camera_params.json"
 
 
 def colour_path(person: Path) -> Path:
-    """v2's colour calibration of a participant's folder."""
+    """Return the path of v2's colour calibration of a participant's folder."""
     return person / "calibration" / "color_calibration.json"
 
 
 def video_path(person: Path, sequence: str, serial: str) -> Path:
-    """A camera's video of a sequence."""
+    """Return the path of a camera's video of a sequence.
+
+    Args:
+        person: Folder of the participant.
+        sequence: Name of the sequence.
+        serial: Serial of the camera.
+    """
     return person / "sequences" / sequence / "images" / f"cam_{serial}.mp4"
 
 
 def alpha_path(person: Path, sequence: str, serial: str) -> Path:
-    """The benchmark's matte of a video, itself a video."""
+    """Return the path of the benchmark's matte of a video, itself a video.
+
+    Args:
+        person: Folder of the participant.
+        sequence: Name of the sequence.
+        serial: Serial of the camera.
+    """
     return person / "sequences" / sequence / "alpha_maps" / f"cam_{serial}.mp4"
 
 
 def background_path(person: Path, serial: str) -> Path:
-    """What a camera saw of the empty room."""
+    """Return the path of a camera's image of the empty room.
+
+    Args:
+        person: Folder of the participant.
+        serial: Serial of the camera.
+    """
     return person / "sequences" / BACKGROUND / f"image_{serial}.jpg"
 
 
 def tracking_path(person: Path, sequence: str) -> Path:
-    """The benchmark's FLAME tracking of a sequence."""
+    """Return the path of the benchmark's FLAME tracking of a sequence.
+
+    Args:
+        person: Folder of the participant.
+        sequence: Name of the sequence.
+    """
     return person / "sequences" / sequence / "tracking" / "flame2023_tracking_v2.npz"
 
 
-def sequence_names(person: Path) -> list[str]:
-    """The sequences that a participant's folder holds, less the empty room's pictures."""
+def list_sequences(person: Path) -> list[str]:
+    """Return the sequences that a participant's folder holds, without the images of the empty room."""
     folder = person / "sequences"
     if not folder.is_dir():
         return []
     return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name != BACKGROUND)
 
 
-def serials_of(person: Path, sequence: str) -> list[str]:
-    """The cameras of which a sequence has a video, in the order of ``SERIALS``, unknown ones last."""
+def list_serials(person: Path, sequence: str) -> list[str]:
+    """Return the cameras of which a sequence has a video, in the order of ``SERIALS``, unknown ones last.
+
+    Args:
+        person: Folder of the participant.
+        sequence: Name of the sequence.
+    """
     folder = person / "sequences" / sequence / "images"
     found = {p.stem.removeprefix("cam_") for p in folder.glob("cam_*.mp4")} if folder.is_dir() else set()
     return [s for s in SERIALS if s in found] + sorted(found - set(SERIALS))

@@ -1,4 +1,4 @@
-"""``metadata_participants.csv`` and ``metadata_sequences.csv``: who was recorded, and doing what."""
+"""Reading and writing of ``metadata_participants.csv`` and ``metadata_sequences.csv``: people and their sequences."""
 
 from __future__ import annotations
 
@@ -10,25 +10,37 @@ from nersemble.errors import NersembleError
 from nersemble.layout import BACKGROUND, PARTICIPANTS_CSV, SEQUENCES, SEQUENCES_CSV
 
 RECORDED = ("x", "m")
-"""Marks of a sequence that there is; source: ``nersemble_data`` 0.0.6, ``util/metadata.py``."""
+"""Marks of a sequence that was recorded; source: ``nersemble_data`` 0.0.6, ``util/metadata.py``."""
 
 
 def read_participants(root: Path) -> dict[int, dict[str, str]]:
-    """Participant → what the table says, columns as they are named there; empty without the file.
+    """Read the table of participants.
+
+    Args:
+        root: Folder of the data.
+
+    Returns:
+        Participant → column → value, columns as the file names them; empty without the file.
 
     Raises:
-        NersembleError: the file has no column ``ID`` of numbers.
+        NersembleError: The file has no column ``ID`` of numbers.
     """
     return _read(root / PARTICIPANTS_CSV)
 
 
 def read_sequences(root: Path) -> dict[int, tuple[str, ...]]:
-    """Participant → the sequences that were recorded, in the table's order; empty without the file.
+    """Read the sequences that were recorded.
 
-    Columns that name none of ``SEQUENCES`` are passed over: a name is a folder's, and no table may lead elsewhere.
+    Columns that name none of ``SEQUENCES`` are ignored: a name becomes a folder's, and no table may lead elsewhere.
+
+    Args:
+        root: Folder of the data.
+
+    Returns:
+        Participant → sequences, in the table's order; empty without the file.
 
     Raises:
-        NersembleError: the file has no column ``ID`` of numbers.
+        NersembleError: The file has no column ``ID`` of numbers.
     """
     rows = _read(root / SEQUENCES_CSV)
     return {
@@ -38,12 +50,18 @@ def read_sequences(root: Path) -> dict[int, tuple[str, ...]]:
 
 
 def write_tables(root: Path, people: Mapping[int, Mapping[str, str]], recorded: Mapping[int, Sequence[str]]) -> None:
-    """Write both tables. ``people`` is what is said of each; ``recorded`` the sequences of each."""
-    columns = ["ID", *dict.fromkeys(name for about in people.values() for name in about)]
+    """Write both tables.
+
+    Args:
+        root: Folder of the data.
+        people: Participant → column → value.
+        recorded: Participant → recorded sequences.
+    """
+    columns = ["ID", *dict.fromkeys(name for facts in people.values() for name in facts)]
     with (root / PARTICIPANTS_CSV).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, restval="")
         writer.writeheader()
-        writer.writerows({"ID": participant, **about} for participant, about in sorted(people.items()))
+        writer.writerows({"ID": participant, **facts} for participant, facts in sorted(people.items()))
     names = (BACKGROUND, *SEQUENCES)
     with (root / SEQUENCES_CSV).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, ["ID", "wears_glasses", *names], restval="")

@@ -15,7 +15,7 @@ from PIL import Image
 from ava256 import naming, values
 from ava256.camera_calibration import CalibrationError, read_calibration, write_calibration
 from ava256.naming import CaptureName
-from ava256.reader import Ava256Capture, find_captures, listed_captures
+from ava256.reader import Ava256Capture, find_captures, read_listed_captures
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_paths_and_members_are_the_official_ones(folder, ava256_source):
     assert set(members(folder / "uv_image/color.zip")) == {f"color/{f:06d}.avif" for f in frames}
     listed = {(c, f) for c in cameras for f in frames}
     there = {(c, f) for c in cameras for f in frames if f"cam{c}/{f:06d}.avif" in members(folder / f"image/cam{c}.zip")}
-    assert len(listed - there) == 1, "one picture is listed and not there"
+    assert len(listed - there) == 1, "one image is listed and not there"
     for c in cameras:
         parts = members(folder / f"segmentation_parts/cam{c}.zip")
         assert set(parts) == {f"cam{c}/{f:06d}.png" for k, f in there if k == c}
@@ -82,13 +82,13 @@ def test_shapes_dtypes_and_units_are_the_official_ones(folder):
     assert mean.shape == (7306, 3) and 200 < np.ptp(mean[:, 1]) < 350
     assert float((folder / "kinematic_tracking/registration_vertices_variance.txt").read_text()) > 0
     assert float((folder / "uv_image/color_variance.txt").read_text()) > 0
-    with Image.open(folder / "uv_image/color_mean.png") as picture:
-        assert picture.mode == "RGB" and picture.width == picture.height
-    with Image.open(io.BytesIO(next(iter(members(folder / "image/cam400940.zip").values())))) as picture:
-        assert picture.format == "AVIF" and picture.mode == "RGB" and picture.size == (167, 256)
-    with Image.open(io.BytesIO(next(iter(members(folder / "segmentation_parts/cam400940.zip").values())))) as picture:
-        assert picture.format == "PNG" and picture.size == (167, 256)
-        assert {0, naming.BODY, naming.CHAIR} <= set(np.unique(picture)) <= set(range(11))
+    with Image.open(folder / "uv_image/color_mean.png") as image:
+        assert image.mode == "RGB" and image.width == image.height
+    with Image.open(io.BytesIO(next(iter(members(folder / "image/cam400940.zip").values())))) as image:
+        assert image.format == "AVIF" and image.mode == "RGB" and image.size == (167, 256)
+    with Image.open(io.BytesIO(next(iter(members(folder / "segmentation_parts/cam400940.zip").values())))) as image:
+        assert image.format == "PNG" and image.size == (167, 256)
+        assert {0, naming.BODY, naming.CHAIR} <= set(np.unique(image)) <= set(range(11))
 
 
 def test_the_reader_says_what_the_published_loader_says(folder, capture):
@@ -123,14 +123,14 @@ def test_what_is_listed_and_absent_is_none(capture):
 def test_captures_are_found_by_name_in_the_folder_or_as_the_folder(ava256_source, tmp_path):
     files = LocalFileSystem()
     found = find_captures(str(ava256_source), files)
-    assert sorted(found) == sorted(listed_captures(str(ava256_source), files)) and len(found) == 2
+    assert sorted(found) == sorted(read_listed_captures(str(ava256_source), files)) and len(found) == 2
     name, folder = next(iter(found.items()))
     assert find_captures(str(ava256_source / name.folder), files) == {name: folder}
     (tmp_path / f"m--{name.folder}--GHS" / "decoder").mkdir(parents=True)
     (tmp_path / "20230405--1635--AAN112").mkdir()
     (tmp_path / "notes" / "decoder").mkdir(parents=True)
     assert list(find_captures(str(tmp_path), files)) == [name]
-    assert listed_captures(str(tmp_path), files) == []
+    assert read_listed_captures(str(tmp_path), files) == []
 
 
 @pytest.mark.parametrize(("kind", "at"), [("f4", 0), ("f8", 3)])

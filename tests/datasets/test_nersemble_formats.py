@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 
 from nersemble import benchmark, layout
-from nersemble.camera_params import CameraParams, read_calibration, read_colours, write_calibration, write_colours
+from nersemble.camera_params import CameraParams, read_camera_params, read_colours, write_camera_params, write_colours
 from nersemble.colour import CHEUNG_2004, correct_colours
 from nersemble.errors import NersembleError
-from nersemble.flame_tracking import FlameTracking, euler_xyz, euler_xyz_of, head_of, read_tracking, write_tracking
+from nersemble.flame_tracking import (
+    FlameTracking,
+    euler_xyz_from_rotations,
+    read_head_mark,
+    read_tracking,
+    rotations_from_euler_xyz,
+    write_tracking,
+)
 from nersemble.layout import FULL_HEIGHT, FULL_WIDTH, SERIALS, Layout, find_layout
 from nersemble.metadata import read_participants, read_sequences, write_tables
 from pipelines.media.video_writer import write_video
@@ -47,7 +54,7 @@ def tracking(n=5) -> FlameTracking:
         shape=some(1, 300),
         expression=some(n, 100),
         rotation=rotation,
-        rotation_matrices=euler_xyz(rotation).astype(np.float32),
+        rotation_matrices=rotations_from_euler_xyz(rotation).astype(np.float32),
         translation=some(n, 3, scale=0.05),
         jaw=some(n, 3),
         frames=np.arange(0, 3 * n, 3),
@@ -67,8 +74,8 @@ def refused(action, *named: str) -> None:
 @pytest.mark.parametrize("shared", [True, False])
 def test_a_calibration_is_read_as_it_was_written(shared, tmp_path):
     made = cameras(shared=shared)
-    write_calibration(tmp_path / "camera_params.json", made)
-    read = read_calibration(tmp_path / "camera_params.json", made.size)
+    write_camera_params(tmp_path / "camera_params.json", made)
+    read = read_camera_params(tmp_path / "camera_params.json", made.size)
     assert read.shared is shared and set(read.K) == set(made.K)
     for serial in SERIALS[:4]:
         np.testing.assert_array_equal(read.K[serial], made.K[serial])
@@ -102,15 +109,15 @@ def test_intrinsics_follow_the_size_of_a_scaled_copy():
 )
 def test_a_calibration_that_is_none_is_refused(harm, named, tmp_path):
     path = tmp_path / "camera_params.json"
-    write_calibration(path, cameras())
+    write_camera_params(path, cameras())
     content = json.loads(path.read_text())
     harm(content)
     path.write_text(json.dumps(content))
-    refused(lambda: read_calibration(path), str(path), named)
+    refused(lambda: read_camera_params(path), str(path), named)
     path.write_text("{")
-    refused(lambda: read_calibration(path), str(path))
+    refused(lambda: read_camera_params(path), str(path))
     path.unlink()
-    refused(lambda: read_calibration(path), "missing")
+    refused(lambda: read_camera_params(path), "missing")
 
 
 def test_colours_are_corrected_in_linear_light():
@@ -118,10 +125,10 @@ def test_colours_are_corrected_in_linear_light():
     twice = correct_colours(grey, 2 * np.eye(3))
     linear = ((128 / 255 + 0.055) / 1.055) ** 2.4
     assert twice[0, 0] == round((1.055 * (2 * linear) ** (1 / 2.4) - 0.055) * 255)  # not 255, as doubling levels gives
-    picture = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
-    np.testing.assert_array_equal(correct_colours(picture, np.eye(3)), picture)
-    refused(lambda: correct_colours(picture, np.zeros((3, 6))), "6 terms")
-    refused(lambda: correct_colours(picture, np.zeros((4, 3))), "(4, 3)")
+    image = np.random.default_rng(0).integers(0, 256, (7, 5, 3), np.uint8)
+    np.testing.assert_array_equal(correct_colours(image, np.eye(3)), image)
+    refused(lambda: correct_colours(image, np.zeros((3, 6))), "6 terms")
+    refused(lambda: correct_colours(image, np.zeros((4, 3))), "(4, 3)")
 
 
 def test_a_tracking_file_is_read_as_it_was_written_and_says_whose_it_is(tmp_path):
@@ -130,9 +137,9 @@ def test_a_tracking_file_is_read_as_it_was_written_and_says_whose_it_is(tmp_path
     read = read_tracking(path)
     for f in fields(FlameTracking):
         np.testing.assert_array_equal(getattr(read, f.name), getattr(made, f.name))
-    assert head_of(path) is None and len(read) == 5
+    assert read_head_mark(path) is None and len(read) == 5
     write_tracking(path, made, {"name": "open", "digest": "abc"})
-    assert head_of(path) == {"name": "open", "digest": "abc"}
+    assert read_head_mark(path) == {"name": "open", "digest": "abc"}
     np.testing.assert_array_equal(read_tracking(path).eyes, made.eyes)
     joints = made.joint_rotations()
     assert joints.shape == (5, 5, 3) and not joints[:, 0].any()
@@ -148,9 +155,11 @@ def test_euler_angles_are_x_then_y_then_z_about_the_turned_axes():
     from scipy.spatial.transform import Rotation
 
     angles = np.random.default_rng(0).normal(scale=0.5, size=(9, 3))
-    np.testing.assert_allclose(euler_xyz(angles), Rotation.from_euler("XYZ", angles).as_matrix(), atol=1e-12)
-    np.testing.assert_allclose(euler_xyz_of(euler_xyz(angles)), angles, atol=1e-12)
-    assert not np.allclose(euler_xyz(angles), Rotation.from_euler("xyz", angles).as_matrix(), atol=1e-2)
+    np.testing.assert_allclose(
+        rotations_from_euler_xyz(angles), Rotation.from_euler("XYZ", angles).as_matrix(), atol=1e-12
+    )
+    np.testing.assert_allclose(euler_xyz_from_rotations(rotations_from_euler_xyz(angles)), angles, atol=1e-12)
+    assert not np.allclose(rotations_from_euler_xyz(angles), Rotation.from_euler("xyz", angles).as_matrix(), atol=1e-2)
 
 
 def test_layouts_are_told_apart(tmp_path):
@@ -181,8 +190,8 @@ def test_tables_of_people_and_sequences(tmp_path):
 def test_the_benchmarks_metadata(tmp_path):
     lengths = {recording: 2 + i for i, recording in enumerate(benchmark.MONO.recordings)}
     benchmark.write_metadata(tmp_path, benchmark.MONO, lengths)
-    assert benchmark.n_frames(tmp_path, benchmark.MONO) == lengths
-    refused(lambda: benchmark.n_frames(tmp_path, benchmark.NVS), "nvs/metadata.json")
+    assert benchmark.read_frame_counts(tmp_path, benchmark.MONO) == lengths
+    refused(lambda: benchmark.read_frame_counts(tmp_path, benchmark.NVS), "nvs/metadata.json")
     assert len(list(benchmark.MONO.videos())) == 80 and len(list(benchmark.NVS.videos())) == 15
     assert next(benchmark.NVS.videos()).member == "388/GLASSES/cam_222200046.mp4"
     assert len(benchmark.HELD_OUT_PARTICIPANTS) == 30
@@ -237,7 +246,7 @@ def test_the_kit_corrects_colours_as_we_do(kit, tmp_path):
 def test_the_kit_reads_what_we_write(kit, tmp_path):
     root, serials = tmp_path / "data", SERIALS[:4]
     person, calibration = root / "018", cameras(serials)
-    write_calibration(layout.calibration_path(person), calibration)
+    write_camera_params(layout.calibration_path(person), calibration)
     g = np.random.default_rng(3)
     colours = {s: np.concatenate([np.eye(3), 0.05 * g.normal(size=(3, 7))], 1) for s in serials}
     write_colours(layout.colour_path(person), colours)
@@ -246,9 +255,9 @@ def test_the_kit_reads_what_we_write(kit, tmp_path):
         write_video(layout.video_path(person, "FREE", serial), frames, layout.FPS)
     write_tables(root, {18: {}}, {18: ["FREE"]})
     seen = kit("data_set", root, 18, "FREE", serials[1], 2, 1)
-    assert seen["participants"] == [18] and seen["sequences"] == ["FREE"] == layout.sequence_names(person)
-    assert seen["cameras"] == sorted(layout.serials_of(person, "FREE")) and seen["timesteps"] == 3
-    ours = read_calibration(layout.calibration_path(person))
+    assert seen["participants"] == [18] and seen["sequences"] == ["FREE"] == layout.list_sequences(person)
+    assert seen["cameras"] == sorted(layout.list_serials(person, "FREE")) and seen["timesteps"] == 3
+    ours = read_camera_params(layout.calibration_path(person))
     for serial in serials:
         np.testing.assert_allclose(np.array(seen["world_2_cam"][serial])[:3], ours.world_to_camera[serial])
         np.testing.assert_allclose(seen["intrinsics"], ours.K[serial])
@@ -262,12 +271,12 @@ def test_the_kit_reads_what_we_write(kit, tmp_path):
 def test_the_kit_reads_the_benchmarks_data_as_we_do(kit, tmp_path):
     root, serials = tmp_path, (benchmark.MONO_TRAIN, *benchmark.MONO_HELD_OUT)
     person, made = root / "mono_flame_avatar" / "393", tracking()
-    write_calibration(layout.calibration_path(person), cameras(serials, shared=False, size=(512, 746)))
+    write_camera_params(layout.calibration_path(person), cameras(serials, shared=False, size=(512, 746)))
     write_tracking(layout.tracking_path(person, "FREE"), made, {"name": "open", "digest": "abc"})
     frames = [np.full((64, 64, 3), 40 * i, np.uint8) for i in range(5)]
     write_video(layout.video_path(person, "FREE", benchmark.MONO_TRAIN), frames, benchmark.MONO.fps)
     seen = kit("benchmark_data", root, 393, "FREE", benchmark.MONO_TRAIN, 3)
-    ours = read_calibration(layout.calibration_path(person), None)
+    ours = read_camera_params(layout.calibration_path(person), None)
     for serial in serials:
         np.testing.assert_allclose(seen["intrinsics"][serial], ours.K[serial])
         np.testing.assert_allclose(np.array(seen["world_2_cam"][serial])[:3], ours.world_to_camera[serial])
