@@ -370,15 +370,15 @@ def share_meshes(rows: pa.Table, faces: Faces) -> tuple[SharedMeshes, pa.Array]:
             begin, end = np.searchsorted(numbers, [number, number + 1])
             if begin == end:
                 continue
-            mine = turn[begin:end]
-            local, column = local_rows[mine], part["mesh468"]
-            if not part["face_id"].take(local).cast(pa.large_string()).equals(rows["id"].take(mine)):
+            positions = turn[begin:end]
+            local, column = local_rows[positions], part["mesh468"]
+            if not part["face_id"].take(local).cast(pa.large_string()).equals(rows["id"].take(positions)):
                 raise ValueError("the faces of the snapshot changed while they were read; begin again")
             valid = column.is_valid().to_numpy()
             points = pc.list_flatten(column).to_numpy().reshape(-1, N_MESH, 3)  # of the faces that have a mesh
             has_mesh = valid[local]
             chosen = (valid.cumsum() - 1)[local[has_mesh]]
-            index[mine[has_mesh]] = np.arange(written, written + len(chosen))
+            index[positions[has_mesh]] = np.arange(written, written + len(chosen))
             written += len(chosen)
             yield np.ascontiguousarray(points[chosen, :, :2])
 

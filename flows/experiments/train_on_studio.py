@@ -144,14 +144,15 @@ def main(
         if before:
             report["before"] = evaluate_model(trainer.model.eval(), portraits, around)
         reporter = LogReporter()
+        folder = work / f"checkpoints-{stage}"
         try:
-            outcome = trainer.train(data, None, reporter, work / f"checkpoints-{stage}", None, None)
+            outcome = trainer.train(data, None, reporter, folder, None, None)
         except RuntimeError as error:
             if trainer.step or trainer.graphed is None:
                 raise
             log.warning("no CUDA graph of a step (%s): training launches kernel by kernel", error)
             trainer = _build_trainer(replace(config, graphs=False), cache, device, init)
-            outcome = trainer.train(data, None, reporter, work / f"checkpoints-{stage}", None, None)
+            outcome = trainer.train(data, None, reporter, folder, None, None)
         if profiled:
             profile_steps(trainer, data)
         report["rendered"] = count_done()
