@@ -97,8 +97,6 @@ def test_docstrings_begin_with_a_verb_or_a_noun() -> None:
 def test_public_functions_say_their_arguments() -> None:
     nodes = (node for path in sources() for node, _ in _public_functions(path))
     functions = [node for node in nodes if not isinstance(node, ast.ClassDef)]
-        node for path in sources() for node, _ in _public_functions(path) if not isinstance(node, ast.ClassDef)
-    ]
     with_args = sum("Args:" in (ast.get_docstring(node) or "") for node in functions)
     assert with_args / len(functions) >= LEAST_WITH_ARGS, f"{with_args} of {len(functions)} have Args:"
 
