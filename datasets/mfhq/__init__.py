@@ -1,1 +1,1 @@
-"""The MFHQ corpus: the one definition of every table, content ids, and published snapshots."""
+"""Corpus MFHQ: the schemas of its tables, ids from content, and published snapshots."""

@@ -1,4 +1,4 @@
-"""A corpus as its readers see it: published snapshots, as tables and as SQL views."""
+"""Catalog of a corpus: its published snapshots, read as tables and as SQL views."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from mfhq import live, paths
-from mfhq.manifest import Manifest, versions
+from mfhq import corpus_tables, paths
+from mfhq.manifest import FileEntry, Manifest, versions
 from mfhq.named_queries import named_queries
 from mfhq.parquet import StoredParquet, from_parquet
 from mfhq.schema import TABLES
 from mfhq.store import Store
-from mfhq.takedowns import denied_in
+from mfhq.takedowns import DenyList, snapshot_deny_list
 from mfhq.views import ID_COLUMNS, create_views
 
 if TYPE_CHECKING:
@@ -24,14 +24,18 @@ if TYPE_CHECKING:
 
 
 class CatalogError(ValueError):
-    """What was asked of a corpus is not there, or the question is not one: one line that says what to do."""
+    """Error of a reader: a snapshot, table or file is missing, or a query is refused; one line with the way out."""
 
 
 def read_blob(store: Store, ref: Mapping[str, Any]) -> bytes:
-    """The bytes of a picture: one ranged read.
+    """Read the bytes of an image with one ranged read.
+
+    Args:
+        store: The corpus.
+        ref: The image's ``mfhq.schema.BLOB_REF``, as a dictionary.
 
     Raises:
-        CatalogError: the packed file is missing or too short.
+        CatalogError: The packed file is missing or too short.
     """
     try:
         data = store.read(ref["uri"], ref["offset"], ref["length"])
@@ -39,25 +43,25 @@ def read_blob(store: Store, ref: Mapping[str, Any]) -> bytes:
         data = b""
     if len(data) != ref["length"]:
         where = f"{store.uri}/{ref['uri']} at {ref['offset']}"
-        raise CatalogError(f"{where}: {len(data)} bytes of a picture's {ref['length']}; mine the corpus again")
+        raise CatalogError(f"{where}: {len(data)} of an image's {ref['length']} bytes; mine the corpus again")
     return data
 
 
 @dataclass(frozen=True)
 class Catalog:
-    """The snapshots of a corpus."""
+    """Published snapshots of a corpus."""
 
     store: Store
 
     def versions(self) -> list[str]:
-        """Names of the published snapshots, oldest first."""
+        """Return the names of the published snapshots, oldest first."""
         return [f"v{number:04d}" for number in versions(self.store)]
 
     def open(self, version: str | None = None) -> Snapshot:
-        """A snapshot by name (``v3`` and ``v0003`` are the same); the latest by default.
+        """Open a snapshot by name (``v3`` and ``v0003`` are the same); the latest by default.
 
         Raises:
-            CatalogError: nothing is published, or not that version.
+            CatalogError: Nothing is published, or not that version.
         """
         known = list(versions(self.store))
         if not known:
@@ -74,83 +78,100 @@ class Catalog:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One published state of a corpus; it never changes, but for ``attempts`` and ``runs``: the corpus's own."""
+    """Published state of a corpus; it never changes, but for the corpus's own tables ``attempts`` and ``runs``."""
 
     store: Store
     manifest: Manifest
 
     @property
     def version(self) -> str:
-        """For example ``v0003``."""
+        """Name of the snapshot, for example ``v0003``."""
         return self.manifest.name
 
     @property
     def digest(self) -> str:
-        """Of the rows; of a redacted snapshot that of those that are left (``manifest.digest`` has the old one)."""
+        """Digest of the rows that are left after redactions; ``manifest.digest`` is that of all published rows."""
         return self.manifest.redacted_digest or self.manifest.digest
 
     def table(self, name: str, columns: Sequence[str] | None = None) -> pa.Table:
-        """A table, or some of its columns, with the schema of ``mfhq.schema`` (no rows where nothing was published).
+        """Read a table; it has no rows if none were published.
+
+        Args:
+            name: A key of ``mfhq.schema.TABLES``.
+            columns: Columns to read; by default all.
+
+        Returns:
+            The rows, with the schema of ``mfhq.schema``.
 
         Raises:
-            CatalogError: no such table or column, or a file that the manifest names is missing.
+            CatalogError: No such table or column, or a file that the manifest names is missing.
         """
-        schema = _schema(name, columns)
-        if name in live.READERS:
-            table = live.READERS[name](self.store)
+        schema = _checked_schema(name, columns)
+        if name in corpus_tables.READERS:
+            table = corpus_tables.READERS[name](self.store)
             return table.select(columns) if columns is not None else table
-        denied = denied_in(self.store, self.manifest.clean_of)
-        wanted = list(columns) if columns is not None else schema.names
-        read = list(dict.fromkeys([*wanted, *(ID_COLUMNS & set(schema.names))])) if denied else wanted
-        empty = schema.empty_table().select(read)
-        return denied.without(pa.concat_tables([empty, *self._read(name, read)])).select(wanted)
+        selected = list(columns) if columns is not None else schema.names
+        denied, read = self._deny_list(schema, selected)
+        tables = [schema.empty_table().select(read)]
+        for file in self._files(name):
+            with self._explain_missing(file.path):
+                tables.append(from_parquet(self.store.read(file.path), schema, read))
+        return denied.prune(pa.concat_tables(tables)).select(selected)
 
     def parts(
         self, name: str, columns: Sequence[str], numbers: Collection[int] | None = None
     ) -> Iterator[tuple[int, pa.Table]]:
-        """Some columns of a published table piece by piece, as ``table`` has them: (number, rows).
+        """Read columns of a published table by row groups, of which only these columns are fetched.
 
-        A piece is a row group of a file, of which only these columns are read; ``numbers`` says which pieces (None:
-        all). The first, -1, has no rows.
+        Args:
+            name: A key of ``mfhq.schema.TABLES``.
+            columns: Columns to read.
+            numbers: Numbers of the row groups to read, counted over all files; None for all.
+
+        Yields:
+            Number and rows of each row group, with the rows as ``table`` has them; first -1 with no rows.
 
         Raises:
-            CatalogError: as ``table``.
+            CatalogError: See ``table``.
         """
-        schema = _schema(name, columns)
+        schema = _checked_schema(name, columns)
         yield -1, schema.empty_table().select(list(columns))
-        denied = denied_in(self.store, self.manifest.clean_of)
-        read = list(dict.fromkeys([*columns, *(ID_COLUMNS & set(schema.names))])) if denied else list(columns)
-        entry, number = self.manifest.tables.get(name), 0
-        for file in entry.files if entry else ():
-            with self._needed(file.path):
+        denied, read = self._deny_list(schema, columns)
+        number = 0
+        for file in self._files(name):
+            with self._explain_missing(file.path):
                 stored = StoredParquet(self.store, file.path, schema)
                 for group in range(stored.row_groups):
                     if numbers is None or number in numbers:
-                        yield number, denied.without(stored.read(group, read)).select(list(columns))
+                        yield number, denied.prune(stored.read(group, read)).select(list(columns))
                     number += 1
 
-    def _read(self, name: str, columns: Sequence[str] | None) -> Iterator[pa.Table]:
+    def _deny_list(self, schema: pa.Schema, columns: Sequence[str]) -> tuple[DenyList, list[str]]:
+        """Return the deny list, and the columns to read so that it can be applied."""
+        denied = snapshot_deny_list(self.store, self.manifest.clean_of)
+        ids = ID_COLUMNS & set(schema.names) if denied else ()
+        return denied, list(dict.fromkeys([*columns, *ids]))
+
+    def _files(self, name: str) -> tuple[FileEntry, ...]:
         entry = self.manifest.tables.get(name)
-        for file in entry.files if entry else ():
-            with self._needed(file.path):
-                yield from_parquet(self.store.read(file.path), TABLES[name], columns)
+        return entry.files if entry else ()
 
     @contextlib.contextmanager
-    def _needed(self, path: str) -> Iterator[None]:
-        """Say what it means that a file of the manifest is not there."""
+    def _explain_missing(self, path: str) -> Iterator[None]:
+        """Raise ``CatalogError`` with the cause if a file of the manifest is missing."""
         try:
             yield
         except FileNotFoundError as error:
             now = Manifest.from_json(self.store.read(paths.snapshot_path(self.manifest.version)))
             if now.clean_of != self.manifest.clean_of:
-                again = "a take-down has written it again since it was opened; open it anew"
+                again = "a take-down has rewritten it since it was opened; open it again"
                 raise CatalogError(f"{self.store.uri} {self.version}: {again}") from error
             lost = f"{self.store.uri}/{path}"
             raise CatalogError(f"{lost}: missing, and {self.version} needs it; publish the corpus again") from error
 
     @contextlib.contextmanager
     def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A DuckDB connection with every view of ``mfhq.schema.TABLES``, closed at the end.
+        """Open a DuckDB connection with every view of ``mfhq.schema.TABLES``, and close it after the block.
 
         The database is in memory and holds views only: nothing that is done in it changes the corpus. Column comments
         and the view ``dictionary`` (table_name, column_name, type, unit, description) say what the columns mean.
@@ -162,10 +183,10 @@ class Snapshot:
             yield connection
 
     def query(self, sql: str) -> pa.Table:
-        """The result of one SQL query, or of one in ``mfhq/sql`` named as ``@funnel``.
+        """Run one SQL query, or one of ``mfhq/sql`` by its name, such as ``@funnel``.
 
         Raises:
-            CatalogError: DuckDB refuses it, it is something else than a query, or nothing has that name.
+            CatalogError: DuckDB refuses it, it is something else than a query, or no query has that name.
         """
         import duckdb
 
@@ -178,9 +199,7 @@ class Snapshot:
         try:
             statements = duckdb.extract_statements(sql)
             if len(statements) != 1 or statements[0].type not in readers:
-                raise CatalogError(
-                    "a corpus is asked with one query (SELECT, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN) at a time"
-                )
+                raise CatalogError("a corpus answers one query (SELECT, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN) at a time")
             with self.connect() as connection:
                 return connection.sql(sql).to_arrow_table()
         except duckdb.Error as error:
@@ -189,7 +208,7 @@ class Snapshot:
             raise CatalogError(f"SQL: {text}; `ffavatar sql` with no query lists the views") from error
 
 
-def _schema(name: str, columns: Sequence[str] | None) -> pa.Schema:
+def _checked_schema(name: str, columns: Sequence[str] | None) -> pa.Schema:
     if name not in TABLES:
         raise CatalogError(f"no table {name!r}; there are {', '.join(TABLES)}")
     schema = TABLES[name]

@@ -1,7 +1,7 @@
-"""What reviewers decided: rows in the corpus that win over every clustering from then on.
+"""Decisions of reviewers: rows in the corpus that win over every later clustering.
 
-Files are immutable and numbered by conditional create, so that no two reviewers' rows get in each other's way, and each
-snapshot's ``decisions`` table holds all that were saved when it was published.
+Files are immutable and numbered by conditional create, so that two reviewers cannot overwrite each other's rows. The
+table ``decisions`` of a snapshot holds all rows that were saved when it was published.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ from mfhq.store import Store
 
 ACCEPT, SPLIT, MERGE = "accept", "split", "merge"
 KINDS = (ACCEPT, SPLIT, MERGE)
+"""Kinds of decisions: see ``mfhq.schema.DECISIONS``."""
 
 
 @dataclass(frozen=True, order=True)
 class Decision:
-    """One row: see ``mfhq.schema.DECISIONS`` for what each kind means."""
+    """Decision on a track or on two identities: see ``mfhq.schema.DECISIONS`` for the kinds and columns.
+
+    Raises:
+        ValueError: The kind is unknown, or its ids do not fit it.
+    """
 
     kind: str
     identity_id: str
@@ -32,24 +37,38 @@ class Decision:
     other_id: str = ""
 
     def __post_init__(self) -> None:
-        wants = {ACCEPT: [(True, False)], SPLIT: [(True, False), (True, True)], MERGE: [(False, True)]}
-        if self.kind not in wants:
+        allowed = {ACCEPT: [(True, False)], SPLIT: [(True, False), (True, True)], MERGE: [(False, True)]}
+        if self.kind not in allowed:
             raise ValueError(f"decision of kind {self.kind!r}; it must be one of {', '.join(KINDS)}")
-        if not self.identity_id or (bool(self.track_id), bool(self.other_id)) not in wants[self.kind]:
+        if not self.identity_id or (bool(self.track_id), bool(self.other_id)) not in allowed[self.kind]:
             raise ValueError(f"{self}: accept and split name an identity and a track, merge two identities")
         if self.identity_id == self.other_id:
             raise ValueError(f"{self.kind} of identity {self.identity_id} with itself; name two")
 
 
 def decision_rows(decisions: Sequence[Decision], reviewer: str, made_at: datetime.datetime) -> pa.Table:
-    """Rows (``mfhq.schema.DECISIONS``) of what one reviewer decided at one moment (UTC)."""
-    said = {"reviewer": reviewer, "made_at": made_at}
-    rows = [asdict(decision) | said for decision in sorted(set(decisions))]
+    """Return the rows of one reviewer's decisions, schema ``mfhq.schema.DECISIONS``.
+
+    Args:
+        decisions: The decisions, in any order; duplicates count once.
+        reviewer: Name of the reviewer.
+        made_at: Time of the decisions, UTC.
+    """
+    common = {"reviewer": reviewer, "made_at": made_at}
+    rows = [asdict(decision) | common for decision in sorted(set(decisions))]
     return pa.Table.from_pylist([{"decision_id": digest(row)} | row for row in rows], schema=SCHEMA)
 
 
 def record_decisions(store: Store, rows: pa.Table) -> str:
-    """Save rows, whole or not at all, after all that were saved before; returns the file's path."""
+    """Save rows in one new file, after all that were saved before.
+
+    Args:
+        store: The corpus.
+        rows: Rows of ``decision_rows``.
+
+    Returns:
+        Path of the file.
+    """
     data = to_parquet(rows)
     while True:
         last = max((int(path[len(DECISIONS) :].split(".")[0]) for path in store.list(DECISIONS)), default=0)
@@ -59,7 +78,7 @@ def record_decisions(store: Store, rows: pa.Table) -> str:
 
 
 def read_decisions(store: Store) -> pa.Table:
-    """Every decision, in the order in which they were made: a later row on the same track wins."""
+    """Read all decisions in the order in which they were made; of two on the same track the later one holds."""
     files = [from_parquet(store.read(path), SCHEMA) for path in store.list(DECISIONS)]
     rows = pa.concat_tables([SCHEMA.empty_table(), *files])
     return rows.sort_by([("made_at", "ascending"), ("decision_id", "ascending")]).replace_schema_metadata(

@@ -1,8 +1,7 @@
-"""What changed from one snapshot to another: rows by key, and outcomes by reason."""
+"""Differences between two snapshots: rows by key, and outcomes by reason."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -13,7 +12,7 @@ from mfhq.schema import BLOB_REF, NOT_DIGESTED, TABLES, key_of
 
 @dataclass(frozen=True)
 class TableDiff:
-    """One table's rows in two snapshots."""
+    """Differences between two states of a table, in rows."""
 
     table: str
     before: int
@@ -21,25 +20,28 @@ class TableDiff:
     added: int = 0
     """Rows whose key is new."""
     removed: int = 0
+    """Rows whose key is in the first state alone."""
     changed: int = 0
-    """Rows of one key with other values (where a picture lies does not count)."""
+    """Rows of one key with other values (the location of an image does not count)."""
     columns: dict[str, int] = field(default_factory=dict)
-    """Column to changed rows in which it differs."""
+    """Changed rows by the column that differs."""
     outcomes: dict[tuple[str, str], int] = field(default_factory=dict)
-    """(reason or ok before, reason or ok after) to rows, where they differ."""
+    """Rows by (reason or ok before, reason or ok after), where these differ."""
 
     @property
     def same(self) -> bool:
-        """Whether nothing differs."""
+        """True if nothing differs."""
         return not (self.added or self.removed or self.changed)
 
 
 def diff_snapshots(a: Snapshot, b: Snapshot) -> list[TableDiff]:
-    """Every table that either snapshot has rows in, ``a`` before and ``b`` after."""
-    return list(_diffs(a, b))
+    """Compare every table in which either snapshot has rows; tables that are not digested are left out.
 
-
-def _diffs(a: Snapshot, b: Snapshot) -> Iterator[TableDiff]:
+    Args:
+        a: The snapshot before.
+        b: The snapshot after.
+    """
+    diffs: list[TableDiff] = []
     for name in TABLES:
         if name in NOT_DIGESTED:
             continue
@@ -48,20 +50,27 @@ def _diffs(a: Snapshot, b: Snapshot) -> Iterator[TableDiff]:
         if not any(rows):
             continue
         if all(entries) and entries[0].digest == entries[1].digest:  # type: ignore[union-attr]
-            yield TableDiff(name, rows[0], rows[1])
+            diffs.append(TableDiff(name, rows[0], rows[1]))
         else:
-            yield diff_tables(name, a.table(name), b.table(name))
+            diffs.append(diff_tables(name, a.table(name), b.table(name)))
+    return diffs
 
 
 def diff_tables(name: str, before: pa.Table, after: pa.Table) -> TableDiff:
-    """Two states of one table of ``mfhq.schema``."""
+    """Compare two states of a table.
+
+    Args:
+        name: A key of ``mfhq.schema.TABLES``.
+        before: The first state.
+        after: The second state.
+    """
     import duckdb
 
     schema = TABLES[name]
     keys = key_of(schema)
     values = [f for f in schema if f.name not in keys]
     on = " AND ".join(f'a."{key}" = b."{key}"' for key in keys)
-    differs = {f.name: f"{_value('a', f)} IS DISTINCT FROM {_value('b', f)}" for f in values}
+    differs = {f.name: f"{_compared_value('a', f)} IS DISTINCT FROM {_compared_value('b', f)}" for f in values}
     any_differs = " OR ".join(differs.values()) or "false"
     sums = ", ".join(f"count(*) FILTER ({test}) AS c{i}" for i, test in enumerate(differs.values()))
     with duckdb.connect() as connection:
@@ -77,8 +86,8 @@ def diff_tables(name: str, before: pa.Table, after: pa.Table) -> TableDiff:
         if {"status", "reason"} <= set(schema.names):
             was, now = (f"CASE WHEN {t}.status = 'ok' THEN 'ok' ELSE {t}.reason END" for t in ("a", "b"))
             query = f"SELECT {was}, {now}, count(*) FROM a JOIN b ON {on} WHERE {was} <> {now} GROUP BY 1, 2"
-            found = connection.execute(f"{query} ORDER BY 3 DESC, 1, 2").fetchall()
-            outcomes = {(old, new): count for old, new, count in found}
+            moved = connection.execute(f"{query} ORDER BY 3 DESC, 1, 2").fetchall()
+            outcomes = {(old, new): count for old, new, count in moved}
     changed = dict(zip(differs, row[1:], strict=True))
     return TableDiff(
         name,
@@ -92,7 +101,7 @@ def diff_tables(name: str, before: pa.Table, after: pa.Table) -> TableDiff:
     )
 
 
-def _value(table: str, column: pa.Field) -> str:
-    """A column as it is compared: of a picture its digest and length, not its place."""
+def _compared_value(table: str, column: pa.Field) -> str:
+    """Return the SQL for a column as it is compared; for an image its digest and length, not its location."""
     name = f'{table}."{column.name}"'
     return f"({name}.sha256, {name}.length)" if column.type == BLOB_REF else name

@@ -1,4 +1,4 @@
-"""A snapshot's manifest: which files hold which table, and the digest of it all."""
+"""Manifest of a snapshot: the files of each table, and the digest of their rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mfhq.store import Store
 
 @dataclass(frozen=True)
 class FileEntry:
-    """A file of a published table."""
+    """File of a published table."""
 
     path: str
     rows: int
@@ -25,7 +25,7 @@ class FileEntry:
 
 @dataclass(frozen=True)
 class TableEntry:
-    """A published table. ``digest`` is of its rows (``pipelines.publishing.table_digest``), not of the files."""
+    """Published table; ``digest`` is that of its rows (``pipelines.publishing.table_digest``), not of the files."""
 
     rows: int
     schema_hash: str
@@ -35,37 +35,37 @@ class TableEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What ``snapshots/vNNNN.json`` holds."""
+    """Contents of ``snapshots/vNNNN.json``."""
 
     version: int
     digest: str
-    """Of the rows of every table but ``NOT_DIGESTED``: the same corpus content gives the same digest anywhere."""
+    """Digest of the rows of every table but ``NOT_DIGESTED``: the same rows give the same digest on every machine."""
     tables: dict[str, TableEntry]
     parent: int
-    """The version before it; 0 for none."""
+    """Version before this one; 0 for none."""
     created_at: str
     run_id: str
     about: dict[str, Any] = field(default_factory=dict)
-    """What it was made from: preset, fingerprints of the steps, digest of the clustering."""
+    """Origin: preset, fingerprints of the steps, digest of the clustering."""
     clean_of: tuple[str, ...] = ()
-    """Take-downs that were applied when it was published, or to its files since."""
+    """Ids of the take-downs that were applied when it was published, or to its files since."""
     redacted_by: tuple[str, ...] = ()
-    """Those of them that took something out of its files: ``digest`` stays on record, but its rows have another now."""
+    """Ids of those that removed rows from its files: ``digest`` stays on record, but the rows have another one now."""
     redacted_digest: str = ""
-    """Of the rows that are left; empty where nothing was taken out."""
+    """Digest of the rows that are left; empty if nothing was removed."""
 
     @property
     def name(self) -> str:
-        """For example ``v0003``."""
+        """Name of the snapshot, for example ``v0003``."""
         return f"v{self.version:04d}"
 
     def to_json(self) -> bytes:
-        """As it stands in the corpus."""
+        """Return the stored form."""
         return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
-        """What ``to_json`` wrote."""
+        """Read what ``to_json`` wrote."""
         row = json.loads(data)
         tables = {
             name: TableEntry(**{**entry, "files": tuple(FileEntry(**file) for file in entry["files"])})
@@ -76,12 +76,12 @@ class Manifest:
 
 
 def snapshot_digest(tables: Mapping[str, TableEntry]) -> str:
-    """The digest of a snapshot with these tables; an empty table counts as none."""
+    """Return the digest of a snapshot with these tables; an empty table counts as none."""
     return digest(sorted([name, t.digest] for name, t in tables.items() if t.rows and name not in NOT_DIGESTED), 64)
 
 
 def versions(store: Store) -> Iterator[int]:
-    """Every published version, ascending."""
+    """Yield every published version, ascending."""
     for path in store.list(SNAPSHOTS):
         name = path.removeprefix(SNAPSHOTS).removesuffix(".json")
         if name.startswith("v") and name[1:].isdigit():

@@ -1,4 +1,4 @@
-"""Rows out of Arrow tables, at any depth: what holds a value that is to go, goes."""
+"""Removal of withdrawn rows and list elements from Arrow tables, at any depth."""
 
 from __future__ import annotations
 
@@ -10,39 +10,46 @@ import pyarrow as pa
 
 from mfhq.schema import BLOB_REF
 
-Gone = Callable[[pa.Array], npt.NDArray[np.bool_]]
-"""(N,) whether each value of an array of texts is to go; null is not."""
+IsWithdrawn = Callable[[pa.Array], npt.NDArray[np.bool_]]
+"""Function from an array of N texts to (N,) True for each withdrawn value; False for a null."""
 
 FREE_TEXT = frozenset({"error", "reason", "status"})
-"""Columns whose text is no id: they never decide on a row."""
+"""Columns whose text is no id: they never make a row withdrawn."""
 
 
-def prune(table: pa.Table, gone: Gone) -> pa.Table:
-    """The table without the rows that hold a value to go, and without such elements of its lists of structs.
+def prune(table: pa.Table, is_withdrawn: IsWithdrawn) -> pa.Table:
+    """Remove the rows that hold a withdrawn value, and such elements of lists of structs.
 
-    Looked at are texts, alone or as fields of structs; the same table object comes back where nothing goes.
+    Texts are checked, alone or as fields of structs.
+
+    Args:
+        table: Any table.
+        is_withdrawn: Marks the withdrawn values.
+
+    Returns:
+        The table without them; the same object if nothing is removed.
     """
-    columns = [_whole(column) for column in table.columns]
+    columns = [_as_array(column) for column in table.columns]
     keep = np.ones(table.num_rows, bool)
     for f, column in zip(table.schema, columns, strict=True):
-        keep &= ~_hit(f.name, column, gone)
+        keep &= ~_hit(f.name, column, is_withdrawn)
     if not keep.all():
         columns = [column.filter(pa.array(keep)) for column in columns]
-    pruned = [_pruned(column, gone) for column in columns]
+    pruned = [_prune_array(column, is_withdrawn) for column in columns]
     if keep.all() and all(new is old for new, old in zip(pruned, columns, strict=True)):
         return table
     return pa.table(pruned, schema=table.schema)
 
 
-def references(table: pa.Table) -> set[tuple[str, int, int]]:
-    """(path, offset, length) of every picture that the table refers to, at any depth."""
-    found: set[tuple[str, int, int]] = set()
+def collect_references(table: pa.Table) -> set[tuple[str, int, int]]:
+    """Return (path, offset, length) of every image that a table refers to, at any depth."""
+    references: set[tuple[str, int, int]] = set()
     for column in table.columns:
-        _collect(_whole(column), found)
-    return found
+        _collect(_as_array(column), references)
+    return references
 
 
-def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def _as_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
 
 
@@ -55,27 +62,27 @@ def _is_structs(kind: pa.DataType) -> bool:
     return listed and pa.types.is_struct(kind.value_type) and not _is_ref(kind.value_type)
 
 
-def _hit(name: str, array: pa.Array, gone: Gone) -> npt.NDArray[np.bool_]:
-    """(N,) whether a row holds a value to go in this column itself (lists of structs are pruned instead)."""
+def _hit(name: str, array: pa.Array, is_withdrawn: IsWithdrawn) -> npt.NDArray[np.bool_]:
+    """Mark the (N,) rows with a withdrawn value in this column itself; lists of structs are pruned instead."""
     kind = array.type
     if (pa.types.is_string(kind) or pa.types.is_large_string(kind)) and name not in FREE_TEXT:
-        return gone(array)
+        return is_withdrawn(array)
     if pa.types.is_struct(kind) and not _is_ref(kind):
         found = np.zeros(len(array), bool)
         for f, child in zip(kind, array.flatten(), strict=True):
-            found |= _hit(f.name, child, gone)
+            found |= _hit(f.name, child, is_withdrawn)
         return found
     return np.zeros(len(array), bool)
 
 
-def _pruned(array: pa.Array, gone: Gone) -> pa.Array:
-    """The array without list elements to go; the same object where there are none."""
+def _prune_array(array: pa.Array, is_withdrawn: IsWithdrawn) -> pa.Array:
+    """Remove withdrawn list elements from an array; return the same object if there are none."""
     kind = array.type
     if _is_structs(kind):
         values = array.flatten()
-        keep = ~_hit("", values, gone)
-        kept = values if keep.all() else values.filter(pa.array(keep))
-        inner = _pruned(kept, gone)
+        keep = ~_hit("", values, is_withdrawn)
+        remaining = values if keep.all() else values.filter(pa.array(keep))
+        inner = _prune_array(remaining, is_withdrawn)
         if inner is values:
             return array
         parents = array.value_parent_indices().to_numpy(zero_copy_only=False)
@@ -85,19 +92,19 @@ def _pruned(array: pa.Array, gone: Gone) -> pa.Array:
     if pa.types.is_struct(kind) and not _is_ref(kind):
         # ``field`` and not ``flatten``: a child that may not be null keeps its values where the struct is null
         children = [array.field(i) for i in range(kind.num_fields)]
-        pruned = [_pruned(child, gone) for child in children]
+        pruned = [_prune_array(child, is_withdrawn) for child in children]
         if all(new is old for new, old in zip(pruned, children, strict=True)):
             return array
         return pa.StructArray.from_arrays(pruned, fields=list(kind), mask=array.is_null())
     return array
 
 
-def _collect(array: pa.Array, found: set[tuple[str, int, int]]) -> None:
+def _collect(array: pa.Array, references: set[tuple[str, int, int]]) -> None:
     kind = array.type
     if _is_ref(kind):
-        found.update((r["uri"], r["offset"], r["length"]) for r in array.to_pylist() if r is not None and r["uri"])
+        references.update((r["uri"], r["offset"], r["length"]) for r in array.to_pylist() if r is not None and r["uri"])
     elif pa.types.is_struct(kind):
         for child in array.flatten():
-            _collect(child, found)
+            _collect(child, references)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        _collect(array.flatten(), found)
+        _collect(array.flatten(), references)

@@ -1,6 +1,6 @@
-"""The one definition of every corpus table.
+"""Schemas of every corpus table, defined here and nowhere else.
 
-Writers, view definitions, audits and the data card all read these schemas. Every field carries its
+Writers, view definitions and audits all read these schemas. Every field carries its
 description and unit in the Arrow field metadata (``description``, ``unit``), and every table its own
 description and unique key in the schema metadata (``description``, ``key``).
 
@@ -18,10 +18,11 @@ import pyarrow as pa
 
 OK, REJECTED, FAILED = "ok", "rejected", "failed"
 STATUSES = (OK, REJECTED, FAILED)
+"""Outcomes of an item: see the column ``status``."""
 
 BLOB_REF = pa.struct([("uri", pa.string()), ("offset", pa.int64()), ("length", pa.int64()), ("sha256", pa.string())])
-"""Where an encoded picture lies: a path relative to the corpus, a byte range in that file, and the digest of
-those bytes (hexadecimal; null where the writer gave none). A snapshot's digest takes the last, not the place."""
+"""Location of an encoded image: a path relative to the corpus, a byte range in that file, and the digest of
+those bytes (hexadecimal; null where the writer gave none). A snapshot's digest includes the digest alone."""
 
 MATRIX_3X3 = pa.list_(pa.float64(), 9)
 MATRIX_3X4 = pa.list_(pa.float64(), 12)
@@ -30,22 +31,36 @@ MESH_468 = pa.list_(pa.float32(), 468 * 3)
 
 
 def field(name: str, kind: pa.DataType, description: str, unit: str = "", nullable: bool = True) -> pa.Field:
-    """An Arrow field whose metadata says what it means and in which unit."""
+    """Define an Arrow field whose metadata holds its description and unit.
+
+    Args:
+        name: Name of the column.
+        kind: Arrow type.
+        description: Meaning of the value.
+        unit: Unit of the value; empty for none.
+        nullable: Whether a row may have no value.
+    """
     return pa.field(name, kind, nullable=nullable, metadata={"description": description, "unit": unit})
 
 
-def table(description: str, key: tuple[str, ...], *fields: pa.Field) -> pa.Schema:
-    """A table's schema; ``key`` names the columns that are unique together."""
+def table_schema(description: str, key: tuple[str, ...], *fields: pa.Field) -> pa.Schema:
+    """Define the schema of a table.
+
+    Args:
+        description: Meaning of one row.
+        key: Columns that are unique together.
+        fields: The columns.
+    """
     return pa.schema(fields, metadata={"description": description, "key": ",".join(key)})
 
 
 def key_of(schema: pa.Schema) -> tuple[str, ...]:
-    """The columns of a table that are unique together."""
+    """Return the columns of a table that are unique together."""
     return tuple((schema.metadata or {})[b"key"].decode().split(","))
 
 
 def schema_hash(schema: pa.Schema) -> str:
-    """A digest of names, types and nullability (descriptions may be reworded without changing it)."""
+    """Return a digest of names, types and nullability; a reworded description does not change it."""
     rows = [[f.name, str(f.type), f.nullable] for f in schema]
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16]
 
@@ -63,7 +78,7 @@ def _status(what: str) -> tuple[pa.Field, pa.Field]:
 
 _ID = pa.string()
 
-VIDEOS = table(
+VIDEOS = table_schema(
     "a source file",
     ("video_id",),
     field("video_id", _ID, "sha256 of the file's bytes, hexadecimal", nullable=False),
@@ -80,7 +95,7 @@ VIDEOS = table(
     field("consent", pa.string(), "consent, from the source list"),
 )
 
-SHOTS = table(
+SHOTS = table_schema(
     "a run of frames with no cut in it",
     ("video_id", "shot_index"),
     field("video_id", _ID, "the file", nullable=False),
@@ -90,7 +105,7 @@ SHOTS = table(
     field("transition", pa.string(), "how the shot begins: hard, dissolve, fade or none", nullable=False),
 )
 
-TRACKS = table(
+TRACKS = table_schema(
     "one face followed through one shot",
     ("track_id",),
     field("track_id", _ID, "hash of video, first frame and first box", nullable=False),
@@ -104,7 +119,7 @@ TRACKS = table(
     field("mean_sharpness", pa.float32(), "mean sharpness of the kept faces", "Laplacian variance of the aligned crop"),
 )
 
-FACES = table(
+FACES = table_schema(
     "one face in one frame: a candidate kept for its track",
     ("face_id",),
     field("face_id", _ID, "hash of track, frame and box", nullable=False),
@@ -153,7 +168,7 @@ FACES = table(
     field("matte", BLOB_REF, "the matte of the crop, an encoded grey picture; 255 is the person"),
 )
 
-EMBEDDINGS = table(
+EMBEDDINGS = table_schema(
     "a face's or a track's embedding: biometric data, kept under a prefix of its own",
     ("track_id", "face_id", "model"),
     field("track_id", _ID, "the track", nullable=False),
@@ -162,7 +177,7 @@ EMBEDDINGS = table(
     field("vector", pa.list_(pa.float32()), "unit vector", nullable=False),
 )
 
-IDENTITIES = table(
+IDENTITIES = table_schema(
     "a person",
     ("identity_id",),
     field("identity_id", _ID, "stable id of the person", nullable=False),
@@ -173,7 +188,7 @@ IDENTITIES = table(
     field("split", pa.string(), "train, val or test", nullable=False),
 )
 
-ASSIGNMENTS = table(
+ASSIGNMENTS = table_schema(
     "a track given to a person",
     ("track_id",),
     field("track_id", _ID, "the track", nullable=False),
@@ -183,7 +198,7 @@ ASSIGNMENTS = table(
     field("source", pa.string(), "clustering or review", nullable=False),
 )
 
-IDENTITY_FACES = table(
+IDENTITY_FACES = table_schema(
     "a face chosen for training",
     ("identity_id", "face_id"),
     field("identity_id", _ID, "the person", nullable=False),
@@ -192,7 +207,7 @@ IDENTITY_FACES = table(
     field("why", pa.string(), "what it adds: best, pose, expression or time", nullable=False),
 )
 
-DIVERSITY = table(
+DIVERSITY = table_schema(
     "how much the chosen faces of a person differ, against as many drawn at random; for two faces or more",
     ("identity_id",),
     field("identity_id", _ID, "the person", nullable=False),
@@ -228,7 +243,7 @@ DIVERSITY = table(
     ),
 )
 
-CAMERAS = table(
+CAMERAS = table_schema(
     "a calibrated camera of a multi-view capture",
     ("capture_id", "camera_id"),
     field("capture_id", _ID, "the capture", nullable=False),
@@ -245,7 +260,7 @@ CAMERAS = table(
     field("height", pa.int32(), "full image height", "px", nullable=False),
 )
 
-CAPTURES = table(
+CAPTURES = table_schema(
     "a multi-view capture of one person",
     ("capture_id",),
     field("capture_id", _ID, "the capture", nullable=False),
@@ -256,7 +271,7 @@ CAPTURES = table(
     field("n_frames", pa.int32(), "moments", nullable=False),
 )
 
-PARTICIPANTS = table(
+PARTICIPANTS = table_schema(
     "a word that a data set says of a person",
     ("identity_id", "name"),
     field("identity_id", _ID, "the person", nullable=False),
@@ -264,7 +279,7 @@ PARTICIPANTS = table(
     field("value", pa.string(), "as it stands there", nullable=False),
 )
 
-VIEWS = table(
+VIEWS = table_schema(
     "an image of a multi-view capture",
     ("view_id",),
     field("view_id", _ID, "hash of capture, camera and frame", nullable=False),
@@ -282,7 +297,7 @@ VIEWS = table(
     *_status("view"),
 )
 
-ALIASES = table(
+ALIASES = table_schema(
     "an identity that became another",
     ("identity_id",),
     field("identity_id", _ID, "the id that is no longer used", nullable=False),
@@ -291,7 +306,7 @@ ALIASES = table(
     field("cluster_version", pa.string(), "the clustering that said so", nullable=False),
 )
 
-DECISIONS = table(
+DECISIONS = table_schema(
     "a reviewer's word on a track's identity; of two on one track the later one holds",
     ("decision_id",),
     field("decision_id", _ID, "hash of the decision", nullable=False),
@@ -313,7 +328,7 @@ DECISIONS = table(
     field("made_at", pa.timestamp("us", tz="UTC"), "when"),
 )
 
-TAKEDOWNS = table(
+TAKEDOWNS = table_schema(
     "a take-down: what has to leave the corpus",
     ("takedown_id",),
     field("takedown_id", _ID, "hash of the request", nullable=False),
@@ -327,7 +342,7 @@ TAKEDOWNS = table(
     field("made_at", pa.timestamp("us", tz="UTC"), "when"),
 )
 
-RUNS = table(
+RUNS = table_schema(
     "a run that made or read a snapshot",
     ("run_id",),
     field("run_id", _ID, "the tracking run", nullable=False),
@@ -338,7 +353,7 @@ RUNS = table(
     field("parent_run_id", pa.string(), "the run that this one continues"),
 )
 
-ATTEMPTS = table(
+ATTEMPTS = table_schema(
     "one attempt at one item",
     ("item_id", "step", "fingerprint", "run_id", "attempt"),
     field("item_id", _ID, "the item", nullable=False),
@@ -353,7 +368,7 @@ ATTEMPTS = table(
     field("run_id", _ID, "the run", nullable=False),
 )
 
-FUNNEL = table(
+FUNNEL = table_schema(
     "a stage of the funnel",
     ("stage", "reason"),
     field("stage", pa.string(), "videos, shots, tracks, faces or identities", nullable=False),
@@ -384,7 +399,7 @@ TABLES: dict[str, pa.Schema] = {
     "attempts": ATTEMPTS,
     "funnel": FUNNEL,
 }
-"""Every view of a corpus (the names are a contract), in the order of the data card."""
+"""Schema of every view of a corpus by its name; the names are a contract."""
 
 NOT_DIGESTED = frozenset({"runs", "attempts", "funnel"})
-"""Tables that hold run ids and times: left out of a snapshot's digest."""
+"""Tables with run ids and times, which a snapshot's digest leaves out."""

@@ -1,4 +1,4 @@
-"""What the project asks of a place where a corpus lies. Adapters are in ``infra/storage.py``."""
+"""Protocol of a store that holds a corpus; the adapters are in ``infra/storage.py``."""
 
 from __future__ import annotations
 
@@ -7,66 +7,85 @@ from typing import Any, Protocol
 
 
 class StoreError(Exception):
-    """A place cannot be reached, read or written: one line that names the URI and the way out."""
+    """Error of a store that cannot be reached, read or written: one line with the URI and the way out."""
 
 
 class StoreUriError(StoreError, ValueError):
-    """A URI that names no place for a corpus: the caller's mistake, and not the place's."""
+    """Error of a URI that no corpus can have: the caller's mistake, not the store's."""
 
 
 class Store(Protocol):
-    """Bytes under paths relative to one root URI. Picklable: it travels to workers.
+    """Bytes under paths relative to one root URI. It is picklable: workers get copies.
 
     Paths use ``/`` and never begin with it. Every method raises ``StoreError`` naming the full URI
-    when the place cannot be reached; ``read`` and ``size`` raise ``FileNotFoundError`` for a missing path.
+    when the store cannot be reached; ``read`` and ``size`` raise ``FileNotFoundError`` for a missing path.
     """
 
     @property
     def uri(self) -> str:
-        """The root, for example ``file:///data/corpus`` or ``s3://bucket/prefix``."""
+        """Root, for example ``file:///data/corpus`` or ``s3://bucket/prefix``."""
         ...
 
     @property
     def filesystem(self) -> Any:
-        """The fsspec filesystem behind it, for readers that take one (pyarrow, DuckDB)."""
+        """fsspec file system behind the store, for readers that take one (pyarrow, DuckDB)."""
         ...
 
     def url(self, path: str) -> str:
-        """The path as ``filesystem`` spells it."""
+        """Return a path as ``filesystem`` spells it."""
         ...
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
-        """The bytes of a range; the whole file by default."""
+        """Read a range of bytes; by default the complete file.
+
+        Args:
+            path: Path of the file.
+            offset: First byte.
+            length: Number of bytes; None for all up to the end.
+        """
         ...
 
     def write(self, path: str, data: bytes) -> None:
-        """Write or replace; no reader ever sees a part of it."""
+        """Write or replace a file; no reader ever sees a part of it.
+
+        Args:
+            path: Path of the file.
+            data: Its contents.
+        """
         ...
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write only where nothing is (a conditional create); False when something is there already."""
+        """Write a file unless there is one (a conditional create).
+
+        Args:
+            path: Path of the file.
+            data: Its contents.
+
+        Returns:
+            False if there is a file already.
+        """
         ...
 
     def exists(self, path: str) -> bool:
-        """Whether a file is there."""
+        """Return True if there is a file."""
         ...
 
     def size(self, path: str) -> int:
-        """Bytes of the file."""
+        """Return the size of a file, bytes."""
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Every path below a folder, sorted; none when the folder does not exist."""
+        """Yield every path below a folder, sorted; none if the folder does not exist."""
         ...
 
     def delete(self, path: str) -> None:
-        """Remove a file; nothing happens when it is not there."""
+        """Remove a file, if there is one."""
         ...
 
     def purge(self) -> str:
-        """Remove what writers that were killed left unfinished: their bytes, too, are to be gone.
+        """Remove the unfinished files of writers that were killed, so that their bytes are deleted too.
 
         Returns:
-            What keeps deleted bytes all the same (a bucket with versions), and the way out; empty for nothing.
+            What still keeps deleted bytes (a bucket with versions), and the way out; empty for nothing.
         """
         ...

@@ -1,4 +1,4 @@
-"""SQL views over a snapshot, made from ``mfhq.schema``: names, types, comments."""
+"""SQL views over a snapshot: names, types and comments from ``mfhq.schema``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from mfhq import live
+from mfhq import corpus_tables
 from mfhq.manifest import Manifest
 from mfhq.paths import LEDGER, PRIVATE_TABLES, RUNS
 from mfhq.schema import TABLES
 from mfhq.store import Store
-from mfhq.takedowns import Denied, denied_in, read_takedowns, token_sql
+from mfhq.takedowns import DenyList, read_takedowns, snapshot_deny_list, token_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -34,77 +34,89 @@ ID_COLUMNS = frozenset(
         "uri",
     }
 )
-"""Columns by which a take-down finds the rows to leave out."""
+"""Columns by which rows that a take-down names are found."""
 
 DICTIONARY = "dictionary"
-"""The view that describes the others."""
+"""Name of the view that describes the others."""
 
 
 def sql_type(kind: pa.DataType) -> str:
-    """DuckDB's name of an Arrow type; a list of fixed size is a list."""
+    """Return DuckDB's name of an Arrow type; a list of fixed size becomes a list."""
     if pa.types.is_struct(kind):
-        return "STRUCT(" + ", ".join(f"{_name(f.name)} {sql_type(f.type)}" for f in kind) + ")"
+        return "STRUCT(" + ", ".join(f"{_quote_name(f.name)} {sql_type(f.type)}" for f in kind) + ")"
     if pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind):
         return f"{sql_type(kind.value_type)}[]"
     return _SCALARS[kind]
 
 
 def published_files(store: Store, manifest: Manifest, name: str) -> list[str]:
-    """The files of a table; none where it is private and was deleted, with the prefix that it lies under."""
+    """List the files of a table; none if it is private and its prefix was deleted.
+
+    Args:
+        store: The corpus.
+        manifest: Manifest of the snapshot.
+        name: A key of ``mfhq.schema.TABLES``.
+    """
     files = [file.path for file in manifest.tables[name].files] if name in manifest.tables else []
     deleted = name in PRIVATE_TABLES and not any(map(store.exists, files))
     return [] if deleted else files
 
 
 def create_views(connection: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest) -> None:
-    """Every view of ``TABLES``, with its types whether or not there are rows, and ``DICTIONARY``."""
+    """Create every view of ``TABLES`` with its column types, also those without rows, and ``DICTIONARY``.
+
+    Args:
+        connection: An open DuckDB connection.
+        store: The corpus.
+        manifest: Manifest of the snapshot.
+    """
     scheme = store.uri.partition("://")[0]
     if scheme != "file":  # DuckDB's own S3 reader is an extension to download; this one reads through fsspec
         connection.register_filesystem(store.filesystem)
-    denied = denied_in(store, manifest.clean_of).tokens
-    unfinished = Denied(tuple(read_takedowns(store, unfinished=True))).tokens
+    denied = snapshot_deny_list(store, manifest.clean_of).tokens
+    unfinished = DenyList(tuple(read_takedowns(store, unfinished=True))).tokens
     for name, schema in TABLES.items():
         files = published_files(store, manifest, name)
         if name == "attempts":
             files = list(store.list(LEDGER))
-        columns = [f"CAST({_name(f.name)} AS {sql_type(f.type)}) AS {_name(f.name)}" for f in schema]
+        columns = [f"CAST({_quote_name(f.name)} AS {sql_type(f.type)}) AS {_quote_name(f.name)}" for f in schema]
         if files:
             prefix = "" if scheme == "file" else f"{scheme}://"
-            names = ", ".join(_text(_literal_path(prefix + store.url(path))) for path in files)
+            names = ", ".join(_quote_text(_escape_wildcards(prefix + store.url(path))) for path in files)
             source = f"read_parquet([{names}])"
         elif name == "runs" and next(store.list(RUNS), None):
-            source = _inline(live.read_runs(store))
+            source = _inline(corpus_tables.read_runs(store))
         else:
-            columns = [f"CAST(NULL AS {sql_type(f.type)}) AS {_name(f.name)}" for f in schema]
+            columns = [f"CAST(NULL AS {sql_type(f.type)}) AS {_quote_name(f.name)}" for f in schema]
             source = "(SELECT 1) WHERE false"
         rows = f"SELECT {', '.join(columns)} FROM {source}"
-        if left_out := _left_out(schema, unfinished if name == "attempts" else denied):
-            rows = f"SELECT * FROM ({rows}) WHERE {left_out}"
+        if condition := _exclusion(schema, unfinished if name == "attempts" else denied):
+            rows = f"SELECT * FROM ({rows}) WHERE {condition}"
         connection.execute(f"CREATE VIEW {name} AS {rows}")
-        connection.execute(f"COMMENT ON VIEW {name} IS {_text('one row is ' + _meta(schema, b'description'))}")
+        connection.execute(f"COMMENT ON VIEW {name} IS {_quote_text('one row is ' + _meta(schema, b'description'))}")
         for f in schema:
-            connection.execute(f"COMMENT ON COLUMN {name}.{_name(f.name)} IS {_text(describe(f))}")
-    connection.execute(f"CREATE VIEW {DICTIONARY} AS SELECT * FROM {_inline(dictionary())}")
+            connection.execute(f"COMMENT ON COLUMN {name}.{_quote_name(f.name)} IS {_quote_text(describe_column(f))}")
+    connection.execute(f"CREATE VIEW {DICTIONARY} AS SELECT * FROM {_inline(dictionary_table())}")
     connection.execute(f"COMMENT ON VIEW {DICTIONARY} IS 'one row is a column of a view'")
 
 
-def _left_out(schema: pa.Schema, tokens: Iterable[str]) -> str:
-    """A condition that leaves out the rows that take-downs name and the files still hold; empty for none."""
-    listed = ", ".join(_text(t) for t in sorted(tokens))
+def _exclusion(schema: pa.Schema, tokens: Iterable[str]) -> str:
+    """Return a condition that leaves out rows that take-downs name and files still hold; empty for none."""
+    listed = ", ".join(_quote_text(t) for t in sorted(tokens))
     names = [f.name for f in schema if f.name in ID_COLUMNS]
     if not listed or not names:
         return ""
-    return " AND ".join(f"coalesce({token_sql(_name(n))} NOT IN ({listed}), true)" for n in names)
+    return " AND ".join(f"coalesce({token_sql(_quote_name(n))} NOT IN ({listed}), true)" for n in names)
 
 
-def describe(column: pa.Field) -> str:
-    """What a column means, with its unit."""
+def describe_column(column: pa.Field) -> str:
+    """Return the description of a column, with its unit."""
     unit = _meta(column, b"unit")
     return _meta(column, b"description") + (f" [{unit}]" if unit else "")
 
 
-def dictionary() -> pa.Table:
-    """One row for each column of each view: table_name, column_name, type, unit, description."""
+def dictionary_table() -> pa.Table:
+    """Return one row for each column of each view: table_name, column_name, type, unit, description."""
     rows = [
         {
             "table_name": name,
@@ -120,26 +132,26 @@ def dictionary() -> pa.Table:
 
 
 def _inline(table: pa.Table) -> str:
-    """A small table of texts as part of a query: the view stands alone, and no helper shows beside it."""
+    """Write a small table of texts as part of a query, so that the view needs no helper view."""
     rows = (
-        "(" + ", ".join("NULL" if value is None else _text(value) for value in row.values()) + ")"
+        "(" + ", ".join("NULL" if value is None else _quote_text(value) for value in row.values()) + ")"
         for row in table.to_pylist()
     )
-    return f"(VALUES {', '.join(rows)}) AS rows({', '.join(map(_name, table.column_names))})"
+    return f"(VALUES {', '.join(rows)}) AS rows({', '.join(map(_quote_name, table.column_names))})"
 
 
 def _meta(described: pa.Schema | pa.Field, key: bytes) -> str:
     return (described.metadata or {}).get(key, b"").decode()
 
 
-def _name(name: str) -> str:
+def _quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _text(text: str) -> str:
+def _quote_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _literal_path(path: str) -> str:
-    """A path in which DuckDB finds no wildcard: a corpus may lie in a folder whose name has brackets or stars."""
+def _escape_wildcards(path: str) -> str:
+    """Escape wildcards in a path for DuckDB: the corpus's folder may have brackets or stars in its name."""
     return "".join(f"[{character}]" if character in "*?[" else character for character in path)

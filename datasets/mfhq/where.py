@@ -1,4 +1,4 @@
-"""Rows of a table by a condition that a user writes in SQL."""
+"""Selection of a table's rows by an SQL condition that the user writes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,15 @@ from mfhq.catalog import CatalogError
 
 
 def rows_where(table: pa.Table, condition: str, what: str) -> pa.Array:
-    """(N,) bool: whether each row meets an SQL condition on the table's columns; null counts as no.
+    """Evaluate an SQL condition on the columns of a table; it can read nothing else.
 
-    ``what`` names the condition in errors, for example ``--where``. Nothing but the table is within its reach.
+    Args:
+        table: The table.
+        condition: The condition.
+        what: Name of the condition in errors, for example ``--where``.
+
+    Returns:
+        (N,) bool, True for each row that meets the condition; False where it is null.
 
     Raises:
         CatalogError: DuckDB refuses the condition, or it is more than a condition.
@@ -27,11 +33,11 @@ def rows_where(table: pa.Table, condition: str, what: str) -> pa.Array:
             config={"autoinstall_known_extensions": False, "enable_external_access": False}
         ) as connection:
             connection.register("rows", numbered)
-            met = [row for (row,) in connection.execute(query).fetchall()]
+            matching = [row for (row,) in connection.execute(query).fetchall()]
     except duckdb.Error as error:
-        said = " ".join(line.strip() for line in str(error).splitlines() if line.strip() and "LINE" not in line)
-        raise CatalogError(f"{what} {condition!r}: {said[:300]}; the columns are {columns}") from error
+        message = " ".join(line.strip() for line in str(error).splitlines() if line.strip() and "LINE" not in line)
+        raise CatalogError(f"{what} {condition!r}: {message[:300]}; the columns are {columns}") from error
     mask = [False] * table.num_rows
-    for row in met:
+    for row in matching:
         mask[row] = True
     return pa.array(mask, pa.bool_())

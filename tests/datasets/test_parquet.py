@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
-from mfhq.parquet import from_parquet, pruned, to_parquet
+from mfhq.parquet import from_parquet, prune_schema, to_parquet
 
 FACE = pa.struct(
     [
@@ -38,11 +38,11 @@ def test_what_was_written_is_read(data):
 def test_some_fields_of_structs_in_lists_are_read_alone(data):
     columns = ["tracks.faces.score", "tracks.faces.face_id", "tracks.n", "video_id"]
     table = from_parquet(data, SCHEMA, columns)
-    assert table.schema == pruned(SCHEMA, columns) and table.column_names == ["tracks", "video_id"]
+    assert table.schema == prune_schema(SCHEMA, columns) and table.column_names == ["tracks", "video_id"]
     first, second, third = table.to_pylist()
     faces = [{"score": 0.5, "face_id": "f"}, {"score": None, "face_id": "g"}]
     assert first == {"tracks": [{"faces": faces, "n": 2}], "video_id": "v"} and second["tracks"] is None
     assert third["tracks"] == [{"faces": None, "n": 0}, {"faces": [], "n": 0}]
-    assert pruned(SCHEMA, ["tracks", "tracks.n"]) == pa.schema([SCHEMA.field("tracks")])
+    assert prune_schema(SCHEMA, ["tracks", "tracks.n"]) == pa.schema([SCHEMA.field("tracks")])
     with pytest.raises(KeyError, match="nothing"):
-        pruned(SCHEMA, ["tracks.nothing"])
+        prune_schema(SCHEMA, ["tracks.nothing"])

@@ -7,7 +7,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfhq.pruning import prune, references
+from mfhq.pruning import collect_references, prune
 from mfhq.schema import BLOB_REF
 
 FACE = pa.struct([("face_id", pa.string()), ("crop", BLOB_REF), ("vector", pa.list_(pa.float32()))])
@@ -29,30 +29,30 @@ track = st.none() | st.fixed_dictionaries(
 row = st.fixed_dictionaries(
     {"video_id": name, "tracks": st.none() | st.lists(track, max_size=3), "best": track, "error": st.just("gone")}
 )
-GONE = {"gone", "lost"}
+WITHDRAWN = {"gone", "lost"}
 
 
-def gone(values):
-    return np.array([value in GONE for value in values.to_pylist()], bool)
+def is_withdrawn(values):
+    return np.array([value in WITHDRAWN for value in values.to_pylist()], bool)
 
 
 def plain_track(value):
-    """None where it goes (a null stays a null, marked so)."""
+    """A track without its withdrawn faces."""
     if value is None:
         return value
     faces = value["faces"]
-    kept = faces if faces is None else [f for f in faces if f is None or f["face_id"] not in GONE]
+    kept = faces if faces is None else [f for f in faces if f is None or f["face_id"] not in WITHDRAWN]
     return value | {"faces": kept}
 
 
 def plain(rows):
     kept = []
     for value in rows:
-        if value["video_id"] in GONE or (value["best"] or {}).get("track_id") in GONE:
+        if value["video_id"] in WITHDRAWN or (value["best"] or {}).get("track_id") in WITHDRAWN:
             continue
         tracks = value["tracks"]
         if tracks is not None:
-            tracks = [plain_track(t) for t in tracks if t is None or t["track_id"] not in GONE]
+            tracks = [plain_track(t) for t in tracks if t is None or t["track_id"] not in WITHDRAWN]
         kept.append(value | {"tracks": tracks, "best": plain_track(value["best"])})
     return kept
 
@@ -62,14 +62,14 @@ def plain(rows):
 def test_it_is_what_a_plain_version_gives(first, second):
     parts = [pa.Table.from_pylist(rows, schema=SCHEMA) for rows in (first, second)]
     table = pa.concat_tables(parts)
-    pruned = prune(table, gone)
+    pruned = prune(table, is_withdrawn)
     pruned.validate(full=True)
     assert pruned.schema.equals(SCHEMA) and pruned.to_pylist() == plain(table.to_pylist())
-    assert prune(pruned, gone) is pruned, "what is clean comes back as it is"
-    assert references(pruned) <= references(table)
+    assert prune(pruned, is_withdrawn) is pruned, "what is clean comes back as it is"
+    assert collect_references(pruned) <= collect_references(table)
 
 
-def test_it_finds_every_picture():
+def test_it_finds_every_image():
     ref = {"uri": "f", "offset": 3, "length": 4}
     inner = {"face_id": "a", "crop": ref | {"offset": 9}}
     table = pa.Table.from_pylist(
@@ -82,4 +82,4 @@ def test_it_finds_every_picture():
         ],
         schema=SCHEMA,
     )
-    assert references(table) == {("f", 3, 4), ("f", 9, 4)}
+    assert collect_references(table) == {("f", 3, 4), ("f", 9, 4)}

@@ -1,4 +1,4 @@
-"""Rows by a condition in SQL, and what changed between two states of a table."""
+"""Rows by an SQL condition, and differences between two states of a table."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_added_removed_changed_and_moved_outcomes():
     assert diff.columns == {"status": 1, "reason": 1, "crop": 1} and diff.outcomes == {("ok", "blurred"): 1}
 
 
-def test_where_a_picture_lies_is_no_change_and_keys_of_two_columns_work():
+def test_the_location_of_an_image_is_no_change_and_keys_of_two_columns_work():
     moved = [pa.Table.from_pylist([face(0, uri=uri)], schema=FACES) for uri in ("here", "there")]
     assert diff_tables("faces", *moved).same
     shots = [

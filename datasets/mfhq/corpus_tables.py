@@ -1,4 +1,4 @@
-"""Tables that belong to the corpus and not to a snapshot: every attempt, and every run that made or read one."""
+"""Tables of the corpus itself, which belong to no snapshot: attempts, and runs that made or read one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,24 @@ from mfhq.paths import LEDGER, RUNS, run_path
 from mfhq.schema import ATTEMPTS
 from mfhq.schema import RUNS as RUNS_SCHEMA
 from mfhq.store import Store
-from mfhq.takedowns import Denied, read_takedowns
+from mfhq.takedowns import DenyList, read_takedowns
 
-_READERS = 16
+_THREADS = 16
+"""Files that are read at the same time."""
 
 
 def read_attempts(store: Store, step: str = "") -> pa.Table:
-    """Every attempt on record (``ATTEMPTS``), or those of one step."""
-    with ThreadPoolExecutor(_READERS) as pool:
+    """Read the attempts on record, schema ``ATTEMPTS``.
+
+    Args:
+        store: The corpus.
+        step: Name of a step; by default all.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
         paths = list(store.list(f"{LEDGER}{step}"))
         tables = list(pool.map(lambda path: from_parquet(store.read(path), ATTEMPTS), paths))
-    denied = Denied(tuple(read_takedowns(store, unfinished=True)))
-    return denied.without(pa.concat_tables([ATTEMPTS.empty_table(), *tables]))
+    denied = DenyList(tuple(read_takedowns(store, unfinished=True)))
+    return denied.prune(pa.concat_tables([ATTEMPTS.empty_table(), *tables]))
 
 
 def record_run(
@@ -36,7 +42,17 @@ def record_run(
     config_hash: str | None = None,
     parent_run_id: str | None = None,
 ) -> None:
-    """Put a run on record (``RUNS``): which snapshot (``v0003``) it made or read; a second record of it wins."""
+    """Record a run, schema ``RUNS``; a second record of the same run replaces the first.
+
+    Args:
+        store: The corpus.
+        run_id: Id of the tracked run.
+        kind: mine, cluster, publish, pretrain ...
+        snapshot: Name of the snapshot (``v0003``) that the run made or read; empty for none.
+        git_revision: Revision of the code.
+        config_hash: Digest of the configuration.
+        parent_run_id: Id of the run that this one continues.
+    """
     row = {
         "run_id": run_id,
         "kind": kind,
@@ -49,10 +65,11 @@ def record_run(
 
 
 def read_runs(store: Store) -> pa.Table:
-    """Every run on record (``RUNS``)."""
-    with ThreadPoolExecutor(_READERS) as pool:
+    """Read the runs on record, schema ``RUNS``."""
+    with ThreadPoolExecutor(_THREADS) as pool:
         rows = [json.loads(data) for data in pool.map(store.read, list(store.list(RUNS)))]
     return pa.Table.from_pylist(rows, schema=RUNS_SCHEMA)
 
 
 READERS: dict[str, Callable[[Store], pa.Table]] = {"attempts": read_attempts, "runs": read_runs}
+"""Reader of each table by its name."""
