@@ -1,1 +1,1 @@
-"""Adapters: storage, Ray session, Ray Train, tracking, settings."""
+"""Adapters to services and to the machine: storage, Ray, MLflow, settings, terminal, memory."""

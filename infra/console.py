@@ -1,4 +1,4 @@
-"""What a command says on the terminal: lines, tables, progress; and how an error becomes one line and a status."""
+"""Terminal output of commands: lines, tables, progress, and errors as one line with an exit status."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, Self
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import Task as RichTask
 from rich.table import Table
+from rich.text import Text
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -19,19 +22,32 @@ OURS = ("ava256", "ffavatar_model", "flows", "infra", "mfhq", "nersemble", "pipe
 """Packages whose code raises errors that are written to be read by the user."""
 
 WRONG_CALL, SOME_FAILED = 2, 1
+"""Exit statuses: the command could not be run as called; some of its items failed."""
 
 
 class CallError(ValueError):
-    """The command was called with something it cannot use; the message names it and the way out."""
+    """Error in how a command was called; the message names the argument, its value and the way out."""
 
 
 def say(text: str, **values: Any) -> None:
-    """Print a line; markup in ``text`` is rendered, values are not."""
-    out.print(text.format(**{k: str(v).replace("[", r"\[") for k, v in values.items()}) if values else text)
+    """Print a line.
+
+    Args:
+        text: Format string; its rich markup is rendered.
+        values: Values for the format string, numbers with any format; markup in the others is printed as it is.
+    """
+    shown = {k: v if isinstance(v, int | float) else str(v).replace("[", r"\[") for k, v in values.items()}
+    out.print(text.format(**shown) if values else text)
 
 
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table; numbers are right-aligned."""
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print a table.
+
+    Args:
+        title: Line above the table.
+        columns: Headings; a column of numbers is right-aligned.
+        rows: Cells by row, one for each column; None is an empty cell.
+    """
     drawn = Table(title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) or row[index] is None for row in rows)
@@ -49,42 +65,129 @@ def _cell(value: Any) -> str:
     return str(value).replace("[", r"\[")
 
 
+class StepCounts(Protocol):
+    """Counts of a step that runs, as ``pipelines.engine.progress.StepProgress`` has them."""
+
+    @property
+    def step(self) -> str:
+        """Name of the step."""
+
+    @property
+    def done(self) -> int:
+        """Items that have ended, failed ones included."""
+
+    @property
+    def total(self) -> int:
+        """Items of the run."""
+
+    @property
+    def failed(self) -> Mapping[str, int]:
+        """Failed items by reason."""
+
+
+class _RateColumn(TextColumn):
+    """Column of items a minute."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: RichTask) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{60 * speed:.1f}/min", style="progress.data.speed")
+
+
 class ProgressBar:
-    """Progress of long work by named parts: redrawn on a terminal, a line every few seconds elsewhere."""
+    """Counter of long work by named parts.
+
+    On a terminal rich draws a task row for each part: bar, counts, rate, time, failures by reason. Elsewhere a plain
+    line with the counts is printed every ``every_s`` seconds. As a context manager it is closed when the block ends.
+    """
 
     def __init__(self, title: str, every_s: float = 10.0) -> None:
+        """Begin to count.
+
+        Args:
+            title: Name of the work, at the start of each line.
+            every_s: Seconds between two lines where the output is no terminal.
+        """
         self._title, self._every_s = title, every_s
-        self._began, self._last = time.monotonic(), 0.0
+        self._began, self._printed_at = time.monotonic(), 0.0
         self._parts: dict[str, tuple[int, int, Mapping[str, int]]] = {}
-        self._shown = False
+        self._is_printed = False
+        self._tasks: dict[str, TaskID] = {}
+        self._display: Progress | None = None
+        if out.is_terminal:
+            self._display = Progress(
+                TextColumn("  {task.description}", markup=False),
+                BarColumn(),
+                MofNCompleteColumn(),
+                _RateColumn(),
+                TimeElapsedColumn(),
+                TextColumn("{task.fields[failures]}", markup=False),
+                console=out,
+                refresh_per_second=5,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def update(self, part: str, done: int, total: int, failed: Mapping[str, int] | None = None) -> None:
-        """Record how far a part is; ``failed`` counts failures by reason."""
-        self._parts[part] = (done, total, failed or {})
-        self._shown = False
-        now = time.monotonic()
-        every = 0.2 if out.is_terminal else self._every_s
-        if now - self._last >= every:
-            self._last = now
-            self._draw("\r" if out.is_terminal else "\n")
+        """Record how far a part is.
 
-    def _draw(self, end: str) -> None:
-        self._shown = True
-        seconds = time.monotonic() - self._began
-        parts = []
-        for name, (done, total, failed) in self._parts.items():
-            bad = " ".join(f"{reason}:{n}" for reason, n in failed.items())
-            parts.append(f"{name} {done}/{total}" + (f" ({bad})" if bad else ""))
-        out.print(f"  {self._title} {seconds:5.0f} s  " + "  ".join(parts), end=end, markup=False)
+        Args:
+            part: Name of the part; a new one gets a row of its own.
+            done: Items that have ended.
+            total: Items of the part.
+            failed: Failed items by reason.
+        """
+        self._parts[part] = (done, total, failed or {})
+        self._is_printed = False
+        if self._display is not None:
+            self._display.start()
+            if part not in self._tasks:
+                self._tasks[part] = self._display.add_task(f"{self._title} {part}", total=total, failures="")
+            failures = _by_reason(failed or {})
+            self._display.update(self._tasks[part], completed=done, total=total, failures=failures)
+        elif time.monotonic() - self._printed_at >= self._every_s:
+            self._print_line()
+
+    def update_step(self, counts: StepCounts) -> None:
+        """Record how far a step is: the ``on_progress`` of ``pipelines.engine.ray_data.run_steps``."""
+        self.update(counts.step, counts.done, counts.total, counts.failed)
 
     def close(self) -> None:
-        """Draw the last state, unless it stands there already."""
-        if self._parts and not (self._shown and not out.is_terminal):
-            self._draw("\n")
+        """Show the last counts, unless they were printed already."""
+        if self._display is not None:
+            self._display.stop()
+        elif self._parts and not self._is_printed:
+            self._print_line()
+
+    def _print_line(self) -> None:
+        self._printed_at, self._is_printed = time.monotonic(), True
+        seconds = self._printed_at - self._began
+        parts = []
+        for name, (done, total, failed) in self._parts.items():
+            parts.append(f"{name} {done}/{total}" + (f" ({_by_reason(failed)})" if failed else ""))
+        out.print(f"  {self._title} {seconds:5.0f} s  " + "  ".join(parts), markup=False)
+
+
+def _by_reason(failed: Mapping[str, int]) -> str:
+    return " ".join(f"{reason}:{n}" for reason, n in failed.items())
 
 
 def start_log(folder: Path, command: str) -> Path:
-    """Send every log record of this process to a file; returns it."""
+    """Send every log record of this process to a new file.
+
+    Args:
+        folder: Folder of the log files; it is made if needed.
+        command: Name of the command, for the file's name.
+
+    Returns:
+        The file, which is created with the first record.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}.log"
     handler = logging.FileHandler(path, delay=True)
@@ -95,9 +198,14 @@ def start_log(folder: Path, command: str) -> Path:
 
 
 def report_error(error: BaseException, log_file: Path | None) -> int:
-    """Print one line that names the thing, the value and the way out; the traceback goes to the log file.
+    """Print an error as one line that names the thing, the value and the way out.
 
-    Returns the exit status: 2 for a wrong call, 1 for everything else.
+    Args:
+        error: The error that ended the command.
+        log_file: File that gets the traceback; None where no log was started.
+
+    Returns:
+        The exit status: 2 for a wrong call, 1 for everything else.
     """
     if log_file is not None:
         logging.getLogger(__name__).error("%s", "".join(traceback.format_exception(error)))
@@ -105,14 +213,14 @@ def report_error(error: BaseException, log_file: Path | None) -> int:
     line = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     if not expected:
         line = f"{type(error).__name__}: {line}" if line else type(error).__name__
-    rest = f" (details: {log_file})" if log_file and not expected else ""
-    err.print(f"ffavatar: {line}{rest}", markup=False)
+    details = f" (details: {log_file})" if log_file and not expected else ""
+    err.print(f"ffavatar: {line}{details}", markup=False)
     wrong = expected and isinstance(error, ValueError | LookupError | FileNotFoundError)
     return WRONG_CALL if wrong else SOME_FAILED
 
 
 def _raised_by_us(error: BaseException) -> bool:
-    """Whether the error was raised on purpose: its class is ours, or the last frame is."""
+    """Tell whether the error was raised on purpose: its class is ours, or its last frame is."""
     if type(error).__module__.split(".")[0] in OURS:
         return True
     last = error.__traceback__

@@ -1,16 +1,19 @@
-"""The most memory that a command and its processes used."""
+"""Peak memory: of a command with all its processes, and of this process alone."""
 
 from __future__ import annotations
 
 import contextlib
+import resource
+import sys
 import threading
+from pathlib import Path
 from typing import Self
 
 import psutil
 
 
 class PeakMemory:
-    """The most memory that this process and those below it had together while the body ran, sampled every two seconds.
+    """Most memory that this process and those below it used together while the block ran, sampled every two seconds.
 
     Pages that processes share are counted once (proportional set size).
     """
@@ -36,3 +39,15 @@ class PeakMemory:
                 with contextlib.suppress(psutil.Error):
                     total += process.memory_full_info().pss
             self.gib = max(self.gib, total / 2**30)
+
+
+def peak_resident_bytes() -> int:
+    """Return the most memory that this process had resident since its program started.
+
+    Linux resets the count in ``/proc`` for a new program; that of ``getrusage``, used elsewhere, it does not reset.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) * 1024
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale

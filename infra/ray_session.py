@@ -1,4 +1,4 @@
-"""One Ray session for a whole command, local by default."""
+"""Ray session of a command, on this machine by default."""
 
 from __future__ import annotations
 
@@ -14,16 +14,8 @@ import ray
 
 from infra.settings import Settings
 
-log = logging.getLogger(__name__)
-
 _OBJECT_STORE_SHARE = 0.1
-_OBJECT_STORE_MOST = 2 * 1024**3
-
-
-def _quoted_python() -> dict[str, str]:
-    """A path with a space in it, quoted: Ray hands the interpreter's path to a shell as it is."""
-    quoted = shlex.quote(sys.executable)
-    return {} if quoted == sys.executable else {"py_executable": quoted}
+_OBJECT_STORE_MAX_BYTES = 2 * 1024**3
 
 
 @contextmanager
@@ -34,7 +26,7 @@ def ray_session(settings: Settings) -> Iterator[None]:
     2 GiB, since only ids, paths and small records travel through it.
 
     Raises:
-        ConnectionError: the address does not answer; the message names it.
+        ConnectionError: The address does not answer; the message names it.
     """
     if ray.is_initialized():
         yield
@@ -43,10 +35,11 @@ def ray_session(settings: Settings) -> Iterator[None]:
         if settings.ray_address:
             ray.init(address=settings.ray_address, log_to_driver=False, logging_level=logging.ERROR)
         else:
+            memory = psutil.virtual_memory().total
             ray.init(
                 num_cpus=os.cpu_count(),
                 include_dashboard=False,
-                object_store_memory=min(int(psutil.virtual_memory().total * _OBJECT_STORE_SHARE), _OBJECT_STORE_MOST),
+                object_store_memory=min(int(memory * _OBJECT_STORE_SHARE), _OBJECT_STORE_MAX_BYTES),
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 runtime_env=_quoted_python(),
@@ -58,3 +51,9 @@ def ray_session(settings: Settings) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _quoted_python() -> dict[str, str]:
+    """Quote the interpreter's path where it has a space: Ray hands it to a shell as it is."""
+    quoted = shlex.quote(sys.executable)
+    return {} if quoted == sys.executable else {"py_executable": quoted}

@@ -1,6 +1,6 @@
-"""Ray Train around a loop that knows nothing of Ray.
+"""Training jobs on Ray Train, around a loop that knows nothing of Ray.
 
-The loop gets a ``RayWorker``: its rank, where to resume, and a ``report`` that hands metrics and checkpoints on.
+The loop gets a ``RayWorker``: its rank, the checkpoint to resume from, and ``report`` for metrics and checkpoints.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from infra.settings import MAX_FAILURES, TIMEOUT_S
 FINAL = (FloatingPointError,)
 """Errors of a loop that would come again from the same checkpoint: batches and random numbers are the same."""
 
-_WAITS = ("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S")
-"""What Ray Train reads: how long workers may take to be placed, and one of them to answer."""
+_TIMEOUT_VARIABLES = ("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S")
+"""Variables that Ray Train reads: seconds until all workers are placed, and until one of them answers."""
 
 
 class RayWorker:
-    """What one training worker sees of Ray Train. Valid inside the worker function alone."""
+    """Ray Train as one training worker sees it; valid inside the worker function alone."""
 
     def __init__(self) -> None:
         context = train.get_context()
@@ -35,29 +35,33 @@ class RayWorker:
         self.world_size = context.get_world_size()
 
     def resume_from(self) -> AbstractContextManager[str | None]:
-        """A context with the folder of the run's last checkpoint, fetched where it is remote; None at a first start."""
+        """Return a context with the folder of the run's last checkpoint, fetched if remote; None at a first start."""
         checkpoint = train.get_checkpoint()
         return nullcontext(None) if checkpoint is None else checkpoint.as_directory()
 
     def report(self, metrics: Mapping[str, Any], checkpoint: Path | None = None) -> None:
-        """Hand metrics, and a folder that holds a whole checkpoint, to Ray Train. Every rank calls it equally often.
+        """Hand metrics and a checkpoint to Ray Train; every rank must call it equally often.
 
-        ``checkpoint`` is given by rank 0 alone.
+        Args:
+            metrics: Values by name.
+            checkpoint: Folder that holds a complete checkpoint; used on rank 0 alone.
         """
-        kept = train.Checkpoint.from_directory(checkpoint) if checkpoint is not None and self.rank == 0 else None
-        train.report(dict(metrics), checkpoint=kept)
+        stored = train.Checkpoint.from_directory(checkpoint) if checkpoint is not None and self.rank == 0 else None
+        train.report(dict(metrics), checkpoint=stored)
 
 
 class FinalError(RuntimeError):
-    """A job's loop raised one of ``FINAL``: beginning it again would end the same way."""
+    """Error of a job whose loop raised one of ``FINAL``: a restart would end the same way."""
 
 
 class _StopOnFinal(train.UserCallback):
-    """Ray Train begins a job again after any error of its loop, and knows no kind that it should not; an error of a
-    callback ends the job."""
+    """Callback that ends a job after a final error.
+
+    Ray Train restarts a job after any error of its loop; only an error of a callback ends it.
+    """
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        """Raise where one of the errors is final."""
+        """Raise ``FinalError`` if one of the errors is final."""
         for error in worker_exceptions.values():
             if isinstance(error, FINAL):
                 raise FinalError(f"{type(error).__name__}: {error}")
@@ -65,28 +69,28 @@ class _StopOnFinal(train.UserCallback):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """How a job ended."""
+    """Result of a job."""
 
     checkpoint: train.Checkpoint
-    """The last checkpoint kept, where the job's storage is."""
+    """Last checkpoint, in the job's storage."""
     metrics: dict[str, Any]
-    """What was reported last."""
+    """Metrics that were reported last."""
 
     def save(self, folder: Path) -> None:
-        """Copy the checkpoint into ``folder``; one that stands there is replaced when the new one is whole."""
-        part, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
-        for left in (part, old):
-            shutil.rmtree(left, ignore_errors=True)
-        part.parent.mkdir(parents=True, exist_ok=True)
+        """Copy the checkpoint into ``folder``; one that is there is replaced once the new one is complete."""
+        partial, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
+        for remnant in (partial, old):
+            shutil.rmtree(remnant, ignore_errors=True)
+        partial.parent.mkdir(parents=True, exist_ok=True)
         with self.checkpoint.as_directory() as source:
-            shutil.copytree(source, part)
+            shutil.copytree(source, partial)
         if folder.exists():
             folder.replace(old)
-        part.replace(folder)
+        partial.replace(folder)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def fit(
+def run_training_job(
     loop: Callable[[Mapping[str, Any], RayWorker], None],
     config: Mapping[str, Any],
     *,
@@ -99,22 +103,29 @@ def fit(
     keep: int = 2,
     timeout_s: int = TIMEOUT_S,
 ) -> TrainResult:
-    """Run ``loop(config, worker)`` on each of ``workers`` workers and wait.
+    """Run ``loop(config, worker)`` on each of ``workers`` workers and wait for the end.
 
     Args:
-        loop: a module-level function; it must report a checkpoint before it returns.
-        name: of the job; the same name at the same storage goes on from that job's last checkpoint.
-        storage: a path or ``s3://`` prefix that every node reaches.
-        cpus: of each worker; by default ``cpu_share``.
-        max_failures: how often a lost worker, or an error in the loop that is none of ``FINAL``, restarts it from the
+        loop: A module-level function; it must report a checkpoint before it returns.
+        config: Argument of the loop, as plain values.
+        name: Name of the job; the same name at the same storage goes on from that job's last checkpoint.
+        storage: A path or ``s3://`` prefix that every node reaches.
+        workers: Number of workers.
+        gpu: Whether each worker gets a GPU, with NCCL between them; gloo otherwise.
+        cpus: CPUs of each worker; by default ``cpu_share``.
+        max_failures: How often a lost worker, or an error in the loop that is none of ``FINAL``, restarts it from the
             last checkpoint.
-        keep: how many checkpoints stay.
-        timeout_s: how long workers wait for one another in a collective, one of them may leave Ray without an answer,
-            and all of them may take to find a place in the cluster. Ray's own variables win where they are set.
+        keep: How many checkpoints stay.
+        timeout_s: Seconds that workers wait for one another in a collective, that one of them may leave Ray without
+            an answer, and that all of them may take to find a place in the cluster. Ray's own variables win where
+            they are set.
+
+    Returns:
+        The last checkpoint and the metrics that were reported last.
 
     Raises:
-        FinalError: the loop raised one of ``FINAL``; the message has it.
-        RuntimeError: the loop failed more than ``max_failures`` times; the message has the first worker's error.
+        FinalError: The loop raised one of ``FINAL``; the message has it.
+        RuntimeError: The loop failed more than ``max_failures`` times; the message has the first worker's error.
     """
     share = cpus or cpu_share([node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]], workers)
     trainer = TorchTrainer(
@@ -136,7 +147,7 @@ def fit(
         ),
     )
     try:
-        with _waiting(timeout_s):
+        with _timeout_variables(timeout_s):
             result = trainer.fit()
     except train.TrainingFailedError as error:
         final = isinstance(getattr(error, "controller_failure", None), FinalError)
@@ -147,9 +158,9 @@ def fit(
 
 
 @contextmanager
-def _waiting(seconds: int) -> Iterator[None]:
-    """Ray Train's own time-outs, for what is started inside; it hands them on to its workers."""
-    ours = [name for name in _WAITS if name not in os.environ]
+def _timeout_variables(seconds: int) -> Iterator[None]:
+    """Set Ray Train's own timeouts, unless the user did, for a job that is started inside; its workers get them too."""
+    ours = [name for name in _TIMEOUT_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(ours, str(seconds)))
     try:
         yield
@@ -159,7 +170,12 @@ def _waiting(seconds: int) -> Iterator[None]:
 
 
 def cpu_share(nodes: Sequence[float], workers: int) -> float:
-    """CPUs of each worker: as many as let all of them fit, whole ones, and never more than one node has."""
+    """Return the CPUs of each worker: the largest whole number with which all of them fit on the nodes.
+
+    Args:
+        nodes: CPUs of each node.
+        workers: Number of workers.
+    """
     for share in range(int(max(nodes, default=1)), 1, -1):
         if sum(int(cpus // share) for cpus in nodes) >= workers:
             return float(share)
@@ -171,7 +187,7 @@ def _run_worker(arguments: dict[str, Any]) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """The last line of the first worker's error, which names what went wrong."""
+    """Return the last line of the first worker's error, which names what went wrong."""
     failures = getattr(error, "worker_failures", None) or {}
     first: BaseException = next(iter(failures.values()), error)
     while first.__cause__ is not None:

@@ -1,4 +1,4 @@
-"""Where things are kept and which services are used: embedded defaults, each overridden by an environment variable."""
+"""Settings from the environment, and the defaults that the command line, the flows and Ray Train share."""
 
 from __future__ import annotations
 
@@ -6,26 +6,32 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-MAX_FAILURES, TIMEOUT_S = 1, 1800
-"""Of a training job: how often it is begun again from its last checkpoint; how long workers wait for one another."""
+MAX_FAILURES = 1
+"""Times that a training job is restarted from its last checkpoint."""
+TIMEOUT_S = 1800
+"""Seconds that training workers wait for one another, and for their place in the cluster."""
+PUBLISH_PRESET = "small"
+"""Name of the publish thresholds (``pipelines.publishing.publish_presets``)."""
+MODEL_PRESET = "tiny"
+"""Name of the model's size (``ffavatar_model.presets``)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """The same commands run on a laptop (all defaults) and on a cluster (the variables set)."""
+    """Places and services of this process: the same commands run on a laptop and, with variables set, on a cluster."""
 
     home: Path
     """FFAVATAR_HOME, default ``~/.ffavatar``: runs, logs, checkpoints, the tracking database."""
     tracking_uri: str
     """MLFLOW_TRACKING_URI, default an sqlite file in ``home``."""
     ray_address: str | None
-    """RAY_ADDRESS, default none: Ray starts in this process's machine and stops with it."""
+    """RAY_ADDRESS, default none: Ray starts on this process's machine and stops with it."""
     train_storage: str
     """FFAVATAR_TRAIN_STORAGE, default a folder in ``home``: where Ray Train keeps checkpoints (a path or s3://)."""
 
     @property
     def artifacts(self) -> str:
-        """Where MLflow keeps pictures and models when its database is the embedded one."""
+        """URI of MLflow's images and models, used when its database is the embedded one."""
         return (self.home / "artifacts").as_uri()
 
     @property
@@ -35,7 +41,11 @@ class Settings:
 
 
 def load_settings(home: str | Path | None = None) -> Settings:
-    """Settings from the environment; ``home`` given here wins over FFAVATAR_HOME."""
+    """Read the settings from the environment.
+
+    Args:
+        home: Replaces FFAVATAR_HOME; None or empty leaves it.
+    """
     root = Path(home or os.environ.get("FFAVATAR_HOME") or Path.home() / ".ffavatar").expanduser().resolve()
     return Settings(
         home=root,
@@ -50,7 +60,10 @@ def quiet_services(settings: Settings) -> None:
 
     Analytics are off; Prefect's embedded server gets time to start (its default is too short on two cores) and a
     database in ``home`` (the folder is made here: Prefect does not make those above it). Variables that the user has
-    set are left alone. Raises ``ValueError`` where ``home`` cannot be made.
+    set are left alone.
+
+    Raises:
+        ValueError: ``home`` cannot be made.
     """
     try:
         (settings.home / "prefect").mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,7 @@
-"""MLflow: the one place that knows it. Every run of every kind is recorded here; embeddings never are."""
+"""Runs in MLflow, for every kind of run; no other module imports MLflow, and no embedding is ever logged."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import logging
@@ -21,78 +20,97 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
 from infra.settings import Settings
-from mfhq.ids import digest
+from mfhq.ids import digest, digest_file
 
-log = logging.getLogger(__name__)
-logging.getLogger("mlflow").setLevel(logging.WARNING)  # it tells the terminal of every table that it makes
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # it prints a line for every table that it makes
 
 EXPERIMENT = "ffavatar"
+"""Name of the experiment that holds every run."""
+CONFIG_FILE = "config.json"
+"""Artifact with all settings of a run."""
 _PARAM_LENGTH = 500
 _DIGEST_LENGTH = 36
-"""As long as MLflow lets a dataset's digest be."""
-CONFIG_FILE = "config.json"
-"""A run's settings, whole."""
+"""Longest digest of a dataset that MLflow accepts."""
 
 
 class TrackedRun:
-    """A run by its id: any process that knows the tracking URI and the id can log to it (rank 0 does)."""
+    """Run by its id: any process that knows the tracking URI and the id can log to it (rank 0 does)."""
 
     def __init__(self, tracking_uri: str, run_id: str) -> None:
         self.tracking_uri = tracking_uri
         self.run_id = run_id
         self._client = MlflowClient(tracking_uri=tracking_uri)
 
-    def metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Log numbers, at a training step where one is given."""
+    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics.
+
+        Args:
+            values: Metrics by name.
+            step: Training step that they belong to.
+        """
         for name, value in values.items():
             self._client.log_metric(self.run_id, name, float(value), step=step)
 
-    def params(self, values: Mapping[str, Any]) -> None:
+    def log_params(self, values: Mapping[str, Any]) -> None:
         """Log settings; nested mappings get dotted names, long values are cut."""
         for name, value in _flat(values):
             self._client.log_param(self.run_id, name, str(value)[:_PARAM_LENGTH])
 
-    def tags(self, values: Mapping[str, str]) -> None:
-        """Set tags."""
+    def set_tags(self, values: Mapping[str, str]) -> None:
+        """Set tags of the run."""
         for name, value in values.items():
             self._client.set_tag(self.run_id, name, value)
 
-    def file(self, path: Path, folder: str | None = None) -> None:
-        """Keep a file with the run."""
+    def log_file(self, path: Path, folder: str | None = None) -> None:
+        """Keep a file with the run.
+
+        Args:
+            path: The file.
+            folder: Folder among the run's artifacts; by default their root.
+        """
         self._client.log_artifact(self.run_id, str(path), folder)
 
-    def bytes(self, data: bytes, name: str) -> None:
-        """Keep bytes with the run, under a path such as ``pictures/000010.png``."""
+    def log_bytes(self, data: bytes, name: str) -> None:
+        """Keep bytes with the run.
+
+        Args:
+            data: Contents of the artifact.
+            name: Its path, such as ``pictures/000010.png``.
+        """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(name).name
             path.write_bytes(data)
             parent = str(Path(name).parent)
-            self.file(path, None if parent == "." else parent)
+            self.log_file(path, None if parent == "." else parent)
 
-    def config(self) -> dict[str, Any]:
-        """The settings that the run was begun with. Raises ``ValueError`` where there is no such run."""
+    def read_config(self) -> dict[str, Any]:
+        """Read the settings that the run was begun with.
+
+        Raises:
+            ValueError: There is no such run, or it has no ``CONFIG_FILE``.
+        """
         try:
             with tempfile.TemporaryDirectory() as folder:
-                found: dict[str, Any] = json.loads(
+                config: dict[str, Any] = json.loads(
                     Path(self._client.download_artifacts(self.run_id, CONFIG_FILE, folder)).read_text()
                 )
         except (MlflowException, OSError) as error:
             raise ValueError(f"run {self.run_id!r}: not in {self.tracking_uri}, or without {CONFIG_FILE}") from error
-        return found
+        return config
 
-    def json(self, value: Any, name: str) -> None:
-        """Keep a value with the run, as a JSON file."""
+    def log_json(self, value: Any, name: str) -> None:
+        """Keep a value with the run, as the JSON file ``name``."""
         self._client.log_dict(self.run_id, value, name)
 
-    def table(self, value: pa.Table, name: str) -> None:
-        """Keep a table with the run, as a Parquet file."""
+    def log_table(self, value: pa.Table, name: str) -> None:
+        """Keep a table with the run, as the Parquet file ``name``."""
         sink = io.BytesIO()
         pq.write_table(value, sink, compression="zstd")
-        self.bytes(sink.getvalue(), name)
+        self.log_bytes(sink.getvalue(), name)
 
     @contextmanager
-    def system_metrics(self) -> Iterator[None]:
-        """Log processor, memory, disk, network and GPU of this machine (``system/…``) every few seconds meanwhile."""
+    def log_system_metrics(self) -> Iterator[None]:
+        """Log CPU, memory, disk, network and GPU of this machine (``system/…``) every few seconds inside the block."""
         monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.tracking_uri)
         monitor.start()
         try:
@@ -100,8 +118,15 @@ class TrackedRun:
         finally:
             monitor.finish()
 
-    def snapshot(self, corpus_uri: str, version: str, snapshot_digest: str, role: str) -> None:
-        """Record the corpus snapshot that the run read or wrote (``role``: the dataset input's context)."""
+    def log_snapshot(self, corpus_uri: str, version: str, snapshot_digest: str, role: str) -> None:
+        """Record the corpus snapshot that the run read or wrote.
+
+        Args:
+            corpus_uri: URI of the corpus.
+            version: Name of the snapshot, such as ``v0003``.
+            snapshot_digest: Its digest, hexadecimal.
+            role: Context of the dataset input: training, output ...
+        """
         dataset = Dataset(
             name=f"{Path(corpus_uri).name}@{version}",
             digest=snapshot_digest[:_DIGEST_LENGTH],
@@ -109,11 +134,20 @@ class TrackedRun:
             source=json.dumps({"uri": corpus_uri, "snapshot": version}),
         )
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", role)])])
-        self.tags({"corpus": corpus_uri, "snapshot": version, "snapshot_digest": snapshot_digest})
+        self.set_tags({"corpus": corpus_uri, "snapshot": version, "snapshot_digest": snapshot_digest})
 
-    def register(self, name: str, checkpoint: Path, alias: str = "newest") -> str:
-        """Keep a checkpoint file as a version of a registered model; returns the version."""
-        self.file(checkpoint, "model")
+    def register_model(self, name: str, checkpoint: Path, alias: str = "newest") -> str:
+        """Keep a checkpoint file as a version of a registered model.
+
+        Args:
+            name: Name of the model; it is created if needed.
+            checkpoint: The file.
+            alias: Alias that moves to the new version.
+
+        Returns:
+            The version.
+        """
+        self.log_file(checkpoint, "model")
         try:
             self._client.create_registered_model(name)
         except MlflowException:  # it is there already
@@ -133,12 +167,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """A digest of a configuration, the same for equal values in any order."""
+    """Return a digest of a configuration: 16 hexadecimal characters, the same for equal values in any order."""
     return digest(config, 16)
 
 
 def git_revision() -> str:
-    """Revision of the code that runs, with ``-dirty`` where files differ from it; ``unknown`` outside a checkout."""
+    """Return the revision of the code, with ``-dirty`` if files differ from it; ``unknown`` outside a checkout."""
     root = Path(__file__).resolve().parent.parent
     try:
         out = subprocess.run(
@@ -157,15 +191,20 @@ def git_revision() -> str:
 def tracked_run(
     settings: Settings, kind: str, name: str, config: Mapping[str, Any], parent_run_id: str = "", run_id: str = ""
 ) -> Iterator[TrackedRun]:
-    """A new run: config and its hash, git revision, parent; ended as finished, or as failed when the block raises.
+    """Begin a run and end it with the block: as finished, or as failed when the block raises.
 
-    With ``run_id`` that run goes on instead, as what it was begun.
+    A new run gets its config with its hash, the git revision and its parent.
 
     Args:
+        settings: Settings with the tracking URI.
         kind: mine, cluster, publish, studio, pretrain, multiview, personalize ...: the tag ``kind``.
-        name: what the run is called in the list.
-        config: nested settings, logged as params and whole as ``config.json``.
-        parent_run_id: the run that this one continues (the stage before), shown as MLflow's parent.
+        name: Name of the run in MLflow's list.
+        config: Nested settings, logged as params, and all of them as ``config.json``.
+        parent_run_id: The run that this one continues (the stage before), shown as MLflow's parent.
+        run_id: A run to go on with instead of a new one; its kind, name and config stay.
+
+    Yields:
+        The run.
     """
     settings.home.mkdir(parents=True, exist_ok=True)
     client = MlflowClient(tracking_uri=settings.tracking_uri)
@@ -176,7 +215,7 @@ def tracked_run(
     try:
         yield run
     except BaseException as error:
-        run.tags({"error": f"{type(error).__name__}: {error}"[:_PARAM_LENGTH]})
+        run.set_tags({"error": f"{type(error).__name__}: {error}"[:_PARAM_LENGTH]})
         client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
         raise
     client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
@@ -195,12 +234,12 @@ def _create_run(
     if parent_run_id:
         tags |= {"mlflow.parentRunId": parent_run_id, "parent_run_id": parent_run_id}
     run = TrackedRun(settings.tracking_uri, client.create_run(experiment_id, tags=tags, run_name=name).info.run_id)
-    run.params(config)
-    run.json(dict(config), CONFIG_FILE)
+    run.log_params(config)
+    run.log_json(dict(config), CONFIG_FILE)
     return run.run_id
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file, hexadecimal."""
+    """Return the sha256 of a file, hexadecimal."""
     with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+        return digest_file(stream)

@@ -20,11 +20,11 @@ def test_a_run_holds_config_parent_snapshot_and_model(home: Settings, tmp_path: 
     weights = tmp_path / "model.safetensors"
     weights.write_bytes(b"weights")
     with tracked_run(home, "pretrain", "first", {"a": {"b": 1}}) as first:
-        TrackedRun(home.tracking_uri, first.run_id).metrics({"loss": 0.5}, step=3)  # as rank 0 does, by id
-        first.bytes(b"picture", "pictures/000003.png")
+        TrackedRun(home.tracking_uri, first.run_id).log_metrics({"loss": 0.5}, step=3)  # as rank 0 does, by id
+        first.log_bytes(b"picture", "pictures/000003.png")
     with tracked_run(home, "multiview", "second", {"a": {"b": 2}}, first.run_id) as second:
-        second.snapshot("file:///corpus", "v0002", "ab" * 32, "training")
-        version = second.register("ffavatar-multiview", weights)
+        second.log_snapshot("file:///corpus", "v0002", "ab" * 32, "training")
+        version = second.register_model("ffavatar-multiview", weights)
     client = MlflowClient(tracking_uri=home.tracking_uri)
     one, two = client.get_run(first.run_id), client.get_run(second.run_id)
     assert one.info.status == two.info.status == "FINISHED"
