@@ -6,8 +6,8 @@ top-left pixel. A head's axes are +X to its own left, +Y up, +Z out of the face.
 A **pose** is a tensor (..., 9): position, scale and orientation of a head in an image, for any camera:
 
 - entries 0 to 5: the first two columns of the rotation (Zhou et al., "On the Continuity of Rotation
-  Representations", 2019) from the head that looks straight into the lens, seen along the ray through the
-  head's origin;
+  Representations", 2019) from the head that looks straight into the lens, as viewed along the ray
+  through the head's origin;
 - entry 6: log of the scale, in image widths per metre at the origin's depth;
 - entries 7 and 8: position of the origin, -1 to 1 across the image (x right) and down it (y down).
 
@@ -37,7 +37,7 @@ _Z_CROSS = ((0, 0, 0, 0, 0, 1, 0, 1, 0), (0, 0, 1, 0, 0, 1, -1, -1, 0))
 
 
 def virtual_intrinsics(size: int, like: Tensor | None = None) -> Tensor:
-    """Return the intrinsics of the virtual camera that stands for an unknown one.
+    """Return the intrinsics of the virtual camera that replaces an unknown one.
 
     Args:
         size: Pixels along the edge of the square crop.

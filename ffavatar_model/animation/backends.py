@@ -28,7 +28,7 @@ class Backend(Protocol):
     """Computes the frames of A avatars of one model; ``Animator`` uses it."""
 
     fallback_reason: str
-    """Why this backend was taken in place of a quicker one; empty where it is the one that was wanted."""
+    """Why this backend was taken in place of a quicker one; empty where it was the first choice."""
 
     def estimate(self, crops: Tensor) -> DrivingParameters:
         """Estimate parameters (A, 1, ...), float32, from crops (A, 1, 3, S, S), RGB in 0 to 1, on the device."""

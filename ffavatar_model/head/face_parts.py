@@ -66,7 +66,7 @@ LID_GAPS = ((159, 145), (386, 374))
 
 
 def landmark_rows(points: tuple[int, ...], landmark_index: Tensor) -> Tensor:
-    """Find a head's landmarks that are among given face-mesh points.
+    """Find the head's landmarks among face-mesh points.
 
     Args:
         points: Indices of face-mesh points.

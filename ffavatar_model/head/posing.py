@@ -12,7 +12,6 @@ from ffavatar_model.head.interface import N_JOINTS, PARENTS, HeadModel
 from ffavatar_model.head.skinning import (
     apply_transforms,
     axis_angle_to_matrix,
-    blend_quaternions,
     blend_transforms,
     joint_quaternions,
     joint_transforms,
@@ -40,10 +39,6 @@ class PosedHead:
     """(B, 5, 3, 4) each joint's transform, rest to posed."""
     joint_quaternions: Tensor
     """(B, 5, 4) each joint's rotation, w x y z."""
-
-    def vertex_quaternions(self, head: HeadModel) -> Tensor:
-        """Return each vertex's rotation (B, V, 4), unit quaternions w x y z."""
-        return blend_quaternions(head.skinning_weights, self.joint_quaternions)
 
 
 def _weighted_sum(directions: Tensor, coefficients: Tensor) -> Tensor:

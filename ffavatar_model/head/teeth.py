@@ -44,9 +44,8 @@ def with_teeth(head: HeadModel) -> HeadModel:
     n = head.n_vertices
     rows = [_lip_weights(head, points) for points in (UPPER_LIP, LOWER_LIP)]
     corners = head.triangles[head.landmark_triangles]
-    landmark_directions = (head.shape_directions[corners] * head.landmark_barycentric[..., None, None]).sum(
-        1
-    )  # (L, 3, S)
+    barycentric = head.landmark_barycentric[..., None, None]
+    landmark_directions = (head.shape_directions[corners] * barycentric).sum(1)  # (L, 3, S)
     lips = landmark_points(head, head.template[None])[0]
     ends = torch.stack([weights @ lips for weights in rows])  # (2, COLUMNS, 3)
     middle = ends[:, COLUMNS // 2].mean(0)

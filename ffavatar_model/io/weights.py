@@ -50,7 +50,7 @@ def save_weights(path: Path, model: FFAvatar, weights: Mapping[str, Tensor] | No
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Read the header of a checkpoint, given as a folder or as its model file.
+    """Read the header of a checkpoint: a folder or its model file.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
@@ -68,7 +68,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def model_file(path: Path) -> Path:
-    """Return the safetensors file of a checkpoint, given as a folder or as that file.
+    """Return the safetensors file of a checkpoint: a folder or that file.
 
     Raises:
         FileNotFoundError: There is no such file.

@@ -1,9 +1,9 @@
 """LPIPS: perceptual distance of two images by the features of a network; for loss and evaluation.
 
-Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018), version 0.1: features of
-five layers of AlexNet or VGG-16, each position's of unit length: squared differences, weighted by channel, averaged
-over positions, summed over layers. No weights come with the project: the user's file holds the state dict of the
-package ``lpips``, under its names.
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018), version 0.1. The features
+of five layers of AlexNet or VGG-16 are scaled to unit length at each position. Their squared differences are weighted
+by channel, averaged over positions and summed over layers. No weights come with the project: the user's file holds the
+state dict of the package ``lpips``, under its names.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from torch.nn import functional as F
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 """Mean and deviation of the trunks' training images, for RGB in -1 to 1 (the package's ``ScalingLayer``)."""
 LPIPS_FILE_HINT = "torch.save(lpips.LPIPS(net='vgg').state_dict(), FILE), with the package lpips, makes one"
+"""Way to a file of weights, for messages."""
 
 
 class Convolution(NamedTuple):
     """One layer of a trunk; ReLU follows it."""
 
-    index: int
+    position: int
     """Index in torchvision's ``features``: part of the weights' names."""
     inputs: int
     outputs: int
@@ -177,7 +178,7 @@ def parameters_by_file_name(model: LPIPS) -> dict[str, nn.Parameter]:
     for i, (part, weight) in enumerate(zip(model.trunk.slices, model.weights, strict=True)):
         for j, convolution in enumerate(part):
             for kind in ("weight", "bias"):
-                name = f"net.slice{i + 1}.{convolution.index}.{kind}"
+                name = f"net.slice{i + 1}.{convolution.position}.{kind}"
                 parameters[name] = model.get_parameter(f"slices.{i}.{j}.{kind}")
         parameters[f"lin{i}.model.1.weight"] = weight
     return parameters

@@ -60,7 +60,7 @@ def prepare_head_file(source: str | None) -> Path:
 
 
 def head_command(source: str | None, teeth: bool, out: Path) -> None:
-    """Run ``ffavatar head``: write a head file, with teeth where they are wanted.
+    """Run ``ffavatar head``: write a head file, with teeth if ``teeth`` is True.
 
     Args:
         source: As for ``prepare_head_file``.

@@ -58,7 +58,7 @@ def test_pose_survives_the_way_to_a_camera_and_back_for_any_intrinsics():
 
 
 def test_one_pose_looks_nearly_alike_through_any_lens():
-    """What the network sees does not tell the focal length: the image of the pose must not depend on it much."""
+    """A crop does not show its focal length, so the image of a pose must depend on it little."""
     pose = aligned_pose(0.06)
     pose[7] = 0.4
     near, far = virtual_intrinsics(128), virtual_intrinsics(128)

@@ -1,4 +1,4 @@
-// What the head does: sliders, presets that move by themselves, a driver's track. All end as one set of parameters.
+// Sources of the head's parameters: sliders, animated presets, a driver's track. All give one set of parameters.
 
 /** Strengths of named facial actions by preset, as functions of seconds. Only those that the head has are played. */
 const PRESETS = {
@@ -43,7 +43,7 @@ class Actor {
     this.joints = { neck: [0, 0, 0], jaw: [0, 0, 0], eyes: [0, 0, 0] };
     this.preset = "Rest";
     this.seconds = 0;                         // since the preset began
-    this.acted = {};                          // what is played of it now
+    this.acted = {};                          // strengths that are played now
     this.settled = true;
     this.track = manifest.track ? { ...manifest.track, frames: [...manifest.track.frames] } : { times_s: [], frames: [], pictures: [] };
     this.playing = this.track.frames.length > 0;
@@ -71,7 +71,7 @@ class Actor {
   advance(seconds) {
     this.seconds += seconds;
     const wanted = this.presets[this.preset](this.seconds), share = 1 - Math.exp(-seconds / (QUICK[this.preset] || GLIDE));
-    this.settled = this.presets[this.preset].length === 0;   // a function of no seconds stands still once it is reached
+    this.settled = this.presets[this.preset].length === 0;   // a preset without motion is still once it is reached
     for (const name of new Set([...Object.keys(this.acted), ...Object.keys(wanted)])) {
       const before = this.acted[name] || 0, left = (wanted[name] || 0) - before;
       this.acted[name] = before + left * share;
@@ -83,7 +83,7 @@ class Actor {
     if (this.playhead >= this.length) this.playhead = this.track.growing ? this.length : this.playhead % this.length;
   }
 
-  /** {expression, rotations, pose} now. */
+  /** Return the present {expression, rotations, pose}. */
   parameters() {
     const m = this.manifest, expression = new Float64Array(m.expressions), rotations = m.joints.map(() => [0, 0, 0]);
     let pose = m.start_pose;
@@ -109,21 +109,21 @@ class Actor {
   }
 }
 
-/** The camera that looks at the head: turned about it, nearer or farther, from where the pose puts it. */
+/** Orbit camera: turned about the head, nearer or farther, starting from the pose. */
 class Orbit {
   constructor() { this.reset(); }
   reset() { this.yaw = 0; this.pitch = 0; this.zoom = 1; this.pan = [0, 0]; }
 
-  /** {camera, K} for the top left width × height pixels of a canvas: the shorter side shows what the square picture shows. */
+  /** {camera, K} for the top left width × height pixels of a canvas: the shorter side shows what the square image shows. */
   view(pose, manifest, width, height) {
     const side = Math.min(width, height), focal = manifest.focal_in_widths * side;
     const square = poseToCamera(pose, { fx: focal, fy: focal, cx: side / 2, cy: side / 2 }, side);
     const K = { fx: focal, fy: focal, cx: width / 2, cy: height / 2 };
     if (!this.yaw && !this.pitch && this.zoom === 1 && !this.pan[0] && !this.pan[1]) return { camera: square, K };
     const rest = poseToCamera(manifest.start_pose, { fx: focal, fy: focal, cx: side / 2, cy: side / 2 }, side);
-    const pivot = add(apply(rest.turn, [0, -0.02, -0.07]), rest.shift);   // the middle of the head
+    const centre = add(apply(rest.turn, [0, -0.02, -0.07]), rest.shift);   // the middle of the head
     const turn = multiply(rotationMatrix([this.pitch, 0, 0]), rotationMatrix([0, this.yaw, 0]));
-    const away = [pivot[0] + this.pan[0], pivot[1] + this.pan[1], pivot[2] / this.zoom];
-    return { camera: { turn: multiply(turn, square.turn), shift: add(apply(turn, subtract(square.shift, pivot)), away) }, K };
+    const away = [centre[0] + this.pan[0], centre[1] + this.pan[1], centre[2] / this.zoom];
+    return { camera: { turn: multiply(turn, square.turn), shift: add(apply(turn, subtract(square.shift, centre)), away) }, K };
   }
 }

@@ -130,7 +130,7 @@ class Controls {
     this.changed();
   }
 
-  /** What the frame that is shown says: called after each. */
+  /** Show the values of the current frame; called after each frame. */
   follow() {
     const { track, length, playhead, frame } = this.actor;
     const element = document.getElementById("track");

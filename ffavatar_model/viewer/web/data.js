@@ -1,4 +1,4 @@
-// What ffavatar_model/viewer/packing.py wrote.
+// Reader of the block that ffavatar_model/viewer/packing.py writes.
 
 /** The manifest, and a function that gives an array of it by name as Float32Array or Uint32Array. */
 async function unpack(text) {

@@ -4,7 +4,7 @@ const PIXELS = 2;                            // at most so many canvas pixels fo
 const SHARES = [1, 0.8, 0.65, 0.5, 0.38];    // of those, while the head moves: the finest that keeps the rate
 const SLOW_MS = 24, QUICK_MS = 18, PATIENCE = 6;
 
-/** How finely to draw: coarser after a few slow frames, finer after many quick ones. */
+/** Resolution of the drawing: coarser after a few slow frames, finer after many quick ones. */
 class Fineness {
   constructor() { Object.assign(this, { level: 0, slow: 0, quick: 0 }); }
   get share() { return SHARES[this.level]; }
@@ -46,7 +46,7 @@ async function main() {
     dirty = false;
     actor.advance(Math.min(0.25, took / 1000));
     if (moving && times.length) fineness.took(took);
-    draw(moving ? fineness.share : 1);   // what stands still is drawn as fine as the screen is
+    draw(moving ? fineness.share : 1);   // a still head is drawn at the screen's resolution
     times.push(now);
     if (times.length > 40) times.shift();
     if (now - shown > 500 && times.length > 2) {
@@ -87,7 +87,7 @@ function about({ points, avatar }) {
   document.getElementById("about").textContent = said.join(" · ");
 }
 
-/** Frames of a driver that come while it is being looked at, where the page is served with one. */
+/** Reads a driver's frames from the server, where the page is served with a driver. */
 function listen(actor, controls) {
   const path = document.querySelector("meta[name=stream]").content;
   if (!path) return;

@@ -48,7 +48,7 @@ function jointTransforms(rotations, joints, parents) {
   return { transforms: world.map((turn, j) => ({ turn, shift: subtract(place[j], apply(turn, joints[j])) })), quaternions: aligned };
 }
 
-/** Pose (9) in a square picture of `width` pixels with K {fx, fy, cx, cy} → {turn, shift}, head to camera. */
+/** Pose (9) in a square image of `width` pixels with K {fx, fy, cx, cy} → {turn, shift}, head to camera. */
 function poseToCamera(pose, K, width) {
   const depth = (K.fx + K.fy) / 2 / (width * Math.exp(pose[6]));
   const ray = [((pose[7] + 1) * width / 2 - K.cx) / K.fx, ((pose[8] + 1) * width / 2 - K.cy) / K.fy, 1];

@@ -1,5 +1,5 @@
 #version 300 es
-// A Gaussian: centre and rotation in the head's axes after expression and skinning, as ffavatar_model/rig.py has it.
+// A Gaussian: centre and rotation in the head's axes after expression and skinning, as in ffavatar_model/networks/rig.py.
 precision highp float;
 precision highp int;
 precision highp usampler2D;
@@ -23,7 +23,7 @@ void main() {
   vec3 moved = texelFetch(by_expression, at, 0).xyz;
   vec3 centre = texelFetch(rest, at, 0).xyz + moved + texelFetch(by_correctives, at, 0).xyz;
 
-  // How the surface here turns under expression: least squares over the edges at this point.
+  // Rotation of the surface here under expression: least squares over the edges at this point.
   vec3 here = texelFetch(points, at, 0).xyz, torque = vec3(0.0);
   uvec4 range = texelFetch(link_ranges, at, 0);
   for (uint i = 0u; i < range.y; i++) {

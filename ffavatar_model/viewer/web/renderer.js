@@ -3,7 +3,7 @@
 const POINT_WIDTH = 256, TABLE_WIDTH = 2048;
 
 class Renderer {
-  /** Throws an Error that says what the browser lacks. */
+  /** Throws an Error that names what the browser lacks. */
   constructor(canvas, { manifest, numbers, floats }) {
     const gl = canvas.getContext("webgl2", { alpha: false, antialias: false, depth: false, powerPreference: "high-performance" });
     if (!gl) throw new Error("This page needs WebGL2, which this browser does not offer.");
@@ -36,7 +36,7 @@ class Renderer {
     this.spent = { pose_and_read_ms: 0, sort_ms: 0, draw_ms: 0 };
   }
 
-  /** Everything that stays: textures of the head and the avatar, and the targets that the passes write. */
+  /** Constant resources: textures of the head and the avatar, and the targets that the passes write. */
   prepare(numbers, floats, all) {
     const gl = this.gl, m = this.manifest, n = m.points, vertices = m.vertices;
     const mixes = subdivision(m, numbers), edges = numbers("links");

@@ -1,4 +1,4 @@
-// What follows from the head model once: the subdivided points, and how each one's surroundings say that it turns.
+// Values derived from the head model once: the subdivided points, and the neighbours from which their rotations follow.
 
 /** Each point as up to four vertices with their shares: {parents: Uint32Array(4 P), shares: Float32Array(4 P)}. */
 function subdivision(manifest, numbers) {

@@ -1,5 +1,5 @@
 #version 300 es
-// A vertex of the head model: how far expression and pose correctives move it, metres.
+// A vertex of the head model: its displacement by expression and pose correctives, metres.
 precision highp float;
 precision highp int;
 precision highp usampler2D;

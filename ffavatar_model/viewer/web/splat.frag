@@ -1,5 +1,5 @@
 #version 300 es
-// What a Gaussian adds to a pixel; blended front to back, nearest first.
+// Contribution of a Gaussian to a pixel; blended front to back, nearest first.
 precision highp float;
 uniform vec2 size;
 flat in vec2 centre;

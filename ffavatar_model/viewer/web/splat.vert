@@ -1,5 +1,5 @@
 #version 300 es
-// A Gaussian in the picture: the box of its visible part. EWA splatting as ffavatar_model/renderers/projection.py has it.
+// A Gaussian in the image: the box of its visible part. EWA splatting as in ffavatar_model/renderers/projection.py.
 precision highp float;
 precision highp int;
 uniform sampler2D means, rotations, shapes, colours;   // shapes: standard deviations in metres, opacity

@@ -52,7 +52,7 @@ def nested(path: Path, avatar: CanonicalAvatar) -> Path:
 
 
 class Trap:
-    """What a pickle runs when it is opened."""
+    """An object whose pickle runs code when it is opened."""
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return Path.touch, (Path("/tmp/ffavatar-trap"),)

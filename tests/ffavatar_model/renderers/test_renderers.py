@@ -87,7 +87,7 @@ def naive(values: list[Tensor], width: int, height: int) -> Rendering:
 
 
 def gradients(rendered: Rendering, values: list[Tensor]) -> list[Tensor]:
-    """Of a fixed random weighting of every output."""
+    """Return the gradients of a fixed random weighting of every output."""
     random = torch.Generator().manual_seed(1)
     loss = sum(
         (image * torch.rand(image.shape, generator=random, dtype=torch.float64).to(image)).sum() for image in rendered

@@ -1,4 +1,4 @@
-"""What the page costs and how close it is, for docs/avatars.md: ``pytest -s -m soak`` on this file prints it."""
+"""Measures of the page's cost and accuracy for docs/avatars.md: ``pytest -s -m soak`` on this file prints them."""
 
 from __future__ import annotations
 

@@ -24,8 +24,10 @@ from ffavatar_model.viewer import avatar_page, pack_avatar, pack_track
 
 SIZE = 128
 MEAN_ERROR, NEARLY_ALL, MAX_ERROR = 0.35, 1.5, 12.0
-"""Of 255, of all values, of 999 in 1,000, of any. The canvas rounds to 8 bits and blends with 16-bit floats; two
-Gaussians within microns of one depth may swap."""
+"""Tolerances, of 255: of the mean, of 999 in 1,000 values, of any.
+
+The canvas rounds to 8 bits and blends with 16-bit floats; two Gaussians within microns of one depth may swap.
+"""
 
 
 def with_everything(head: HeadModel) -> HeadModel:
@@ -145,7 +147,7 @@ def page(browser: Any, head: HeadModel, tmp_path: Path) -> dict[str, Any]:
 
 
 def stage_of(browser: Any) -> np.ndarray:
-    """What the stage shows when everything that was asked for is drawn, as grey values."""
+    """Return the stage's grey values when all that was requested has been drawn."""
     script = """
     const done = arguments[arguments.length - 1], small = document.createElement("canvas");
     small.width = small.height = 48;
