@@ -6,6 +6,7 @@ are found in a table that comes in parts and is never in memory completely.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import tempfile
@@ -30,6 +31,8 @@ N_MESH = 468
 GATHERED_ROWS = 1 << 22
 """Usable faces, some 400 MB, that are gathered before those that nobody chose are dropped: each look-up, of any number
 of faces, first makes a table of all that are chosen."""
+WRITTEN_ROWS = 1 << 14
+"""Meshes, some 60 MB, that are written at once."""
 
 FaceParts = Callable[[Sequence[str], Collection[int] | None], Iterable[tuple[int, pa.Table]]]
 """(columns, numbers of the parts or None for all) → (number, part), the same parts at each call."""
@@ -54,7 +57,8 @@ class _SharedFile:
     def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
         _remove_abandoned()
         descriptor, path = tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with contextlib.suppress(OSError):  # some network file systems have no locks: then nothing is removed early
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
         weakref.finalize(self, _remove, path, descriptor, os.getpid())
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in batches:
@@ -380,7 +384,8 @@ def share_meshes(rows: pa.Table, faces: Faces) -> tuple[SharedMeshes, pa.Array]:
             chosen = (valid.cumsum() - 1)[local[has_mesh]]
             index[positions[has_mesh]] = np.arange(written, written + len(chosen))
             written += len(chosen)
-            yield np.ascontiguousarray(points[chosen, :, :2])
+            for first in range(0, len(chosen), WRITTEN_ROWS):
+                yield np.ascontiguousarray(points[chosen[first : first + WRITTEN_ROWS], :, :2])
 
     meshes = SharedMeshes(chunks())
     return meshes, pa.array(index, mask=index < 0)

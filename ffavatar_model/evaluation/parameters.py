@@ -92,7 +92,7 @@ def evaluate_estimator(model: FFAvatar, people: Sequence[GroundTruth]) -> dict[s
 
 
 def total_rotation(parameters: DrivingParameters) -> Tensor:
-    """Return the head's rotation (D, 3, 3) in the image: pose and neck together, since turning either looks the same."""
+    """Return the head's rotation (D, 3, 3) in the image: pose and neck together; turning either looks the same."""
     facing = torch.diag(parameters.pose.new_tensor((1.0, -1.0, -1.0)))
     return (
         rotation_from_6d(parameters.pose[..., :6]) @ facing @ axis_angle_to_matrix(parameters.rotations[..., NECK, :])

@@ -176,7 +176,7 @@ def large(n: int, meshes: bool) -> tuple[pa.Table, Any]:
         ends = np.arange(0, 32 * count + 1, 32, dtype=np.int32)
         return pa.StringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(text))
 
-    def collect_references() -> pa.Array:
+    def random_references() -> pa.Array:
         uris = pa.array([f"packs/{i:04x}/part-00000.pack" for i in range(1024)]).take(draw.integers(0, 1024, many))
         numbers = [pa.array(draw.integers(0, high, many)) for high in (1 << 28, 30_000)]
         return pa.StructArray.from_arrays([uris, *numbers, pa.nulls(many, pa.string())], fields=list(BLOB_REF))
@@ -185,7 +185,9 @@ def large(n: int, meshes: bool) -> tuple[pa.Table, Any]:
     rank = pa.array(np.tile(np.arange(FACES_EACH, dtype=np.int32), n))
     person = ids(n).take(np.repeat(np.arange(n), FACES_EACH))
     chosen = pa.table({"identity_id": person, "face_id": face, "rank": rank}).take(turn)
-    faces = pa.table({"face_id": face, "status": pa.repeat("ok", many), "crop": collect_references(), "matte": collect_references()})
+    faces = pa.table(
+        {"face_id": face, "status": pa.repeat("ok", many), "crop": random_references(), "matte": random_references()}
+    )
     mesh = pa.nulls(GROUP, MESH_468)
     if meshes:
         mesh = pa.FixedSizeListArray.from_arrays(pa.array(draw.random(GROUP * 1404, np.float32)), type=MESH_468)
