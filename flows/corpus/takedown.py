@@ -1,4 +1,4 @@
-"""``ffavatar takedown``: what is named leaves the corpus."""
+"""Take-down on the command line: plan it, show it, ask, delete, and check that nothing is left."""
 
 from __future__ import annotations
 
@@ -9,43 +9,53 @@ from pathlib import Path
 
 import click
 
-from infra.console import SOME_FAILED, CallError, say, table
+from infra.console import SOME_FAILED, CallError, print_table, say
 from infra.storage import open_store
 from mfhq.store import Store
-from mfhq.takedowns import denied_by_all, read_takedowns
-from pipelines.takedown.planner import Removal, TakedownPlanner, counts_of_people
-from pipelines.takedown.sweep import Swept, put_on_record, sweep
+from mfhq.takedowns import read_deny_list, read_takedowns
+from pipelines.takedown.planner import Removal, TakedownPlanner, count_removed_tracks
+from pipelines.takedown.sweep import SweepReport, record_takedown, sweep
 
 
 @dataclass(frozen=True)
-class Named:
-    """What the command line names."""
+class TakedownTargets:
+    """Targets that the command line names."""
 
     videos: Sequence[str] = ()
+    """Ids of videos."""
     sources: Sequence[str] = ()
+    """URIs of source files."""
     identities: Sequence[str] = ()
+    """Ids of people."""
     photographs: Sequence[Path] = ()
+    """Photographs of one person each."""
 
     def __bool__(self) -> bool:
         return bool(self.videos or self.sources or self.identities or self.photographs)
 
 
-def takedown_command(corpus: str, named: Named, pack: str | None, yes: bool) -> int:
-    """Take down what is named, after showing it; with nothing named, finish and check what is on record.
+def takedown_command(corpus: str, targets: TakedownTargets, pack: str | None, yes: bool) -> int:
+    """Run ``ffavatar takedown``: delete the targets after a confirmation; with none, finish and check earlier ones.
+
+    Args:
+        corpus: URI of the corpus.
+        targets: Videos, sources, people and photographs to take down.
+        pack: Face pack, a name or a folder; None for the embedded one.
+        yes: Do not ask for a confirmation.
 
     Returns:
-        0 when everything that is on record is gone from every file of the corpus, 1 otherwise.
+        The exit status: 0 when no file of the corpus holds anything that a take-down names, 1 otherwise.
 
     Raises:
-        CallError: nothing is named and nothing on record, or the user said no.
-        TakedownError: what was named is not in the corpus; nothing was changed.
+        CallError: There is no target and no take-down on record, or the user did not confirm.
+        TakedownError: A target is not in the corpus; nothing was changed.
     """
     store = open_store(corpus)
     if unfinished := read_takedowns(store, unfinished=True):
         say("finishing {n} take-downs that were cut off", n=len(unfinished))
         sweep(store)
-    removals = _plan(store, named, pack)
-    if not removals and not denied_by_all(store):
+    removals = _plan_removals(store, targets, pack)
+    if not removals and not read_deny_list(store):
         raise CallError(
             "nothing is named, and no take-down is on record; give --video, --source, --identity or --photo"
         )
@@ -53,79 +63,71 @@ def takedown_command(corpus: str, named: Named, pack: str | None, yes: bool) -> 
         raise CallError("nothing was taken down; say yes, or give --yes")
     now = datetime.datetime.now(datetime.UTC)
     for removal in removals:
-        put_on_record(store, removal.record(now))
+        record_takedown(store, removal.to_takedown(now))
     swept = sweep(store, {name for removal in removals for name in removal.names})
-    _tell(store, swept)
+    _show_result(store, swept)
     return 0 if swept.is_clean else SOME_FAILED
 
 
-def _plan(store: Store, named: Named, pack: str | None) -> list[Removal]:
-    """What is to go and is not on record yet, shown to the user."""
-    known = denied_by_all(store)
+def _plan_removals(store: Store, targets: TakedownTargets, pack: str | None) -> list[Removal]:
+    """Plan and show the removals that are not on record yet."""
+    known = read_deny_list(store)
     videos, sources, identities = (
-        [name for name in names if not known.names(name)] for names in (named.videos, named.sources, named.identities)
+        [name for name in names if not known.names(name)]
+        for names in (targets.videos, targets.sources, targets.identities)
     )
-    if (
-        on_record := len(named.videos)
-        + len(named.sources)
-        + len(named.identities)
-        - sum(map(len, (videos, sources, identities)))
-    ):
+    n_named = len(targets.videos) + len(targets.sources) + len(targets.identities)
+    if on_record := n_named - len(videos) - len(sources) - len(identities):
         say("{n} of what is named is on record already", n=on_record)
-    if not (videos or sources or identities or named.photographs):
+    if not (videos or sources or identities or targets.photographs):
         return []
     planner = TakedownPlanner(store)
-    model, likeness = _likeness(pack, needed=bool(named.photographs)) if identities or named.photographs else ("", None)
-    removals = [planner.video(video) for video in videos] + [planner.source(uri) for uri in sources]
-    removals += [planner.identity(identity, model, likeness) for identity in identities]
+    model = ""
+    threshold: float | None = None
+    if identities or targets.photographs:
+        model, threshold = _similarity_threshold(pack, required=bool(targets.photographs))
+    removals = [planner.plan_video(video) for video in videos] + [planner.plan_source(uri) for uri in sources]
+    removals += [planner.plan_identity(identity, model, threshold) for identity in identities]
     if identities and not planner.has_model(model):
         say("no embeddings of {model} here: tracks that were assigned to nobody were not searched", model=model)
-    removals += [_of_photograph(planner, photo, pack, model, likeness or 0.0) for photo in named.photographs]
+    removals += [_plan_photograph(planner, photo, pack, model, threshold or 0.0) for photo in targets.photographs]
     for removal in removals:
-        _show(removal, planner)
+        _show_removal(removal, planner)
     return removals
 
 
-def _likeness(pack: str | None, needed: bool) -> tuple[str, float | None]:
-    """(embedding model, least cosine similarity of one person) of the face pack: its calibrated threshold."""
+def _similarity_threshold(pack: str | None, required: bool) -> tuple[str, float | None]:
+    """Return the face pack's embedding model, and the least cosine similarity of one person if it is calibrated."""
     from pipelines.faces.pack import face_pack
 
-    found = face_pack(pack)
-    if found.threshold is None:
-        if needed:
+    used_pack = face_pack(pack)
+    if used_pack.threshold is None:
+        if required:
             raise CallError(f"face pack {pack}: has no calibrated threshold; `ffavatar calibrate PAIRS` measures it")
-        return found.model, None
-    return found.model, 1.0 - found.threshold
+        return used_pack.model, None
+    return used_pack.model, 1.0 - used_pack.threshold
 
 
-def _of_photograph(planner: TakedownPlanner, photo: Path, pack: str | None, model: str, likeness: float) -> Removal:
-    """Everybody who looks like the one face of a photograph. Its embedding is kept nowhere."""
-    import numpy as np
-    from PIL import Image, UnidentifiedImageError
-
+def _plan_photograph(planner: TakedownPlanner, photo: Path, pack: str | None, model: str, threshold: float) -> Removal:
+    """Plan the removal of everybody similar to the one face of a photograph; its embedding is not stored."""
+    from flows.avatar.photos import read_photo
     from pipelines.faces.analysis import FaceAnalyzer
     from pipelines.faces.pack import face_pack
 
-    try:
-        with Image.open(photo) as image:
-            picture = np.asarray(image.convert("RGB"))
-    except FileNotFoundError as error:
-        raise CallError(f"{photo}: no such file; give a photograph of the person") from error
-    except (UnidentifiedImageError, OSError) as error:
-        raise CallError(f"{photo}: cannot be read as a picture; give a png, jpg or webp") from error
+    image = read_photo(photo)
     analyzer = FaceAnalyzer(face_pack(pack))
-    faces = analyzer.detect(picture)
+    faces = analyzer.detect(image)
     if len(faces) != 1:
         raise CallError(f"{photo}: {len(faces)} faces are found; give a photograph that shows the person alone")
-    return planner.photograph(analyzer.embed(picture, faces[0].landmarks5), model, likeness)
+    return planner.plan_photograph(analyzer.embed(image, faces[0].landmarks5), model, threshold)
 
 
-def _show(removal: Removal, planner: TakedownPlanner) -> None:
-    """What would go, in numbers, with the people who lose tracks and the runs that saw it."""
+def _show_removal(removal: Removal, planner: TakedownPlanner) -> None:
+    """Print counts of what would be deleted, and the people who lose tracks."""
     rows = [
         ("videos as a whole", len(removal.videos)),
         ("tracks", len(removal.tracks)),
-        ("faces, views", len(removal.parts - removal.tracks)),
+        ("faces, views", len(removal.dependents - removal.tracks)),
         ("multi-view captures", len(removal.captures)),
         ("identities as a whole", len(removal.identities)),
         ("videos that stay for others in them, and are not mined again", len(removal.frozen)),
@@ -133,15 +135,15 @@ def _show(removal: Removal, planner: TakedownPlanner) -> None:
         ("runs that saw it", len(removal.runs)),
     ]
     named = "photograph" if removal.kind == "photograph" else f"{removal.kind} {removal.target}"
-    table(f"taking down {named}", ("what goes", "number"), [row for row in rows if row[1]])
-    people = counts_of_people(removal, planner.has)
+    print_table(f"taking down {named}", ("what goes", "number"), [row for row in rows if row[1]])
+    people = count_removed_tracks(removal, planner.inventory)
     if people:
-        table("people who lose tracks", ("identity", "tracks that go", "of"), people[:20])
+        print_table("people who lose tracks", ("identity", "tracks that go", "of"), people[:20])
     if not any(count for _, count in rows):
         say("the corpus holds nothing of it; it will not be mined")
 
 
-def _tell(store: Store, swept: Swept) -> None:
+def _show_result(store: Store, swept: SweepReport) -> None:
     for what in swept.left:
         say("  left: {what}, then run the same command again", what=what)
     rows = [
@@ -150,18 +152,18 @@ def _tell(store: Store, swept: Swept) -> None:
         for run in takedown.runs
     ]
     if rows:
-        columns = ("run", "kind", "snapshot", "its pictures", "through")
-        table(
-            "runs that saw what is taken down: their weights, avatars and logged pictures are yours to decide on",
+        columns = ("run", "kind", "snapshot", "its images", "through")
+        print_table(
+            "runs that saw what is taken down: decide on their weights, avatars and logged images",
             columns,
             sorted(set(rows)),
         )
     changes = swept.changes
     say(
-        "{n} take-downs on record, {files} files written again or deleted, {size} bytes of pictures erased{redacted}",
+        "{n} take-downs on record, {files} files written again or deleted, {size} bytes of images erased{redacted}",
         n=len(read_takedowns(store)),
         files=changes.files,
-        size=changes.picture_bytes,
+        size=changes.image_bytes,
         redacted=f"; redacted: {', '.join(changes.snapshots)}" if changes.snapshots else "",
     )
     if swept.is_clean:

@@ -1,4 +1,4 @@
-"""What a corpus holds, as far as a take-down must know it: whose track is in which video, published or not."""
+"""Inventory of a corpus for take-downs: whose track is in which video, published or not."""
 
 from __future__ import annotations
 
@@ -21,59 +21,70 @@ from mfhq.paths import BIOMETRIC, SOURCES, snapshot_path
 from mfhq.store import Store
 
 STEPS = ("steps/", f"{BIOMETRIC}steps/")
-"""Where steps' outputs lie."""
+"""Prefixes of steps' outputs."""
 
 CACHES = "cache/"
 
 
 @dataclass
 class Inventory:
-    """Ids and what belongs to what, from every snapshot, the sources and the caches."""
+    """Ids and how they belong together, from every snapshot, the sources and the caches."""
 
     video_of: dict[str, str] = field(default_factory=dict)
     """Track to video."""
     assigned: dict[str, str] = field(default_factory=dict)
     """Track to identity, in the newest snapshot."""
-    once: dict[str, str] = field(default_factory=dict)
+    formerly_assigned: dict[str, str] = field(default_factory=dict)
     """Track to identity in the latest snapshot that has it, where that is not the newest."""
     uris_of: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """Video to every URI that it was found at."""
+    """Video to every URI at which it was found."""
     person_of: dict[str, str] = field(default_factory=dict)
     """Capture to identity."""
-    stands_for: dict[str, str] = field(default_factory=dict)
+    replaced_by: dict[str, str] = field(default_factory=dict)
     """Retired identity to the one that stands for it."""
     manifests: dict[str, Manifest] = field(default_factory=dict)
 
 
 def take_inventory(store: Store) -> Inventory:
-    """Read ids, and no picture or vector, from every snapshot, the sources and the caches."""
-    found = Inventory()
+    """Read ids, and no image or vector, from every snapshot, the sources and the caches."""
+    inventory = Inventory()
     for number in versions(store):
         manifest = Manifest.from_json(store.read(snapshot_path(number)))
-        found.manifests[manifest.name] = manifest
+        inventory.manifests[manifest.name] = manifest
     read: set[str] = set()
-    for manifest in found.manifests.values():
-        found.once |= found.assigned
-        found.assigned = dict(rows_of(store, manifest, "assignments", "track_id", "identity_id"))
-        found.person_of |= dict(rows_of(store, manifest, "captures", "capture_id", "identity_id", read))
-        found.stands_for |= dict(rows_of(store, manifest, "aliases", "identity_id", "now", read))
-        found.video_of |= dict(rows_of(store, manifest, "tracks", "track_id", "video_id", read))
-        for video, uri in rows_of(store, manifest, "videos", "video_id", "uri", read):
-            found.uris_of[video].add(uri)
-    found.once = {track: who for track, who in found.once.items() if track not in found.assigned}
+    for manifest in inventory.manifests.values():
+        inventory.formerly_assigned |= inventory.assigned
+        inventory.assigned = dict(read_columns(store, manifest, "assignments", "track_id", "identity_id"))
+        inventory.person_of |= dict(read_columns(store, manifest, "captures", "capture_id", "identity_id", read))
+        inventory.replaced_by |= dict(read_columns(store, manifest, "aliases", "identity_id", "now", read))
+        inventory.video_of |= dict(read_columns(store, manifest, "tracks", "track_id", "video_id", read))
+        for video, uri in read_columns(store, manifest, "videos", "video_id", "uri", read):
+            inventory.uris_of[video].add(uri)
+    inventory.formerly_assigned = {
+        track: who for track, who in inventory.formerly_assigned.items() if track not in inventory.assigned
+    }
     for path in [*store.list(SOURCES), *store.list(CACHES)]:
         if path.endswith(".parquet"):
             table = pq.read_table(io.BytesIO(store.read(path)))
             if {"video_id", "uri"} <= set(table.column_names):
                 for video, uri in zip(table["video_id"].to_pylist(), table["uri"].to_pylist(), strict=True):
-                    found.uris_of[video].add(uri)
-    return found
+                    inventory.uris_of[video].add(uri)
+    return inventory
 
 
-def rows_of(
+def read_columns(
     store: Store, manifest: Manifest, name: str, key: str, value: str, read: set[str] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """(key, value) of a published table's rows; files that ``read`` names are passed over, and named from then on."""
+    """Yield two columns of a published table, row by row.
+
+    Args:
+        store: The corpus.
+        manifest: The snapshot.
+        name: The table.
+        key: The first column.
+        value: The second column.
+        read: Paths of files to skip; those that are read are added. None skips none.
+    """
     entry = manifest.tables.get(name)
     for file in entry.files if entry else ():
         if read is not None and file.path in read:
@@ -87,8 +98,8 @@ def rows_of(
         yield from zip(table[key].to_pylist(), table[value].to_pylist(), strict=True)
 
 
-def shard_folders(store: Store) -> dict[str, list[str]]:
-    """Every shard folder of every step's output (with a slash at its end), with the files in it."""
+def list_shard_folders(store: Store) -> dict[str, list[str]]:
+    """Return every shard folder of every step's output (with a slash at its end), with the files in it."""
     folders: defaultdict[str, list[str]] = defaultdict(list)
     for prefix in STEPS:
         for path in store.list(prefix):
@@ -99,7 +110,7 @@ def shard_folders(store: Store) -> dict[str, list[str]]:
 
 
 def shard_number(folder: str) -> int:
-    """The logical shard of a folder of a step's output; -1 where its name is none."""
+    """Return the logical shard of a folder of a step's output; -1 where its name is no number."""
     name = folder.rstrip("/").rpartition("/")[2]
     try:
         return int(name, 16)
@@ -107,21 +118,29 @@ def shard_number(folder: str) -> int:
         return -1
 
 
-def keyed_otherwise(store: Store) -> list[str]:
-    """Folders of steps whose items are neither videos nor captures, but pieces of them."""
+def list_steps_of_other_items(store: Store) -> list[str]:
+    """Return the folders of steps whose items are neither videos nor captures, but parts of them."""
     steps = [path for prefix in STEPS for path in store.list(prefix) if path.endswith("/step.json")]
     keys = {path.removesuffix("step.json"): json.loads(store.read(path))["key"] for path in steps}
     return [folder for folder, key in keys.items() if key not in ("video_id", "capture_id")]
 
 
-def belonging(
+def find_dependents(
     store: Store, folders: Mapping[str, list[str]], manifests: Mapping[str, Manifest], owners: set[str], rows: set[str]
 ) -> set[str]:
-    """Ids of the tracks, faces, views and items of work that belong to ``owners`` (videos, tracks, captures).
+    """Find the tracks, faces, views and items of work that belong to some videos, tracks or captures.
 
-    ``rows`` are the videos and captures whose rows can hold some.
+    Args:
+        store: The corpus.
+        folders: Shard folders of the steps, with their files.
+        manifests: Snapshots by version.
+        owners: Ids of the videos, tracks and captures.
+        rows: Ids of the videos and captures whose rows can hold some.
+
+    Returns:
+        Their ids.
     """
-    wanted, found = pa.array(sorted(rows), pa.string()), set[str]()
+    items, found = pa.array(sorted(rows), pa.string()), set[str]()
     tables = {
         f.path
         for m in manifests.values()
@@ -129,73 +148,92 @@ def belonging(
         if n in m.tables
         for f in m.tables[n].files
     }
-    otherwise = tuple(keyed_otherwise(store))
-    more = [p for folder, paths in folders.items() if folder.startswith(otherwise) for p in paths] if otherwise else []
-    more += list(store.list(SOURCES))
-    for path in [*sorted(tables), *_rows_in(folders, rows), *(p for p in more if p.endswith(".parquet"))]:
+    other_steps = tuple(list_steps_of_other_items(store))
+    more_paths = (
+        [p for folder, paths in folders.items() if folder.startswith(other_steps) for p in paths] if other_steps else []
+    )
+    more_paths += list(store.list(SOURCES))
+    for path in [*sorted(tables), *_rows_in(folders, rows), *(p for p in more_paths if p.endswith(".parquet"))]:
         try:
             table = pq.read_table(io.BytesIO(store.read(path)))
         except FileNotFoundError:
             continue
         keys = [name for name in ("video_id", "capture_id") if name in table.column_names]
         if keys:
-            mask = pc.is_in(table[keys[0]], value_set=wanted)
-            names = [f.name for f in table.schema if _is_wanted(f)]
+            mask = pc.is_in(table[keys[0]], value_set=items)
+            names = [f.name for f in table.schema if _holds_ids(f)]
             for row in table.select(names).filter(mask).to_pylist():
-                _belonging(row, owners, False, found)
+                _collect_dependents(row, owners, False, found)
     return found
 
 
-def step_tracks(store: Store, folders: Mapping[str, list[str]], videos: set[str]) -> dict[str, str]:
-    """Track to video of every track that some step found in these videos, published or not."""
-    wanted, found = pa.array(sorted(videos), pa.string()), dict[str, str]()
+def read_step_tracks(store: Store, folders: Mapping[str, list[str]], videos: set[str]) -> dict[str, str]:
+    """Read every track that some step found in some videos, published or not.
+
+    Args:
+        store: The corpus.
+        folders: Shard folders of the steps, with their files.
+        videos: Ids of the videos.
+
+    Returns:
+        Track to video.
+    """
+    items, found = pa.array(sorted(videos), pa.string()), dict[str, str]()
     for path in _rows_in(folders, videos):
         table = pq.read_table(io.BytesIO(store.read(path)))
         if {"video_id", "tracks"} <= set(table.column_names):
-            rows = table.select(["video_id", "tracks"]).filter(pc.is_in(table["video_id"], value_set=wanted))
+            rows = table.select(["video_id", "tracks"]).filter(pc.is_in(table["video_id"], value_set=items))
             for row in rows.to_pylist():
                 found |= {track["track_id"]: row["video_id"] for track in row["tracks"] or ()}
     return found
 
 
 def _rows_in(folders: Mapping[str, list[str]], items: set[str]) -> Iterator[str]:
-    """Files of rows in the shards of these items."""
+    """Yield the files of rows in the shards of these items."""
     shards = {shard_of(item) for item in items}
     for folder, paths in folders.items():
         if shard_number(folder) in shards:
             yield from (path for path in paths if path.endswith(".parquet"))
 
 
-def _is_wanted(f: pa.Field) -> bool:
+def _holds_ids(f: pa.Field) -> bool:
     nested = pa.types.is_list(f.type) and pa.types.is_struct(f.type.value_type)
     return nested or f.name in {"video_id", "track_id", "face_id", "capture_id", "view_id", "item_id"}
 
 
-def _belonging(value: Any, owners: set[str], inside: bool, found: set[str]) -> None:
+def _collect_dependents(value: Any, owners: set[str], inside: bool, found: set[str]) -> None:
     if isinstance(value, list):
         for element in value:
-            _belonging(element, owners, inside, found)
+            _collect_dependents(element, owners, inside, found)
     elif isinstance(value, dict):
         inside = inside or any(value.get(name) in owners for name in ("video_id", "track_id", "capture_id"))
         if inside:
             found.update(value[name] for name in ("track_id", "face_id", "view_id", "item_id") if value.get(name))
         for child in value.values():
             if isinstance(child, list | dict):
-                _belonging(child, owners, inside, found)
+                _collect_dependents(child, owners, inside, found)
 
 
 @dataclass(frozen=True, eq=False)
-class Embedded:
+class FaceEmbeddings:
     """Face embeddings of one model, in memory for a search and nowhere else. Biometric data."""
 
     tracks: list[str]
+    """(N,) track of each face."""
     videos: list[str]
+    """(N,) its video."""
     vectors: npt.NDArray[np.float32]
     """(N, D), unit."""
 
 
-def embedded_faces(store: Store, folders: Mapping[str, list[str]], model: str) -> Embedded:
-    """Every face embedding of a model in the private steps' outputs, published or not."""
+def read_face_embeddings(store: Store, folders: Mapping[str, list[str]], model: str) -> FaceEmbeddings:
+    """Read every face embedding of a model in the private steps' outputs, published or not.
+
+    Args:
+        store: The corpus.
+        folders: Shard folders of the steps, with their files.
+        model: The embedding model.
+    """
     tracks, videos, vectors = list[str](), list[str](), list[npt.NDArray[np.float32]]()
     for folder, paths in folders.items():
         if not folder.startswith(BIOMETRIC):
@@ -210,4 +248,4 @@ def embedded_faces(store: Store, folders: Mapping[str, list[str]], model: str) -
                     tracks.append(face["track_id"])
                     videos.append(row["video_id"])
                     vectors.append(np.asarray(face["vector"], np.float32))
-    return Embedded(tracks, videos, np.stack(vectors) if vectors else np.zeros((0, 0), np.float32))
+    return FaceEmbeddings(tracks, videos, np.stack(vectors) if vectors else np.zeros((0, 0), np.float32))

@@ -1,53 +1,53 @@
-"""From what was named to everything that has to go: ids in memory, digests in the record."""
+"""Planning of a take-down: from its target to everything that is removed; ids in memory, digests in the record."""
 
 from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from mfhq.corpus_tables import read_runs
 from mfhq.ids import digest, shard_of
-from mfhq.live import read_runs
 from mfhq.store import Store
 from mfhq.takedowns import IDENTITY, PHOTOGRAPH, SOURCE, VIDEO, Takedown, token
 from pipelines.media.local_files import is_remote, local_path
 from pipelines.takedown.inventory import (
-    Embedded,
+    FaceEmbeddings,
     Inventory,
-    belonging,
-    embedded_faces,
-    rows_of,
-    shard_folders,
-    step_tracks,
+    find_dependents,
+    list_shard_folders,
+    read_columns,
+    read_face_embeddings,
+    read_step_tracks,
     take_inventory,
 )
 
 MAKERS = frozenset({"mine", "cluster", "publish", "studio", "convert", "review", "takedown"})
-"""Kinds of runs that make snapshots; all others saw what is in the one that they read."""
+"""Kinds of runs that make snapshots; all others read the snapshot that they name."""
 
 
 class TakedownError(ValueError):
-    """What was named cannot be taken down: one line that names it and the way out."""
+    """A target that cannot be taken down: one line that names it and the way out."""
 
 
 @dataclass
 class Removal:
-    """What a take-down takes out. The ids stay in memory: the record holds their tokens."""
+    """Ids and URIs that a take-down removes. They stay in memory: the record holds their tokens."""
 
     kind: str
     target: str
-    """What was named; of a photograph, what was found with it."""
+    """What the user named; for a photograph, a digest of what was found with it."""
     videos: set[str] = field(default_factory=set)
     uris: set[str] = field(default_factory=set)
     tracks: set[str] = field(default_factory=set)
     identities: set[str] = field(default_factory=set)
     captures: set[str] = field(default_factory=set)
-    parts: set[str] = field(default_factory=set)
+    dependents: set[str] = field(default_factory=set)
     """Faces and views of the above, and the ids of their tracks under other settings."""
     frozen: set[str] = field(default_factory=set)
     """Videos that stay, for others in them."""
@@ -56,19 +56,19 @@ class Removal:
 
     @property
     def names(self) -> set[str]:
-        """Every id and URI that is to go."""
-        return self.videos | self.uris | self.tracks | self.identities | self.captures | self.parts
+        """Every id and URI that is removed."""
+        return self.videos | self.uris | self.tracks | self.identities | self.captures | self.dependents
 
-    def record(self, made_at: datetime.datetime) -> Takedown:
-        """What is put on record."""
-        gone = tuple(sorted(map(token, self.names | ({self.target} if self.kind != PHOTOGRAPH else set()))))
+    def to_takedown(self, made_at: datetime.datetime) -> Takedown:
+        """Return the record of the take-down."""
+        tokens = tuple(sorted(map(token, self.names | ({self.target} if self.kind != PHOTOGRAPH else set()))))
         touched = self.videos | self.captures | self.frozen
         return Takedown(
-            takedown_id=digest([self.kind, gone], 24),
+            takedown_id=digest([self.kind, tokens], 24),
             kind=self.kind,
             target=token(self.target),
             made_at=made_at.isoformat(timespec="seconds"),
-            gone=gone,
+            gone=tokens,
             frozen=tuple(sorted(map(token, self.frozen))),
             shards=tuple(sorted({shard_of(item) for item in touched})),
             snapshots=tuple(self.snapshots),
@@ -77,161 +77,187 @@ class Removal:
 
 
 class TakedownPlanner:
-    """Works out removals against one state of a corpus."""
+    """Plans removals against one state of a corpus."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.folders = shard_folders(store)
-        self.has: Inventory = take_inventory(store)
+        self.folders = list_shard_folders(store)
+        self.inventory: Inventory = take_inventory(store)
 
-    def video(self, video_id: str) -> Removal:
-        """A source file, by its id.
+    def plan_video(self, video_id: str) -> Removal:
+        """Plan the removal of a source file, by its id.
 
         Raises:
-            TakedownError: no snapshot, source list or cache has it.
+            TakedownError: No snapshot, source list or cache has it.
         """
-        if video_id not in self.has.uris_of and video_id not in self.has.video_of.values():
+        if video_id not in self.inventory.uris_of and video_id not in self.inventory.video_of.values():
             raise TakedownError(
                 f"video {video_id!r} is nowhere in {self.store.uri}; the view `videos` has the ids; or give a --source"
             )
-        return self._whole(Removal(VIDEO, video_id, videos={video_id}))
+        return self._complete(Removal(VIDEO, video_id, videos={video_id}))
 
-    def source(self, uri: str) -> Removal:
-        """A source file, by where it was found; one that was never mined is kept from being mined."""
+    def plan_source(self, uri: str) -> Removal:
+        """Plan the removal of a source file, by its URI; one that was never mined is kept from being mined."""
         names = {uri} if is_remote(uri) else {uri, str(local_path(uri).expanduser().absolute())}
         videos = {
-            video for video, uris in self.has.uris_of.items() if names & {_plain(u) for u in uris} or names & uris
+            video
+            for video, uris in self.inventory.uris_of.items()
+            if names & {_local_path_or_uri(u) for u in uris} or names & uris
         }
-        return self._whole(Removal(SOURCE, uri, videos=videos, uris=names))
+        return self._complete(Removal(SOURCE, uri, videos=videos, uris=names))
 
-    def identity(self, identity_id: str, model: str = "", likeness: float | None = None) -> Removal:
-        """A person: their tracks, and what may show them besides (``_person``).
+    def plan_identity(self, identity_id: str, model: str = "", min_similarity: float | None = None) -> Removal:
+        """Plan the removal of a person: their tracks, and what else may show them (``_person``).
 
-        ``model`` and ``likeness`` (least cosine similarity) search what is assigned to nobody; without them only what
-        was assigned is found.
+        Args:
+            identity_id: The person, by an id of today or of before.
+            model: Embedding model for a search among the tracks that are assigned to nobody.
+            min_similarity: Least cosine similarity in that search; None for no search.
 
         Raises:
-            TakedownError: there is no such person.
+            TakedownError: There is no such person.
         """
-        ids = self._all_ids(identity_id)
-        known = {*self.has.assigned.values(), *self.has.once.values(), *self.has.person_of.values()}
+        ids = self._ids_of_person(identity_id)
+        known = {
+            *self.inventory.assigned.values(),
+            *self.inventory.formerly_assigned.values(),
+            *self.inventory.person_of.values(),
+        }
         if not ids & known:
             raise TakedownError(
                 f"identity {identity_id!r} is nowhere in {self.store.uri}; the view `identities` has the ids, or give "
                 "--photo FILE"
             )
-        return self._person(Removal(IDENTITY, identity_id, identities=ids), model, likeness)
+        return self._person(Removal(IDENTITY, identity_id, identities=ids), model, min_similarity)
 
-    def photograph(self, vector: npt.NDArray[np.float32], model: str, likeness: float) -> Removal:
-        """Everybody who looks like the face with this unit embedding: ``likeness`` is the least cosine similarity.
+    def plan_photograph(self, vector: npt.NDArray[np.float32], model: str, min_similarity: float) -> Removal:
+        """Plan the removal of everybody who is similar to the face in a photograph.
 
-        A person goes whole where the face is alike to the mean of their faces, and otherwise only the tracks that are.
+        A person is removed completely where the face is similar to the mean of their faces, and otherwise only the
+        tracks that are.
+
+        Args:
+            vector: (D,) unit embedding of the face.
+            model: The embedding model.
+            min_similarity: Least cosine similarity.
 
         Raises:
-            TakedownError: nobody does.
+            TakedownError: Nobody is similar, or the corpus has no embeddings of the model.
         """
-        embedded = embedded_faces(self.store, self.folders, model)
+        embedded = read_face_embeddings(self.store, self.folders, model)
         if not len(embedded.vectors):
             raise TakedownError(
                 f"{self.store.uri} holds no embeddings of {model}; name the pack that it was mined with (--pack)"
             )
         removal = Removal(PHOTOGRAPH, "")
-        alike = embedded.vectors @ vector >= likeness
-        people = _sums(embedded, self.has.assigned)
-        removal.identities = {who for who, total in people.items() if _unit(total) @ vector >= likeness}
-        removal.identities = {i for who in removal.identities for i in self._all_ids(who)}
+        alike = embedded.vectors @ vector >= min_similarity
+        people = _sum_by_person(embedded, self.inventory.assigned)
+        removal.identities = {who for who, total in people.items() if _unit(total) @ vector >= min_similarity}
+        removal.identities = {i for who in removal.identities for i in self._ids_of_person(who)}
         removal.tracks = {track for track, hit in zip(embedded.tracks, alike, strict=True) if hit}
         if not removal.identities and not removal.tracks:
             raise TakedownError(
-                f"nobody in {self.store.uri} looks like the photograph (cosine similarity of {likeness:.2f} or more)"
+                f"nobody in {self.store.uri} looks like the photograph "
+                f"(cosine similarity of {min_similarity:.2f} or more)"
             )
         removal.target = digest(sorted(removal.identities | removal.tracks))
-        return self._person(removal, model, likeness)
+        return self._person(removal, model, min_similarity)
 
     def has_model(self, model: str) -> bool:
-        """Whether the steps' outputs hold embeddings of a model."""
-        return bool(len(embedded_faces(self.store, self.folders, model).vectors))
+        """Return whether the steps' outputs hold embeddings of a model."""
+        return bool(len(read_face_embeddings(self.store, self.folders, model).vectors))
 
-    def _all_ids(self, identity_id: str) -> set[str]:
-        """An id, the one that stands for it, and all that it stands for."""
+    def _ids_of_person(self, identity_id: str) -> set[str]:
+        """Return an id, the one that stands for it, and all that it stands for."""
         now, seen = identity_id, set[str]()
-        while now in self.has.stands_for and now not in seen:
+        while now in self.inventory.replaced_by and now not in seen:
             seen.add(now)
-            now = self.has.stands_for[now]
+            now = self.inventory.replaced_by[now]
         ids = {now, identity_id}
-        while more := {old for old, new in self.has.stands_for.items() if new in ids} - ids:
+        while more := {old for old, new in self.inventory.replaced_by.items() if new in ids} - ids:
             ids |= more
         return ids
 
-    def _person(self, removal: Removal, model: str, likeness: float | None) -> Removal:
-        """A person's tracks and captures, and besides: tracks assigned to nobody in the newest snapshot that look like
-        them, and those never assigned to anybody in their videos, which may show them too blurred to be told.
+    def _person(self, removal: Removal, model: str, min_similarity: float | None) -> Removal:
+        """Add a person's tracks and captures, and tracks that may show them.
 
-        A video in which nobody else has a track goes whole; another is frozen.
+        Those are tracks that are assigned to nobody in the newest snapshot and are similar to the person, and tracks
+        that were never assigned to anybody in the person's videos, which may show them too blurred to be recognized.
+        A video in which nobody else has a track is removed completely; another is frozen.
         """
-        has = self.has
-        removal.captures |= {capture for capture, who in has.person_of.items() if who in removal.identities}
-        removal.tracks |= {t for t, who in has.assigned.items() if who in removal.identities}
-        removal.tracks |= {t for t, who in has.once.items() if who in removal.identities}
-        video_of = dict(has.video_of)
-        if likeness is not None:
-            embedded = embedded_faces(self.store, self.folders, model)
+        inventory = self.inventory
+        removal.captures |= {capture for capture, who in inventory.person_of.items() if who in removal.identities}
+        removal.tracks |= {t for t, who in inventory.assigned.items() if who in removal.identities}
+        removal.tracks |= {t for t, who in inventory.formerly_assigned.items() if who in removal.identities}
+        video_of = dict(inventory.video_of)
+        if min_similarity is not None:
+            embedded = read_face_embeddings(self.store, self.folders, model)
             video_of |= dict(zip(embedded.tracks, embedded.videos, strict=True))
             theirs = [i for i, track in enumerate(embedded.tracks) if track in removal.tracks]
             if theirs:
-                centre = _unit(embedded.vectors[theirs].sum(axis=0, dtype=np.float64))
-                alike = (embedded.vectors @ centre >= likeness).tolist()
+                direction = _unit(embedded.vectors[theirs].sum(axis=0, dtype=np.float64))
+                alike = (embedded.vectors @ direction >= min_similarity).tolist()
                 pairs = zip(embedded.tracks, alike, strict=True)
-                removal.tracks |= {track for track, hit in pairs if hit and track not in has.assigned}
+                removal.tracks |= {track for track, hit in pairs if hit and track not in inventory.assigned}
         videos = {video_of[track] for track in removal.tracks if track in video_of}
-        video_of |= step_tracks(self.store, self.folders, videos)
-        nobodys = {t for t, v in video_of.items() if v in videos and t not in has.assigned and t not in has.once}
-        removal.tracks |= nobodys
-        others = {v for t, v in video_of.items() if t in has.assigned and t not in removal.tracks}
+        video_of |= read_step_tracks(self.store, self.folders, videos)
+        unassigned = {
+            t
+            for t, v in video_of.items()
+            if v in videos and t not in inventory.assigned and t not in inventory.formerly_assigned
+        }
+        removal.tracks |= unassigned
+        others = {v for t, v in video_of.items() if t in inventory.assigned and t not in removal.tracks}
         removal.videos |= videos - others
         removal.frozen |= videos & others
-        return self._whole(removal)
+        return self._complete(removal)
 
-    def _whole(self, removal: Removal) -> Removal:
-        """Add all that belongs to what is to go, and say which snapshots held it and which runs saw it."""
-        has = self.has
-        removal.uris |= {uri for video in removal.videos for uri in has.uris_of.get(video, ())}
-        removal.tracks |= {track for track, video in has.video_of.items() if video in removal.videos}
+    def _complete(self, removal: Removal) -> Removal:
+        """Add all that belongs to what is removed, the snapshots that held it, and the runs that read those."""
+        inventory = self.inventory
+        removal.uris |= {uri for video in removal.videos for uri in inventory.uris_of.get(video, ())}
+        removal.tracks |= {track for track, video in inventory.video_of.items() if video in removal.videos}
         owners = removal.videos | removal.tracks | removal.captures
         rows = removal.videos | removal.frozen | removal.captures
         if owners:
-            removal.parts |= belonging(self.store, self.folders, has.manifests, owners, rows)
-        latest = has.once | has.assigned
-        left = {who for track, who in latest.items() if track not in removal.tracks} | set(has.person_of.values())
+            removal.dependents |= find_dependents(self.store, self.folders, inventory.manifests, owners, rows)
+        latest = inventory.formerly_assigned | inventory.assigned
+        left = {who for track, who in latest.items() if track not in removal.tracks} | set(inventory.person_of.values())
         removal.identities |= {who for track, who in latest.items() if track in removal.tracks} - left
-        self._history(removal)
+        self._add_history(removal)
         return removal
 
-    def _history(self, removal: Removal) -> None:
-        gone = removal.names
-        pictures: dict[str, int] = {}
-        for version, manifest in self.has.manifests.items():
+    def _add_history(self, removal: Removal) -> None:
+        removed = removal.names
+        images: dict[str, int] = {}
+        for version, manifest in self.inventory.manifests.items():
             held = any(
-                gone & set(row)
+                removed & set(row)
                 for name, key, value in (
                     ("tracks", "track_id", "video_id"),
                     ("videos", "video_id", "uri"),
                     ("captures", "capture_id", "identity_id"),
                 )
-                for row in rows_of(self.store, manifest, name, key, value)
+                for row in read_columns(self.store, manifest, name, key, value)
             )
             if held:
-                chosen = rows_of(self.store, manifest, "identity_faces", "identity_id", "face_id")
-                views = rows_of(self.store, manifest, "views", "view_id", "capture_id")
-                pictures[version] = sum(bool(gone & set(row)) for rows in (chosen, views) for row in rows)
-        removal.snapshots = sorted(pictures)
-        removal.runs = runs_that_saw(read_runs(self.store).to_pylist(), pictures)
+                chosen = read_columns(self.store, manifest, "identity_faces", "identity_id", "face_id")
+                views = read_columns(self.store, manifest, "views", "view_id", "capture_id")
+                images[version] = sum(bool(removed & set(row)) for rows in (chosen, views) for row in rows)
+        removal.snapshots = sorted(images)
+        removal.runs = find_exposed_runs(read_runs(self.store).to_pylist(), images)
 
 
-def runs_that_saw(runs: Sequence[dict[str, Any]], pictures: dict[str, int]) -> list[dict[str, Any]]:
-    """Runs that read a snapshot of ``pictures`` (version to its pictures of what goes), and those that went on.
+def find_exposed_runs(runs: Sequence[dict[str, Any]], images: dict[str, int]) -> list[dict[str, Any]]:
+    """Find the runs that read a snapshot with something that is removed, and the runs that continued those.
 
-    Rows: run_id, kind, snapshot, pictures, through (the run that it went on from, where it did not read one itself).
+    Args:
+        runs: Rows of ``runs``.
+        images: Version of each such snapshot, to the number of its images that are removed.
+
+    Returns:
+        Rows: run_id, kind, snapshot, pictures (the number of images), through (the run that it continued, where it did
+        not read a snapshot itself).
     """
     readers = [run for run in runs if run["kind"] not in MAKERS]
     seen = {
@@ -239,11 +265,11 @@ def runs_that_saw(runs: Sequence[dict[str, Any]], pictures: dict[str, int]) -> l
             "run_id": run["run_id"],
             "kind": run["kind"],
             "snapshot": run["snapshot"],
-            "pictures": pictures[run["snapshot"]],
+            "pictures": images[run["snapshot"]],
             "through": "",
         }
         for run in readers
-        if run["snapshot"] in pictures
+        if run["snapshot"] in images
     }
     while heirs := [r for r in readers if r["parent_run_id"] in seen and r["run_id"] not in seen]:
         for run in heirs:
@@ -252,14 +278,22 @@ def runs_that_saw(runs: Sequence[dict[str, Any]], pictures: dict[str, int]) -> l
     return [seen[run_id] for run_id in sorted(seen)]
 
 
-def counts_of_people(removal: Removal, has: Inventory) -> list[tuple[str, int, int]]:
-    """(identity, its tracks that go, its tracks) of everybody who loses some: to be seen before saying yes."""
-    all_of, going = Counter(has.assigned.values()), Counter[str]()
-    going.update(who for track, who in has.assigned.items() if track in removal.tracks)
+def count_removed_tracks(removal: Removal, inventory: Inventory) -> list[tuple[str, int, int]]:
+    """Count the tracks that people lose, to be shown before the user confirms.
+
+    Args:
+        removal: The removal.
+        inventory: What the corpus holds.
+
+    Returns:
+        (identity, its tracks that are removed, all its tracks) of everybody who loses some.
+    """
+    all_of, going = Counter(inventory.assigned.values()), Counter[str]()
+    going.update(who for track, who in inventory.assigned.items() if track in removal.tracks)
     return sorted((who, count, all_of[who]) for who, count in going.items())
 
 
-def _sums(embedded: Embedded, identity_of: dict[str, str]) -> dict[str, npt.NDArray[np.float64]]:
+def _sum_by_person(embedded: FaceEmbeddings, identity_of: dict[str, str]) -> dict[str, npt.NDArray[np.float64]]:
     sums: dict[str, npt.NDArray[np.float64]] = {}
     for track, vector in zip(embedded.tracks, embedded.vectors, strict=True):
         if track in identity_of:
@@ -272,14 +306,6 @@ def _unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
-def _plain(uri: str) -> str:
-    """A local URI as the path that a source list holds."""
+def _local_path_or_uri(uri: str) -> str:
+    """Return a local URI as the path that a source list holds."""
     return uri if is_remote(uri) else str(local_path(uri))
-
-
-def without_known(removals: Collection[Removal], known: Collection[str]) -> list[Removal]:
-    """Those that take out something that no record (tokens ``known``) names yet."""
-    return [removal for removal in removals if {*removal.record(_NEVER).gone} - set(known)]
-
-
-_NEVER = datetime.datetime.min.replace(tzinfo=datetime.UTC)

@@ -1,4 +1,4 @@
-"""Published snapshots written again without what is to go: they stay readable, and keep their old digest on record."""
+"""Redaction of published snapshots: they stay readable, and keep their old digest on record."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from mfhq.pruning import collect_references
 from mfhq.schema import TABLES, schema_hash
 from mfhq.store import Store
 from mfhq.takedowns import DenyList
-from pipelines.identity.vector_lists import vectors_of
+from pipelines.identity.vector_lists import lists_to_vectors
 from pipelines.publishing.table_digest import table_digest
-from pipelines.takedown.rewrite import Changes, erase, without
+from pipelines.takedown.rewrite import Changes, erase_ranges, redact_table
 
-FOLDERS = ("tables/", f"{BIOMETRIC}tables/")
+TABLE_FOLDERS = ("tables/", f"{BIOMETRIC}tables/")
 
 
 @dataclass
-class _Files:
+class _PublishedFiles:
     """Published files, each read once, whichever snapshots share it."""
 
     store: Store
     denied: DenyList
     entries: dict[str, FileEntry | None] = field(default_factory=dict)
-    """Path to what takes its place; None where no row is left."""
+    """Path to the file that replaces it; None where no row is left."""
     ranges: set[tuple[str, int, int]] = field(default_factory=set)
 
     def pruned(self, name: str, file: FileEntry) -> FileEntry | None:
@@ -46,7 +46,7 @@ class _Files:
             table = pq.read_table(io.BytesIO(self.store.read(file.path)))
         except FileNotFoundError:  # the biometric prefix was deleted as a whole
             return file
-        left = without(table, self.denied)
+        left = redact_table(table, self.denied)
         if left is table:
             return file
         self.ranges |= collect_references(table) - collect_references(left)
@@ -54,7 +54,13 @@ class _Files:
 
 
 def write_file(store: Store, name: str, table: pa.Table) -> FileEntry:
-    """A file of a published table, under the name that its content gives it."""
+    """Write a file of a published table, under the name that its content gives it.
+
+    Args:
+        store: The corpus.
+        name: The table.
+        table: The rows.
+    """
     data = to_parquet(table)
     sha = hashlib.sha256(data).hexdigest()
     path = table_path(name, sha[:32])
@@ -64,24 +70,28 @@ def write_file(store: Store, name: str, table: pa.Table) -> FileEntry:
 
 
 def redact_snapshots(store: Store, denied: DenyList) -> Changes:
-    """Every snapshot that is not clean of ``denied`` yet: its files, then its manifest; then the old files go.
+    """Redact every snapshot that is not clean of ``denied`` yet: its files, then its manifest; delete the old files.
 
     ``identities`` that lost tracks are counted anew. ``digest`` of the manifest stays what it was when it was
     published; ``redacted_digest`` is that of the rows that are left. The funnel stays as it was published.
+
+    Args:
+        store: The corpus.
+        denied: The take-downs.
     """
-    files, done = _Files(store, denied), Changes()
+    files, done = _PublishedFiles(store, denied), Changes()
     for number in versions(store):
         path = snapshot_path(number)
         manifest = Manifest.from_json(store.read(path))
         pending = DenyList(tuple(t for t in denied.takedowns if t.takedown_id not in manifest.clean_of))
         if not pending:
             continue
-        tables = {name: _redacted(files, name, entry) for name, entry in manifest.tables.items()}
+        tables = {name: _redact_entry(files, name, entry) for name, entry in manifest.tables.items()}
         changed = {name for name in tables if tables[name] != manifest.tables[name]}
         if changed & {"assignments", "identity_faces"} and "identities" in tables:
-            tables["identities"] = _counted_anew(store, manifest, tables)
+            tables["identities"] = _recount_identities(store, manifest, tables)
         if changed & {"assignments", "identity_faces"} and "diversity" in tables:
-            tables["diversity"] = _still_true(store, manifest, tables)
+            tables["diversity"] = _prune_diversity(store, manifest, tables)
         clean = tuple(sorted({*manifest.clean_of, *(t.takedown_id for t in pending.takedowns)}))
         fresh = replace(manifest, tables=tables, clean_of=clean)
         if changed:
@@ -92,14 +102,14 @@ def redact_snapshots(store: Store, denied: DenyList) -> Changes:
                 redacted_digest=snapshot_digest(tables),
             )
             done.snapshots.append(manifest.name)
-        done.add(erase(store, files.ranges))
+        done.add(erase_ranges(store, files.ranges))
         files.ranges.clear()
         store.write(path, fresh.to_json())
-    done.add(_delete_old(store, files))
+    done.add(_delete_unreferenced(store, files))
     return done
 
 
-def _redacted(files: _Files, name: str, entry: TableEntry) -> TableEntry:
+def _redact_entry(files: _PublishedFiles, name: str, entry: TableEntry) -> TableEntry:
     found = [files.pruned(name, file) for file in entry.files]
     kept = tuple(file for file in found if file is not None)
     if kept == entry.files:
@@ -108,20 +118,28 @@ def _redacted(files: _Files, name: str, entry: TableEntry) -> TableEntry:
 
 
 def table_entry(store: Store, name: str, kept: tuple[FileEntry, ...]) -> TableEntry:
-    """A table's entry for these files."""
-    schema = TABLES[name]
-    table = pa.concat_tables([schema.empty_table(), *(from_parquet(store.read(f.path), schema) for f in kept)])
-    return TableEntry(table.num_rows, schema_hash(schema), table_digest(table), kept)
+    """Return the manifest's entry of a table.
+
+    Args:
+        store: The corpus.
+        name: The table.
+        kept: Its files.
+    """
+    table = _read_files(store, name, kept)
+    return TableEntry(table.num_rows, schema_hash(TABLES[name]), table_digest(table), kept)
 
 
 def _table(store: Store, name: str, entry: TableEntry | None) -> pa.Table:
+    return _read_files(store, name, entry.files if entry else ())
+
+
+def _read_files(store: Store, name: str, files: tuple[FileEntry, ...]) -> pa.Table:
     schema = TABLES[name]
-    files = entry.files if entry else ()
     return pa.concat_tables([schema.empty_table(), *(from_parquet(store.read(f.path), schema) for f in files)])
 
 
-def _counted_anew(store: Store, before: Manifest, tables: dict[str, TableEntry]) -> TableEntry:
-    """``identities`` with the counts and the cohesion of what is left; who lost every track is no row any more."""
+def _recount_identities(store: Store, before: Manifest, tables: dict[str, TableEntry]) -> TableEntry:
+    """Write ``identities`` with the counts and the cohesion of what is left; who lost every track has no row."""
     had = Counter(_table(store, "assignments", before.tables.get("assignments"))["identity_id"].to_pylist())
     assigned = _table(store, "assignments", tables.get("assignments")).to_pydict()
     videos = _table(store, "tracks", tables.get("tracks")).to_pydict()
@@ -148,8 +166,8 @@ def _counted_anew(store: Store, before: Manifest, tables: dict[str, TableEntry])
     return table_entry(store, "identities", (write_file(store, "identities", table),) if rows else ())
 
 
-def _still_true(store: Store, before: Manifest, tables: dict[str, TableEntry]) -> TableEntry:
-    """``diversity`` without the people of whom a track or a chosen face went: its numbers were of all."""
+def _prune_diversity(store: Store, before: Manifest, tables: dict[str, TableEntry]) -> TableEntry:
+    """Write ``diversity`` without the people who lost a track or a chosen face: its metrics were of all of them."""
 
     def counts(entries: Mapping[str, TableEntry]) -> list[Counter[str]]:
         names = ("assignments", "identity_faces")
@@ -168,18 +186,18 @@ def _means(store: Store, entry: TableEntry | None) -> dict[str, np.ndarray]:
     except FileNotFoundError:
         return {}
     table = table.filter(pa.array([face == "" for face in table["face_id"].to_pylist()], pa.bool_()))
-    return dict(zip(table["track_id"].to_pylist(), vectors_of(table), strict=True))
+    return dict(zip(table["track_id"].to_pylist(), lists_to_vectors(table), strict=True))
 
 
 def _cohesion(vectors: list[np.ndarray]) -> float | None:
     if not vectors:
         return None
-    centre = np.mean(vectors, axis=0)
-    return round(float(np.mean(np.array(vectors) @ (centre / max(float(np.linalg.norm(centre)), 1e-9)))), 4)
+    mean = np.mean(vectors, axis=0)
+    return round(float(np.mean(np.array(vectors) @ (mean / max(float(np.linalg.norm(mean)), 1e-9)))), 4)
 
 
-def published_pictures(store: Store) -> set[str]:
-    """Packed files that the ``faces`` and ``views`` of some snapshot refer to."""
+def list_published_image_files(store: Store) -> set[str]:
+    """Return the packed files that the ``faces`` and ``views`` of some snapshot refer to."""
     found, read = set[str](), set[str]()
     for number in versions(store):
         tables = Manifest.from_json(store.read(snapshot_path(number))).tables
@@ -192,8 +210,8 @@ def published_pictures(store: Store) -> set[str]:
     return found
 
 
-def _delete_old(store: Store, files: _Files) -> Changes:
-    """Files of published tables that no snapshot names (any more) and that hold what is to go."""
+def _delete_unreferenced(store: Store, files: _PublishedFiles) -> Changes:
+    """Delete files of published tables that no snapshot names (any more) and that hold what is removed."""
     named = {
         file.path
         for number in versions(store)
@@ -201,12 +219,12 @@ def _delete_old(store: Store, files: _Files) -> Changes:
         for file in entry.files
     }
     done = Changes()
-    for folder in FOLDERS:
+    for folder in TABLE_FOLDERS:
         for path in list(store.list(folder)):
             if path in named or not path.endswith(".parquet"):
                 continue
             table = pq.read_table(io.BytesIO(store.read(path)))
-            if without(table, files.denied) is not table:
+            if redact_table(table, files.denied) is not table:
                 store.delete(path)
                 done.files += 1
     return done

@@ -1,4 +1,4 @@
-"""Files of a corpus written again without what is to go. Every step can be cut off and done again."""
+"""Files of a corpus rewritten without what take-downs remove. Every step can be interrupted and repeated."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfhq.parquet import to_parquet
-from mfhq.pruning import references
+from mfhq.pruning import collect_references
 from mfhq.store import Store
-from mfhq.takedowns import Denied
+from mfhq.takedowns import DenyList
 from pipelines.engine.commits import Marker
 
 log = logging.getLogger(__name__)
@@ -26,33 +26,41 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Changes:
-    """What a sweep did; nothing where all was clean."""
+    """Counts of what a sweep changed; false where it changed nothing."""
 
     files: int = 0
-    """Files written again or deleted."""
-    picture_bytes: int = 0
-    """Bytes of pictures that were overwritten or deleted."""
+    """Files that were rewritten or deleted."""
+    image_bytes: int = 0
+    """Bytes of images that were overwritten or deleted."""
     snapshots: list[str] = field(default_factory=list)
-    """Those that were redacted."""
+    """Snapshots that were redacted."""
 
     def __bool__(self) -> bool:
-        return bool(self.files or self.picture_bytes or self.snapshots)
+        return bool(self.files or self.image_bytes or self.snapshots)
 
     def add(self, other: Changes) -> None:
-        """Count another's changes too."""
+        """Add the counts of another sweep."""
         self.files += other.files
-        self.picture_bytes += other.picture_bytes
+        self.image_bytes += other.image_bytes
         self.snapshots += [name for name in other.snapshots if name not in self.snapshots]
 
 
 def read_table(store: Store, path: str) -> pa.Table:
-    """A Parquet file as it is stored."""
+    """Read a Parquet file as it is stored."""
     return pq.read_table(io.BytesIO(store.read(path)))
 
 
-def without(table: pa.Table, denied: Denied) -> pa.Table:
-    """The table without what is to go, tracebacks that quote it included; itself where it holds nothing of it."""
-    pruned = _without_in_json(denied.without(table), denied)
+def redact_table(table: pa.Table, denied: DenyList) -> pa.Table:
+    """Remove the rows that take-downs name, and the tracebacks and JSON texts that quote them.
+
+    Args:
+        table: Any table of the corpus.
+        denied: The take-downs.
+
+    Returns:
+        The table; ``table`` itself where it holds nothing of them.
+    """
+    pruned = _without_in_json(denied.prune(table), denied)
     if "error" in pruned.column_names and pruned["error"].null_count < pruned.num_rows:
         # a traceback may quote an id or a URI of another row
         words = [set(_WORD.findall(text or "")) for text in pruned["error"].to_pylist()]
@@ -65,8 +73,8 @@ def without(table: pa.Table, denied: Denied) -> pa.Table:
     return pruned
 
 
-def _without_in_json(table: pa.Table, denied: Denied) -> pa.Table:
-    """The table without what is to go in texts that are JSON lists or objects (a step's input may hold ids so)."""
+def _without_in_json(table: pa.Table, denied: DenyList) -> pa.Table:
+    """Remove what take-downs name from texts that are JSON lists or objects (a step's input may hold ids so)."""
     for index, f in enumerate(table.schema):
         if not pa.types.is_string(f.type):
             continue
@@ -77,7 +85,7 @@ def _without_in_json(table: pa.Table, denied: Denied) -> pa.Table:
     return table
 
 
-def _clean_json(text: str, denied: Denied) -> str:
+def _clean_json(text: str, denied: DenyList) -> str:
     try:
         value = json.loads(text)
     except ValueError:
@@ -86,8 +94,8 @@ def _clean_json(text: str, denied: Denied) -> str:
     return text if clean == value else json.dumps(clean if kept else None)
 
 
-def _kept(value: Any, denied: Denied) -> tuple[bool, Any]:
-    """(whether a JSON value stays in the list or object that it is in, what stays of it)."""
+def _kept(value: Any, denied: DenyList) -> tuple[bool, Any]:
+    """Return (whether a JSON value stays in the list or object that it is in, the part of it that stays)."""
     if isinstance(value, str):
         return not denied.names(value), value
     if isinstance(value, list):
@@ -95,48 +103,54 @@ def _kept(value: Any, denied: Denied) -> tuple[bool, Any]:
     if isinstance(value, dict):
         inside = {name: _kept(v, denied) for name, v in value.items()}
         named = any(denied.names(name) for name in value)
-        gone = named or any(isinstance(value[name], str) and not kept for name, (kept, _) in inside.items())
-        return not gone, {} if gone else {name: clean for name, (_, clean) in inside.items()}
+        removed = named or any(isinstance(value[name], str) and not kept for name, (kept, _) in inside.items())
+        return not removed, {} if removed else {name: clean for name, (_, clean) in inside.items()}
     return True, value
 
 
 _WORD = re.compile(r"[^\s'\"`,;()\[\]{}<>]+(?<![.:])")
-"""What can be an id or a URI in a traceback: no space or quote, no full stop or colon at its end."""
+"""Pattern of an id or a URI in a traceback: no space or quote, no full stop or colon at its end."""
 
 
-def erase(store: Store, ranges: Iterable[tuple[str, int, int]]) -> Changes:
-    """Overwrite byte ranges of packed files with zeros: what else lies there keeps its place, for every reader."""
+def erase_ranges(store: Store, ranges: Iterable[tuple[str, int, int]]) -> Changes:
+    """Overwrite (path, offset, length) ranges of packed files with zeros; the other bytes keep their offsets."""
     done = Changes()
     by_file: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for path, offset, length in ranges:
         by_file[path].append((offset, length))
-    for path, places in sorted(by_file.items()):
+    for path, ranges_of_file in sorted(by_file.items()):
         try:
             data = bytearray(store.read(path))
         except FileNotFoundError:
             continue
         erased = 0
-        for offset, length in places:
+        for offset, length in ranges_of_file:
             held = data[offset : offset + length]
             if any(held):
                 data[offset : offset + length] = bytes(len(held))
                 erased += len(held)
         if erased:
             store.write(path, bytes(data))
-            done.picture_bytes += erased
+            done.image_bytes += erased
             done.files += 1
     return done
 
 
-def rewrite_part(store: Store, path: str, denied: Denied) -> Changes:
-    """One part of a step's output: pictures erased, rows written anew, then the marker, and the old rows deleted."""
+def rewrite_part(store: Store, path: str, denied: DenyList) -> Changes:
+    """Rewrite one part of a step's output: erase images, write the rows anew, then the marker, and delete the old rows.
+
+    Args:
+        store: The corpus.
+        path: The part's marker.
+        denied: The take-downs.
+    """
     marker = Marker.from_json(store.read(path))
     table = read_table(store, marker.data)
-    pruned = without(table, denied)
+    pruned = redact_table(table, denied)
     if pruned is table:
         return Changes()
-    left = references(pruned)
-    done = erase(store, references(table) - left)
+    left = collect_references(pruned)
+    done = erase_ranges(store, collect_references(table) - left)
     data = to_parquet(pruned)
     sha = hashlib.sha256(data).hexdigest()
     folder = path.rpartition("/")[0]
@@ -144,12 +158,12 @@ def rewrite_part(store: Store, path: str, denied: Denied) -> Changes:
     store.write(rows, data)
     fresh = replace(marker, data=rows, rows=pruned.num_rows, n_bytes=len(data), sha256=sha)
     if marker.blobs:
-        pictures = store.read(marker.blobs) if left else b""
+        images = store.read(marker.blobs) if left else b""
         fresh = replace(
             fresh,
             blobs=marker.blobs if left else "",
-            blobs_n_bytes=len(pictures),
-            blobs_sha256=hashlib.sha256(pictures).hexdigest() if left else "",
+            blobs_n_bytes=len(images),
+            blobs_sha256=hashlib.sha256(images).hexdigest() if left else "",
         )
     store.write(path, fresh.to_json())
     for old in {marker.data, marker.blobs} - {fresh.data, fresh.blobs, ""}:
@@ -157,10 +171,14 @@ def rewrite_part(store: Store, path: str, denied: Denied) -> Changes:
     return replace(done, files=done.files + 2)
 
 
-def rewrite_folder(store: Store, paths: Iterable[str], denied: Denied, published: Callable[[], set[str]]) -> Changes:
-    """A shard of a step's output: its parts, and what writers that were killed left beside them.
+def rewrite_folder(store: Store, paths: Iterable[str], denied: DenyList, published: Callable[[], set[str]]) -> Changes:
+    """Rewrite a shard of a step's output: its parts, and what writers that were killed left beside them.
 
-    ``published`` gives the packed files that snapshots refer to.
+    Args:
+        store: The corpus.
+        paths: Files of the shard.
+        denied: The take-downs.
+        published: Returns the packed files that snapshots refer to.
     """
     done, known = Changes(), list(paths)
     for path in known:
@@ -174,21 +192,27 @@ def rewrite_folder(store: Store, paths: Iterable[str], denied: Denied, published
     for path in known:
         if path.endswith(".json") or path in used or not store.exists(path):
             continue
-        # rows with no marker: those to go are deleted; pictures that nothing refers to may be anybody's
-        if path.endswith(".parquet") and without(table := read_table(store, path), denied) is table:
+        # rows with no marker: those to be removed are deleted; images that nothing refers to may be anybody's
+        if path.endswith(".parquet") and redact_table(table := read_table(store, path), denied) is table:
             continue
         if path.endswith(".blobs") and path in published():
             continue
-        done.picture_bytes += store.size(path) if path.endswith(".blobs") else 0
+        done.image_bytes += store.size(path) if path.endswith(".blobs") else 0
         store.delete(path)
         done.files += 1
     return done
 
 
-def rewrite_renamed(store: Store, path: str, denied: Denied) -> Changes:
-    """A file of the ledger, named by its content: written under its new name, then deleted under the old."""
+def rewrite_renamed(store: Store, path: str, denied: DenyList) -> Changes:
+    """Rewrite a file of the ledger, which is named by its content: write the new name, then delete the old one.
+
+    Args:
+        store: The corpus.
+        path: The file.
+        denied: The take-downs.
+    """
     table = read_table(store, path)
-    pruned = without(table, denied)
+    pruned = redact_table(table, denied)
     if pruned is table:
         return Changes()
     if pruned.num_rows:
@@ -199,19 +223,21 @@ def rewrite_renamed(store: Store, path: str, denied: Denied) -> Changes:
     return Changes(files=1)
 
 
-def rewrite_in_place(store: Store, path: str, denied: Denied) -> Changes:
-    """A Parquet file whose name is a number, or a key that nothing checks: replaced, or deleted if no row is left."""
+def rewrite_in_place(store: Store, path: str, denied: DenyList) -> Changes:
+    """Replace a Parquet file whose name does not depend on its content; delete a cache that has no row left.
+
+    Args:
+        store: The corpus.
+        path: The file.
+        denied: The take-downs.
+    """
     table = read_table(store, path)
-    pruned = without(table, denied)
+    pruned = redact_table(table, denied)
     if pruned is table:
         return Changes()
-    done = erase(store, references(table) - references(pruned))
-    if pruned.num_rows or not _is_cache(path):
+    done = erase_ranges(store, collect_references(table) - collect_references(pruned))
+    if pruned.num_rows or not path.startswith("cache/"):
         store.write(path, to_parquet(pruned))
     else:
         store.delete(path)
     return replace(done, files=done.files + 1)
-
-
-def _is_cache(path: str) -> bool:
-    return path.startswith("cache/")

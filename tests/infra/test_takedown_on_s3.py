@@ -8,7 +8,7 @@ import uuid
 from infra.storage import open_store
 from mfhq.catalog import Catalog, read_blob
 from pipelines.takedown.planner import TakedownPlanner
-from pipelines.takedown.sweep import put_on_record, sweep
+from pipelines.takedown.sweep import record_takedown, sweep
 from tests.support import remnants as scan
 from tests.support import takedown_corpus as made
 from tests.support import toy_mining as toy
@@ -21,8 +21,8 @@ def test_a_person_is_gone_from_a_bucket_to_the_last_byte(s3_server, monkeypatch)
     names, pieces = made.traces(store, toy, person="person-0")
     others = made.traces(store, toy, person="person-1")
     assert scan.remnants(store, names, pieces)
-    removal = TakedownPlanner(store).identity("person-0", "toy", 0.5)
-    put_on_record(store, removal.record(datetime.datetime(2024, 6, 1, tzinfo=datetime.UTC)))
+    removal = TakedownPlanner(store).plan_identity("person-0", "toy", 0.5)
+    record_takedown(store, removal.to_takedown(datetime.datetime(2024, 6, 1, tzinfo=datetime.UTC)))
     with Catalog(store).open().connect() as connection:  # on record, and nothing rewritten yet
         shown = connection.sql("SELECT identity_id FROM identities ORDER BY 1").fetchall()
     assert shown == [("person-1",), ("person-2",), ("person-3",)]

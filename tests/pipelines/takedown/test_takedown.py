@@ -13,8 +13,8 @@ import pytest
 
 from infra.storage import FolderStore, open_store
 from mfhq.catalog import Catalog, read_blob
-from mfhq.decisions import read_decisions
 from mfhq.corpus_tables import read_attempts
+from mfhq.decisions import read_decisions
 from mfhq.parquet import from_parquet, to_parquet
 from mfhq.paths import CLUSTERINGS
 from mfhq.schema import ATTEMPTS
@@ -32,8 +32,8 @@ from pipelines.identity.config import ClusterConfig
 from pipelines.mining.digests import known_digests, sources_to_mine
 from pipelines.mining.source_listing import Source
 from pipelines.publishing.publish_snapshot import publish_snapshot
-from pipelines.takedown.planner import TakedownError, TakedownPlanner, counts_of_people, runs_that_saw
-from pipelines.takedown.sweep import put_on_record, sweep
+from pipelines.takedown.planner import TakedownError, TakedownPlanner, count_removed_tracks, find_exposed_runs
+from pipelines.takedown.sweep import record_takedown, sweep
 from tests.support import remnants as scan
 from tests.support import takedown_corpus as made
 from tests.support.toy_run import run_toy
@@ -59,7 +59,7 @@ def store(built, tmp_path, toy, monkeypatch):
 
 
 def take_down(store, removal):
-    put_on_record(store, removal.record(NOW))
+    record_takedown(store, removal.to_takedown(NOW))
     return sweep(store, removal.names)
 
 
@@ -79,7 +79,7 @@ def test_a_video_is_gone_to_the_last_byte(store, toy, mine):
     assert len(scan.remnants(store, names, pieces)) > 10
     old = {v: Catalog(store).open(v) for v in ("v1", "v2")}
     before = {v: (s.manifest, pictures_of(store, s), s.table("tracks").num_rows) for v, s in old.items()}
-    swept = take_down(store, TakedownPlanner(store).video(video))
+    swept = take_down(store, TakedownPlanner(store).plan_video(video))
     assert swept.is_clean and swept.changes.snapshots == ["v0001", "v0002"]
     assert scan.remnants(store, names, pieces) == []
     for version, (manifest, pictures, n_tracks) in before.items():
@@ -115,10 +115,10 @@ def test_a_person_is_gone_and_who_is_beside_them_stays(store, toy):
     names, pieces = made.traces(store, toy, person="person-0")
     others, other_pieces = made.traces(store, toy, person="person-1")
     planner = TakedownPlanner(store)
-    removal = planner.identity("person-0", "toy", 0.5)
+    removal = planner.plan_identity("person-0", "toy", 0.5)
     pair = a_video(store, "-good-0.and-1")
     assert removal.frozen == {pair} and pair not in removal.videos and removal.identities == {"person-0"}
-    assert {who for who, _, _ in counts_of_people(removal, planner.has)} == {"person-0"}
+    assert {who for who, _, _ in count_removed_tracks(removal, planner.inventory)} == {"person-0"}
     assert [(run["run_id"], run["through"]) for run in removal.runs] == [("train-1", ""), ("train-2", "train-1")]
     assert removal.runs[0]["pictures"] > 0
     assert take_down(store, removal).is_clean
@@ -145,7 +145,7 @@ def test_a_stored_clustering_goes_and_the_next_one_has_everybody_else_by_the_sam
     names, pieces = made.traces(store, toy, person=person)
     stored = [path for path in store.list(CLUSTERINGS) if any(piece in store.read(path) for piece in pieces)]
     assert newest_clustering(store).identities == 4 and len(scan.remnants(store, names, pieces)) > 10
-    put_on_record(store, TakedownPlanner(store).identity(person, "toy", 0.5).record(NOW))
+    record_takedown(store, TakedownPlanner(store).plan_identity(person, "toy", 0.5).to_takedown(NOW))
     rest = {track: identity for track, identity in who.items() if identity != person}
     for swept in (False, True):
         if swept:
@@ -166,28 +166,28 @@ def test_who_is_assigned_to_nobody_goes_where_they_may_be_the_person(store, toy,
     rows = make(0).to_pylist() + more
     monkeypatch.setattr(toy, "sources", lambda n: made.pa.Table.from_pylist(rows, schema=toy.SOURCES))
     mine(store, 0, run_id="late", batch=32)
-    removal = TakedownPlanner(store).identity("person-0", "toy", 0.5)
+    removal = TakedownPlanner(store).plan_identity("person-0", "toy", 0.5)
     assert more[0]["video_id"] in removal.videos and more[1]["video_id"] not in removal.videos
     assert take_down(store, removal).is_clean
     assert scan.remnants(store, [more[0]["video_id"], more[0]["uri"]], []) == []
     assert scan.remnants(store, [more[1]["uri"]], [])
-    unpublished = TakedownPlanner(store).video(more[1]["video_id"])
+    unpublished = TakedownPlanner(store).plan_video(more[1]["video_id"])
     assert unpublished.snapshots == [] and take_down(store, unpublished).is_clean
     assert scan.remnants(store, [more[1]["video_id"], more[1]["uri"]], []) == []
 
 
 def test_a_photograph_finds_whoever_looks_like_it(store, toy):
     vector = np.eye(8, dtype=np.float32)[2]
-    removal = TakedownPlanner(store).photograph(vector, "toy", 0.5)
+    removal = TakedownPlanner(store).plan_photograph(vector, "toy", 0.5)
     assert removal.identities == {"person-2"} and removal.frozen == {a_video(store, "-good-2.and-1")}
     names, pieces = made.traces(store, toy, person="person-2")
     assert take_down(store, removal).is_clean and scan.remnants(store, names, pieces) == []
     record = store.read(f"takedowns/{read_takedowns(store)[0].takedown_id}.json")
     assert vector.tobytes() not in record and b"vector" not in record
     with pytest.raises(TakedownError, match="looks like the photograph"):
-        TakedownPlanner(store).photograph(vector, "toy", 0.5)
+        TakedownPlanner(store).plan_photograph(vector, "toy", 0.5)
     with pytest.raises(TakedownError, match="no embeddings of other"):
-        TakedownPlanner(store).photograph(vector, "other", 0.5)
+        TakedownPlanner(store).plan_photograph(vector, "other", 0.5)
 
 
 def test_a_source_goes_and_is_not_read_again(store, toy, tmp_path):
@@ -196,7 +196,7 @@ def test_a_source_goes_and_is_not_read_again(store, toy, tmp_path):
     listed = [Source(str(path), 4, "1") for path in (gone, kept)]
     sources, skipped = sources_to_mine(listed, store)
     assert (sources.num_rows, skipped) == (2, 0)
-    removal = TakedownPlanner(store).source(gone.as_uri())
+    removal = TakedownPlanner(store).plan_source(gone.as_uri())
     assert len(removal.videos) == 1 and str(gone) in removal.uris
     assert take_down(store, removal).is_clean
     assert scan.remnants(store, {str(gone)} | removal.videos, []) == []
@@ -206,7 +206,7 @@ def test_a_source_goes_and_is_not_read_again(store, toy, tmp_path):
     sources, skipped = sources_to_mine([*listed, Source(str(copy), 4, "1")], store)
     assert skipped == 2 and sources["uri"].to_pylist() == [str(kept)]
     assert all("gone" not in uri and "copy" not in uri for uri, _, _ in known_digests(store))
-    elsewhere = TakedownPlanner(store).source("s3://bucket/never-mined.mp4")
+    elsewhere = TakedownPlanner(store).plan_source("s3://bucket/never-mined.mp4")
     assert take_down(store, elsewhere).is_clean and not elsewhere.snapshots
     assert sources_to_mine([Source("s3://bucket/never-mined.mp4", 1, "1")], store)[1] == 1
 
@@ -262,7 +262,7 @@ def test_the_captures_of_a_person_go_with_their_cameras_views_and_items_of_work(
     names |= {f"view of head-1 {i}" for i in range(2)}
     pieces = [f"image of head-1 {i}".encode() for i in range(2)]
     assert scan.missing(store, names, pieces) == []
-    assert take_down(store, TakedownPlanner(store).identity("head-1")).is_clean
+    assert take_down(store, TakedownPlanner(store).plan_identity("head-1")).is_clean
     assert scan.remnants(store, names, pieces) == []
     assert scan.missing(store, {name.replace("head-1", "head-2") for name in names}, []) == []
     snapshot = Catalog(store).open()
@@ -282,7 +282,7 @@ def test_a_failed_video_goes_with_its_tracebacks_and_what_quotes_it_elsewhere(st
     store.write("ledger/tracks/f/0000-r-0.parquet", to_parquet(pa.Table.from_pylist(more, schema=ATTEMPTS)))
     names = {video, next(r["uri"] for r in Catalog(store).open().table("videos").to_pylist() if r["video_id"] == video)}
     assert any(row["error"] for row in read_attempts(store).to_pylist() if row["item_id"] == video)
-    assert take_down(store, TakedownPlanner(store).video(video)).is_clean
+    assert take_down(store, TakedownPlanner(store).plan_video(video)).is_clean
     assert scan.remnants(store, names, []) == []
     left = [row["error"] for row in read_attempts(store).to_pylist() if row["item_id"] == "another"]
     assert left == [None, "harmless"]
@@ -300,14 +300,14 @@ def test_what_a_killed_writer_left_is_gone_too(store, toy):
     store.write(f"{folder}/0009-orphan.parquet", store.read(rows))
     hidden = Path(store.root, folder, ".part-killed")
     hidden.write_bytes(pieces[-1])
-    assert take_down(store, TakedownPlanner(store).video(video)).is_clean
+    assert take_down(store, TakedownPlanner(store).plan_video(video)).is_clean
     assert scan.remnants(store, names, pieces) == [] and not hidden.exists()
 
 
 def test_a_file_that_nobody_knows_how_to_rewrite_is_named(store, toy):
     video = a_video(store)
     store.write("notes/todo.txt", f"look at {video}".encode())
-    swept = take_down(store, TakedownPlanner(store).video(video))
+    swept = take_down(store, TakedownPlanner(store).plan_video(video))
     assert not swept.is_clean and "notes/todo.txt" in swept.left[0] and "delete it" in swept.left[0]
     assert read_takedowns(store, unfinished=True)
     store.delete("notes/todo.txt")
@@ -318,7 +318,7 @@ def test_a_file_that_nobody_knows_how_to_rewrite_is_named(store, toy):
 def test_what_is_not_there_is_said(store, named):
     before = sorted(store.list(""))
     with pytest.raises(TakedownError, match=f"{named} 'nobody' is nowhere in file://"):
-        getattr(TakedownPlanner(store), named)("nobody")
+        getattr(TakedownPlanner(store), f"plan_{named}")("nobody")
     assert sorted(store.list("")) == before
 
 
@@ -353,11 +353,11 @@ def cut_off(built, toy, tmp_path, lives):
     """Take person-0 down with a store that dies at its change number ``lives``; whether it came that far."""
     store = open_store(built)
     names, pieces = made.traces(store, toy, person="person-0")
-    record = TakedownPlanner(store).identity("person-0", "toy", 0.5).record(NOW)
+    record = TakedownPlanner(store).plan_identity("person-0", "toy", 0.5).to_takedown(NOW)
     copy = open_store(shutil.copytree(built, tmp_path / f"cut off {lives}"))
     Mortal.lives = lives
     try:
-        put_on_record(Mortal(copy.root), record)
+        record_takedown(Mortal(copy.root), record)
         sweep(Mortal(copy.root))
         return False
     except Killed:
@@ -413,7 +413,7 @@ def hidden(store, names, toy):
 
 def test_a_publisher_in_between_shows_nothing_of_it(store, toy):
     names, pieces = made.traces(store, toy, person="person-0")
-    put_on_record(store, TakedownPlanner(store).identity("person-0", "toy", 0.5).record(NOW))
+    record_takedown(store, TakedownPlanner(store).plan_identity("person-0", "toy", 0.5).to_takedown(NOW))
     assert made.cut(store, toy).created
     hidden(store, names, toy)
     newest = Catalog(store).open()
@@ -435,17 +435,17 @@ def test_runs_that_went_on_from_one_that_saw_it_saw_it_too():
         run("e", "publish", "v0002"),
         run("f", "evaluate", "v0002"),
     ]
-    seen = {row["run_id"]: row["through"] for row in runs_that_saw(runs, {"v0002": 3})}
+    seen = {row["run_id"]: row["through"] for row in find_exposed_runs(runs, {"v0002": 3})}
     assert seen == {"a": "", "b": "a", "c": "b", "f": ""}
 
 
 def test_the_record_holds_digests_alone(store, toy):
-    removal = TakedownPlanner(store).identity("person-0", "toy", 0.5)
-    record = removal.record(NOW)
+    removal = TakedownPlanner(store).plan_identity("person-0", "toy", 0.5)
+    record = removal.to_takedown(NOW)
     text = record.to_json().decode()
     assert not any(name in text for name in removal.names)
     assert {token(name) for name in removal.names} == set(record.gone)
-    put_on_record(store, record)
+    record_takedown(store, record)
     denied = read_deny_list(store)
     assert all(denied.names(name) for name in removal.names) and not denied.names("person-1")
-    assert record == read_takedowns(store)[0] and record.takedown_id == removal.record(NOW).takedown_id
+    assert record == read_takedowns(store)[0] and record.takedown_id == removal.to_takedown(NOW).takedown_id
