@@ -58,13 +58,13 @@ def find_captures(root: str, filesystem: Any) -> dict[CaptureName, str]:
     here = CaptureName.of_folder(root.rsplit("/", 1)[-1])
     if here is not None:
         return {here: f"{root}/decoder"} if filesystem.isdir(f"{root}/decoder") else {}
-    found = {}
+    captures = {}
     for path in sorted(filesystem.ls(root, detail=False)):
         path = str(path).rstrip("/")
         name = CaptureName.of_folder(path.rsplit("/", 1)[-1])
         if name is not None and filesystem.isdir(f"{path}/decoder"):
-            found[name] = f"{path}/decoder"
-    return found
+            captures[name] = f"{path}/decoder"
+    return captures
 
 
 def read_listed_captures(root: str, filesystem: Any) -> list[CaptureName]:
@@ -131,13 +131,13 @@ class Ava256Capture:
 
     def files(self) -> dict[str, tuple[int, str]]:
         """Return path below the folder → size and stamp (entity tag, or time of the last change) of every file."""
-        found = self.filesystem.find(self.folder, detail=True)
+        files = self.filesystem.find(self.folder, detail=True)
         return {
             str(path).rpartition("/decoder/")[2]: (
                 int(info["size"]),
                 str(info.get("ETag") or info.get("mtime") or info.get("LastModified") or ""),
             )
-            for path, info in found.items()
+            for path, info in files.items()
         }
 
     def image(self, camera: str, frame: int) -> NDArray[np.uint8] | None:

@@ -187,5 +187,5 @@ def list_serials(person: Path, sequence: str) -> list[str]:
         sequence: Name of the sequence.
     """
     folder = person / "sequences" / sequence / "images"
-    found = {p.stem.removeprefix("cam_") for p in folder.glob("cam_*.mp4")} if folder.is_dir() else set()
-    return [s for s in SERIALS if s in found] + sorted(found - set(SERIALS))
+    serials = {p.stem.removeprefix("cam_") for p in folder.glob("cam_*.mp4")} if folder.is_dir() else set()
+    return [s for s in SERIALS if s in serials] + sorted(serials - set(SERIALS))

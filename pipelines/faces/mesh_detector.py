@@ -64,9 +64,9 @@ class MeshDetector:
         size = self._model.side
         to_input = _square_transform(centre, side, turn, size)
         points, logit = self._model.run(warp_crop(crop, to_input, size))
-        found = points.reshape(N_POINTS, 3).astype(np.float64)
-        xy = transform_points(invert_transform(to_input), found[:, :2])
-        z = found[:, 2] / scale_of(to_input)
+        mesh = points.reshape(N_POINTS, 3).astype(np.float64)
+        xy = transform_points(invert_transform(to_input), mesh[:, :2])
+        z = mesh[:, 2] / scale_of(to_input)
         return np.column_stack([xy, z]).astype(np.float32), 1 / (1 + math.exp(-float(logit.reshape(-1)[0])))
 
 

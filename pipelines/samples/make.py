@@ -88,15 +88,15 @@ def make_samples(
         if unknown := sorted(set(people) - known):
             raise ValueError(f"no sample clip shows {', '.join(unknown)}; there are {', '.join(sorted(known))}")
         jobs = [job for job in jobs if job.clip.person in people]
-    done = {clip.file: clip for clip in read_truth(folder) if _is_intact(folder, clip)}
-    missing = [job for job in jobs if not _is_same(done.get(job.clip.file), job.clip)]
+    finished = {clip.file: clip for clip in read_truth(folder) if _is_intact(folder, clip)}
+    missing = [job for job in jobs if not _is_same(finished.get(job.clip.file), job.clip)]
     if missing:
         for leftover in folder.glob(".*_[ab].mp4.*"):
             shutil.rmtree(leftover, ignore_errors=True)
         log.info("making %d sample clips in %s", len(missing), folder)
         for clip in _make_all(folder, missing):
-            done[clip.file] = clip
-            _write_truth(folder, done)
+            finished[clip.file] = clip
+            _write_truth(folder, finished)
     return sorted(folder / job.clip.file for job in jobs)
 
 
