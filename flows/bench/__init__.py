@@ -1,4 +1,4 @@
-"""``ffavatar bench``: figures as JSON, one line each. One module a subject; each is a subcommand of its own."""
+"""Benchmarks of ``ffavatar bench``: figures as JSON, one line each; one module for each subject."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from typing import Any
 
 
 def emit(bench: str, device: str = "", **figure: Any) -> None:
-    """Print one figure as a JSON line: the bench, the machine (``device`` where it is not the processor), then it."""
+    """Print one figure as a JSON line.
+
+    Args:
+        bench: Name of the benchmark.
+        device: Name of the device; by default the number of cores.
+        figure: Values of the figure.
+    """
     where = {"device": device or f"{os.cpu_count()} cores", "machine": platform.machine()}
     sys.stdout.write(json.dumps({"bench": bench, **where, **figure}) + "\n")
     sys.stdout.flush()

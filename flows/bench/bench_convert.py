@@ -1,7 +1,7 @@
-"""``ffavatar bench convert``: conversion beside plain decoding and writing again of the same pictures, in one run.
+"""Benchmark of the conversion, beside plain decoding and encoding of the same images: ``ffavatar bench convert``.
 
-The pictures are rendered at the official size, with noise like a sensor's (noise is what a codec spends its time on), a
-few of them under many frame numbers. Both ways run in this process on one thread, turn by turn, and read the same zips.
+The images are rendered at the official size, with noise like a sensor's (noise is what a codec spends its time on), a
+few of them under many frame numbers. Both ways run in this process on one thread, in turns, and read the same zips.
 """
 
 from __future__ import annotations
@@ -33,24 +33,30 @@ from pipelines.media.image_codec import encode_png, encode_webp
 from pipelines.studio.ava256_layout import (
     HEAD_FRAME,
     Ava256Spec,
-    Registration,
-    calibrated,
+    RegisteredSurface,
+    calibrated_camera,
     capture_name,
-    inverse,
     plan_capture,
 )
+from pipelines.studio.camera_rig import invert_rigid
 from pipelines.studio.studio_head import load_studio_head
 
 ROUNDS = 4
+"""Timed runs of each way."""
 NOISE = 3.0
-"""Standard deviation of the pictures' noise, grey levels."""
+"""Standard deviation of the images' noise, grey levels."""
 OFFICIAL = {"cameras": 80, "frames": 5000}
-"""Of one subject of the smaller release."""
+"""Size of one subject in the smaller release of Ava-256."""
 Figures = Iterator[dict[str, Any]]
 
 
 def bench_convert(dataset: str, size: int) -> None:
-    """Measure the conversion of a data set into head-centred crops of ``size`` pixels, and print the figures."""
+    """Measure the conversion of a data set into head-centred crops, and print the figures.
+
+    Args:
+        dataset: A key of ``MEASURES``.
+        size: Pixels a side of a crop.
+    """
     for figure in MEASURES[dataset](size):
         emit("convert", **{"dataset": dataset, "size_px": size, **figure})
 
@@ -58,7 +64,7 @@ def bench_convert(dataset: str, size: int) -> None:
 def _ava256(size: int) -> Figures:
     with tempfile.TemporaryDirectory(prefix="ffavatar-bench-") as folder:
         source = Path(folder)
-        write_pictures(source, n_frames=8 * ITEM_FRAMES)
+        write_bench_capture(source, n_frames=8 * ITEM_FRAMES)
         for crop, pixels in (("head", size), ("full", 1024)):
             config = Ava256Config(size=pixels, crop=crop)  # type: ignore[arg-type]
             plan = plan_ava256(str(source), config)
@@ -71,7 +77,7 @@ def _ava256(size: int) -> Figures:
                 "plain": partial(_rewrite, decoder, frames, None),
                 "plain_cut": partial(_rewrite, decoder, frames, pixels),
             }
-            spent = side_by_side(ways)
+            spent = time_in_turns(ways)
             per_view = {f"{name}_ms": round(1e3 * seconds / len(frames), 2) for name, seconds in spent.items()}
             views = OFFICIAL["cameras"] * OFFICIAL["frames"]
             yield {
@@ -89,8 +95,8 @@ def _ava256(size: int) -> Figures:
                 yield {"codec": "AVIF", **_memory(plan, captures)}
 
 
-def side_by_side(ways: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Median seconds of each way, run in turns ``ROUNDS`` times after one that does not count."""
+def time_in_turns(ways: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Return the median seconds of each way; all run in turns ``ROUNDS`` times, after a warm-up, on one thread."""
     import cv2
     from PIL import AvifImagePlugin
 
@@ -110,18 +116,18 @@ def side_by_side(ways: dict[str, Callable[[], Any]]) -> dict[str, float]:
 
 
 def _rewrite(decoder: str, frames: list[int], pixels: int | None) -> None:
-    """Decode pictures and segmentations and write them again, whole or the first ``pixels`` a side of them."""
+    """Decode images and segmentations and encode their first ``pixels`` a side, or all of them."""
     capture = Ava256Capture(decoder, LocalFileSystem())
     for frame in frames:
-        picture, parts = capture.image("400940", frame), capture.parts("400940", frame)
-        assert picture is not None and parts is not None
-        encode_webp(np.ascontiguousarray(picture[:pixels, :pixels]), 95)
+        image, parts = capture.image("400940", frame), capture.parts("400940", frame)
+        assert image is not None and parts is not None
+        encode_webp(np.ascontiguousarray(image[:pixels, :pixels]), 95)
         encode_png(np.ascontiguousarray(parts[:pixels, :pixels]))
     capture.close()
 
 
 def _memory(plan: Any, captures: Any) -> dict[str, Any]:
-    """Resident memory after one item, and after all of a capture that is eight times as long."""
+    """Measure resident memory after one item, and over all items of a capture that is eight times as long."""
     process = psutil.Process()
     plan.step.fn(captures, plan.items.slice(0, 1))
     after_one, most = process.memory_info().rss, 0
@@ -134,37 +140,42 @@ def _memory(plan: Any, captures: Any) -> dict[str, Any]:
     }
 
 
-def write_pictures(root: Path, n_frames: int, height: int = 1024) -> None:
-    """One capture of one camera, 667 x 1024 pixels by default: two rendered moments with noise, again and again."""
+def write_bench_capture(root: Path, n_frames: int, height: int = 1024) -> None:
+    """Write one capture of one camera in the official layout: two rendered timesteps with noise, repeated.
+
+    Args:
+        root: Folder of the captures.
+        n_frames: Frames of the capture.
+        height: Pixels of the images' height; 1024 gives 667 x 1024.
+    """
     head = load_studio_head(cache_dir())
     identity, spec = digest(["studio", "bench"]), Ava256Spec(n_cameras=1, frames=2, height=height)
     capture = plan_capture(head, identity, spec)
     (name, camera), *_ = capture.cameras.items()
-    cameras: dict[str, CalibratedCamera] = {name: calibrated(camera)}
+    cameras: dict[str, CalibratedCamera] = {name: calibrated_camera(camera)}
     frames = [ListedFrame("EXP_bench", frame) for frame in range(n_frames)]
-    surface, g = Registration(capture.person), np.random.default_rng(0)
+    surface, g = RegisteredSurface(capture.person), np.random.default_rng(0)
     with CaptureWriter(root, capture_name(identity), cameras, frames) as out:
-        views = [next(iter(capture.render(moment, samples=1))) for moment in capture.moments]
-        pictures = [[_noisy(view.rgb, g) for view in views] for _ in range(2)]
-        encoded = [[encode_avif(picture) for picture in row] for row in pictures]
+        views = [next(iter(capture.render_views(timestep, samples=1))) for timestep in capture.timesteps]
+        images = [[_add_noise(view.rgb, g) for view in views] for _ in range(2)]
+        encoded = [[encode_avif(image) for image in row] for row in images]
         for listed in frames:
             which = listed.frame % 2
-            moment = capture.moments[which]
-            out.head_pose(listed.frame, compose(moment.head_to_world, inverse(HEAD_FRAME)))
+            out.head_pose(listed.frame, compose(capture.timesteps[which].head_to_world, invert_rigid(HEAD_FRAME)))
             out.add_image(name, listed.frame, encoded[listed.frame // 2 % 2][which])
             out.parts(name, listed.frame, views[which].parts)
-        out.vertices(0, surface.vertices(capture.vertices(capture.moments[0])))
+        out.vertices(0, surface.vertices(capture.vertices(capture.timesteps[0])))
 
 
-def _noisy(picture: NDArray[np.uint8], g: np.random.Generator) -> NDArray[np.uint8]:
-    return np.clip(picture + g.normal(scale=NOISE, size=picture.shape), 0, 255).astype(np.uint8)
+def _add_noise(image: NDArray[np.uint8], g: np.random.Generator) -> NDArray[np.uint8]:
+    return np.clip(image + g.normal(scale=NOISE, size=image.shape), 0, 255).astype(np.uint8)
 
 
 def _nersemble(size: int) -> Figures:
-    from flows.bench.convert_nersemble import measure
+    from flows.bench.convert_nersemble import measure_nersemble
 
-    return measure(size, side_by_side)
+    return measure_nersemble(size, time_in_turns)
 
 
 MEASURES: dict[str, Callable[[int], Figures]] = {"ava256": _ava256, "nersemble": _nersemble}
-"""Data set to what measures its conversion into crops of so many pixels."""
+"""Measurement of each data set's conversion; its argument is the pixels a side of a crop."""

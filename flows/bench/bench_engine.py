@@ -1,4 +1,4 @@
-"""``ffavatar bench engine``: what the engine itself costs an item, and whether its memory grows with their number."""
+"""Benchmark of the engine's own overhead and memory, with items that need no work: ``ffavatar bench engine``."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ DONE = pa.schema([*ITEMS, *(pa.field(name, pa.string(), nullable=False) for name
 
 
 def bench_engine(sizes: Sequence[int]) -> None:
-    """Put so many tiny items through a step that does nothing; print overhead an item and peak memory for each."""
+    """Run tiny items through a step that does nothing; print overhead an item and peak memory for each size.
+
+    Args:
+        sizes: Numbers of items.
+    """
     with ray_session(load_settings()):
-        _run(100)  # workers' first imports
+        _run(100)  # warm-up: the workers import their modules
         for n in sizes:
             with PeakMemory() as memory:
                 seconds, again = _run(n)
@@ -40,7 +44,7 @@ def bench_engine(sizes: Sequence[int]) -> None:
 
 
 def _run(n: int) -> tuple[float, float]:
-    """Seconds of the run, and of the same call again, which has nothing to do."""
+    """Return the seconds of the run, and of the same call again, which has nothing to do."""
     items = pa.table({"item_id": [digest(["item", i], 64) for i in range(n)], "value": range(n)}, schema=ITEMS)
     with tempfile.TemporaryDirectory(prefix="ffavatar-bench-") as folder:
         store = open_store(Path(folder))

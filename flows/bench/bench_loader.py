@@ -1,4 +1,4 @@
-"""``ffavatar bench loader``: what the training loader gives, beside what a training step takes."""
+"""Benchmark of the training loader, beside what a training step consumes: ``ffavatar bench loader``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ import psutil
 import torch
 
 from ffavatar_model.data.batch import RawBatch
-from ffavatar_model.data.dataset import FewToMany
-from ffavatar_model.data.prefetch import developed, loaded
+from ffavatar_model.data.dataset import FewToManyDataset
+from ffavatar_model.data.prefetch import load_batches, to_device_batch
 from ffavatar_model.head import load_head
-from ffavatar_model.training import TrainConfig, Trainer, configured
-from flows.avatar.heads import head_file
+from ffavatar_model.training import TrainConfig, Trainer, build_config
+from flows.avatar.heads import prepare_head_file
 from flows.bench import emit
-from flows.training.stage_data import datasets
+from flows.training.stage_data import open_datasets
 from infra.storage import open_store
 from mfhq.catalog import Catalog
 
 STEPS = 5
-"""Training steps that are timed, after one that is not."""
-READY = 1000
-"""Batches that are asked for: more than any measurement takes."""
+"""Training steps that are timed, after a warm-up step."""
+EPOCH = 1000
+"""Batches of one pass over the loader: more than any measurement takes."""
 
 
 def bench_loader(
@@ -40,24 +40,34 @@ def bench_loader(
     overrides: Sequence[str],
     head: str | None = None,
 ) -> None:
-    """Load batches of a stage's recipe from each corpus for ``seconds``, with each number of loader processes.
+    """Measure the loader on each corpus with each number of loader processes, and print the figures.
 
-    Every picture is read and decoded anew (no cache). A core's rate counts the processor time of all processes;
-    ``of_step`` is the loader's rate over ``consumes``, the pictures a second that a step takes, measured on this
-    machine where it is not given; ``cores_for_twice`` is how many cores would give twice that. What a step takes is
-    with the device's part of preparing its pictures, ``develop_ms``, which is done between steps.
+    Every image is read and decoded anew (no cache). A core's rate counts the processor time of all processes;
+    ``of_step`` is the loader's rate over ``consumes``; ``cores_for_twice`` is how many cores would give twice that.
+    What a step consumes includes the device's part of preparing its images, ``develop_ms``, which is done between
+    steps.
+
+    Args:
+        corpora: URIs of published corpora.
+        stage: Stage whose recipe is used.
+        size: Preset of the recipe.
+        counts: Numbers of loader processes.
+        consumes: Images a second that a training step takes; None to measure it on this machine.
+        seconds: Length of each measurement.
+        overrides: Settings of the recipe, ``a.b=c`` each.
+        head: Head file of the step's model; None for the open head.
     """
-    config = configured(stage, overrides, size)
+    config = build_config(stage, overrides, size)
     config = replace(config, data=replace(config.data, cache=0))
     for uri in corpora:
         store = open_store(uri)
-        training, _ = datasets(config, store, Catalog(store).open(), "")
+        training, _ = open_datasets(config, store, Catalog(store).open(), "")
         if consumes is None:
-            step = _consumed(config, training, head)
+            step = _measure_step(config, training, head)
             consumes = step["images_per_s"]
             emit("loader", _device(), what="step", stage=stage, model=size, people=config.batch, **step)
         for workers in counts:
-            figure = _measured(config, training, workers, seconds)
+            figure = _measure_loader(config, training, workers, seconds)
             emit(
                 "loader",
                 what="loader",
@@ -72,13 +82,13 @@ def bench_loader(
             )
 
 
-def _measured(config: TrainConfig, data: FewToMany, workers: int, seconds: float) -> dict[str, Any]:
+def _measure_loader(config: TrainConfig, data: FewToManyDataset, workers: int, seconds: float) -> dict[str, Any]:
     batches = _batches(config, data, workers)
-    for _ in range(1 + workers):  # processes have started, and are at work
+    for _ in range(1 + workers):  # until all processes have started
         next(batches)
     images, before, began = 0, _cpu_seconds(), time.perf_counter()
     while time.perf_counter() - began < seconds:
-        images += _images(next(batches))
+        images += _count_images(next(batches))
     wall, cpu = time.perf_counter() - began, _cpu_seconds() - before
     return {
         "images_per_s": round(images / wall, 1),
@@ -88,18 +98,18 @@ def _measured(config: TrainConfig, data: FewToMany, workers: int, seconds: float
     }
 
 
-def _batches(config: TrainConfig, data: FewToMany, workers: int) -> Iterator[RawBatch]:
-    cursors = [list(range(i * config.batch, (i + 1) * config.batch)) for i in range(READY)]
-    return itertools.chain.from_iterable(loaded(data, cursors, workers) for _ in itertools.count())
+def _batches(config: TrainConfig, data: FewToManyDataset, workers: int) -> Iterator[RawBatch]:
+    cursors = [list(range(i * config.batch, (i + 1) * config.batch)) for i in range(EPOCH)]
+    return itertools.chain.from_iterable(load_batches(data, cursors, workers) for _ in itertools.count())
 
 
-def _images(batch: RawBatch) -> int:
-    """Pictures that were decoded: sources, without padding, and drivers."""
-    return int(batch.source_mask.sum()) + batch.moment.numel()
+def _count_images(batch: RawBatch) -> int:
+    """Count the images that were decoded: sources, without padding, and drivers."""
+    return int(batch.source_mask.sum()) + batch.timestep.numel()
 
 
 def _cpu_seconds() -> float:
-    """Processor time of this process and of those below it."""
+    """Return the processor time of this process and of those below it."""
     here, total = psutil.Process(), 0.0
     for process in (here, *here.children(recursive=True)):
         with contextlib.suppress(psutil.Error):
@@ -108,28 +118,28 @@ def _cpu_seconds() -> float:
     return total
 
 
-def _consumed(config: TrainConfig, data: FewToMany, head: str | None) -> dict[str, float]:
-    """Pictures a second of training steps on batches that are loaded, and a step's milliseconds by part."""
+def _measure_step(config: TrainConfig, data: FewToManyDataset, head: str | None) -> dict[str, float]:
+    """Measure images a second of training steps on batches in memory, and a step's milliseconds by part."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(config, load_head(head_file(head)), device, 0, 1)
+    trainer = Trainer(config, load_head(prepare_head_file(head)), device, 0, 1)
 
     def now() -> float:
         if device.type == "cuda":
             torch.cuda.synchronize()
         return time.perf_counter()
 
-    took, rates = [], []
+    spent, rates = [], []
     for raw in list(itertools.islice(_batches(config, data, 0), 1 + STEPS)):
         began = now()
-        batch = developed(raw, config.data, device)
+        batch = to_device_batch(raw, config.data, device)
         ready = now()
         trainer.train_step(batch)
         done = now()
-        took.append((ready - began, done - ready))
-        rates.append(_images(raw) / (done - began))
-    develop, step = (statistics.median(part) * 1000 for part in zip(*took[1:], strict=True))
+        spent.append((ready - began, done - ready))
+        rates.append(_count_images(raw) / (done - began))
+    prepare, step = (statistics.median(part) * 1000 for part in zip(*spent[1:], strict=True))
     rate = statistics.median(rates[1:])
-    return {"images_per_s": round(rate, 1), "step_ms": round(step, 2), "develop_ms": round(develop, 2)}
+    return {"images_per_s": round(rate, 1), "step_ms": round(step, 2), "develop_ms": round(prepare, 2)}
 
 
 def _device() -> str:

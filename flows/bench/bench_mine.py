@@ -1,4 +1,4 @@
-"""``ffavatar bench mine``: mining beside plain decoding, and beside the loop that a user would write, in one run."""
+"""Benchmark of mining, beside plain decoding and beside the usual loop over frames: ``ffavatar bench mine``."""
 
 from __future__ import annotations
 
@@ -37,19 +37,26 @@ from pipelines.mining.tracker import iou
 
 
 def bench_mine(videos: Path | None, decode_minutes: float, plain_seconds: float) -> None:
-    """Print what decoding alone, mining, and the plain loop take on the same videos and cores.
+    """Measure decoding alone, mining, and the plain loop on the same videos and cores, and print the figures.
 
     Args:
-        videos: folder of videos; those that do not decode whole are left out. Default the made samples.
-        decode_minutes: the videos are repeated, re-muxed so that each copy has a digest of its own, until decoding
+        videos: Folder of videos; those that do not decode completely are left out. Default the made samples.
+        decode_minutes: The videos are repeated, re-muxed so that each copy has a digest of its own, until decoding
             them all once takes about so long.
-        plain_seconds: the plain loop runs on whole videos until so much time is over; its rate is that of those frames.
+        plain_seconds: The plain loop takes one video after the other until so much time is over; its rate is that of
+            those frames.
+
+    Raises:
+        CallError: There is no such folder, or no video in it decodes.
     """
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="ffavatar-bench-") as scratch:
-        whole, seconds = _decodable(_given(videos, Path(scratch)), cores)
+        decodable = [path for path in _list_videos(videos, Path(scratch)) if _decode(str(path)) > 0]
+        if not decodable:
+            raise CallError("decord decodes none of the videos to its end; name a folder of other videos")
+        _, seconds = decode_all(decodable, cores)
         copies = max(1, round(60 * decode_minutes / seconds))
-        sources = _copies(whole, copies, Path(scratch) / "sources")
+        sources = _copy_videos(decodable, copies, Path(scratch) / "sources")
         n_frames, decoding = decode_all(sources, cores)
         emit(
             "mine",
@@ -62,29 +69,29 @@ def bench_mine(videos: Path | None, decode_minutes: float, plain_seconds: float)
             frames_per_s=round(n_frames / decoding, 1),
         )
         ours = _mine(Path(scratch) / "sources", Path(scratch) / "corpus", decoding)
-        plain = plain_loop(whole, face_pack(None).root, face_pack(None).threshold or 0.0, plain_seconds)
+        plain = plain_loop(decodable, face_pack(None).root, face_pack(None).threshold or 0.0, plain_seconds)
         per_frame = plain.seconds / plain.frames
-        found = _compare(plain, open_store(Path(scratch) / "corpus"), Path(scratch) / "sources")
+        comparison = _compare(plain, open_store(Path(scratch) / "corpus"), Path(scratch) / "sources")
         emit(
             "mine",
             what="ours",
             frames=n_frames,
             **ours,
             speedup_over_plain_loop=round(per_frame * n_frames / ours["warm_wall_s"], 2),
-            **found["ours"],
+            **comparison["ours"],
         )
         emit(
             "mine",
             what="plain_loop",
-            measured_on=f"{len(plain.videos)} of {len(whole)} videos, each once",
+            measured_on=f"{len(plain.videos)} of {len(decodable)} videos, each once",
             frames=plain.frames,
             wall_s=round(plain.seconds, 1),
             seconds_for_all_frames=round(per_frame * n_frames, 1),
-            **found["plain"],
+            **comparison["plain"],
         )
 
 
-def _given(videos: Path | None, scratch: Path) -> list[Path]:
+def _list_videos(videos: Path | None, scratch: Path) -> list[Path]:
     if videos is None:
         from pipelines.samples.make import make_samples
 
@@ -94,17 +101,16 @@ def _given(videos: Path | None, scratch: Path) -> list[Path]:
     return sorted(path for path in videos.iterdir() if path.suffix.lower() in (".mp4", ".mov", ".mkv", ".webm"))
 
 
-def _decodable(videos: Sequence[Path], cores: int) -> tuple[list[Path], float]:
-    """Those that decode whole, and the seconds that decoding them takes."""
-    whole = [path for path in videos if _decode(str(path)) > 0]
-    if not whole:
-        raise CallError(f"{len(videos)} files, and decord gives none of them whole; name a folder of videos")
-    _, seconds = decode_all(whole, cores)
-    return whole, seconds
-
-
 def decode_all(videos: Sequence[Path], cores: int) -> tuple[int, float]:
-    """(frames, seconds): every frame decoded once by decord to RGB, one process a core, the processes warm."""
+    """Decode every frame once by decord to RGB, in one warm process a core.
+
+    Args:
+        videos: The files.
+        cores: Number of processes.
+
+    Returns:
+        Frames and seconds.
+    """
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
         pool.map(_decode, [str(videos[0])] * cores, chunksize=1)
         began = time.perf_counter()
@@ -113,7 +119,7 @@ def decode_all(videos: Sequence[Path], cores: int) -> tuple[int, float]:
 
 
 def _decode(path: str) -> int:
-    """Frames of a video; 0 where decord does not give all of them."""
+    """Decode a video and return its frames; 0 if decord fails on one of them."""
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)
@@ -121,39 +127,39 @@ def _decode(path: str) -> int:
         reader = decord.VideoReader(path, num_threads=1)
         for _ in range(len(reader)):
             reader.next().asnumpy()
-    except Exception:  # whatever a native decoder makes of a bad file
+    except Exception:  # a native decoder may raise anything on a bad file
         return 0
     return len(reader)
 
 
-def _copies(videos: Sequence[Path], copies: int, folder: Path) -> list[Path]:
-    """Each video ``copies`` times, the same packets in another file: ``name.0003.mp4``."""
+def _copy_videos(videos: Sequence[Path], copies: int, folder: Path) -> list[Path]:
+    """Write each video ``copies`` times, the same packets in another file: ``name.0003.mp4``."""
     folder.mkdir()
-    made = []
+    targets = []
     for path in videos:
         for number in range(copies):
             target = folder / f"{path.stem}.{number:04d}{path.suffix}"
             command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-map", "0:v:0", "-c", "copy"]
             subprocess.run([*command, "-metadata", f"comment=copy {number}", str(target)], check=True)
-            made.append(target)
-    return made
+            targets.append(target)
+    return targets
 
 
 def _mine(source: Path, corpus: Path, decoding_s: float) -> dict[str, Any]:
-    """Mine with the engine. Warm: from the first files that went through every step to the last one."""
+    """Mine with the engine; the warm time runs from the first files that went through every step to the last one."""
     store, steps = open_store(corpus), mining_steps()
     sources = digest_sources(list_sources(source), store)
     first: list[tuple[float, int]] = []
     done: dict[str, int] = {}
 
-    def watch(progress: StepProgress) -> None:
+    def on_progress(progress: StepProgress) -> None:
         done[progress.step] = progress.done
         if not first and progress.step == steps[-1].name and progress.done:
             first.append((time.perf_counter(), max(progress.done, done["tracks"])))
 
     with ray_session(load_settings()):
         began = time.perf_counter()
-        summaries = run_steps(steps, sources, store, "bench", after=AFTER, on_progress=watch)
+        summaries = run_steps(steps, sources, store, "bench", after=AFTER, on_progress=on_progress)
         ended = time.perf_counter()
     warm_from, before = first[0]
     share = 1 - before / len(sources)
@@ -169,14 +175,14 @@ def _mine(source: Path, corpus: Path, decoding_s: float) -> dict[str, Any]:
 
 
 def _compare(plain: PlainRun, store: Store, sources: Path) -> dict[str, dict[str, Any]]:
-    """The plain loop's tracks of a second or more beside ours of the first copies of the same videos."""
+    """Compare the plain loop's tracks of a second or more with ours, of the first copies of the same videos."""
     prints = fingerprints(mining_steps(), AFTER)
     tables = {step: read_step(store, step, prints[step]) for step in ("probe", "tracks", "scores", "embeddings")}
     names = {row["video_id"]: Path(row["uri"]).name for row in tables["probe"].select(["video_id", "uri"]).to_pylist()}
     fps = {names[row["video_id"]]: row["fps"] for row in tables["probe"].select(["video_id", "fps"]).to_pylist()}
     first_copy = {f"{Path(name).stem}.0000{Path(name).suffix}": name for name in plain.videos}
-    mine = {video for video, name in names.items() if name in first_copy}
-    own = {name: t.filter(pa.array([v in mine for v in t["video_id"].to_pylist()])) for name, t in tables.items()}
+    compared = {video for video, name in names.items() if name in first_copy}
+    own = {name: t.filter(pa.array([v in compared for v in t["video_id"].to_pylist()])) for name, t in tables.items()}
     config = ClusterConfig(threshold=face_pack(None).threshold or 0.0)
     clustering = assign_identities(own["tracks"], own["scores"], own["embeddings"], config)
     ours: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -184,17 +190,19 @@ def _compare(plain: PlainRun, store: Store, sources: Path) -> dict[str, dict[str
         ours[first_copy[names[row["video_id"]]]] += row["tracks"] or []
     rate = {original: fps[copy] or 25.0 for copy, original in first_copy.items()}
     long = [t for t in plain.tracks if t.frames[-1] + 1 - t.frames[0] >= rate[t.video]]
-    covering = [[i for i, track in enumerate(ours[t.video]) if covers(track, t)] for t in long]
+    covering = [[i for i, track in enumerate(ours[t.video]) if covers_track(track, t)] for t in long]
     covered = defaultdict(set)
-    for number, (track, found) in enumerate(zip(long, covering, strict=True)):
-        for i in found:
+    for number, (track, indices) in enumerate(zip(long, covering, strict=True)):
+        for i in indices:
             covered[track.video, i].add(number)
     return {
         "ours": {
             "people": len(clustering.assignments["identity_id"].unique()),
             "tracks": sum(map(len, ours.values())),
             "plain_tracks_covered": f"{sum(map(bool, covering))} of {len(long)}",
-            "breaks": sum(_breaks([ours[t.video][i] for i in found]) for t, found in zip(long, covering, strict=True)),
+            "breaks": sum(
+                _count_breaks([ours[t.video][i] for i in hits]) for t, hits in zip(long, covering, strict=True)
+            ),
         },
         "plain": {
             "people": plain.people,
@@ -204,13 +212,18 @@ def _compare(plain: PlainRun, store: Store, sources: Path) -> dict[str, dict[str
     }
 
 
-def _breaks(tracks: Sequence[dict[str, Any]]) -> int:
-    """Tracks too many among those that cover one of the plain loop's, which goes on over cuts: one a shot is right."""
+def _count_breaks(tracks: Sequence[dict[str, Any]]) -> int:
+    """Count the surplus tracks among those that cover one of the plain loop's, which ignores cuts; one a shot is due."""
     return len(tracks) - len({track["shot_index"] for track in tracks})
 
 
-def covers(track: dict[str, Any], plain: PlainTrack) -> bool:
-    """Whether most of a track's kept faces that lie in a plain track's frames overlap its box there by half."""
+def covers_track(track: dict[str, Any], plain: PlainTrack) -> bool:
+    """Return True if a mined track covers a plain one: most faces in shared frames overlap its box by half or more.
+
+    Args:
+        track: A row of the step ``tracks``, with its candidate faces.
+        plain: A track of the plain loop.
+    """
     box_at = dict(zip(plain.frames, plain.boxes, strict=True))
     shared = [face for face in track["faces"] if face["frame_index"] in box_at]
     overlaps = [

@@ -1,4 +1,4 @@
-"""A corpus of drawn tracks, as mining leaves it, clustered as ``ffavatar cluster`` does it: from files to files."""
+"""Corpus of drawn tracks, as mining leaves it, and its clustering as ``ffavatar cluster`` does it."""
 
 from __future__ import annotations
 
@@ -26,9 +26,13 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 
 def fill_corpus(uri: str, tracks: Columns, start: int, stop: int) -> None:
-    """Commit the steps' outputs of rows ``start`` to ``stop`` of tracks: vectors (N, D), video, start, end (N,).
+    """Commit the steps' outputs of some tracks; a track has one face and no images.
 
-    A track has one face, and no pictures, and each call's videos are their own.
+    Args:
+        uri: URI of the corpus.
+        tracks: Columns vectors (N, D), video, start, end (N,).
+        start: First row.
+        stop: One past the last row; videos of another call's rows get other ids.
     """
     store, rows = open_store(uri), np.arange(start, stop)
     videos, which = np.unique(tracks["video"][rows], return_inverse=True)
@@ -41,21 +45,29 @@ def fill_corpus(uri: str, tracks: Columns, start: int, stop: int) -> None:
 
 
 def cluster_files(uri: str, threshold: float) -> tuple[float, int, npt.NDArray[np.int64]]:
-    """Cluster the corpus: (seconds, tracks that joined since everything was clustered, (N,) label of each row)."""
+    """Cluster the corpus.
+
+    Args:
+        uri: URI of the corpus.
+        threshold: Cosine distance within a person.
+
+    Returns:
+        Seconds, tracks that joined since everything was clustered, and the (N,) label of each row.
+    """
     store, config = open_store(uri), ClusterConfig(threshold=threshold)
     began = time.perf_counter()
-    found = cluster_corpus(store, fingerprints(mining_steps(), AFTER), config)
+    clustering = cluster_corpus(store, fingerprints(mining_steps(), AFTER), config)
     seconds, stored = time.perf_counter() - began, newest_clustering(store)
-    row = np.asarray([int(track) for track in found.assignments["track_id"].to_pylist()])
+    row = np.asarray([int(track) for track in clustering.assignments["track_id"].to_pylist()])
     label = np.empty(len(row), np.int64)
-    label[row] = pc.rank(found.assignments["identity_id"], tiebreaker="dense").to_numpy()
+    label[row] = pc.rank(clustering.assignments["identity_id"], tiebreaker="dense").to_numpy()
     return seconds, stored.joined if stored else 0, label
 
 
 def _commit(
     store: Store, shard: int, part: int, videos: list[str], rows: npt.NDArray[np.int64], tracks: Columns
 ) -> None:
-    """One part of each step; the videos' rows stand together."""
+    """Commit one part of each step; the rows of a video are adjacent."""
     keys = list(dict.fromkeys(videos))
     counts = np.asarray([*Counter(videos).values()])
     names = [f"{row:012d}" for row in rows.tolist()]
@@ -69,7 +81,7 @@ def _commit(
         "status": "ok",
     }
     vectors = np.ascontiguousarray(tracks["vectors"][rows], np.float32)
-    said: dict[str, dict[str, Any]] = {
+    values: dict[str, dict[str, Any]] = {
         "tracks": {
             "track_id": names,
             "start_frame": tracks["start"][rows],
@@ -86,11 +98,11 @@ def _commit(
         },
     }
     for b in bind_steps(mining_steps(), AFTER):
-        if b.step.name not in said:
+        if b.step.name not in values:
             continue
-        describe_step(store, b.at, b.step, b.upstream.name if b.upstream else "")
+        describe_step(store, b.location, b.step, b.upstream.name if b.upstream else "")
         nested = "tracks" if b.step.name == "tracks" else "faces"
-        items = _fitted(b.at.stored.field(nested).type.value_type, said[b.step.name], len(rows))
+        items = _to_structs(b.location.stored_schema.field(nested).type.value_type, values[b.step.name], len(rows))
         offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
         columns = {
             b.step.key: keys,
@@ -99,21 +111,24 @@ def _commit(
             "_attempt": 1,
             nested: pa.ListArray.from_arrays(offsets, items),
         }
-        table = _fitted(pa.struct(list(b.at.stored)), columns, len(keys))
-        commit_part(store, b.at, shard, part, pa.Table.from_struct_array(table), BlobFile(), [], "bench")
+        table = _to_structs(pa.struct(list(b.location.stored_schema)), columns, len(keys))
+        commit_part(store, b.location, shard, part, pa.Table.from_struct_array(table), BlobFile(), [], "bench")
 
 
 def _lists(values: pa.Array, each: int) -> pa.Array:
     return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, each), pa.int32()), values)
 
 
-def _fitted(kind: pa.DataType, said: Mapping[str, Any], n: int) -> pa.Array:
-    """(n,) structs of a type: a value or n of them by field, structs in lists of one; null, or nothing, elsewhere."""
+def _to_structs(kind: pa.DataType, values: Mapping[str, Any], n: int) -> pa.Array:
+    """Build (n,) structs of a type.
+
+    ``values`` holds a value or n of them by field, structs for lists of one; other fields are null, or empty.
+    """
     arrays = []
     for f in kind:
-        value = said.get(f.name)
+        value = values.get(f.name)
         if isinstance(value, dict):
-            arrays.append(_lists(_fitted(f.type.value_type, value, n), 1).cast(f.type))
+            arrays.append(_lists(_to_structs(f.type.value_type, value, n), 1).cast(f.type))
         elif isinstance(value, pa.Array):
             arrays.append(value.cast(f.type))
         elif isinstance(value, (list, np.ndarray)):
@@ -121,11 +136,11 @@ def _fitted(kind: pa.DataType, said: Mapping[str, Any], n: int) -> pa.Array:
         elif value is None and f.nullable:
             arrays.append(pa.nulls(n, f.type))
         else:
-            arrays.append(pa.repeat(pa.scalar(_nothing(f.type) if value is None else value, f.type), n))
+            arrays.append(pa.repeat(pa.scalar(_empty_value(f.type) if value is None else value, f.type), n))
     return pa.StructArray.from_arrays(arrays, fields=list(kind))
 
 
-def _nothing(kind: pa.DataType) -> Any:
+def _empty_value(kind: pa.DataType) -> Any:
     if pa.types.is_struct(kind):
         return {}
     if pa.types.is_fixed_size_list(kind):

@@ -1,4 +1,4 @@
-"""NeRSemble's half of ``ffavatar bench convert``: full-size H.264 videos, converted and plainly rewritten in turns."""
+"""Measurement of NeRSemble's conversion for ``ffavatar bench convert``: full-size H.264 videos."""
 
 from __future__ import annotations
 
@@ -15,36 +15,44 @@ from numpy.typing import NDArray
 
 from nersemble.layout import FPS, FULL_HEIGHT, FULL_WIDTH, video_path
 from pipelines.conversion.conversion_plan import ConversionPlan
-from pipelines.conversion.nersemble.config import NersembleConfig
-from pipelines.conversion.nersemble.nersemble_step import ITEM_MOMENTS
+from pipelines.conversion.nersemble.nersemble_config import NersembleConfig
+from pipelines.conversion.nersemble.nersemble_step import ITEM_TIMESTEPS
 from pipelines.conversion.nersemble.recordings import plan_nersemble
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.decoder import ProcessDecoder
 from pipelines.media.video_writer import write_video
-from pipelines.studio.nersemble_layout import PERFORMED, plan_session, write_sessions
+from pipelines.studio.nersemble_layout import STUDIO_SEQUENCES, plan_session, write_sessions
 from pipelines.studio.studio_head import load_studio_head
 
 PERSON = 18
+"""Number of the participant."""
 N_CAMERAS, N_FRAMES = 16, 6
-"""The official rig's, and a few frames of each."""
-FEW_CAMERAS, LONG = 3, 5 * ITEM_MOMENTS
-"""Of the sequence over which memory is watched: several items."""
+"""Cameras of the official rig, and a few frames of each."""
+FEW_CAMERAS, LONG = 3, 5 * ITEM_TIMESTEPS
+"""Cameras and frames of the sequence over which memory is measured: several items."""
 SMALL_WIDTH = 550
-"""Pixels across of its pictures, and of the rendered ones that the full-size videos are enlarged from."""
-PASSED = 12
-"""Of the frames that are decoded and passed over, one in so many is taken."""
+"""Pixels across of its images, and of the rendered ones that the full-size videos are enlarged from."""
+STRIDE = 12
+"""Frames from one that is converted to the next, where most are decoded and skipped."""
 NOISE = 2.0
-"""Standard deviation of the pictures' noise, grey levels."""
+"""Standard deviation of the images' noise, grey levels."""
 Ways = dict[str, Callable[[], Any]]
 
 
-def measure(size: int, side_by_side: Callable[[Ways], dict[str, float]]) -> Iterator[dict[str, Any]]:
-    """Figures of memory after one item and at most over several; of converting a sequence to crops of ``size`` pixels,
-    beside decoding the same frames and encoding them again whole; of a frame that is decoded and passed over."""
+def measure_nersemble(size: int, time_in_turns: Callable[[Ways], dict[str, float]]) -> Iterator[dict[str, Any]]:
+    """Measure memory over several items, the time of a conversion, and the time of a skipped frame.
+
+    Args:
+        size: Pixels a side of a crop.
+        time_in_turns: Times the conversion of a sequence beside decoding and encoding the same frames in full.
+
+    Yields:
+        One figure for each of the three.
+    """
     with tempfile.TemporaryDirectory(prefix="ffavatar-bench-") as folder:
         root = Path(folder) / "long"
         write_videos(root, FEW_CAMERAS, LONG, SMALL_WIDTH)
-        yield {"codec": "H.264", **_memory(plan_nersemble(str(root), NersembleConfig(size=size, frames=0)))}
+        yield {"codec": "H.264", **_measure_memory(plan_nersemble(str(root), NersembleConfig(size=size, frames=0)))}
         root, decoder = Path(folder) / "full", ProcessDecoder("pyav")
         videos = write_videos(root, N_CAMERAS, N_FRAMES, FULL_WIDTH)
         plan = plan_nersemble(str(root), NersembleConfig(size=size, frames=N_FRAMES))
@@ -53,7 +61,7 @@ def measure(size: int, side_by_side: Callable[[Ways], dict[str, float]]) -> Iter
             "ours": partial(plan.step.fn, tools, plan.items),
             "plain": partial(_rewrite, decoder, videos, Path(folder) / "again.mp4"),
         }
-        spent = side_by_side(ways)
+        spent = time_in_turns(ways)
         yield {
             "codec": "H.264",
             "picture": f"{FULL_WIDTH} x {FULL_HEIGHT}",
@@ -62,30 +70,36 @@ def measure(size: int, side_by_side: Callable[[Ways], dict[str, float]]) -> Iter
             **{f"{name}_ms": round(1e3 * seconds / views, 1) for name, seconds in spent.items()},
             "ratio": round(spent["ours"] / spent["plain"], 2),
         }
-        yield {"codec": "H.264", "picture": f"{FULL_WIDTH} x {FULL_HEIGHT}", **_passing(decoder, root, videos[0])}
+        yield {
+            "codec": "H.264",
+            "picture": f"{FULL_WIDTH} x {FULL_HEIGHT}",
+            **_measure_skipping(decoder, root, videos[0]),
+        }
         decoder.close()
 
 
 def _rewrite(decoder: ProcessDecoder, videos: list[Path], again: Path) -> None:
-    """Decode each video's frames at full size and encode them again, H.264 as well."""
+    """Decode each video's frames at full size and encode them again as H.264."""
     for video in videos:
         write_video(again, (frame.rgb for frame in decoder.frames(video)), FPS)
 
 
-def _passing(decoder: ProcessDecoder, root: Path, video: Path) -> dict[str, Any]:
-    """Milliseconds of a frame when one in ``PASSED`` is wanted, at half the size: with few moments of a long video this
-    is most of the work."""
-    n = 6 * PASSED
-    frames = [frame.rgb for frame in decoder.frames(video, indices=range(N_FRAMES // 2))]  # one moment: no scene's cut
+def _measure_skipping(decoder: ProcessDecoder, root: Path, video: Path) -> dict[str, Any]:
+    """Measure milliseconds a frame when one in ``STRIDE`` is kept, at half the size.
+
+    With few timesteps of a long video this is most of the work.
+    """
+    n = 6 * STRIDE
+    frames = [frame.rgb for frame in decoder.frames(video, indices=range(N_FRAMES // 2))]  # one timestep: no cut
     write_video(root / "passed.mp4", (frames[i % len(frames)] for i in range(n)), FPS)
     half = (FULL_WIDTH // 2, FULL_HEIGHT // 2)
     began = time.perf_counter()
-    taken = sum(1 for _ in decoder.frames(root / "passed.mp4", indices=range(0, n, PASSED), size=half))
+    taken = sum(1 for _ in decoder.frames(root / "passed.mp4", indices=range(0, n, STRIDE), size=half))
     return {"frames": n, "taken": taken, "passed_ms": round(1e3 * (time.perf_counter() - began) / n, 1)}
 
 
-def _memory(plan: ConversionPlan) -> dict[str, Any]:
-    """Resident memory of this process, and of its decoders' together, after the first item and at most after one."""
+def _measure_memory(plan: ConversionPlan) -> dict[str, Any]:
+    """Measure resident memory, of this process and of its decoders together, after the first item and at most."""
     worker, decoders, tools = [], [], plan.step.load()
     for i in range(plan.items.num_rows):
         plan.step.fn(tools, plan.items.slice(i, 1))
@@ -94,30 +108,39 @@ def _memory(plan: ConversionPlan) -> dict[str, Any]:
         decoders.append(sum(child.memory_info().rss for child in process.children()) / 2**20)
     return {
         "cameras": FEW_CAMERAS,
-        "frames": [ITEM_MOMENTS, ITEM_MOMENTS * plan.items.num_rows],
+        "frames": [ITEM_TIMESTEPS, ITEM_TIMESTEPS * plan.items.num_rows],
         "memory_mb": [round(worker[0]), round(max(worker))],
         "decoders_mb": [round(decoders[0]), round(max(decoders))],
     }
 
 
 def write_videos(root: Path, n_cameras: int, n_frames: int, width: int) -> list[Path]:
-    """One sequence, two moments rendered small, then each shown enlarged to ``width`` pixels
-    across for half of the frames, with other noise in each."""
+    """Write one sequence: two small rendered timesteps, enlarged, each for half of the frames, with new noise in each.
+
+    Args:
+        root: Folder of the data set.
+        n_cameras: Cameras of the capture.
+        n_frames: Frames of each video.
+        width: Pixels across of a frame.
+
+    Returns:
+        The video of each camera.
+    """
     import cv2
 
     g, decoder = np.random.default_rng(0), ProcessDecoder("pyav")
     head = load_studio_head(cache_dir())
-    capture = plan_session(head, PERSON, n_cameras, 2, SMALL_WIDTH, 0, PERFORMED[:1])
+    capture = plan_session(head, PERSON, n_cameras, 2, SMALL_WIDTH, 0, STUDIO_SEQUENCES[:1])
     list(write_sessions(root, {PERSON: capture}))
 
-    def shown(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        large = cv2.resize(picture, (width, round(width * picture.shape[0] / picture.shape[1])))
+    def enlarge(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        large = cv2.resize(image, (width, round(width * image.shape[0] / image.shape[1])))
         noise = g.normal(scale=NOISE, size=(*large.shape[:2], 1)).astype(np.float32)
         return np.asarray(np.clip(large + noise, 0, 255), np.uint8)
 
-    paths = [video_path(root / f"{PERSON:03d}", PERFORMED[0], serial) for serial in capture.cameras]
+    paths = [video_path(root / f"{PERSON:03d}", STUDIO_SEQUENCES[0], serial) for serial in capture.cameras]
     for path in paths:
         small = [frame.rgb for frame in decoder.frames(path)]
-        write_video(path, (shown(small[2 * i // n_frames]) for i in range(n_frames)), FPS)
+        write_video(path, (enlarge(small[2 * i // n_frames]) for i in range(n_frames)), FPS)
     decoder.close()
     return paths

@@ -1,4 +1,4 @@
-"""What a user would write, no pipeline: insightface on every frame, boxes linked by overlap, average linkage."""
+"""Plain loop, as users write it: insightface on every frame, boxes linked by overlap, average linkage."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy.typing as npt
 from pipelines.mining.tracker import iou
 
 MIN_IOU = 0.5
-"""A box continues the track whose last box it overlaps by so much."""
+"""Least intersection over union at which a box continues a track."""
 GAP = 5
-"""Frames after which a track that found no box has ended."""
+"""Frames without a box after which a track ends."""
 
 
 @dataclass
@@ -30,7 +30,7 @@ class PlainTrack:
 
 @dataclass
 class PlainRun:
-    """What the loop found in some videos, and how long it took."""
+    """Result of the loop on some videos, with the time that it took."""
 
     tracks: list[PlainTrack]
     frames: int
@@ -40,7 +40,14 @@ class PlainRun:
 
 
 def plain_loop(videos: Sequence[Path], pack_root: Path, threshold: float, limit_s: float) -> PlainRun:
-    """Run the loop on the videos, in order, until ``limit_s`` is over (whole videos; one at least), on all cores."""
+    """Run the loop on videos in order, on all cores, until the time is over.
+
+    Args:
+        videos: The files.
+        pack_root: Folder of the insightface pack.
+        threshold: Cosine distance within a person.
+        limit_s: Seconds after which no further video is begun; the first one always is.
+    """
     import decord
     from insightface.app import FaceAnalysis
 
@@ -53,26 +60,27 @@ def plain_loop(videos: Sequence[Path], pack_root: Path, threshold: float, limit_
         if done and time.perf_counter() - began > limit_s:
             break
         reader = decord.VideoReader(str(video))
-        open_: list[PlainTrack] = []
+        running: list[PlainTrack] = []
         for index in range(len(reader)):
             faces = analysis.get(reader.next().asnumpy()[:, :, ::-1])
-            found = np.array([face.bbox for face in faces], np.float64).reshape(-1, 4)
-            open_ = [track for track in open_ if index - track.frames[-1] <= GAP]
-            overlap = iou(np.array([t.boxes[-1] for t in open_]).reshape(-1, 4), found)
-            for row, column in _pairs(overlap):
-                _extend(open_[row], index, found[column], faces[column].normed_embedding)
-            taken = {column for _, column in _pairs(overlap)}
-            for column in sorted(set(range(len(found))) - taken):
-                open_.append(PlainTrack(video.name))
-                tracks.append(open_[-1])
-                _extend(open_[-1], index, found[column], faces[column].normed_embedding)
+            boxes = np.array([face.bbox for face in faces], np.float64).reshape(-1, 4)
+            running = [track for track in running if index - track.frames[-1] <= GAP]
+            overlap = iou(np.array([t.boxes[-1] for t in running]).reshape(-1, 4), boxes)
+            pairs = list(_match(overlap))
+            for row, column in pairs:
+                _extend(running[row], index, boxes[column], faces[column].normed_embedding)
+            matched = {column for _, column in pairs}
+            for column in sorted(set(range(len(boxes))) - matched):
+                running.append(PlainTrack(video.name))
+                tracks.append(running[-1])
+                _extend(running[-1], index, boxes[column], faces[column].normed_embedding)
         n_frames += len(reader)
         done.append(video.name)
     return PlainRun(tracks, n_frames, time.perf_counter() - began, count_people(tracks, threshold), done)
 
 
-def _pairs(overlap: npt.NDArray[np.float64]) -> Iterator[tuple[int, int]]:
-    """(track, box) pairs, the best overlap first, each of both once."""
+def _match(overlap: npt.NDArray[np.float64]) -> Iterator[tuple[int, int]]:
+    """Yield (track, box) pairs, the best overlap first, each track and box once."""
     overlap = overlap.copy()
     while overlap.size and overlap.max() >= MIN_IOU:
         row, column = np.unravel_index(int(overlap.argmax()), overlap.shape)
@@ -86,11 +94,17 @@ def _extend(track: PlainTrack, index: int, box: npt.NDArray[np.float64], vector:
     track.vectors.append(vector)
 
 
-def count_people(tracks: Sequence[PlainTrack], threshold: float, shortest: int = 25) -> int:
-    """Clusters of the tracks of ``shortest`` frames and more, by average linkage of their mean embeddings."""
+def count_people(tracks: Sequence[PlainTrack], threshold: float, min_frames: int = 25) -> int:
+    """Count the clusters of tracks, by average linkage of their mean embeddings.
+
+    Args:
+        tracks: The tracks.
+        threshold: Cosine distance within a cluster.
+        min_frames: Frames of a track that counts, at least.
+    """
     from scipy.cluster.hierarchy import fcluster, linkage
 
-    means = [np.mean(track.vectors, axis=0) for track in tracks if len(track.frames) >= shortest]
+    means = [np.mean(track.vectors, axis=0) for track in tracks if len(track.frames) >= min_frames]
     if len(means) < 2:
         return len(means)
     return int(fcluster(linkage(np.array(means), "average", metric="cosine"), threshold, "distance").max())

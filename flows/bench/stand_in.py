@@ -1,4 +1,4 @@
-"""A head of FLAME's size for timing where no FLAME file is at hand, and Gaussians of a trained model's sizes."""
+"""Stand-ins for timing: a head of FLAME's size where no FLAME file is at hand, Gaussians of a trained model's sizes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ffavatar_model.head import N_JOINTS, HeadModel
 from ffavatar_model.networks.gaussians import ATTRIBUTES, CanonicalAvatar, GaussianHead
 
 N_VERTICES, N_TRIANGLES, N_SHAPE, N_EXPRESSION = 5023, 9976, 300, 100
-"""FLAME's (Li et al. 2017)."""
+"""Sizes of FLAME (Li et al. 2017)."""
 
 OPACITY = (0.088, 0.679, 0.771, 0.800, 0.801, 0.810, 0.835, 0.866, 0.898, 0.934, 0.999)
 SCALE = (0.044, 0.311, 0.415, 0.491, 0.501, 0.509, 0.550, 0.645, 0.754, 0.898, 4.089)
@@ -21,7 +21,7 @@ SCALE = (0.044, 0.311, 0.415, 0.491, 0.501, 0.509, 0.550, 0.645, 0.754, 0.898, 4
 
 
 def stand_in_head() -> HeadModel:
-    """An egg of FLAME's vertices, faces, joints and directions (random ones), open at the neck as FLAME is."""
+    """Build an egg with as many vertices, triangles, joints and (random) directions as FLAME, open at the neck."""
     k = torch.arange(N_VERTICES) + 0.5
     polar, turn = torch.arccos(1 - 2 * k / N_VERTICES), torch.pi * (1 + 5**0.5) * k
     ball = torch.stack((polar.sin() * turn.cos(), polar.cos(), polar.sin() * turn.sin()), -1)
@@ -34,12 +34,12 @@ def stand_in_head() -> HeadModel:
     triangles = hull[height.argsort(descending=True)[:N_TRIANGLES]]
     random = torch.Generator().manual_seed(0)
     regressor = torch.zeros(N_JOINTS, N_VERTICES)
-    places = torch.tensor(
+    joints = torch.tensor(
         [[0.0, -0.12, -0.08], [0.0, -0.1, -0.08], [0.0, -0.04, -0.06], [0.032, 0.0, 0.0], [-0.032, 0.0, 0.0]]
     )
-    nearest = torch.cdist(places, template).topk(8, largest=False).indices
+    nearest = torch.cdist(joints, template).topk(8, largest=False).indices
     regressor.scatter_(1, nearest, 1 / 8)
-    weights = torch.softmax(-torch.cdist(template, places) / 0.02, -1)
+    weights = torch.softmax(-torch.cdist(template, joints) / 0.02, -1)
     return HeadModel(
         name="stand-in",
         template=template,
@@ -61,7 +61,7 @@ def stand_in_head() -> HeadModel:
 
 
 def set_trained_sizes(head: GaussianHead) -> None:
-    """Give a model's mean head opacities and scales drawn from a trained checkpoint's, in place."""
+    """Set a model's mean head, in place, to opacities and scales drawn from those of a trained checkpoint."""
     random, n = np.random.default_rng(0), len(head.mean_raw)
     opacity, scale = _draw(OPACITY, (n, 1), random), _draw(SCALE, (n, 3), random)
     config = head.config
@@ -76,17 +76,20 @@ def set_trained_sizes(head: GaussianHead) -> None:
 
 
 def _draw(quantiles: tuple[float, ...], shape: tuple[int, ...], random: np.random.Generator) -> Tensor:
-    at = np.linspace(0, 1, len(quantiles))
-    return torch.from_numpy(np.interp(random.random(shape), at, quantiles)).float()
+    levels = np.linspace(0, 1, len(quantiles))
+    return torch.from_numpy(np.interp(random.random(shape), levels, quantiles)).float()
 
 
-def trained_sizes(avatar: CanonicalAvatar, spacing: Tensor) -> CanonicalAvatar:
-    """The avatar with opacities and scales drawn from a trained checkpoint's (``OPACITY``; ``SCALE``, in spacings).
+def with_trained_sizes(avatar: CanonicalAvatar, spacing: Tensor) -> CanonicalAvatar:
+    """Replace an avatar's opacities and scales by ones drawn from those of a trained checkpoint.
 
     The rasterizer's speed depends on them, and random weights give others.
+
+    Args:
+        avatar: The avatar.
+        spacing: (N,) distance of each Gaussian to its neighbours, the unit of ``SCALE``.
     """
     random = np.random.default_rng(0)
-
     return avatar._replace(
         opacities=_draw(OPACITY, avatar.opacities.shape, random).to(spacing),
         scales=_draw(SCALE, avatar.scales.shape, random).to(spacing) * spacing[:, None],

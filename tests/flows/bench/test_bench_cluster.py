@@ -22,7 +22,7 @@ def test_figures_of_drawn_tracks_and_of_a_file(tmp_path: Path, monkeypatch, caps
     monkeypatch.setenv("FFAVATAR_HOME", str(tmp_path / "home"))
     apart = lines(capsys, "--tracks", "300", "--width", "64", "--method", "ffavatar", "--new", "0")
     assert len(apart) == 1 and 0 < apart[0]["peak_gb"] < 1, "in a process of its own"
-    monkeypatch.setattr(bench, "_apart", lambda measure, *arguments: measure(*arguments))
+    monkeypatch.setattr(bench, "_run_in_process", lambda measure, *arguments: measure(*arguments))
     drawn = lines(capsys, "--tracks", "500", "--tracks", "1000", "--width", "64", "--method", "ffavatar", "--new", "0")
     assert [(row["bench"], row.get("tracks")) for row in drawn] == [
         ("cluster", 500),
