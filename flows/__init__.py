@@ -1,1 +1,1 @@
-"""Prefect flows, and the command line ``ffavatar``."""
+"""Prefect flows, one module each, and the folders of what the command line ``ffavatar`` runs beside them."""

@@ -1,4 +1,4 @@
-"""``ffavatar studio``: rendered captures with truth, as talking-head videos or as a corpus of calibrated views."""
+"""Flow ``studio``: render captures with ground truth, as a corpus of calibrated views or as talking-head videos."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from ffavatar_model.head.open_head import build_open_head
+from flows.corpus.run_record import record_tracked_run
 from infra.console import ProgressBar, say
 from infra.ray_session import ray_session
 from infra.settings import load_settings
 from infra.storage import open_store
-from infra.tracking import config_hash, git_revision, tracked_run
+from infra.tracking import tracked_run
 from mfhq.ids import digest
-from mfhq.live import record_run
 from pipelines.conversion.capture_tables import capture_tables
 from pipelines.conversion.publish_captures import publish_captures
 from pipelines.engine.commits import read_step
@@ -26,31 +26,50 @@ from pipelines.studio.studio_head import load_studio_head
 from pipelines.studio.talking_head import render_talking_head, write_talking_head
 
 FPS = 25.0
-"""Of talking-head videos."""
+"""Frame rate of talking-head videos."""
 
 
 def studio_command(
-    layout: str, identities: int, cameras: int, moments: int, seconds: float, size: int, seed: int, out: str
+    layout: str, identities: int, cameras: int, timesteps: int, seconds: float, size: int, seed: int, out: str
 ) -> None:
-    """``ffavatar studio``."""
+    """Run ``ffavatar studio`` for videos (layout ``mfhq``) or for a corpus of views (layout ``captures``).
+
+    Args:
+        layout: ``mfhq`` or ``captures``.
+        identities: Number of people.
+        cameras: Cameras of each capture; not for ``mfhq``.
+        timesteps: Timesteps of each capture; not for ``mfhq``.
+        seconds: Length of each video; ``mfhq`` only.
+        size: Pixels a side.
+        seed: Seed of people, cameras and motion.
+        out: Folder of the videos, or URI of the corpus.
+    """
     if layout == "mfhq":
-        talking_heads(Path(out), identities, seconds, size, seed)
+        write_talking_heads(Path(out), identities, seconds, size, seed)
         return
     settings = load_settings()
     with ray_session(settings):
-        render_captures(
+        render_capture_corpus(
             out=out,
             identities=identities,
             cameras=cameras,
-            moments=moments,
+            timesteps=timesteps,
             size=size,
             seed=seed,
             home=str(settings.home),
         )
 
 
-def talking_heads(folder: Path, identities: int, seconds: float, size: int, seed: int) -> None:
-    """Videos of one rendered person each, who turns and talks, with the truth beside them."""
+def write_talking_heads(folder: Path, identities: int, seconds: float, size: int, seed: int) -> None:
+    """Write one video for each rendered person, who turns and talks, with the ground truth beside it.
+
+    Args:
+        folder: Folder of the videos; it is made if needed.
+        identities: Number of people.
+        seconds: Length of each video.
+        size: Pixels a side.
+        seed: Seed of people and motion.
+    """
     head = load_studio_head(cache_dir())
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(identities):
@@ -61,53 +80,69 @@ def talking_heads(folder: Path, identities: int, seconds: float, size: int, seed
 
 
 @flow(name="studio", validate_parameters=False)
-def render_captures(
-    *, out: str, identities: int, cameras: int, moments: int, size: int, seed: int = 0, home: str = ""
+def render_capture_corpus(
+    *, out: str, identities: int, cameras: int, timesteps: int, size: int, seed: int = 0, home: str = ""
 ) -> dict[str, Any]:
-    """Render calibrated captures of random people into a corpus (``cameras``, ``captures``, ``views``) and publish it.
+    """Render calibrated captures of random people into a corpus and publish ``cameras``, ``captures``, ``views``.
+
+    Args:
+        out: URI of the corpus.
+        identities: Number of people.
+        cameras: Cameras of each capture.
+        timesteps: Timesteps of each capture.
+        size: Pixels a side of a view.
+        seed: Seed of people, cameras and motion.
+        home: Folder of runs and logs; empty for the one of the environment.
 
     Returns:
         ``snapshot``, ``digest``, ``rows`` by table, ``run_id``.
     """
-    described = {
+    config = {
         "out": out,
         "identities": identities,
         "cameras": cameras,
-        "moments": moments,
+        "moments": timesteps,
         "size": size,
         "seed": seed,
     }
-    with tracked_run(load_settings(home or None), "studio", f"studio {out}", described) as run:
-        fingerprint = render(out, identities, cameras, moments, size, seed, run.run_id)
+    with tracked_run(load_settings(home or None), "studio", f"studio {out}", config) as run:
+        fingerprint = render_missing_captures(out, identities, cameras, timesteps, size, seed, run.run_id)
         store = open_store(out)
         tables = capture_tables(read_step(store, "render_capture", fingerprint))
-        made = publish_captures(store, tables, run_id=run.run_id)
-        run.snapshot(store.uri, made.version, made.digest, "output")
-        record_run(store, run.run_id, "studio", made.version, git_revision(), config_hash(described))
+        published = publish_captures(store, tables, run_id=run.run_id)
+        run.log_snapshot(store.uri, published.version, published.digest, "output")
+        record_tracked_run(store, run, "studio", published.version, config)
     say(
         "{views} views of {people} people published as {version} of {uri}",
-        views=made.rows["views"],
+        views=published.rows["views"],
         people=identities,
-        version=made.version,
+        version=published.version,
         uri=store.uri,
     )
-    return {"snapshot": made.version, "digest": made.digest, "rows": dict(made.rows), "run_id": run.run_id}
+    return {
+        "snapshot": published.version,
+        "digest": published.digest,
+        "rows": dict(published.rows),
+        "run_id": run.run_id,
+    }
 
 
 @task(name="render captures", cache_policy=NO_CACHE)
-def render(out: str, identities: int, cameras: int, moments: int, size: int, seed: int, run_id: str) -> str:
-    """Render what is not there yet; returns the step's fingerprint."""
+def render_missing_captures(
+    out: str, identities: int, cameras: int, timesteps: int, size: int, seed: int, run_id: str
+) -> str:
+    """Render the captures that the corpus does not hold yet; for the arguments see ``render_capture_corpus``.
+
+    Returns:
+        The step's fingerprint.
+
+    Raises:
+        RuntimeError: A capture failed to render.
+    """
     step = render_capture_step(cache_dir(), build_open_head(cache_dir()).digest)
-    plan = plan_captures(identities, cameras, moments, size, seed)
-    progress = ProgressBar("rendering")
-    (summary,) = run_steps(
-        [step],
-        plan,
-        open_store(out),
-        run_id,
-        on_progress=lambda p: progress.update(p.step, p.done, p.total, p.failed),
-    )
-    progress.close()
+    plan = plan_captures(identities, cameras, timesteps, size, seed)
+    with ProgressBar("rendering") as progress:
+        (summary,) = run_steps([step], plan, open_store(out), run_id, on_progress=progress.update_step)
     if summary.failed:
         item, reason = next(iter(summary.failures.items()))
         raise RuntimeError(f"{summary.failed} of {summary.items} captures did not render (first: {item}, {reason})")

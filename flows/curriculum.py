@@ -1,4 +1,4 @@
-"""``ffavatar curriculum``: the three stages, each from the one before, and only where that one helped."""
+"""Flow ``curriculum``: the three training stages in turn; a stage begins only if the one before it helped."""
 
 from __future__ import annotations
 
@@ -11,53 +11,54 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from ffavatar_model.io.atomic import write_atomically
+from ffavatar_model.atomic_file import write_atomically
 from ffavatar_model.io.weights import MODEL_FILE, model_file
 from ffavatar_model.training import RECIPES
-from flows.train import StoppedError, check, show, train
+from flows.train import StoppedError, check_call, show_result, train
 from infra.console import CallError, say
 from infra.ray_session import ray_session
-from infra.settings import MAX_FAILURES, TIMEOUT_S, load_settings
+from infra.settings import MAX_FAILURES, MODEL_PRESET, TIMEOUT_S, load_settings
 from infra.storage import open_store
 from infra.tracking import config_hash, file_digest
 from mfhq.catalog import Catalog
 
 RECORD = "curriculum.json"
-"""In the curriculum's folder: the stages that passed, and what each was asked for."""
+"""File in the curriculum's folder with the stages that passed, and what the result of each depends on."""
 GATE = "psnr"
-"""Held-out metric (dB, inside the matte) that a stage has to raise for the next one to begin."""
+"""Held-out metric (dB, inside the matte) that a stage has to raise before the next one begins."""
 
 
 class GateError(RuntimeError):
-    """A stage did not raise its held-out metric; the message has the numbers and the way on."""
+    """Error of a stage that did not raise its held-out metric; the message has the values and the way out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curriculum:
-    """What the three stages are told."""
+    """Configuration of the three stages."""
 
     corpus: str
-    """Of people in the wild: stages pretrain and personalize."""
+    """URI of the corpus of people in the wild: stages pretrain and personalize."""
     captures: str
-    """Of calibrated captures: stage multiview."""
+    """URI of the corpus of calibrated captures: stage multiview."""
     out: str
     """Folder of the checkpoints, one folder a stage."""
     identity: str
-    """Whom to personalize for."""
+    """Id of the person of stage personalize."""
     init: str = ""
     """Checkpoint that pretraining begins with; empty for random weights."""
-    size: str = "tiny"
+    size: str = MODEL_PRESET
     """Preset of the model, where there is no ``init``."""
     workers: int = 1
     gain: float = 0.0
-    """dB by which each stage has to raise the held-out PSNR, at least."""
+    """Least rise of the held-out PSNR in each stage, dB."""
     overrides: dict[str, list[str]] = field(default_factory=dict)
-    """By stage: settings ``a.b=c``."""
+    """Settings ``a.b=c`` of each stage."""
     head: str = ""
     home: str = ""
     max_failures: int = MAX_FAILURES
+    """Restarts of each stage's job: see ``infra.ray_train.run_training_job``."""
     timeout_s: int = TIMEOUT_S
-    """Of each stage's job: see ``infra.ray_train.fit``."""
+    """Seconds that workers wait for one another: see ``infra.ray_train.run_training_job``."""
 
 
 def curriculum_command(
@@ -74,56 +75,79 @@ def curriculum_command(
     max_failures: int = MAX_FAILURES,
     timeout_s: int = TIMEOUT_S,
 ) -> None:
-    """``ffavatar curriculum``."""
+    """Run ``ffavatar curriculum``.
+
+    Args:
+        corpus: URI of the corpus of people in the wild.
+        captures: URI of the corpus of calibrated captures.
+        identity: Id of the person to personalize for; None for the one with the most images.
+        init: Checkpoint that pretraining begins with; None for random weights.
+        size: Preset of the model, where there is no ``init``.
+        workers: Number of training workers.
+        gain: Least rise of the held-out PSNR in each stage, dB.
+        overrides: Settings of one stage (``stage.a.b=c``) or of all (``a.b=c``).
+        head: Head file; None for the open head.
+        out: Folder of the checkpoints.
+        max_failures: Restarts of each stage's job, at most.
+        timeout_s: Seconds that workers wait for one another.
+
+    Raises:
+        CallError: Nobody can be personalized for, or a stage's folder holds no checkpoint.
+        GateError: A stage did not improve; later ones were not begun.
+        ValueError: The call does not fit: see ``flows.train.check_call``.
+    """
     settings = load_settings()
-    asked = Curriculum(
+    config = Curriculum(
         corpus=corpus,
         captures=captures,
         out=str(out.resolve()),
-        identity=identity or most_pictured(corpus),
+        identity=identity or find_most_chosen(corpus),
         init=str(model_file(Path(init)).resolve()) if init else "",
         size=size,
         workers=workers,
         gain=gain,
-        overrides=by_stage(overrides),
+        overrides=split_by_stage(overrides),
         head=head or "",
         home=str(settings.home),
         max_failures=max_failures,
         timeout_s=timeout_s,
     )
     for stage in RECIPES:
-        corpus = asked.captures if stage == "multiview" else asked.corpus
-        check(stage, corpus, asked.init, asked.identity, asked.overrides[stage], out / stage, asked.head)
+        corpus = config.captures if stage == "multiview" else config.corpus
+        check_call(stage, corpus, config.init, config.identity, config.overrides[stage], out / stage, config.head)
     with ray_session(settings):
-        curriculum(asdict(asked))
+        curriculum(asdict(config))
 
 
 @flow(name="curriculum", validate_parameters=False)
-def curriculum(asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Run what a ``Curriculum`` asks for, from the first stage that did not pass yet.
+def curriculum(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Train the three stages, from the first that did not pass yet.
+
+    Args:
+        config: A ``Curriculum`` as plain values.
 
     Returns:
         For each stage what ``flows.train.train`` returns.
 
     Raises:
-        GateError: a stage did not improve; later ones were not begun.
-        RuntimeError: a stage's job ended before its last step; the message has the way on.
+        GateError: A stage did not improve; later ones were not begun.
+        RuntimeError: A stage's job ended before its last step; the message has the way out.
     """
-    c = Curriculum(**asked)
+    c = Curriculum(**config)
     folder = Path(c.out)
-    ended: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     init = c.init
     for stage in RECIPES:
         corpus = c.captures if stage == "multiview" else c.corpus
         identity = c.identity if stage == "personalize" else ""
-        key = _key(c, stage, corpus, identity, init)
-        passed = _read(folder).get(stage, {})
+        key = _stage_key(c, stage, corpus, identity, init)
+        passed = _read_record(folder).get(stage, {})
         if passed.get("key") == key and (folder / stage / MODEL_FILE).is_file():
             say("{stage} has passed before: {path}", stage=stage, path=folder / stage)
-            ended[stage] = passed["ended"]
+            results[stage] = passed["ended"]
         else:
             try:
-                ended[stage] = train(
+                results[stage] = train(
                     stage=stage,
                     corpus=corpus,
                     init=init,
@@ -139,60 +163,58 @@ def curriculum(asked: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
                 )
             except StoppedError as error:
                 raise RuntimeError(
-                    f"{error.why}; call `ffavatar curriculum` with the same settings again: {stage} begins anew, what "
-                    "has passed before it is not done again"
+                    f"{error.cause}; call `ffavatar curriculum` with the same settings again: {stage} begins anew, the "
+                    "stages that passed before it are not repeated"
                 ) from error
-            show(stage, ended[stage])
-            _gate(stage, ended[stage]["metrics"], c.gain)
-            _write(folder, _read(folder) | {stage: {"key": key, "ended": ended[stage]}})
+            show_result(stage, results[stage])
+            _check_gain(stage, results[stage]["metrics"], c.gain)
+            record = _read_record(folder) | {stage: {"key": key, "ended": results[stage]}}
+            write_atomically(folder / RECORD, json.dumps(record, indent=1).encode())
         init = str(folder / stage)
-    _artifact(ended)
-    return ended
+    _create_artifact(results)
+    return results
 
 
-def _gate(stage: str, metrics: Mapping[str, float], gain: float) -> None:
+def _check_gain(stage: str, metrics: Mapping[str, float], gain: float) -> None:
     before, after = metrics.get(f"start/{GATE}"), metrics.get(f"end/{GATE}")
     if before is None or after is None:
         raise GateError(f"{stage}: nobody is held out, so nothing says whether it helped; give a larger corpus")
     if not after - before >= gain:
         raise GateError(
-            f"{stage}: held-out PSNR went from {before:.2f} to {after:.2f} dB, a gain of {gain:g} was asked for; what "
-            f"comes after was not begun. Train {stage} longer or otherwise (--set {stage}.steps=N) and call this "
+            f"{stage}: held-out PSNR went from {before:.2f} to {after:.2f} dB, a gain of {gain:g} is needed; the "
+            f"next stage was not begun. Train {stage} longer or otherwise (--set {stage}.steps=N) and call this "
             "again, or lower --gain"
         )
 
 
-def by_stage(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """``pretrain.steps=9`` for one stage, ``steps=9`` for all three → settings of each stage."""
-    found: dict[str, list[str]] = {stage: [] for stage in RECIPES}
+def split_by_stage(overrides: Sequence[str]) -> dict[str, list[str]]:
+    """Return the settings of each stage: ``pretrain.steps=9`` is for one stage, ``steps=9`` for all three."""
+    settings: dict[str, list[str]] = {stage: [] for stage in RECIPES}
     for text in overrides:
         first, dot, rest = text.partition(".")
         for stage in [first] if dot and first in RECIPES else RECIPES:
-            found[stage].append(rest if stage == first else text)
-    return found
+            settings[stage].append(rest if stage == first else text)
+    return settings
 
 
-def most_pictured(corpus: str) -> str:
-    """The person with the most chosen pictures, of those held out of training if there are any.
+def find_most_chosen(corpus: str) -> str:
+    """Return the id of the person with the most chosen faces, of those held out of training if there are any.
 
     Raises:
-        CallError: nobody has two.
+        CallError: Nobody has two.
     """
-    rows = (
-        Catalog(open_store(corpus))
-        .open()
-        .query(
-            "SELECT identity_id FROM identities WHERE n_faces >= 2 "
-            "ORDER BY split = 'train', n_faces DESC, identity_id LIMIT 1"
-        )
+    snapshot = Catalog(open_store(corpus)).open()
+    rows = snapshot.query(
+        "SELECT identity_id FROM identities WHERE n_faces >= 2 "
+        "ORDER BY split = 'train', n_faces DESC, identity_id LIMIT 1"
     )
     if not len(rows):
-        raise CallError(f"{corpus}: nobody has two pictures to personalize on; mine more videos")
+        raise CallError(f"{corpus}: nobody has two images to personalize on; mine more videos")
     return str(rows["identity_id"][0].as_py())
 
 
-def _key(c: Curriculum, stage: str, corpus: str, identity: str, init: str) -> str:
-    """What a stage's result depends on."""
+def _stage_key(c: Curriculum, stage: str, corpus: str, identity: str, init: str) -> str:
+    """Return a digest of everything that a stage's result depends on."""
     store = open_store(corpus)
     return config_hash(
         {
@@ -208,21 +230,17 @@ def _key(c: Curriculum, stage: str, corpus: str, identity: str, init: str) -> st
     )
 
 
-def _read(folder: Path) -> dict[str, Any]:
+def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
-    return found
+    record: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return record
 
 
-def _write(folder: Path, record: Mapping[str, Any]) -> None:
-    write_atomically(folder / RECORD, json.dumps(record, indent=1).encode())
-
-
-def _artifact(ended: Mapping[str, Mapping[str, Any]]) -> None:
+def _create_artifact(results: Mapping[str, Mapping[str, Any]]) -> None:
     rows = [
-        f"| {stage} | {e['steps']} | {e['metrics'][f'start/{GATE}']:.2f} | {e['metrics'][f'end/{GATE}']:.2f} "
-        f"| `{e['checkpoint']}` |"
-        for stage, e in ended.items()
+        f"| {stage} | {r['steps']} | {r['metrics'][f'start/{GATE}']:.2f} | {r['metrics'][f'end/{GATE}']:.2f} "
+        f"| `{r['checkpoint']}` |"
+        for stage, r in results.items()
     ]
     table = "\n".join(["| stage | steps | PSNR before | after | checkpoint |", "|---|---|---|---|---|", *rows])
     create_markdown_artifact(f"# Curriculum\n\n{table}", key="curriculum")

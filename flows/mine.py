@@ -1,4 +1,4 @@
-"""Ingestion: source files → steps on Ray → people → a published snapshot, as one Prefect flow."""
+"""Flow ``mine``: source files → steps on Ray → identities → a published snapshot."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.corpus.calibrate import clustering_threshold
 from flows.corpus.progress_artifact import ProgressArtifact
-from flows.publish import publish, record_published
+from flows.corpus.remote_filesystem import remote_filesystem
+from flows.corpus.run_record import record_tracked_run
+from flows.publish import publish
 from infra.console import SOME_FAILED, ProgressBar, say
 from infra.ray_session import ray_session
-from infra.settings import load_settings
+from infra.settings import PUBLISH_PRESET, load_settings
 from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
@@ -27,25 +29,46 @@ from pipelines.publishing.reasons import TAKEN_DOWN
 
 
 def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int:
-    """``ffavatar mine``: returns the exit status, 1 when items failed."""
+    """Run ``ffavatar mine``.
+
+    Args:
+        source: A folder, an s3:// prefix, or a list of files (txt, csv, parquet).
+        corpus: URI of the corpus.
+        pack: Face pack, a name or a folder; None for the embedded one.
+        preset: Name of the publish thresholds.
+
+    Returns:
+        The exit status: 1 when items failed.
+
+    Raises:
+        CallError: The pack has no calibrated threshold.
+        ValueError: No such preset, or the source cannot be listed; the message says which.
+    """
     settings = load_settings()
     preset_named(preset)
     store = open_store(corpus)
-    list_sources(source, _filesystem(source))
+    list_sources(source, remote_filesystem(source))
     clustering_threshold(pack or "")
     with ray_session(settings):
-        done = mine(source=source, corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home))
-    if done["failures"]:
-        videos = Catalog(store).open(done["snapshot"]).table("videos", ["video_id", "uri"])
+        result = mine(source=source, corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home))
+    if result["failures"]:
+        videos = Catalog(store).open(result["snapshot"]).table("videos", ["video_id", "uri"])
         uri_of = dict(zip(*(column.to_pylist() for column in videos.columns), strict=True))
-        for item, reason in done["failures"].items():
+        for item, reason in result["failures"].items():
             say("  failed {uri}: {reason}", uri=uri_of.get(item, item), reason=reason)
-    return SOME_FAILED if done["failures"] else 0
+    return SOME_FAILED if result["failures"] else 0
 
 
 @flow(name="mine", validate_parameters=False)
-def mine(*, source: str, corpus: str, pack: str = "", preset: str = "small", home: str = "") -> dict[str, Any]:
-    """Mine ``source`` into ``corpus``: the same call again does what is new, and goes on after a kill.
+def mine(*, source: str, corpus: str, pack: str = "", preset: str = PUBLISH_PRESET, home: str = "") -> dict[str, Any]:
+    """Mine a source into a corpus; the same call again mines what is new, and continues after a kill.
+
+    Args:
+        source: A folder, an s3:// prefix, or a list of files (txt, csv, parquet).
+        corpus: URI of the corpus.
+        pack: Face pack, a name or a folder; empty for the embedded one.
+        preset: Name of the publish thresholds.
+        home: Folder of runs and logs; empty for the one of the environment.
 
     Returns:
         ``snapshot`` and ``digest`` of what was published, ``failures`` (item id to reason), ``run_id``.
@@ -54,56 +77,59 @@ def mine(*, source: str, corpus: str, pack: str = "", preset: str = "small", hom
     described = {"source": source, "corpus": corpus, "pack": pack, "preset": asdict(preset_named(preset))}
     with tracked_run(settings, "mine", f"mine {source}", described) as run:
         summaries = run_mining(source, corpus, pack, run.run_id)
-        run.metrics(
-            {
-                f"{s['step']}/{name}": s[name]
-                for s in summaries
-                for name in ("items", "ok", "rejected", "failed", "seconds")
-            }
-        )
+        counted = ("items", "ok", "rejected", "failed", "seconds")
+        run.log_metrics({f"{s['step']}/{name}": s[name] for s in summaries for name in counted})
         published = publish(corpus=corpus, pack=pack, preset=preset, home=home, parent=run.run_id)
-        run.snapshot(open_store(corpus).uri, published["snapshot"], published["digest"], "output")
-        record_published(open_store(corpus), run, "mine", published["snapshot"], described, "")
-    failures = {item: reason for s in summaries for item, reason in s["failures"].items()}
-    return {**published, "failures": failures, "run_id": run.run_id}
+        store = open_store(corpus)
+        run.log_snapshot(store.uri, published["snapshot"], published["digest"], "output")
+        record_tracked_run(store, run, "mine", published["snapshot"], described, "")
+    return {**published, "failures": collect_failures(summaries), "run_id": run.run_id}
 
 
 @task(name="mining steps", cache_policy=NO_CACHE)
 def run_mining(source: str, corpus: str, pack: str, run_id: str) -> list[dict[str, Any]]:
-    """Every mining step on every shard of the source; a row a step: items, ok, rejected, failed, seconds, failures."""
-    store, filesystem = open_store(corpus), _filesystem(source)
-    found = list_sources(source, filesystem)
-    sources, skipped = sources_to_mine(found, store, filesystem)
+    """Run every mining step on every shard of a source.
+
+    Args:
+        source: A folder, an s3:// prefix, or a list of files (txt, csv, parquet).
+        corpus: URI of the corpus.
+        pack: Face pack, a name or a folder; empty for the embedded one.
+        run_id: Id of the run, for the ledger.
+
+    Returns:
+        ``summary_row`` of each step.
+    """
+    store, filesystem = open_store(corpus), remote_filesystem(source)
+    listed = list_sources(source, filesystem)
+    sources, skipped = sources_to_mine(listed, store, filesystem)
     if skipped:
         say("skipping {n} files: {reason}", n=skipped, reason=TAKEN_DOWN)
     say(
         "mining {n} files ({unique} different) of {source} into {uri}",
-        n=len(found),
+        n=len(listed),
         unique=len(sources),
         source=source,
         uri=store.uri,
     )
-    progress, shown = ProgressBar("mining"), ProgressArtifact(f"mining {source} into {store.uri}")
+    artifact = ProgressArtifact(f"mining {source} into {store.uri}")
     steps = mining_steps(pack_name=pack or None, filesystem=filesystem)
+    with ProgressBar("mining") as progress:
 
-    def report(moved: StepProgress) -> None:
-        progress.update(moved.step, moved.done, moved.total, moved.failed)
-        shown.update(moved)
+        def report(counts: StepProgress) -> None:
+            progress.update_step(counts)
+            artifact.update(counts)
 
-    summaries = run_steps(steps, sources, store, run_id, after=AFTER, on_progress=report)
-    progress.close()
-    shown.close()
+        summaries = run_steps(steps, sources, store, run_id, after=AFTER, on_progress=report)
+    artifact.close()
     return [summary_row(s) for s in summaries]
 
 
 def summary_row(summary: StepSummary) -> dict[str, Any]:
-    """A step's summary as plain values."""
-    counts = {
-        name: getattr(summary, name) for name in ("step", "items", "before", "ok", "rejected", "failed", "seconds")
-    }
-    return counts | {"failures": dict(summary.failures)}
+    """Return a step's summary as plain values: step, items, before, ok, rejected, failed, seconds, failures."""
+    names = ("step", "items", "before", "ok", "rejected", "failed", "seconds")
+    return {name: getattr(summary, name) for name in names} | {"failures": dict(summary.failures)}
 
 
-def _filesystem(source: str) -> Any:
-    """What reads a remote source; None for a local one."""
-    return open_store(source).filesystem if source.startswith("s3://") else None
+def collect_failures(summaries: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the reason of each failed item by its id, from the ``summary_row`` of every step."""
+    return {item: reason for summary in summaries for item, reason in summary["failures"].items()}

@@ -1,14 +1,20 @@
-"""``ffavatar retry`` and ``ffavatar replay``: failed items once more, and one item under the looking glass."""
+"""Flow ``retry``: run failed items again, then publish."""
 
 from __future__ import annotations
 
-import pyarrow.compute as pc
+from typing import Any
 
-from flows.mine import summary_row
+import pyarrow as pa
+import pyarrow.compute as pc
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.corpus.remote_filesystem import remote_filesystem
+from flows.mine import collect_failures, summary_row
 from flows.publish import publish
 from infra.console import SOME_FAILED, ProgressBar, say
 from infra.ray_session import ray_session
-from infra.settings import load_settings
+from infra.settings import PUBLISH_PRESET, load_settings
 from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.where import rows_where
@@ -18,43 +24,106 @@ from pipelines.engine.state import bind_steps, failed_items
 from pipelines.mining.schemas import SOURCES
 from pipelines.mining.steps import AFTER, mining_steps
 
+MORE_ATTEMPTS = 3
+"""Attempts that an item gets beyond those on record."""
+
 
 def retry_command(corpus: str, where: str, pack: str | None, preset: str) -> int:
-    """Run the failed items that meet an SQL condition three times more at most, then publish.
+    """Run ``ffavatar retry``.
 
-    The condition is on item_id, uri, step, reason, attempts and error. Returns the exit status, 1 when items failed
-    again.
+    Args:
+        corpus: URI of the corpus.
+        where: SQL condition on item_id, uri, step, reason, attempts and error.
+        pack: Face pack, a name or a folder; None for the embedded one.
+        preset: Name of the publish thresholds.
+
+    Returns:
+        The exit status: 1 when items failed again.
 
     Raises:
         CatalogError: DuckDB refuses the condition.
     """
-    settings, store = load_settings(), open_store(corpus)
-    filesystem = store.filesystem if store.uri.startswith("s3://") else None
-    steps = mining_steps(pack_name=pack, filesystem=filesystem)
-    bound = bind_steps(steps, AFTER)
-    sources = read_sources(store, SOURCES, "video_id")
-    uris = dict(zip(sources["video_id"].to_pylist(), sources["uri"].to_pylist(), strict=True))
-    failed = failed_items(store, bound, uris)
-    chosen = failed.filter(rows_where(failed, where, "--where"))
-    say("{n} of {of} failed items are tried again", n=chosen.num_rows, of=failed.num_rows)
-    if not chosen.num_rows:
+    settings = load_settings()
+    failed, uri_of = list_failed_items(corpus, pack or "")
+    n_chosen = pc.sum(rows_where(failed, where, "--where")).as_py() or 0
+    say("{n} of {of} failed items are tried again", n=n_chosen, of=failed.num_rows)
+    if not n_chosen:
         return 0
+    with ray_session(settings):
+        result = retry(corpus=corpus, where=where, pack=pack or "", preset=preset, home=str(settings.home))
+    for item, reason in result["failures"].items():
+        say("  failed {uri}: {reason}", uri=uri_of.get(item, item), reason=reason)
+    return SOME_FAILED if result["failures"] else 0
+
+
+@flow(name="retry", validate_parameters=False)
+def retry(
+    *, corpus: str, where: str = "true", pack: str = "", preset: str = PUBLISH_PRESET, home: str = ""
+) -> dict[str, Any]:
+    """Run the failed items that meet an SQL condition ``MORE_ATTEMPTS`` times more at most, then publish.
+
+    Args:
+        corpus: URI of the corpus.
+        where: SQL condition on item_id, uri, step, reason, attempts and error.
+        pack: Face pack, a name or a folder; empty for the embedded one.
+        preset: Name of the publish thresholds.
+        home: Folder of runs and logs; empty for the one of the environment.
+
+    Returns:
+        What ``flows.publish.publish`` returns, ``failures`` (item id to reason), ``run_id``.
+
+    Raises:
+        CatalogError: DuckDB refuses the condition.
+    """
+    settings = load_settings(home or None)
+    with tracked_run(settings, "mine", f"retry {corpus}", {"where": where}) as run:
+        summaries = run_failed_items(corpus, where, pack, run.run_id)
+        published = publish(corpus=corpus, pack=pack, preset=preset, home=home, parent=run.run_id)
+    return {**published, "failures": collect_failures(summaries), "run_id": run.run_id}
+
+
+@task(name="retry steps", cache_policy=NO_CACHE)
+def run_failed_items(corpus: str, where: str, pack: str, run_id: str) -> list[dict[str, Any]]:
+    """Run every mining step on the failed items that meet an SQL condition.
+
+    Args:
+        corpus: URI of the corpus.
+        where: SQL condition on item_id, uri, step, reason, attempts and error.
+        pack: Face pack, a name or a folder; empty for the embedded one.
+        run_id: Id of the run, for the ledger.
+
+    Returns:
+        ``flows.mine.summary_row`` of each step; none where no item meets the condition.
+    """
+    store = open_store(corpus)
+    failed, _ = list_failed_items(corpus, pack)
+    chosen = failed.filter(rows_where(failed, where, "--where"))
+    if not chosen.num_rows:
+        return []
+    sources = read_sources(store, SOURCES, "video_id")
     rows = sources.filter(pc.is_in(sources["video_id"], value_set=chosen["item_id"].combine_chunks()))
-    attempts = int(pc.max(chosen["attempts"]).as_py()) + 3
-    with ray_session(settings), tracked_run(settings, "mine", f"retry {corpus}", {"where": where}) as run:
-        progress = ProgressBar("retry")
+    attempts = int(pc.max(chosen["attempts"]).as_py()) + MORE_ATTEMPTS
+    steps = mining_steps(pack_name=pack or None, filesystem=remote_filesystem(store.uri))
+    with ProgressBar("retry") as progress:
         summaries = run_steps(
-            steps,
-            rows,
-            store,
-            run.run_id,
-            after=AFTER,
-            max_attempts=attempts,
-            on_progress=lambda p: progress.update(p.step, p.done, p.total, p.failed),
+            steps, rows, store, run_id, after=AFTER, max_attempts=attempts, on_progress=progress.update_step
         )
-        progress.close()
-        publish(corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home), parent=run.run_id)
-    failures = {item: reason for s in summaries for item, reason in summary_row(s)["failures"].items()}
-    for item, reason in failures.items():
-        say("  failed {uri}: {reason}", uri=uris.get(item, item), reason=reason)
-    return SOME_FAILED if failures else 0
+    return [summary_row(s) for s in summaries]
+
+
+def list_failed_items(corpus: str, pack: str) -> tuple[pa.Table, dict[str, str]]:
+    """List the quarantined items of a corpus.
+
+    Args:
+        corpus: URI of the corpus.
+        pack: Face pack, a name or a folder; empty for the embedded one.
+
+    Returns:
+        A row a failed item and step (item_id, uri, step, reason, attempts, error), and the URI of each source file
+        by its id.
+    """
+    store = open_store(corpus)
+    sources = read_sources(store, SOURCES, "video_id")
+    uri_of = dict(zip(sources["video_id"].to_pylist(), sources["uri"].to_pylist(), strict=True))
+    steps = mining_steps(pack_name=pack or None, filesystem=remote_filesystem(store.uri))
+    return failed_items(store, bind_steps(steps, AFTER), uri_of), uri_of

@@ -1,4 +1,4 @@
-"""A training stage: a Prefect flow that launches a Ray Train job, logs to MLflow and hands its checkpoint on."""
+"""Flow ``train``: one training stage as a Ray Train job, tracked in MLflow."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from ffavatar_model.config import to_dict
 from ffavatar_model.head import load_head
 from ffavatar_model.io.weights import MODEL_FILE, load_weights, model_file
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.training import configured
-from flows.avatar.heads import head_file
-from flows.training.job import Job, job_values, run_job
-from flows.training.stage_data import datasets
+from ffavatar_model.training import build_config
+from flows.avatar.heads import prepare_head_file
+from flows.corpus.run_record import record_tracked_run
+from flows.training.job import Job, run_job
+from flows.training.stage_data import open_datasets
 from infra import ray_train
-from infra.console import CallError, say, table
+from infra.console import CallError, print_table, say
 from infra.ray_session import ray_session
-from infra.settings import MAX_FAILURES, TIMEOUT_S, load_settings
+from infra.settings import MAX_FAILURES, MODEL_PRESET, TIMEOUT_S, load_settings
 from infra.storage import open_store
-from infra.tracking import TrackedRun, config_hash, file_digest, git_revision, tracked_run
+from infra.tracking import TrackedRun, config_hash, file_digest, tracked_run
 from mfhq.catalog import Catalog
-from mfhq.live import record_run
 
 RUN_FILE = "run.json"
-"""Beside a checkpoint: which run made it, from which snapshot; the next stage finds its parent here."""
-MAY_CHANGE = ("workers",)
-"""Settings that may be others when a run goes on."""
+"""File beside a checkpoint with the run and the snapshot that it comes from; the next stage finds its parent there."""
+RESUME_MAY_CHANGE = ("workers",)
+"""Settings that may differ when a run is resumed."""
 
 
 class StoppedError(RuntimeError):
-    """A training job ended before its last step, and can go on from its last checkpoint."""
+    """Error of a training job that ended before its last step and can go on from its last checkpoint."""
 
-    def __init__(self, why: str, run_id: str) -> None:
-        super().__init__(why, run_id)
-        self.why, self.run_id = why, run_id
+    def __init__(self, cause: str, run_id: str) -> None:
+        super().__init__(cause, run_id)
+        self.cause, self.run_id = cause, run_id
 
     def __str__(self) -> str:
-        return f"{self.why}; go on from its last checkpoint with --resume {self.run_id}"
+        return f"{self.cause}; go on from its last checkpoint with --resume {self.run_id}"
 
 
 def train_command(
@@ -59,15 +59,33 @@ def train_command(
     max_failures: int = MAX_FAILURES,
     timeout_s: int = TIMEOUT_S,
 ) -> None:
-    """``ffavatar train``."""
+    """Run ``ffavatar train``.
+
+    Args:
+        stage: pretrain, multiview or personalize.
+        corpus: URI of the corpus.
+        init: Checkpoint to begin with; None for random weights.
+        identity: The person of stage personalize.
+        workers: Number of training workers.
+        overrides: Settings of the recipe, ``a.b=c`` each.
+        out: Folder of the checkpoint; None for one below the home folder.
+        head: Head file; None for the open head.
+        resume: Id of the run to go on with.
+        max_failures: Restarts from the last checkpoint, at most.
+        timeout_s: Seconds that workers wait for one another.
+
+    Raises:
+        CallError: personalize without an identity, or ``out`` holds no checkpoint.
+        ValueError: See ``check_call``; or ``resume`` names no run.
+    """
     if stage == "personalize" and not identity:
         raise CallError("train personalize needs --identity ID; list them: ffavatar sql 'SELECT * FROM identities'")
     settings = load_settings()
-    check(stage, corpus, init or "", identity or "", overrides, out, head or "")
+    check_call(stage, corpus, init or "", identity or "", overrides, out, head or "")
     if resume:
-        TrackedRun(settings.tracking_uri, resume).config()
+        TrackedRun(settings.tracking_uri, resume).read_config()
     with ray_session(settings):
-        ended = train(
+        result = train(
             stage=stage,
             corpus=corpus,
             init=init or "",
@@ -81,43 +99,63 @@ def train_command(
             max_failures=max_failures,
             timeout_s=timeout_s,
         )
-    show(stage, ended)
+    show_result(stage, result)
 
 
-def check(stage: str, corpus: str, init: str, identity: str, overrides: list[str], out: Path | None, head: str) -> None:
-    """Find what is wrong with a call before anything is started.
+def check_call(
+    stage: str, corpus: str, init: str, identity: str, overrides: list[str], out: Path | None, head: str
+) -> None:
+    """Find errors in a call before anything is started; for the arguments see ``train_command``.
 
     Raises:
         CallError: ``out`` holds something else than a checkpoint.
-        ValueError: the recipe, the checkpoint, the corpus or the person does not fit; the message says which.
+        ValueError: The recipe, the checkpoint, the corpus or the person does not fit; the message says which.
     """
     if out is not None:
         out = out.resolve()
         if out.exists() and not (out / MODEL_FILE).is_file() and not (out.is_dir() and not any(out.iterdir())):
             raise CallError(f"-o {out}: is there and holds no checkpoint; name a new folder")
-    config = configured(stage, overrides, init=init)
+    config = build_config(stage, overrides, init=init)
     config.objective.load_lpips()
     store = open_store(corpus)
-    datasets(config, store, Catalog(store).open(), identity)
+    open_datasets(config, store, Catalog(store).open(), identity)
     if init:
-        load_weights(Path(init), FFAvatar(config.model, load_head(head_file(head or None))))
+        load_weights(Path(init), FFAvatar(config.model, load_head(prepare_head_file(head or None))))
 
 
-def show(stage: str, ended: dict[str, Any]) -> None:
-    """Print what a stage reached on held-out pictures, before and after, and where its checkpoint is."""
-    metrics = ended["metrics"]
+def show_result(stage: str, result: dict[str, Any]) -> None:
+    """Print a stage's metrics on held-out images, before and after, and the path of its checkpoint.
+
+    Args:
+        stage: Name of the stage.
+        result: What ``train`` returned.
+    """
+    metrics = result["metrics"]
     names = sorted(name.removeprefix("end/") for name in metrics if name.startswith("end/"))
     rows = [(name, metrics.get(f"start/{name}"), metrics[f"end/{name}"]) for name in names]
-    table(f"{stage}: held out, {ended['steps']} steps", ("metric", "before", "after"), rows)
-    say("checkpoint {path}  (MLflow run {run})", path=ended["checkpoint"], run=ended["run_id"])
+    print_table(f"{stage}: held out, {result['steps']} steps", ("metric", "before", "after"), rows)
+    say("checkpoint {path}  (MLflow run {run})", path=result["checkpoint"], run=result["run_id"])
 
 
 @task(name="ray train job", cache_policy=NO_CACHE)
-def fit(
+def run_stage_job(
     job: dict[str, Any], name: str, workers: int, home: str, out: str, max_failures: int, timeout_s: int
 ) -> dict[str, Any]:
-    """Run the job on Ray and copy its last checkpoint to ``out``; returns the last metrics."""
-    result = ray_train.fit(
+    """Run a stage's job on Ray Train and copy its last checkpoint.
+
+    Args:
+        job: A ``flows.training.job.Job`` as plain values.
+        name: Name of the job; the same name goes on from its last checkpoint.
+        workers: Number of workers.
+        home: Folder of the settings.
+        out: Folder that gets the checkpoint.
+        max_failures: See ``infra.ray_train.run_training_job``.
+        timeout_s: See ``infra.ray_train.run_training_job``.
+
+    Returns:
+        The last metrics.
+    """
+    result = ray_train.run_training_job(
         run_job,
         job,
         name=name,
@@ -143,27 +181,45 @@ def train(
     out: str = "",
     head: str = "",
     home: str = "",
-    size: str = "tiny",
+    size: str = MODEL_PRESET,
     resume: str = "",
     max_failures: int = MAX_FAILURES,
     timeout_s: int = TIMEOUT_S,
 ) -> dict[str, Any]:
-    """Train ``stage`` on the newest snapshot of ``corpus``.
+    """Train a stage on the newest snapshot of a corpus.
 
-    ``resume`` is a run of the same settings that did not end: it goes on from its last checkpoint, on the snapshot that
-    it was begun with, on any number of workers. For ``max_failures`` and ``timeout_s`` see ``infra.ray_train.fit``.
+    Args:
+        stage: pretrain, multiview or personalize.
+        corpus: URI of the corpus.
+        init: Checkpoint to begin with; empty for random weights.
+        identity: The person of stage personalize.
+        workers: Number of training workers.
+        overrides: Settings of the recipe, ``a.b=c`` each.
+        out: Folder of the checkpoint; empty for one below ``home``.
+        head: Head file; empty for the open head.
+        home: Folder of runs and logs; empty for the one of the environment.
+        size: Preset of the model, where there is no ``init``.
+        resume: Id of an unfinished run of the same settings: it goes on from its last checkpoint, on the snapshot that
+            it was begun with, on any number of workers.
+        max_failures: See ``infra.ray_train.run_training_job``.
+        timeout_s: See ``infra.ray_train.run_training_job``.
 
     Returns:
-        ``checkpoint`` (folder), ``run_id``, ``metrics`` (``start/…`` and ``end/…`` on held-out people or pictures,
+        ``checkpoint`` (folder), ``run_id``, ``metrics`` (``start/…`` and ``end/…`` on held-out people or images,
         ``seconds/…``), ``steps``.
+
+    Raises:
+        StoppedError: The job ended before its last step; it can be resumed.
+        FinalError: The loop raised an error that a restart would meet again.
+        ValueError: ``resume`` names a run of other settings.
     """
     settings = load_settings(home or None)
     init = str(model_file(Path(init)).resolve()) if init else ""
-    config = configured(stage, overrides or [], size, init)
+    config = build_config(stage, overrides or [], size, init)
     store = open_store(corpus)
-    kept = TrackedRun(settings.tracking_uri, resume).config() if resume else {}
-    snapshot = Catalog(store).open(kept.get("snapshot"))
-    where = head_file(head or None).resolve()
+    begun_with = TrackedRun(settings.tracking_uri, resume).read_config() if resume else {}
+    snapshot = Catalog(store).open(begun_with.get("snapshot"))
+    head_path = prepare_head_file(head or None).resolve()
     parent = _parent_run(init)
     described = {
         "stage": stage,
@@ -172,22 +228,22 @@ def train(
         "identity": identity,
         "workers": workers,
         "init": init,
-        "head": str(where),
+        "head": str(head_path),
         "train": to_dict(config),
     }
     if resume:
-        _same(resume, kept, described)
+        _check_same_settings(resume, begun_with, described)
     with tracked_run(settings, stage, f"{stage} {snapshot.version}", described, parent, resume) as run:
         if not resume:
-            run.snapshot(store.uri, snapshot.version, snapshot.digest, "training")
+            run.log_snapshot(store.uri, snapshot.version, snapshot.digest, "training")
             if init:
-                run.tags({"init_digest": file_digest(Path(init))})
+                run.set_tags({"init_digest": file_digest(Path(init))})
             if config.objective.lpips:
-                run.tags({"lpips_digest": file_digest(Path(config.objective.lpips_file))})
+                run.set_tags({"lpips_digest": file_digest(Path(config.objective.lpips_file))})
         job = Job(
             corpus=store.uri,
             snapshot=snapshot.version,
-            head=str(where),
+            head=str(head_path),
             config=to_dict(config),
             identity=identity,
             init=init,
@@ -197,43 +253,42 @@ def train(
         checkpoint = Path(out).resolve() if out else settings.home / "checkpoints" / f"{stage}-{run.run_id[:8]}"
         name = f"{stage}-{run.run_id}"
         try:
-            metrics = fit(job_values(job), name, workers, str(settings.home), str(checkpoint), max_failures, timeout_s)
+            metrics = run_stage_job(
+                job.to_values(), name, workers, str(settings.home), str(checkpoint), max_failures, timeout_s
+            )
         except ray_train.FinalError:
-            raise  # going on from the last checkpoint with the same settings would end in it again
+            raise  # a run resumed from the last checkpoint with the same settings would end in it again
         except RuntimeError as error:
             raise StoppedError(str(error), run.run_id) from error
         record = {"run_id": run.run_id, "stage": stage, "corpus": store.uri, "snapshot": snapshot.version}
         (checkpoint / RUN_FILE).write_text(json.dumps(record | {"config_hash": config_hash(described)}, indent=1))
-        _register(run, stage, checkpoint)
-        record_run(store, run.run_id, stage, snapshot.version, git_revision(), config_hash(described), parent)
+        run.set_tags({"weights_digest": file_digest(checkpoint / MODEL_FILE)})
+        run.register_model(f"ffavatar-{stage}", checkpoint / MODEL_FILE)
+        record_tracked_run(store, run, stage, snapshot.version, described, parent)
     steps = int(metrics.pop("step", 0))
-    _artifact(stage, metrics, checkpoint, snapshot.version)
+    _create_artifact(stage, metrics, checkpoint, snapshot.version)
     return {"checkpoint": str(checkpoint), "run_id": run.run_id, "metrics": metrics, "steps": steps}
 
 
-def _same(run_id: str, kept: Mapping[str, Any], asked: Mapping[str, Any], path: str = "") -> None:
-    """Raise ``ValueError`` naming a setting that is another than the run was begun with."""
-    for name in sorted({*kept, *asked} - set(MAY_CHANGE)):
-        old, new = kept.get(name), asked.get(name)
+def _check_same_settings(
+    run_id: str, begun_with: Mapping[str, Any], requested: Mapping[str, Any], path: str = ""
+) -> None:
+    """Raise ``ValueError`` naming a setting that differs from the one that the run was begun with."""
+    for name in sorted({*begun_with, *requested} - set(RESUME_MAY_CHANGE)):
+        old, new = begun_with.get(name), requested.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            _same(run_id, old, new, f"{path}{name}.")
+            _check_same_settings(run_id, old, new, f"{path}{name}.")
         elif old != new:
             raise ValueError(f"--resume {run_id}: it was begun with {path}{name}={old!r}, this call says {new!r}")
 
 
 def _parent_run(init: str) -> str:
-    """The run that made a checkpoint; empty where nothing beside the model file says so."""
+    """Return the id of the run that made a checkpoint; empty if no ``RUN_FILE`` lies beside it."""
     path = Path(init).with_name(RUN_FILE) if init else None
     return str(json.loads(path.read_text()).get("run_id", "")) if path and path.is_file() else ""
 
 
-def _register(run: TrackedRun, stage: str, checkpoint: Path) -> None:
-    weights = checkpoint / MODEL_FILE
-    run.tags({"weights_digest": file_digest(weights)})
-    run.register(f"ffavatar-{stage}", weights)
-
-
-def _artifact(stage: str, metrics: dict[str, Any], checkpoint: Path, version: str) -> None:
+def _create_artifact(stage: str, metrics: dict[str, Any], checkpoint: Path, version: str) -> None:
     rows = [f"| {name} | {value:.4g} |" for name, value in sorted(metrics.items()) if isinstance(value, float)]
     body = "\n".join(["| metric | value |", "|---|---|", *rows])
     create_markdown_artifact(f"# {stage} on {version}\n\n{body}\n\ncheckpoint: `{checkpoint}`", key=f"train-{stage}")

@@ -1,5 +1,8 @@
-"""The command line ``ffavatar``. Each command imports what it needs when it runs: start-up stays quick, and
-commands that need no Ray, Prefect, MLflow or DuckDB run where those are not installed."""
+"""Command line ``ffavatar``: the group and ``main``; a module of commands for each kind of reader.
+
+Each command imports what it needs when it runs: start-up stays quick, and commands that need no Ray, Prefect, MLflow
+or DuckDB run where those are not installed.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,11 @@ from flows.cli import (
 from infra.console import WRONG_CALL, err, report_error, start_log
 from infra.settings import load_settings, quiet_services
 
+INTERRUPTED = 130
+"""Exit status of a command that Ctrl-C ended."""
+
+_MODULES = (corpus_commands, train_commands, avatar_commands, analyst_commands, operate_commands, bench_commands)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ffavatar")
@@ -27,15 +35,20 @@ def cli() -> None:
     """From in-the-wild video to a face corpus, and from photos to an animatable 3D Gaussian head."""
 
 
-_MODULES = (corpus_commands, train_commands, avatar_commands, analyst_commands, operate_commands, bench_commands)
-
 for _module in _MODULES:
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; an error ends as one line, a log file for the rest, and an exit status (1 or 2)."""
+    """Run a command and exit with its status; an error is printed as one line, with a log file for the rest.
+
+    Args:
+        arguments: Words after ``ffavatar``; by default those of this process.
+
+    Raises:
+        SystemExit: The command failed (1), was called wrongly (2), or was interrupted (130).
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     log_file: Path | None = None
     try:
@@ -51,6 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(WRONG_CALL)
     except (click.exceptions.Abort, KeyboardInterrupt):
         err.print("ffavatar: interrupted; what was committed stays, and the same command goes on from there")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except Exception as error:
         sys.exit(report_error(error, log_file))

@@ -1,4 +1,4 @@
-"""``python -m flows.cli``: the same as ``ffavatar``."""
+"""Entry point of ``python -m flows.cli``, the same as ``ffavatar``."""
 
 from flows.cli import main
 

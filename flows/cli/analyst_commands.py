@@ -6,7 +6,31 @@ from pathlib import Path
 
 import click
 
-from flows.cli.options import CORPUS
+from flows.cli.options import CORPUS, DEMO_CORPUS, SNAPSHOT
+
+
+@click.command()
+@click.argument("query", required=False)
+@click.option("--corpus", default=DEMO_CORPUS, show_default=True, metavar="URI", help="The corpus.")
+@SNAPSHOT
+@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
+@click.option("--json", "form", flag_value="json", help="Print JSON lines.")
+def sql(query: str | None, corpus: str, snapshot: str | None, form: str | None) -> None:
+    """Answer QUERY over a corpus's views; without one, list the views and their columns."""
+    from flows.corpus.sql import sql_command
+
+    sql_command(corpus, query, snapshot, form or "table")
+
+
+@click.command()
+@CORPUS
+@SNAPSHOT
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
+def report(corpus: str, snapshot: str | None, out: Path) -> None:
+    """Show the corpus in images: write one HTML page."""
+    from flows.corpus.report import report_command
+
+    report_command(corpus, snapshot, out)
 
 
 @click.command()
@@ -14,35 +38,11 @@ from flows.cli.options import CORPUS
 @click.argument("after", metavar="vB")
 @CORPUS
 def diff(before: str, after: str, corpus: str) -> None:
-    """What changed from snapshot vA to vB."""
+    """Show what changed from snapshot vA to vB."""
     from flows.corpus.show_diff import diff_command
 
     diff_command(before, after, corpus)
 
 
-@click.command()
-@click.argument("query", required=False)
-@click.option("--corpus", default="demo/corpus", show_default=True, metavar="URI", help="The corpus.")
-@click.option("--snapshot", metavar="vN", help="Default the newest.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV.")
-@click.option("--json", "form", flag_value="json", help="Print JSON lines.")
-def sql(query: str | None, corpus: str, snapshot: str | None, form: str | None) -> None:
-    """Answer QUERY over a corpus's views; without one, list the views and their columns."""
-    from flows.corpus.sql import sql as run
-
-    run(corpus, query, snapshot, form or "table")
-
-
-@click.command()
-@CORPUS
-@click.option("--snapshot", metavar="vN", help="Default the newest.")
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the page.")
-def report(corpus: str, snapshot: str | None, out: Path) -> None:
-    """The corpus in pictures: one HTML page."""
-    from flows.corpus.report import report as run
-
-    run(corpus, snapshot, out)
-
-
 COMMANDS = (sql, report, diff)
-"""What ``flows.cli`` adds to the group ``ffavatar``."""
+"""Commands that ``flows.cli`` adds to the group."""

@@ -1,4 +1,4 @@
-"""Commands for users of avatars."""
+"""Commands for users of avatars: from photos to an avatar, its animation, its files and its viewer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from flows.cli.options import PACK
 def reconstruct(
     images: Sequence[Path], checkpoint: Path | None, personalize: int, face: int | None, pack: str | None, out: Path
 ) -> None:
-    """From IMAGES of one person to an avatar, in one forward pass."""
+    """Reconstruct an avatar from IMAGES of one person, in one forward pass."""
     from flows.avatar.reconstruct import reconstruct_command
 
     reconstruct_command(list(images), checkpoint, personalize, face, pack, out)
@@ -41,7 +41,7 @@ def reconstruct(
     help="A video of a face, a camera's index, or - for raw frames on standard input (y4m).",
 )
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
-@click.option("--smooth", is_flag=True, help="Steady what the estimator says (a one-euro filter).")
+@click.option("--smooth", is_flag=True, help="Smooth the estimator's parameters (a one-euro filter).")
 @PACK
 @click.option("-o", "--out", required=True, metavar="MP4|-", help="The video, driver | avatar; - is raw frames (y4m).")
 def animate(avatar: Path, driver: str, checkpoint: Path | None, smooth: bool, pack: str | None, out: str) -> None:
@@ -54,8 +54,10 @@ def animate(avatar: Path, driver: str, checkpoint: Path | None, smooth: bool, pa
 @click.command()
 @click.argument("avatar", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A .ply file; with --driver a folder of them.")
-@click.option("--html", "page", type=click.Path(path_type=Path), help="One page that moves the avatar in any browser.")
-@click.option("--driver", metavar="VIDEO", help="The avatar as this video drives it.")
+@click.option(
+    "--html", "page", type=click.Path(path_type=Path), help="One page that animates the avatar in any browser."
+)
+@click.option("--driver", metavar="VIDEO", help="Write the avatar as this video drives it.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
 @PACK
 def export(
@@ -69,17 +71,17 @@ def export(
 
 @click.command()
 @click.argument("avatar", type=click.Path(path_type=Path))
-@click.option("--driver", metavar="VIDEO|INDEX|-", help="A face that drives it: as for animate.")
-@click.option("--smooth", is_flag=True, help="Steady what the estimator says (a one-euro filter).")
+@click.option("--driver", metavar="VIDEO|INDEX|-", help="A face that drives it, as for animate.")
+@click.option("--smooth", is_flag=True, help="Smooth the estimator's parameters (a one-euro filter).")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
 @PACK
 @click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
 def view(avatar: Path, driver: str | None, smooth: bool, checkpoint: Path | None, pack: str | None, port: int) -> None:
-    """Look at AVATAR in a browser: a page on 127.0.0.1 with sliders and, if given, a driver."""
+    """Show AVATAR in a browser: a page on 127.0.0.1 with sliders and, if given, a driver."""
     from flows.avatar.view import view_command
 
     view_command(avatar, driver, smooth, checkpoint, pack, port)
 
 
 COMMANDS = (reconstruct, animate, export, view)
-"""What ``flows.cli`` adds to the group ``ffavatar``."""
+"""Commands that ``flows.cli`` adds to the group."""

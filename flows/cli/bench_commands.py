@@ -1,11 +1,15 @@
-"""``ffavatar bench``: one subcommand a subject."""
+"""Commands ``ffavatar bench``: one subcommand for each subject, one module of ``flows.bench`` behind it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
+
+from flows.cli.options import DATASETS, DEMO_CORPUS, RECIPE_SETTINGS
+from infra.settings import MODEL_PRESET
 
 
 @click.group()
@@ -13,47 +17,34 @@ def bench() -> None:
     """Measure, and print figures as JSON, one line each."""
 
 
-def _bench_model(what: str, help_text: str) -> None:
-    """A subcommand that measures the model."""
-
-    @bench.command(what, help=help_text)
-    @click.option("--model", "size", default="tiny", show_default=True, help="Preset: tiny, base or paper.")
-    @click.option("--head", metavar="FILE", help="Head file; stand-in: a mesh of FLAME's size; default the open head.")
-    @click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change a setting of the stage's recipe.")
-    def measure(size: str, head: str | None, overrides: Sequence[str]) -> None:
-        from flows.bench.bench_model import bench_model
-
-        bench_model(what, size, head, list(overrides))
-
-
 @bench.command("mine")
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of videos; default made samples.")
 @click.option("--decode-minutes", default=10.0, show_default=True, help="Repeat them until decoding takes so long.")
 @click.option("--plain-seconds", default=120.0, show_default=True, help="Run the plain loop on videos for so long.")
-def bench_mine(videos: Path | None, decode_minutes: float, plain_seconds: float) -> None:
-    """Mining beside decoding alone, and beside insightface on every frame."""
-    from flows.bench.bench_mine import bench_mine as run
+def mine_bench(videos: Path | None, decode_minutes: float, plain_seconds: float) -> None:
+    """Measure mining beside decoding alone, and beside insightface on every frame."""
+    from flows.bench.bench_mine import bench_mine
 
-    run(videos, decode_minutes, plain_seconds)
+    bench_mine(videos, decode_minutes, plain_seconds)
 
 
 @bench.command("engine")
 @click.option("--items", default=(1_000, 10_000, 100_000), show_default=True, multiple=True, type=click.IntRange(1))
-def bench_engine(items: Sequence[int]) -> None:
-    """The engine's overhead an item, and its memory, with items that need no work."""
-    from flows.bench.bench_engine import bench_engine as run
+def engine_bench(items: Sequence[int]) -> None:
+    """Measure the engine's overhead an item, and its memory, with items that need no work."""
+    from flows.bench.bench_engine import bench_engine
 
-    run(items)
+    bench_engine(items)
 
 
 @bench.command("plan")
 @click.option("--rows", default=1_000_000, show_default=True, type=click.IntRange(1), help="Of the source list.")
 @click.option("--known", default=200_000, show_default=True, type=click.IntRange(0), help="Mined already.")
-def bench_plan(rows: int, known: int) -> None:
-    """A plan over a long source list: its time and its memory."""
-    from flows.bench.bench_plan import bench_plan as run
+def plan_bench(rows: int, known: int) -> None:
+    """Measure the time and the memory of a plan over a long source list."""
+    from flows.bench.bench_plan import bench_plan
 
-    run(rows, known)
+    bench_plan(rows, known)
 
 
 @bench.command("cluster")
@@ -71,18 +62,18 @@ def bench_plan(rows: int, known: int) -> None:
     "--method",
     "methods",
     multiple=True,
-    help="Default ours and what one would take instead.",
+    help="Default ours and the usual alternatives.",
     type=click.Choice(["ffavatar", "faiss+components", "sklearn-average", "sklearn-hdbscan"]),
 )
 @click.option("--seed", default=0, show_default=True, help="Of the drawn tracks.")
 @click.option(
     "--vectors",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help=".npy (tracks, width), or .npz: vectors, person; at will video, start, end.",
+    help=".npy (tracks, width), or .npz: vectors, person; optionally video, start, end.",
 )
 @click.option("--threshold", type=click.FloatRange(0, 2, min_open=True), help="Cosine distance; default calibrated.")
 @click.option("--new", default=10_000, show_default=True, type=click.IntRange(0), help="Tracks that join; 0: none.")
-def bench_cluster(
+def cluster_bench(
     sizes: Sequence[int],
     widths: Sequence[int],
     methods: Sequence[str],
@@ -91,25 +82,36 @@ def bench_cluster(
     threshold: float | None,
     new: int,
 ) -> None:
-    """Tell drawn people apart: seconds, memory, BCubed; ours, and what one would take instead."""
-    from flows.bench.bench_cluster import METHODS
-    from flows.bench.bench_cluster import bench_cluster as run
+    """Measure the clustering of drawn people: seconds, memory, BCubed; ours beside the usual alternatives."""
+    from flows.bench.bench_cluster import METHODS, bench_cluster
 
-    run(sizes, widths, methods or METHODS, seed, vectors, threshold, new)
+    bench_cluster(sizes, widths, methods or METHODS, seed, vectors, threshold, new)
+
+
+@bench.command("convert")
+@click.argument("dataset", type=click.Choice(DATASETS))
+@click.option("--size", default=512, show_default=True, type=click.IntRange(16), help="Pixels a side of a crop.")
+def convert_bench(dataset: str, size: int) -> None:
+    """Measure the conversion of DATASET beside plain decoding and encoding of the same images."""
+    from flows.bench.bench_convert import bench_convert
+
+    bench_convert(dataset, size)
 
 
 @bench.command("loader")
 @click.option(
     "--corpus",
     "corpora",
-    default=["demo/corpus"],
+    default=[DEMO_CORPUS],
     show_default=True,
     multiple=True,
     metavar="URI",
     help="Published, on a disk or s3://; may be repeated.",
 )
 @click.option("--stage", type=click.Choice(["pretrain", "multiview"]), default="pretrain", show_default=True)
-@click.option("--model", "size", default="tiny", show_default=True, help="Preset of the recipe: pictures' size, batch.")
+@click.option(
+    "--model", "size", default=MODEL_PRESET, show_default=True, help="Preset of the recipe: images' size, batch."
+)
 @click.option(
     "--workers",
     "counts",
@@ -123,12 +125,12 @@ def bench_cluster(
     "--consumes",
     type=click.FloatRange(0, min_open=True),
     metavar="RATE",
-    help="Pictures a second that a step takes; default measured here.",
+    help="Images a second that a step takes; default measured here.",
 )
 @click.option("--seconds", default=10.0, show_default=True, type=click.FloatRange(0, min_open=True), help="A figure.")
-@click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change a setting of the stage's recipe.")
+@RECIPE_SETTINGS
 @click.option("--head", metavar="FILE", help="Of the step's model: a head file; default the open head.")
-def bench_loader(
+def loader_bench(
     corpora: Sequence[str],
     stage: str,
     size: str,
@@ -138,28 +140,69 @@ def bench_loader(
     overrides: Sequence[str],
     head: str | None,
 ) -> None:
-    """Pictures a second of the training loader, a core and in all, beside what a training step consumes."""
-    from flows.bench.bench_loader import bench_loader as run
+    """Measure images a second of the training loader, a core and in all, beside what a training step consumes."""
+    from flows.bench.bench_loader import bench_loader
 
-    run(corpora, stage, size, counts, consumes, seconds, overrides, head)
-
-
-@bench.command("convert")
-@click.argument("dataset", type=click.Choice(["ava256", "nersemble"]))
-@click.option("--size", default=512, show_default=True, type=click.IntRange(16), help="Pixels a side of a crop.")
-def bench_convert(dataset: str, size: int) -> None:
-    """Conversion of DATASET beside plain decoding and writing again of the same pictures."""
-    from flows.bench.bench_convert import bench_convert as run
-
-    run(dataset, size)
+    bench_loader(corpora, stage, size, counts, consumes, seconds, overrides, head)
 
 
-_bench_model("render", "Pictures a second of the renderer.")
-_bench_model("reconstruct", "From 1, 4 and 16 photos to an avatar.")
-_bench_model("animate", "Frames a second, driven from pixels and from parameters.")
-_bench_model("personalize", "500 steps of personalization (5 without a GPU).")
-_bench_model("train", "A training step.")
+def _model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of the subcommands that measure the model."""
+    for option in (
+        RECIPE_SETTINGS,
+        click.option(
+            "--head", metavar="FILE", help="Head file; stand-in: a mesh of FLAME's size; default the open head."
+        ),
+        click.option("--model", "size", default=MODEL_PRESET, show_default=True, help="Preset: tiny, base or paper."),
+    ):
+        command = option(command)
+    return command
+
+
+@bench.command("render")
+@_model_options
+def render_bench(size: str, head: str | None, overrides: Sequence[str]) -> None:
+    """Measure images a second of the renderer."""
+    from flows.bench.bench_render import bench_render
+
+    bench_render(size, head)
+
+
+@bench.command("reconstruct")
+@_model_options
+def reconstruct_bench(size: str, head: str | None, overrides: Sequence[str]) -> None:
+    """Measure the reconstruction of an avatar from 1, 4 and 16 photos."""
+    from flows.bench.bench_reconstruct import bench_reconstruct
+
+    bench_reconstruct(size, head)
+
+
+@bench.command("animate")
+@_model_options
+def animate_bench(size: str, head: str | None, overrides: Sequence[str]) -> None:
+    """Measure frames a second of the animation, driven from pixels and from parameters."""
+    from flows.bench.bench_animate import bench_animate
+
+    bench_animate(size, head)
+
+
+@bench.command("personalize")
+@_model_options
+def personalize_bench(size: str, head: str | None, overrides: Sequence[str]) -> None:
+    """Measure 500 steps of personalization (5 without a GPU)."""
+    from flows.bench.bench_training import bench_personalize
+
+    bench_personalize(size, head, list(overrides))
+
+
+@bench.command("train")
+@_model_options
+def train_bench(size: str, head: str | None, overrides: Sequence[str]) -> None:
+    """Measure a training step."""
+    from flows.bench.bench_training import bench_train
+
+    bench_train(size, head, list(overrides))
 
 
 COMMANDS = (bench,)
-"""What ``flows.cli`` adds to the group ``ffavatar``."""
+"""Commands that ``flows.cli`` adds to the group."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from flows.cli.options import CORPUS, OFFICIAL, PACK, PRESET
+from flows.cli.options import CORPUS, DATASETS, OFFICIAL_LAYOUTS, PACK, PRESET
 
 
 @click.command()
@@ -30,7 +30,7 @@ def mine(source: str, corpus: str, pack: str | None, preset: str) -> None:
 @PACK
 @click.option("--workers", type=click.IntRange(1), help="Say when so many would be done; default this machine's cores.")
 def plan(source: str, corpus: str, pack: str | None, workers: int | None) -> None:
-    """What mining SOURCE would do: pending items a step, measured cost, bytes, time; runs nothing."""
+    """Show what mining SOURCE would do: pending items a step, measured cost, bytes, time; runs nothing."""
     from flows.corpus.show_plan import plan_command
 
     plan_command(source, corpus, pack, workers)
@@ -41,7 +41,7 @@ def plan(source: str, corpus: str, pack: str | None, workers: int | None) -> Non
 @PACK
 @click.option("--full", is_flag=True, help="Cluster everything anew, instead of joining new tracks to people.")
 def cluster(corpus: str, pack: str | None, full: bool) -> None:
-    """Tell the people of a corpus apart; publish uses the result."""
+    """Group the tracks of a corpus by person; publish uses the result."""
     from flows.cluster import cluster_command
 
     cluster_command(corpus, pack, full)
@@ -63,7 +63,7 @@ def calibrate(pairs: Path, pack: str | None, people: int) -> None:
 @CORPUS
 @PACK
 def overlap(source: str | None, corpus: str, pack: str | None) -> None:
-    """Is somebody in two splits, or in SOURCE too (a folder of stills, or another corpus)? By embedding."""
+    """Find people in two splits, or in SOURCE too (a folder of stills, or another corpus), by embedding."""
     from flows.corpus.overlap import overlap_command
 
     if status := overlap_command(source, corpus, pack):
@@ -126,10 +126,10 @@ def replay(item: str, step: str, corpus: str, pack: str | None) -> None:
 
 
 @click.command()
-@click.argument("dataset", type=click.Choice(["ava256", "nersemble"]))
+@click.argument("dataset", type=click.Choice(DATASETS))
 @click.argument("source")
 @CORPUS
-@click.option("--size", type=click.IntRange(16), help="Pixels a side of the head-centred pictures; default 512.")
+@click.option("--size", type=click.IntRange(16), help="Pixels a side of the head-centred images; default 512.")
 @click.option("--every", type=click.IntRange(1), help="Convert each N-th frame of a segment; default every one.")
 @click.option("--set", "overrides", multiple=True, metavar="a=b", help="Change another setting of the conversion.")
 def convert(
@@ -146,28 +146,28 @@ def convert(
 @click.command()
 @click.option(
     "--layout",
-    type=click.Choice(["mfhq", "captures", *OFFICIAL]),
+    type=click.Choice(["mfhq", "captures", *OFFICIAL_LAYOUTS]),
     required=True,
     help="mfhq: videos of talking heads; captures: a corpus of views; or an official layout.",
 )
 @click.option("--identities", default=4, show_default=True, type=click.IntRange(1))
 @click.option("--cameras", default=6, show_default=True, type=click.IntRange(1), help="Not for mfhq.")
-@click.option("--moments", default=2, show_default=True, type=click.IntRange(1), help="Not for mfhq: frames each.")
+@click.option("--moments", default=2, show_default=True, type=click.IntRange(1), help="Not for mfhq: timesteps each.")
 @click.option("--seconds", default=4.0, show_default=True, help="mfhq only: length of each video.")
 @click.option(
     "--size",
     default=256,
     show_default=True,
     type=click.IntRange(32),
-    help="Pixels; of ava256 and nersemble the picture's height.",
+    help="Pixels; of ava256 and nersemble the image's height.",
 )
 @click.option("--seed", default=0, show_default=True)
 @click.option("-o", "--out", required=True, metavar="DIR", help="Folder of the videos, or URI of the corpus.")
 def studio(
     layout: str, identities: int, cameras: int, moments: int, seconds: float, size: int, seed: int, out: str
 ) -> None:
-    """Render captures of the open head, with their truth."""
-    if layout in OFFICIAL:
+    """Render captures of the open head, with their ground truth."""
+    if layout in OFFICIAL_LAYOUTS:
         from flows.corpus.studio_layouts import layout_command
 
         layout_command(layout, identities, cameras, moments, size, seed, out)
@@ -178,4 +178,4 @@ def studio(
 
 
 COMMANDS = (mine, plan, cluster, calibrate, overlap, publish, recrop, retry, replay, convert, studio)
-"""What ``flows.cli`` adds to the group ``ffavatar``."""
+"""Commands that ``flows.cli`` adds to the group."""

@@ -1,4 +1,4 @@
-"""``ffavatar demo``: the whole loop, thin and real, on embedded defaults."""
+"""Demo of the whole loop on embedded defaults: videos, corpus, three training stages, avatar, video, report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from infra.console import SOME_FAILED, CallError, out, say, table
+from infra.console import SOME_FAILED, CallError, out, print_table, say
 from infra.peak_memory import PeakMemory
 from infra.settings import Settings, load_settings
 from mfhq.ids import digest
@@ -18,17 +18,18 @@ from pipelines.mining.source_listing import list_sources
 if TYPE_CHECKING:
     from flows.curriculum import Curriculum
 
-CAPTURES = {"identities": 6, "cameras": 5, "moments": 2, "size": 160}
-"""What the studio renders for the multiview stage: 60 calibrated views."""
-SOURCES = 4
+CAPTURES = {"identities": 6, "cameras": 5, "timesteps": 2, "size": 160}
+"""Captures that the studio renders for the multiview stage: 60 calibrated views."""
+N_PHOTOS = 4
 """Photos that the avatar is made from."""
-LONG = ["steps=100000"]
-"""The stages end by the clock."""
+ENDLESS = ["steps=100000"]
+"""Settings of a stage that ends by the clock."""
 NO_GATE = -100.0
-"""dB: a minute of training on a handful of people need not help those held out."""
+"""Least gain of a stage, dB: a minute of training on a handful of people need not help those held out."""
 STEPS_A_SECOND = 0.8
-"""Personalization steps of the avatar for each second that a stage trains: 60 by default. Four photos that are much
-alike are learned by heart after that: at 150 cheeks and eyes tear where the head turns away from them."""
+"""Personalization steps of the avatar for each second that a stage trains: 60 steps by default.
+
+More overfit four photos that are much alike: at 150, cheeks and eyes tear where the head turns away from them."""
 
 QUESTIONS = (
     (
@@ -46,11 +47,21 @@ QUESTIONS = (
         "FROM faces JOIN assignments USING (track_id) WHERE status = 'ok' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 3",
     ),
 )
+"""Titles and SQL queries of the tables that are shown after mining."""
 
 
 @dataclass(frozen=True)
-class _Places:
-    """Where the demo keeps what. Clips of the user's own have a corpus of their own, one for each folder of clips."""
+class _Timing:
+    """Seconds of one part, and the share of it inside training steps."""
+
+    part: str
+    seconds: float
+    share: float | None
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """Paths and URIs of the demo; each folder of the user's own clips has a corpus of its own."""
 
     folder: Path
     videos: Path
@@ -59,10 +70,19 @@ class _Places:
     home: str
 
 
-def demo(folder: Path, videos: Path | None, seconds: float) -> int:
-    """Videos → corpus → SQL → pretrain, multiview, personalize → avatar → video → report, all below ``folder``.
+def demo_command(folder: Path, videos: Path | None, seconds: float) -> int:
+    """Run ``ffavatar demo``: videos → corpus → SQL → pretrain, multiview, personalize → avatar → video → report.
 
-    Returns the exit status: 1 when videos failed.
+    Args:
+        folder: Folder of all results.
+        videos: Folder of the user's own videos; None for samples that are made here.
+        seconds: Training time of each stage.
+
+    Returns:
+        The exit status: 1 when videos failed.
+
+    Raises:
+        CallError: There is no such folder of videos, or nobody in them can be used.
     """
     folder = folder.resolve()
     own = videos.resolve() if videos is not None else None
@@ -72,56 +92,56 @@ def demo(folder: Path, videos: Path | None, seconds: float) -> int:
         list_sources(own)
     name = "corpus" if own is None else f"corpus-{own.name}-{digest(str(own), 6)}"
     settings = load_settings(folder / "runs")
-    places = _Places(
+    paths = _Paths(
         folder, own or folder / "samples", (folder / name).as_uri(), (folder / "captures").as_uri(), str(settings.home)
     )
     began = time.monotonic()
-    times: list[tuple[str, float, float | None]] = []
+    times: list[_Timing] = []
     with PeakMemory() as memory, _services(settings, times):
-        failed = _loop(places, own is None, seconds, times)
-    rows = [(part, round(spent), None if share is None else f"{share:.0%}") for part, spent, share in times]
-    table("time", ("part", "seconds", "in training steps"), rows)
-    spent = (time.monotonic() - began) / 60
-    say(f"the whole loop took {spent:.1f} minutes and at most {memory.gib:.1f} GiB of memory, all processes together")
-    _where(places, settings)
+        failed = _run_parts(paths, own is None, seconds, times)
+    rows = [(t.part, round(t.seconds), None if t.share is None else f"{t.share:.0%}") for t in times]
+    print_table("time", ("part", "seconds", "in training steps"), rows)
+    minutes = (time.monotonic() - began) / 60
+    say(f"the whole loop took {minutes:.1f} minutes and at most {memory.gib:.1f} GiB of memory, all processes together")
+    _show_results(paths, settings)
     return SOME_FAILED if failed else 0
 
 
-def _loop(places: _Places, samples: bool, seconds: float, times: list[tuple[str, float, float | None]]) -> int:
-    """Every part in turn; returns how many videos failed."""
+def _run_parts(paths: _Paths, samples: bool, seconds: float, times: list[_Timing]) -> int:
+    """Run every part in turn, and return the number of videos that failed."""
     from ffavatar_model.pretrained import STUDIO
     from flows.avatar.animate import animate_video
     from flows.avatar.export import export_ply
-    from flows.avatar.heads import head_file
+    from flows.avatar.heads import prepare_head_file
     from flows.avatar.reconstruct import reconstruct_photos
-    from flows.captures import render_captures
+    from flows.captures import render_capture_corpus
     from flows.cli.demo_cast import choose_cast, write_photos, write_strip
-    from flows.corpus.report import report
-    from flows.corpus.sql import sql
+    from flows.corpus.report import report_command
+    from flows.corpus.sql import sql_command
     from flows.curriculum import curriculum
     from flows.mine import mine
     from pipelines.samples.make import make_samples
 
-    folder, corpus = places.folder, places.corpus
+    folder, corpus = paths.folder, paths.corpus
     with _part("head model", times):
-        head_file(None)
+        prepare_head_file(None)
     if samples:
         with _part("sample clips", times):
-            n = len(make_samples(places.videos, quick=True))
-            say("  {n} clips: photographs that move, rendered heads that talk, in {where}", n=n, where=places.videos)
+            n = len(make_samples(paths.videos, quick=True))
+            say("  {n} clips: photographs that move, rendered heads that talk, in {where}", n=n, where=paths.videos)
     with _part("mining", times):
-        mined = mine(source=str(places.videos), corpus=corpus, home=places.home)
+        mined = mine(source=str(paths.videos), corpus=corpus, home=paths.home)
     for question, query in QUESTIONS:
         out.print(f"{question}  ffavatar sql --corpus '{corpus}' \"{query}\"", markup=False)
-        sql(corpus, query, None, "table")
-    cast = choose_cast(corpus, places.videos)
+        sql_command(corpus, query, None, "table")
+    cast = choose_cast(corpus, paths.videos)
     with _part("captures", times):
-        render_captures(out=places.captures, home=places.home, seed=0, **CAPTURES)
+        render_capture_corpus(out=paths.captures, home=paths.home, seed=0, **CAPTURES)
     with _part("curriculum", times) as steps:
-        ended = curriculum(asdict(demo_curriculum(folder, corpus, places.home, cast.identity, seconds)))
-        steps += [stage["metrics"]["seconds/step"] for stage in ended.values()]
+        results = curriculum(asdict(demo_curriculum(folder, corpus, paths.home, cast.identity, seconds)))
+        steps += [result["metrics"]["seconds/step"] for result in results.values()]
     with _part("avatar", times):
-        photos = write_photos(corpus, cast.identity, folder / "photos", SOURCES)
+        photos = write_photos(corpus, cast.identity, folder / "photos", N_PHOTOS)
         n = max(1, round(STEPS_A_SECOND * seconds))
         avatar = reconstruct_photos(photos, STUDIO, folder / "avatar.safetensors", steps=n)
         export_ply(avatar, folder / "avatar.ply")
@@ -129,14 +149,22 @@ def _loop(places: _Places, samples: bool, seconds: float, times: list[tuple[str,
         animate_video(avatar, cast.driver, folder / "avatar.mp4")
         write_strip(photos, folder / "avatar.mp4", folder / "strip.png")
     with _part("report", times):
-        report(corpus, None, folder / "report")
+        report_command(corpus, None, folder / "report")
     for item, reason in mined["failures"].items():
         say("failed: {item}: {reason}", item=item, reason=reason)
     return len(mined["failures"])
 
 
 def demo_curriculum(folder: Path, corpus: str, home: str, identity: str, seconds: float) -> Curriculum:
-    """The three stages as the demo in ``folder`` runs them, each for ``seconds``."""
+    """Return the configuration of the three stages, as the demo runs them.
+
+    Args:
+        folder: Folder of the demo.
+        corpus: URI of the mined corpus.
+        home: Folder of the runs.
+        identity: Id of the person to personalize for.
+        seconds: Training time of each stage.
+    """
     from ffavatar_model.training import RECIPES
     from flows.curriculum import Curriculum
 
@@ -147,45 +175,45 @@ def demo_curriculum(folder: Path, corpus: str, home: str, identity: str, seconds
         out=str(folder / "checkpoints"),
         home=home,
         gain=NO_GATE,
-        overrides={stage: [*LONG, f"max_seconds={seconds}"] for stage in RECIPES},
+        overrides={stage: [*ENDLESS, f"max_seconds={seconds}"] for stage in RECIPES},
     )
 
 
 @contextmanager
-def _services(settings: Settings, times: list[tuple[str, float, float | None]]) -> Iterator[None]:
-    """Ray and Prefect's server, once for the whole demo."""
+def _services(settings: Settings, times: list[_Timing]) -> Iterator[None]:
+    """Run Ray and Prefect's server, once for the whole demo."""
     from prefect import flow
 
     from infra.ray_session import ray_session
 
     @flow(name="demo")
-    def whole() -> None:
-        """The first flow of a process starts Prefect's embedded server."""
+    def start_server() -> None:
+        """Do nothing: the first flow of a process starts Prefect's embedded server."""
 
     began = time.monotonic()
     with ray_session(settings):
-        whole()
-        times.append(("starting Ray and Prefect", time.monotonic() - began, None))
+        start_server()
+        times.append(_Timing("starting Ray and Prefect", time.monotonic() - began, None))
         yield
 
 
 @contextmanager
-def _part(name: str, times: list[tuple[str, float, float | None]]) -> Iterator[list[float]]:
-    """Announce a part and note how long it took; of what the body appends, the share of that time is shown."""
+def _part(name: str, times: list[_Timing]) -> Iterator[list[float]]:
+    """Announce a part and record its time; the block appends the seconds of it that were training steps."""
     out.rule(f"[bold]{name}", align="left")
     began = time.monotonic()
     inside: list[float] = []
     yield inside
     spent = time.monotonic() - began
-    times.append((name, spent, sum(inside) / spent if inside else None))
+    times.append(_Timing(name, spent, sum(inside) / spent if inside else None))
 
 
-def _where(places: _Places, settings: Settings) -> None:
-    """Where everything is, and the command that shows it."""
-    out.rule("[bold]what there is now, and how to look at it", align="left")
-    folder = places.folder
+def _show_results(paths: _Paths, settings: Settings) -> None:
+    """Print the command that shows each result."""
+    out.rule("[bold]the results, and how to look at them", align="left")
+    folder = paths.folder
     for what, command in {
-        "corpus": f"ffavatar sql --corpus '{places.corpus}' 'SELECT * FROM identities'",
+        "corpus": f"ffavatar sql --corpus '{paths.corpus}' 'SELECT * FROM identities'",
         "report": f"xdg-open '{folder / 'report' / 'report.html'}'",
         "runs": f"mlflow ui --backend-store-uri '{settings.tracking_uri}'",
         "checkpoints": f"ls '{folder / 'checkpoints'}'",
@@ -197,6 +225,6 @@ def _where(places: _Places, settings: Settings) -> None:
         out.print(f"{what:12} {command}", markup=False)
     say(
         "The avatar comes from the small model that the project brings, trained for minutes on rendered people alone, "
-        "and from steps on the person's photos. The three stages are those of long runs on large corpora; only the "
-        "numbers are small."
+        "and from steps on the person's photos. The three stages are those of long runs on large corpora, with fewer "
+        "people and steps."
     )

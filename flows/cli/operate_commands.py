@@ -1,4 +1,4 @@
-"""Commands for operators: the machine, the demo, review and take-down."""
+"""Commands for operators: this machine, the demo, review and take-down."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from infra.settings import load_settings
 
 @click.command()
 def doctor() -> None:
-    """What is installed, which weights, which device, what is missing and how to get it."""
-    from flows.cli.doctor import doctor as run
+    """Show what is installed, which weights, which device, what is missing and how to get it."""
+    from flows.cli.doctor import doctor_command
 
-    run(load_settings())
+    doctor_command(load_settings())
 
 
 @click.command()
@@ -25,20 +25,20 @@ def doctor() -> None:
 @click.option("-o", "--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Output folder.")
 @click.option("--seconds", default=75.0, show_default=True, help="Training time of each stage.")
 def demo(videos: Path | None, out: Path, seconds: float) -> None:
-    """The whole loop, on embedded defaults: videos, corpus, three training stages, avatar, video."""
-    from flows.cli.demo import demo as run
+    """Run the whole loop on embedded defaults: videos, corpus, three training stages, avatar, video."""
+    from flows.cli.demo import demo_command
 
-    if status := run(out, videos, seconds):
+    if status := demo_command(out, videos, seconds):
         sys.exit(status)
 
 
 @click.command()
 @CORPUS
-@click.option("--reviewer", metavar="NAME", help="Who signs the decisions; default the user of this machine.")
+@click.option("--reviewer", metavar="NAME", help="Name that signs the decisions; default the user of this machine.")
 @click.option("--port", default=0, show_default=True, type=click.IntRange(0, 65535), help="0: any that is free.")
 @click.option("--each", default=20, show_default=True, type=click.IntRange(1), help="Most cases of each kind.")
 def review(corpus: str, reviewer: str | None, port: int, each: int) -> None:
-    """Look over the people that most deserve an eye: a page on 127.0.0.1; accept, split, merge."""
+    """Review the people that most need it: a page on 127.0.0.1; accept, split, merge."""
     from flows.corpus.serve_review import review_command
 
     review_command(corpus, reviewer, port, each)
@@ -47,14 +47,14 @@ def review(corpus: str, reviewer: str | None, port: int, each: int) -> None:
 @click.command()
 @CORPUS
 @click.option("--video", "videos", multiple=True, metavar="ID", help="A source file, by its video_id.")
-@click.option("--source", "sources", multiple=True, metavar="URI", help="A source file, by where it was found.")
+@click.option("--source", "sources", multiple=True, metavar="URI", help="A source file, by its URI.")
 @click.option("--identity", "identities", multiple=True, metavar="ID", help="A person, by identity_id.")
 @click.option(
     "--photo",
     "photographs",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Whoever looks like the face in this photograph.",
+    help="Everybody who is similar to the face in this photograph.",
 )
 @PACK
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -67,12 +67,12 @@ def takedown(
     pack: str | None,
     yes: bool,
 ) -> None:
-    """Take a video, a source or a person out of the corpus for good; with none named, finish what was begun."""
-    from flows.corpus.takedown import Named, takedown_command
+    """Take a video, a source or a person out of the corpus for good; with none named, finish earlier take-downs."""
+    from flows.corpus.takedown import TakedownTargets, takedown_command
 
-    if status := takedown_command(corpus, Named(videos, sources, identities, photographs), pack, yes):
+    if status := takedown_command(corpus, TakedownTargets(videos, sources, identities, photographs), pack, yes):
         sys.exit(status)
 
 
 COMMANDS = (doctor, demo, review, takedown)
-"""What ``flows.cli`` adds to the group ``ffavatar``."""
+"""Commands that ``flows.cli`` adds to the group."""

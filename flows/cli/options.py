@@ -1,23 +1,29 @@
-"""Options that several commands share."""
+"""Options and choices that several commands share."""
 
 from __future__ import annotations
 
 import click
 
-from infra.settings import MAX_FAILURES, TIMEOUT_S
+from infra.settings import MAX_FAILURES, PUBLISH_PRESET, TIMEOUT_S
+
+DEMO_CORPUS = "demo/corpus"
+"""Corpus that ``ffavatar demo`` makes, for commands that can do without ``--corpus``."""
+DATASETS = ("ava256", "nersemble")
+"""Data sets of multi-view captures that can be converted."""
+OFFICIAL_LAYOUTS = (*DATASETS, "nersemble-benchmark")
+"""Layouts of official data sets that the studio writes."""
 
 CORPUS = click.option("--corpus", required=True, metavar="URI", help="The corpus: a path, file:// or s3:// URI.")
 
-
-OFFICIAL = ("ava256", "nersemble", "nersemble-benchmark")
-"""Data sets whose layout the studio writes."""
-
+SNAPSHOT = click.option("--snapshot", metavar="vN", help="Default the newest.")
 
 PACK = click.option("--pack", metavar="PACK", help="insightface pack: a name or a folder; default the embedded one.")
 
+PRESET = click.option("--preset", default=PUBLISH_PRESET, show_default=True, help="Publish thresholds: small or mfhq.")
 
 HEAD = click.option("--head", metavar="FILE", help="FLAME pickle or head file; default the open head.")
 
+WORKERS = click.option("--workers", default=1, show_default=True, type=click.IntRange(1))
 
 FAILURES = click.option(
     "--max-failures",
@@ -27,7 +33,6 @@ FAILURES = click.option(
     help="How often a lost worker or an error restarts it from the last checkpoint.",
 )
 
-
 TIMEOUT = click.option(
     "--timeout",
     "timeout_s",
@@ -35,8 +40,9 @@ TIMEOUT = click.option(
     show_default=True,
     type=click.IntRange(1),
     metavar="SECONDS",
-    help="How long workers wait for one another, and for a place.",
+    help="How long workers wait for one another, and for their place in the cluster.",
 )
 
-
-PRESET = click.option("--preset", default="small", show_default=True, help="Publish thresholds: small or mfhq.")
+RECIPE_SETTINGS = click.option(
+    "--set", "overrides", multiple=True, metavar="a.b=c", help="Change a setting of the stage's recipe."
+)

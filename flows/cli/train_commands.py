@@ -1,4 +1,4 @@
-"""Commands for ML engineers: training stages and evaluation."""
+"""Commands for ML engineers: head files, training stages and evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from flows.cli.options import CORPUS, FAILURES, HEAD, PACK, TIMEOUT
+from flows.cli.options import CORPUS, FAILURES, HEAD, PACK, TIMEOUT, WORKERS
+from infra.settings import MODEL_PRESET
 
 
 @click.command()
@@ -16,9 +17,9 @@ from flows.cli.options import CORPUS, FAILURES, HEAD, PACK, TIMEOUT
 @CORPUS
 @click.option("--init", metavar="CHECKPOINT", help="Start from these weights.")
 @click.option("--identity", metavar="ID", help="personalize: the person.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1))
+@WORKERS
 @click.option("--set", "overrides", multiple=True, metavar="a.b=c", help="Change a setting of the recipe.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Where the checkpoint is written.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder of the checkpoint.")
 @click.option("--resume", metavar="RUN", help="Go on with this run of the same settings, also on fewer workers.")
 @FAILURES
 @TIMEOUT
@@ -36,7 +37,7 @@ def train(
     timeout_s: int,
     head: str | None,
 ) -> None:
-    """Run a training STAGE as a Ray Train job."""
+    """Train one STAGE as a Ray Train job."""
     from flows.train import train_command
 
     settings = list(overrides)
@@ -48,7 +49,7 @@ def train(
 @click.option("--teeth", is_flag=True, help="Add two rows of teeth behind the lips, the lower one on the jaw.")
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The head file (.safetensors).")
 def head(file: str | None, teeth: bool, out: Path) -> None:
-    """Write the head model FILE (a FLAME pickle; default the open head) as a head file, its landmarks found."""
+    """Write the head model FILE (a FLAME pickle; default the open head) as a head file with landmarks."""
     from flows.avatar.heads import head_command
 
     head_command(file, teeth, out)
@@ -57,16 +58,18 @@ def head(file: str | None, teeth: bool, out: Path) -> None:
 @click.command()
 @CORPUS
 @click.option("--captures", required=True, metavar="URI", help="The corpus of calibrated captures, for multiview.")
-@click.option("--identity", metavar="ID", help="Whom to personalize for; default who has most pictures.")
-@click.option("--init", metavar="CHECKPOINT", help="What pretraining begins with; default random weights.")
-@click.option("--model", "size", default="tiny", show_default=True, help="Preset of the model; with --init its own.")
-@click.option("--workers", default=1, show_default=True, type=click.IntRange(1))
+@click.option("--identity", metavar="ID", help="The person to personalize for; default the one with the most images.")
+@click.option("--init", metavar="CHECKPOINT", help="Start pretraining from these weights; default random ones.")
+@click.option(
+    "--model", "size", default=MODEL_PRESET, show_default=True, help="Preset of the model; with --init its own."
+)
+@WORKERS
 @click.option(
     "--gain",
     default=0.0,
     show_default=True,
     metavar="DB",
-    help="By how much each stage has to raise the held-out PSNR for the next one to begin.",
+    help="Least rise of the held-out PSNR in each stage before the next one begins.",
 )
 @click.option("--set", "overrides", multiple=True, metavar="STAGE.a.b=c", help="Change a setting of one stage, or all.")
 @FAILURES
@@ -87,7 +90,7 @@ def curriculum(
     head: str | None,
     out: Path,
 ) -> None:
-    """Train the three stages, one after the other, from the first that has not passed yet."""
+    """Train the three stages in turn, from the first that has not passed yet."""
     from flows.curriculum import curriculum_command
 
     settings = (max_failures, timeout_s)
@@ -96,7 +99,7 @@ def curriculum(
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--corpus", metavar="URI", help="Measure on this corpus's held-out people.")
+@click.option("--corpus", metavar="URI", help="Measure on the held-out people of this corpus.")
 @click.option("--snapshot", metavar="vN", help="Of the corpus; default the newest.")
 @click.option("--people", default=64, show_default=True, type=click.IntRange(1), help="Held-out people, at most.")
 @click.option("--lpips", type=click.Path(path_type=Path), help="Weights of LPIPS; without them, no LPIPS.")
@@ -143,4 +146,4 @@ def evaluate(
 
 
 COMMANDS = (train, head, curriculum, evaluate)
-"""What ``flows.cli`` adds to the group ``ffavatar``."""
+"""Commands that ``flows.cli`` adds to the group."""

@@ -1,1 +1,1 @@
-"""Commands on a corpus that are no Prefect flow: plan, replay, calibrate, overlap, review, recrop, take-down, SQL, report."""
+"""Commands on a corpus that are no Prefect flow, and what the flows share."""

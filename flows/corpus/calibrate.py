@@ -1,4 +1,4 @@
-"""``ffavatar calibrate``: measure the threshold of a face pack on labelled pairs, and store it with the pack."""
+"""Calibration of a face pack: measure its clustering threshold on labelled pairs, and store it with the pack."""
 
 from __future__ import annotations
 
@@ -10,38 +10,51 @@ import numpy as np
 from flows.corpus.stills import embed_stills, stills_by_person
 from infra.console import CallError, say
 from pipelines.faces.analysis import FaceAnalyzer
-from pipelines.faces.pack import face_pack, write_calibration
+from pipelines.faces.pack import face_pack, write_pack_calibration
 from pipelines.identity.calibration import Calibration, Scores, calibrate, labelled_pairs
 
 TRUE, FALSE = ("1", "true", "same", "yes"), ("0", "false", "different", "no")
+"""Values of the column ``same`` in a csv of pairs."""
+MAX_SHARE = 0.1
+"""Share of missed pairs, or false matches an image, above which a warning is printed."""
 
 
 def calibrate_command(pairs: Path, pack: str | None, people: int) -> None:
-    """``ffavatar calibrate``."""
-    found = face_pack(pack)
-    analyzer = FaceAnalyzer(found)
+    """Run ``ffavatar calibrate``.
+
+    Args:
+        pairs: A folder with one folder for each person, or a csv with the columns a, b (files) and same.
+        pack: Face pack, a name or a folder; None for the embedded one.
+        people: Number of people in the corpus to cluster.
+
+    Raises:
+        CallError: ``pairs`` is missing, or a row of the csv cannot be used.
+        WeightsError: There is no such pack.
+    """
+    used_pack = face_pack(pack)
+    analyzer = FaceAnalyzer(used_pack)
     if pairs.is_dir():
-        same, other = _of_folder(analyzer, pairs)
+        same, other = _score_folder(analyzer, pairs)
     elif pairs.is_file():
-        same, other = _of_table(analyzer, pairs)
+        same, other = _score_csv(analyzer, pairs)
     else:
         raise CallError(f"{pairs}: not there; give a folder a person, or a csv with the columns a, b, same")
     result = calibrate(same, other, people)
-    path = write_calibration(found, result.to_dict())
-    _tell(found.name, result, path)
+    path = write_pack_calibration(used_pack, result.to_dict())
+    _show_calibration(used_pack.name, result, path)
 
 
-def _of_folder(analyzer: FaceAnalyzer, folder: Path) -> tuple[Scores, Scores]:
-    """(same, other) similarities of all pairs of stills."""
+def _score_folder(analyzer: FaceAnalyzer, folder: Path) -> tuple[Scores, Scores]:
+    """Return the (same, other) similarities of all pairs of stills."""
     people = stills_by_person(folder)
     files = [path for stills in people.values() for path in stills]
     rows, vectors = embed_stills(analyzer, files)
-    who = np.asarray([person for person, stills in people.items() for path in stills if path in rows])
-    return labelled_pairs(vectors, who)
+    owners = np.asarray([person for person, stills in people.items() for path in stills if path in rows])
+    return labelled_pairs(vectors, owners)
 
 
-def _of_table(analyzer: FaceAnalyzer, table: Path) -> tuple[Scores, Scores]:
-    """(same, other) similarities of the pairs that a csv lists; paths are relative to it."""
+def _score_csv(analyzer: FaceAnalyzer, table: Path) -> tuple[Scores, Scores]:
+    """Return the (same, other) similarities of the pairs that a csv lists; its paths are relative to it."""
     with table.open(newline="", encoding="utf-8") as opened:
         reader = csv.DictReader(opened)
         if not {"a", "b", "same"} <= set(reader.fieldnames or ()):
@@ -52,12 +65,12 @@ def _of_table(analyzer: FaceAnalyzer, table: Path) -> tuple[Scores, Scores]:
             raise CallError(f"{table}, line {number}: same is {row['same']!r}; it must be 1 or 0")
     pairs = [(table.parent / row["a"], table.parent / row["b"], row["same"].strip().lower() in TRUE) for row in listed]
     rows, vectors = embed_stills(analyzer, sorted({path for a, b, _ in pairs for path in (a, b)}))
-    seen = [(vectors[rows[a]] @ vectors[rows[b]], same) for a, b, same in pairs if a in rows and b in rows]
-    scores, labels = np.asarray([s for s, _ in seen], np.float64), np.asarray([same for _, same in seen], bool)
+    scored = [(vectors[rows[a]] @ vectors[rows[b]], same) for a, b, same in pairs if a in rows and b in rows]
+    scores, labels = np.asarray([s for s, _ in scored], np.float64), np.asarray([same for _, same in scored], bool)
     return scores[labels], scores[~labels]
 
 
-def _tell(pack: str, result: Calibration, path: Path) -> None:
+def _show_calibration(pack: str, result: Calibration, path: Path) -> None:
     say(
         "face pack {pack}: threshold {threshold} (cosine distance) for {people} people, from {same} pairs of one "
         "person ({sm} ± {ss} alike) and {other} of different people ({om} ± {os})",
@@ -72,23 +85,23 @@ def _tell(pack: str, result: Calibration, path: Path) -> None:
         os=result.other_spread,
     )
     say(
-        "  beyond it lie {missed} of one person's pairs; a picture is expected to match {false} others; equal error "
-        "{eer}; stored in {path}",
+        "  {missed} of one person's pairs lie beyond it; an image is expected to match {false} other people; "
+        "equal error {eer}; stored in {path}",
         missed=result.missed,
         false=result.false_per_track,
         eer=result.equal_error,
         path=path,
     )
-    if result.missed > 0.1 or result.false_per_track > 0.1:
-        say("  so many people cannot be told apart by single pictures of this kind; a track's mean does better")
+    if result.missed > MAX_SHARE or result.false_per_track > MAX_SHARE:
+        say("  single images of this kind cannot separate so many people; the mean of a track does better")
 
 
 def clustering_threshold(pack: str) -> float:
-    """The pack's calibrated cosine distance.
+    """Return the calibrated threshold (cosine distance) of a face pack, a name or a folder; empty for the embedded one.
 
     Raises:
-        CallError: it has none.
-        WeightsError: there is no such pack.
+        CallError: The pack has none.
+        WeightsError: There is no such pack.
     """
     threshold = face_pack(pack or None).threshold
     if threshold is None:

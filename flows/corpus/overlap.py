@@ -1,4 +1,4 @@
-"""``ffavatar overlap``: is somebody in two splits, or in another set of captures too? By embedding."""
+"""Search by embedding for people who are in two splits of a corpus, or in another set of captures too."""
 
 from __future__ import annotations
 
@@ -10,96 +10,106 @@ import pyarrow.compute as pc
 
 from flows.corpus.calibrate import clustering_threshold
 from flows.corpus.stills import embed_stills, stills_by_person
-from infra.console import CallError, say, table
+from infra.console import SOME_FAILED, CallError, print_table, say
 from infra.storage import open_store
 from mfhq.catalog import Catalog, Snapshot, read_blob
 from mfhq.schema import OK
 from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.faces.pack import FacePack, face_pack
 from pipelines.identity.constraints import Vectors
-from pipelines.identity.lookalikes import Match, across_splits, centres, in_both
-from pipelines.media.image_codec import decode_picture
-from pipelines.publishing.unnest import vectors_of
+from pipelines.identity.lookalikes import match_splits, mean_directions, match_sets
+from pipelines.identity.vector_lists import lists_to_vectors
+from pipelines.media.image_codec import decode_image
 
-VIEWS = 8
-"""Views of a captured person that are embedded."""
+MAX_VIEWS = 8
+"""Views of a captured person that are embedded, at most."""
+MAX_ROWS = 50
+"""Matches that are printed, at most."""
 
 
 def overlap_command(source: str | None, corpus: str, pack: str | None) -> int:
-    """``ffavatar overlap``: 1 where somebody is in two splits, or in both sets."""
-    found, at_least = face_pack(pack), 1 - clustering_threshold(pack or "")
+    """Run ``ffavatar overlap``.
+
+    Args:
+        source: Folder of stills or URI of another corpus; None to compare the splits of ``corpus``.
+        corpus: URI of the corpus.
+        pack: Face pack, a name or a folder; None for the embedded one.
+
+    Returns:
+        The exit status: 1 when somebody is in two splits, or in both sets.
+
+    Raises:
+        CallError: The pack has no threshold, the corpus no embeddings of it, or the source no faces.
+        CatalogError: Nothing is published.
+    """
+    used_pack, min_similarity = face_pack(pack), 1 - clustering_threshold(pack or "")
     snapshot = Catalog(open_store(corpus)).open()
-    names, vectors = _clustered(snapshot, found)
+    names, vectors = _clustered_people(snapshot, used_pack)
     if not names:
         raise CallError(
-            f"{corpus}: {snapshot.version} has no track embeddings of {found.model}; publish it with that pack"
+            f"{corpus}: {snapshot.version} has no track embeddings of {used_pack.model}; publish it with that pack"
         )
     splits = dict(zip(*(snapshot.table("identities")[c].to_pylist() for c in ("identity_id", "split")), strict=True))
     if source is None:
-        matches = across_splits(names, vectors, [splits[name] for name in names], at_least)
+        matches = match_splits(names, vectors, [splits[name] for name in names], min_similarity)
         what = "in two splits"
     else:
-        others, other_vectors = _people_of(source, found)
-        matches = in_both(names, vectors, others, other_vectors, at_least)
+        other_names, other_vectors = _people_of_source(source, used_pack)
+        matches = match_sets(names, vectors, other_names, other_vectors, min_similarity)
         what = f"also in {source}"
-    _tell(matches, splits, len(names), what)
-    return 1 if matches else 0
-
-
-def _tell(matches: list[Match], splits: dict[str, str], n: int, what: str) -> None:
     if matches:
-        rows = [(m.one, splits.get(m.one, ""), m.other, splits.get(m.other, ""), m.likeness) for m in matches[:50]]
-        table(f"people {what}", ("identity", "split", "the other", "its split", "likeness"), rows)
-    say("{found} of {n} people are {what}", found=len({m.one for m in matches}), n=n, what=what)
+        rows = [
+            (m.one, splits.get(m.one, ""), m.other, splits.get(m.other, ""), m.similarity) for m in matches[:MAX_ROWS]
+        ]
+        print_table(f"people {what}", ("identity", "split", "the other", "its split", "similarity"), rows)
+    say("{n} of {of} people are {what}", n=len({m.one for m in matches}), of=len(names), what=what)
+    return SOME_FAILED if matches else 0
 
 
-def _people_of(source: str, pack: FacePack) -> tuple[list[str], Vectors]:
-    """People of a folder of stills, of a mined corpus, or of a corpus of captures (Ava-256, NeRSemble).
-
-    Raises:
-        CallError: nobody is found in it.
-    """
+def _people_of_source(source: str, pack: FacePack) -> tuple[list[str], Vectors]:
+    """Return people and mean directions of a folder of stills, a mined corpus, or a corpus of captures."""
     folder = Path(source)
     if folder.is_dir() and not (folder / "snapshots").is_dir():
         people = stills_by_person(folder)
         rows, vectors = embed_stills(FaceAnalyzer(pack), [path for stills in people.values() for path in stills])
-        owner = [person for person, stills in people.items() for path in stills if path in rows]
-        found = centres(owner, vectors)
+        owners = [person for person, stills in people.items() for path in stills if path in rows]
+        names, directions = mean_directions(owners, vectors)
     else:
         snapshot = Catalog(open_store(source)).open()
-        found = _clustered(snapshot, pack)
-        captured = _captured(snapshot, pack)
-        found = found[0] + captured[0], np.concatenate([found[1], captured[1]])
-    if not found[0]:
+        clustered, captured = _clustered_people(snapshot, pack), _captured_people(snapshot, pack)
+        names, directions = clustered[0] + captured[0], np.concatenate([clustered[1], captured[1]])
+    if not names:
         raise CallError(f"{source}: no face in it; give a folder of stills, or a corpus of people")
-    return found
+    return names, directions
 
 
-def _clustered(snapshot: Snapshot, pack: FacePack) -> tuple[list[str], Vectors]:
-    """People of a snapshot's assignments, by the embeddings of their tracks."""
+def _clustered_people(snapshot: Snapshot, pack: FacePack) -> tuple[list[str], Vectors]:
+    """Return people and mean directions of a snapshot's assignments, by the embeddings of their tracks."""
     rows = snapshot.table("embeddings")
     rows = rows.filter(pc.and_(pc.equal(rows["face_id"], ""), pc.equal(rows["model"], pack.model)))
     assigned = snapshot.table("assignments")
-    who = dict(zip(assigned["track_id"].to_pylist(), assigned["identity_id"].to_pylist(), strict=True))
+    identity_of = dict(zip(assigned["track_id"].to_pylist(), assigned["identity_id"].to_pylist(), strict=True))
     rows = rows.filter(pc.is_in(rows["track_id"], value_set=assigned["track_id"].combine_chunks()))
     if not rows.num_rows:
         return [], np.empty((0, pack.embedding_width), np.float32)
-    return centres([who[track] for track in rows["track_id"].to_pylist()], vectors_of(rows, dtype=np.float32))
+    return mean_directions(
+        [identity_of[track] for track in rows["track_id"].to_pylist()], lists_to_vectors(rows, dtype=np.float32)
+    )
 
 
-def _captured(snapshot: Snapshot, pack: FacePack) -> tuple[list[str], Vectors]:
-    """People of a snapshot's captures, by the faces on some of their views."""
+def _captured_people(snapshot: Snapshot, pack: FacePack) -> tuple[list[str], Vectors]:
+    """Return people and mean directions of a snapshot's captures, by the faces on some of their views."""
     views = snapshot.table("views", ["view_id", "identity_id", "status", "image"])
     by_person: defaultdict[str, list[dict[str, object]]] = defaultdict(list)
     for row in views.filter(pc.equal(views["status"], OK)).sort_by("view_id").to_pylist():
         if row["image"] is not None:
             by_person[row["identity_id"]].append(row["image"])
     analyzer = FaceAnalyzer(pack) if by_person else None
-    owner, vectors = [], []
-    for person, images in sorted(by_person.items()):
-        for image in images[:: max(1, len(images) // VIEWS)][:VIEWS]:
-            picture = decode_picture(read_blob(snapshot.store, image))
-            for face in analyzer.detect(picture)[:1] if analyzer else ():
-                owner.append(person)
-                vectors.append(analyzer.embed(picture, face.landmarks5) if analyzer else None)
-    return centres(owner, np.asarray(vectors, np.float32).reshape(len(owner), pack.embedding_width))
+    owners, vectors = [], []
+    for person, refs in sorted(by_person.items()):
+        for ref in refs[:: max(1, len(refs) // MAX_VIEWS)][:MAX_VIEWS]:
+            image = decode_image(read_blob(snapshot.store, ref))
+            for face in analyzer.detect(image)[:1] if analyzer else ():
+                owners.append(person)
+                vectors.append(analyzer.embed(image, face.landmarks5) if analyzer else None)
+    return mean_directions(owners, np.asarray(vectors, np.float32).reshape(len(owners), pack.embedding_width))

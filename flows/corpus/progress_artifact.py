@@ -1,4 +1,4 @@
-"""How far a run is, as a Prefect artifact: a bar, and beneath it items, rate, end and failures by step."""
+"""Progress of a run as a Prefect artifact: a bar, and a table of items, rate and failures by step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pipelines.engine.progress import StepProgress
 log = logging.getLogger(__name__)
 
 EVERY_S = 15.0
-"""At most so often is the artifact written."""
+"""Least seconds between two updates of the artifact."""
 
 
 class ProgressArtifact:
-    """Made in the task that works, kept up to date from whichever thread reports progress."""
+    """Artifact made in the task that works; any thread may report progress to it."""
 
     def __init__(self, title: str, every_s: float = EVERY_S) -> None:
         self._title, self._every_s = title, every_s
@@ -29,26 +29,35 @@ class ProgressArtifact:
         self._id = cast(UUID, create_progress_artifact(0.0, key="progress", description=title))
 
     def update(self, progress: StepProgress) -> None:
-        """Take in one step's progress."""
+        """Record one step's progress, and update the artifact if it is time."""
         self._steps[progress.step] = progress
         if time.monotonic() - self._written >= self._every_s:
             self._write()
 
     def close(self) -> None:
-        """Write the last state."""
+        """Update the artifact with the last state."""
         self._write()
 
     def _write(self) -> None:
         self._written = time.monotonic()
-        percent, text = render(self._title, self._steps, self._written - self._began)
+        percent, text = progress_markdown(self._title, self._steps, self._written - self._began)
         try:
             update_progress_artifact(self._id, percent, text)
-        except Exception as error:  # a server that does not answer for a moment must not stop the run
+        except Exception as error:  # a server that does not answer for a while must not stop the run
             log.warning("progress artifact not written: %s", error)
 
 
-def render(title: str, steps: dict[str, StepProgress], seconds: float) -> tuple[float, str]:
-    """(percent, Markdown) of the steps' progress after so many seconds of this run."""
+def progress_markdown(title: str, steps: dict[str, StepProgress], seconds: float) -> tuple[float, str]:
+    """Describe the steps' progress.
+
+    Args:
+        title: First line.
+        steps: Progress by step.
+        seconds: Time since the run began.
+
+    Returns:
+        Percent of all items, and the table in Markdown.
+    """
     done, total = (sum(getattr(p, name) for p in steps.values()) for name in ("done", "total"))
     percent = 100.0 * done / total if total else 0.0
     lines = [title, "", "| step | items | of | per minute | failed |", "|---|---|---|---|---|"]

@@ -1,14 +1,15 @@
-"""``ffavatar recrop``: the crops of a snapshot's faces once more from their source files, at another size."""
+"""Crops of a snapshot's faces, cut again from their source files at another size."""
 
 from __future__ import annotations
 
+from flows.corpus.remote_filesystem import remote_filesystem
+from flows.corpus.run_record import record_tracked_run
 from infra.console import SOME_FAILED, ProgressBar, say
 from infra.ray_session import ray_session
 from infra.settings import load_settings
 from infra.storage import open_store
-from infra.tracking import config_hash, git_revision, tracked_run
+from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
-from mfhq.live import record_run
 from mfhq.schema import OK
 from pipelines.engine.commits import read_step
 from pipelines.engine.ray_data import run_steps
@@ -18,40 +19,37 @@ from pipelines.publishing.publish_tables import publish_tables
 
 
 def recrop_command(corpus: str, size: int) -> int:
-    """Cut the newest snapshot's ok faces anew and publish them as the next snapshot; the rest stays as it is.
+    """Run ``ffavatar recrop``: cut the newest snapshot's ok faces anew and publish them; the rest stays as it is.
 
-    Returns the exit status, 1 when a source could not be read: then nothing is published.
+    Args:
+        corpus: URI of the corpus.
+        size: Pixels a side of a crop, at most.
+
+    Returns:
+        The exit status: 1 when a source could not be read; then nothing is published.
 
     Raises:
-        CatalogError: nothing is published in the corpus.
+        CatalogError: Nothing is published in the corpus.
     """
     settings, store = load_settings(), open_store(corpus)
     snapshot = Catalog(store).open()
     faces, videos = snapshot.table("faces"), snapshot.table("videos")
-    wanted = faces_to_recrop(faces, videos)
-    filesystem = store.filesystem if store.uri.startswith("s3://") else None
-    step = recrop_step(wanted, size, filesystem=filesystem)
+    to_cut = faces_to_recrop(faces, videos)
+    step = recrop_step(to_cut, size, filesystem=remote_filesystem(store.uri))
     described = {"corpus": corpus, "size": size, "from": snapshot.version}
     with ray_session(settings), tracked_run(settings, "recrop", f"recrop {corpus}", described) as run:
-        progress = ProgressBar("recrop")
-        (summary,) = run_steps(
-            [step],
-            wanted,
-            store,
-            run.run_id,
-            on_progress=lambda p: progress.update(p.step, p.done, p.total, p.failed),
-        )
-        progress.close()
+        with ProgressBar("recrop") as progress:
+            (summary,) = run_steps([step], to_cut, store, run.run_id, on_progress=progress.update_step)
         if summary.failed:
             for item, reason in summary.failures.items():
                 say("  failed {item}: {reason}", item=item, reason=reason)
             return SOME_FAILED
-        made = read_step(store, "recrop", summary.fingerprint)
-        new = recropped_faces(faces, made, snapshot.manifest.about.get("recrop", MiningConfig().tracks.crop_px))
+        cut = read_step(store, "recrop", summary.fingerprint)
+        new = recropped_faces(faces, cut, snapshot.manifest.about.get("recrop", MiningConfig().tracks.crop_px))
         about = {**snapshot.manifest.about, "recrop": size}
         published = publish_tables(store, {"faces": new}, run_id=run.run_id, about=about)
-        run.snapshot(store.uri, published.version, published.digest, "output")
-        record_run(store, run.run_id, "recrop", published.version, git_revision(), config_hash(described), "")
+        run.log_snapshot(store.uri, published.version, published.digest, "output")
+        record_tracked_run(store, run, "recrop", published.version, described, "")
     n_faces = faces["status"].to_pylist().count(OK)
     say("{n} faces at up to {size} px in {version}", n=n_faces, size=size, version=published.version)
     return 0

@@ -1,4 +1,4 @@
-"""``ffavatar report``: the corpus in pictures."""
+"""Report of a corpus in images, as one HTML page."""
 
 from __future__ import annotations
 
@@ -10,8 +10,20 @@ from mfhq.catalog import Catalog, read_blob
 from pipelines.report import render_report
 
 
-def report(corpus: str, version: str | None, out: Path) -> Path:
-    """Write the HTML page of a snapshot into ``out``; returns its path."""
+def report_command(corpus: str, version: str | None, out: Path) -> Path:
+    """Run ``ffavatar report``: write the HTML page of a snapshot.
+
+    Args:
+        corpus: URI of the corpus.
+        version: Name of the snapshot; None for the newest.
+        out: Folder of the page.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        CatalogError: There is no such snapshot.
+    """
     store = open_store(corpus)
     snapshot = Catalog(store).open(version)
 

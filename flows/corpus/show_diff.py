@@ -1,15 +1,24 @@
-"""``ffavatar diff``: what changed from one snapshot to another."""
+"""Differences between two snapshots, printed as tables."""
 
 from __future__ import annotations
 
-from infra.console import say, table
+from infra.console import print_table, say
 from infra.storage import open_store
 from mfhq.catalog import Catalog
 from mfhq.diff import diff_snapshots
 
 
 def diff_command(before: str, after: str, corpus: str) -> None:
-    """Print the tables that differ, in which columns, and which outcomes moved."""
+    """Run ``ffavatar diff``: print the tables and columns that differ, and the outcomes that moved.
+
+    Args:
+        before: Name of the first snapshot.
+        after: Name of the second snapshot.
+        corpus: URI of the corpus.
+
+    Raises:
+        CatalogError: There is no such snapshot.
+    """
     catalog = Catalog(open_store(corpus))
     a, b = catalog.open(before), catalog.open(after)
     diffs = diff_snapshots(a, b)
@@ -22,11 +31,11 @@ def diff_command(before: str, after: str, corpus: str) -> None:
         if not d.same
     ]
     columns = ("table", "rows before", "after", "added", "removed", "changed", "in the columns")
-    table(f"{a.version} to {b.version}", columns, rows)
+    print_table(f"{a.version} to {b.version}", columns, rows)
     moved = [(d.table, was, now, n) for d in diffs for (was, now), n in d.outcomes.items()]
     if moved:
-        table("outcomes that moved", ("table", "before", "after", "rows"), moved)
+        print_table("outcomes that moved", ("table", "before", "after", "rows"), moved)
     was, now = (snapshot.manifest.about.get("preset", {}) for snapshot in (a, b))
     settings = [(name, str(was.get(name)), str(value)) for name, value in now.items() if was.get(name) != value]
     if settings:
-        table("settings that differ", ("setting", "before", "after"), settings)
+        print_table("settings that differ", ("setting", "before", "after"), settings)

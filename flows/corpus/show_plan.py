@@ -1,11 +1,12 @@
-"""``ffavatar plan``: what a run would do and cost; runs nothing."""
+"""Plan of a mining run, its pending items and its cost, printed as a table."""
 
 from __future__ import annotations
 
 import datetime
 import os
 
-from infra.console import say, table
+from flows.corpus.remote_filesystem import remote_filesystem
+from infra.console import print_table, say
 from infra.storage import open_store
 from pipelines.engine.state import bind_steps
 from pipelines.mining.mining_plan import MiningPlan, make_mining_plan
@@ -13,15 +14,26 @@ from pipelines.mining.steps import AFTER, mining_steps
 
 
 def plan_command(source: str, corpus: str, pack: str | None, workers: int | None) -> None:
-    """Print the plan of ``mine SOURCE --corpus URI``."""
-    store = open_store(corpus)
-    filesystem = open_store(source).filesystem if source.startswith("s3://") else None
+    """Run ``ffavatar plan``: print what ``mine SOURCE --corpus URI`` would do, and run nothing.
+
+    Args:
+        source: A folder, an s3:// prefix, or a list of files (txt, csv, parquet).
+        corpus: URI of the corpus.
+        pack: Face pack, a name or a folder; None for the embedded one.
+        workers: Workers for the estimate of the end; None for the cores of this machine.
+    """
+    store, filesystem = open_store(corpus), remote_filesystem(source)
     plan = make_mining_plan(source, store, bind_steps(mining_steps(pack_name=pack), AFTER), filesystem)
     show_plan(plan, workers or os.cpu_count() or 1)
 
 
 def show_plan(plan: MiningPlan, workers: int) -> None:
-    """Print a plan as a table, and when it would end with so many workers."""
+    """Print a plan as a table, and the time at which it would end.
+
+    Args:
+        plan: The plan.
+        workers: Workers that share the work.
+    """
     say(
         "{files} files; the corpus knows the content of {known} of them, the others count as pending",
         files=plan.files,
@@ -41,9 +53,9 @@ def show_plan(plan: MiningPlan, workers: int) -> None:
         for s in plan.steps
     ]
     names = ("step", "done", "pending", "s/item", "worker hours", "MB written", "requests", "measured on")
-    table("plan", names, rows)
+    print_table("plan", names, rows)
     if plan.bytes_to_read is not None:
-        say("to read: {gb:.2f} GB of source files".replace("{gb:.2f}", f"{plan.bytes_to_read / 1e9:.2f}"))
+        say("to read: {gb} GB of source files", gb=f"{plan.bytes_to_read / 1e9:.2f}")
     if not any(s.pending for s in plan.steps):
         say("nothing is pending: the same mine command would only publish")
     elif plan.seconds is None:

@@ -1,4 +1,4 @@
-"""``ffavatar sql``: DuckDB over a published snapshot."""
+"""SQL queries over a published snapshot, answered by DuckDB."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ import csv
 import json
 import sys
 
-from infra.console import CallError, say, table
+from infra.console import CallError, print_table, say
 from infra.storage import open_store
 from mfhq.catalog import Catalog
 from mfhq.schema import TABLES
 
 
-def sql(corpus: str, query: str | None, version: str | None, form: str) -> None:
-    """Run ``query`` and print its result as a table, CSV or JSON lines; without one, describe the views.
+def sql_command(corpus: str, query: str | None, version: str | None, form: str) -> None:
+    """Run ``ffavatar sql``: print the result of a query; without one, describe the views.
+
+    Args:
+        corpus: URI of the corpus.
+        query: One SQL query, or ``@NAME`` of a named one.
+        version: Name of the snapshot; None for the newest.
+        form: table, csv or json (one line a row).
 
     Raises:
-        CatalogError: no snapshot, or DuckDB refuses the query; the message says why.
+        CallError: The query is empty.
+        CatalogError: There is no snapshot, or DuckDB refuses the query; the message says why.
     """
     if query is not None and not query.strip():
         raise CallError("the query is empty; try: ffavatar sql 'SELECT stage, reason, items FROM funnel'")
@@ -25,7 +32,9 @@ def sql(corpus: str, query: str | None, version: str | None, form: str) -> None:
         say("{uri} {version}: the views are", uri=corpus, version=snapshot.version)
         for name, schema in TABLES.items():
             rows = [(f.name, str(f.type), (f.metadata or {}).get(b"description", b"").decode()) for f in schema]
-            table(f"{name}: {(schema.metadata or {})[b'description'].decode()}", ("column", "type", "meaning"), rows)
+            print_table(
+                f"{name}: {(schema.metadata or {})[b'description'].decode()}", ("column", "type", "meaning"), rows
+            )
         return
     result = snapshot.query(query)
     names = result.column_names
@@ -38,5 +47,5 @@ def sql(corpus: str, query: str | None, version: str | None, form: str) -> None:
         for row in rows:
             sys.stdout.write(json.dumps(dict(zip(names, row, strict=True)), default=str) + "\n")
     else:
-        table("", names, rows)
+        print_table("", names, rows)
         say("{n} rows", n=len(rows))

@@ -1,4 +1,4 @@
-"""Stills of people: files, and the embedding of the largest face on each."""
+"""Stills of people: their files, and the embedding of the largest face on each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flows.avatar.photos import follow, read_photo
+from flows.avatar.photos import follow_face, read_photo
 from infra.console import CallError, ProgressBar
 from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.identity.constraints import Vectors
@@ -16,38 +16,43 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 def stills_by_person(folder: Path) -> dict[str, list[Path]]:
-    """Files by person: a folder a person, or one still a person where they lie in ``folder`` itself.
+    """List the stills of each person: one folder a person, or one still a person if they lie in ``folder`` itself.
 
     Raises:
-        CallError: no stills in it.
+        CallError: There are no stills in it.
     """
-    found: dict[str, list[Path]] = {}
+    people: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in SUFFIXES:
             inside = path.relative_to(folder).parts
-            found.setdefault(inside[0] if len(inside) > 1 else path.name, []).append(path)
-    if not found:
+            people.setdefault(inside[0] if len(inside) > 1 else path.name, []).append(path)
+    if not people:
         raise CallError(f"{folder}: no stills in it; give a folder a person, with {', '.join(SUFFIXES)} files")
-    return found
+    return people
 
 
 def embed_stills(analyzer: FaceAnalyzer, files: Sequence[Path]) -> tuple[dict[Path, int], Vectors]:
-    """(row of each file, (N, D) unit vectors) of the largest faces; a file without a face has no row.
+    """Embed the largest face of each still.
+
+    Args:
+        analyzer: Detector and embedding network.
+        files: Image files.
+
+    Returns:
+        The row of each file, and (N, D) unit vectors; a file without a face has no row.
 
     Raises:
-        CallError: a file is missing, or no picture.
+        CallError: A file is missing, or no image.
     """
     rows: dict[Path, int] = {}
     vectors: list[Vectors] = []
-    progress = ProgressBar("embedding")
-    for number, path in enumerate(files):
-        picture = read_photo(path)
-        face = follow(analyzer.detect(picture), None)
-        if face is not None:
-            rows[path] = len(vectors)
-            vectors.append(analyzer.embed(picture, face.landmarks5))
-        progress.update(
-            "stills", number + 1, len(files), {"no_face": number + 1 - len(rows)} if number + 1 > len(rows) else {}
-        )
-    progress.close()
+    with ProgressBar("embedding") as progress:
+        for number, path in enumerate(files, 1):
+            image = read_photo(path)
+            face = follow_face(analyzer.detect(image), None)
+            if face is not None:
+                rows[path] = len(vectors)
+                vectors.append(analyzer.embed(image, face.landmarks5))
+            without_face = number - len(rows)
+            progress.update("stills", number, len(files), {"no_face": without_face} if without_face else {})
     return rows, np.asarray(vectors, np.float32).reshape(len(vectors), analyzer.pack.embedding_width)

@@ -1,4 +1,4 @@
-"""``ffavatar studio`` for the official layouts: rendered captures in files like those of the data sets, with truth."""
+"""Rendered captures in the official layouts: files like those of the data sets, with ground truth."""
 
 from __future__ import annotations
 
@@ -14,41 +14,52 @@ from pipelines.studio.nersemble_layout import FIRST_PARTICIPANT, plan_session, w
 from pipelines.studio.studio_head import StudioHead, load_studio_head
 
 Writer = Callable[[StudioHead, Path, int, int, int, int, int], Iterator[Path]]
-"""(head, folder, identities, cameras, frames, pixels of the picture's height, seed) → each capture's folder."""
+"""(head, folder, identities, cameras, timesteps, pixels of the image's height, seed) → folder of each capture."""
 
 
-def layout_command(layout: str, identities: int, cameras: int, moments: int, size: int, seed: int, out: str) -> None:
-    """Write ``identities`` captures of ``moments`` frames each in an official layout."""
+def layout_command(layout: str, identities: int, cameras: int, timesteps: int, size: int, seed: int, out: str) -> None:
+    """Run ``ffavatar studio`` for an official layout.
+
+    Args:
+        layout: A key of ``LAYOUTS``.
+        identities: Number of people, with one capture each.
+        cameras: Cameras of each capture.
+        timesteps: Timesteps of each capture.
+        size: Pixels of an image's height.
+        seed: Seed of people, cameras and motion.
+        out: Folder of the data set.
+    """
     root = Path(out.removeprefix("file://"))
-    progress = ProgressBar(f"rendering {layout}")
-    for number, folder in enumerate(
-        LAYOUTS[layout](load_studio_head(cache_dir()), root, identities, cameras, moments, size, seed), 1
-    ):
-        progress.update("captures", number, identities)
-        say("{folder}", folder=folder)
-    progress.close()
+    head = load_studio_head(cache_dir())
+    with ProgressBar(f"rendering {layout}") as progress:
+        folders = LAYOUTS[layout](head, root, identities, cameras, timesteps, size, seed)
+        for number, folder in enumerate(folders, 1):
+            progress.update("captures", number, identities)
+            say("{folder}", folder=folder)
 
 
 def _ava256(
-    head: StudioHead, root: Path, identities: int, cameras: int, moments: int, size: int, seed: int
+    head: StudioHead, root: Path, identities: int, cameras: int, timesteps: int, size: int, seed: int
 ) -> Iterator[Path]:
-    return write_ava256(head, root, identities, Ava256Spec(n_cameras=cameras, frames=moments, height=size), seed)
+    return write_ava256(head, root, identities, Ava256Spec(n_cameras=cameras, frames=timesteps, height=size), seed)
 
 
 def _nersemble(
-    head: StudioHead, root: Path, identities: int, cameras: int, moments: int, size: int, seed: int
+    head: StudioHead, root: Path, identities: int, cameras: int, timesteps: int, size: int, seed: int
 ) -> Iterator[Path]:
     width = round(size * FULL_WIDTH / FULL_HEIGHT / 2) * 2
     people = range(FIRST_PARTICIPANT, FIRST_PARTICIPANT + identities)
-    sessions = {p: plan_session(head, p, cameras, moments, width, seed) for p in people}
+    sessions = {p: plan_session(head, p, cameras, timesteps, width, seed) for p in people}
     return write_sessions(root, sessions)
 
 
 def _nersemble_benchmark(
-    head: StudioHead, root: Path, identities: int, cameras: int, moments: int, size: int, seed: int
+    head: StudioHead, root: Path, identities: int, cameras: int, timesteps: int, size: int, seed: int
 ) -> Iterator[Path]:
-    """Pictures have the benchmark's own sizes, whatever ``size`` is."""
-    return write_benchmark(head, root, BenchmarkSpec(identities=identities, frames=moments, cameras=cameras, seed=seed))
+    """Write the benchmark's layout; its images have sizes of their own, whatever ``size`` is."""
+    return write_benchmark(
+        head, root, BenchmarkSpec(identities=identities, frames=timesteps, cameras=cameras, seed=seed)
+    )
 
 
 LAYOUTS: dict[str, Writer] = {
@@ -56,4 +67,4 @@ LAYOUTS: dict[str, Writer] = {
     "nersemble": _nersemble,
     "nersemble-benchmark": _nersemble_benchmark,
 }
-"""Name to the function that writes it."""
+"""Writer of each layout by its name."""

@@ -18,8 +18,8 @@ from scipy import sparse
 from ffavatar_model.head import HeadModel, load_head
 from ffavatar_model.io.weights import save_weights
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.presets import by_name
-from flows.avatar.heads import head_file
+from ffavatar_model.presets import find_preset
+from flows.avatar.heads import prepare_head_file
 from flows.avatar.reconstruct import reconstruct_photos
 from infra.storage import open_store
 from mfhq.schema import CAMERAS, CAPTURES, IDENTITIES, VIEWS
@@ -27,7 +27,7 @@ from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.image_codec import encode_png
 from pipelines.media.video_writer import write_video
 from pipelines.publishing.publish_tables import publish_tables
-from pipelines.studio.portraits import render_around
+from pipelines.studio.portraits import render_all_round_views
 from pipelines.studio.studio_head import load_studio_head
 
 STUDIO_PX, MOMENTS, CAMERAS_EACH = 96, 2, 6
@@ -47,10 +47,10 @@ class Performer:
 
 @pytest.fixture(scope="session")
 def performer(tmp_path_factory: pytest.TempPathFactory) -> Performer:
-    """The small model on the open head; its estimator says something else for each picture."""
+    """The small model on the open head; its estimator says something else for each image."""
     folder = tmp_path_factory.mktemp("performer")
     torch.manual_seed(0)
-    model = FFAvatar(by_name("tiny"), load_head(head_file(None)))
+    model = FFAvatar(find_preset("tiny"), load_head(prepare_head_file(None)))
     torch.nn.init.normal_(model.estimator.head.weight, std=0.3)
     save_weights(folder / "model.safetensors", model)
     photo = skimage.data.astronaut()
@@ -67,18 +67,18 @@ def performer(tmp_path_factory: pytest.TempPathFactory) -> Performer:
 
 @pytest.fixture(scope="session")
 def studio_corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """URI of four studio people seen from all round, each from six sides at two moments; two are held out."""
+    """URI of four studio people seen from all round, each from six sides at two timesteps; two are held out."""
     store = open_store(tmp_path_factory.mktemp("corpus"))
     head, blob = load_studio_head(cache_dir()), bytearray()
     rows: dict[str, list[dict[str, object]]] = {"cameras": [], "captures": [], "views": [], "identities": []}
 
-    def pack(picture: np.ndarray) -> dict[str, object]:
-        data = encode_png(picture)
+    def pack(image: np.ndarray) -> dict[str, object]:
+        data = encode_png(image)
         blob.extend(data)
         return {"uri": "pictures.bin", "offset": len(blob) - len(data), "length": len(data)}
 
     for person, split in (("person-0", "train"), ("person-1", "val"), ("person-2", "val"), ("person-3", "train")):
-        seen = render_around(head, person, MOMENTS, CAMERAS_EACH, STUDIO_PX)
+        seen = render_all_round_views(head, person, MOMENTS, CAMERAS_EACH, STUDIO_PX)
         rows["identities"].append({"identity_id": person, "n_tracks": 0, "n_videos": 0, "n_faces": 0, "split": split})
         rows["captures"].append(
             {
@@ -90,7 +90,7 @@ def studio_corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
             }
         )
         for i in range(len(seen.rgb)):
-            # a camera a picture, whose world is the head's frame
+            # a camera an image, whose world is the head's frame
             ids = {"capture_id": person, "camera_id": str(i), "K": seen.K[i].ravel().tolist()}
             rows["cameras"].append(
                 {
@@ -106,7 +106,7 @@ def studio_corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
                     **ids,
                     "identity_id": person,
                     "view_id": f"{person}-{i}",
-                    "frame_index": int(seen.moment[i]),
+                    "frame_index": int(seen.timestep[i]),
                     "image": pack(seen.rgb[i]),
                     "matte": pack(seen.matte[i]),
                     "split": split,

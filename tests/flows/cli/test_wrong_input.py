@@ -15,14 +15,13 @@ import pytest
 import skimage.data
 import torch
 from safetensors.torch import load_file
-from tests.flows.cli.test_cli import without_the_four
 
 from ffavatar_model.head import load_head
 from ffavatar_model.io.avatar import load_avatar
 from ffavatar_model.io.weights import save_weights
 from ffavatar_model.model import FFAvatar
-from ffavatar_model.presets import by_name
-from flows.avatar.heads import head_file
+from ffavatar_model.presets import find_preset
+from flows.avatar.heads import prepare_head_file
 from flows.avatar.reconstruct import reconstruct_photos
 from flows.cli import main
 from infra.storage import open_store
@@ -32,6 +31,7 @@ from mfhq.schema import CAMERAS, CAPTURES, VIDEOS, VIEWS
 from pipelines.media.image_codec import encode_png
 from pipelines.media.video_writer import write_video
 from pipelines.publishing.publish_tables import publish_tables
+from tests.flows.cli.test_cli import without_the_four
 
 WITHOUT_RAY = """
 import contextlib, io, json, sys
@@ -66,7 +66,7 @@ UNTRAINABLE = {
         ("multiview", "--corpus", "{given}/captured", "--init", "{given}/other.safetensors"),
         ("other.safetensors", "query_former", "(128", "(64", "start from a checkpoint of this configuration"),
     ),
-    "init-a-picture": (
+    "init-an-image": (
         ("multiview", "--corpus", "{given}/captured", "--init", "{given}/grey.png"),
         ("grey.png", "checkpoint"),
     ),
@@ -92,7 +92,7 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shades = [np.full((120, 160, 3), 60 + 10 * i, np.uint8) for i in range(8)]
     write_video(folder / "faceless.mp4", shades, 25)
     torch.manual_seed(0)
-    save_weights(folder / "model.safetensors", FFAvatar(by_name("tiny"), load_head(head_file(None))))
+    save_weights(folder / "model.safetensors", FFAvatar(find_preset("tiny"), load_head(prepare_head_file(None))))
     disagree(folder / "model.safetensors", folder / "other.safetensors")
     reconstruct_photos([folder / "astronaut.png"], folder / "model.safetensors", folder / "avatar.safetensors")
     row = {"video_id": "0" * 64, "uri": "gone.mp4", "status": "rejected", "reason": "no_face"}
@@ -118,10 +118,10 @@ def disagree(path: Path, into: Path) -> None:
 
 
 def captured(root: Path) -> dict[str, pa.Table]:
-    """Two people, each in two calibrated pictures: enough for ``train multiview`` to begin."""
-    picture = encode_png(np.full((32, 32, 3), 200, np.uint8))
-    open_store(root).write("captures/all.blobs", picture)
-    where = {"uri": "captures/all.blobs", "offset": 0, "length": len(picture)}
+    """Two people, each in two calibrated images: enough for ``train multiview`` to begin."""
+    image = encode_png(np.full((32, 32, 3), 200, np.uint8))
+    open_store(root).write("captures/all.blobs", image)
+    where = {"uri": "captures/all.blobs", "offset": 0, "length": len(image)}
     K, rest = [40.0, 0, 16, 0, 40, 16, 0, 0, 1], [1.0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0]
     cameras, captures, views = [], [], []
     for person in ("one", "two"):
@@ -161,7 +161,7 @@ CHECKPOINT = ("--checkpoint", "{given}/model.safetensors", "-o", "{out}")
         (("reconstruct", "{given}/six.jpg", *CHECKPOINT), ("six.jpg", "6 faces"), "--face 1 to 6"),
         (("reconstruct", "{given}/six.jpg", "--face", "7", *CHECKPOINT), ("six.jpg", "--face 7"), "6 faces"),
         (("reconstruct", "{given}/astronaut.png", "{given}/grey.png", *CHECKPOINT), ("grey.png",), "use one"),
-        (("reconstruct", "{given}/text.mp4", *CHECKPOINT), ("text.mp4", "not a picture"), "JPEG, PNG or WebP"),
+        (("reconstruct", "{given}/text.mp4", *CHECKPOINT), ("text.mp4", "not an image"), "JPEG, PNG or WebP"),
         (
             ("reconstruct", "{given}/astronaut.png", "--checkpoint", "{given}/other.safetensors", "-o", "{out}"),
             ("other.safetensors", "query_former", "(128", "(64"),

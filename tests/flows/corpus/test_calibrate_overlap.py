@@ -18,7 +18,7 @@ from infra.storage import open_store
 from mfhq.schema import ASSIGNMENTS, EMBEDDINGS, IDENTITIES, SHOTS, TABLES, TRACKS, VIDEOS
 from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.faces.pack import WeightsError, embedded_pack, face_pack
-from pipelines.media.image_codec import decode_picture, encode_png
+from pipelines.media.image_codec import decode_image, encode_png
 from pipelines.publishing.publish_tables import publish_tables
 
 
@@ -109,7 +109,7 @@ def test_people_in_two_splits_or_in_other_captures_are_found(stills, tmp_path, m
     )
     splits = ["train", "val", "train", "test"]
     for number in range(4):  # the fourth is the first person again, under another name and in another split
-        picture = decode_picture((stills / f"person{number % 3}" / f"{number // 3 + 1}.png").read_bytes())
+        image = decode_image((stills / f"person{number % 3}" / f"{number // 3 + 1}.png").read_bytes())
         video, track = f"v{number}", f"t{number}"
         said = {"status": "ok", "reason": ""}
         tables["videos"].append({"video_id": video, "uri": video, **said})
@@ -119,7 +119,7 @@ def test_people_in_two_splits_or_in_other_captures_are_found(stills, tmp_path, m
         tables["assignments"].append(
             {"track_id": track, "identity_id": f"p{number}", "cluster_version": "c", "source": "clustering"}
         )
-        vector = analyzer.embed(picture, analyzer.detect(picture)[0].landmarks5)
+        vector = analyzer.embed(image, analyzer.detect(image)[0].landmarks5)
         tables["embeddings"].append({"track_id": track, "face_id": "", "model": pack.model, "vector": vector})
     people = [
         {"identity_id": f"p{n}", "n_tracks": 1, "n_videos": 1, "n_faces": 0, "split": split}

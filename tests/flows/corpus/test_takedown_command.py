@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from flows.cli import main
 from infra.storage import open_store
@@ -55,9 +56,30 @@ def test_it_shows_asks_and_returns_0_only_when_all_is_gone(corpus, capsys, tmp_p
 
 
 def test_a_photograph_that_shows_nobody(corpus, capsys, tmp_path):
-    (tmp_path / "text.png").write_text("no picture")
+    (tmp_path / "text.png").write_text("no image")
     Image.new("RGB", (320, 320), (99, 99, 99)).save(tmp_path / "grey.png")
-    for name, says in {"none.png": "no such file", "text.png": "cannot be read", "grey.png": "0 faces"}.items():
+    for name, says in {"none.png": "no such file", "text.png": "not an image", "grey.png": "0 faces"}.items():
         status, _, err = run(capsys, corpus, "--photo", tmp_path / name, "--yes")
         assert status == 2 and says in err and len(err.strip().splitlines()) == 1
     assert not read_takedowns(corpus)
+
+
+def test_the_photograph_is_turned_as_its_camera_says(corpus, capsys, tmp_path, monkeypatch):
+    upright = np.zeros((48, 32, 3), np.uint8)
+    upright[:24] = (200, 30, 30)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # "turn by 90 degrees clockwise to show it"
+    Image.fromarray(np.rot90(upright)).save(tmp_path / "turned.png", exif=exif)
+    images = []
+
+    class NoFaces:
+        def __init__(self, pack) -> None: ...
+
+        def detect(self, image):
+            images.append(image)
+            return []
+
+    monkeypatch.setattr("pipelines.faces.analysis.FaceAnalyzer", NoFaces)
+    status, _, err = run(capsys, corpus, "--photo", tmp_path / "turned.png", "--yes")
+    assert status == 2 and "0 faces" in err
+    np.testing.assert_array_equal(images[0], upright)

@@ -1,0 +1,12 @@
+"""File system of a remote source."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from infra.storage import open_store
+
+
+def remote_filesystem(uri: str) -> Any:
+    """Return the fsspec file system that reads ``uri``: one for an ``s3://`` URI, None for a local path."""
+    return open_store(uri).filesystem if uri.startswith("s3://") else None
