@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfhq.ids import shard_of
 from mfhq.corpus_tables import read_attempts
+from mfhq.ids import shard_of
 from mfhq.schema import FAILED, OK, REJECTED
 from mfhq.store import Store
 from pipelines.engine.commits import ATTEMPT, READER_THREADS, Marker, StepLocation, read_markers, read_part

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from mfhq.catalog import Catalog
-from mfhq.ids import digest
 from mfhq.corpus_tables import read_attempts
+from mfhq.ids import digest
 from mfhq.schema import ALIASES, EMBEDDINGS, REJECTED
 from mfhq.store import Store
 from mfhq.takedowns import DenyList, read_deny_list

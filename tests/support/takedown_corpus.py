@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfhq.catalog import Catalog
-from mfhq.decisions import ACCEPT, Decision, decision_rows, record_decisions
 from mfhq.corpus_tables import record_run
+from mfhq.decisions import ACCEPT, Decision, decision_rows, record_decisions
 from mfhq.schema import DECISIONS
 from pipelines.engine.sources import record_sources
 from pipelines.engine.state import fingerprints

@@ -12,8 +12,8 @@ import pytest
 
 from infra.storage import open_store
 from mfhq.catalog import Catalog
-from mfhq.ids import digest
 from mfhq.corpus_tables import read_attempts
+from mfhq.ids import digest
 from mfhq.schema import ALIASES, ASSIGNMENTS, CAMERAS, CAPTURES, DECISIONS, TAKEDOWNS, VIEWS
 from mfhq.store import StoreError
 from pipelines.engine.state import fingerprints
