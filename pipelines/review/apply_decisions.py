@@ -1,4 +1,4 @@
-"""Reviewers' decisions on what a clustering said: the people that are published."""
+"""Reviewers' decisions applied to a clustering: the people that are published."""
 
 from __future__ import annotations
 
@@ -16,31 +16,35 @@ from pipelines.identity.stable_ids import MERGE, SPLIT
 log = logging.getLogger(__name__)
 
 
-def decided(clustering: Clustering, published: pa.Table, known: pa.Table, decisions: pa.Table) -> Clustering:
-    """The clustering with every decision applied: they win, whatever it said.
+def apply_review(
+    clustering: Clustering, published: pa.Table, known_aliases: pa.Table, decisions: pa.Table
+) -> Clustering:
+    """Apply every decision to a clustering: decisions win over it.
 
     Args:
-        clustering: its own word.
-        published: ``assignments`` of the newest snapshot (decisions of then applied); an id of it that nobody has any
-            more becomes an alias.
-        known: ``aliases`` of the newest snapshot, by which a decision finds a person who has another id now.
-        decisions: all that were ever saved.
+        clustering: The clustering, before review.
+        published: ``assignments`` of the newest snapshot, with the decisions of then applied; an id of it that is not
+            in use any more becomes an alias.
+        known_aliases: ``aliases`` of the newest snapshot, by which a decision finds a person who has another id now.
+        decisions: All decisions that were ever saved.
     """
     if not decisions.num_rows:
         return clustering
     fresh = set(clustering.aliases["identity_id"].to_pylist())
-    older = [row for row in known.to_pylist() if row["identity_id"] not in fresh]
-    aliases = pa.concat_tables([pa.Table.from_pylist(older, schema=ALIASES), clustering.aliases.cast(ALIASES)])
-    done = apply_decisions(clustering.assignments, aliases, decisions)
-    if done.ignored:
-        reasons = Counter(done.ignored.values())
-        log.info("decisions that say nothing now: %s", ", ".join(f"{n} {why}" for why, n in sorted(reasons.items())))
-    lost = _lost(published, done.assignments, set(done.aliases["identity_id"].to_pylist()), clustering.version)
-    return replace(clustering, assignments=done.assignments, aliases=pa.concat_tables([done.aliases, lost]))
+    earlier = [row for row in known_aliases.to_pylist() if row["identity_id"] not in fresh]
+    aliases = pa.concat_tables([pa.Table.from_pylist(earlier, schema=ALIASES), clustering.aliases.cast(ALIASES)])
+    reviewed = apply_decisions(clustering.assignments, aliases, decisions)
+    if reviewed.ignored:
+        reasons = Counter(reviewed.ignored.values())
+        log.info("decisions without effect now: %s", ", ".join(f"{n} {why}" for why, n in sorted(reasons.items())))
+    removed = _aliases_of_removed(
+        published, reviewed.assignments, set(reviewed.aliases["identity_id"].to_pylist()), clustering.version
+    )
+    return replace(clustering, assignments=reviewed.assignments, aliases=pa.concat_tables([reviewed.aliases, removed]))
 
 
-def _lost(published: pa.Table, assignments: pa.Table, aliased: set[str], version: str) -> pa.Table:
-    """Aliases of published people whom nobody is any more, though their tracks are there."""
+def _aliases_of_removed(published: pa.Table, assignments: pa.Table, aliased: set[str], version: str) -> pa.Table:
+    """Return aliases of published ids that are not in use any more, though their tracks are still there."""
     now = dict(zip(assignments["track_id"].to_pylist(), assignments["identity_id"].to_pylist(), strict=True))
     used, heirs = set(now.values()) | aliased, defaultdict[str, Counter[str]](Counter)
     for track, identity in zip(published["track_id"].to_pylist(), published["identity_id"].to_pylist(), strict=True):
@@ -49,10 +53,10 @@ def _lost(published: pa.Table, assignments: pa.Table, aliased: set[str], version
     rows = [
         {
             "identity_id": identity,
-            "now": min(found, key=lambda heir: (-found[heir], heir)),
-            "kind": MERGE if len(found) == 1 else SPLIT,
+            "now": min(counts, key=lambda heir: (-counts[heir], heir)),
+            "kind": MERGE if len(counts) == 1 else SPLIT,
             "cluster_version": version,
         }
-        for identity, found in sorted(heirs.items())
+        for identity, counts in sorted(heirs.items())
     ]
     return pa.Table.from_pylist(rows, schema=ALIASES)

@@ -1,4 +1,4 @@
-"""Which people deserve a reviewer's eye: the least cohesive, pairs that were nearly one, the largest, some by lot."""
+"""Cases for a reviewer: the least cohesive people, pairs that were nearly merged, the largest people, some random."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ REASONS = {
     LEAST_COHESIVE: "the tracks are less alike than those of others",
     NEARLY_MERGED: "no two people look more alike",
     LARGEST: "one of those with the most tracks, where a wrong one hides well",
-    RANDOM: "drawn by lot, so that you see what is usual",
+    RANDOM: "drawn by shuffled, so that you see what is usual",
 }
 
 
 @dataclass(frozen=True)
 class ReviewedPerson:
-    """A row of ``identities``, as far as it says who should be looked at."""
+    """The columns of ``identities`` that decide who is reviewed."""
 
     identity_id: str
     n_tracks: int
@@ -30,15 +30,15 @@ class ReviewedPerson:
 
 @dataclass(frozen=True)
 class Case:
-    """One person, or two, to look at."""
+    """A person, or a pair of people, to review."""
 
     why: str
-    """A key of ``REASONS``."""
+    """Reason: a key of ``REASONS``."""
     identity_id: str
     other_id: str = ""
     """The second person of a pair."""
     score: float | None = None
-    """Cohesion of one person, cosine similarity of two people's centres."""
+    """Cohesion of one person, or cosine similarity of two people's mean directions."""
 
 
 def choose_cases(
@@ -48,28 +48,38 @@ def choose_cases(
     each: int = 20,
     seed: str = "",
 ) -> list[Case]:
-    """At most ``each`` cases for each of ``REASONS``, in their order; nobody stands alone in two.
+    """Choose people and pairs of people for review; nobody is a case of their own twice.
 
-    ``decided`` are people whose every track has a reviewer's word already: they are left out, and so are pairs of two
-    of them. The same arguments give the same cases.
+    The same arguments give the same cases.
+
+    Args:
+        people: All people.
+        pairs: Pairs of similar people, the most similar first.
+        decided: People whose every track has a reviewer's decision already: they are left out, and so are pairs of two
+            of them.
+        each: Most cases for each of ``REASONS``.
+        seed: Determines the random cases.
+
+    Returns:
+        The cases, in the order of ``REASONS``.
     """
     open_people = sorted((p for p in people if p.identity_id not in decided), key=lambda p: p.identity_id)
     several = [p for p in open_people if p.n_tracks > 1]
-    lot = np.random.default_rng(seed_of(f"review:{seed}")).permutation(len(several)).tolist()
+    shuffled = np.random.default_rng(seed_of(f"review:{seed}")).permutation(len(several)).tolist()
     by_reason = {
         LEAST_COHESIVE: sorted((p for p in several if p.cohesion is not None), key=lambda p: p.cohesion or 0.0),
         LARGEST: sorted(several, key=lambda p: -p.n_tracks),
-        RANDOM: [several[i] for i in lot],
+        RANDOM: [several[i] for i in shuffled],
     }
     cases: list[Case] = []
-    taken: set[str] = set()
+    chosen: set[str] = set()
     for why in REASONS:
         if why == NEARLY_MERGED:
             known = {p.identity_id for p in people}
-            fresh = [p for p in pairs if {p.one, p.other} <= known and not {p.one, p.other} <= set(decided)]
-            cases += [Case(why, p.one, p.other, p.likeness) for p in fresh[:each]]
+            open_pairs = [p for p in pairs if {p.one, p.other} <= known and not {p.one, p.other} <= set(decided)]
+            cases += [Case(why, p.one, p.other, p.similarity) for p in open_pairs[:each]]
             continue
-        for person in [p for p in by_reason[why] if p.identity_id not in taken][:each]:
-            taken.add(person.identity_id)
+        for person in [p for p in by_reason[why] if p.identity_id not in chosen][:each]:
+            chosen.add(person.identity_id)
             cases.append(Case(why, person.identity_id, score=person.cohesion))
     return cases

@@ -1,4 +1,4 @@
-"""What a reviewer sees of a person: tracks with a few faces each, and what has been said of them."""
+"""Evidence for a reviewer: a person's tracks with a few faces each, and the decisions on them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from mfhq.decisions import MERGE, SPLIT, Decision
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-SHOWN_TRACKS, SHOWN_FACES = 24, 4
-"""Of a person at a time, those without a word first, the least similar first; and faces of a track."""
+MAX_TRACKS = 24
+"""Most tracks of a person on the page, those without a decision first, then the least similar first."""
+MAX_FACES = 4
+"""Most faces of a track on the page."""
 
 NEW = "somebody new"
-"""Where a track goes that is split off with no other identity named."""
+"""Name of the person of a track that is split off with no other identity named."""
 
 _TRACKS = """
 SELECT assignments.track_id, assignments.similarity, tracks.mean_width_px, tracks.start_frame, videos.uri
@@ -32,74 +34,97 @@ ORDER BY track_id, status <> 'ok', score * ln(1 + greatest(sharpness, 0)) * (x1 
 
 
 @dataclass(frozen=True)
-class Word:
-    """A decision as it stands for a track: whose track it is, by whom, when."""
+class DecisionRecord:
+    """The decision that holds for a track or an identity: its person, the reviewer, the time."""
 
     identity_id: str
     reviewer: str
     made_at: datetime.datetime | None
 
 
-def words(decisions: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Word], dict[str, Word]]:
-    """(track -> its word, identity -> the one that it went up in) of rows in their order: the later holds."""
-    tracks: dict[str, Word] = {}
-    merged: dict[str, Word] = {}
+def index_decisions(
+    decisions: Sequence[Mapping[str, Any]],
+) -> tuple[dict[str, DecisionRecord], dict[str, DecisionRecord]]:
+    """Find the decision that holds for each track and each merged identity; a later one wins.
+
+    Args:
+        decisions: Rows of ``mfhq.schema.DECISIONS``, in their order.
+
+    Returns:
+        Decisions by track, and decisions by identity that was merged into another one.
+    """
+    tracks: dict[str, DecisionRecord] = {}
+    merged: dict[str, DecisionRecord] = {}
     for row in decisions:
-        said = (row["reviewer"] or "", row["made_at"])
+        signature = (row["reviewer"] or "", row["made_at"])
         if row["kind"] == MERGE:
-            merged[row["other_id"]] = Word(row["identity_id"], *said)
+            merged[row["other_id"]] = DecisionRecord(row["identity_id"], *signature)
             merged.pop(row["identity_id"], None)
         else:
-            tracks[row["track_id"]] = Word(_target(row["kind"], row["identity_id"], row["other_id"]), *said)
+            tracks[row["track_id"]] = DecisionRecord(
+                _person_of(row["kind"], row["identity_id"], row["other_id"]), *signature
+            )
             merged.pop(tracks[row["track_id"]].identity_id, None)
     return tracks, merged
 
 
-def _target(kind: str, identity_id: str, other_id: str) -> str:
-    """Whose track a decision on one says that it is; ``NEW`` for nobody who is known."""
+def _person_of(kind: str, identity_id: str, other_id: str) -> str:
+    """Return the person of a track according to a decision; ``NEW`` for one without an id."""
     return (other_id or NEW) if kind == SPLIT else identity_id
 
 
-def contradictions(
+def find_contradictions(
     fresh: Sequence[Decision],
     decisions: Sequence[Mapping[str, Any]],
     tracks_of: Mapping[str, Sequence[str]],
     reviewer: str,
-) -> list[Word]:
-    """Words of other reviewers that do not go with fresh decisions, the latest first; ``tracks_of`` a person's."""
-    tracks, merged = words(decisions)
-    against: list[Word] = []
+) -> list[DecisionRecord]:
+    """Find decisions of other reviewers that contradict fresh ones.
+
+    Args:
+        fresh: Decisions that are about to be saved.
+        decisions: Rows of ``mfhq.schema.DECISIONS`` that were saved, in their order.
+        tracks_of: Tracks of each person that a fresh decision merges.
+        reviewer: Name of the reviewer who made the fresh ones.
+
+    Returns:
+        The contradicted decisions, the latest first.
+    """
+    tracks, merged = index_decisions(decisions)
+    contradicting: list[DecisionRecord] = []
     for decision in fresh:
         if decision.kind == MERGE:
-            against += [
+            contradicting += [
                 tracks[t]
                 for t in tracks_of.get(decision.other_id, ())
                 if t in tracks and tracks[t].identity_id == decision.other_id
             ]
             continue
-        target = _target(decision.kind, decision.identity_id, decision.other_id)
+        target = _person_of(decision.kind, decision.identity_id, decision.other_id)
         standing = [tracks.get(decision.track_id), merged.get(decision.identity_id)]
-        against += [word for word in standing if word and word.identity_id != target]
-    others = {word for word in against if word.reviewer != reviewer}
-    return sorted(others, key=lambda word: str(word.made_at), reverse=True)
+        contradicting += [record for record in standing if record and record.identity_id != target]
+    others = {record for record in contradicting if record.reviewer != reviewer}
+    return sorted(others, key=lambda record: str(record.made_at), reverse=True)
 
 
-def tracks_of_person(connection: DuckDBPyConnection, identity_id: str) -> list[dict[str, Any]]:
-    """Every track of a person, the least similar first: track_id, similarity, width_px, frame, uri."""
+def read_tracks_of_person(connection: DuckDBPyConnection, identity_id: str) -> list[dict[str, Any]]:
+    """Read every track of a person, the least similar first: track_id, similarity, width_px, frame, uri."""
     names = ("track_id", "similarity", "width_px", "frame", "uri")
     return [dict(zip(names, row, strict=True)) for row in connection.execute(_TRACKS, [identity_id]).fetchall()]
 
 
-def shown_tracks(tracks: Sequence[Mapping[str, Any]], said: Mapping[str, Word]) -> list[Mapping[str, Any]]:
-    """At most ``SHOWN_TRACKS`` of them: those that no reviewer has spoken of come first."""
-    return sorted(tracks, key=lambda track: track["track_id"] in said)[:SHOWN_TRACKS]
+def select_tracks(
+    tracks: Sequence[Mapping[str, Any]], decided: Mapping[str, DecisionRecord]
+) -> list[Mapping[str, Any]]:
+    """Return at most ``MAX_TRACKS`` tracks: those without a decision come first."""
+    return sorted(tracks, key=lambda track: track["track_id"] in decided)[:MAX_TRACKS]
 
 
-def faces_of_tracks(connection: DuckDBPyConnection, track_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """The best ``SHOWN_FACES`` of each track, in the order of their frames: face_id, frame, crop (a place)."""
+def read_faces_of_tracks(connection: DuckDBPyConnection, track_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+    """Read the best ``MAX_FACES`` of each track, in the order of their frames: face_id, frame, crop (reference)."""
     rows = connection.execute(_FACES, [list(track_ids)]).fetchall()
-    found = {}
+    faces = {}
     for track_id, group in groupby(rows, key=lambda row: row[0]):
-        best = [dict(zip(("face_id", "frame", "crop"), row[1:], strict=True)) for row in group][:SHOWN_FACES]
-        found[track_id] = sorted(best, key=lambda face: face["frame"])
-    return found
+        best = [dict(zip(("face_id", "frame", "crop"), row[1:], strict=True)) for row in group][:MAX_FACES]
+        faces[track_id] = sorted(best, key=lambda face: face["frame"])
+    return faces

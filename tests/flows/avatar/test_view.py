@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flows.avatar.animate import open_animator, watch
+from flows.avatar.animate import open_animator, track_driver
 from flows.avatar.drivers import open_driver
 from flows.avatar.export import export_page
 from flows.avatar.photos import FaceAligner
@@ -22,11 +22,11 @@ from flows.cli import main
 
 
 @pytest.fixture(scope="module")
-def said(performer: Any) -> np.ndarray:
-    """(frames, values) what the driver's frames say, found in this process."""
+def driver_values(performer: Any) -> np.ndarray:
+    """(frames, values) parameters of the driver's frames, estimated in this process."""
     source = open_driver(str(performer.driver))
     try:
-        frames = watch(open_animator(performer.avatar), FaceAligner(), source)
+        frames = track_driver(open_animator(performer.avatar), FaceAligner(), source)
         return np.stack([np.concatenate([v[0, 0].flatten() for v in frame.parameters]) for frame in frames])
     finally:
         source.close()
@@ -47,7 +47,7 @@ def answer(port: int, path: str, host: str | None = None) -> int:
         connection.close()
 
 
-def test_the_served_page_plays_the_driver_as_it_is_found(browser: Any, performer: Any, said: np.ndarray):
+def test_the_served_page_plays_the_driver_as_it_is_estimated(browser: Any, performer: Any, driver_values: np.ndarray):
     command = [sys.executable, "-m", "flows.cli", "view", str(performer.avatar), "--driver", str(performer.driver)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     killer = threading.Timer(300, process.kill)
@@ -62,7 +62,7 @@ def test_the_served_page_plays_the_driver_as_it_is_found(browser: Any, performer
         n = len(performer.frames)
         wait(browser, f"return ffavatar.actor.track.frames.length === {n} && !ffavatar.actor.track.growing")
         got = np.array(browser.execute_script("return ffavatar.actor.track.frames"))
-        np.testing.assert_allclose(got, said, atol=2e-3)
+        np.testing.assert_allclose(got, driver_values, atol=2e-3)
         assert browser.execute_script("return ffavatar.actor.playing"), "it plays by itself"
         wait(browser, "return document.getElementById('driver').naturalWidth > 0")
         assert wait(browser, "return ffavatar.actor.playhead > 0")
@@ -82,7 +82,9 @@ def test_the_served_page_plays_the_driver_as_it_is_found(browser: Any, performer
         process.wait()
 
 
-def test_an_exported_page_with_a_driver_plays_it(browser: Any, performer: Any, said: np.ndarray, tmp_path: Path):
+def test_an_exported_page_with_a_driver_plays_it(
+    browser: Any, performer: Any, driver_values: np.ndarray, tmp_path: Path
+):
     size = export_page(performer.avatar, tmp_path / "page.html", str(performer.driver))
     assert size == (tmp_path / "page.html").stat().st_size < 2e6
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
@@ -91,7 +93,7 @@ def test_an_exported_page_with_a_driver_plays_it(browser: Any, performer: Any, s
     assert browser.execute_script("return ffavatar.manifest.points") == 4538
     names = browser.execute_script("return [...document.querySelectorAll('#panel label')].map((l) => l.textContent)")
     assert {"Jaw open", "smile, left", "blink, right", "Neck turn", "Zoom"} <= set(names) and len(names) > 50
-    np.testing.assert_allclose(browser.execute_script("return ffavatar.actor.track.frames"), said, atol=2e-3)
+    np.testing.assert_allclose(browser.execute_script("return ffavatar.actor.track.frames"), driver_values, atol=2e-3)
     assert not [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
 
 
@@ -116,7 +118,7 @@ def test_wrong_calls_are_one_line(
 ):
     monkeypatch.setenv("FFAVATAR_HOME", str(tmp_path / "home"))
     if named == "port 1":
-        monkeypatch.setattr("flows.avatar.view.ViewServer", refuse)
+        monkeypatch.setattr("infra.local_app.socket.create_server", refuse)
     with pytest.raises(SystemExit) as ended:
         main([word.format(avatar=performer.avatar, tmp=tmp_path) for word in words])
     lines = capsys.readouterr().err.strip().splitlines()
@@ -124,6 +126,6 @@ def test_wrong_calls_are_one_line(
     assert not [path for path in tmp_path.iterdir() if path.name != "home"]
 
 
-def refuse(*_: object) -> None:
-    """What binding a port that is not ours raises (as root it would succeed)."""
+def refuse(*_: object, **__: object) -> None:
+    """Raise the error of binding a port of the system's (as root it would succeed)."""
     raise PermissionError(13, "Permission denied")

@@ -1,4 +1,4 @@
-"""A made-up corpus whose pictures are colours, its review page, and a real browser."""
+"""A made-up corpus whose face images are colours, its review page, and a real browser."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from flows.corpus.serve_review import review_app
+from infra.local_app import LocalServer
 from infra.storage import open_store
 from mfhq.ids import digest, seed_of
 from mfhq.schema import TABLES
 from mfhq.store import Store
 from pipelines.media.image_codec import encode_webp
 from pipelines.publishing.publish_tables import SnapshotRef, publish_tables
-from pipelines.review.server import ReviewServer
 from pipelines.review.session import Review
 
 FACES = 4
 PEOPLE = {"ann": 5, "ben": 3, "cat": 2, "dan": 2, "eva": 1}
-"""Tracks of each person; one of ann's is ben's by its looks, and cat and dan are alike."""
+"""Tracks of each person; one of ann's has an embedding of ben's, and cat and dan are similar."""
 
 
 def vector_of(person: str, track: int) -> list[float]:
-    looks = {
+    directions = {
         "ann": [1, 0, 0, 0, 0],
         "ben": [0, 1, 0, 0, 0],
         "cat": [0, 0, 1, 0.1, 0],
         "dan": [0, 0, 1, 0.9, 0],
         "eva": [0, 0, 0, 0, 1],
     }["ben" if (person, track) == ("ann", 4) else person]
-    made = np.array(looks) + np.random.default_rng(seed_of(f"{person}{track}")).normal(0, 0.01, 5)
+    made = np.array(directions) + np.random.default_rng(seed_of(f"{person}{track}")).normal(0, 0.01, 5)
     return (made / np.linalg.norm(made)).tolist()
 
 
-def picture(seed: str) -> bytes:
+def face_image(seed: str) -> bytes:
     rng = np.random.default_rng(seed_of(seed))
     across, down = np.meshgrid(np.linspace(0, 1, 96), np.linspace(0, 1, 96))
     return encode_webp(np.uint8((0.4 * across + 0.6 * down)[..., None] * rng.uniform(60, 255, 3)))
@@ -82,8 +83,8 @@ def publish_people(store: Store, identity_of: dict[str, str] | None = None, alia
                 {"track_id": track, "face_id": "", "model": "toy", "vector": vector_of(person, number)}
             )
             for face in range(FACES):
-                data = picture(f"{person}{face}")
-                place = {"uri": "blobs/0.blobs", "offset": len(blob), "length": len(data)}
+                data = face_image(f"{person}{face}")
+                crop = {"uri": "blobs/0.blobs", "offset": len(blob), "length": len(data)}
                 blob += data
                 rows["faces"].append(
                     {
@@ -95,7 +96,7 @@ def publish_people(store: Store, identity_of: dict[str, str] | None = None, alia
                         "x1": 100.0,
                         "score": 0.9,
                         "sharpness": 100.0 + face,
-                        "crop": place,
+                        "crop": crop,
                         **ok,
                     }
                 )
@@ -136,12 +137,12 @@ def review(corpus: Store) -> Iterator[Review]:
 
 
 @pytest.fixture
-def server(review: Review) -> Iterator[ReviewServer]:
-    with ReviewServer(review) as running:
-        thread = threading.Thread(target=running.serve_forever, daemon=True)
+def server(review: Review) -> Iterator[LocalServer]:
+    with LocalServer(review_app(review)) as running:
+        thread = threading.Thread(target=running.serve, daemon=True)
         thread.start()
         yield running
-        running.shutdown()
+        running.stop()
         thread.join()
 
 

@@ -15,7 +15,7 @@ from pipelines.review.cases import (
     ReviewedPerson,
     choose_cases,
 )
-from pipelines.review.evidence import contradictions, words
+from pipelines.review.evidence import find_contradictions, index_decisions
 
 PEOPLE = [
     ReviewedPerson("a", 9, 0.9),
@@ -54,7 +54,7 @@ def test_who_was_decided_on_is_left_out():
 
 
 def test_the_later_word_on_a_track_holds():
-    tracks, merged = words(
+    tracks, merged = index_decisions(
         rows(
             ("x", 1, Decision(ACCEPT, "p", "t")),
             ("y", 2, Decision(SPLIT, "p", "t", "n")),
@@ -62,18 +62,21 @@ def test_the_later_word_on_a_track_holds():
         )
     )
     assert tracks["t"].identity_id == "n" and tracks["t"].reviewer == "y" and merged["q"].identity_id == "p"
-    _, merged = words(rows(("x", 3, Decision(MERGE, "p", other_id="q")), ("x", 4, Decision(ACCEPT, "q", "u"))))
+    _, merged = index_decisions(
+        rows(("x", 3, Decision(MERGE, "p", other_id="q")), ("x", 4, Decision(ACCEPT, "q", "u")))
+    )
     assert not merged, "who takes a merge back says that the two are two"
 
 
 def test_contradictions_are_other_reviewers_words_alone():
     said = rows(("x", 1, Decision(ACCEPT, "p", "t")), ("z", 2, Decision(ACCEPT, "q", "u")))
     split = [Decision(SPLIT, "p", "t", "n")]
-    assert [w.reviewer for w in contradictions(split, said, {}, "y")] == ["x"]
+    assert [w.reviewer for w in find_contradictions(split, said, {}, "y")] == ["x"]
     assert (
-        contradictions(split, said, {}, "x") == [] and contradictions([Decision(ACCEPT, "p", "t")], said, {}, "y") == []
+        find_contradictions(split, said, {}, "x") == []
+        and find_contradictions([Decision(ACCEPT, "p", "t")], said, {}, "y") == []
     )
     merge = [Decision(MERGE, "p", other_id="q")]
-    assert [w.reviewer for w in contradictions(merge, said, {"q": ["u"]}, "y")] == ["z"]
+    assert [w.reviewer for w in find_contradictions(merge, said, {"q": ["u"]}, "y")] == ["z"]
     after = said + rows(("z", 3, Decision(MERGE, "p", other_id="q")))
-    assert [w.identity_id for w in contradictions([Decision(ACCEPT, "q", "v")], after, {}, "y")] == ["p"]
+    assert [w.identity_id for w in find_contradictions([Decision(ACCEPT, "q", "v")], after, {}, "y")] == ["p"]

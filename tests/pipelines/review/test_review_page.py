@@ -7,14 +7,14 @@ import json
 
 import pytest
 
+from infra.local_app import MAX_BODY_BYTES
 from mfhq.decisions import read_decisions
-from pipelines.review.server import MOST_BYTES
 
 
 def ask(server, method="GET", path=None, body=None, **headers):
     """(status, headers, body) of one plain request; None takes a header out."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
-    sent = {"Host": f"127.0.0.1:{server.server_port}", "Content-Type": "application/json"}
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    sent = {"Host": f"127.0.0.1:{server.port}", "Content-Type": "application/json"}
     sent |= {name.replace("_", "-"): value for name, value in headers.items()}
     data = b"" if body is None else json.dumps(body).encode()
     connection.putrequest(method, path or f"/{server.key}/", skip_host=True)
@@ -23,7 +23,7 @@ def ask(server, method="GET", path=None, body=None, **headers):
             connection.putheader(name, value)
     connection.endheaders(data)
     answer = connection.getresponse()
-    found = answer.status, dict(answer.getheaders()), answer.read()
+    found = answer.status, answer.headers, answer.read()
     connection.close()
     return found
 
@@ -37,7 +37,7 @@ def test_the_page_can_do_no_more_than_it_needs(server):
     policy = headers["Content-Security-Policy"]
     assert "default-src 'none'" in policy and "unsafe" not in policy and "frame-ancestors 'none'" in policy
     assert headers["Cache-Control"] == "no-store" and headers["Referrer-Policy"] == "no-referrer"
-    assert server.server_address[0] == "127.0.0.1"
+    assert server.host == "127.0.0.1"
 
 
 @pytest.mark.parametrize(
@@ -69,23 +69,23 @@ def test_what_is_not_the_page_is_refused(server, headers, path, status):
         ({"Content_Type": "application/x-www-form-urlencoded"}, 415),
         ({"Host": "evil.example"}, 421),
         ({"Content_Length": None}, 413),
-        ({"Content_Length": str(MOST_BYTES + 1)}, 413),
+        ({"Content_Length": str(MAX_BODY_BYTES + 1)}, 413),
     ],
 )
-def test_another_site_cannot_decide(server, headers, status):
+def test_another_site_cannot_decide(server, review, headers, status):
     got, _, _ = ask(server, "POST", f"/{server.key}/decide", SPLIT, **headers)
-    assert got == status and read_decisions(server.review.store).num_rows == 0
+    assert got == status and read_decisions(review.store).num_rows == 0
 
 
-def test_a_decision_from_the_page_is_saved_and_a_broken_one_is_not(server):
-    path, here = f"/{server.key}/decide", f"http://127.0.0.1:{server.server_port}"
+def test_a_decision_from_the_page_is_saved_and_a_broken_one_is_not(server, review):
+    path, here = f"/{server.key}/decide", f"http://127.0.0.1:{server.port}"
     assert ask(server, "POST", path, ["x"], Origin=here)[0] == 400
     assert ask(server, "POST", path, {"kind": "accept", "identity_id": "zoe", "track_ids": ["x"]})[0] == 410
     assert ask(server, "POST", path, SPLIT, Origin=here, Sec_Fetch_Site="same-origin")[0] == 200
-    assert read_decisions(server.review.store).num_rows == 1
+    assert read_decisions(review.store).num_rows == 1
 
 
-def test_a_review_by_the_keyboard_alone(server, browser, people_published):
+def test_a_review_by_the_keyboard_alone(server, review, browser, people_published):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
@@ -109,7 +109,7 @@ def test_a_review_by_the_keyboard_alone(server, browser, people_published):
 
     browser.get(server.url)
     until(whole)
-    assert text("count") == f"1 of {len(server.review.cases)}" and text("why") == "least cohesive"
+    assert text("count") == f"1 of {len(review.cases)}" and text("why") == "least cohesive"
     assert focused() == "ann-4", "the least alike track has the focus"
     assert "<b>ann-4&.mp4" in browser.find_element("css selector", ".place").text, "names are text, not markup"
 
@@ -132,13 +132,13 @@ def test_a_review_by_the_keyboard_alone(server, browser, people_published):
     assert text("question") == "Are these one person?"
     press("m", "p")
     until(lambda: "dan is cat (one)" in text("facts"), "a key pressed while a decision is saved is not lost")
-    rows = read_decisions(server.review.store).to_pylist()
+    rows = read_decisions(review.store).to_pylist()
     assert [row["kind"] for row in rows] == ["split"] + ["accept"] * 4 + ["merge"]
     assert rows[0]["track_id"] == "ann-4" and (rows[5]["identity_id"], rows[5]["other_id"]) == ("cat", "dan")
 
     press("p")
     until(lambda: text("count").startswith("3 of"))
-    people_published(server.review.store, {"cat-0": "dan", "cat-1": "dan"}, [("cat", "dan")])
+    people_published(review.store, {"cat-0": "dan", "cat-1": "dan"}, [("cat", "dan")])
     press("a")
     until(lambda: "cat is gone from v0002: it is dan since" in text("said"))
     until(lambda: text("snapshot") == "v0002" and text("count").startswith("1 of"))

@@ -26,7 +26,7 @@ def test_a_case_shows_the_least_alike_track_first_and_no_embedding(review):
     assert [t["track_id"] for t in tracks] == ["ann-4", "ann-0", "ann-1", "ann-2", "ann-3"]
     assert tracks[0]["faces"] == [f"ann-4-{i}" for i in range(4)] and tracks[0]["file"] == "<b>ann-4&.mp4"
     assert "vector" not in json.dumps([case, review.overview()])
-    assert review.picture("ann-4-0")[8:12] == b"WEBP" and review.picture("eva-0-0") is None
+    assert review.face_image("ann-4-0")[8:12] == b"WEBP" and review.face_image("eva-0-0") is None
     with pytest.raises(ReviewError, match="no case 99; there are"):
         review.case(99)
 

@@ -1,0 +1,284 @@
+"""Web pages for the user of this machine alone: a Starlette application behind a key, served on 127.0.0.1.
+
+Everything that keeps others out stands here, once: the key in the path, the check of ``Host``, the security headers,
+the bound on a request's body, and the refusal of requests that another site's page sends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hmac
+import logging
+import secrets
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HOST = "127.0.0.1"
+MAX_BODY_BYTES = 1 << 20
+"""Largest body of a request."""
+IDLE_S = 30.0
+"""Seconds after which a connection is closed that sends nothing, and a body is refused that has not arrived."""
+SHUTDOWN_S = 1
+"""Seconds that open answers (event streams) are given when the server stops."""
+
+_SAME_ORIGIN_HEADERS = {
+    "Server": "ffavatar",
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+log = logging.getLogger(__name__)
+
+
+def _plain_error(status: int, message: str) -> Response:
+    return Response(message, status, {"Content-Type": "text/plain"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalApp:
+    """Routes of a local page, and what a browser may do with it."""
+
+    routes: Sequence[Route]
+    """Paths below the key; ``/`` is the page."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Headers of every answer, besides those that every local page has."""
+    wrong_host_status: int = 421
+    """HTTP status of a request that names another host."""
+    error_response: Callable[[int, str], Response] = _plain_error
+    """Makes the answer to a request that is refused, from its HTTP status and a message."""
+    exception_handlers: Mapping[Any, Callable[[Request, Any], Response]] = field(default_factory=dict)
+    """Answers to exceptions that a route raises, by class."""
+
+
+class LocalServer:
+    """Serves a ``LocalApp`` on 127.0.0.1, with uvicorn.
+
+    Every path begins with a key that only the printed address has, so that other users of the machine see nothing. A
+    request must name this server in ``Host``: a foreign name that was made to point here does not. A POST must come
+    from this page (``Origin``, ``Sec-Fetch-Site``) and carry JSON of a known length.
+
+    Args:
+        app: The page.
+        port: The port; 0 takes one that is free.
+
+    Raises:
+        ValueError: The port cannot be bound.
+    """
+
+    def __init__(self, app: LocalApp, port: int = 0) -> None:
+        self.key = secrets.token_urlsafe(18)
+        try:
+            self._socket = socket.create_server((HOST, port))
+        except OSError as error:
+            raise ValueError(
+                f"port {port}: cannot be had ({error.strerror}); give another with --port, or none"
+            ) from error
+        self.host, self.port = self._socket.getsockname()[:2]
+        config = uvicorn.Config(
+            _Guard(app, self.key, self.port),
+            loop="asyncio",
+            http=_IdleClosingProtocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="critical",  # ``_Guard`` logs failures; a path holds the key, so that no request is logged
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=int(IDLE_S),
+            timeout_graceful_shutdown=SHUTDOWN_S,
+        )
+        self._server = uvicorn.Server(config)
+
+    @property
+    def url(self) -> str:
+        """The page's address, with the key."""
+        return f"http://{self.host}:{self.port}/{self.key}/"
+
+    def serve(self) -> None:
+        """Answer requests until ``stop`` is called, or until Ctrl-C in the main thread."""
+        with contextlib.suppress(KeyboardInterrupt):
+            self._server.run([self._socket])
+
+    def stop(self) -> None:
+        """Make ``serve`` return, from any thread."""
+        self._server.should_exit = True
+
+    def __enter__(self) -> LocalServer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._socket.close()
+
+
+class _Guard:
+    """ASGI middleware before the routes: it lets through what comes from the page, and adds the headers."""
+
+    def __init__(self, app: LocalApp, key: str, port: int) -> None:
+        self._key, self._port = key.encode(), port
+        self._names = {f"{name}:{port}" for name in (HOST, "localhost")}
+        self._headers = {**_SAME_ORIGIN_HEADERS, **app.headers}
+        self._wrong_host_status, self._error_response = app.wrong_host_status, app.error_response
+        handlers = {HTTPException: self._http_error, **app.exception_handlers}
+        routes: ASGIApp = Starlette(routes=list(app.routes), exception_handlers=handlers)
+        routes.router.redirect_slashes = False
+        self._routes = routes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(self._headers)
+                if message["status"] != 200:
+                    headers["Connection"] = "close"  # a body that was refused may be unread
+            await send(message)
+
+        try:
+            path = self._path_below_key(scope)
+            if scope["method"] == "POST":
+                receive = await self._read_body(Headers(scope=scope), receive)
+            await self._routes(scope | {"path": path, "raw_path": path.encode()}, receive, send_with_headers)
+        except HTTPException as refusal:
+            response = self._error_response(refusal.status_code, refusal.detail)
+            await response(scope, receive, send_with_headers)
+        except Exception:  # answered with 500 already
+            log.exception("a request to the page failed")
+
+    def _path_below_key(self, scope: Scope) -> str:
+        if Headers(scope=scope).getlist("host") not in ([name] for name in self._names):
+            raise HTTPException(self._wrong_host_status, f"this is {HOST}:{self._port}, under no other name")
+        if scope["method"] not in ("GET", "POST"):
+            raise HTTPException(501, f"method {scope['method']}: the page answers GET and POST alone")
+        _, key, *rest = scope["path"].split("/", 2)
+        if not rest or not hmac.compare_digest(key.encode(), self._key):
+            raise HTTPException(404, "no such page; open the address that the command printed")
+        return f"/{rest[0]}"
+
+    async def _read_body(self, headers: Headers, receive: Receive) -> Receive:
+        """Return a ``receive`` that hands on the body of a POST of the page itself, read within the limits."""
+        origins = {None, *(f"http://{name}" for name in self._names)}
+        if headers.get("origin") not in origins or headers.get("sec-fetch-site") not in (None, "same-origin"):
+            raise HTTPException(403, "a POST comes from this page alone")
+        if headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            raise HTTPException(415, "a POST is JSON (Content-Type: application/json)")
+        length = headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > MAX_BODY_BYTES or "transfer-encoding" in headers:
+            raise HTTPException(413, f"a POST has a Content-Length, of at most {MAX_BODY_BYTES}")
+        parts, more = [], True
+        try:
+            async with asyncio.timeout(IDLE_S):
+                while more:
+                    message = await receive()
+                    parts.append(message.get("body", b""))
+                    more = message.get("more_body", False)
+        except TimeoutError:
+            raise HTTPException(408, f"the body did not arrive in {IDLE_S:g} seconds") from None
+        body = b"".join(parts)
+        if len(body) != int(length):
+            raise HTTPException(400, f"{len(body)} bytes of a body of {length}")
+        pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_again() -> Message:
+            return pending.pop() if pending else await receive()
+
+        return receive_again
+
+    def _http_error(self, request: Request, error: HTTPException) -> Response:
+        return self._error_response(error.status_code, f"{request.scope['path']}: {error.detail}")
+
+    def malformed(self, error: BaseException | None) -> tuple[int, Response]:
+        """Return (status, answer) of a request that is no HTTP; one with no ``Host``, or two, names another host."""
+        status = self._wrong_host_status if "Host:" in str(error) else 400
+        response = self._error_response(status, f"not a request to {HOST}:{self._port} ({error})")
+        response.headers.update({**self._headers, "Connection": "close"})
+        return status, response
+
+
+class _IdleClosingProtocol(H11Protocol):
+    """uvicorn's protocol, but with a bound on the time for which a connection may be open with no request.
+
+    uvicorn bounds the time after an answer alone: a client could hold connections that never send a request.
+    """
+
+    app: _Guard
+    _idle_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._restart_timer()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._restart_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        super().connection_lost(exc)
+
+    def _restart_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        if not self.transport.is_closing():
+            self._idle_timer = self.loop.call_later(IDLE_S, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._restart_timer()  # an answer is being written
+        else:
+            self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:
+        status, response = self.app.malformed(sys.exc_info()[1])
+        lines = [f"HTTP/1.1 {status} Refused", *(f"{name}: {value}" for name, value in response.headers.items())]
+        self.transport.write("\r\n".join([*lines, "", ""]).encode("latin-1") + bytes(response.body))
+        self.transport.close()
+
+
+async def iterate_in_thread(items: Iterator[str]) -> AsyncIterator[str]:
+    """Yield the items of an iterator that blocks, read in a daemon thread so that waiting for one delays no exit.
+
+    An item is read when the one before has been taken, so that a slow reader reads no further ahead than itself.
+    """
+    loop, queue = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+    requested, closed = threading.Semaphore(0), threading.Event()
+
+    def read() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            while requested.acquire() and not closed.is_set():
+                item = next(items, None)
+                loop.call_soon_threadsafe(queue.put_nowait, item)
+                if item is None:
+                    return
+
+    threading.Thread(target=read, name="event stream", daemon=True).start()
+    try:
+        while True:
+            requested.release()
+            item = await queue.get()
+            if item is None:
+                return
+            yield item
+    finally:
+        closed.set()
+        requested.release()

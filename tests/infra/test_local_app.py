@@ -1,0 +1,117 @@
+"""The server of local pages: what it refuses, connections that hang, and event streams."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from infra import local_app
+from infra.local_app import LocalApp, LocalServer, iterate_in_thread
+
+
+@pytest.fixture
+def items() -> list[int]:
+    """Numbers of the events that were read from the source."""
+    return []
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch, items: list[int]) -> Iterator[LocalServer]:
+    """A page, an endless event stream, and a route that raises; connections may idle for a second."""
+    monkeypatch.setattr(local_app, "IDLE_S", 1.0)
+
+    def endless() -> Iterator[str]:
+        for number in itertools.count():
+            time.sleep(0.2)
+            items.append(number)
+            yield f"data: {number}\n\n"
+
+    def broken(request: Request) -> Response:
+        raise KeyError("a bug")
+
+    routes = [
+        Route("/", lambda request: PlainTextResponse("the page")),
+        Route("/events", lambda request: StreamingResponse(iterate_in_thread(endless()))),
+        Route("/broken", broken),
+    ]
+    with LocalServer(LocalApp(routes=routes)) as running:
+        thread = threading.Thread(target=running.serve, daemon=True)
+        thread.start()
+        yield running
+        running.stop()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def open_page(server: LocalServer, path: str, method: str = "GET") -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection(server.host, server.port, timeout=30)
+    connection.request(method, f"/{server.key}/{path}")
+    return connection.getresponse()
+
+
+def exchange(server: LocalServer, data: bytes) -> bytes:
+    """Send bytes and read until the server closes the connection."""
+    with socket.create_connection((server.host, server.port), timeout=30) as connection:
+        connection.sendall(data)
+        return b"".join(iter(lambda: connection.recv(4096), b""))
+
+
+@pytest.mark.parametrize(("path", "method", "status"), [("", "GET", 200), ("no", "GET", 404), ("", "PUT", 501)])
+def test_every_answer_has_the_security_headers(server, path, method, status):
+    answer = open_page(server, path, method)
+    assert answer.status == status and answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["X-Content-Type-Options"] == "nosniff" and answer.headers["Server"] == "ffavatar"
+    assert answer.headers["Connection"] == (None if status == 200 else "close")
+
+
+def test_a_route_that_raises_is_answered_and_logged_without_the_key(server, caplog):
+    assert open_page(server, "broken").status == 500
+    assert "a bug" in caplog.text and server.key not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"no request\r\n\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"421"),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"421"),
+    ],
+)
+def test_malformed_requests_are_refused(server, data, status):
+    answer = exchange(server, data)
+    assert answer.startswith(b"HTTP/1.1 " + status) and b"no-store" in answer
+
+
+def test_connections_that_hang_are_closed(server):
+    start = time.monotonic()
+    assert exchange(server, b"") == b"" and exchange(server, b"GET / HT") == b""
+    head = f"POST /{server.key}/ HTTP/1.1\r\nHost: {server.host}:{server.port}\r\nContent-Type: application/json\r\n"
+    assert exchange(server, f"{head}Content-Length: 9\r\n\r\nhalf".encode()).startswith(b"HTTP/1.1 408")
+    chunked = f"{head}Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert exchange(server, chunked.encode()).startswith((b"HTTP/1.1 413", b"HTTP/1.1 400"))
+    assert time.monotonic() - start < 20
+
+
+def test_an_event_stream_outlasts_the_idle_time_and_ends_with_its_reader(server, items):
+    answer = open_page(server, "events")
+    lines = [answer.readline() for _ in range(20)]
+    assert lines[::2] == [f"data: {number}\n".encode() for number in range(10)]
+    answer.close()
+    time.sleep(1)
+    n = len(items)
+    time.sleep(0.6)
+    assert len(items) == n, "nobody reads: the source is left alone"
+
+
+def test_a_port_in_use_is_named(server):
+    with pytest.raises(ValueError, match=f"port {server.port}: cannot be had"):
+        LocalServer(LocalApp(routes=[]), server.port)
