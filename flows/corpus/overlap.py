@@ -17,7 +17,7 @@ from mfhq.schema import OK
 from pipelines.faces.analysis import FaceAnalyzer
 from pipelines.faces.pack import FacePack, face_pack
 from pipelines.identity.constraints import Vectors
-from pipelines.identity.lookalikes import match_splits, mean_directions, match_sets
+from pipelines.identity.lookalikes import match_sets, match_splits, mean_directions
 from pipelines.identity.vector_lists import lists_to_vectors
 from pipelines.media.image_codec import decode_image
 

@@ -1,4 +1,4 @@
-"""Cluster the tracks of a corpus: from one embedding a track to the rows of ``assignments``."""
+"""Assignment of tracks to people: from one embedding a track to the rows of ``assignments``."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from mfhq.schema import ALIASES, ASSIGNMENTS
 from pipelines.identity.config import ClusterConfig
 from pipelines.identity.constraints import Integers, Vectors
 from pipelines.identity.gather import Tracks, gather_tracks
-from pipelines.identity.incremental import People, people_of
-from pipelines.identity.linkage import BlockSearch, cluster_rows, counted
+from pipelines.identity.incremental import People, sum_people
+from pipelines.identity.linkage import BlockSearch, cluster_rows, number_labels
 from pipelines.identity.stable_ids import Alias, stable_identities
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """What a clustering says."""
+    """Result of a clustering: its assignments and aliases."""
 
     version: str
-    """Digest of the settings and of who is who: the ``cluster_version`` of its rows."""
+    """Digest of the settings and of each track's person: the ``cluster_version`` of its rows."""
     assignments: pa.Table
-    """``mfhq.schema.ASSIGNMENTS``; tracks that were not good enough to cluster are not in it."""
+    """Rows of ``mfhq.schema.ASSIGNMENTS``; tracks that were not good enough to cluster are not in it."""
     aliases: pa.Table
-    """``mfhq.schema.ALIASES``."""
+    """Rows of ``mfhq.schema.ALIASES``."""
     track_embeddings: pa.Table
-    """``mfhq.schema.EMBEDDINGS``: each clustered track's mean (face_id is empty). Biometric data."""
+    """Rows of ``mfhq.schema.EMBEDDINGS``: each clustered track's mean (face_id is empty). Biometric data."""
 
 
 def assign_identities(
@@ -41,9 +41,17 @@ def assign_identities(
     previous: Mapping[str, str] | None = None,
     retired: Collection[str] = (),
 ) -> Clustering:
-    """Who is who, among all tracks of the steps' outputs (``TRACKED``, crops not needed; ``SCORED``; ``EMBEDDED``).
+    """Assign all tracks of the steps' outputs to people.
 
-    See ``assign_tracks``. The same rows in another order give the same result.
+    The same rows in another order give the same result.
+
+    Args:
+        tracked: Rows of ``TRACKED``; crops are not needed.
+        scored: Rows of ``SCORED``.
+        embedded: Rows of ``EMBEDDED``.
+        config: Settings.
+        previous: Track to identity in the clustering before.
+        retired: Ids that aliases stand for, which no new person gets.
     """
     return assign_tracks(gather_tracks(tracked, scored, embedded, config), config, previous or {}, retired)
 
@@ -55,16 +63,20 @@ def assign_tracks(
     retired: Collection[str] = (),
     search: BlockSearch | None = None,
 ) -> Clustering:
-    """Who is who, all tracks clustered anew.
+    """Assign tracks to people, all clustered anew.
 
-    ``previous`` maps track to identity in the clustering before, ``retired`` are ids that aliases stand for: identity
-    ids survive where the people do (``stable_identities``). ``search`` runs the blocks of a large corpus.
+    Args:
+        tracks: The tracks.
+        config: Settings.
+        previous: Track to identity in the clustering before: ids survive where the people do (``stable_identities``).
+        retired: Ids that aliases stand for, which no new person gets.
+        search: Runs the blocks of a large corpus.
     """
-    label = counted(cluster_rows(tracks.vectors, tracks.seen, config.threshold, config.same_picture, search))
+    label = number_labels(cluster_rows(tracks.vectors, tracks.spans, config.threshold, config.same_picture, search))
     who, aliases = stable_identities(label.tolist(), tracks.track_id.tolist(), previous, retired)
-    similarity = similarities(tracks.vectors, label, people_of(tracks.vectors, label))
+    similarity = similarities_to_people(tracks.vectors, label, sum_people(tracks.vectors, label))
     identity = np.asarray([who[track] for track in tracks.track_id], object)
-    version = version_of(config, tracks.model, tracks.track_id, identity)
+    version = clustering_version(config, tracks.model, tracks.track_id, identity)
     return Clustering(
         version,
         assignment_rows(tracks.track_id, identity, similarity, version),
@@ -73,10 +85,10 @@ def assign_tracks(
     )
 
 
-def version_of(
+def clustering_version(
     config: ClusterConfig, model: str, track_id: npt.NDArray[np.object_], identity: npt.NDArray[np.object_]
 ) -> str:
-    """The digest of the settings and of who is who."""
+    """Return the digest of the settings and of each track's person."""
     return digest([asdict(config), model, dict(zip(track_id.tolist(), identity.tolist(), strict=True))], 16)
 
 
@@ -86,7 +98,14 @@ def assignment_rows(
     similarity: npt.NDArray[np.float64],
     version: str,
 ) -> pa.Table:
-    """``mfhq.schema.ASSIGNMENTS`` of a clustering."""
+    """Return the rows of ``mfhq.schema.ASSIGNMENTS`` of a clustering.
+
+    Args:
+        track_id: (N,) ids of the tracks.
+        identity: (N,) ids of their people.
+        similarity: (N,) cosine similarity of each track to its person.
+        version: The clustering's version.
+    """
     n = len(track_id)
     columns = {
         "track_id": pa.array(track_id, pa.string()),
@@ -99,12 +118,21 @@ def assignment_rows(
 
 
 def alias_rows(aliases: Collection[Alias], version: str) -> pa.Table:
-    """``mfhq.schema.ALIASES`` of a clustering."""
+    """Return the rows of ``mfhq.schema.ALIASES`` of a clustering."""
     return pa.Table.from_pylist([asdict(alias) | {"cluster_version": version} for alias in aliases], schema=ALIASES)
 
 
-def similarities(vectors: Vectors, label: Integers, people: People) -> npt.NDArray[np.float64]:
-    """(N,) cosine similarity of each track (N, D) to the mean direction of its person, to four decimals."""
+def similarities_to_people(vectors: Vectors, label: Integers, people: People) -> npt.NDArray[np.float64]:
+    """Compare each track with its person.
+
+    Args:
+        vectors: (N, D) unit vectors of the tracks.
+        label: (N,) label of each track's person.
+        people: The people.
+
+    Returns:
+        (N,) cosine similarity of each track to the mean direction of its person, to four decimals.
+    """
     row = np.searchsorted(people.label, label)
     found = np.empty(len(label))
     for at in range(0, len(label), 65_536):

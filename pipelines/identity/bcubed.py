@@ -1,4 +1,4 @@
-"""How well a clustering matches the truth: BCubed (Bagga and Baldwin 1998)."""
+"""BCubed scores of a clustering against the truth (Bagga and Baldwin 1998)."""
 
 from __future__ import annotations
 
@@ -10,34 +10,38 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class BCubed:
-    """Averages over tracks."""
+    """BCubed precision and recall, averaged over tracks."""
 
     precision: float
-    """Share of a track's cluster that is its person's."""
+    """Share of a track's cluster that belongs to its person."""
     recall: float
-    """Share of a track's person that is in its cluster."""
+    """Share of a track's person that lies in its cluster."""
 
     @property
     def f1(self) -> float:
-        """Harmonic mean of the two."""
+        """Harmonic mean of precision and recall."""
         return 2 * self.precision * self.recall / max(self.precision + self.recall, 1e-12)
 
 
 def bcubed(labels: npt.ArrayLike, truth: npt.ArrayLike) -> BCubed:
-    """BCubed of labels (N,) against the truth (N,), both integers; 1 where there is nothing to tell apart.
+    """Compute the BCubed scores of a clustering; cells are 1 where there are no tracks.
+
+    Args:
+        labels: (N,) integers, the cluster of each track.
+        truth: (N,) integers, the person of each track.
 
     Raises:
-        ValueError: they differ in length.
+        ValueError: The two differ in length.
     """
-    _, found = np.unique(np.asarray(labels), return_inverse=True)
-    _, wanted = np.unique(np.asarray(truth), return_inverse=True)
-    if len(found) != len(wanted):
-        raise ValueError(f"{len(found)} labels for {len(wanted)} tracks; give one a track")
-    if not len(found):
+    _, clusters = np.unique(np.asarray(labels), return_inverse=True)
+    _, people = np.unique(np.asarray(truth), return_inverse=True)
+    if len(clusters) != len(people):
+        raise ValueError(f"{len(clusters)} labels for {len(people)} tracks; give one a track")
+    if not len(clusters):
         return BCubed(1.0, 1.0)
-    both = found.astype(np.int64) * (int(wanted.max()) + 1) + wanted
-    _, cell, together = np.unique(both, return_inverse=True, return_counts=True)
+    cells = clusters.astype(np.int64) * (int(people.max()) + 1) + people
+    _, cell, together = np.unique(cells, return_inverse=True, return_counts=True)
     shared = together[cell]
     return BCubed(
-        float(np.mean(shared / np.bincount(found)[found])), float(np.mean(shared / np.bincount(wanted)[wanted]))
+        float(np.mean(shared / np.bincount(clusters)[clusters])), float(np.mean(shared / np.bincount(people)[people]))
     )

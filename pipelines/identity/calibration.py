@@ -1,4 +1,4 @@
-"""The threshold that belongs to an embedding model, from labelled pairs."""
+"""Calibration of an embedding model: the threshold that belongs to it, from labelled pairs."""
 
 from __future__ import annotations
 
@@ -11,47 +11,52 @@ from scipy.stats import norm
 
 Scores = npt.NDArray[np.float64]
 
-LEAST_PAIRS = 20
-"""Of each kind: with fewer nothing can be said about their spread."""
+MIN_PAIRS = 20
+"""Least number of pairs of each kind: with fewer nothing can be said about their spread."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What a calibration found; as JSON beside a pack's files."""
+    """Result of a calibration; stored as JSON beside a pack's files."""
 
     threshold: float
     """Cosine distance under which two tracks are one person, on average over their pairs."""
     people: int
-    """How many people the corpus was assumed to hold."""
+    """Number of people that the corpus was assumed to hold."""
     same_pairs: int
     other_pairs: int
     same_mean: float
-    """Of cosine similarities, as are the next three."""
+    """Mean of the cosine similarities of one person's pairs; the next three are of cosine similarities, too."""
     same_spread: float
     other_mean: float
     other_spread: float
     missed: float
     """Share of one person's pairs that lie beyond the threshold."""
     false_per_track: float
-    """Other people whom one picture is expected to match wrongly, among so many people."""
+    """Other people whom one image is expected to match wrongly, among so many people."""
     equal_error: float
-    """Where the share of missed pairs equals that of false ones."""
+    """Share of missed pairs at the threshold at which it equals that of false ones."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values."""
+        """Return the fields as plain values."""
         return asdict(self)
 
 
 def calibrate(same: npt.ArrayLike, other: npt.ArrayLike, people: int = 10_000) -> Calibration:
-    """Choose the threshold for a corpus of ``people``, from cosine similarities of labelled pairs.
+    """Choose the threshold for a corpus, from cosine similarities of labelled pairs.
 
     A track meets everybody else, so that a share of false pairs counts ``people`` times and a share of missed pairs
     once; the threshold has the least sum of the two. Both shares are those of the sample, or of a normal tail where
     the sample has none so far out, whichever is more.
 
+    Args:
+        same: (P,) cosine similarities of pairs of one person.
+        other: (Q,) cosine similarities of pairs of different people.
+        people: Number of people in the corpus.
+
     Raises:
-        ValueError: fewer than ``LEAST_PAIRS`` of a kind, similarities that are none, or one person's pairs that are no
-            more alike than those of different people.
+        ValueError: There are fewer than ``MIN_PAIRS`` of a kind, a value is no cosine similarity, or one person's pairs
+            are no more similar than those of different people.
     """
     one, two = _checked(same, "of one person"), _checked(other, "of different people")
     if one.mean() <= two.mean():
@@ -81,7 +86,16 @@ def calibrate(same: npt.ArrayLike, other: npt.ArrayLike, people: int = 10_000) -
 
 
 def labelled_pairs(unit: npt.NDArray[np.floating], who: npt.ArrayLike, most: int = 2_000_000) -> tuple[Scores, Scores]:
-    """(same, other) cosine similarities of pairs of unit vectors (N, D) with a person each; at most so many, about."""
+    """Compute the cosine similarities of pairs of labelled vectors; of many pairs a random sample.
+
+    Args:
+        unit: (N, D) unit vectors.
+        who: (N,) person of each vector.
+        most: Number of pairs, about, from which on they are sampled.
+
+    Returns:
+        The similarities of pairs of one person, and those of pairs of different people.
+    """
     _, person = np.unique(np.asarray(who), return_inverse=True)
     random = np.random.default_rng(0)
     n = len(person)
@@ -93,18 +107,18 @@ def labelled_pairs(unit: npt.NDArray[np.floating], who: npt.ArrayLike, most: int
         ahead = [(order[:-k], order[k:]) for k in (1, 2, 3, 5, 8)]
         i, j = np.concatenate([i, *(a for a, _ in ahead)]), np.concatenate([j, *(b for _, b in ahead)])
         i, j = i[i != j], j[i != j]
-    likeness = np.concatenate(
+    similarity = np.concatenate(
         [np.einsum("nd,nd->n", unit[i[a : a + 65_536]], unit[j[a : a + 65_536]]) for a in range(0, len(i), 65_536)]
         or [np.empty(0)]
     )
     same = person[i] == person[j]
-    return likeness[same].astype(np.float64), likeness[~same].astype(np.float64)
+    return similarity[same].astype(np.float64), similarity[~same].astype(np.float64)
 
 
 def _checked(scores: npt.ArrayLike, what: str) -> Scores:
     values = np.asarray(scores, np.float64)
-    if len(values) < LEAST_PAIRS:
-        raise ValueError(f"{len(values)} pairs {what}; a calibration needs {LEAST_PAIRS} of a kind, better thousands")
+    if len(values) < MIN_PAIRS:
+        raise ValueError(f"{len(values)} pairs {what}; a calibration needs {MIN_PAIRS} of a kind, better thousands")
     odd = values[~(np.abs(values) <= 1.001)]  # NaN too
     if len(odd):
         raise ValueError(f"pairs {what}: a cosine similarity of {odd[0]}; it must be from -1 to 1")
@@ -112,6 +126,6 @@ def _checked(scores: npt.ArrayLike, what: str) -> Scores:
 
 
 def _share_below(scores: Scores, grid: Scores) -> Scores:
-    """Share of scores below each value: the sample's, or that of a normal distribution like it, if it is more."""
+    """Return the share of scores below each value: the sample's, or a normal distribution's if that is more."""
     counted = np.searchsorted(np.sort(scores), grid) / len(scores)
     return np.maximum(counted, norm.cdf(grid, scores.mean(), max(float(scores.std()), 1e-3)))

@@ -1,4 +1,4 @@
-"""Cluster a corpus: everything anew, or only the tracks that came since; the result is stored in the corpus."""
+"""Clustering of a corpus: everything anew, or only the tracks that came since; the result is stored in the corpus."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from pipelines.engine.commits import locate_step, read_markers, read_step
 from pipelines.identity.aliases import extend_aliases
 from pipelines.identity.assign import Clustering, assign_tracks, assignment_rows
 from pipelines.identity.clustering_store import (
-    PLACES,
-    Asked,
-    Stored,
+    SPANS,
+    ClusteringRequest,
+    StoredClustering,
     newest_clustering,
     read_clustering,
     record_clustering,
@@ -30,11 +30,11 @@ from pipelines.identity.clustering_store import (
 )
 from pipelines.identity.config import ClusterConfig
 from pipelines.identity.constraints import TrackSpans
-from pipelines.identity.gather import COLUMNS, Tracks, gather_tracks, joined_tracks
-from pipelines.identity.incremental import MOST_NEW, People, join_new, people_of
+from pipelines.identity.gather import COLUMNS, Tracks, gather_tracks, join_tracks
+from pipelines.identity.incremental import MAX_NEW_TRACKS, People, join_new, sum_people
 from pipelines.identity.linkage import EXACT, BlockSearch
 from pipelines.identity.stable_ids import new_id
-from pipelines.identity.vector_lists import vectors_of
+from pipelines.identity.vector_lists import lists_to_vectors
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +49,21 @@ def cluster_corpus(
     full: bool = False,
     search: BlockSearch | None = None,
 ) -> Clustering:
-    """Who is who among all mined tracks, before review; stored, and read again where nothing was mined since.
+    """Assign all mined tracks to people, before review, and store the result.
 
-    In a corpus of more than ``EXACT`` tracks up to ``MOST_NEW`` new ones join the people who are there; ``full``
-    clusters everything anew. Ids of people live on either way. ``search`` runs the blocks of a large corpus.
+    A stored result is read again where nothing was mined since. In a corpus of more than ``EXACT`` tracks up to
+    ``MAX_NEW_TRACKS`` new ones join the known people. Ids of people survive either way.
+
+    Args:
+        store: The corpus.
+        fingerprints: Fingerprint of each of ``STEPS``.
+        config: Settings.
+        full: Cluster everything anew.
+        search: Runs the blocks of a large corpus.
 
     Raises:
-        EmbeddingError: embeddings that can't be clustered, or not with each other.
-        StoreError: a step has not run, or the corpus can't be read or written.
+        EmbeddingError: The embeddings cannot be clustered, or not with each other.
+        StoreError: A step has not run, or the corpus cannot be read or written.
     """
     parts = {
         path: marker.sha256
@@ -64,21 +71,31 @@ def cluster_corpus(
         for path, marker in read_markers(store, locate_step(store, step, fingerprints[step]).prefix).items()
     }
     last, denied = newest_clustering(store), read_deny_list(store)
-    asked = Asked(asdict(config), parts, [takedown.takedown_id for takedown in denied.takedowns])
-    if last is not None and not full and last.goes_on(asked):
-        if last.asked.parts == parts:
+    request = ClusteringRequest(asdict(config), parts, [takedown.takedown_id for takedown in denied.takedowns])
+    if last is not None and not full and last.is_continued_by(request):
+        if last.request.parts == parts:
             return _read(store, last)
         if last.tracks > EXACT:
-            fresh = _gather_new(store, fingerprints, config, set(parts) - set(last.asked.parts), denied)
+            fresh = _gather_new(store, fingerprints, config, set(parts) - set(last.request.parts), denied)
             places = last.table(store, "places")
-            if len(fresh) <= MOST_NEW and not pc.any(pc.is_in(places["track_id"], pa.array(fresh.track_id))).as_py():
-                return _join(store, last, places, fresh, config, asked)
-    tracks, before = gather_corpus(store, fingerprints, config, denied), _said_before(store, last, denied)
-    return _cluster_anew(store, *before, tracks, config, asked, search)
+            if (
+                len(fresh) <= MAX_NEW_TRACKS
+                and not pc.any(pc.is_in(places["track_id"], pa.array(fresh.track_id))).as_py()
+            ):
+                return _join(store, last, places, fresh, config, request)
+    tracks, before = gather_corpus(store, fingerprints, config, denied), _previous_identities(store, last, denied)
+    return _cluster_anew(store, *before, tracks, config, request, search)
 
 
 def gather_corpus(store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, denied: DenyList) -> Tracks:
-    """All tracks of a corpus that are good enough to be clustered, read one logical shard after the other."""
+    """Gather all tracks of a corpus that are good enough to be clustered, one logical shard after the other.
+
+    Args:
+        store: The corpus.
+        fingerprints: Fingerprint of each of ``STEPS``.
+        config: Settings.
+        denied: Take-downs whose tracks are left out.
+    """
     found = []
     for shard in range(N_SHARDS):
         tracked, scored, embedded = (
@@ -87,13 +104,13 @@ def gather_corpus(store: Store, fingerprints: Mapping[str, str], config: Cluster
         )
         if embedded.num_rows:
             found.append(gather_tracks(tracked, scored, embedded, config))
-    return joined_tracks(found)
+    return join_tracks(found)
 
 
 def _gather_new(
     store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, parts: set[str], denied: DenyList
 ) -> Tracks:
-    """The tracks of these parts' videos; what an earlier part holds of such a video is read with its shard."""
+    """Gather the tracks of these parts' videos; what an earlier part holds of such a video is read with its shard."""
     tables = {step: read_step(store, step, fingerprints[step], columns=COLUMNS[step], parts=parts) for step in STEPS}
     videos = set(tables["embeddings"]["video_id"].to_pylist())
     for step in STEPS[:-1]:
@@ -112,41 +129,48 @@ def _cluster_anew(
     aliases: pa.Table,
     tracks: Tracks,
     config: ClusterConfig,
-    asked: Asked,
+    request: ClusteringRequest,
     search: BlockSearch | None,
 ) -> Clustering:
     clustering = assign_tracks(tracks, config, before, aliases["identity_id"].to_pylist(), search)
     identities, label = np.unique(_strings(clustering.assignments, "identity_id"), return_inverse=True)
-    people = people_of(tracks.vectors, label)
+    people = sum_people(tracks.vectors, label)
     tables = {
         "assignments": clustering.assignments,
         "aliases": extend_aliases(aliases, clustering.aliases, clustering.assignments),
-        "places": _places(tracks),
+        "places": _spans_table(tracks),
         "sums": sums_table(identities.astype(object), people.sums, people.sizes),
         "embeddings": clustering.track_embeddings,
     }
-    stored = store_clustering(store, clustering.version, tracks.model, asked, tables)
+    stored = store_clustering(store, clustering.version, tracks.model, request, tables)
     record_clustering(store, tables["assignments"])
     log.info("clustered %d tracks anew: %d people", stored.tracks, stored.identities)
     return Clustering(clustering.version, tables["assignments"], tables["aliases"], tables["embeddings"])
 
 
 def _join(
-    store: Store, last: Stored, places: pa.Table, fresh: Tracks, config: ClusterConfig, asked: Asked
+    store: Store,
+    last: StoredClustering,
+    places: pa.Table,
+    fresh: Tracks,
+    config: ClusterConfig,
+    request: ClusteringRequest,
 ) -> Clustering:
-    """New tracks join the people of the last clustering."""
+    """Let new tracks join the people of the last clustering."""
     before, sums, aliases = (last.table(store, name) for name in ("assignments", "sums", "aliases"))
     identities = _strings(sums, "identity_id")
     people = People(
         np.arange(len(identities)),
-        vectors_of(sums, "sum", np.float32),
+        lists_to_vectors(sums, "sum", np.float32),
         sums["n_tracks"].to_numpy().copy(),
     )
     if len(fresh):
-        joined_tracks([fresh, _like(fresh, last.model, people.sums.shape[1])])
+        join_tracks([fresh, _empty_track_of(fresh, last.model, people.sums.shape[1])])
     label = np.searchsorted(identities.astype(str), _strings(before, "identity_id").astype(str))
     n = len(label)
-    found = join_new(people, label, fresh.vectors, _seen(places, fresh), config.threshold, config.same_picture)[n:]
+    found = join_new(people, label, fresh.vectors, _joint_spans(places, fresh), config.threshold, config.same_picture)[
+        n:
+    ]
     used = {*identities.tolist(), *aliases["identity_id"].to_pylist()}
     names = {row: new_id(fresh.track_id[row - n], used) for row in np.unique(found[found >= n]).tolist()}
     identity = np.asarray([names[row] if row >= n else identities[row] for row in found.tolist()], object)
@@ -164,23 +188,25 @@ def _join(
     tables = {
         "assignments": pa.concat_tables([before, added]),
         "aliases": aliases,
-        "places": pa.concat_tables([places, _places(fresh)]),
+        "places": pa.concat_tables([places, _spans_table(fresh)]),
         "sums": sums_table(everybody, all_sums, all_sizes),
         "embeddings": fresh.embeddings(),
     }
-    kept, joined = last.tables["embeddings"], last.joined + len(fresh)
-    stored = store_clustering(store, version, last.model, asked, tables, kept, joined)
+    earlier, joined = last.tables["embeddings"], last.joined + len(fresh)
+    stored = store_clustering(store, version, last.model, request, tables, earlier, joined)
     record_clustering(store, added)
     log.info("%d tracks joined: %d people now", len(fresh), stored.identities)
     return _read(store, stored)
 
 
-def _read(store: Store, stored: Stored) -> Clustering:
+def _read(store: Store, stored: StoredClustering) -> Clustering:
     return Clustering(stored.version, *(stored.table(store, name) for name in ("assignments", "aliases", "embeddings")))
 
 
-def _said_before(store: Store, last: Stored | None, denied: DenyList) -> tuple[dict[str, str], pa.Table]:
-    """(track to identity, aliases) that ids go on from: the last clustering's, or those of the newest snapshot's."""
+def _previous_identities(
+    store: Store, last: StoredClustering | None, denied: DenyList
+) -> tuple[dict[str, str], pa.Table]:
+    """Return (track to identity, aliases) of the last clustering, or else of the newest snapshot's."""
     if last is not None:
         rows, aliases = (denied.prune(last.table(store, name)) for name in ("assignments", "aliases"))
         return dict(zip(rows["track_id"].to_pylist(), rows["identity_id"].to_pylist(), strict=True)), aliases
@@ -190,13 +216,13 @@ def _said_before(store: Store, last: Stored | None, denied: DenyList) -> tuple[d
     return read_clustering(store, newest.table("assignments")), newest.table("aliases")
 
 
-def _places(tracks: Tracks) -> pa.Table:
+def _spans_table(tracks: Tracks) -> pa.Table:
     columns: Sequence[object] = (tracks.track_id, tracks.video_id, tracks.start, tracks.end)
-    return pa.table([pa.array(values, f.type) for values, f in zip(columns, PLACES, strict=True)], schema=PLACES)
+    return pa.table([pa.array(values, f.type) for values, f in zip(columns, SPANS, strict=True)], schema=SPANS)
 
 
-def _seen(places: pa.Table, fresh: Tracks) -> TrackSpans:
-    """Where the old tracks and then the new ones are seen."""
+def _joint_spans(places: pa.Table, fresh: Tracks) -> TrackSpans:
+    """Return the frame ranges of the old tracks and then the new ones."""
     videos = pa.concat_arrays([places["video_id"].combine_chunks(), pa.array(fresh.video_id, pa.string())])
     return TrackSpans(
         videos.dictionary_encode().indices.to_numpy().astype(np.int64),
@@ -206,8 +232,8 @@ def _seen(places: pa.Table, fresh: Tracks) -> TrackSpans:
     )
 
 
-def _like(fresh: Tracks, model: str, width: int) -> Tracks:
-    """One track of the model that the corpus was clustered by: joining it to others raises where they differ."""
+def _empty_track_of(fresh: Tracks, model: str, width: int) -> Tracks:
+    """Return one track of the corpus's model: joining it to the new ones raises where the models differ."""
     return Tracks(
         fresh.track_id[:1],
         fresh.video_id[:1],

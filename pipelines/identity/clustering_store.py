@@ -1,9 +1,8 @@
-"""Clusterings kept in the corpus: what publishing takes people from, and what new tracks are joined to.
+"""Clusterings stored in the corpus: the newest one, which new tracks join, and the assignments of each version.
 
-What a clustering itself said, before reviewers' decisions: what the next clustering's ids go on from.
-
-A snapshot's ``assignments`` hold the decided people. Were a new clustering to take its ids from those, a person that a
-reviewer split off could take over the one that they were split from; so each clustering's own word is kept beside.
+Both hold what a clustering said by itself, before reviewers' decisions, and the next clustering takes its ids from
+them. A snapshot's ``assignments`` hold the reviewed people: were a new clustering to take its ids from those, a person
+that a reviewer split off could take over the id of the person that they were split from.
 """
 
 from __future__ import annotations
@@ -29,11 +28,7 @@ from pipelines.identity.vector_lists import vectors_to_lists
 
 log = logging.getLogger(__name__)
 
-_ROWS = 100_000
-"""Rows of a file."""
-_NUMBERED = re.compile(re.escape(CLUSTERINGS) + r"\d+\.json")
-
-PLACES = pa.schema(
+SPANS = pa.schema(
     [
         pa.field("track_id", pa.string(), nullable=False),
         pa.field("video_id", pa.string(), nullable=False),
@@ -41,7 +36,7 @@ PLACES = pa.schema(
         pa.field("end_frame", pa.int64(), nullable=False),
     ]
 )
-"""Where each track is seen."""
+"""Schema of the table ``places``: the frame range of each track."""
 
 SUMS = pa.schema(
     [
@@ -50,29 +45,37 @@ SUMS = pa.schema(
         pa.field("sum", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""The sum of the unit vectors of each person's tracks; ascending by id."""
+"""Schema of the table ``sums``: the sum of the unit vectors of each person's tracks; ascending by id."""
+
+SCHEMAS = {"assignments": ASSIGNMENTS, "aliases": ALIASES, "places": SPANS, "sums": SUMS, "embeddings": EMBEDDINGS}
+"""Schemas of a stored clustering's tables."""
+
+_ROWS = 100_000
+"""Rows of a file."""
+_NUMBERED = re.compile(re.escape(CLUSTERINGS) + r"\d+\.json")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a clustering was asked of."""
+class ClusteringRequest:
+    """Settings and inputs of a clustering."""
 
     config: dict[str, Any]
     """Settings (``ClusterConfig``)."""
     parts: dict[str, str]
-    """Path to sha256 of each part of the steps' outputs that it was made from."""
+    """Path to sha256 of each part of the steps' outputs that it reads."""
     takedowns: list[str]
     """Ids of the take-downs that were on record: what they name is not in it."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """``biometric/clusterings/{number}.json``: a clustering, before review."""
+class StoredClustering:
+    """Record of a clustering, before review: ``biometric/clusterings/{number}.json``."""
 
     number: int
     version: str
     model: str
-    asked: Asked
+    request: ClusteringRequest
+    """Written under the key ``asked``."""
     tables: dict[str, list[str]]
     """Files by table: assignments, aliases, places, sums, embeddings."""
     tracks: int
@@ -80,16 +83,21 @@ class Stored:
     joined: int
     """Tracks that joined since everything was last clustered anew."""
 
-    def goes_on(self, asked: Asked) -> bool:
-        """Whether what is asked for now is this and new tracks."""
-        same = (self.asked.config, self.asked.takedowns) == (asked.config, asked.takedowns)
-        return same and self.asked.parts.items() <= asked.parts.items()
+    def is_continued_by(self, request: ClusteringRequest) -> bool:
+        """Return whether ``request`` differs from this clustering's in new parts alone."""
+        same = (self.request.config, self.request.takedowns) == (request.config, request.takedowns)
+        return same and self.request.parts.items() <= request.parts.items()
+
+    def to_json(self) -> bytes:
+        """Return the record as it is stored."""
+        record = {"asked" if name == "request" else name: value for name, value in asdict(self).items()}
+        return json.dumps(record, indent=1).encode()
 
     def table(self, store: Store, name: str) -> pa.Table:
-        """One of its tables.
+        """Read one of its tables.
 
         Raises:
-            FileNotFoundError: a file is gone.
+            FileNotFoundError: One of its files was deleted.
         """
         schema = SCHEMAS[name]
         return pa.concat_tables(
@@ -97,19 +105,16 @@ class Stored:
         )
 
 
-SCHEMAS = {"assignments": ASSIGNMENTS, "aliases": ALIASES, "places": PLACES, "sums": SUMS, "embeddings": EMBEDDINGS}
-
-
-def newest_clustering(store: Store) -> Stored | None:
-    """The clustering that was stored last; None where there is none whose files are all there."""
+def newest_clustering(store: Store) -> StoredClustering | None:
+    """Read the record of the clustering that was stored last; None where there is none with all its files."""
     path = _newest_record(store)
     if path is None:
         return None
     record = json.loads(store.read(path))
-    stored = Stored(**{**record, "asked": Asked(**record["asked"])})
+    stored = StoredClustering(request=ClusteringRequest(**record.pop("asked")), **record)
     if all(store.exists(file) for files in stored.tables.values() for file in files):
         return stored
-    log.warning("%s: some of its files are gone; everything is clustered anew", path)
+    log.warning("%s: some of its files are missing; everything is clustered anew", path)
     return None
 
 
@@ -117,34 +122,61 @@ def store_clustering(
     store: Store,
     version: str,
     model: str,
-    asked: Asked,
+    request: ClusteringRequest,
     tables: Mapping[str, pa.Table],
-    kept: Sequence[str] = (),
+    earlier_embeddings: Sequence[str] = (),
     joined: int = 0,
-) -> Stored:
-    """Write a clustering whole: its tables, then the record. ``kept`` are files of embeddings from before that hold."""
+) -> StoredClustering:
+    """Write a clustering: its tables, then the record.
+
+    Args:
+        store: The corpus.
+        version: The clustering's version.
+        model: The embedding model.
+        request: Its settings and inputs.
+        tables: Its tables, by name (``SCHEMAS``).
+        earlier_embeddings: Files of embeddings of the clustering before that hold for this one, too.
+        joined: Tracks that joined since everything was last clustered anew.
+    """
     files = {
         name: [_write(store, table.slice(at, _ROWS)) for at in range(0, table.num_rows, _ROWS)]
         for name, table in tables.items()
     }
-    files["embeddings"] = [*kept, *files["embeddings"]]
+    files["embeddings"] = [*earlier_embeddings, *files["embeddings"]]
     while True:
         last = _newest_record(store)
-        stored = Stored(
+        stored = StoredClustering(
             number=(int(last[len(CLUSTERINGS) :].removesuffix(".json")) if last else 0) + 1,
             version=version,
             model=model,
-            asked=asked,
+            request=request,
             tables=files,
             tracks=tables["assignments"].num_rows,
             identities=tables["sums"].num_rows,
             joined=joined,
         )
-        data = json.dumps(asdict(stored), indent=1).encode()
+        data = stored.to_json()
         path = f"{CLUSTERINGS}{stored.number:08d}.json"
         if store.create(path, data) or store.read(path) == data:
             _forget_older(store, stored)
             return stored
+
+
+def sums_table(identity: npt.NDArray[np.object_], sums: Vectors, sizes: npt.NDArray[np.int64]) -> pa.Table:
+    """Return rows of ``SUMS``, ascending by id.
+
+    Args:
+        identity: (P,) ids of people.
+        sums: (P, D) sum of the unit vectors of each person's tracks.
+        sizes: (P,) number of tracks of each person.
+    """
+    order = np.argsort(identity, kind="stable")
+    columns = {
+        "identity_id": pa.array(identity[order], pa.string()),
+        "n_tracks": pa.array(sizes[order]),
+        "sum": vectors_to_lists(sums[order]),
+    }
+    return pa.table(columns, schema=SUMS)
 
 
 def _newest_record(store: Store) -> str | None:
@@ -159,34 +191,31 @@ def _write(store: Store, table: pa.Table) -> str:
     return path
 
 
-def _forget_older(store: Store, newest: Stored) -> None:
-    """Delete what the newest clustering does not need: it holds biometric data, and nothing reads it."""
+def _forget_older(store: Store, newest: StoredClustering) -> None:
+    """Delete the files that the newest clustering does not need: they hold biometric data, and nothing reads them."""
     needed = {path for paths in newest.tables.values() for path in paths} | {f"{CLUSTERINGS}{newest.number:08d}.json"}
     for path in list(store.list(CLUSTERINGS)):
         if path not in needed:
             store.delete(path)
 
 
-def sums_table(identity: npt.NDArray[np.object_], sums: Vectors, sizes: npt.NDArray[np.int64]) -> pa.Table:
-    """``SUMS`` of people (P,), (P, D), (P,), ascending by id."""
-    order = np.argsort(identity, kind="stable")
-    columns = {
-        "identity_id": pa.array(identity[order], pa.string()),
-        "n_tracks": pa.array(sizes[order]),
-        "sum": vectors_to_lists(sums[order]),
-    }
-    return pa.table(columns, schema=SUMS)
-
-
 def record_clustering(store: Store, assignments: pa.Table) -> None:
-    """Keep a clustering's own assignments (``mfhq.schema.ASSIGNMENTS``, all of one ``cluster_version``)."""
+    """Store the assignments (``mfhq.schema.ASSIGNMENTS``) of a clustering, by their ``cluster_version``."""
     for version in assignments["cluster_version"].unique().to_pylist():
         if not store.exists(clustering_path(version)):
             store.write(clustering_path(version), to_parquet(assignments.sort_by("track_id")))
 
 
 def read_clustering(store: Store, published: pa.Table) -> dict[str, str]:
-    """Track to identity as the clustering of these published assignments said; as published where that is not kept."""
+    """Read the assignments of the clustering that a snapshot was published from.
+
+    Args:
+        store: The corpus.
+        published: ``assignments`` of the snapshot.
+
+    Returns:
+        Track to identity as the clustering said; as published where its assignments are not stored.
+    """
     own = dict(zip(published["track_id"].to_pylist(), published["identity_id"].to_pylist(), strict=True))
     for version in published["cluster_version"].unique().to_pylist():
         try:

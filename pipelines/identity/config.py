@@ -1,30 +1,30 @@
-"""Which tracks are clustered, and how."""
+"""Settings of the clustering."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipelines.identity.constraints import SAME_PICTURE, SamePicture
+from pipelines.identity.constraints import SAME_IMAGE, SameImage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterConfig:
-    """Which tracks are clustered, and how. What is below these floors tells too little about who it is."""
+    """Settings of the clustering; faces below these floors tell too little about the person, and are not used."""
 
     threshold: float
     """Cosine distance under which two tracks are one person, for the face pack in use (``FacePack.threshold``)."""
-    same_picture: SamePicture = SAME_PICTURE
-    """When two tracks that are seen at once may be one person (an inset, a mirror, a repeat)."""
+    same_picture: SameImage = SAME_IMAGE
+    """Limits within which two tracks that are visible at once may be one person (an inset, a mirror, a repeat)."""
     min_width_px: float = 40.0
-    """Of a face's box."""
+    """Least width of a face's box."""
     min_sharpness: float = 25.0
-    """Laplacian variance of the aligned face."""
+    """Least Laplacian variance of the aligned face."""
     min_score: float = 0.75
-    """Detector score of a face."""
+    """Least detector score of a face."""
     min_detections: int = 3
-    """Sampled frames in which the track's face was found."""
+    """Least number of sampled frames in which the track's face was found."""
     best_faces: int = 3
-    """Faces whose mean stands for the track."""
+    """Number of faces whose mean stands for the track."""
 
     def __post_init__(self) -> None:
         if not 0 < self.threshold < 2:

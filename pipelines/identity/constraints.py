@@ -1,4 +1,4 @@
-"""What time rules out: two tracks that are visible at once in one video show two people, or one picture twice."""
+"""Cannot-link constraints: two tracks that are visible at once in one video show two people, or one image twice."""
 
 from __future__ import annotations
 
@@ -12,71 +12,89 @@ Integers = npt.NDArray[np.int64]
 
 _CHUNK = 65_536
 
-LEAST_MOMENTS = 3
-"""Frames of both tracks with a known pose, from which on they can be out of step."""
+MIN_COMMON_FRAMES = 3
+"""Frames in which both tracks have a known pose; with fewer, their poses are not compared."""
 
 
 @dataclass(frozen=True)
 class TrackSpans:
-    """Where tracks are seen: columns of N rows."""
+    """Frame ranges of tracks: columns of N rows."""
 
     video: Integers
-    """A number for each video."""
+    """(N,) a number for each video."""
     start: Integers
-    """First frame."""
+    """(N,) first frame."""
     end: Integers
-    """One past the last frame."""
+    """(N,) one past the last frame."""
     poses: npt.NDArray[np.object_] | None = None
-    """Of each track None, or (F, 4) float32 of F faces: frame, yaw, pitch and roll in degrees; frames ascending."""
+    """(N,) for each track None, or (F, 4) float32 of F faces, ascending: frame, yaw, pitch and roll in degrees."""
 
     def take(self, rows: Integers) -> TrackSpans:
-        """Some of the rows, in that order."""
+        """Return some of the rows, in the order of ``rows``."""
         poses = None if self.poses is None else self.poses[rows]
         return TrackSpans(self.video[rows], self.start[rows], self.end[rows], poses)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SamePicture:
-    """When two tracks that are seen at once may be one person: in an inset, a mirror or a repeat."""
+class SameImage:
+    """Limits within which two tracks that are visible at once may be one person: an inset, a mirror or a repeat."""
 
     likeness: float = 0.75
-    """They are nearly identical: cosine similarity ..."""
+    """Least cosine similarity of the two tracks."""
     turn_deg: float = 15.0
-    """... and in step: degrees by which their poses may differ in the median frame (``in_step``). Of five clips with an
-    inset of themselves at two fifths of the size, mirrored or a second late, they differed by 1.6 to 4.7."""
+    """Largest difference of their poses in the median frame, in degrees (``in_step``). Of five clips with an
+    inset of themselves at two fifths of the size, mirrored or a second late, they differed by 1.6 to 4.7.
+    """
 
 
-SAME_PICTURE = SamePicture()
+SAME_IMAGE = SameImage()
 
 
-def apart_pairs(unit: Vectors, seen: TrackSpans, same: SamePicture) -> Integers:
-    """(P, 2) rows i < j that cannot be one person: seen at once in one video, and not the same picture twice."""
-    pairs = seen_at_once(seen)
-    alike = likeness_of(unit, pairs[:, 0], pairs[:, 1]) >= same.likeness
-    if seen.poses is not None:
-        for row in np.flatnonzero(alike).tolist():
+def cannot_link_pairs(unit: Vectors, spans: TrackSpans, same: SameImage) -> Integers:
+    """Find pairs of tracks that cannot be one person: visible at once in one video, and not one image shown twice.
+
+    Args:
+        unit: (N, D) unit vectors of the tracks.
+        spans: Frame ranges of the N tracks.
+        same: Limits within which two such tracks may be one image shown twice.
+
+    Returns:
+        (P, 2) rows i < j.
+    """
+    pairs = cooccurring_pairs(spans)
+    similar = cosine_similarities(unit, pairs[:, 0], pairs[:, 1]) >= same.likeness
+    if spans.poses is not None:
+        for row in np.flatnonzero(similar).tolist():
             i, j = pairs[row]
-            alike[row] = in_step(seen.poses[i], seen.poses[j], same.turn_deg)
-    return pairs[~alike]
+            similar[row] = in_step(spans.poses[i], spans.poses[j], same.turn_deg)
+    return pairs[~similar]
 
 
 def in_step(one: Vectors | None, other: Vectors | None, most_deg: float) -> bool:
-    """Whether two faces (see ``TrackSpans.poses``) turn together, straight or mirrored: their poses differ by at most so many
-    degrees in the median frame. Where too few frames know of both, nothing speaks against it."""
+    """Return whether two faces turn together, straight or mirrored.
+
+    Args:
+        one: Poses of one track (``TrackSpans.poses``), or None.
+        other: Poses of the other track, likewise.
+        most_deg: Largest difference of the poses in the median frame, in degrees.
+
+    Returns:
+        True also where fewer than ``MIN_COMMON_FRAMES`` frames know both poses: nothing speaks against it then.
+    """
     if one is None or other is None:
         return True
     _, a, b = np.intersect1d(one[:, 0], other[:, 0], return_indices=True)
-    if len(a) < LEAST_MOMENTS:
+    if len(a) < MIN_COMMON_FRAMES:
         return True
     sides = np.array([[1, 1, 1], [-1, 1, -1]])  # in a mirror yaw and roll change sign
-    off = [np.median(np.abs(one[a, 1:] - other[b, 1:] * side).max(axis=1)) for side in sides]
-    return bool(min(off) <= most_deg)
+    differences = [np.median(np.abs(one[a, 1:] - other[b, 1:] * side).max(axis=1)) for side in sides]
+    return bool(min(differences) <= most_deg)
 
 
-def seen_at_once(seen: TrackSpans) -> Integers:
-    """(P, 2) rows i < j that share a frame of one video, ascending."""
-    order = np.lexsort((seen.start, seen.video))
-    video, start, end = seen.video[order], seen.start[order], seen.end[order]
+def cooccurring_pairs(spans: TrackSpans) -> Integers:
+    """Return (P, 2) rows i < j of tracks that share a frame of one video, ascending."""
+    order = np.lexsort((spans.start, spans.video))
+    video, start, end = spans.video[order], spans.start[order], spans.end[order]
     found = []
     candidates = np.arange(len(order))
     for ahead in range(1, len(order)):
@@ -91,8 +109,21 @@ def seen_at_once(seen: TrackSpans) -> Integers:
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
-def likeness_of(unit: Vectors, i: npt.NDArray[np.integer], j: npt.NDArray[np.integer]) -> npt.NDArray[np.float64]:
-    """(P,) inner product of rows i and j of vectors (N, D), to six decimals: the rest depends on the blocking."""
+def cosine_similarities(
+    unit: Vectors, i: npt.NDArray[np.integer], j: npt.NDArray[np.integer]
+) -> npt.NDArray[np.float64]:
+    """Return the cosine similarity of pairs of unit vectors, rounded to six decimals.
+
+    The further decimals depend on the blocking of the matrix product.
+
+    Args:
+        unit: (N, D) unit vectors.
+        i: (P,) first row of each pair.
+        j: (P,) second row of each pair.
+
+    Returns:
+        (P,) similarities.
+    """
     found = np.empty(len(i))
     for at in range(0, len(i), _CHUNK):
         rows = slice(at, at + _CHUNK)

@@ -1,4 +1,4 @@
-"""From the mining steps' outputs to one embedding a track: the rows that are clustered."""
+"""Gathering of tracks: from the mining steps' outputs to one embedding a track, the rows that are clustered."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pyarrow.compute as pc
 
 from mfhq.schema import EMBEDDINGS, OK
 from pipelines.engine.nested_tables import explode, lookup_rows
-from pipelines.identity.checks import EmbeddingError, checked_vectors
+from pipelines.identity.checks import EmbeddingError, check_vectors
 from pipelines.identity.config import ClusterConfig
-from pipelines.identity.constraints import Integers, TrackSpans, Vectors, seen_at_once
+from pipelines.identity.constraints import Integers, TrackSpans, Vectors, cooccurring_pairs
 from pipelines.identity.means import track_means
-from pipelines.identity.vector_lists import vectors_of, vectors_to_lists
+from pipelines.identity.vector_lists import lists_to_vectors, vectors_to_lists
 
 Strings = npt.NDArray[np.object_]
 
@@ -36,7 +36,7 @@ COLUMNS = {
     ),
     "embeddings": ("video_id", "status", "model", "faces"),
 }
-"""What clustering reads of the mining steps' outputs: no mesh among it, which is most of their bytes."""
+"""Columns of the mining steps' outputs that clustering reads: no mesh among them, which is most of their bytes."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Tracks:
     """Tracks that are good enough to be clustered, in the order of their ids."""
 
     track_id: Strings
-    """(N,)"""
+    """(N,) ids, ascending."""
     video_id: Strings
-    """(N,)"""
+    """(N,) video of each track."""
     start: Integers
     """(N,) first frame."""
     end: Integers
@@ -54,21 +54,21 @@ class Tracks:
     vectors: Vectors
     """(N, D) unit vectors: the mean of the best faces. Biometric data."""
     poses: npt.NDArray[np.object_]
-    """(N,) how the face turns, of tracks that are seen beside others (``TrackSpans.poses``); None for all others."""
+    """(N,) poses of tracks that are visible beside others (``TrackSpans.poses``); None for all others."""
     model: str
-    """The embedding model; empty where there is no embedding at all."""
+    """Embedding model; empty where there is no embedding at all."""
 
     def __len__(self) -> int:
         return len(self.track_id)
 
     @property
-    def seen(self) -> TrackSpans:
-        """Where they are seen."""
+    def spans(self) -> TrackSpans:
+        """Frame ranges of the tracks."""
         video = np.unique(self.video_id.astype(str), return_inverse=True)[1].astype(np.int64)
         return TrackSpans(video, self.start, self.end, self.poses)
 
     def embeddings(self) -> pa.Table:
-        """Rows of ``mfhq.schema.EMBEDDINGS`` (face_id is empty)."""
+        """Return the rows of ``mfhq.schema.EMBEDDINGS`` (face_id is empty)."""
         n = len(self)
         columns = {
             "track_id": pa.array(self.track_id, pa.string()),
@@ -80,10 +80,16 @@ class Tracks:
 
 
 def gather_tracks(tracked: pa.Table, scored: pa.Table, embedded: pa.Table, config: ClusterConfig) -> Tracks:
-    """The tracks of the steps' outputs (``TRACKED``, crops not needed; ``SCORED``; ``EMBEDDED``).
+    """Gather the tracks of the steps' outputs that are good enough to be clustered.
+
+    Args:
+        tracked: Rows of ``TRACKED``; crops are not needed.
+        scored: Rows of ``SCORED``.
+        embedded: Rows of ``EMBEDDED``.
+        config: Settings.
 
     Raises:
-        EmbeddingError: embeddings of several models or widths, or with vectors that are no unit vectors.
+        EmbeddingError: The embeddings are of several models or widths, or a vector is no unit vector.
     """
     tracked, scored, embedded = (
         table.filter(pc.equal(table["status"], OK)).sort_by("video_id") for table in (tracked, scored, embedded)
@@ -94,12 +100,12 @@ def gather_tracks(tracked: pa.Table, scored: pa.Table, embedded: pa.Table, confi
     tracks = explode(tracked, "tracks", ["video_id"])
     vectors = explode(embedded, "faces", []).sort_by([("track_id", "ascending"), ("face_id", "ascending")])
     if not tracks.num_rows or not vectors.num_rows:
-        return nobody(models[0] if models else "")
+        return no_tracks(models[0] if models else "")
     widths = pc.list_value_length(vectors["vector"]).unique().to_pylist()
     if len(widths) > 1:
         raise EmbeddingError(f"embeddings of {models[0]} with {sorted(widths)} numbers; mine again with one pack")
     names = vectors["face_id"].to_pylist()
-    unit = checked_vectors(vectors_of(vectors, dtype=np.float32), widths[0], f"embeddings of {models[0]}", names)
+    unit = check_vectors(lists_to_vectors(vectors, dtype=np.float32), widths[0], f"embeddings of {models[0]}", names)
     worth = lookup_rows(vectors, _worth_of_faces(tracks, scored, config), "face_id")["worth"].fill_null(0.0).to_numpy()
     ids, means = track_means(vectors["track_id"].to_pylist(), unit, worth, config.best_faces)
     rows = lookup_rows(pa.table({"track_id": pa.array(ids, pa.string())}), tracks.drop_columns(["faces"]), "track_id")
@@ -112,26 +118,26 @@ def gather_tracks(tracked: pa.Table, scored: pa.Table, embedded: pa.Table, confi
         np.full(len(ids), None, object),
         models[0],
     )
-    beside = np.unique(seen_at_once(found.seen))
+    beside = np.unique(cooccurring_pairs(found.spans))
     found.poses[beside] = _poses(explode(tracks, "faces", []), explode(scored, "faces", []), found.track_id[beside])
     return found
 
 
-def nobody(model: str = "", width: int = 0) -> Tracks:
-    """No tracks."""
+def no_tracks(model: str = "", width: int = 0) -> Tracks:
+    """Return an empty set of tracks."""
     names, numbers = np.empty(0, object), np.empty(0, np.int64)
     return Tracks(names, names, numbers, numbers, np.empty((0, width), np.float32), names, model)
 
 
-def joined_tracks(parts: list[Tracks]) -> Tracks:
-    """Several sets of tracks as one, in the order of the ids.
+def join_tracks(parts: list[Tracks]) -> Tracks:
+    """Join several sets of tracks into one, in the order of the ids.
 
     Raises:
-        EmbeddingError: they are of several models or widths.
+        EmbeddingError: The sets are of several models or widths.
     """
     parts = [part for part in parts if len(part)] or parts[:1]
     if not parts:
-        return nobody()
+        return no_tracks()
     kinds = sorted({(part.model, part.vectors.shape[1]) for part in parts})
     if len(kinds) > 1:
         said = ", ".join(f"{model} with {width} numbers" for model, width in kinds)
@@ -142,25 +148,28 @@ def joined_tracks(parts: list[Tracks]) -> Tracks:
 
 
 def _poses(faces: pa.Table, scores: pa.Table, track_ids: Strings) -> Strings:
-    """``TrackSpans.poses`` of these tracks."""
+    """Return the poses (``TrackSpans.poses``) of these tracks."""
     faces = faces.filter(pc.is_in(faces["track_id"], pa.array(track_ids, pa.string())))
     scores = lookup_rows(faces, scores, "face_id")
     columns = [faces["frame_index"], *(scores[name] for name in ("yaw_deg", "pitch_deg", "roll_deg"))]
-    moments = np.stack([pc.cast(column, pa.float32()).to_numpy() for column in columns], axis=1)
+    frames = np.stack([pc.cast(column, pa.float32()).to_numpy() for column in columns], axis=1)
     owner = faces["track_id"].to_numpy(zero_copy_only=False).astype(str)
-    order = np.lexsort((moments[:, 0], owner))
-    order = order[np.isfinite(moments[order]).all(axis=1)]
+    order = np.lexsort((frames[:, 0], owner))
+    order = order[np.isfinite(frames[order]).all(axis=1)]
     ids = track_ids.astype(str)
     first, last = (np.searchsorted(owner[order], ids, side) for side in ("left", "right"))
     found = np.full(len(ids), None, object)
     for row, (start, stop) in enumerate(zip(first.tolist(), last.tolist(), strict=True)):
-        found[row] = moments[order[start:stop]]
+        found[row] = frames[order[start:stop]]
     return found
 
 
 def _worth_of_faces(tracks: pa.Table, scored: pa.Table, config: ClusterConfig) -> pa.Table:
-    """(face_id, worth) of the faces of tracks that are long enough: its width times its sharpness (up to ten times the
-    least), 0 for one that tells too little about who it is, or that has no mesh."""
+    """Return (face_id, worth) of the faces of tracks that are long enough.
+
+    A face's worth is its width times its sharpness (up to ten times the least), and 0 for one that tells too little
+    about the person, or that has no mesh.
+    """
     long = tracks.filter(pc.greater_equal(tracks["n_faces"], config.min_detections))
     faces = explode(long, "faces", [])
     scores = explode(scored, "faces", [])

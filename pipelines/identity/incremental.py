@@ -1,4 +1,4 @@
-"""New tracks join people who are there, or are new people, at a cost that goes with what is new."""
+"""Incremental clustering: new tracks join known people, or become new ones, at a cost that goes with the new tracks."""
 
 from __future__ import annotations
 
@@ -9,30 +9,35 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from pipelines.identity.constraints import SAME_PICTURE, Integers, SamePicture, TrackSpans, Vectors, apart_pairs
+from pipelines.identity.constraints import SAME_IMAGE, Integers, SameImage, TrackSpans, Vectors, cannot_link_pairs
 from pipelines.identity.linkage import EXACT, agglomerate, projected_threshold
 from pipelines.identity.neighbours import Pairs, cross_pairs, make_partition, near_pairs
 
-MOST_NEW = EXACT
-"""New tracks up to which they join; with more, everything is clustered anew."""
+MAX_NEW_TRACKS = EXACT
+"""Number of new tracks up to which they join; with more, everything is clustered anew."""
 
 _CHUNK = 8192
 
 
 @dataclass(frozen=True)
 class People:
-    """Who is there: for each of P people the sum of their tracks' unit vectors."""
+    """Known people: for each of P people the sum of their tracks' unit vectors."""
 
     label: Integers
-    """(P,) ascending: the label of the person's tracks."""
+    """(P,) label of the person's tracks, ascending."""
     sums: Vectors
     """(P, D). Biometric data."""
     sizes: Integers
-    """(P,) tracks."""
+    """(P,) number of tracks."""
 
 
-def people_of(unit: Vectors, label: Integers) -> People:
-    """The people of a clustering: unit vectors (N, D) and their labels (N,)."""
+def sum_people(unit: Vectors, label: Integers) -> People:
+    """Sum the vectors of each person.
+
+    Args:
+        unit: (N, D) unit vectors of tracks.
+        label: (N,) label of each track's person.
+    """
     order = np.argsort(label, kind="stable")
     which, first, sizes = np.unique(label[order], return_index=True, return_counts=True)
     sums = np.empty((len(which), unit.shape[1]), np.float32)
@@ -47,38 +52,42 @@ def join_new(
     people: People,
     label: Integers,
     fresh: Vectors,
-    seen: TrackSpans,
+    spans: TrackSpans,
     threshold: float,
-    same: SamePicture = SAME_PICTURE,
+    same: SameImage = SAME_IMAGE,
 ) -> Integers:
-    """(N + M,) labels once M new tracks are there, new people's labels being their lowest row.
+    """Assign new tracks to known people, or to new ones.
 
-    Average linkage among the new tracks and the people near them. People who are there are never merged, nor split:
-    clustering everything does that. A new track is held against the mean of the people who are seen beside it in an
-    old video, since the tracks' own vectors are not read.
+    Average linkage among the new tracks and the people near them. Known people are never merged, nor split: clustering
+    everything does that. A new track is compared with the mean of the people who are visible beside it in an old video,
+    since the tracks' own vectors are not read.
 
     Args:
-        people: who is there.
+        people: The known people.
         label: (N,) label of each old track, one of ``people.label``; below N.
         fresh: (M, D) unit vectors of the new tracks.
-        seen: where all N + M tracks are seen, the old ones first.
-        threshold, same: as in ``cluster_rows``.
+        spans: Frame ranges of all N + M tracks, the old ones first.
+        threshold: Cosine distance under which two groups are one person.
+        same: Limits within which two tracks that are visible at once may be one person.
+
+    Returns:
+        (N + M,) labels of all tracks; a new person's label is their lowest row.
     """
     n, known = len(label), len(people.label)
     group = np.concatenate([np.searchsorted(people.label, label), known + np.arange(len(fresh))])
     pairs = _candidates(people, fresh, 1 - threshold)
-    around = np.flatnonzero(np.isin(seen.video, np.unique(seen.video[n:])))
+    around = np.flatnonzero(np.isin(spans.video, np.unique(spans.video[n:])))
     units = _units(people, fresh, group[around])
-    apart = group[around[apart_pairs(units, seen.take(around), same)]]
+    cannot_link = group[around[cannot_link_pairs(units, spans.take(around), same)]]
     near = np.unique(np.concatenate([pairs.i, pairs.j, np.arange(known, known + len(fresh))]))
-    apart = apart[(apart[:, 0] != apart[:, 1]) & np.isin(apart, near).all(axis=1)]
+    cannot_link = cannot_link[(cannot_link[:, 0] != cannot_link[:, 1]) & np.isin(cannot_link, near).all(axis=1)]
     old = near[near < known]
     root = agglomerate(
         np.concatenate([people.sums[old], fresh]),
         np.concatenate([people.sizes[old], np.ones(len(fresh), np.int64)]),
         np.searchsorted(near, pairs.i),
         np.searchsorted(near, pairs.j),
-        np.searchsorted(near, apart),
+        np.searchsorted(near, cannot_link),
         1 - threshold,
         frozen=near < known,
     )
@@ -88,7 +97,7 @@ def join_new(
 
 
 def _units(people: People, fresh: Vectors, group: Integers) -> Vectors:
-    """Unit vectors of groups: a person's mean direction, or the new track."""
+    """Return the unit vectors of groups: a person's mean direction, or the new track."""
     known = len(people.label)
     found = np.empty((len(group), fresh.shape[1]), np.float32)
     found[group < known] = people.sums[group[group < known]]
@@ -97,20 +106,20 @@ def _units(people: People, fresh: Vectors, group: Integers) -> Vectors:
 
 
 def _candidates(people: People, fresh: Vectors, at_least: float) -> Pairs:
-    """Near pairs (i < j) of which one at least is new; rows are the people, then the new tracks."""
+    """Return the near pairs (i < j) of which one at least is new; rows are the people, then the new tracks."""
     known = len(people.label)
     if not known:
         return near_pairs(fresh, at_least)
     partition = make_partition(np.concatenate([people.sums[: 4 * _CHUNK], fresh]), 1, seed=0)
-    few, wanted = partition.project(fresh), projected_threshold(partition, at_least)
+    projected, least = partition.project(fresh), projected_threshold(partition, at_least)
 
     def search(start: int) -> Pairs:
         rows = partition.project(people.sums[start : start + _CHUNK])
-        found = cross_pairs(rows, few, wanted)
-        return Pairs(found.i + np.int32(start), found.j + np.int32(known), found.likeness)
+        found = cross_pairs(rows, projected, least)
+        return Pairs(found.i + np.int32(start), found.j + np.int32(known), found.similarity)
 
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        among = near_pairs(few, wanted)
+        among = near_pairs(projected, least)
         parts = [*pool.map(search, range(0, known, _CHUNK))]
-    parts.append(Pairs(among.i + np.int32(known), among.j + np.int32(known), among.likeness))
+    parts.append(Pairs(among.i + np.int32(known), among.j + np.int32(known), among.similarity))
     return Pairs.joined(parts)

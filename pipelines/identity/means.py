@@ -1,4 +1,4 @@
-"""From the embeddings of faces to one for their track, and how far the faces agree."""
+"""Mean embeddings of tracks, and the agreement of their faces."""
 
 from __future__ import annotations
 
@@ -8,16 +8,21 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-Vectors = npt.NDArray[np.float32]
+from pipelines.identity.constraints import Vectors
 
 _TRACKS = 2048
-"""Tracks whose means are made at once."""
+"""Tracks whose means are computed at once."""
 
 
 def agreement(track_ids: Sequence[str], vectors: Vectors) -> npt.NDArray[np.float32]:
-    """(N,) cosine similarity of each face with the mean of the others of its track; 1 where there are no others.
+    """Compare each face with the other faces of its track.
 
-    ``track_ids`` (N) names the track of each face, ``vectors`` (N, D) its unit embedding.
+    Args:
+        track_ids: (N,) track of each face.
+        vectors: (N, D) unit embedding of each face.
+
+    Returns:
+        (N,) cosine similarity of each face with the mean of the others of its track; 1 where there are no others.
     """
     found = np.ones(len(track_ids), np.float32)
     for members in _by_track(track_ids).values():
@@ -30,13 +35,22 @@ def agreement(track_ids: Sequence[str], vectors: Vectors) -> npt.NDArray[np.floa
 
 
 def track_means(
-    track_ids: Sequence[str], vectors: Vectors, weights: npt.ArrayLike, best: int = 3, min_likeness: float = 0.4
+    track_ids: Sequence[str], vectors: Vectors, weights: npt.ArrayLike, best: int = 3, min_similarity: float = 0.4
 ) -> tuple[list[str], Vectors]:
-    """(ids, means): one unit embedding (T, D) a track, the mean of its ``best`` faces by weight; ids ascending.
+    """Compute one embedding a track: the mean of its best faces.
 
-    ``weights`` (N,) is what each face is worth; faces of weight 0 or less are left out, and tracks with no others.
-    Faces less alike to the track's most typical face than ``min_likeness`` (cosine similarity) are left out too: where
-    a track went from one person to another, the one who is there longer counts.
+    Faces less similar to the track's most typical face than ``min_similarity`` are left out: where a track went from
+    one person to another, the one who is there longer counts.
+
+    Args:
+        track_ids: (N,) track of each face.
+        vectors: (N, D) unit embedding of each face.
+        weights: (N,) weight of each face; faces of weight 0 or less are left out, and tracks with no others.
+        best: Number of faces to average, those of the highest weight.
+        min_similarity: Least cosine similarity to the track's most typical face.
+
+    Returns:
+        (ids, means): T ids of tracks, ascending, and (T, D) unit vectors.
     """
     worth, names = np.asarray(weights, np.float64), np.asarray(track_ids, dtype=str)
     usable = np.flatnonzero(worth > 0)
@@ -49,17 +63,17 @@ def track_means(
         for at in range(0, len(every), _TRACKS):
             tracks = every[at : at + _TRACKS]
             rows = faces[first[tracks, None] + np.arange(n_faces)]
-            means[tracks] = _means_of(np.asarray(vectors)[rows].astype(np.float64), worth[rows], best, min_likeness)
+            means[tracks] = _means_of(np.asarray(vectors)[rows].astype(np.float64), worth[rows], best, min_similarity)
     return ids.tolist(), means
 
 
 def _means_of(
-    unit: npt.NDArray[np.float64], worth: npt.NDArray[np.float64], best: int, min_likeness: float
+    unit: npt.NDArray[np.float64], worth: npt.NDArray[np.float64], best: int, min_similarity: float
 ) -> npt.NDArray[np.float64]:
-    """(T, D) unit means of T tracks with F faces each, (T, F, D) and (T, F)."""
-    likeness = unit @ unit.transpose(0, 2, 1)
-    typical = np.argmax(np.round(np.median(likeness, axis=2), 4), axis=1)
-    near = likeness[np.arange(len(unit)), typical] >= min_likeness
+    """Return (T, D) unit means of T tracks with F faces each, from (T, F, D) vectors and (T, F) weights."""
+    similarity = unit @ unit.transpose(0, 2, 1)
+    typical = np.argmax(np.round(np.median(similarity, axis=2), 4), axis=1)
+    near = similarity[np.arange(len(unit)), typical] >= min_similarity
     chosen = np.argsort(np.where(near, -worth, np.inf), axis=1, kind="stable")[:, :best]
     counted = np.take_along_axis(near, chosen, 1)[..., None]
     sums = (np.take_along_axis(unit, chosen[..., None], 1) * counted).sum(axis=1)

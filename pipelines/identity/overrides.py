@@ -1,13 +1,13 @@
-"""A reviewer's word wins over the clustering: decisions (accept, split, merge) applied to who is who.
+"""Reviewers' decisions (accept, split, merge) applied to a clustering: a decision wins over the clustering.
 
-Give it the clustering's own assignments every time, and all decisions ever made: they are replayed in the order in
-which they were made, so that a later one wins, and the same decisions say the same of the next clustering.
+The input is the clustering's own assignments every time, and all decisions ever made: they are replayed in the order
+in which they were made, so that a later one wins, and the same decisions mean the same for the next clustering.
 
 - ``accept`` with a track: the track shows this person, wherever the clustering has it. Without one: all tracks that
   the person has now are right. To hold people together through later clusterings, write one row a track.
-- ``split`` with a track: the track does not show this person. Where it belongs is ``other_id``; with none, the tracks
-  of one person that one reviewer split off at one moment (``made_at``) are one new person together, whose id depends
-  on the lowest of them alone. Once the clustering has moved such a track elsewhere, nothing is left to do.
+- ``split`` with a track: the track does not show this person. The person that it shows is ``other_id``; with none, the
+  tracks of one person that one reviewer split off at one time (``made_at``) are one new person together, whose id
+  depends on the lowest of them alone. Once the clustering has moved such a track elsewhere, nothing is left to do.
 - ``merge``: ``other_id`` is the same person as ``identity_id``, whose id stays; the other becomes an alias of it.
 """
 
@@ -28,42 +28,48 @@ from pipelines.identity.stable_ids import MERGE, SPLIT
 ACCEPT = "accept"
 KINDS = (ACCEPT, SPLIT, MERGE)
 REVIEW = "review"
-"""``assignments.source`` of what a reviewer said."""
+"""Value of ``assignments.source`` for what a reviewer decided."""
 
-TRACK_GONE = "track_gone"
-"""The decision is about a track that is not clustered (any more)."""
-IDENTITY_GONE = "identity_gone"
-"""It is about a person who has no track, and for whom no alias stands."""
+TRACK_MISSING = "track_gone"
+"""Reason: the track of the decision is not clustered (any more)."""
+IDENTITY_MISSING = "identity_gone"
+"""Reason: the person of the decision has no track, and no alias leads to another one."""
 ALREADY_SO = "already_so"
-"""It changes nothing: the track is not with that person, the two are one already, or nobody else would be left."""
+"""Reason: nothing changes: the track is not with that person, or is their only one; or the two are one."""
 INCOMPLETE = "incomplete"
-"""A split without a track, a merge without another identity, or a kind that is none of ``KINDS``."""
+"""Reason: a split without a track, a merge without another identity, or a kind that is none of ``KINDS``."""
 
 _BEGINNING = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
 
 @dataclass(frozen=True)
-class Decided:
-    """Who is who after review."""
+class ReviewedClustering:
+    """Assignments and aliases after review."""
 
     assignments: pa.Table
-    """``mfhq.schema.ASSIGNMENTS``, the rows in their order: what a decision says has source ``review``, and no
-    similarity where the track went to another person than the clustering's."""
+    """Rows of ``mfhq.schema.ASSIGNMENTS``, in their order: what a decision says has source ``review``, and no
+    similarity where the track went to another person than the clustering's.
+    """
     aliases: pa.Table
-    """``mfhq.schema.ALIASES``: the clustering's, led on, and those that decisions made; never an id that is in use."""
+    """Rows of ``mfhq.schema.ALIASES``: the clustering's and those of decisions; never an id that is in use."""
     ignored: dict[str, str]
-    """decision_id to why it says nothing now: ``track_gone``, ``identity_gone``, ``already_so``, ``incomplete``."""
+    """Ignored decisions, with the reason: ``track_gone``, ``identity_gone``, ``already_so``, ``incomplete``."""
 
 
-def apply_decisions(assignments: pa.Table, aliases: pa.Table, decisions: pa.Table) -> Decided:
-    """Apply ``mfhq.schema.DECISIONS`` to a clustering's assignments and aliases. Pure; the rows' order changes nothing.
+def apply_decisions(assignments: pa.Table, aliases: pa.Table, decisions: pa.Table) -> ReviewedClustering:
+    """Apply decisions to a clustering. Pure; the order of the rows changes nothing.
 
     Of two decisions that contradict each other the later one wins (``made_at``, then ``decision_id``; without a time
-    it counts as the first). An id that is gone is followed through the aliases; where none leads to a person who is
-    there, the decision is ignored, and stays a row for later.
+    it counts as the first). An id that is not in use any more is followed through the aliases; where none leads to a
+    person who has tracks, the decision is ignored, and stays a row for later.
+
+    Args:
+        assignments: Rows of ``mfhq.schema.ASSIGNMENTS`` of the clustering.
+        aliases: Rows of ``mfhq.schema.ALIASES``.
+        decisions: Rows of ``mfhq.schema.DECISIONS``.
     """
     if not decisions.num_rows:
-        return Decided(assignments.cast(ASSIGNMENTS), aliases.cast(ALIASES), {})
+        return ReviewedClustering(assignments.cast(ASSIGNMENTS), aliases.cast(ALIASES), {})
     state = _DecidedPeople(assignments, aliases)
     rows = sorted(decisions.to_pylist(), key=lambda row: (row["made_at"] or _BEGINNING, row["decision_id"]))
     groups = _split_groups(rows)
@@ -72,11 +78,11 @@ def apply_decisions(assignments: pa.Table, aliases: pa.Table, decisions: pa.Tabl
         if reason := _apply(state, row, groups):
             ignored[row["decision_id"]] = reason
     version = next(iter(assignments["cluster_version"].to_pylist()), "")
-    return Decided(state.assignments(assignments), state.aliases(aliases, version), ignored)
+    return ReviewedClustering(state.assignments(assignments), state.aliases(aliases, version), ignored)
 
 
 class _DecidedPeople:
-    """Who is who, while decisions are replayed."""
+    """People and their tracks, while decisions are replayed."""
 
     def __init__(self, assignments: pa.Table, aliases: pa.Table) -> None:
         columns = (assignments[name].to_pylist() for name in ("track_id", "identity_id"))
@@ -90,7 +96,7 @@ class _DecidedPeople:
         self.reviewed: set[str] = set()
 
     def find(self, identity: str) -> str | None:
-        """The person whom an id names today, if there is one."""
+        """Return the id that stands for ``identity`` today; None where nobody does."""
         seen = set()
         while not self.members.get(identity):
             if identity in seen or identity not in self.stands_for:
@@ -129,7 +135,7 @@ class _DecidedPeople:
         return pa.Table.from_pylist(kept, schema=ALIASES)
 
     def _emptied(self) -> dict[str, Counter[str]]:
-        """Each of the clustering's people who has no track left, with who has them."""
+        """Return each of the clustering's people who has no track left, with the people who have them."""
         heirs: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for track, identity in self.clustered.items():
             if not self.members.get(identity):
@@ -138,7 +144,7 @@ class _DecidedPeople:
 
 
 def _split_groups(rows: list[dict[str, Any]]) -> Mapping[tuple[Any, ...], str]:
-    """The new id of each set of tracks that was split off one person by one reviewer at one moment."""
+    """Return the new id of each set of tracks that was split off one person by one reviewer at one time."""
     tracks: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
     for row in rows:
         if row["kind"] == SPLIT and row["track_id"]:
@@ -151,16 +157,16 @@ def _group(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _apply(people: _DecidedPeople, row: Mapping[str, Any], groups: Mapping[tuple[Any, ...], str]) -> str:
-    """Replay one decision; why it says nothing, or an empty string."""
+    """Replay one decision; return the reason why it has no effect, or an empty string."""
     kind, track = row["kind"], row["track_id"]
     if kind not in KINDS or (kind == SPLIT and not track) or (kind == MERGE and not row["other_id"]):
         return INCOMPLETE
     if track and kind != MERGE and track not in people.now:
-        return TRACK_GONE
+        return TRACK_MISSING
     person = people.find(row["identity_id"])
     other = people.find(row["other_id"]) if row["other_id"] else None
     if person is None or (row["other_id"] and other is None):
-        return IDENTITY_GONE
+        return IDENTITY_MISSING
     if kind == MERGE:
         return _merge(people, person, other or "")
     if kind == SPLIT:

@@ -24,12 +24,20 @@ class Alias:
 def stable_identities(
     labels: Sequence[int], track_ids: Sequence[str], previous: Mapping[str, str], retired: Collection[str] = ()
 ) -> tuple[dict[str, str], list[Alias]]:
-    """(track -> identity, aliases) for a clustering, given the track -> identity of the one before.
+    """Name the people of a clustering, with the ids of the one before where the people are the same.
 
     A cluster takes over the id with which it shares the most tracks, if no other cluster shares more; a cluster that
-    takes over none gets an id made from its lowest track id, and never one of ``retired``. An id that no cluster takes
-    over, though its tracks are still there, becomes an alias of the identity that holds most of them. The result does
-    not depend on the order.
+    takes over none gets an id made from its lowest track id. An id that no cluster takes over, though its tracks are
+    still there, becomes an alias of the identity that holds most of them. The result does not depend on the order.
+
+    Args:
+        labels: (N,) cluster of each track.
+        track_ids: (N,) ids of the tracks.
+        previous: Track to identity in the clustering before.
+        retired: Ids that no new person gets.
+
+    Returns:
+        Track to identity, and the aliases, ascending.
     """
     clusters: dict[int, list[str]] = defaultdict(list)
     for label, track_id in zip(labels, track_ids, strict=True):
@@ -38,29 +46,30 @@ def stable_identities(
     shared = Counter(
         (previous[track], number) for number, tracks in enumerate(members) for track in tracks if track in previous
     )
-    taken: dict[int, str] = {}
-    kept: set[str] = set()
+    inherited: dict[int, str] = {}
+    surviving: set[str] = set()
     for (identity_id, number), _ in sorted(shared.items(), key=lambda item: (-item[1], item[0])):
-        if number not in taken and identity_id not in kept:
-            taken[number] = identity_id
-            kept.add(identity_id)
+        if number not in inherited and identity_id not in surviving:
+            inherited[number] = identity_id
+            surviving.add(identity_id)
     used = {*previous.values(), *retired}
     assigned: dict[str, str] = {}
     for number, tracks in enumerate(members):
-        identity_id = taken.get(number) or new_id(tracks[0], used)
+        identity_id = inherited.get(number) or new_id(tracks[0], used)
         used.add(identity_id)
         assigned.update(dict.fromkeys(tracks, identity_id))
     heirs: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for (identity_id, number), count in shared.items():
-        if identity_id not in kept:
+        if identity_id not in surviving:
             heirs[identity_id].append((-count, assigned[members[number][0]]))
     return assigned, sorted(
-        Alias(identity_id, min(who)[1], MERGE if len(who) == 1 else SPLIT) for identity_id, who in heirs.items()
+        Alias(identity_id, min(heirs_of_id)[1], MERGE if len(heirs_of_id) == 1 else SPLIT)
+        for identity_id, heirs_of_id in heirs.items()
     )
 
 
 def new_id(track_id: str, used: set[str]) -> str:
-    """An id made from a track's; another when that one names someone already (the track was split off them)."""
+    """Return an id made from a track's id; another when that one is in use (the track was split off that person)."""
     attempt = 0
     while (identity_id := digest(["identity", track_id, attempt], 24)) in used:
         attempt += 1

@@ -10,7 +10,7 @@ _MAX_VALUES = 1 << 30
 """Values of one chunk: an Arrow list array holds 2³¹ - 1 at most."""
 
 
-def vectors_of(embeddings: pa.Table, column: str = "vector", dtype: npt.DTypeLike = np.float64) -> np.ndarray:
+def lists_to_vectors(embeddings: pa.Table, column: str = "vector", dtype: npt.DTypeLike = np.float64) -> np.ndarray:
     """Return the vectors of a table as a matrix.
 
     Args:

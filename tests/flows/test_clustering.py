@@ -16,7 +16,7 @@ from pipelines.samples.track_embeddings import draw_tracks
 @pytest.mark.ray
 def test_blocks_on_ray_say_what_threads_say(ray_session, settings, tmp_path, monkeypatch):
     monkeypatch.setattr(linkage, "EXACT", 100)
-    monkeypatch.setattr(linkage, "BLOCK", 1024)
+    monkeypatch.setattr(linkage, "BLOCK_SIZE", 1024)
     tracks, store = draw_tracks(3000, 128, 6), open_store(tmp_path)
     seen, searched = TrackSpans(tracks.video, tracks.start, tracks.end), []
 

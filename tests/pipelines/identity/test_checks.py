@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipelines.identity.checks import EmbeddingError, checked_vectors
+from pipelines.identity.checks import EmbeddingError, check_vectors
 
 
 def bad(row: int, value: float) -> np.ndarray:
@@ -27,10 +27,10 @@ def bad(row: int, value: float) -> np.ndarray:
 )
 def test_bad_embeddings(vectors, message):
     with pytest.raises(EmbeddingError, match=message):
-        checked_vectors(vectors, 4, "corpus", ["a", "b", "c", "d"])
+        check_vectors(vectors, 4, "corpus", ["a", "b", "c", "d"])
 
 
 def test_rounded_unit_vectors_are_scaled_and_none_are_fine():
-    made = checked_vectors(np.eye(4) * 1.003, 4, "corpus")
+    made = check_vectors(np.eye(4) * 1.003, 4, "corpus")
     np.testing.assert_allclose(np.linalg.norm(made, axis=1), 1, atol=1e-6)
-    assert made.dtype == np.float32 and checked_vectors(np.empty((0, 4)), 4, "corpus").shape == (0, 4)
+    assert made.dtype == np.float32 and check_vectors(np.empty((0, 4)), 4, "corpus").shape == (0, 4)

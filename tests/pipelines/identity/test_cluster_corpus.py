@@ -10,7 +10,7 @@ import pytest
 
 from infra.storage import open_store
 from mfhq.paths import CLUSTERINGS
-from mfhq.takedowns import Denied
+from mfhq.takedowns import DenyList
 from pipelines.engine.commits import read_step
 from pipelines.engine.state import fingerprints
 from pipelines.identity import cluster_corpus as module
@@ -20,9 +20,9 @@ from pipelines.identity.cluster_corpus import cluster_corpus, gather_corpus
 from pipelines.identity.clustering_store import newest_clustering, read_clustering
 from pipelines.identity.config import ClusterConfig
 from pipelines.identity.constraints import TrackSpans
-from pipelines.identity.gather import gather_tracks, joined_tracks
+from pipelines.identity.gather import gather_tracks, join_tracks
 from pipelines.identity.linkage import cluster_rows, search_blocks
-from pipelines.identity.neighbours import neighbours_step, pairs_of, search_stored, write_blocks
+from pipelines.identity.neighbours import neighbours_step, read_pairs, search_stored_blocks, write_blocks
 from pipelines.samples.track_embeddings import draw_tracks
 
 CONFIG = ClusterConfig(threshold=0.5)
@@ -97,13 +97,13 @@ def test_an_empty_corpus_and_a_single_track(mine, prints, tmp_path):
     assert alone.assignments.to_pylist()[0]["similarity"] == 1.0 and len(who(alone)) == 1
 
 
-def test_a_clustering_whose_files_are_gone_is_none(mine, prints, tmp_path, caplog):
+def test_a_clustering_whose_files_are_missing_is_none(mine, prints, tmp_path, caplog):
     store = open_store(tmp_path / "corpus")
     mine(store, 12)
     first = cluster_corpus(store, prints, CONFIG)
     store.delete(newest_clustering(store).tables["sums"][0])  # as another run's end may leave it
     again = cluster_corpus(store, prints, CONFIG)
-    assert again.assignments.num_rows == first.assignments.num_rows and "some of its files are gone" in caplog.text
+    assert again.assignments.num_rows == first.assignments.num_rows and "some of its files are missing" in caplog.text
     assert newest_clustering(store).number == 2
 
 
@@ -148,20 +148,20 @@ def test_embeddings_that_cannot_be_clustered_are_named(mine, prints, tmp_path, c
     tracked, scored, embedded = (read_step(store, step, prints[step]) for step in module.STEPS)
     with pytest.raises(EmbeddingError, match=message):
         gather_tracks(tracked, scored, spoiled(embedded, change), CONFIG)
-    tracks = gather_corpus(store, prints, CONFIG, Denied())
+    tracks = gather_corpus(store, prints, CONFIG, DenyList())
     with pytest.raises(EmbeddingError, match="2 kinds"):
-        joined_tracks([tracks, replace(tracks, model="other")])
+        join_tracks([tracks, replace(tracks, model="other")])
 
 
 def test_blocks_on_disk_say_what_blocks_in_memory_say(tmp_path, monkeypatch):
     monkeypatch.setattr(linkage, "EXACT", 100)
-    monkeypatch.setattr(linkage, "BLOCK", 512)
+    monkeypatch.setattr(linkage, "BLOCK_SIZE", 512)
     tracks, store = draw_tracks(3000, 160, 6), open_store(tmp_path)
 
     def stored(projected, members, at_least):
         blocks = write_blocks(store, projected, members, at_least)
         assert neighbours_step(store).input == blocks.schema
-        return pairs_of(search_stored(store, blocks))
+        return read_pairs(search_stored_blocks(store, blocks))
 
     seen = TrackSpans(tracks.video, tracks.start, tracks.end)
     labels = [cluster_rows(tracks.vectors, seen, 0.5, search=search) for search in (stored, search_blocks)]

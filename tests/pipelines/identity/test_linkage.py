@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import pdist
 
-from pipelines.identity.constraints import SamePicture, TrackSpans, in_step
-from pipelines.identity.linkage import cluster_rows, counted
+from pipelines.identity.constraints import SameImage, TrackSpans, in_step
+from pipelines.identity.linkage import cluster_rows, number_labels
 
 
 def elsewhere(n: int) -> TrackSpans:
@@ -36,7 +36,7 @@ def same_partition(a: np.ndarray, b: np.ndarray) -> bool:
 
 def test_people_are_told_apart():
     vectors, who = people(0, 30, 6)
-    labels = counted(cluster_rows(vectors, elsewhere(len(who)), 0.55))
+    labels = number_labels(cluster_rows(vectors, elsewhere(len(who)), 0.55))
     assert same_partition(labels, who)
     assert labels[0] == 0 and sorted(set(labels.tolist())) == list(range(30))
 
@@ -61,11 +61,11 @@ TOGETHER = TrackSpans(np.array([0, 0, 0, 1]), np.array([0, 49, 80, 0]), np.array
 def test_two_tracks_seen_at_once_are_two_people_unless_they_are_one_picture():
     vectors, _ = people(1, 1, 4, spread=0.75)
     alike = float(vectors[0] @ vectors[1])
-    apart = cluster_rows(vectors, TOGETHER, 0.9, SamePicture(likeness=alike + 0.01))
-    assert apart[0] != apart[1]
-    same = SamePicture(likeness=alike - 0.01)
+    label = cluster_rows(vectors, TOGETHER, 0.9, SameImage(likeness=alike + 0.01))
+    assert label[0] != label[1]
+    same = SameImage(likeness=alike - 0.01)
     assert cluster_rows(vectors, TOGETHER, 0.9, same).tolist() == [0, 0, 0, 0]
-    assert cluster_rows(vectors, elsewhere(4), 0.9, SamePicture(likeness=1.0)).tolist() == [0, 0, 0, 0]
+    assert cluster_rows(vectors, elsewhere(4), 0.9, SameImage(likeness=1.0)).tolist() == [0, 0, 0, 0]
     turning = np.float32([[f, 3 * f, 5, 2] for f in range(9)])
     back = turning * np.float32([1, -1, 1, -1])
     back[:, 1] += 60

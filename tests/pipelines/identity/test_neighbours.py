@@ -13,8 +13,8 @@ from scipy.spatial.distance import pdist
 
 from pipelines.identity import linkage as ours
 from pipelines.identity.bcubed import bcubed
-from pipelines.identity.constraints import SAME_PICTURE, SamePicture, TrackSpans, apart_pairs
-from pipelines.identity.linkage import agglomerate, blocked_pairs, cluster_rows, n_blocks_of, search_blocks
+from pipelines.identity.constraints import SAME_IMAGE, SameImage, TrackSpans, cannot_link_pairs
+from pipelines.identity.linkage import agglomerate, blocked_pairs, cluster_rows, count_blocks, search_blocks
 from pipelines.identity.neighbours import Partition, cross_pairs, near_pairs
 from pipelines.samples.track_embeddings import Population, TrackEmbeddings, draw_tracks
 
@@ -80,14 +80,14 @@ def test_the_nearest_pivots_are_those_of_a_plain_sort(blocks, copies):
     random = np.random.default_rng(blocks)
     partition, vectors = Partition(np.eye(12, dtype=np.float32), unit(random, blocks, 12)), unit(random, 3000, 12)
     found = partition.nearest(vectors, copies)
-    plain = np.argsort(vectors @ partition.pivots.T, axis=1)[:, -copies:]
+    plain = np.argsort(vectors @ partition.centroids.T, axis=1)[:, -copies:]
     np.testing.assert_array_equal(np.sort(found, axis=1), np.sort(plain, axis=1))
 
 
 def test_blocks_bring_people_together(tracks, monkeypatch):
-    assert n_blocks_of(100_000_000)[1] > n_blocks_of(1_000_000)[1] == 8
-    monkeypatch.setattr(ours, "BLOCK", 512)
-    assert n_blocks_of(6000) == (94, 8)
+    assert count_blocks(100_000_000)[1] > count_blocks(1_000_000)[1] == 8
+    monkeypatch.setattr(ours, "BLOCK_SIZE", 512)
+    assert count_blocks(6000) == (94, 8)
     found = blocked_pairs(tracks.vectors, 0.5, search_blocks)
     exact = near_pairs(tracks.vectors, 0.5)
     together = bcubed(parts(6000, found.i, found.j), parts(6000, exact.i, exact.j))
@@ -101,8 +101,8 @@ def test_blocks_bring_people_together(tracks, monkeypatch):
 def test_the_drawn_people_are_found_in_every_way(tracks, monkeypatch, dense, exact):
     """Every pair or blocks; matrices or the graph."""
     monkeypatch.setattr(ours, "EXACT", exact)
-    monkeypatch.setattr(ours, "BLOCK", 512)
-    monkeypatch.setattr(ours, "DENSE", dense)
+    monkeypatch.setattr(ours, "BLOCK_SIZE", 512)
+    monkeypatch.setattr(ours, "MAX_DENSE_TRACKS", dense)
     score = bcubed(cluster_rows(tracks.vectors, seen(tracks), 0.5), tracks.person)
     assert score.precision >= 0.995 and score.f1 >= 0.99
 
@@ -133,13 +133,13 @@ def test_a_chain_between_two_people_does_not_join_them():
 
 @pytest.mark.parametrize("dense", [2048, 3])
 def test_nobody_is_twice_in_one_frame_in_either_way(monkeypatch, dense):
-    monkeypatch.setattr(ours, "DENSE", dense)
+    monkeypatch.setattr(ours, "MAX_DENSE_TRACKS", dense)
     tracks = draw_tracks(400, 64, 5, Population(same=0.6, same_spread=0.05, same_least=0.3, one_video=1, zipf=1))
     where = TrackSpans(tracks.video % 3, tracks.start // 7, tracks.end // 7 + 20)
-    apart = apart_pairs(tracks.vectors, where, SAME_PICTURE)
-    assert len(apart) > 1000
+    cannot_link = cannot_link_pairs(tracks.vectors, where, SAME_IMAGE)
+    assert len(cannot_link) > 1000
     labels = cluster_rows(tracks.vectors, where, 0.6)
-    assert (labels[apart[:, 0]] != labels[apart[:, 1]]).all() and len(np.unique(labels)) < 400
+    assert (labels[cannot_link[:, 0]] != labels[cannot_link[:, 1]]).all() and len(np.unique(labels)) < 400
 
 
 def test_apart_pairs_are_those_that_share_a_frame():
@@ -156,7 +156,7 @@ def test_apart_pairs_are_those_that_share_a_frame():
         and where.start[b] < where.end[a]
         and np.round(vectors[a] @ vectors[b], 6) < 0.6
     }
-    assert {tuple(pair) for pair in apart_pairs(vectors, where, SamePicture(likeness=0.6)).tolist()} == wanted
+    assert {tuple(pair) for pair in cannot_link_pairs(vectors, where, SameImage(likeness=0.6)).tolist()} == wanted
 
 
 def test_bcubed_of_a_known_case():
@@ -168,14 +168,14 @@ def test_bcubed_of_a_known_case():
         bcubed([1, 2, 3], [1])
 
 
-def test_drawn_tracks_lie_as_asked(tracks):
+def test_drawn_tracks_have_the_requested_similarities(tracks):
     order = np.argsort(tracks.person, kind="stable")
     person, vectors = tracks.person[order], tracks.vectors[order]
     same = person[:-1] == person[1:]
-    likeness = np.einsum("nd,nd->n", vectors[:-1], vectors[1:])
-    assert abs(likeness[same].mean() - 0.87) < 0.01 and abs(likeness[same].std() - 0.05) < 0.01
+    similarity = np.einsum("nd,nd->n", vectors[:-1], vectors[1:])
+    assert abs(similarity[same].mean() - 0.87) < 0.01 and abs(similarity[same].std() - 0.05) < 0.01
     other = (vectors[:1500] @ vectors[3000:4500].T).ravel()
-    assert likeness[same].min() >= 0.6
+    assert similarity[same].min() >= 0.6
     assert abs(other.mean() - 0.02) < 0.01 and abs(other.std() - 0.09) < 0.01
     assert np.bincount(person).max() <= 200
     np.testing.assert_array_equal(draw_tracks(6000, 160, seed=3).vectors, tracks.vectors)

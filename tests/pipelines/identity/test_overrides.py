@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from mfhq.schema import ALIASES, ASSIGNMENTS, DECISIONS
 from pipelines.identity.overrides import (
     ALREADY_SO,
-    IDENTITY_GONE,
+    IDENTITY_MISSING,
     INCOMPLETE,
     KINDS,
-    TRACK_GONE,
-    Decided,
+    TRACK_MISSING,
+    ReviewedClustering,
     apply_decisions,
 )
 
@@ -45,20 +45,20 @@ def decision(at: int, kind: str, identity: str, track: str = "", other: str = ""
     }
 
 
-def decide(*rows: dict[str, Any], who: dict[str, str] = CLUSTERED, known: pa.Table | None = None) -> Decided:
+def decide(*rows: dict[str, Any], who: dict[str, str] = CLUSTERED, known: pa.Table | None = None) -> ReviewedClustering:
     table = pa.Table.from_pylist(list(rows), schema=DECISIONS)
     return apply_decisions(clustering(who), aliases() if known is None else known, table)
 
 
-def who(decided: Decided) -> dict[str, str]:
+def who(decided: ReviewedClustering) -> dict[str, str]:
     return dict(zip(*(decided.assignments[c].to_pylist() for c in ("track_id", "identity_id")), strict=True))
 
 
-def reviewed(decided: Decided) -> set[str]:
+def reviewed(decided: ReviewedClustering) -> set[str]:
     return {row["track_id"] for row in decided.assignments.to_pylist() if row["source"] == "review"}
 
 
-def stand_ins(decided: Decided) -> dict[str, str]:
+def stand_ins(decided: ReviewedClustering) -> dict[str, str]:
     return dict(zip(*(decided.aliases[c].to_pylist() for c in ("identity_id", "now")), strict=True))
 
 
@@ -125,7 +125,7 @@ def test_an_id_that_is_gone_is_followed_or_ignored():
         decision(6, "split", "A"),
     )
     assert who(gone) == CLUSTERED
-    reasons = [IDENTITY_GONE, IDENTITY_GONE, TRACK_GONE, ALREADY_SO, INCOMPLETE, INCOMPLETE]
+    reasons = [IDENTITY_MISSING, IDENTITY_MISSING, TRACK_MISSING, ALREADY_SO, INCOMPLETE, INCOMPLETE]
     assert list(gone.ignored.values()) == reasons
 
 
