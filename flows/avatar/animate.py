@@ -50,7 +50,7 @@ class Latency:
 class DriverFrame:
     """One frame of a driver, with the parameters that it gives."""
 
-    shown: Image
+    image: Image
     """(IMAGE_PX, IMAGE_PX, 3) the driver, cropped as its first face was."""
     parameters: DrivingParameters
     """(1, 1, ...), with the pose of the head in that crop."""
@@ -108,7 +108,7 @@ def animate_video(
     source = open_driver(str(driver))
     latency = latency or Latency()
     try:
-        frames = _side_by_side(animator, watch(animator, FaceAligner(pack), source), latency)
+        frames = _side_by_side(animator, track_driver(animator, FaceAligner(pack), source), latency)
         with _ctrl_c_ends(source):
             if str(out) == "-":
                 return _write_raw(frames, source.fps)
@@ -144,7 +144,7 @@ def choose_backend(device: torch.device) -> BackendFactory:
     return partial(PlainBackend, fallback_reason=f"the model is on {device}: CUDA graphs need a CUDA device")
 
 
-def watch(animator: Animator, aligner: FaceAligner, source: Driver) -> Iterator[DriverFrame]:
+def track_driver(animator: Animator, aligner: FaceAligner, source: Driver) -> Iterator[DriverFrame]:
     """Yield each frame of a driver with its driving parameters, as the frames arrive.
 
     Args:
@@ -182,7 +182,7 @@ def _side_by_side(animator: Animator, frames: Iterator[DriverFrame], latency: La
     for frame in frames:
         image = animator.render(frame.parameters)[0]
         latency.seconds.append(time.perf_counter() - frame.began)
-        yield np.concatenate([frame.shown, image], 1)
+        yield np.concatenate([frame.image, image], 1)
 
 
 def _write_raw(frames: Iterator[Image], fps: float) -> int:

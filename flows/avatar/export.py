@@ -20,7 +20,7 @@ from ffavatar_model.io.ply import write_ply
 from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.networks.gaussians import CanonicalAvatar
 from ffavatar_model.viewer import avatar_page, pack_avatar, pack_track
-from flows.avatar.animate import IMAGE_PX, open_animator, watch
+from flows.avatar.animate import IMAGE_PX, open_animator, track_driver
 from flows.avatar.drivers import open_driver
 from flows.avatar.opening import open_avatar_and_head
 from flows.avatar.photos import FaceAligner
@@ -90,16 +90,16 @@ def export_page(
     if driver is not None:
         animator, source = open_animator(avatar, checkpoint), open_driver(driver)
         try:
-            frames = list(watch(animator, FaceAligner(pack), source))
+            frames = list(track_driver(animator, FaceAligner(pack), source))
         finally:
             source.close()
         track = pack_track([frame.parameters for frame in frames], [frame.time_s for frame in frames])
-    data = avatar_page(packed_avatar(avatar, track), avatar.stem).encode()
+    data = avatar_page(pack_avatar_file(avatar, track), avatar.stem).encode()
     write_atomically(out, data)
     return len(data)
 
 
-def packed_avatar(avatar: Path, track: dict[str, Any] | None = None) -> bytes:
+def pack_avatar_file(avatar: Path, track: dict[str, Any] | None = None) -> bytes:
     """Pack an avatar for the page, and print a notice where the head model's own licence applies to the page.
 
     Args:
@@ -148,7 +148,7 @@ def export_sequence(
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         n, origin = 0, None
-        for n, frame in enumerate(watch(animator, FaceAligner(pack), source), 1):
+        for n, frame in enumerate(track_driver(animator, FaceAligner(pack), source), 1):
             posed = animator.pose(frame.parameters)
             rotation, position = _head_in_view(frame.parameters)
             origin = position if origin is None else origin

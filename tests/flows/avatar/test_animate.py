@@ -30,7 +30,7 @@ from infra.console import CallError
 from pipelines.media.video_writer import write_video
 
 
-def halves(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def driver_and_avatar(path: Path) -> tuple[np.ndarray, np.ndarray]:
     with av.open(str(path)) as video:
         frames = np.stack([frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]).astype(float)
     return frames[:, :, :IMAGE_PX], frames[:, :, IMAGE_PX:]
@@ -47,7 +47,7 @@ def piped(frames: list[np.ndarray], fps: float) -> bytes:
 def test_every_frame_of_a_file_has_its_picture(performer, tmp_path: Path):
     latency = Latency()
     n = animate_video(performer.avatar, performer.driver, tmp_path / "a.mp4", latency=latency)
-    driver, avatar = halves(tmp_path / "a.mp4")
+    driver, avatar = driver_and_avatar(tmp_path / "a.mp4")
     assert n == len(performer.frames) == len(driver) == len(latency.seconds)
     assert "ms a frame" in str(latency)
     moved = np.abs(np.diff(avatar, axis=0)).mean((1, 2, 3))
@@ -137,7 +137,7 @@ def test_a_camera_gives_its_newest_frame_and_its_video_is_whole_after_ctrl_c(
     Camera.images = tuple(np.ascontiguousarray(frame[:, :, ::-1]) for frame in performer.frames[1:])
     latency = Latency(InterruptedAtThree())
     n = animate_video(performer.avatar, "7", tmp_path / "live.mp4", latency=latency)
-    assert n >= 3 and len(halves(tmp_path / "live.mp4")[0]) == n
+    assert n >= 3 and len(driver_and_avatar(tmp_path / "live.mp4")[0]) == n
 
 
 @pytest.mark.parametrize(
