@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfhq.schema import IDENTITIES, OK
-from pipelines.identity.vector_lists import vectors_of
+from pipelines.identity.vector_lists import lists_to_vectors
 from pipelines.publishing.publish_presets import Preset
 
 TRAIN, VAL, TEST = "train", "val", "test"
@@ -56,7 +56,7 @@ def identities_table(
         preset: Shares of the splits.
     """
     video_of = dict(zip(tracks["track_id"].to_pylist(), tracks["video_id"].to_pylist(), strict=True))
-    vector_of = dict(zip(means["track_id"].to_pylist(), vectors_of(means), strict=True))
+    vector_of = dict(zip(means["track_id"].to_pylist(), lists_to_vectors(means), strict=True))
     n_faces = Counter(chosen["identity_id"].to_pylist())
     tracks_of: defaultdict[str, list[str]] = defaultdict(list)
     for track, identity in zip(

@@ -14,7 +14,7 @@ import pyarrow as pa
 from mfhq.schema import EMBEDDINGS, FACES, FAILED, OK, REJECTED, SHOTS, TRACKS, VIDEOS
 from pipelines.engine.nested_tables import conform_to_schema, explode, lookup_rows
 from pipelines.identity.means import agreement
-from pipelines.identity.vector_lists import vectors_of
+from pipelines.identity.vector_lists import lists_to_vectors
 from pipelines.mining.schemas import SCORES
 
 STEPS = ("probe", "tracks", "scores", "embeddings")
@@ -100,7 +100,7 @@ def _agreement(face_ids: Sequence[str], embedded: pa.Table) -> list[float | None
     """Return the similarity of each face's embedding to the mean of the others of its track; None for a single one."""
     table = explode(embedded, "faces", ["model"])
     tracks = table["track_id"].to_pylist()
-    values, n_faces = agreement(tracks, vectors_of(table, dtype=np.float32)), Counter(tracks)
+    values, n_faces = agreement(tracks, lists_to_vectors(table, dtype=np.float32)), Counter(tracks)
     rows = zip(table["face_id"].to_pylist(), tracks, values.tolist(), strict=True)
     agreement_of = {face: value for face, track, value in rows if n_faces[track] > 1}
     return [agreement_of.get(face) for face in face_ids]
