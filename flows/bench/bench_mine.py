@@ -213,7 +213,7 @@ def _compare(plain: PlainRun, store: Store, sources: Path) -> dict[str, dict[str
 
 
 def _count_breaks(tracks: Sequence[dict[str, Any]]) -> int:
-    """Count the surplus tracks among those that cover one of the plain loop's, which ignores cuts; one a shot is due."""
+    """Count the surplus tracks that cover one track of the plain loop, which ignores cuts; one for each shot is due."""
     return len(tracks) - len({track["shot_index"] for track in tracks})
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from mfhq.catalog import Catalog, CatalogError, read_blob
-from mfhq.live import record_run
+from mfhq.corpus_tables import record_run
 from mfhq.schema import CAMERAS, CAPTURES, TABLES, VIEWS
 from pipelines.publishing.publish_tables import publish_tables
 
