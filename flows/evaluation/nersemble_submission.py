@@ -77,8 +77,11 @@ def render_submissions(
     for task in tasks:
         path = out / f"{task.name}.zip"
         videos = _list_recordings(benchmark, task, lengths[task.name])
-        progress, person = ProgressBar(f"rendering {task.name}"), None
-        with SubmissionWriter(path, task, lengths[task.name]) as writer:
+        person = None
+        with (
+            ProgressBar(f"rendering {task.name}") as progress,
+            SubmissionWriter(path, task, lengths[task.name]) as writer,
+        ):
             for number, (participant, sequence) in enumerate(videos):
                 folder = benchmark / task.name / f"{participant:03d}"
                 if person is None or person.folder != folder:
@@ -93,7 +96,6 @@ def render_submissions(
                     writer.add(video, render_camera(model, person, driven, serial))
                 progress.update(task.name, number + 1, len(videos), {})
             missing = writer.missing
-        progress.close()
         done[path] = not missing
         if not videos:
             say("{task}: nothing in {folder} that is to be rendered", task=task.name, folder=benchmark)
