@@ -26,7 +26,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HOST = "127.0.0.1"
@@ -139,10 +139,9 @@ class _Guard:
         self._names = {f"{name}:{port}" for name in (HOST, "localhost")}
         self._headers = {**_SAME_ORIGIN_HEADERS, **app.headers}
         self._wrong_host_status, self._error_response = app.wrong_host_status, app.error_response
-        handlers = {HTTPException: self._http_error, **app.exception_handlers}
-        routes: ASGIApp = Starlette(routes=list(app.routes), exception_handlers=handlers)
-        routes.router.redirect_slashes = False
-        self._routes = routes
+        handlers: dict[Any, Callable[[Request, Any], Response]] = {HTTPException: self._http_error}
+        self._routes = Starlette(routes=list(app.routes), exception_handlers=handlers | dict(app.exception_handlers))
+        self._routes.router.redirect_slashes = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
@@ -157,7 +156,7 @@ class _Guard:
             path = self._path_below_key(scope)
             if scope["method"] == "POST":
                 receive = await self._read_body(Headers(scope=scope), receive)
-            await self._routes(scope | {"path": path, "raw_path": path.encode()}, receive, send_with_headers)
+            await self._routes({**scope, "path": path, "raw_path": path.encode()}, receive, send_with_headers)
         except HTTPException as refusal:
             response = self._error_response(refusal.status_code, refusal.detail)
             await response(scope, receive, send_with_headers)
