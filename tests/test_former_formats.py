@@ -26,7 +26,7 @@ from infra.storage import FolderStore, open_store
 from mfhq.catalog import Catalog
 from pipelines.conversion.ava256_frames import Ava256Config
 from pipelines.conversion.ava256_step import convert_step
-from pipelines.conversion.nersemble.config import NersembleConfig
+from pipelines.conversion.nersemble.nersemble_config import NersembleConfig
 from pipelines.conversion.nersemble.nersemble_step import nersemble_step
 from pipelines.engine.commits import read_step
 from pipelines.engine.sources import read_sources
@@ -64,7 +64,7 @@ def test_a_corpus_gives_the_same_digest_and_the_same_answers(store: FolderStore)
 def test_nothing_of_a_corpus_is_mined_again(store: FolderStore) -> None:
     steps = mining_steps()
     assert fingerprints(steps, AFTER) == EXPECTED["step_fingerprints"] == EXPECTED["fingerprints"]["mining"]
-    bound = [b for b in bind_steps(steps, AFTER) if not b.at.private]
+    bound = [b for b in bind_steps(steps, AFTER) if not b.location.private]
     plan = make_plan(bound, read_sources(store, SOURCES, "video_id"), store, max_attempts=3)
     assert plan.tasks == [] and {name: counts.before for name, counts in plan.finished.items()} == {
         "probe": 2,

@@ -12,7 +12,7 @@ import pytest
 from flows.cli import main
 from infra.storage import open_store
 from mfhq.catalog import Catalog, read_blob
-from pipelines.media.image_codec import decode_picture
+from pipelines.media.image_codec import decode_image
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,7 +42,7 @@ def test_a_snapshot_with_every_view(converted):
     ).to_pylist()
     assert len(rows) == 24 and {row["split"] for row in rows if row["segment"] == "EXP_free_face"} == {"val"}
     first = next(row for row in rows if row["status"] == "ok")
-    assert decode_picture(read_blob(store, first["image"])).shape == (64, 64, 3)
+    assert decode_image(read_blob(store, first["image"])).shape == (64, 64, 3)
     counts = snapshot.query("SELECT dataset, n_cameras, n_frames FROM captures").to_pylist()
     assert counts == [{"dataset": "ava256", "n_cameras": 4, "n_frames": 3}] * 2
     runs = snapshot.query("SELECT kind, snapshot FROM runs").to_pylist()
@@ -72,14 +72,14 @@ def test_killed_with_signal_9_and_called_again_gives_the_same_digest(converted, 
 
 def test_training_leaves_held_out_segments_to_validation(converted):
     from ffavatar_model.training import recipe
-    from flows.training.stage_data import datasets
+    from flows.training.stage_data import open_datasets
 
     store = open_store(converted[0])
     snapshot = Catalog(store).open()
-    trained, held = datasets(recipe("multiview", "tiny"), store, snapshot, "")
+    trained, held = open_datasets(recipe("multiview", "tiny"), store, snapshot, "")
     segment = {row["view_id"]: row["segment"] for row in snapshot.table("views").to_pylist()}
-    assert {segment[row["id"]] for _, rows in trained.groups for row in rows} == {"EXP_neutral_peak", "EXP_smile"}
-    assert {segment[row["id"]] for _, rows in held.groups for row in rows} == {"EXP_free_face"}
+    assert {segment[row["id"]] for _, rows in trained.people for row in rows} == {"EXP_neutral_peak", "EXP_smile"}
+    assert {segment[row["id"]] for _, rows in held.people for row in rows} == {"EXP_free_face"}
 
 
 def run(capsys, *words):
