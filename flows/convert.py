@@ -22,7 +22,7 @@ from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.schema import FAILED, OK, REJECTED
 from mfhq.store import Store
-from pipelines.conversion.ava256_frames import Ava256Config
+from pipelines.conversion.ava256_config import Ava256Config
 from pipelines.conversion.ava256_step import plan_ava256
 from pipelines.conversion.capture_tables import capture_tables, participants_table
 from pipelines.conversion.conversion_config import ConversionConfig

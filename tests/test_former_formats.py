@@ -24,7 +24,7 @@ from ffavatar_model.io.weights import load_model, read_header
 from ffavatar_model.training import TrainConfig, train
 from infra.storage import FolderStore, open_store
 from mfhq.catalog import Catalog
-from pipelines.conversion.ava256_frames import Ava256Config
+from pipelines.conversion.ava256_config import Ava256Config
 from pipelines.conversion.ava256_step import convert_step
 from pipelines.conversion.nersemble.nersemble_config import NersembleConfig
 from pipelines.conversion.nersemble.nersemble_step import nersemble_step

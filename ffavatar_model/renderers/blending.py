@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ffavatar_model.renderers.projection import ALPHA_MIN
-from ffavatar_model.renderers.tiles import TILE, TileBlock
+from ffavatar_model.renderers.reference_tiles import TILE, TileBlock
 
 ALPHA_MAX = 0.999
 """Largest alpha of a Gaussian: none hides the Gaussians behind it entirely."""

@@ -9,8 +9,8 @@ from contextvars import ContextVar
 import torch
 from torch import Tensor
 
+from ffavatar_model.renderers.gsplat_tile_lists import TILE_PX, tile_lists
 from ffavatar_model.renderers.projection import EPS_2D, NEAR_PLANE
-from ffavatar_model.renderers.tile_lists import TILE_PX, tile_lists
 
 _FAR_PLANE = 1e10
 

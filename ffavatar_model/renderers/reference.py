@@ -12,7 +12,7 @@ from torch import Tensor
 from ffavatar_model.renderers import compiled
 from ffavatar_model.renderers.blending import blend
 from ffavatar_model.renderers.projection import project
-from ffavatar_model.renderers.tiles import blocks_of_tiles
+from ffavatar_model.renderers.reference_tiles import blocks_of_tiles
 
 
 def rasterize_reference(

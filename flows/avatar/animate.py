@@ -22,7 +22,7 @@ from ffavatar_model.animation.smoothing import OneEuro
 from ffavatar_model.networks.estimator import DrivingParameters
 from flows.avatar import y4m
 from flows.avatar.drivers import CameraDriver, Driver, open_driver
-from flows.avatar.opening import open_avatar
+from flows.avatar.load_models import open_avatar
 from flows.avatar.photos import FaceAligner, Image, follow_face
 from flows.avatar.reconstruct import to_model_input
 from infra.console import CallError, err, say
@@ -129,7 +129,7 @@ def open_animator(avatar: Path, checkpoint: Path | None = None, smoothing: OneEu
         The animator, with the backend for the model's device (``choose_backend``).
 
     Raises:
-        CallError: See ``flows.avatar.opening.open_avatar``.
+        CallError: See ``flows.avatar.load_models.open_avatar``.
         ValueError: The file is not an avatar.
     """
     canonical, _, model = open_avatar(avatar, checkpoint)

@@ -22,7 +22,7 @@ from ffavatar_model.networks.gaussians import CanonicalAvatar
 from ffavatar_model.viewer import avatar_page, pack_avatar, pack_track
 from flows.avatar.animate import IMAGE_PX, open_animator, track_driver
 from flows.avatar.drivers import open_driver
-from flows.avatar.opening import open_avatar_and_head
+from flows.avatar.load_models import open_avatar_and_head
 from flows.avatar.photos import FaceAligner
 from infra.console import CallError, say
 

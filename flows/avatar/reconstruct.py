@@ -13,7 +13,7 @@ from ffavatar_model.data.dataset import LoadedImage
 from ffavatar_model.data.images import compose_image, prepare_image
 from ffavatar_model.io.avatar import AvatarHeader, save_avatar
 from ffavatar_model.pretrained import STUDIO
-from flows.avatar.opening import cache_checkpoint, find_head, open_model
+from flows.avatar.load_models import cache_checkpoint, find_head, open_model
 from flows.avatar.photos import AlignedFace, FaceAligner
 from infra.console import say
 

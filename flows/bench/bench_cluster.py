@@ -30,7 +30,7 @@ from pipelines.identity.checks import check_vectors
 from pipelines.identity.constraints import TrackSpans
 from pipelines.identity.linkage import cluster_rows
 from pipelines.identity.neighbours import label_components
-from pipelines.samples.track_embeddings import draw_tracks
+from pipelines.samples.synthetic_tracks import draw_tracks
 
 Labels = npt.NDArray[np.int64]
 Tracks = dict[str, npt.NDArray[Any]]

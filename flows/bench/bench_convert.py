@@ -25,7 +25,7 @@ from ava256.values import encode_avif
 from ava256.writer import CaptureWriter
 from flows.bench import emit
 from mfhq.ids import digest
-from pipelines.conversion.ava256_frames import Ava256Config
+from pipelines.conversion.ava256_config import Ava256Config
 from pipelines.conversion.ava256_step import ITEM_FRAMES, plan_ava256
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.cameras import compose

@@ -27,7 +27,7 @@ from flows.bench.model_fixture import (
     random_parameters,
     random_photos,
 )
-from flows.bench.stand_in import set_trained_sizes
+from flows.bench.synthetic_model import set_trained_sizes
 
 
 def bench_train(size: str, head: str | None, overrides: list[str]) -> None:

@@ -22,7 +22,7 @@ from ffavatar_model.precision import for_inference, mixed_precision
 from ffavatar_model.presets import find_preset
 from flows.avatar.heads import prepare_head_file
 from flows.bench import emit
-from flows.bench.stand_in import stand_in_head, with_trained_sizes
+from flows.bench.synthetic_model import stand_in_head, with_trained_sizes
 
 SECONDS = 4.0
 """Time over which each figure is measured, after a warm-up."""
@@ -90,7 +90,8 @@ def random_avatars(model: FFAvatar, n: int = 1) -> CanonicalAvatar:
     """Reconstruct a random photo ``n`` times, with Gaussians of a trained model's sizes."""
     with torch.inference_mode(), mixed_precision(model.rig.points.device):
         avatar = model.reconstruct(photos_to_model(model, random_photos(1, model.config.image_size))[None])
-    many = CanonicalAvatar(*(value.float().expand(n, *value.shape[1:]).contiguous() for value in avatar))
+    many = {name: value.float().expand(n, *value.shape[1:]) for name, value in avatar.tensors().items()}
+    many = CanonicalAvatar(**{name: value.contiguous() for name, value in many.items()})
     return with_trained_sizes(many, model.rig.spacing)
 
 

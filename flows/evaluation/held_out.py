@@ -16,7 +16,7 @@ from ffavatar_model.evaluation.intervals import Interval
 from ffavatar_model.io.weights import read_header
 from ffavatar_model.training import recipe
 from ffavatar_model.training.config import TrainConfig
-from flows.avatar.opening import open_model
+from flows.avatar.load_models import open_model
 from flows.evaluation.judges import open_judges
 from flows.training.stage_data import NoPeopleError, open_datasets
 from infra.console import CallError, print_table, say

@@ -9,7 +9,7 @@ import numpy as np
 
 from ffavatar_model.head.flame import load_flame, read_origin
 from ffavatar_model.model import FFAvatar
-from flows.avatar.opening import open_model
+from flows.avatar.load_models import open_model
 from flows.avatar.photos import FaceAligner
 from flows.evaluation.nersemble_rendering import (
     DriverFrames,

@@ -11,7 +11,7 @@ import torch
 
 from ffavatar_model.config import require
 from ffavatar_model.data.batch import Batch
-from flows.experiments.resident import ResidentData
+from flows.experiments.device_images import ResidentData
 
 
 class Mixture:

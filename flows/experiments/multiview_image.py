@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 from PIL import Image
 
 from ava256.reader import Ava256Capture, find_captures
-from pipelines.conversion.ava256_frames import Ava256Config, head_model_frame
+from pipelines.conversion.ava256_config import Ava256Config, head_model_frame
 from pipelines.conversion.ava256_step import plan_ava256
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.cameras import Camera

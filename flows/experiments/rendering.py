@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ffavatar_model.data.images import head_matte
-from flows.experiments.resident import ResidentImages
+from flows.experiments.device_images import ResidentImages
 from mfhq.ids import digest
 from pipelines.studio.portraits import FRONTAL, render_all_round_views, render_portraits
 from pipelines.studio.studio_head import StudioHead, load_studio_head

@@ -28,10 +28,10 @@ from ffavatar_model.io.weights import load_weights, save_weights
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import TrainConfig, Trainer, build_config, recipe
 from flows.experiments.compare import METRICS_FILE
+from flows.experiments.device_images import ResidentData
 from flows.experiments.judging import HeldOut, evaluate_model, render_sheet
 from flows.experiments.mixture import Mixture
 from flows.experiments.rendering import RenderedArrays, RenderOrder, render_in_background, to_resident_images
-from flows.experiments.resident import ResidentData
 from mfhq.ids import digest
 from pipelines.faces.weight_cache import cache_dir
 

@@ -20,7 +20,7 @@ from ava256.reader import Ava256Capture, CaptureError, find_captures, read_liste
 from ava256.values import ValueDamaged
 from mfhq.ids import digest
 from mfhq.schema import FAILED, OK, REJECTED
-from pipelines.conversion.ava256_frames import (
+from pipelines.conversion.ava256_config import (
     Ava256Config,
     head_model_frame,
     select_frames,

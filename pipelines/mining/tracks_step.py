@@ -15,8 +15,8 @@ from pipelines.media.decoder import DecoderCrashed, DecodeSummary, DecodeTimeout
 from pipelines.media.shots import find_shots
 from pipelines.media.survey import SurveyConfig
 from pipelines.mining.config import MiningConfig
-from pipelines.mining.following import Segment, follow_shots, match_segments
 from pipelines.mining.schemas import PROBED, TRACKED
+from pipelines.mining.shot_tracks import Segment, follow_shots, match_segments
 from pipelines.mining.video_tools import VideoTools, video_tools
 
 NO_FACE = "no_face"

@@ -20,7 +20,7 @@ from ava256.naming import CaptureName
 from ava256.reader import ListedFrame
 from ava256.writer import CaptureWriter, write_ids
 from mfhq.ids import digest, seed_of
-from pipelines.conversion.ava256_frames import HEAD_AXES
+from pipelines.conversion.ava256_config import HEAD_AXES
 from pipelines.media.cameras import Array, Camera, compose
 from pipelines.studio.camera_rig import RigCapture, RigSpec, invert_rigid, plan_rig
 from pipelines.studio.mesh import sample_colours

@@ -10,7 +10,7 @@ from infra.storage import open_store
 from pipelines.identity import linkage
 from pipelines.identity.constraints import TrackSpans
 from pipelines.identity.linkage import cluster_rows, search_blocks
-from pipelines.samples.track_embeddings import draw_tracks
+from pipelines.samples.synthetic_tracks import draw_tracks
 
 
 @pytest.mark.ray

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from infra.storage import open_store
-from pipelines.conversion.ava256_frames import Ava256Config
+from pipelines.conversion.ava256_config import Ava256Config
 from pipelines.conversion.ava256_step import plan_ava256
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ffavatar_model.camera import virtual_intrinsics
 from ffavatar_model.renderers import render_gaussians
-from ffavatar_model.renderers.tile_lists import TILE_PX, tile_lists
+from ffavatar_model.renderers.gsplat_tile_lists import TILE_PX, tile_lists
 
 WIDTH, HEIGHT = 70, 50
 

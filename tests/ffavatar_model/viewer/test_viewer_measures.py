@@ -22,7 +22,7 @@ from ffavatar_model.networks.rig import Rig
 from ffavatar_model.renderers import render_gaussians
 from ffavatar_model.viewer import avatar_page, pack_avatar
 from flows.avatar.heads import prepare_head_file
-from flows.bench.stand_in import stand_in_head
+from flows.bench.synthetic_model import stand_in_head
 
 E = 100
 

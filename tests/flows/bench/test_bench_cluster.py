@@ -10,7 +10,7 @@ import pytest
 
 from flows.bench import bench_cluster as bench
 from flows.cli import main
-from pipelines.samples.track_embeddings import draw_tracks
+from pipelines.samples.synthetic_tracks import draw_tracks
 
 
 def lines(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:

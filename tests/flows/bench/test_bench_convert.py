@@ -6,7 +6,7 @@ import pytest
 
 from flows.bench import bench_convert as bench
 from flows.bench.bench_convert import time_in_turns, write_bench_capture
-from pipelines.conversion.ava256_frames import Ava256Config
+from pipelines.conversion.ava256_config import Ava256Config
 from pipelines.conversion.ava256_step import plan_ava256
 
 

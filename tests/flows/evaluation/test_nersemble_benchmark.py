@@ -14,7 +14,7 @@ import pytest
 from ffavatar_model.head import load_head
 from ffavatar_model.head.flame import load_flame
 from flows.avatar.heads import prepare_head_file
-from flows.avatar.opening import open_model
+from flows.avatar.load_models import open_model
 from flows.cli import main
 from flows.evaluation.nersemble_rendering import head_to_camera, read_person_cameras, read_tracked_frames
 from flows.evaluation.nersemble_submission import find_head_origins, render_submissions

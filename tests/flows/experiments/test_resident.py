@@ -9,8 +9,8 @@ import torch
 
 from ffavatar_model.data.augment import Augment, Degrade
 from ffavatar_model.data.sampling import SamplingConfig
+from flows.experiments.device_images import ResidentData, ResidentImages
 from flows.experiments.mixture import Mixture
-from flows.experiments.resident import ResidentData, ResidentImages
 
 SIZE = 64
 

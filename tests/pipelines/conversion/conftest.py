@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from pipelines.conversion.ava256_frames import Ava256Config
+from pipelines.conversion.ava256_config import Ava256Config
 from pipelines.conversion.ava256_step import plan_ava256
 from pipelines.engine.step import run_isolated
 

@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from ava256.naming import FULL_HEIGHT, FULL_WIDTH, HEAD_POSE
 from ava256.reader import Ava256Capture
-from pipelines.conversion.ava256_frames import head_model_frame
+from pipelines.conversion.ava256_config import head_model_frame
 from pipelines.conversion.head_crops import resample
 from pipelines.media.cameras import Camera
 from pipelines.media.image_codec import decode_image

@@ -13,7 +13,7 @@ import pytest
 
 from ava256.naming import LENSES
 from pipelines.conversion import ava256_step
-from pipelines.conversion.ava256_frames import Ava256Config
+from pipelines.conversion.ava256_config import Ava256Config
 from pipelines.conversion.ava256_step import plan_ava256
 from pipelines.conversion.conversion_plan import CaptureSourceError, MissingItem
 from pipelines.media.image_codec import decode_image

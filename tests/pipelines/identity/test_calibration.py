@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.identity.calibration import calibrate, labelled_pairs
-from pipelines.samples.track_embeddings import draw_tracks
+from pipelines.samples.synthetic_tracks import draw_tracks
 
 RANDOM = np.random.default_rng(0)
 SAME, OTHER = RANDOM.normal(0.6, 0.1, 2000), RANDOM.normal(0.1, 0.1, 20_000)

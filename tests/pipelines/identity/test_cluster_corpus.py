@@ -23,7 +23,7 @@ from pipelines.identity.constraints import TrackSpans
 from pipelines.identity.gather import gather_tracks, join_tracks
 from pipelines.identity.linkage import cluster_rows, search_blocks
 from pipelines.identity.neighbours import neighbours_step, read_pairs, search_stored_blocks, write_blocks
-from pipelines.samples.track_embeddings import draw_tracks
+from pipelines.samples.synthetic_tracks import draw_tracks
 
 CONFIG = ClusterConfig(threshold=0.5)
 

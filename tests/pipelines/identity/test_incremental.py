@@ -9,7 +9,7 @@ from pipelines.identity.bcubed import bcubed
 from pipelines.identity.constraints import SAME_IMAGE, TrackSpans, cannot_link_pairs
 from pipelines.identity.incremental import join_new, sum_people
 from pipelines.identity.linkage import cluster_rows
-from pipelines.samples.track_embeddings import draw_tracks
+from pipelines.samples.synthetic_tracks import draw_tracks
 
 
 def test_people_are_the_sums_of_their_tracks():

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.identity import linkage
 from pipelines.identity.lookalikes import Match, match_sets, match_splits, mean_directions, most_similar_pairs
-from pipelines.samples.track_embeddings import draw_tracks
+from pipelines.samples.synthetic_tracks import draw_tracks
 
 
 def unit(n: int, width: int = 8, seed: int = 0) -> np.ndarray:

@@ -16,7 +16,7 @@ from pipelines.identity.bcubed import bcubed
 from pipelines.identity.constraints import SAME_IMAGE, SameImage, TrackSpans, cannot_link_pairs
 from pipelines.identity.linkage import agglomerate, blocked_pairs, cluster_rows, count_blocks, search_blocks
 from pipelines.identity.neighbours import Partition, cross_pairs, near_pairs
-from pipelines.samples.track_embeddings import Population, TrackEmbeddings, draw_tracks
+from pipelines.samples.synthetic_tracks import Population, TrackEmbeddings, draw_tracks
 
 
 @pytest.fixture(scope="module")
