@@ -15,17 +15,29 @@ from pipelines.faces.pack import FacePack
 from pipelines.faces.scrfd import detect_faces
 
 STRIDE = 32
-"""Both sides of a detector input are multiples of it, pixels."""
+"""Divisor of both sides of the detector's input, pixels."""
 
 MIN_INPUT = 320
-"""Longer side of the smallest detector input: 5 to 8 ms on one core."""
+"""Smallest allowed length of the longer side of the detector's input, pixels: 5 to 8 ms on one core."""
 
 RELIABLE_FACE = 20.0
-"""Width of a face at the detector's input, pixels, from which on YuNet hardly misses one.
+"""Width of a face in the detector's input, in pixels, from which YuNet rarely misses a face.
 
-Measured on 20 frames of a 1080p crowd, at 10 input sizes, against what it finds at 1280 and 1600 pixels: of faces 8 to
-10 pixels wide at the input it finds 33 %, 12 to 16 81 %, 16 to 20 89 %, 20 to 24 94 %, from 24 on 98 %. Landmarks
-are off by 7 % of the face's width at 16 pixels (median of 36 frames of 12 people), 4.4 % at 20, 3 % from 64 on.
+YuNet is the detector of the embedded pack. It was measured on 20 frames of a 1080p crowd at 10 input sizes; the
+reference is the faces that it finds in inputs of 1280 and 1600 pixels. Share of these faces that is found, by the width
+of the face in the input:
+
+- 8 to 10 pixels: 33 %
+- 12 to 16 pixels: 81 %
+- 16 to 20 pixels: 89 %
+- 20 to 24 pixels: 94 %
+- 24 pixels or more: 98 %
+
+Error of the landmarks, as a share of the face's width (median of 36 frames of 12 people):
+
+- 16 pixels: 7 %
+- 20 pixels: 4.4 %
+- 64 pixels or more: 3 %
 """
 
 
@@ -34,10 +46,11 @@ class Detection:
     """One face found in a frame, in pixels of that frame."""
 
     box: npt.NDArray[np.float32]
-    """(4,): left, upper, right, lower edge; may reach beyond the frame."""
+    """(4,) left, upper, right and lower edge; the box may reach beyond the frame."""
     score: float
+    """Confidence of the detector, 0 to 1."""
     landmarks5: npt.NDArray[np.float32]
-    """(5, 2): left eye, right eye, nose, left and right mouth corner (the image's left), x and y each."""
+    """(5, 2) x and y of left eye, right eye, nose, left and right mouth corner; left is the image's left."""
 
 
 class FaceAnalyzer:
@@ -54,16 +67,16 @@ class FaceAnalyzer:
         """Load the models of a pack.
 
         Args:
-            pack: A detector and a recogniser.
-            det_size: (width, height) of the detector's input, into which frames are letterboxed; None chooses it by
-                the frame (``detection_size``).
-            det_thresh: Least score of a detected face.
-            threads: onnxruntime's threads for one operator. 1 gives the same numbers on every machine with that type
-                of processor, and leaves the cores to the workers.
-            min_input: Longer side of the smallest input that is chosen, pixels.
+            pack: The pack, which holds a detector and a recogniser.
+            det_size: (width, height) of the detector's input, into which frames are letterboxed. If None, it is
+                chosen for each frame by ``detection_size``.
+            det_thresh: Lowest score of a face that is returned.
+            threads: Number of onnxruntime's threads per operator. 1 gives the same results on all machines with the
+                same type of processor, and leaves the other cores to other workers.
+            min_input: Smallest allowed length of the input's longer side, pixels, if ``det_size`` is None.
 
         Raises:
-            WeightsError: The pack lacks a model, or one does not load.
+            WeightsError: The pack lacks a model, or a model does not load.
         """
         self.pack = pack
         self.det_size = det_size
@@ -75,7 +88,7 @@ class FaceAnalyzer:
     def detect(self, frame: npt.NDArray[np.uint8]) -> list[Detection]:
         """Find the faces of a frame, best score first.
 
-        A small ``det_size`` misses small faces: see ``detection_size``.
+        A small ``det_size`` misses small faces; ``detection_size`` gives a size that suits the frame.
 
         Args:
             frame: (H, W, 3) uint8 RGB.
@@ -102,12 +115,12 @@ class FaceAnalyzer:
     def embed(self, image: npt.NDArray[np.uint8], landmarks5: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Embed one face.
 
-        The face is warped to 112 pixels as insightface's ``norm_crop`` does it, but without its scikit-image fit of
-        five points, which takes longer than the warp.
+        The face is warped to 112 pixels as in insightface's ``norm_crop``, but the transform is fitted by
+        ``arcface_transform``, because insightface's scikit-image fit is slower than the warp.
 
         Args:
             image: (H, W, 3) RGB, a frame or an aligned crop.
-            landmarks5: (5, 2) of the face, pixels of the image.
+            landmarks5: (5, 2) landmarks of the face, pixels of the image.
 
         Returns:
             (D,) embedding of unit length.
@@ -131,16 +144,17 @@ class FaceAnalyzer:
 def detection_size(width: int, height: int, min_face: float = 60.0, min_side: int = MIN_INPUT) -> tuple[int, int]:
     """Choose the size of the detector's input for a frame.
 
-    The frame is scaled so that a face of ``min_face`` pixels comes to ``RELIABLE_FACE`` pixels. The longer side is at
-    least ``min_side``, and the frame is never enlarged beyond that. The sides keep the frame's shape and are rounded up
-    to whole ``STRIDE``, so that no time goes into letterbox bars. A larger input is slower, and worse: faces that fill
-    more than about 300 pixels of it break up into false ones.
+    The frame is scaled so that a face of ``min_face`` pixels becomes ``RELIABLE_FACE`` pixels wide. The longer side is
+    at least ``min_side``; the frame is enlarged only as far as ``min_side`` requires. The input has the frame's aspect
+    ratio, with both sides rounded up to multiples of ``STRIDE``, so that little time is spent on letterbox bars. A
+    larger input is slower and also less accurate: a face wider than about 300 pixels is detected as several false
+    faces.
 
     Args:
         width: Width of the frame, pixels.
         height: Height of the frame, pixels.
         min_face: Width of the smallest face to be found, pixels of the frame.
-        min_side: Least length of the input's longer side, pixels.
+        min_side: Smallest allowed length of the input's longer side, pixels.
 
     Returns:
         (width, height) of the input, pixels.
@@ -152,9 +166,12 @@ def detection_size(width: int, height: int, min_face: float = 60.0, min_side: in
 
 
 def _letterbox(frame: npt.NDArray[np.uint8], size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], float]:
-    """Scale a frame into the upper left of a black canvas of ``size`` (width, height); return it with the factor.
+    """Scale a frame into the upper left corner of a black canvas of ``size`` (width, height).
 
     insightface does the same, but on BGR, to which the full frame would have to be converted first.
+
+    Returns:
+        The canvas, and the scale: pixels of the canvas per pixel of the frame.
     """
     height, width = frame.shape[:2]
     if height / width > size[1] / size[0]:

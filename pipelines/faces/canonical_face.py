@@ -1,7 +1,8 @@
-"""A frontal face in the points of the 468-point mesh that hardly move with expression.
+"""A frontal face: those points of the 468-point mesh that hardly move with expression.
 
-Measured, not borrowed: the mean of what the mesh model finds on 16 rendered heads of the open head model (CC0 data;
-the mean head and 15 random ones, frontal, seen from 5 m), made symmetric. It therefore has the mesh model's own depth.
+The positions are our own measurement: the mean of the meshes that the mesh model finds on 16 rendered heads of the open
+head model (CC0 data; the mean head and 15 random heads, frontal, seen from 5 m), made symmetric. The depths are
+therefore those that the mesh model predicts.
 """
 
 from __future__ import annotations
@@ -50,7 +51,10 @@ CANONICAL_FACE: dict[int, tuple[float, float, float]] = {
     425: (0.435, 0.480, -0.051),
     454: (0.770, 0.185, 0.630),
 }
-"""Mesh point → x right, y down, z away from the camera; unit: distance of the outer eye corners, their middle at 0."""
+"""Index of the mesh point → (x, y, z): x right, y down, z away from the camera.
+
+The origin is the middle of the outer eye corners; the unit is the distance between them.
+"""
 
 MIRRORED_POINT: dict[int, int] = {
     33: 263,
@@ -69,11 +73,11 @@ MIRRORED_POINT: dict[int, int] = {
     205: 425,
     234: 454,
 }
-"""Mesh point on the image's left → its counterpart on the right; points of neither side lie in the middle."""
+"""Index of a mesh point on the image's left → its counterpart on the right. The other points lie in the middle."""
 
 REST_NOD = 7.0
 """Downward pitch of the open head in its rest pose, in degrees.
 
-People who look into the camera (one frame of each of 20 talking-head clips) look up by 7 degrees, median, when they are
-measured against the face above.
+Measured relative to ``CANONICAL_FACE``, people who look into the camera look up by 7 degrees (median of 20 talking-head
+clips, one frame per clip).
 """

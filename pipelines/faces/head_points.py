@@ -1,8 +1,9 @@
-"""Positions on a head, in metres, of the points of the 468-point mesh that hardly move with expression.
+"""Positions on a head, in metres, of those points of the 468-point mesh that hardly move with expression.
 
-Measured, not borrowed: the face mesh's points on the open head (CC0 data) as ``pipelines.studio.landmark_search`` finds
-them, made symmetric. The axes are a head model's: origin between the eyeballs, +X to the head's left, +Y up, +Z out of
-the face. For triangulated landmarks; ``canonical_face`` is the same face in the mesh model's own depth.
+The positions are our own measurement: the points of the face mesh on the open head (CC0 data), found by
+``pipelines.studio.landmark_search`` and made symmetric. The axes are those of a head model: origin between the
+eyeballs, +X to the head's left, +Y up, +Z out of the face. Use these positions with triangulated landmarks.
+``canonical_face`` holds the same face with the depths that the mesh model predicts.
 """
 
 from __future__ import annotations
@@ -41,4 +42,4 @@ HEAD_POINTS: dict[int, tuple[float, float, float]] = {
     362: (0.0170, -0.0037, 0.0148),
     425: (0.0378, -0.0453, 0.0169),
 }
-"""Mesh point → x, y, z, metres."""
+"""Index of the mesh point → (x, y, z), metres."""

@@ -1,4 +1,4 @@
-"""Loading of insightface's ``FaceAnalysis``: the one code path for every face pack."""
+"""Loading of insightface's ``FaceAnalysis``, the same way for every face pack."""
 
 from __future__ import annotations
 
@@ -11,14 +11,18 @@ from pipelines.faces.weight_cache import WeightsError
 
 
 def load_analysis(folder: Path, threads: int = 1) -> FaceAnalysis:
-    """Load the detector and the recogniser of a folder of ONNX files, on CUDA where there is any.
+    """Load the detector and the recogniser of a folder of ONNX files, on CUDA if it is available.
 
     Args:
         folder: The folder of ``.onnx`` files.
-        threads: onnxruntime's threads for one operator.
+        threads: Number of onnxruntime's threads per operator.
+
+    Returns:
+        The loaded analysis, not yet prepared (``FaceAnalysis.prepare``).
 
     Raises:
-        WeightsError: The folder lacks one of the two, or holds a file that does not load.
+        WeightsError: The folder lacks one of the two models or holds a file that does not load, or the detector finds
+            no landmarks.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads

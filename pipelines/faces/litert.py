@@ -1,4 +1,4 @@
-"""Inference of a tflite file on one thread by LiteRT; the shapes of inputs and outputs are fixed."""
+"""Inference with LiteRT on a tflite file whose inputs and outputs have fixed shapes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Floats = npt.NDArray[np.float32]
 
 
 class LiteModel:
-    """A loaded tflite model. It holds native memory: load one in each worker, never pickle it."""
+    """A loaded tflite model. It holds native memory, so load it in each worker and never pickle it."""
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        from ai_edge_litert.interpreter import Interpreter  # takes 0.5 s: only where a model is run
+        from ai_edge_litert.interpreter import Interpreter  # takes 0.5 s, so it is imported only if a model is loaded
 
         try:
             with _native_stderr_closed():
@@ -47,8 +47,8 @@ class LiteModel:
 
 @contextlib.contextmanager
 def _native_stderr_closed() -> Iterator[None]:
-    """Silence the greeting that LiteRT writes to file descriptor 2 from C++; no setting turns it off."""
-    saved = os.dup(2)  # errors come as exceptions, so none is lost
+    """Silence the message that LiteRT writes to file descriptor 2 from C++ when it loads; no setting turns it off."""
+    saved = os.dup(2)  # errors are raised as exceptions, so none is lost
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, 2)

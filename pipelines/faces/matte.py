@@ -1,4 +1,4 @@
-"""Mattes of aligned crops by MediaPipe's selfie_segmentation model."""
+"""Computation of the mattes of aligned crops with MediaPipe's selfie_segmentation model."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ FACE_DISC = (0.5, 0.55, 0.3)
 """Centre (x, y) and radius of the disc that holds the face of an aligned crop, as shares of the crop's side."""
 
 MIN_CONNECTED = 0.1
-"""Least probability of a pixel that connects parts of the matte."""
+"""Probability above which a pixel belongs to a part of the matte and connects it with its neighbours."""
 
 
 class MatteModel:
-    """The segmentation network, run at 256 pixels; parts not connected to the face in the middle are left out."""
+    """The segmentation network, which runs at 256 pixels; parts not connected to the face in the middle are removed."""
 
     def __init__(self, model: LiteModel) -> None:
         self._model = model
@@ -35,9 +35,9 @@ class MatteModel:
         return cls(LiteModel(weight_path("selfie_segmentation")))
 
     def matte(self, crop: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """Compute the matte (H, W) of an aligned crop: 255 is the person, 0 is not.
+        """Compute the matte (H, W) of an aligned crop: 255 is the person, 0 is the background.
 
-        Somebody who touches that person in the image counts as the same.
+        Another person who touches the first one in the image is included in the matte.
 
         Args:
             crop: (H, W, 3) RGB.
@@ -56,10 +56,10 @@ def connected_to_face(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.bo
     """Mark every connected part of a matte that reaches into the face's disc.
 
     Args:
-        probability: (S, S) of the person, 0 to 1.
+        probability: (S, S) probability that the pixel shows the person, 0 to 1.
 
     Returns:
-        (S, S) True inside these parts.
+        (S, S) mask, True inside these parts.
     """
     _, parts = cv2.connectedComponents((probability > MIN_CONNECTED).astype(np.uint8), connectivity=8)
     connected = np.zeros(parts.max() + 1, np.bool_)
@@ -70,6 +70,6 @@ def connected_to_face(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.bo
 
 @cache
 def _face_disc(side: int) -> npt.NDArray[np.bool_]:
-    """Return (S, S) True inside the face's disc."""
+    """Return a mask (S, S), True inside the face's disc."""
     rows, columns = np.mgrid[:side, :side] / side
     return np.asarray((columns - FACE_DISC[0]) ** 2 + (rows - FACE_DISC[1]) ** 2 < FACE_DISC[2] ** 2)

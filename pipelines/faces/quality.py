@@ -1,4 +1,4 @@
-"""Quality of a face's image: plain measures on pixels, no networks. The presets hold the thresholds."""
+"""Quality of the image of a face, computed from pixels without a network. The presets hold the thresholds."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from pipelines.faces.align import arcface_transform
 Image = npt.NDArray[np.uint8]
 
 SIDE = 112
-"""Side of the aligned face on which sharpness and exposure are measured."""
+"""Side of the aligned face on which sharpness and exposure are measured, pixels."""
 
 DARK, BRIGHT = 8, 247
-"""Grey levels at and beyond which a pixel counts as clipped (limited-range video seldom reaches 0 and 255)."""
+"""Grey levels at or beyond which a pixel counts as clipped. Limited-range video seldom reaches 0 and 255."""
 
 BLOCK = 8
-"""The codecs' transform grid, in pixels."""
+"""Side of a block of the video codecs' transform grid, pixels."""
 
 
 def aligned_grey(image: Image, landmarks5: npt.ArrayLike) -> Image:
     """Align a face for ``sharpness`` and ``exposure``.
 
-    Sampling is bilinear and never averaged, as recognisers get it: the detail of a large face counts, and a small face
-    is enlarged and comes out as unsharp as it is.
+    The sampling is bilinear without averaging, as in the input of recognisers. A large face therefore keeps its fine
+    detail, and a small face is enlarged and stays unsharp.
 
     Args:
         image: (H, W, 3) RGB.
         landmarks5: (5, 2) eyes, nose and mouth corners, pixels of the image.
 
     Returns:
-        (112, 112) grey.
+        (112, 112) grey image.
     """
     face = cv2.warpAffine(image, arcface_transform(landmarks5, SIDE), (SIDE, SIDE))
     return np.asarray(cv2.cvtColor(face, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -40,7 +40,7 @@ def aligned_grey(image: Image, landmarks5: npt.ArrayLike) -> Image:
 def sharpness(grey: Image) -> float:
     """Return the variance of the Laplacian (4 neighbours) of an aligned grey face, in grey levels squared.
 
-    Only the inner three quarters count: otherwise the surroundings would decide.
+    Only the inner three quarters of the width and height count, so that the surroundings do not determine the result.
 
     Args:
         grey: (S, S), as ``aligned_grey`` returns it.
@@ -51,7 +51,9 @@ def sharpness(grey: Image) -> float:
 
 
 def exposure(grey: Image) -> float:
-    """Return the mean luminance of an aligned grey face less its share of clipped pixels, 0 to 1.
+    """Return the mean luminance of an aligned grey face minus its share of clipped pixels, 0 to 1.
+
+    As in ``sharpness``, only the inner three quarters count.
 
     Args:
         grey: (S, S), as ``aligned_grey`` returns it.
@@ -77,17 +79,18 @@ def completeness(box: npt.ArrayLike, width: int, height: int) -> float:
 
 
 def compression(frame: Image, box: npt.ArrayLike) -> float:
-    """Measure the blockiness of a face's box in the frame as it was decoded: 0 for none.
+    """Measure the blockiness of a face's box in the decoded frame; 0 means no visible blocks.
 
-    It is the mean step in brightness between neighbours across the 8-pixel grid, divided by the mean step inside the
-    blocks, less one; rows and columns together. Noise makes it a little negative.
+    The blockiness is the mean brightness step between neighbouring pixels across a line of the 8-pixel grid, divided by
+    the mean step inside the blocks, minus one; rows and columns are averaged together. Noise can make it slightly
+    negative.
 
     Args:
-        frame: (H, W, 3) RGB, never resized: the grid is the codec's.
+        frame: (H, W, 3) RGB, not resized, because the grid is that of the codec.
         box: (4,) left, upper, right, lower edge, pixels.
 
     Returns:
-        The blockiness; 0 where the box holds less than two blocks each way.
+        The blockiness; 0 if the box is less than two blocks wide or high.
     """
     height, width = frame.shape[:2]
     x0, y0, x1, y1 = np.asarray(box, np.float64)
@@ -109,14 +112,14 @@ def compression(frame: Image, box: npt.ArrayLike) -> float:
 def occlusion(mesh468: npt.ArrayLike, matte: Image) -> float:
     """Return the share of a face that its matte does not cover, 0 to 1.
 
-    The face is the convex hull of its mesh; the part of it outside the crop is left out.
+    The face is the convex hull of its mesh; the part outside the crop is ignored.
 
     Args:
         mesh468: (468, 2 or 3) pixels of the crop.
         matte: (H, W), 255 is the person.
 
     Returns:
-        The share; 1 where nothing of the face is inside the crop.
+        The share; 1 if the whole face lies outside the crop.
     """
     outline = cv2.convexHull(np.array(mesh468, np.float32)[:, :2].copy())
     face = np.zeros(matte.shape, np.uint8)

@@ -1,8 +1,8 @@
-"""Detection by insightface's SCRFD that decodes only the cells that hold a face.
+"""Detection with insightface's SCRFD that decodes only the cells that hold a face.
 
-Its own ``detect`` scales an image that has the right size already, and turns every cell of three maps into a box and
-five points before it looks at the scores: 1.7 ms for an image of 224 pixels, as long as the network takes. Loading,
-sessions and suppression stay insightface's.
+insightface's own ``SCRFD.detect`` resizes the image even if it has the right size, and decodes every cell of three maps
+to a box and five points before it looks at the scores. That takes 1.7 ms for an image of 224 pixels, as long as the
+network itself. Loading, sessions and non-maximum suppression remain insightface's.
 """
 
 from __future__ import annotations
@@ -17,14 +17,15 @@ Floats = npt.NDArray[np.float32]
 
 
 def detect_faces(detector: Any, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
-    """Detect the faces of an image at its own size; equal to ``SCRFD.detect`` to the bit.
+    """Detect the faces of an image at its own size; the results equal those of ``SCRFD.detect`` bit for bit.
 
     Args:
-        detector: insightface's ``SCRFD`` with landmarks, prepared.
-        image: (H, W, 3) RGB, sides of whole strides.
+        detector: A prepared ``SCRFD`` of insightface with landmarks.
+        image: (H, W, 3) RGB uint8; H and W are multiples of 32.
 
     Returns:
-        Boxes (N, 5) of left, upper, right, lower edge and score, best score first, and landmarks (N, 5, 2); pixels.
+        Boxes (N, 5) of left, upper, right and lower edge and score, best score first, and landmarks (N, 5, 2). Edges
+        and landmarks are in pixels.
     """
     boxes, points = _candidates(detector, image)
     order = np.argsort(-boxes[:, 4], kind="stable")
@@ -34,7 +35,7 @@ def detect_faces(detector: Any, image: npt.NDArray[np.uint8]) -> tuple[Floats, F
 
 
 def _candidates(detector: Any, image: npt.NDArray[np.uint8]) -> tuple[Floats, Floats]:
-    """Return boxes with scores (N, 5) and landmarks (N, 5, 2) of the cells that reach the threshold."""
+    """Return boxes with scores (N, 5) and landmarks (N, 5, 2) of the cells whose score reaches the threshold."""
     height, width = image.shape[:2]
     mean = (detector.input_mean,) * 3
     blob = cv2.dnn.blobFromImage(image, 1.0 / detector.input_std, (width, height), mean)

