@@ -5,14 +5,15 @@ top-left pixel. A head's axes are +X to its own left, +Y up, +Z out of the face.
 
 A **pose** is a tensor (..., 9): position, scale and orientation of a head in an image, for any camera:
 
-- entries 0 to 5: the first two columns of the rotation (Zhou et al., "On the Continuity of Rotation
-  Representations", 2019) from the head that looks straight into the lens, as viewed along the ray
+- entries 0 to 5: the first two columns (Zhou et al., "On the Continuity of Rotation Representations",
+  2019) of the rotation away from a head that looks straight into the lens, as viewed along the ray
   through the head's origin;
-- entry 6: log of the scale, in image widths per metre at the origin's depth;
-- entries 7 and 8: position of the origin, -1 to 1 across the image (x right) and down it (y down).
+- entry 6: logarithm of the scale, in image widths per metre at the origin's depth;
+- entries 7 and 8: position of the origin in the image, x from -1 (left) to 1 (right), y from -1 (top)
+  to 1 (bottom).
 
-``pose_to_camera`` turns it into metres for any intrinsics. A crop from an unknown camera gets
-``virtual_intrinsics``: a portrait lens.
+``pose_to_camera`` converts a pose to a transform in metres for any intrinsics. A crop from an unknown
+camera gets ``virtual_intrinsics``, those of a portrait lens.
 """
 
 from __future__ import annotations
@@ -23,17 +24,18 @@ from torch import Tensor
 from ffavatar_model.head.skinning import signed_matrix
 
 FOCAL_IN_WIDTHS = 4.0
-"""Focal length of the virtual camera in image widths: a field of view of 14.25°, a head at about 1.1 m."""
+"""Focal length of the virtual camera in image widths: the field of view is 14.25°, and a head is about 1.1 m away."""
 
 CROP_EYE_SPAN = 0.22
-"""Distance of the eyes in an aligned crop, as a share of its side. Source: ``pipelines.faces.align.EYE_SPAN``."""
+"""Distance between the eyes in an aligned crop, as a share of its side; equal to ``pipelines.faces.align.EYE_SPAN``."""
 CROP_EYE_LEVEL = 0.53
-"""Height of the eyes in an aligned crop, from its top. Source: ``pipelines.faces.align.EYE_LEVEL``."""
+"""Distance of the eyes from the top of an aligned crop, as a share of its side; ``pipelines.faces.align.EYE_LEVEL``."""
 
 POSE_SIZE = 9
+"""Number of entries of a pose."""
 
 _Z_CROSS = ((0, 0, 0, 0, 0, 1, 0, 1, 0), (0, 0, 1, 0, 0, 1, -1, -1, 0))
-"""Entries of the matrix of (z × r) × for a vector r; see ``signed_matrix``."""
+"""Entries of the matrix [z × r]× (the cross product with z × r) for a vector r; see ``signed_matrix``."""
 
 
 def virtual_intrinsics(size: int, like: Tensor | None = None) -> Tensor:
@@ -41,21 +43,21 @@ def virtual_intrinsics(size: int, like: Tensor | None = None) -> Tensor:
 
     Args:
         size: Pixels along the edge of the square crop.
-        like: Tensor that gives dtype and device; float32 on the CPU by default.
+        like: Tensor whose dtype and device are used; None means float32 on the CPU.
 
     Returns:
         (3, 3) intrinsics in pixels.
     """
     focal, centre = FOCAL_IN_WIDTHS * size, size / 2
     K = torch.eye(3) if like is None else torch.eye(3, dtype=like.dtype, device=like.device)
-    # fills and not a copy from the host: this may be part of a CUDA graph
+    # no copy from the host, because this may be part of a CUDA graph
     K[:2, :2] *= focal
     K[:2, 2].fill_(centre)
     return K
 
 
 def rotation_from_6d(values: Tensor) -> Tensor:
-    """Turn two columns of any length (..., 6) into a rotation (..., 3, 3), by Gram and Schmidt."""
+    """Convert two column vectors of any length (..., 6) to a rotation (..., 3, 3), by Gram-Schmidt."""
     first = torch.nn.functional.normalize(values[..., :3], dim=-1)
     second = values[..., 3:] - (first * values[..., 3:]).sum(-1, keepdim=True) * first
     second = torch.nn.functional.normalize(second, dim=-1)
@@ -68,15 +70,15 @@ def rotation_to_6d(rotation: Tensor) -> Tensor:
 
 
 def _flip(rotation: Tensor) -> Tensor:
-    """Apply the rotation from head axes to the camera's of a head that looks into the lens first: y and z flip."""
+    """Return the rotation that first flips y and z (head axes to camera axes of a head that faces the lens)."""
     x, y, z = rotation.unbind(-1)
     return torch.stack((x, -y, -z), -1)
 
 
 def _rotation_to(ray: Tensor) -> Tensor:
-    """Return the smallest rotation (..., 3, 3) that takes +z to a ray (..., 3) with z > 0.
+    """Return the smallest rotation (..., 3, 3) that takes +z to the direction of a ray (..., 3) with z > 0.
 
-    Rodrigues' formula about v = z × ray: I + v× + (v×)² / (1 + cos).
+    The formula is Rodrigues' with v = z × ray: I + [v]× + [v]×² / (1 + cos).
     """
     ray = torch.nn.functional.normalize(ray, dim=-1)
     cross = signed_matrix(ray, _Z_CROSS, 3)
@@ -85,15 +87,15 @@ def _rotation_to(ray: Tensor) -> Tensor:
 
 
 def pose_to_camera(pose: Tensor, K: Tensor, width: int) -> Tensor:
-    """Turn a pose into a transform from head to camera.
+    """Convert a pose to a transform from head to camera.
 
     Args:
-        pose: (..., 9) in a square image.
+        pose: (..., 9) pose in a square image.
         K: (..., 3, 3) intrinsics of that image, pixels.
         width: Pixels along the image's edge.
 
     Returns:
-        (..., 3, 4), metres, OpenCV axes.
+        (..., 3, 4) transform, metres, OpenCV axes.
     """
     focal = K.diagonal(dim1=-2, dim2=-1)[..., :2]
     depth = focal.mean(-1, keepdim=True) / (width * pose[..., 6:7].exp())
@@ -104,10 +106,10 @@ def pose_to_camera(pose: Tensor, K: Tensor, width: int) -> Tensor:
 
 
 def camera_to_pose(head_to_camera: Tensor, K: Tensor, width: int) -> Tensor:
-    """Invert ``pose_to_camera`` for a head in front of the camera.
+    """Convert a transform from head to camera to a pose: the inverse of ``pose_to_camera``.
 
     Args:
-        head_to_camera: (..., 3, 4), metres, OpenCV axes.
+        head_to_camera: (..., 3, 4) transform, metres, OpenCV axes; the head is in front of the camera.
         K: (..., 3, 3) intrinsics of a square image, pixels.
         width: Pixels along the image's edge.
 
@@ -127,19 +129,19 @@ def camera_to_pose(head_to_camera: Tensor, K: Tensor, width: int) -> Tensor:
 def aligned_pose(eye_distance: float) -> Tensor:
     """Return the pose (9,) of a head that looks straight out of an aligned crop.
 
-    ``eye_distance`` is the distance of the eyes in metres. The head's origin lies midway between its eyes
-    (``ffavatar_model.head``).
+    ``eye_distance`` is the distance between the eyes, in metres. The head's origin is midway between its eyes
+    (``ffavatar_model.head.interface``).
     """
     scale = torch.tensor(CROP_EYE_SPAN / eye_distance).log()
     return torch.tensor([1.0, 0, 0, 0, 1.0, 0, float(scale), 0.0, 2 * CROP_EYE_LEVEL - 1])
 
 
 def project_points(points: Tensor, head_to_camera: Tensor, K: Tensor) -> Tensor:
-    """Project points into an image; depth is clamped to 1 cm.
+    """Project points into an image; depths below 1 cm count as 1 cm.
 
     Args:
         points: (..., N, 3) metres, head axes.
-        head_to_camera: (..., 3, 4).
+        head_to_camera: (..., 3, 4) transform, metres, OpenCV axes.
         K: (..., 3, 3) intrinsics, pixels.
 
     Returns:
@@ -157,19 +159,20 @@ def compose_rigid(outer: Tensor, inner: Tensor) -> Tensor:
 
 
 def reframe_pose(pose: Tensor, similarity: Tensor, from_width: int, to_width: int) -> Tensor:
-    """Convert a pose in one square image to the pose in another.
+    """Convert a pose in one square image to the pose of the same head in another.
 
-    Exact for a weak perspective: the image plane turns by the similarity's angle, the scale by its factor.
+    The similarity's angle rotates the head in the image plane, and its factor multiplies the scale. This is exact for
+    weak perspective.
 
     Args:
-        pose: (..., 9) in the first image.
-        similarity: (2, 3) from pixels of the first image to pixels of the second, pixel centres at whole numbers (as
-            in OpenCV; the model's are at +0.5).
+        pose: (..., 9) pose in the first image.
+        similarity: (2, 3) transform from pixels of the first image to pixels of the second. Its pixel centres are at
+            whole numbers, as in OpenCV; in the model they are at +0.5.
         from_width: Pixels along the edge of the first image.
         to_width: Pixels along the edge of the second image.
 
     Returns:
-        (..., 9) in the second image.
+        (..., 9) pose in the second image.
     """
     linear, shift = similarity[:, :2], similarity[:, 2]
     factor = linear.det().abs().sqrt()

@@ -1,4 +1,4 @@
-"""Settings as nested frozen dataclasses: conversion to and from dictionaries, and overrides written ``a.b=c``."""
+"""Settings as nested frozen dataclasses: conversion from and to dictionaries, and overrides written ``a.b=c``."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Convert a configuration to dictionaries, lists and plain values, ready for JSON."""
+    """Convert a configuration to dictionaries, lists and plain values that JSON can represent."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], path: str = "") -> T:
-    """Build a dataclass, and those nested in it, from plain values; absent fields keep their defaults.
+    """Build a dataclass and the dataclasses nested in it from plain values; missing fields get their defaults.
 
     Args:
         kind: The dataclass.
         values: Values by field name.
-        path: Name of this configuration in its parent, for messages.
+        path: Name of this configuration in its parent, for error messages; empty for the outermost one.
 
     Returns:
         An instance of ``kind``.
 
     Raises:
-        ValueError: A field is unknown, missing or of a wrong type; the message has its full path.
+        ValueError: A field is unknown, missing or of a wrong type; the message contains the field's full name.
     """
     if not isinstance(values, Mapping):
         raise ValueError(f"{path or kind.__qualname__}={values!r}: fields of {kind.__qualname__} are expected")
@@ -50,7 +50,7 @@ def override(config: T, assignments: Iterable[str]) -> T:
 
     Args:
         config: A configuration.
-        assignments: Each ``a.b=value``, the value in JSON, or a bare word for a string.
+        assignments: Strings ``a.b=value``; the value is JSON, or else is taken as a string.
 
     Returns:
         The changed copy.
@@ -84,7 +84,7 @@ def _replace(config: Any, names: list[str], value: Any, path: str) -> Any:
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
-    """Convert a value to the type of ``hint``: dataclass, bool, int, float, str, tuple, Literal or a union."""
+    """Convert a value to the type ``hint``: a dataclass, bool, int, float, str, tuple, Literal or a union."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else from_dict(hint, value, path)  # type: ignore[arg-type]
@@ -122,10 +122,10 @@ def require(condition: bool, name: str, value: object, allowed: str) -> None:
     """Check a setting.
 
     Args:
-        condition: True where the value is allowed.
+        condition: True if the value is allowed.
         name: Name of the field.
-        value: Its value.
-        allowed: Description of the allowed values.
+        value: Value of the field.
+        allowed: Description of the allowed values, for the error message.
 
     Raises:
         ValueError: ``condition`` is False.

@@ -11,10 +11,10 @@ _LOW_PRECISION_LAYERS = (nn.Linear, nn.Conv2d)
 
 
 def for_inference(model: FFAvatar) -> FFAvatar:
-    """Prepare a model for inference, in place: ``eval``, no gradients, and on CUDA its layers' weights in bfloat16.
+    """Prepare a model for inference, in place: ``eval``, no gradients, and on CUDA layer weights in bfloat16.
 
-    Norms, positions, the learned mean head and everything of geometry stay float32. Call the model under
-    ``mixed_precision``, which casts the inputs of a layer; casting the weights once here saves doing so at every call.
+    Norms, positions, the learned mean head and all geometry stay float32. Call the model under ``mixed_precision``,
+    which casts the inputs of layers. Weights are cast here once, so that calls need not cast them.
     """
     model.eval().requires_grad_(False)
     if model.rig.points.is_cuda:
@@ -26,5 +26,5 @@ def for_inference(model: FFAvatar) -> FFAvatar:
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """Return the context for a model from ``for_inference``: bfloat16 autocast on CUDA, none elsewhere."""
+    """Return the context in which to call a model from ``for_inference``: bfloat16 autocast, on CUDA only."""
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")

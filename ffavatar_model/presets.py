@@ -1,4 +1,4 @@
-"""Model presets: functions that return a full configuration, by size."""
+"""Model presets: for each size, a function that returns a complete configuration."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ffavatar_model.networks.query_former import QueryFormer
 
 
 def tiny() -> FFAvatar.Config:
-    """Return a model for two CPU cores: 128 pixels, random weights, the head's own vertices as queries."""
+    """Return a configuration for two CPU cores: 128 pixels, random weights, the head's own vertices as points."""
     return FFAvatar.Config(
         image_size=128,
         encoder=ImageEncoder.Config(
@@ -30,7 +30,7 @@ def tiny() -> FFAvatar.Config:
 
 
 def small() -> FFAvatar.Config:
-    """Return a model of about 10 million parameters: 256 pixels, the subdivided head; 20 MB in half precision."""
+    """Return a configuration of about 10 million parameters (20 MB in half precision): 256 pixels, subdivided head."""
     vit = Backbone.Config(image_size=256, patch=16, stem="convolutions", width=256, depth=5, heads=4)
     return FFAvatar.Config(
         image_size=256,
@@ -43,7 +43,10 @@ def small() -> FFAvatar.Config:
 
 
 def base() -> FFAvatar.Config:
-    """Return a model for one GPU: 256 pixels, DINOv2 ViT-B/14 with registers, 8 blocks of 768, the subdivided head."""
+    """Return a configuration for one GPU: 256 pixels, DINOv2 ViT-B/14 with registers, 8 blocks of width 768.
+
+    The head is subdivided.
+    """
     return FFAvatar.Config(
         image_size=256,
         subdivisions=1,
@@ -57,7 +60,10 @@ def base() -> FFAvatar.Config:
 
 
 def paper() -> FFAvatar.Config:
-    """Return the paper's size, LAM's where it gives none: DINOv2 ViT-L/14 with registers, 10 blocks of 1,024."""
+    """Return the paper's configuration: 512 pixels, DINOv2 ViT-L/14 with registers, 10 blocks of width 1,024.
+
+    LAM's sizes replace those that the paper does not give. The head is subdivided.
+    """
     return FFAvatar.Config(
         image_size=512,
         subdivisions=1,
@@ -74,10 +80,10 @@ SIZES: dict[str, Callable[[], FFAvatar.Config]] = {"tiny": tiny, "small": small,
 
 
 def find_preset(name: str) -> FFAvatar.Config:
-    """Return the preset of this name.
+    """Return the preset called ``name``.
 
     Raises:
-        ValueError: There is no such preset; the message lists them.
+        ValueError: There is no such preset; the message lists the presets.
     """
     if name not in SIZES:
         raise ValueError(f"model={name!r}: allowed are {', '.join(SIZES)}")

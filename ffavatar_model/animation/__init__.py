@@ -1,1 +1,1 @@
-"""Driving one avatar frame by frame."""
+"""Animation of avatars frame by frame."""

@@ -1,4 +1,7 @@
-"""Avatars driven frame by frame: an aligned crop or driving parameters in, an image out, nothing batched over time."""
+"""Animation of avatars frame by frame: an aligned crop or driving parameters in, an image out.
+
+Frames are not batched over time.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +24,18 @@ class Framing(NamedTuple):
     """Position of an aligned crop in the image that is rendered."""
 
     similarity: npt.NDArray[np.float64]
-    """(2, 3) from pixels of the crop to pixels of the image, pixel centres at whole numbers."""
+    """(2, 3) transform from pixels of the crop to pixels of the image; pixel centres are at whole numbers."""
     crop_px: int
-    """Side of the crop in pixels of ``similarity``; the crop that the model sees may be resized."""
+    """Side of the crop in the pixels that ``similarity`` uses; the model's input may be a resized crop."""
 
 
 class Animator:
-    """One or several avatars of one model (A of them), driven and rendered into square images of ``size`` pixels.
+    """Driver of A avatars of one model, which renders them into square images of ``size`` pixels.
 
-    A backend does the work: ``PlainBackend`` on any device, ``CudaGraphBackend`` in real time on a CUDA device.
-    ``render`` takes a frame and returns its images: the lowest latency. ``submit_*`` starts a frame and ``collect``
-    returns it: with a backend that works beside the host, frames overlap; at most two may be in flight.
+    A backend computes the images: ``PlainBackend`` on any device, ``CudaGraphBackend`` in real time on a CUDA device.
+    ``render`` takes one frame's parameters and returns its images; this has the lowest latency. ``submit_*`` starts a
+    frame, and ``collect`` returns its images. If the backend computes concurrently with the host, frames overlap. At
+    most two frames may be in flight.
     """
 
     def __init__(
@@ -46,11 +50,11 @@ class Animator:
         """Build the backend for these avatars.
 
         Args:
-            model: In ``eval`` mode; its device does the work.
-            avatars: A canonical avatars of this model, on the same device.
+            model: Model in ``eval`` mode; its device is used.
+            avatars: The A canonical avatars of this model, on the same device.
             size: Pixels along the edge of the images.
-            smoothing: Filter of the parameters that ``estimate_parameters`` returns; none by default.
-            backend: Class or function that builds the backend from model, avatars and size.
+            smoothing: Settings of a filter for the results of ``estimate_parameters``; None does not filter.
+            backend: Class or function that builds a backend from model, avatars and size.
         """
         self.size, self.image_size = size, model.config.image_size
         self.device = model.rig.points.device
@@ -60,20 +64,20 @@ class Animator:
 
     @property
     def neutral(self) -> DrivingParameters:
-        """Parameters (A, 1, ...) of the head at rest, looking straight out of the image."""
+        """Parameters (A, 1, ...) of heads at rest that look straight out of the image."""
         return self._model.neutral_parameters(len(self._avatars.offsets))
 
     @torch.inference_mode()
     def estimate_parameters(self, crop: Tensor, framing: Framing, time_s: float) -> DrivingParameters:
-        """Estimate driving parameters from one driver's frame, with the pose as it appears in the image.
+        """Estimate driving parameters from a frame of one driver; their pose is the head's pose in the image.
 
         Args:
             crop: (3, image_size, image_size) aligned crop, RGB in 0 to 1, on any device.
             framing: Position of that crop in the image.
-            time_s: Time of the frame, seconds; smoothing needs it to run forward.
+            time_s: Time of the frame, seconds; smoothing needs increasing times.
 
         Returns:
-            Parameters (1, 1, ...) on the model's device, smoothed where a filter is configured.
+            Parameters (1, 1, ...) on the model's device, smoothed if a filter is configured.
         """
         estimated = self.backend.estimate(crop.to(self.device, non_blocking=True)[None, None])
         similarity = torch.from_numpy(framing.similarity).to(estimated.pose)
@@ -81,12 +85,15 @@ class Animator:
         return estimated if self._filter is None else smooth_parameters(self._filter, estimated, time_s)
 
     def render(self, parameters: DrivingParameters) -> Images:
-        """Render parameters (A, 1, ...) into images (A, size, size, 3) of the caller's own."""
+        """Render parameters (A, 1, ...) and return images (A, size, size, 3), a copy that the caller may keep."""
         self.submit_parameters(parameters)
         return self.collect().copy()
 
     def submit_images(self, crops: Images) -> None:
-        """Start a frame from aligned crops (A, S, S, 3), RGB, S the estimator's own size; poses are the crops'."""
+        """Start a frame from aligned crops (A, S, S, 3), RGB, where S is the estimator's own size.
+
+        Heads have the same poses in the rendered images as in the crops.
+        """
         self.backend.submit_images(crops)
 
     def submit_parameters(self, parameters: DrivingParameters) -> None:
@@ -94,10 +101,13 @@ class Animator:
         self.backend.submit_parameters(parameters)
 
     def collect(self) -> Images:
-        """Return the oldest frame that was started, (A, size, size, 3) RGB; valid until two more are started."""
+        """Return images (A, size, size, 3), RGB, of the oldest frame in flight.
+
+        The array is valid until two more frames are started.
+        """
         return self.backend.collect()
 
     @torch.inference_mode()
     def pose(self, parameters: DrivingParameters) -> PosedGaussians:
-        """Return the avatars' Gaussians (A, 1, P, ...) under parameters (A, 1, ...)."""
+        """Return the avatars' Gaussians (A, 1, P, ...) posed by parameters (A, 1, ...)."""
         return self._model.animate(self._avatars, parameters)

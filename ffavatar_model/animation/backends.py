@@ -1,6 +1,6 @@
-"""Backends that compute an avatar's frames: their protocol, and the plain one for any device.
+"""Backends that compute an avatar's frames: their protocol, and ``PlainBackend`` for any device.
 
-``ffavatar_model.animation.graph_backend`` has the other backend, which replays CUDA graphs.
+``ffavatar_model.animation.graph_backend`` contains ``CudaGraphBackend``, which replays CUDA graphs.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.networks.gaussians import CanonicalAvatar
 
 Images = NDArray[np.uint8]
-"""RGB on the host, (A, height, width, 3): one image an avatar."""
+"""RGB images on the host, (A, height, width, 3): one image per avatar."""
 
 
 class Backend(Protocol):
-    """Computes the frames of A avatars of one model; ``Animator`` uses it."""
+    """Interface of a backend, which computes frames of A avatars of one model for ``Animator``."""
 
     fallback_reason: str
-    """Why this backend was taken in place of a quicker one; empty where it was the first choice."""
+    """Reason why this backend was chosen instead of a faster one; empty if it was the first choice."""
 
     def estimate(self, crops: Tensor) -> DrivingParameters:
         """Estimate parameters (A, 1, ...), float32, from crops (A, 1, 3, S, S), RGB in 0 to 1, on the device."""
         ...
 
     def submit_images(self, crops: Images) -> None:
-        """Start a frame from aligned crops (A, S, S, 3), S the estimator's own size."""
+        """Start a frame from aligned crops (A, S, S, 3), where S is the estimator's own size."""
         ...
 
     def submit_parameters(self, parameters: DrivingParameters) -> None:
@@ -43,23 +43,23 @@ class Backend(Protocol):
         ...
 
     def collect(self) -> Images:
-        """Return the oldest frame that was started, (A, size, size, 3)."""
+        """Return images (A, size, size, 3) of the oldest frame in flight."""
         ...
 
 
 BackendFactory = Callable[[FFAvatar, CanonicalAvatar, int], Backend]
-"""Model, A avatars of it on the same device, pixels along the edge of the frames → the backend that computes them."""
+"""Function that builds a backend: (model, its A avatars on the same device, pixels along a frame's edge) → backend."""
 
 
 class PlainBackend:
-    """The model as it is, called frame by frame, on any device; a frame is complete when it has been submitted."""
+    """A backend for any device that calls the model for each frame; submitting a frame also computes it."""
 
     def __init__(self, model: FFAvatar, avatars: CanonicalAvatar, size: int, fallback_reason: str = "") -> None:
         """Set up the camera and the background.
 
         Args:
-            model: Any model in ``eval`` mode.
-            avatars: A canonical avatars of this model, on the same device.
+            model: Model in ``eval`` mode, on any device.
+            avatars: The A canonical avatars of this model, on the same device.
             size: Pixels along the edge of the frames.
             fallback_reason: See ``Backend.fallback_reason``.
         """
@@ -70,18 +70,18 @@ class PlainBackend:
         self._frames: deque[Images] = deque()
 
     def estimate(self, crops: Tensor) -> DrivingParameters:
-        """See ``Backend.estimate``."""
+        """Estimate parameters (A, 1, ...): see ``Backend.estimate``."""
         return self._model.estimate(crops)
 
     @torch.inference_mode()
     def submit_images(self, crops: Images) -> None:
-        """See ``Backend.submit_images``; the crops may have any size here."""
+        """Start a frame from aligned crops (A, S, S, 3) of any size: see ``Backend.submit_images``."""
         pixels = torch.from_numpy(crops).to(self._K.device).permute(0, 3, 1, 2).float() / 255
         self.submit_parameters(self.estimate(pixels[:, None]))
 
     @torch.inference_mode()
     def submit_parameters(self, parameters: DrivingParameters) -> None:
-        """See ``Backend.submit_parameters``."""
+        """Start a frame from driving parameters (A, 1, ...): see ``Backend.submit_parameters``."""
         parameters = DrivingParameters(*(value.to(self._K.device) for value in parameters))
         camera = pose_to_camera(parameters.pose, self._K, self._size)
         posed = self._model.animate(self._avatars, parameters)
@@ -89,9 +89,9 @@ class PlainBackend:
         self._frames.append((rgb.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy())
 
     def collect(self) -> Images:
-        """Return the oldest frame that was submitted.
+        """Return images (A, size, size, 3) of the oldest frame in flight.
 
         Raises:
-            IndexError: No frame was submitted.
+            IndexError: No frame is in flight.
         """
         return self._frames.popleft()

@@ -1,9 +1,9 @@
-"""Frames in real time on a CUDA device: crop in, image out, one frame at a time, nothing batched over time.
+"""Backend for frames in real time on a CUDA device: crop in, image out, one frame at a time.
 
-What does not change from frame to frame is set up once. A frame's work, from the crop's bytes over estimator,
-blendshapes, skinning and rasterizer to the image's bytes, is one CUDA graph: replaying it costs the host one launch
-instead of hundreds. Copies to and from the host go through page-locked memory on streams of their own, beside the
-frame before.
+All that does not change from frame to frame is set up once. The work of a frame is one CUDA graph, from the crop's
+bytes to the image's bytes: estimator, blendshapes, skinning and rasterizer. A replay costs the host one launch instead
+of hundreds. Copies to and from the host use page-locked memory and their own streams, concurrently with the previous
+frame.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ log = logging.getLogger(__name__)
 
 _WARM_UP = 3
 _ROOM = 2.0
-"""Capacity of the tile lists, in entries of the head at rest: turned heads and open mouths need a little more."""
+"""Capacity of the tile lists, relative to the entries of heads at rest; turned heads and open mouths need more."""
 _BUFFERS = 3
-"""Frames that the host can read while later ones are computed."""
+"""Number of buffers for frames, so that the host can read a frame while later ones are computed."""
 
 Source = Literal["images", "parameters"]
-"""Input of a captured frame."""
+"""Kind of input of a captured frame."""
 
 
 class _CapturedFrame(NamedTuple):
-    """A graph and the tensors that its replay writes."""
+    """A captured graph, and the tensors that its replay writes."""
 
     graph: torch.cuda.CUDAGraph
     pixels: Tensor
-    """(A, size, size, 3) uint8."""
+    """(A, size, size, 3) uint8 images."""
     crossings: Tensor
-    """() int64: entries of tile lists that the frame needed."""
+    """() int64 number of tile list entries that the frame needed."""
 
 
 class _FrameBuffer:
-    """Memory, on the device and on the host, through which one frame leaves."""
+    """Device and host memory for the copy of one frame to the host."""
 
     def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
         self.pixels = torch.zeros(shape, dtype=torch.uint8, device=device)
@@ -59,21 +59,22 @@ class _FrameBuffer:
 
 
 class CudaGraphBackend:
-    """Frames of A avatars by CUDA graphs; images of all A come from one replay.
+    """A backend that computes frames of A avatars by CUDA graphs; one replay gives the images of all avatars.
 
-    The graph of a source, crops or parameters, is captured when the first frame from that source is submitted (about
-    half a second). At most two frames may be in flight. With one in flight the host's copies and launches run beside
-    the device's work, and frames leave in their order.
+    There is one graph per kind of input, crops or parameters. It is captured when the first frame with that input is
+    submitted, which takes about half a second. At most two frames may be in flight. Copies and launches by the host run
+    concurrently with the device's work on another frame. Frames are collected in the order in which they were
+    submitted.
     """
 
     fallback_reason = ""
 
     def __init__(self, model: FFAvatar, avatars: CanonicalAvatar, size: int) -> None:
-        """Allocate the buffers and measure how long the tile lists have to be.
+        """Allocate the buffers and measure the required length of the tile lists.
 
         Args:
-            model: On a CUDA device; it is prepared by ``precision.for_inference``, in place.
-            avatars: A canonical avatars of this model, on the same device.
+            model: Model on a CUDA device; ``precision.for_inference`` changes it in place.
+            avatars: The A canonical avatars of this model, on the same device.
             size: Pixels along the edge of the frames.
 
         Raises:
@@ -111,7 +112,7 @@ class CudaGraphBackend:
         """Start a frame from aligned crops (A, S, S, 3); see ``Backend.submit_images``."""
         captured = self._captured_frame("images")
         slot = self._n_submitted % 2
-        self._copied[slot].synchronize()  # the last copy out of this staging buffer
+        self._copied[slot].synchronize()  # wait for the previous copy out of this staging buffer
         self._staged[slot].numpy()[:] = crops
         with torch.cuda.stream(self._upload):
             self._upload.wait_event(self._read)
@@ -129,13 +130,13 @@ class CudaGraphBackend:
         self._launch(captured)
 
     def collect(self) -> Images:
-        """Return the oldest frame that was submitted, a view that stays valid until two more were submitted.
+        """Return images of the oldest frame in flight; the array is valid until two more frames are submitted.
 
-        A frame that needed longer tile lists than there is room for (a head very near the camera) lacks its last
-        Gaussians; the graphs are captured anew with more room, and the frames after it are complete.
+        If a frame needs longer tile lists than the capacity (its head is very near the camera), some Gaussians are
+        missing in it. The graphs are then captured again with more capacity for the frames after it.
 
         Raises:
-            IndexError: No frame was submitted.
+            IndexError: No frame is in flight.
         """
         buffer = self._in_flight.popleft()
         buffer.done.synchronize()
@@ -148,7 +149,7 @@ class CudaGraphBackend:
         return buffer.host_pixels.numpy()
 
     def measure_parts(self, repeats: int = 200) -> dict[str, float]:
-        """Return the device's seconds for a frame and for parts of it, for reports of where the time goes."""
+        """Measure the device's seconds for a frame and for its parts."""
         buffer = self._buffers[0]
         work: dict[str, Callable[[], object]] = {
             "crop to the device": lambda: self._crops.copy_(self._staged[0], non_blocking=True),
@@ -177,7 +178,7 @@ class CudaGraphBackend:
     def _draw(self, parameters: DrivingParameters) -> Tensor:
         """Render parameters (A, 1, ...) into (A, size, size, 3) uint8."""
         own = torch.cuda.current_stream(self._device)
-        # Dozens of kernels on a few numbers each: they run beside those that pose the head.
+        # These dozens of small kernels run concurrently with those that pose the head.
         self._aside.wait_stream(own)
         with torch.cuda.stream(self._aside):
             camera = pose_to_camera(parameters.pose, self._K, self._size)
@@ -188,7 +189,7 @@ class CudaGraphBackend:
 
     @torch.inference_mode()
     def _measure_capacity(self) -> int:
-        """Return ``_ROOM`` times the entries of tile lists that the heads at rest need."""
+        """Return ``_ROOM`` times the number of tile list entries that the heads at rest need."""
         probe = FixedLists(1)
         with fixed_lists(probe):
             self._draw(self._parameters)
@@ -201,7 +202,7 @@ class CudaGraphBackend:
 
     @torch.inference_mode()
     def _capture(self, source: Source) -> _CapturedFrame:
-        """Capture a frame from the crops' or the parameters' buffer, with the present capacity of the tile lists."""
+        """Capture a frame that reads the buffer of its input, with the current capacity of the tile lists."""
 
         def work() -> Tensor:
             return self._draw(self._estimate_from_crops() if source == "images" else self._parameters)
@@ -209,7 +210,7 @@ class CudaGraphBackend:
         aside = torch.cuda.Stream(self._device)
         aside.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(aside), fixed_lists(FixedLists(self._capacity)):
-            for _ in range(_WARM_UP):  # libraries set themselves up outside the capture
+            for _ in range(_WARM_UP):  # libraries initialise outside the capture
                 work()
         torch.cuda.current_stream(self._device).wait_stream(aside)
         graph, lists = torch.cuda.CUDAGraph(), FixedLists(self._capacity)
@@ -222,7 +223,7 @@ class CudaGraphBackend:
         self._n_submitted += 1
         captured.graph.replay()
         self._read.record()
-        buffer.pixels.copy_(captured.pixels)  # the next replay writes over the graph's own
+        buffer.pixels.copy_(captured.pixels)  # the next replay overwrites the graph's own tensor
         buffer.crossings.copy_(captured.crossings)
         self._download.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(self._download):

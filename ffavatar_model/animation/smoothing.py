@@ -1,4 +1,4 @@
-"""One-euro filter for driving parameters: steady when the head is still, quick when it moves."""
+"""One-euro filter for driving parameters: little jitter while the head is still, little lag while it moves."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from ffavatar_model.networks.estimator import DrivingParameters
 
 
 class OneEuro:
-    """Low-pass filter whose cutoff grows with the speed: Casiez, Roussel and Vogel, "1€ Filter" (CHI 2012).
+    """A low-pass filter whose cutoff grows with the speed: Casiez, Roussel and Vogel, "1€ Filter" (CHI 2012).
 
-    One instance filters one stream, every channel by itself.
+    One instance filters one stream; channels are filtered independently.
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Settings: a smaller ``min_cutoff_hz`` gives less jitter, a larger ``beta`` less lag."""
+        """Settings of the filter. A smaller ``min_cutoff_hz`` gives less jitter, a larger ``beta`` less lag."""
 
         min_cutoff_hz: float = 1.5
+        """Cutoff at speed 0, Hz."""
         beta: float = 4.0
-        """Increase of the cutoff, Hz per unit a second of a channel's speed."""
+        """Increase of the cutoff with the speed of a channel, Hz per (unit per second)."""
         speed_cutoff_hz: float = 1.0
+        """Cutoff of the low-pass filter of the speed, Hz."""
         restart_s: float = 0.5
         """Length of a pause, seconds, after which the filter restarts."""
 
@@ -39,11 +41,12 @@ class OneEuro:
         self._state: tuple[float, Tensor, Tensor] | None = None
 
     def __call__(self, values: Tensor, time_s: float) -> Tensor:
-        """Filter one frame's values; the first values come out unchanged.
+        """Filter the values of one frame; the first frame is returned unchanged.
 
         Args:
-            values: Any shape, the same for each frame.
-            time_s: Time of the frame, seconds; it runs forward. A repeated time repeats the last result.
+            values: Values of any shape, the same for all frames.
+            time_s: Time of the frame, seconds. The last frame's time returns the last result; an earlier time restarts
+                the filter.
 
         Returns:
             Smoothed values of the same shape.
@@ -65,17 +68,17 @@ class OneEuro:
 
 
 def _new_share(cutoff_hz: float, elapsed_s: float) -> float:
-    """Return the share of a new value in a first-order low pass after ``elapsed_s``."""
+    """Return the weight of a new value in a first-order low-pass filter, ``elapsed_s`` after the last one."""
     phase = 2 * math.pi * cutoff_hz * elapsed_s
     return phase / (phase + 1)
 
 
 def smooth_parameters(smoother: OneEuro, parameters: DrivingParameters, time_s: float) -> DrivingParameters:
-    """Filter expression, joint rotations and pose by one filter: their units are all of order one.
+    """Filter expression, joint rotations and pose with one filter, as their values are of similar size (about one).
 
     Args:
         smoother: The filter of this stream.
-        parameters: (..., ·) of one frame.
+        parameters: Parameters of one frame, with any leading dimensions.
         time_s: Time of the frame, seconds.
 
     Returns:

@@ -1,1 +1,1 @@
-"""Training data, from a published snapshot to a batch: index, sampling, images, augmentation, prefetch."""
+"""Training data, from a published snapshot to a batch: index, sampling, images, augmentation and prefetching."""

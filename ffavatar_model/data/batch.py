@@ -1,4 +1,4 @@
-"""Batches: images as bytes as the loader hands them over, and as tensors as a training step takes them."""
+"""Batches of training samples: ``RawBatch`` as the loader returns it, and ``Batch`` as a training step takes it."""
 
 from __future__ import annotations
 
@@ -15,85 +15,88 @@ class _BatchFields:
     """Fields of both kinds of batch: B people with S sources and D drivers each."""
 
     source_mask: Tensor
-    """(B, S) bool; False is padding."""
+    """(B, S) bool, False for padding."""
     landmarks: Tensor
-    """(B, D, 468, 2) face-mesh points in image widths."""
+    """(B, D, 468, 2) face-mesh points in image widths; zeros if ``has_landmarks`` is False."""
     has_landmarks: Tensor
-    """(B, D) bool."""
+    """(B, D) bool, True for drivers with face-mesh points."""
     K: Tensor
-    """(B, D, 3, 3) intrinsics for the images at the size that they have here."""
+    """(B, D, 3, 3) intrinsics for this batch's image size, in pixels."""
     head_to_camera: Tensor
-    """(B, D, 3, 4) metres; the identity where ``known_camera`` is False."""
+    """(B, D, 3, 4) transforms from head to camera, metres; the identity if ``known_camera`` is False."""
     known_camera: Tensor
-    """(B, D) bool."""
+    """(B, D) bool, True for drivers whose camera is known."""
     timestep: Tensor
-    """(B, D) int64: drivers of one timestep of a capture have the same number."""
+    """(B, D) int64: drivers of one person that show the same timestep of a capture have the same number."""
     ids: list[list[str]]
     """For each person: the person's id, then the ids of sources and drivers."""
     known: bool
-    """Every driver's camera is known, as ``known_camera`` says: a plain value, so that no step waits for the device."""
+    """True if ``known_camera`` is True for all drivers: a plain bool, so reading it does not wait for the device."""
     padded: bool
-    """Some source is padding."""
+    """True if at least one source is padding."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor by its field's name."""
+        """Return all tensors by field name."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
     def with_tensors(self, values: dict[str, Any]) -> Self:
-        """Return a copy in which the named fields are replaced by ``values``."""
+        """Return a copy with the fields in ``values`` replaced."""
         return replace(self, **values)
 
     def to(self, device: torch.device | str) -> Self:
-        """Return the batch on a device; the copy from pinned memory does not wait."""
+        """Return the batch on a device; copying from page-locked memory does not block."""
         return self.with_tensors({name: x.to(device, non_blocking=True) for name, x in self.tensors().items()})
 
     def clone(self) -> Self:
-        """Return the batch in memory of its own."""
+        """Return a copy of the batch that shares no memory with it."""
         return self.with_tensors({name: x.clone() for name, x in self.tensors().items()})
 
     def pin_memory(self) -> Self:
-        """Return the batch in page-locked memory, which a CUDA device copies without the processor."""
+        """Return the batch in page-locked memory, from which copies to a CUDA device do not block."""
         return self.with_tensors({name: x.pin_memory() for name, x in self.tensors().items()})
 
 
 @dataclass(frozen=True, kw_only=True)
 class RawBatch(_BatchFields):
-    """A batch of images as bytes, as it is loaded; ``ffavatar_model.data.augment`` makes a ``Batch`` of it."""
+    """A batch as loaded, with uint8 images; ``ffavatar_model.data.augment`` turns it into a ``Batch``."""
 
     pixels: Tensor
-    """(B, S + D, 4, H, W) uint8, sources first: RGB over any background, and the head's matte (255 is the head)."""
+    """(B, S + D, 4, H, W) uint8, sources first: RGB over any background, and the matte (255 inside the head)."""
     draws: Tensor
-    """(B, S + D, ``PER_IMAGE``) random numbers of each image, -1 to 1: see ``augment.draw_random``."""
+    """(B, S + D, ``PER_IMAGE``) random numbers for each image, -1 to 1: see ``augment.draw_random``."""
     light: Tensor
-    """(B, ``PER_PERSON``) random numbers of each person's light, -1 to 1."""
+    """(B, ``PER_PERSON``) random numbers for each person's light, -1 to 1."""
     seeds: list[int]
-    """One seed a person, for the noise of their images."""
+    """Seeds of the augmentation's noise, one per person."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(_BatchFields):
-    """A batch of images as a training step takes them."""
+    """A batch as a training step takes it, with float images on the device."""
 
     sources: Tensor
     """(B, S, 3, H, W) RGB in 0 to 1, over the background."""
     drivers: Tensor
-    """(B, D, 3, H, W) likewise: the targets that renderings are compared with."""
+    """(B, D, 3, H, W) RGB in 0 to 1, over the background: the targets that renderings are compared with."""
     mattes: Tensor
-    """(B, D, 1, H, W) 0 to 1; 1 is the head."""
+    """(B, D, 1, H, W) in 0 to 1, 1 inside the head."""
     estimator_drivers: Tensor | None = None
-    """(B, D, 3, H, W) the drivers as the estimator gets them, degraded; None where these are ``drivers``."""
+    """(B, D, 3, H, W) degraded drivers, the estimator's input; None if the estimator gets ``drivers``."""
 
 
 class TrainingData(Protocol):
-    """A data set as the training loop reads it: an endless sequence of samples, each at a cursor."""
+    """Interface of a data set for the training loop: an endless sequence of samples.
+
+    A cursor is a position in that sequence.
+    """
 
     def __len__(self) -> int:
         """Return the number of people in an epoch."""
         ...
 
     def batch(self, cursors: Sequence[int]) -> Batch:
-        """Return the samples at ``cursors``, made in this process."""
+        """Return a batch of the samples at ``cursors``, loaded in this process."""
         ...
 
     def batches(
@@ -102,9 +105,10 @@ class TrainingData(Protocol):
         """Yield a batch for each list of cursors.
 
         Args:
-            cursors: For each batch the places of its samples in the sequence.
-            people: Number of people in a step on all training workers together; a list may hold a worker's share.
-            workers: Number of loader processes; 0 loads in this one.
-            device: Where loaded batches are put.
+            cursors: For each batch the cursors of its samples.
+            people: Number of people per step, summed over all training workers; each list of cursors may be only one
+                worker's share.
+            workers: Number of loader processes; 0 loads in this process.
+            device: Device of the batches.
         """
         ...

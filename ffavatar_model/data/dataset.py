@@ -1,10 +1,12 @@
-"""Data sets: training samples of one person, a few sources and more drivers.
+"""Data sets of training samples. A sample is one person's images: a few sources and more drivers.
 
-The data sets of a published corpus take tables and a function that reads a byte range, so they know nothing of where
-the corpus lies; the one of a person's own photos holds them in memory. The sample at a cursor, with the random numbers
-of its augmentation, depends on (seed, snapshot digest, cursor) alone: the order is the same on any number of workers,
-and goes on in the middle of an epoch. Images are handed over as bytes; ``ffavatar_model.data.augment`` does the rest on
-the device.
+The data sets of a published corpus take tables and a function that reads a byte range, so they do not depend on where
+the corpus is stored. ``PhotoDataset`` holds its photos in memory.
+
+A cursor is a position in the endless sequence of samples. The sample there, with the random numbers of its
+augmentation, depends on (seed, snapshot digest, cursor) alone. So the order of samples is the same for any number of
+workers, and training can resume in the middle of an epoch. Loaded images are uint8; ``ffavatar_model.data.augment``
+augments them and converts them to floats on the device.
 """
 
 from __future__ import annotations
@@ -53,52 +55,53 @@ class LoadedImage:
 
     id: str
     pixels: Tensor
-    """(4, S, S) uint8: see ``images.prepare_image``."""
+    """(4, S, S) uint8, RGB and matte: see ``images.prepare_image``."""
     landmarks: Tensor | None
-    """(468, 2) face-mesh points in image widths."""
+    """(468, 2) face-mesh points in image widths; None if the image has none."""
     K: Tensor
-    """(3, 3) intrinsics for S pixels."""
+    """(3, 3) intrinsics for an image of S x S pixels, in pixels."""
     head_to_camera: Tensor | None
-    """(3, 4) metres; None where the camera is unknown."""
+    """(3, 4) transform from head to camera, metres; None if the camera is unknown."""
     timestep: int
+    """Number of the timestep that the image shows. Images of one person with the same number show one pose."""
 
 
 class Sample(NamedTuple):
-    """One person's images for a step, chosen and not yet read, with the random numbers of their changes."""
+    """One person's chosen images, not yet read, with the random numbers for their augmentation."""
 
     person: str
     sources: list[Row]
     drivers: list[Row]
     draws: Tensor
-    """(images, ``PER_IMAGE``): see ``augment.draw_random``."""
+    """(images, ``PER_IMAGE``) random numbers for each image: see ``augment.draw_random``."""
     light: Tensor
-    """(``PER_PERSON``,)."""
+    """(``PER_PERSON``,) random numbers for the person's light."""
     seed: int
-    """Of the noise."""
+    """Seed of the augmentation's noise."""
 
 
 class FewToManyDataset(Dataset[RawBatch], ABC):
-    """A data set that chooses which images of a person are sources and which are drivers.
+    """Base class of the data sets: it chooses which images of a person are sources and which are drivers.
 
     Subclasses set ``people`` and define ``_load``.
     """
 
     image_columns: tuple[str, ...] = ()
-    """Columns of an image's row that say where its bytes are."""
+    """Columns of an image's row that hold references to its files: uri, offset and length."""
 
     def __init__(self, config: SamplingConfig, size: int, digest: str, read_blob: ReadBlob) -> None:
-        """Begin with nobody.
+        """Start without people; subclasses set ``people``.
 
         Args:
-            config: Images a sample, their random changes, and how they are read.
-            size: Pixels along an image's edge.
-            digest: The snapshot's digest; with the seed it says the order of samples.
+            config: Number of images per sample, their augmentation, and how they are read.
+            size: Pixels along the edge of the prepared images.
+            digest: The snapshot's digest; together with the seed it determines the order of samples.
             read_blob: Reads a byte range of the corpus.
         """
         self.config, self.size, self.digest = config, size, digest
         self.read_blob = RangeReader(read_blob, config.readers)
         self.people: Sequence[tuple[str, Sequence[Row]]] = []
-        """(person's id, the images that may meet in a sample)."""
+        """For each person the id, and the images from which a sample is drawn."""
         self._order = PermutedOrder(config.seed, digest)
         self._cache: OrderedDict[str, LoadedImage] = OrderedDict()
 
@@ -107,18 +110,18 @@ class FewToManyDataset(Dataset[RawBatch], ABC):
         return len(self.people)
 
     def batch(self, cursors: Sequence[int]) -> Batch:
-        """Return the samples at ``cursors``, made in this process on the CPU."""
+        """Load the samples at ``cursors`` in this process and prepare them on the CPU."""
         return prepare_batch(self[cursors], self.config.augment, self.config.degrade)
 
     def batches(
         self, cursors: Sequence[list[int]], *, people: int, workers: int, device: torch.device
     ) -> Iterator[Batch]:
-        """Yield a batch for each list of cursors: see ``TrainingData``. The loader processes begin at once."""
+        """Yield a batch for each list of cursors: see ``TrainingData``. The loader processes start immediately."""
         raw = load_batches(self, cursors, workers)
         return (to_device_batch(each, self.config, device) for each in raw)
 
     def __getitem__(self, cursors: Sequence[int]) -> RawBatch:
-        """Load the samples at ``cursors`` in the endless sequence of epochs; reading begins for all of them at once."""
+        """Load the samples at ``cursors``; the byte ranges of all of them are read concurrently."""
         samples = [self.choose_sample(cursor) for cursor in cursors]
         self.read_blob.begin(
             (ref["uri"], ref["offset"], ref["length"])
@@ -165,10 +168,10 @@ class FewToManyDataset(Dataset[RawBatch], ABC):
         )
 
     def choose_sample(self, cursor: int) -> Sample:
-        """Choose the person and the images at a place in the endless sequence of epochs.
+        """Choose the person and the images of the sample at ``cursor``.
 
         Raises:
-            ValueError: The data set holds nobody.
+            ValueError: The data set has no people.
         """
         if not self.people:
             raise ValueError(f"snapshot {self.digest[:12]} has no person with enough images for training")
@@ -180,7 +183,7 @@ class FewToManyDataset(Dataset[RawBatch], ABC):
         return Sample(person, [images[i] for i in sources], [images[i] for i in drivers], *changes)
 
     def _choose(self, images: Any, n_sources: int, random: torch.Generator) -> tuple[list[int], list[int]]:
-        """Choose sources and drivers among a person's images; images repeat where there are too few."""
+        """Choose sources and drivers among a person's images; drivers repeat if there are too few images."""
         return choose_few(len(images), n_sources, self.config, random)
 
     def load_image(self, row: Row) -> LoadedImage:
@@ -208,19 +211,23 @@ class FewToManyDataset(Dataset[RawBatch], ABC):
 
     @abstractmethod
     def _load(self, row: Row) -> LoadedImage:
-        """Read, decode and prepare an image; a ``ValueError`` says what is wrong with it."""
+        """Read, decode and prepare an image.
+
+        Raises:
+            ValueError: The image is not usable; the message states the reason.
+        """
 
 
 class CorpusDataset(FewToManyDataset):
-    """The people of a corpus, in tables that loader processes share."""
+    """A data set of a corpus's people, in tables that the loader processes share."""
 
     people: PeopleIndex
 
     def select(self, mask: NDArray[np.bool_], config: SamplingConfig) -> Self:
-        """Return a data set of some of the people; nothing is read or copied.
+        """Return a data set of a subset of the people; no image is read, and the images' table is shared.
 
         Args:
-            mask: (n,) True for the people that are in it, in the order of ``people.person_ids``.
+            mask: (n,) True for the people to keep, in the order of ``people.person_ids``.
             config: Settings of the new data set.
         """
         selected = copy.copy(self)
@@ -230,7 +237,7 @@ class CorpusDataset(FewToManyDataset):
 
 
 class IdentityDataset(CorpusDataset):
-    """Aligned crops of people from video: cameras unknown, every image a timestep of its own."""
+    """Aligned crops of people from video: cameras are unknown, and every image is its own timestep."""
 
     image_columns = ("crop", "matte")
 
@@ -248,10 +255,13 @@ class IdentityDataset(CorpusDataset):
         """Index the chosen faces.
 
         Args:
-            config: See ``FewToManyDataset``, as for ``size``, ``digest`` and ``read_blob``.
-            identity_faces: The chosen faces, as published.
-            faces: All faces, as published. Where they come in parts they are read twice: for all columns but the
-                meshes, then for the meshes of the faces that are used.
+            config: Settings of sampling; as for ``FewToManyDataset``, like the next three.
+            size: Pixels along the edge of the prepared images.
+            digest: The snapshot's digest.
+            read_blob: Reads a byte range of the corpus.
+            identity_faces: The chosen faces, schema ``IDENTITY_FACES``.
+            faces: All faces, schema ``FACES``. If given as ``FaceParts``, they are read twice: first all columns
+                except meshes, then the meshes of the faces used.
             identities: Ids of the people to keep; None keeps all.
         """
         super().__init__(config, size, digest, read_blob)
@@ -261,7 +271,7 @@ class IdentityDataset(CorpusDataset):
             identity_faces = identity_faces.filter(pc.is_in(identity_faces["identity_id"], value_set=kept_ids))
         people, rows = sort_by_person(join_faces(identity_faces, faces), "rank", "id")
         self.meshes, mesh = share_meshes(rows, faces)
-        """(468, 2) each: pixels of the crop, as the corpus counts them."""
+        """(468, 2) each: crop pixels, with pixel centres at whole numbers."""
         images = rows.drop_columns(["rank", "part", "row"]).append_column("mesh", mesh)
         del rows
         self.people = PeopleIndex(SharedTable(people), SharedTable(images))
@@ -272,7 +282,7 @@ class IdentityDataset(CorpusDataset):
             raise ValueError("it has no crop")
         landmarks = None
         if row["mesh"] is not None:
-            # Pixel centres are whole numbers in the corpus (OpenCV) and at +0.5 in the model.
+            # Pixel centres are at whole numbers in the corpus (as in OpenCV) and at +0.5 in the model.
             landmarks = (self.meshes[row["mesh"]] + 0.5) / crop.shape[1]
         pixels = prepare_image(crop, self._read_pixels(row["matte"], grey=True), landmarks, self.size)
         timestep = int(hashlib.sha256(row["id"].encode()).hexdigest()[:12], 16)
@@ -282,7 +292,7 @@ class IdentityDataset(CorpusDataset):
 
 
 class MultiviewDataset(CorpusDataset):
-    """Calibrated views of captured people: sources from anywhere, drivers all around one timestep."""
+    """Calibrated views of people: sources from any timestep, drivers from different cameras at one timestep."""
 
     image_columns = ("image", "matte")
     COLUMNS = (
@@ -298,7 +308,7 @@ class MultiviewDataset(CorpusDataset):
         "split",
         "status",
     )
-    """Columns of ``views`` that are read."""
+    """Columns of the table ``views`` that are read."""
 
     def __init__(
         self,
@@ -315,16 +325,19 @@ class MultiviewDataset(CorpusDataset):
         """Index the usable views.
 
         Args:
-            config: See ``FewToManyDataset``, as for ``size``, ``digest`` and ``read_blob``.
-            views: Views, as published.
-            cameras: Cameras, as published.
+            config: Settings of sampling; as for ``FewToManyDataset``, like the next three.
+            size: Pixels along the edge of the prepared images.
+            digest: The snapshot's digest.
+            read_blob: Reads a byte range of the corpus.
+            views: The snapshot's table ``views``, with at least ``COLUMNS``.
+            cameras: The snapshot's table ``cameras``.
             split: The published split to keep; None keeps all.
             identities: Ids of the people to keep; None keeps all.
         """
         super().__init__(config, size, digest, read_blob)
         poses = pc.list_flatten(cameras["world_to_camera"]).to_numpy().astype("float32")
         self.cameras = torch.from_numpy(poses.reshape(-1, 3, 4))
-        """(cameras, 3, 4) world to camera."""
+        """(cameras, 3, 4) transform from world to camera of each row of ``cameras``, metres."""
         usable = pc.equal(views["status"], OK)
         for name in ("image", "K", "head_to_world"):
             usable = pc.and_(usable, views[name].is_valid())
@@ -356,7 +369,10 @@ class MultiviewDataset(CorpusDataset):
         self.people = PeopleIndex(SharedTable(people), SharedTable(rows))
 
     def _choose(self, images: ImageRows, n_sources: int, random: torch.Generator) -> tuple[list[int], list[int]]:
-        """Choose sources of any timestep and camera, and drivers of one timestep, of as many cameras as there are."""
+        """Choose sources from any timestep and camera.
+
+        The drivers are of one timestep, from different cameras, repeated if there are too few.
+        """
         timesteps = list(zip(images.column("capture_id"), images.column("frame_index"), strict=True))
         return choose_around(timesteps, n_sources, self.config, random)
 
@@ -367,7 +383,7 @@ class MultiviewDataset(CorpusDataset):
         height, width = image.shape[:2]
         side = max(height, width)
         matte = self._read_pixels(row["matte"], grey=True)
-        if height != width:  # squared by padding below or to the right, which leaves K as it is
+        if height != width:  # padded below or to the right to a square, which leaves K unchanged
             padding = ((0, side - height), (0, side - width))
             matte = np.pad(np.full((height, width), 255, np.uint8) if matte is None else matte, padding)
             image = np.pad(image, (*padding, (0, 0)))
@@ -384,17 +400,17 @@ class MultiviewDataset(CorpusDataset):
 
 
 class PhotoDataset(FewToManyDataset):
-    """One person's photos, prepared, in memory; ``SamplingConfig`` says which are sources and which are drivers."""
+    """One person's prepared photos, in memory; ``SamplingConfig`` determines which are sources and drivers."""
 
     def __init__(self, photos: Sequence[LoadedImage], config: SamplingConfig) -> None:
-        """Hold photos.
+        """Keep the photos in memory.
 
         Args:
-            photos: Prepared at the model's size; those that are sources come first.
-            config: How many are sources and drivers.
+            photos: Photos prepared at the model's size; the sources come first.
+            config: Settings of sampling, such as the numbers of sources and drivers.
 
         Raises:
-            ValueError: There is no photo.
+            ValueError: ``photos`` is empty.
         """
         if not photos:
             raise ValueError("no photo to personalize on; give at least one")
@@ -407,11 +423,11 @@ class PhotoDataset(FewToManyDataset):
 
 
 def photo_sampling(n: int, drivers: int) -> SamplingConfig:
-    """Return settings under which all photos are sources, and some, drawn anew each time, are drivers, too.
+    """Return settings in which all photos are sources, and each sample draws some of them as drivers, too.
 
     Args:
         n: Number of photos; their order is kept.
-        drivers: Upper bound on the number of drivers a sample.
+        drivers: Upper bound on the number of drivers per sample.
     """
     return SamplingConfig(sources=(n, n), drivers=min(drivers, n), source_choice="first", driver_choice="any")
 

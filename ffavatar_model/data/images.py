@@ -1,7 +1,7 @@
-"""Images: crops and their mattes prepared as the model takes them, in training and in use.
+"""Preparation of images: crops and their mattes become the model's input, in training and in inference.
 
-A prepared image is a (4, S, S) uint8 tensor, RGB over any background and the head's matte, in which the body below the
-chin is faded out. It stays bytes until the device has it; there it is composed over one background.
+A prepared image is a (4, S, S) uint8 tensor: RGB over any background, and the head's matte, in which the body below the
+chin is faded out. It stays uint8 until it is on the device; there it is blended with the background ``BACKGROUND``.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 BACKGROUND = (1.0, 1.0, 1.0)
-"""RGB behind every head, in training and in use."""
+"""RGB of the background behind every head, in training and in inference."""
 
 CHIN, FOREHEAD = 152, 10
-"""Face-mesh points at the lower tip of the chin and at the top of the forehead."""
+"""Indices of the face-mesh points at the lower tip of the chin and at the top of the forehead."""
 NECK_START, NECK_END = 0.15, 0.4
-"""The matte fades to 0 between these distances below the chin, in forehead-to-chin lengths: a head has no shoulders."""
+"""Distances below the chin between which the matte fades to 0, in forehead-to-chin lengths; this removes shoulders."""
 
 
 def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize a square image (H, W) or (H, W, 3) to ``size`` pixels along an edge: area average when it shrinks."""
+    """Resize a square image (H, W) or (H, W, 3) to ``size`` pixels along an edge.
+
+    Shrinking averages over areas; enlarging is bilinear.
+    """
     import cv2
 
     if image.shape[:2] == (size, size):
@@ -31,16 +34,16 @@ def resize_square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def head_matte(matte: NDArray[np.uint8], landmarks: Tensor | None) -> NDArray[np.uint8]:
-    """Fade out what lies below the chin in a matte.
+    """Fade out the part of a matte that is below the chin.
 
-    "Below" runs along the face's own axis, from the forehead to the chin.
+    "Below" means along the face's own axis, which points from the forehead to the chin.
 
     Args:
-        matte: (H, W), 255 is the person.
-        landmarks: (468, 2) the face mesh in image widths; None leaves the matte as it is.
+        matte: (H, W), 255 inside the person.
+        landmarks: (468, 2) face-mesh points in image widths; None leaves the matte unchanged.
 
     Returns:
-        (H, W), 255 is the head.
+        (H, W), 255 inside the head.
     """
     if landmarks is None:
         return matte
@@ -50,7 +53,7 @@ def head_matte(matte: NDArray[np.uint8], landmarks: Tensor | None) -> NDArray[np
     height, width = matte.shape
     x = -right * slope * ((np.arange(width) + 0.5) / width - chin_x)
     y = NECK_END / (NECK_END - NECK_START) - down * slope * ((np.arange(height) + 0.5) / width - chin_y)
-    rows = np.flatnonzero(y + min(x[0], x[-1]) < 1)  # the other rows stay as they are
+    rows = np.flatnonzero(y + min(x[0], x[-1]) < 1)  # the other rows stay unchanged
     if not len(rows):
         return matte
     band = slice(rows[0], rows[-1] + 1)
@@ -63,16 +66,16 @@ def head_matte(matte: NDArray[np.uint8], landmarks: Tensor | None) -> NDArray[np
 def prepare_image(
     rgb: NDArray[np.uint8], matte: NDArray[np.uint8] | None, landmarks: Tensor | None, size: int
 ) -> Tensor:
-    """Prepare a crop as the model takes it, in training and in use.
+    """Prepare a crop for the model, in training and in inference.
 
     Args:
-        rgb: (H, W, 3), an aligned crop.
-        matte: (H, W), 255 is the person; None: all of it is.
-        landmarks: (468, 2) the face mesh in image widths, or None.
+        rgb: (H, W, 3) aligned crop.
+        matte: (H, W), 255 inside the person; None keeps all pixels.
+        landmarks: (468, 2) face-mesh points in image widths; None leaves the matte's lower end unchanged.
         size: Pixels along the edge of the result.
 
     Returns:
-        (4, size, size) uint8: RGB and the head's matte.
+        (4, size, size) uint8, RGB and the head's matte.
     """
     import cv2
 
@@ -82,13 +85,13 @@ def prepare_image(
 
 
 def over_background(rgb: Tensor, matte: Tensor) -> Tensor:
-    """Blend ``rgb`` (..., 3, H, W) in 0 to 1 with ``BACKGROUND``, by ``matte`` (..., 1, H, W)."""
+    """Blend ``rgb`` (..., 3, H, W), 0 to 1, with ``BACKGROUND``; ``matte`` (..., 1, H, W) is the weight of ``rgb``."""
     behind = torch.tensor(BACKGROUND, device=rgb.device)[:, None, None]
     return torch.lerp(behind.expand_as(rgb), rgb, matte)
 
 
 def compose_image(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Compose prepared images over the background.
+    """Blend prepared images with the background.
 
     Args:
         pixels: (..., 4, H, W) uint8, as ``prepare_image`` returns them.

@@ -1,7 +1,7 @@
-"""The index of people and their images: Arrow tables in files that loader processes map together.
+"""The index of people and their images: Arrow tables in files that all loader processes memory-map.
 
-A row becomes a dictionary once it is drawn; until then no Python object is made for it. The chosen faces of a corpus
-are found in a table that comes in parts and is never in memory completely.
+A row becomes a Python dictionary only when a sample needs it. The chosen faces of a corpus are looked up in a table
+that is read part by part, so it is never completely in memory.
 """
 
 from __future__ import annotations
@@ -27,15 +27,20 @@ from torch import Tensor
 Row = dict[str, Any]
 
 N_MESH = 468
-"""Points of a face mesh."""
+"""Number of points of a face mesh."""
 GATHERED_ROWS = 1 << 22
-"""Usable faces, some 400 MB, that are gathered before those that nobody chose are dropped: each look-up, of any number
-of faces, first makes a table of all that are chosen."""
+"""Number of usable faces (about 400 MB) collected before one look-up drops those that were not chosen.
+
+Look-ups are few because each of them first builds a hash table of all chosen faces.
+"""
 WRITTEN_ROWS = 1 << 14
-"""Meshes, some 60 MB, that are written at once."""
+"""Number of meshes (about 60 MB) written at once."""
 
 FaceParts = Callable[[Sequence[str], Collection[int] | None], Iterable[tuple[int, pa.Table]]]
-"""(columns, numbers of the parts or None for all) → (number, part), the same parts at each call."""
+"""Reader of a table in parts: (columns, part numbers or None for all parts) → (part number, part) for each part.
+
+A part number means the same part at each call.
+"""
 Faces: TypeAlias = pa.Table | FaceParts
 
 _PREFIX, _SUFFIX = "ffavatar-", ".arrow"
@@ -43,21 +48,21 @@ _ABANDONED_S = 3600
 
 
 class _SharedFile:
-    """An Arrow IPC file in ``TMPDIR`` that processes map together.
+    """An Arrow IPC file in ``TMPDIR`` that several processes memory-map.
 
-    Pages leave memory when they are not used; shared memory would hold all of them, and containers have little. What is
-    sent to a process of this machine by ``multiprocessing`` is the path alone; any other pickle has the content, which
-    is written to a new file where it is read.
+    The system can drop unused pages of a file from memory. Shared memory would keep all pages, and containers have
+    little of it. ``multiprocessing`` sends only the path to another process of this machine. Any other pickle contains
+    the content, which is written to a new file when it is unpickled.
 
-    The process that wrote the file owns it and removes it when this object ends, at the latest when the process exits.
-    What others have mapped stays readable. A lock marks that the owner lives: where it was killed, the next file that
-    is written in ``TMPDIR`` removes its file.
+    The process that wrote the file owns it, and removes it when this object is deleted or the process exits. Mappings
+    in other processes stay readable. A lock shows that the owner is alive. If the owner was killed, its file is removed
+    when a later ``_SharedFile`` is written in ``TMPDIR``.
     """
 
     def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
         _remove_abandoned()
         descriptor, path = tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX)
-        with contextlib.suppress(OSError):  # some network file systems have no locks: then nothing is removed early
+        with contextlib.suppress(OSError):  # some network file systems have no locks
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         weakref.finalize(self, _remove, path, descriptor, os.getpid())
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
@@ -71,14 +76,14 @@ class _SharedFile:
 
     @classmethod
     def open(cls, path: str) -> _SharedFile:
-        """Map a file that another object owns."""
+        """Memory-map a file that another object owns."""
         file = cls.__new__(cls)
         file._map(path)
         return file
 
     @classmethod
     def from_bytes(cls, data: bytes) -> _SharedFile:
-        """Write the content of another file to one that this process owns."""
+        """Write the content of another shared file to a new file that this process owns."""
         reader = pa.ipc.open_file(data)
         return cls(reader.schema, (reader.get_batch(i) for i in range(reader.num_record_batches)))
 
@@ -94,26 +99,29 @@ ForkingPickler.register(_SharedFile, lambda file: (_SharedFile.open, (file.path,
 
 
 def _remove(path: str, descriptor: int, owner: int) -> None:
-    """Remove a file, unless this is a fork of its owner."""
+    """Remove a file and close its descriptor; a fork of the owner only closes the descriptor."""
     if os.getpid() == owner:
         Path(path).unlink(missing_ok=True)
     os.close(descriptor)
 
 
 def _remove_abandoned() -> None:
-    """Remove the files of owners that were killed; a new file may not be locked yet, so young ones are left."""
+    """Remove the files of owners that were killed; files younger than an hour stay, as they may not be locked yet."""
     for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*{_SUFFIX}"):
         try:
             with path.open("rb") as file:
                 if time.time() - os.fstat(file.fileno()).st_mtime > _ABANDONED_S:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     path.unlink()
-        except OSError:  # its owner lives, or it is another user's, or was removed meanwhile
+        except OSError:  # the owner is alive, or the file is another user's or already removed
             continue
 
 
 class SharedTable:
-    """An Arrow table in a file that processes map together. Names with a point are fields: ``crop.uri``."""
+    """An Arrow table in a file that several processes memory-map.
+
+    A column name with a point names a field of a nested value: ``crop.uri`` is field ``uri`` of ``crop``.
+    """
 
     def __init__(self, table: pa.Table) -> None:
         table = table.unify_dictionaries().combine_chunks()
@@ -139,7 +147,7 @@ class SharedTable:
         return int(self.table.num_rows)
 
     def row(self, i: int) -> Row:
-        """Return a row with its fields nested; a column whose fields are all null is None."""
+        """Return a row with nested fields as dictionaries; None replaces a dictionary whose fields are all null."""
         row: Row = {}
         for name, field, column in self._columns:
             value = column[i].as_py()
@@ -154,13 +162,13 @@ class SharedTable:
 
 
 class SharedMeshes(Sequence[Tensor]):
-    """Face meshes in a file that processes map together."""
+    """Face meshes in a file that several processes memory-map."""
 
     def __init__(self, chunks: Iterable[NDArray[np.float32]]) -> None:
-        """Write meshes as they come.
+        """Write the meshes chunk by chunk.
 
         Args:
-            chunks: (n, 468, 2) points each; they are numbered in this order.
+            chunks: Arrays (n, 468, 2) of n meshes each; meshes are numbered in this order.
         """
         kind = pa.list_(pa.float32(), 2 * N_MESH)
         schema = pa.schema([pa.field("mesh", kind)])
@@ -187,17 +195,17 @@ class SharedMeshes(Sequence[Tensor]):
     @overload
     def __getitem__(self, i: slice) -> list[Tensor]: ...
     def __getitem__(self, i: int | slice) -> Tensor | list[Tensor]:
-        """Return (468, 2) points, or a list of them for a slice."""
+        """Return the points (468, 2) of one mesh, or a list of such tensors for a slice."""
         if isinstance(i, slice):
             return [self[each] for each in range(len(self))[i]]
         i = range(len(self))[i]
         chunk = int(np.searchsorted(self._ends, i, side="right"))
-        # negative: the end of a chunk is known, not its beginning
+        # a negative index, counted from the end of the chunk
         return torch.from_numpy(self._chunks[chunk][i - int(self._ends[chunk])].copy())
 
 
 class ImageRows(Sequence[Row]):
-    """The images of one person: ``length`` rows of a table from ``begin``."""
+    """The images of one person: ``length`` consecutive rows of a table, the first at ``begin``."""
 
     def __init__(self, rows: SharedTable, begin: int, length: int) -> None:
         self._rows, self._begin, self._length = rows, begin, length
@@ -214,19 +222,19 @@ class ImageRows(Sequence[Row]):
         return self._rows.row(index) if isinstance(index, int) else [self._rows.row(each) for each in index]
 
     def column(self, name: str) -> list[Any]:
-        """Return one field of all images."""
+        """Return a column's values for all images of the person."""
         return list(self._rows.table[name].slice(self._begin, self._length).to_pylist())
 
 
 class PeopleIndex(Sequence[tuple[str, ImageRows]]):
-    """(person's id, images) of everybody who has two images or more, ordered by id."""
+    """A sequence of (person's id, images) of all people with at least two images, ordered by id."""
 
     def __init__(self, people: SharedTable, images: SharedTable) -> None:
         """Join the two tables of ``sort_by_person``.
 
         Args:
             people: Columns ``person``, and ``begin`` and ``length`` of the person's rows in ``images``.
-            images: One row an image, with a column ``id``.
+            images: One row per image, with a column ``id``.
         """
         self._people, self._images = people, images
 
@@ -250,15 +258,15 @@ class PeopleIndex(Sequence[tuple[str, ImageRows]]):
 
     @property
     def person_ids(self) -> pa.ChunkedArray:
-        """Everybody's id, sorted."""
+        """Ids of all people, sorted."""
         return self._people.table["person"]
 
     def select(self, mask: NDArray[np.bool_]) -> PeopleIndex:
-        """Return the index of the people that ``mask`` (n,) is True for; the images' table is shared."""
+        """Return an index of the people whose entry of ``mask`` (n,) is True; it shares the images' table."""
         return PeopleIndex(SharedTable(self._people.table.filter(pa.array(mask))), self._images)
 
     def image_ids(self) -> pa.Table:
-        """Return ``person`` and ``id`` of every image."""
+        """Return a table with one row per image, columns ``person`` and ``id``."""
         begin, length = (self._people.table[name].to_numpy() for name in ("begin", "length"))
         rows = np.arange(length.sum()) + np.repeat(begin - (length.cumsum() - length), length)
         person = np.repeat(np.arange(len(self)), length)
@@ -269,11 +277,11 @@ def sort_by_person(rows: pa.Table, *order: str) -> tuple[pa.Table, pa.Table]:
     """Sort rows by person into the two tables of a ``PeopleIndex``; people with one row are left out.
 
     Args:
-        rows: One row an image, with a column ``person``.
-        order: Columns by which a person's rows are sorted.
+        rows: One row per image, with a column ``person``.
+        order: Columns by which the rows of one person are sorted.
 
     Returns:
-        The people (``person``, ``begin``, ``length``), and the rows without ``person``.
+        The table of people (``person``, ``begin``, ``length``), and the sorted rows without the column ``person``.
     """
     rows = rows.unify_dictionaries().combine_chunks()
     encoded = pc.dictionary_encode(rows["person"].combine_chunks())
@@ -297,7 +305,10 @@ def sort_by_person(rows: pa.Table, *order: str) -> tuple[pa.Table, pa.Table]:
 
 
 def blob_columns(column: pa.ChunkedArray, name: str) -> dict[str, pa.ChunkedArray]:
-    """Flatten a column of ``mfhq.schema.BLOB_REF`` into columns of a ``SharedTable``, without the digests."""
+    """Flatten a column of type ``mfhq.schema.BLOB_REF`` into columns for a ``SharedTable``, without the digests.
+
+    Column ``crop`` becomes ``crop.uri``, ``crop.offset`` and ``crop.length``.
+    """
     flat = {f"{name}.{field}": pc.struct_field(column, field) for field in ("uri", "offset", "length")}
     return {**flat, f"{name}.uri": pc.dictionary_encode(flat[f"{name}.uri"])}
 
@@ -306,12 +317,13 @@ def join_faces(identity_faces: pa.Table, faces: Faces) -> pa.Table:
     """Find the chosen faces that are usable: status ``ok``, with a crop.
 
     Args:
-        identity_faces: One row a chosen face, schema ``IDENTITY_FACES``.
-        faces: All faces, schema ``FACES``, as one table or in parts.
+        identity_faces: One row per chosen face, schema ``IDENTITY_FACES``.
+        faces: All faces, schema ``FACES``, as one table or as ``FaceParts``.
 
     Returns:
-        One row for each row of ``identity_faces`` whose face is usable, in their order. Columns ``person``, ``rank``,
-        ``id``, ``blob_columns`` of crop and matte, and the position of the face: ``part`` and ``row`` in it.
+        One row for each row of ``identity_faces`` whose face is usable, in the same order. Columns: ``person``,
+        ``rank``, ``id``, ``blob_columns`` of crop and matte, and the face's position in ``faces``: number of its
+        ``part`` and ``row`` in that part.
     """
     chosen_ids = identity_faces["face_id"].combine_chunks()
     found, waiting, rows = [], [], 0
@@ -350,18 +362,18 @@ def join_faces(identity_faces: pa.Table, faces: Faces) -> pa.Table:
 
 
 def share_meshes(rows: pa.Table, faces: Faces) -> tuple[SharedMeshes, pa.Array]:
-    """Write the face meshes of rows to a shared file, one part of ``faces`` after another.
+    """Write the face meshes of the chosen faces to a shared file, reading ``faces`` part by part.
 
     Args:
-        rows: Rows of ``join_faces``; ``id``, ``part`` and ``row`` are read.
-        faces: All faces, schema ``FACES``, as one table or in parts; only the parts that are needed are read.
+        rows: Table from ``join_faces``; columns ``id``, ``part`` and ``row`` are read.
+        faces: All faces, schema ``FACES``, as one table or as ``FaceParts``; only parts with chosen faces are read.
 
     Returns:
-        The meshes, x and y of each point; and (n,) int32 for each row the number of its mesh, null where a face has
-        none.
+        The meshes (x and y of each point), and for each row the number of its mesh, (n,) int32; null if the face has
+        no mesh.
 
     Raises:
-        ValueError: Another face is at a row's position now.
+        ValueError: The faces changed since ``join_faces`` read them: another face is at a row's position.
     """
     index = np.full(len(rows), -1, np.int32)
     parts, local_rows = rows["part"].to_numpy(), rows["row"].to_numpy()
@@ -379,7 +391,7 @@ def share_meshes(rows: pa.Table, faces: Faces) -> tuple[SharedMeshes, pa.Array]:
             if not part["face_id"].take(local).cast(pa.large_string()).equals(rows["id"].take(positions)):
                 raise ValueError("the faces of the snapshot changed while they were read; begin again")
             valid = column.is_valid().to_numpy()
-            points = pc.list_flatten(column).to_numpy().reshape(-1, N_MESH, 3)  # of the faces that have a mesh
+            points = pc.list_flatten(column).to_numpy().reshape(-1, N_MESH, 3)  # only of faces with a mesh
             has_mesh = valid[local]
             chosen = (valid.cumsum() - 1)[local[has_mesh]]
             index[positions[has_mesh]] = np.arange(written, written + len(chosen))

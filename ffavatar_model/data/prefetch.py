@@ -1,7 +1,8 @@
-"""Prefetching: byte ranges read ahead by threads, batches loaded ahead by processes and put on the device by a thread.
+"""Prefetching of training batches.
 
-A remote store answers late, and a batch takes a hundred answers; so each loader process begins to read all ranges of a
-batch at once, and reads neighbouring ranges together.
+Threads read byte ranges ahead, processes load batches ahead, and a thread copies batches to the device. A remote store
+has a high latency, and a batch needs about a hundred reads; so each loader process starts to read all ranges of a batch
+at once, and reads neighbouring ranges in one request.
 """
 
 from __future__ import annotations
@@ -21,31 +22,36 @@ from ffavatar_model.data.sampling import SamplingConfig
 from mfhq.byte_ranges import ByteRange, CoalescedRead, coalesce
 
 ReadBlob = Callable[[str, int, int], bytes]
-"""(uri relative to the corpus, offset, length) → the bytes."""
+"""Reader of a byte range: (uri relative to the corpus, offset, length) → its bytes."""
 
 DEVICE = threading.RLock()
-"""Held by every thread that uses the device beside the one that trains: while a CUDA graph is captured, nothing else
-may run there."""
+"""Lock that a thread holds while it captures a CUDA graph or, other than the training thread, uses the device.
+
+While a CUDA graph is captured, no other thread may use the device.
+"""
 
 GAP, LONGEST = 128 << 10, 4 << 20
-"""Bytes: ranges of one file that lie no farther apart are read as one, up to this length. A request of a remote store
-costs as much as some hundred kilobytes, and a person's images lie beside one another."""
+"""Largest gap between ranges of one file that are read in one request, and largest size of a request, in bytes.
+
+A request to a remote store takes as long as reading some hundred kilobytes, and a person's images are stored side by
+side.
+"""
 
 
 class RangeReader:
-    """A ``ReadBlob`` that can begin to read announced ranges, up to ``at_once`` of them together.
+    """A ``ReadBlob`` that can read ranges ahead of their use, up to ``at_once`` of them concurrently.
 
-    It can be pickled; reads that have begun stay behind.
+    It can be pickled; the copy has none of the reads in progress.
     """
 
     def __init__(self, read_blob: ReadBlob, at_once: int) -> None:
         self.read_blob, self.at_once = read_blob, at_once
         self._pool: ThreadPoolExecutor | None = None
         self._begun: dict[ByteRange, tuple[CoalescedRead, Future[bytes]]] = {}
-        """The read that covers a range, and its bytes."""
+        """For each range in progress the request that covers it, and the future of that request's bytes."""
 
     def begin(self, ranges: Iterable[ByteRange]) -> None:
-        """Begin to read ``ranges``; those announced before are forgotten. Does nothing with ``at_once=1``."""
+        """Start to read ``ranges`` and forget those of earlier calls; with ``at_once=1`` nothing is read ahead."""
         self._begun.clear()
         if self.at_once > 1:
             self._pool = self._pool or ThreadPoolExecutor(self.at_once, "reader")
@@ -54,7 +60,7 @@ class RangeReader:
                 self._begun.update((covered, (read, data)) for covered in read.ranges)
 
     def __call__(self, uri: str, offset: int, length: int) -> bytes:
-        """Return the bytes of a range, announced or not; raises the error of reading it."""
+        """Return the bytes of a range, from ``begin`` or read now; an error of reading is raised here."""
         wanted = (uri, offset, length)
         if wanted not in self._begun:
             return self.read_blob(uri, offset, length)
@@ -66,15 +72,15 @@ class RangeReader:
 
 
 def load_batches(data: Dataset[RawBatch], cursors: Sequence[list[int]], workers: int) -> Iterator[RawBatch]:
-    """Load batches in processes of their own.
+    """Load batches in loader processes.
 
     Args:
         data: A data set that takes a list of cursors as its index.
-        cursors: For each batch the places of its samples in the order of samples.
-        workers: Number of processes; 0 loads in this one.
+        cursors: For each batch the cursors of its samples.
+        workers: Number of processes; 0 loads in this process.
 
     Returns:
-        The batches, in the order of ``cursors``; the processes have begun already.
+        Iterator over the batches, in the order of ``cursors``; the processes start before it is returned.
     """
     return iter(
         DataLoader(
@@ -84,26 +90,26 @@ def load_batches(data: Dataset[RawBatch], cursors: Sequence[list[int]], workers:
             num_workers=workers,
             worker_init_fn=_use_one_thread,
             prefetch_factor=2 if workers else None,
-            # a fork of a process with Ray's or CUDA's threads in it may never come back
+            # a fork of a process that has threads of Ray or CUDA may hang
             multiprocessing_context="forkserver" if workers else None,
         )
     )
 
 
 def _use_one_thread(worker: int) -> None:
-    """Let OpenCV use one thread, as torch does by itself: a process is a core's work."""
+    """Limit OpenCV to one thread per process, as torch does by itself in a loader process."""
     import cv2
 
     cv2.setNumThreads(1)
 
 
 def to_device_batch(raw: RawBatch, config: SamplingConfig, device: torch.device) -> Batch:
-    """Put a loaded batch on the device and prepare it for a step; any thread may call this.
+    """Copy a loaded batch to the device and prepare it for a step; any thread may call this.
 
     Args:
-        raw: A loaded batch, in host memory.
-        config: ``augment`` and ``degrade`` are read.
-        device: Where the step is taken.
+        raw: Loaded batch, in host memory.
+        config: Only ``augment`` and ``degrade`` are read.
+        device: Device of the training step.
     """
     with DEVICE:
         if device.type == "cuda":
@@ -112,7 +118,7 @@ def to_device_batch(raw: RawBatch, config: SamplingConfig, device: torch.device)
 
 
 def prefetch(items: Iterator[Batch], n: int = 2) -> Iterator[Batch]:
-    """Yield the same items, made up to ``n`` ahead by a thread; an error of making one is raised here."""
+    """Yield the items of an iterator, which a thread advances up to ``n`` items ahead; its errors are raised here."""
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(n)
     ended = threading.Event()
 

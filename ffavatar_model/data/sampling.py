@@ -15,20 +15,22 @@ from ffavatar_model.data.augment import Augment, Degrade
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig:
-    """Settings of a data set: images a sample, their random changes, and how they are read."""
+    """Settings of a data set: number of images per sample, their augmentation, and how they are read."""
 
     sources: tuple[int, int] = (1, 2)
-    """Fewest and most sources; the number is drawn for each sample."""
+    """Smallest and largest number of sources; each sample draws its number."""
     drivers: int = 3
+    """Number of drivers per sample."""
     seed: int = 0
+    """Seed of the order of people, of the choice of images and of their augmentation."""
     cache: int = 4096
-    """Number of decoded images that each worker keeps in memory."""
+    """Number of decoded images that each loader process keeps in memory."""
     readers: int = 8
-    """Number of byte ranges that each worker reads at once."""
+    """Number of byte ranges that each loader process reads concurrently."""
     source_choice: Literal["random", "first"] = "random"
-    """first: always the best-ranked images, as in use."""
+    """``random``: any images. ``first``: always the first images of a person, which are the best-ranked ones."""
     driver_choice: Literal["others", "any"] = "others"
-    """others: no source is a driver; any: sources may be drivers, too, for a person of whom there are few images."""
+    """``others``: a source is not a driver. ``any``: sources may be drivers, too, for people with few images."""
     augment: Augment = field(default_factory=Augment)
     degrade: Degrade = field(default_factory=Degrade)
 
@@ -41,28 +43,28 @@ class SamplingConfig:
 
     @property
     def fixed(self) -> bool:
-        """An image is the same each time it is drawn."""
+        """True if images are not augmented, so an image is the same each time it is drawn."""
         return self.augment == Augment() and self.degrade == Degrade()
 
     def held_out(self) -> SamplingConfig:
-        """Return the settings for validation: nothing is augmented, and no source is a driver."""
+        """Return the settings for validation: images are not augmented, and a source is not a driver."""
         return replace(self, augment=Augment(), degrade=Degrade(), driver_choice="others")
 
 
 def seeded_generator(seed: int, digest: str, *key: object) -> torch.Generator:
-    """Return the random generator of one place in the order of samples.
+    """Return a random generator that depends on the arguments alone.
 
     Args:
         seed: The data set's seed.
         digest: The snapshot's digest.
-        key: The purpose and the place, for instance ``"sample", cursor``.
+        key: The purpose of the numbers and a position, for example ``"sample", cursor``.
     """
     text = repr((seed, digest, *key)).encode()
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(text).digest()[:7], "big"))
 
 
 class PermutedOrder:
-    """An endless sequence of epochs, each a permutation of all people."""
+    """An endless sequence of epochs, each of which is a random permutation of all people."""
 
     def __init__(self, seed: int, digest: str) -> None:
         self.seed, self.digest = seed, digest
@@ -70,7 +72,7 @@ class PermutedOrder:
         self._epoch = torch.zeros(0, dtype=torch.int64)
 
     def __call__(self, cursor: int, people: int) -> int:
-        """Return the index of the person at ``cursor`` in the sequence, of ``people`` in an epoch."""
+        """Return the index of the person at position ``cursor``, if an epoch has ``people`` people."""
         epoch, offset = divmod(cursor, people)
         if self._key != (epoch, people):
             random = seeded_generator(self.seed, self.digest, "epoch", epoch)
@@ -79,16 +81,16 @@ class PermutedOrder:
 
 
 def choose_few(n: int, n_sources: int, config: SamplingConfig, random: torch.Generator) -> tuple[list[int], list[int]]:
-    """Choose sources and drivers among the images of a person, cameras unknown.
+    """Choose sources and drivers among the images of one person, whose cameras are unknown.
 
     Args:
         n: Number of the person's images.
-        n_sources: Number of sources; there are fewer where the person has too few images.
+        n_sources: Number of sources; fewer are chosen if the person has too few images.
         config: ``drivers``, ``source_choice`` and ``driver_choice`` are read.
-        random: Says which; one permutation of the images is drawn.
+        random: Generator of the choice; one permutation of the images is drawn from it.
 
     Returns:
-        Indices of the sources and of the ``config.drivers`` drivers, which repeat where there are too few.
+        Indices of the sources and of the ``config.drivers`` drivers, which repeat if there are too few images.
     """
     separate = config.driver_choice == "others"
     n_sources = min(n_sources, max(1, n - 1) if separate else n)
@@ -105,17 +107,17 @@ def choose_around(
     random: torch.Generator,
     may_be_source: Sequence[bool] | None = None,
 ) -> tuple[list[int], list[int]]:
-    """Choose drivers among the views of one timestep, and sources among a person's other views.
+    """Choose drivers among the views of one timestep, and sources among the person's other views.
 
     Args:
-        timesteps: For each view of the person the timestep that it shows.
+        timesteps: Timestep of each view of the person.
         n_sources: Upper bound on the number of sources.
-        config: ``drivers`` is read.
-        random: Says which; two permutations are drawn.
-        may_be_source: For each view whether it may be a source; None allows all.
+        config: Only ``drivers`` is read.
+        random: Generator of the choice; two permutations are drawn from it.
+        may_be_source: For each view, True if it may be a source; None allows all views.
 
     Returns:
-        Indices of the sources and of the ``config.drivers`` drivers, which repeat where there are too few.
+        Indices of the sources and of the ``config.drivers`` drivers, which repeat if there are too few images.
     """
     order = torch.randperm(len(timesteps), generator=random).tolist()
     around = [i for i, timestep in enumerate(timesteps) if timestep == timesteps[order[-1]]]

@@ -1,4 +1,7 @@
-"""Evaluation of avatars: images against images, parameters against ground truth, with intervals over people."""
+"""Evaluation of avatars: renderings against images, and parameters against ground truth.
+
+Results are means over people with confidence intervals.
+"""
 
 from ffavatar_model.evaluation.image_metrics import ms_ssim, psnr, ssim
 from ffavatar_model.evaluation.intervals import Interval, bootstrap, summarise

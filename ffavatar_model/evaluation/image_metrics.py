@@ -1,4 +1,4 @@
-"""Image metrics inside a matte. Images (N, 3, H, W) are RGB in 0 to 1; the result is one value an image."""
+"""Image metrics inside a matte. Images (N, 3, H, W) are RGB in 0 to 1; the result is one value per image."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 WINDOW, SIGMA = 11, 1.5
-"""Side and standard deviation of the Gaussian window of SSIM, pixels (Wang et al. 2004)."""
+"""Side and standard deviation of SSIM's Gaussian window, pixels (Wang et al. 2004)."""
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Exponents of MS-SSIM's five scales (Wang, Simoncelli and Bovik 2003)."""
 _C1, _C2 = 0.01**2, 0.03**2
+"""Stabilising constants of SSIM, for values in 0 to 1 (K1 = 0.01, K2 = 0.03)."""
 
 
 def psnr(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Tensor:
     """Compute the peak signal-to-noise ratio.
 
     Args:
-        rendered: (N, 3, H, W).
-        target: (N, 3, H, W).
-        matte: (N, 1, H, W) weights of the squared error; None weighs all pixels alike.
+        rendered: (N, 3, H, W) renderings.
+        target: (N, 3, H, W) images that they are compared with.
+        matte: (N, 1, H, W) weights of the squared errors; None weights all pixels equally.
 
     Returns:
         (N,) dB.
@@ -32,16 +33,17 @@ def psnr(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Tenso
 def ssim(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Tensor:
     """Compute the mean structural similarity over full windows.
 
-    Gaussian weights and population covariance, the mean of the three channels: scikit-image's
-    ``structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1)``.
+    Windows have Gaussian weights and population covariance; the result is the mean over three channels. It equals
+    scikit-image's ``structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
+    data_range=1)``.
 
     Args:
-        rendered: (N, 3, H, W).
-        target: (N, 3, H, W).
-        matte: (N, 1, H, W) weights of the windows, read at each one's middle; None weighs all alike.
+        rendered: (N, 3, H, W) renderings.
+        target: (N, 3, H, W) images that they are compared with.
+        matte: (N, 1, H, W); a window's weight is the value at its middle. None weights all windows equally.
 
     Returns:
-        (N,), 1 for equal images.
+        (N,) similarities, 1 for equal images.
     """
     similarity, _ = _similarity_maps(rendered.clamp(0, 1), target)
     return _weighted_mean(similarity, matte)
@@ -50,15 +52,15 @@ def ssim(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Tenso
 def ms_ssim(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Tensor:
     """Compute the multi-scale structural similarity.
 
-    There are five scales, or as many as leave a full window (weights renormalised).
+    It uses five scales, or fewer if a smaller image would have no full window; the weights are then renormalised.
 
     Args:
-        rendered: (N, 3, H, W).
-        target: (N, 3, H, W).
-        matte: (N, 1, H, W) weights as in ``ssim``.
+        rendered: (N, 3, H, W) renderings.
+        target: (N, 3, H, W) images that they are compared with.
+        matte: (N, 1, H, W) weights, as in ``ssim``.
 
     Returns:
-        (N,), 1 for equal images.
+        (N,) similarities, 1 for equal images.
     """
     rendered = rendered.clamp(0, 1)
     scales = 1
@@ -76,7 +78,7 @@ def ms_ssim(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Te
 
 
 def _similarity_maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """SSIM and its contrast-structure part, (N, 3, H', W') over full windows."""
+    """Return maps of SSIM and of its contrast-structure part, (N, 3, H', W'), one value per full window."""
     offset = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2
     kernel = torch.exp(-0.5 * (offset / SIGMA) ** 2)
     kernel = (kernel / kernel.sum()).expand(a.shape[1], 1, 1, -1)

@@ -1,4 +1,7 @@
-"""Means over people, with confidence intervals by resampling people: images of one person are not independent."""
+"""Means over people with confidence intervals.
+
+People are resampled, not images, because images of one person are not independent.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Statistic = Callable[[NDArray[np.float64]], float]
+"""Function of a sample of values: (n,) → a number."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,11 @@ def bootstrap(
     """Compute a statistic with a percentile bootstrap interval (Efron 1979).
 
     Args:
-        values: One value a person; those that are not finite are left out.
-        statistic: Maps values to a number.
+        values: One value per person; values that are not finite are left out.
+        statistic: Function of the values; the mean by default.
         level: Coverage of the interval, 0 to 1.
         n: Number of resamples.
-        seed: Says the resamples.
+        seed: Seed of the resampling.
 
     Raises:
         ValueError: No finite value is left.
@@ -56,18 +60,19 @@ def bootstrap(
 def summarise(
     rows: Iterable[Mapping[str, Any]], by: Sequence[str], metrics: Sequence[str], person: str = "person"
 ) -> list[dict[str, Any]]:
-    """Average rows of single images, with intervals over people.
+    """Average metrics of images, with confidence intervals over people.
 
-    A person's images are averaged first, so that everybody counts once.
+    The images of each person are averaged first, so that all people have equal weight.
 
     Args:
-        rows: One row an image.
+        rows: One row per image.
         by: Columns to group by.
         metrics: Columns to average.
-        person: The column that names the person.
+        person: Column with the person's id.
 
     Returns:
-        One row for each combination of ``by``: its columns, and an ``Interval`` for each metric that occurs.
+        One row for each combination of values of ``by``, with these values and an ``Interval`` for each metric that has
+        a finite value.
     """
     groups: dict[tuple[Any, ...], dict[str, list[Mapping[str, Any]]]] = {}
     for row in rows:

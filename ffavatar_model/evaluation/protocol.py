@@ -1,4 +1,4 @@
-"""The evaluation protocol: what each metric measures, to be written beside the results."""
+"""The evaluation protocol: a description of each metric, written together with the results."""
 
 from __future__ import annotations
 

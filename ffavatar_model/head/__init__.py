@@ -1,4 +1,4 @@
-"""Head models behind one interface: an open head made from CC0 data, and FLAME from the user's own file."""
+"""Head models with one interface: an open head made from CC0 data, and FLAME from the user's own file."""
 
 from ffavatar_model.head.actions import actions_to_parameters
 from ffavatar_model.head.head_file import load_head, save_head

@@ -12,19 +12,19 @@ from ffavatar_model.head.interface import HeadModel
 
 
 def actions_to_parameters(head: HeadModel, actions: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-    """Convert strengths of actions to expression coefficients and joint rotations.
+    """Convert strengths of facial actions to expression coefficients and joint rotations.
 
-    Rotations of several actions on one joint are added as axis-angle vectors (they are small).
+    If several actions rotate one joint, their axis-angle vectors are added, which is accurate for small rotations.
 
     Args:
         head: The head model.
-        actions: Strength by name, 0 for rest, 1 for full: a tensor or array (B,), or one number.
+        actions: Strength of each action by name, 0 (rest) to 1 (full): a tensor or array (B,), or a number.
 
     Returns:
         Expression coefficients (B, E) and joint rotations (B, 5, 3), axis-angle, radians.
 
     Raises:
-        ValueError: The head has no action of a name.
+        ValueError: The head has no action of a given name; the message lists its actions.
     """
     unknown = [name for name in actions if name not in head.action_names]
     if unknown:

@@ -1,9 +1,10 @@
-"""FLAME (Li et al. 2017) from the file that the user brings, as a ``HeadModel``.
+"""Reader of FLAME (Li et al. 2017), from a file that the user supplies, as a ``HeadModel``.
 
-Tested layouts: ``generic_model.pkl`` of 2020 and ``flame2023.pkl``, ``flame2023_no_jaw.pkl`` of 2023: 5,023 vertices,
-``shapedirs`` of 300 shape and 100 expression directions. Their expression codes differ from file to file; the head's
-digest distinguishes them. In a file without jaw rotation the expression opens the mouth. Such a file has a jaw joint
-nevertheless; it is made to move nothing here, so that a mouth is not opened twice.
+Tested files: ``generic_model.pkl`` of 2020, ``flame2023.pkl`` and ``flame2023_no_jaw.pkl`` of 2023. Each has 5,023
+vertices and ``shapedirs`` of 300 shape and 100 expression directions. The same expression coefficients mean different
+expressions in different files; the head's digest distinguishes the files. In a ``no_jaw`` file the expression alone
+opens the mouth. Such a file has a jaw joint nevertheless; here that joint is given no influence on the vertices, so the
+mouth is not opened twice.
 """
 
 from __future__ import annotations
@@ -19,28 +20,27 @@ from ffavatar_model.head.interface import JAW, LEFT_EYE, N_JOINTS, NECK, PARENTS
 from ffavatar_model.head.safe_pickle import RefusedPickle, read_arrays
 
 N_SHAPE = 300
-"""The first directions of ``shapedirs`` are shape, the rest expression."""
+"""Number of shape directions. They are the first of the ``shapedirs``; the rest are expression directions."""
 NEEDED = ("v_template", "shapedirs", "posedirs", "J_regressor", "weights", "f", "kintree_table")
 
 
 def load_flame(path: Path, n_shape: int = N_SHAPE, jaw_rotates: bool | None = None) -> HeadModel:
     """Read a FLAME pickle as a head model; nothing in the file is executed.
 
-    FLAME's axes and joints are the interface's own; the origin is moved to between the eyes. Landmarks and regions are
-    empty.
+    ``HeadModel`` uses FLAME's axes and joints unchanged; the origin is moved to the middle between the eyes. The head
+    has no landmarks and no regions yet.
 
     Args:
         path: The pickle.
-        n_shape: Number of shape directions among the file's directions.
-        jaw_rotates: True where the jaw is a joint of this file; by default from the file's name, False where it has
-            ``no_jaw`` in it, as the published file's.
+        n_shape: Number of shape directions, the first of the file's ``shapedirs``.
+        jaw_rotates: The jaw joint rotates. Default: False if the file name contains ``no_jaw``, otherwise True.
 
     Returns:
         The head model, named after the file.
 
     Raises:
         FileNotFoundError: The file is missing.
-        ValueError: The file is no FLAME model; the message names the file and the fault.
+        ValueError: The file is not a FLAME model; the message names the file and the reason.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such FLAME file; it comes from flame.is.tue.mpg.de after a registration")
@@ -89,7 +89,7 @@ def load_flame(path: Path, n_shape: int = N_SHAPE, jaw_rotates: bool | None = No
 
 
 def _without_jaw(weights: NDArray[Any], correctives: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Move the jaw's skinning weights to its parent, the neck, and set its pose correctives to zero."""
+    """Add the jaw's skinning weights to those of its parent, the neck, and set the jaw's pose correctives to zero."""
     weights, correctives = weights.copy(), correctives.copy()
     weights[:, NECK] += weights[:, JAW]
     weights[:, JAW] = 0
@@ -98,9 +98,10 @@ def _without_jaw(weights: NDArray[Any], correctives: NDArray[Any]) -> tuple[NDAr
 
 
 def read_origin(path: Path) -> NDArray[np.float64]:
-    """Return the origin (3,) of ``load_flame`` in the file's own frame, metres: to convert poses made for that frame.
+    """Return the head's origin (3,) in the file's own coordinates, metres.
 
-    The file is one that ``load_flame`` accepts.
+    It converts poses made for the file's coordinates to those of ``load_flame``. ``path`` must be a file that
+    ``load_flame`` accepts.
     """
     arrays = read_arrays(path.read_bytes())
     return _between_the_eyes(arrays["v_template"].astype(np.float64), arrays["J_regressor"].astype(np.float64))

@@ -1,4 +1,4 @@
-"""Head models on disk: safetensors with one JSON entry in the header. Loading executes nothing."""
+"""Files of head models: safetensors with one JSON entry in the header. Loading executes no code from the file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ffavatar_model.atomic_file import write_atomically
 from ffavatar_model.head.interface import HeadModel
 
 FORMAT = 1
-"""Version of the file's layout; increased when a reader of the old one would misread the new one."""
+"""Version of the file format; it is increased when readers of the old format would misread the new one."""
 _INTEGER = {"triangles", "uv_triangles", "landmark_index", "landmark_triangles"}
 _NAMES = ("region_names", "action_names")
 
 
 def save_head(head: HeadModel, path: Path) -> None:
-    """Write a head, atomically; the same head gives the same bytes."""
+    """Write a head atomically; the same head always gives the same bytes."""
     header = {"format": FORMAT, "name": head.name, **{name: list(getattr(head, name)) for name in _NAMES}}
-    # One metadata entry only: safetensors writes several in an arbitrary order.
+    # One metadata entry only, because safetensors writes several entries in arbitrary order.
     data = save(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in head.tensors().items()},
         metadata={"head": json.dumps(header, sort_keys=True)},
@@ -30,7 +30,7 @@ def save_head(head: HeadModel, path: Path) -> None:
 
 
 def load_head(path: Path, device: torch.device | str = "cpu") -> HeadModel:
-    """Read a head that ``save_head`` wrote.
+    """Read a head from a file written by ``save_head``.
 
     Args:
         path: The file.
@@ -41,7 +41,7 @@ def load_head(path: Path, device: torch.device | str = "cpu") -> HeadModel:
 
     Raises:
         FileNotFoundError: The file is missing.
-        ValueError: The file is not a head model of this format, or is damaged; the message names it.
+        ValueError: The file is not a head model of this format, or is damaged; the message names the file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such head model file")

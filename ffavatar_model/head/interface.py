@@ -1,9 +1,9 @@
 """The interface of every head model: a template, linear directions, five joints and skinning weights.
 
-Conventions. Metres; +X to the head's own left, +Y up, +Z out of the face (right-handed). The origin is
-midway between the two eyeballs' centres in the template. Rotations are axis-angle vectors in radians,
-each joint's relative to its parent, about axes parallel to the head's. Joints and their order are
-FLAME's: root, neck, jaw, left eye, right eye; "left" is the head's own left.
+Lengths are in metres. Axes are right-handed: +X to the head's own left, +Y up, +Z out of the face. The origin is midway
+between the centres of the template's two eyeballs. Rotations are axis-angle vectors in radians. Each joint rotates
+relative to its parent, about axes parallel to the head's. Joints and their order are FLAME's: root, neck, jaw, left
+eye, right eye; "left" is the head's own left.
 """
 
 from __future__ import annotations
@@ -23,44 +23,45 @@ ROOT, NECK, JAW, LEFT_EYE, RIGHT_EYE = range(N_JOINTS)
 
 @dataclass(frozen=True, kw_only=True)
 class HeadModel:
-    """A head model's tensors: float32, indices int64. V vertices, F triangles, S shape and E expression directions.
+    """Tensors of a head model, float32 (indices int64).
 
-    Coefficients of shape and expression are in standard deviations of the population that the directions come from.
+    V, F, S and E are the numbers of vertices, triangles, shape directions and expression directions. Coefficients of
+    shape and expression are in standard deviations of the population from which the directions were computed.
 
     Raises:
-        ValueError: Shapes disagree, or an index is out of range; the message names the field.
+        ValueError: Shapes are inconsistent, or an index is out of range; the message names the field.
     """
 
     name: str
     template: Tensor
-    """(V, 3) rest vertices of the mean head, metres."""
+    """(V, 3) vertices of the mean head at rest, metres."""
     shape_directions: Tensor
     """(V, 3, S) metres per unit of shape coefficient."""
     expression_directions: Tensor
     """(V, 3, E) metres per unit of expression coefficient."""
     pose_correctives: Tensor
-    """(V, 3, 36) metres per entry of (R - I) of joints 1 to 4, row by row; (V, 3, 0) where the model has none."""
+    """(V, 3, 36) metres per entry of (R - I) of joints 1 to 4, row by row; (V, 3, 0) if the model has none."""
     joint_regressor: Tensor
-    """(5, V) joint positions from the shaped vertices (before expression); rows sum to one."""
+    """(5, V) weights that compute joint positions from shaped vertices (before expression); rows sum to one."""
     skinning_weights: Tensor
     """(V, 5) linear blend skinning weights; rows sum to one."""
     triangles: Tensor
     """(F, 3) int64 vertex indices, counter-clockwise seen from outside."""
     uvs: Tensor
-    """(U, 2) texture coordinates, v up; (0, 2) where the model has none."""
+    """(U, 2) texture coordinates, v up; (0, 2) if the model has none."""
     uv_triangles: Tensor
-    """(F, 3) int64 indices into ``uvs``; (0, 3) where the model has none."""
+    """(F, 3) int64 indices into ``uvs``; (0, 3) if the model has none."""
     landmark_index: Tensor
-    """(L,) int64: index of each landmark among the 468 face-mesh points; empty until landmarks have been found."""
+    """(L,) int64 index of each landmark among the 468 face-mesh points; empty until ``with_landmarks`` adds some."""
     landmark_triangles: Tensor
-    """(L,) int64: triangle of each landmark."""
+    """(L,) int64 triangle on which each landmark lies."""
     landmark_barycentric: Tensor
     """(L, 3) barycentric coordinates of each landmark in its triangle."""
     regions: Tensor
-    """(V, R) soft masks in 0 to 1 of named regions; (V, 0) where the model has none."""
+    """(V, R) soft masks of R named regions, 0 to 1; (V, 0) if the model has none."""
     region_names: tuple[str, ...] = ()
     action_names: tuple[str, ...] = ()
-    """Named facial actions (ARKit's names: jawOpen, eyeBlinkLeft ...); empty where the model has none."""
+    """Names of facial actions (ARKit's: jawOpen, eyeBlinkLeft ...); empty if the model has none."""
     action_expression: Tensor
     """(A, E) expression coefficients of each action at full strength."""
     action_rotations: Tensor
@@ -97,27 +98,27 @@ class HeadModel:
 
     @property
     def n_vertices(self) -> int:
-        """V, the number of vertices."""
+        """Number of vertices, V."""
         return self.template.shape[0]
 
     @property
     def n_shape(self) -> int:
-        """S, the number of shape coefficients."""
+        """Number of shape coefficients, S."""
         return self.shape_directions.shape[-1]
 
     @property
     def n_expression(self) -> int:
-        """E, the number of expression coefficients."""
+        """Number of expression coefficients, E."""
         return self.expression_directions.shape[-1]
 
     @property
     def n_landmarks(self) -> int:
-        """L, the number of face-mesh points on this head."""
+        """Number of landmarks, L."""
         return self.landmark_index.shape[0]
 
     @property
     def digest(self) -> str:
-        """sha256 (first 32 hexadecimal digits) of the geometry: all tensors and names without the landmarks."""
+        """First 32 hexadecimal digits of a sha256 of all tensors and names, except those of the landmarks."""
         h = hashlib.sha256(repr((self.name, self.region_names, self.action_names)).encode())
         for name, tensor in self.tensors().items():
             if not name.startswith("landmark_"):
@@ -126,18 +127,18 @@ class HeadModel:
         return h.hexdigest()[:32]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return every tensor by its field's name, in the order of the class."""
+        """Return all tensors by field name, in the order of the fields."""
         return {f.name: getattr(self, f.name) for f in fields(self) if isinstance(getattr(self, f.name), Tensor)}
 
     def to(self, device: torch.device | str) -> HeadModel:
-        """Return the same head with its tensors on ``device``."""
+        """Return a copy of the head with its tensors on ``device``."""
         return replace(self, **{name: tensor.to(device) for name, tensor in self.tensors().items()})  # type: ignore[arg-type]
 
     def region(self, name: str) -> Tensor:
         """Return the soft mask (V,) of a named region.
 
         Raises:
-            KeyError: The head has no region of this name; the message lists its regions.
+            KeyError: The head has no region called ``name``; the message lists its regions.
         """
         if name not in self.region_names:
             raise KeyError(f"head model {self.name!r} has no region {name!r}; it has {list(self.region_names)}")

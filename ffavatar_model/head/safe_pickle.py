@@ -1,8 +1,9 @@
-"""Reader of a pickle's arrays that executes nothing of the pickle.
+"""Reader of the arrays in a pickle that executes no code from the pickle.
 
-A pickle is a program. This reader offers it nothing to call: the names that model files need (numpy's, scipy.sparse's,
-chumpy's) stand for inert records, new classes for each file, and every other name is refused. Arrays are rebuilt here
-from those records' bytes, for plain number types only (numpy's own constructors trust a pickle's dtype).
+A pickle is a program. This reader gives it nothing to call: the names that model files need (of numpy, scipy.sparse and
+chumpy) are replaced by record classes without behaviour, made anew for each file, and all other names are refused. The
+reader itself builds arrays from the records' bytes, for plain number types only (numpy's own constructors trust the
+pickle's dtype).
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from numpy.typing import NDArray
 SPARSE = ("csc_matrix", "csr_matrix", "csc_array", "csr_array")
 PLAIN_KINDS = "fiub"
 MAX_BYTES = 1 << 30
-"""Largest size of a model file."""
+"""Largest accepted size of a model file, bytes."""
 
 
 class RefusedPickle(ValueError):
-    """Error: the pickle names something that no model file needs, or is damaged."""
+    """Error raised if a pickle contains a name that no model file needs, or is damaged."""
 
 
 class _Record:
-    """Stand-in for a pickled object: its class's name, constructor arguments and state, nothing else."""
+    """Replacement for a pickled object; it holds only the class's name, the constructor's arguments and the state."""
 
     label = ""
 
@@ -44,7 +45,7 @@ class _Reader(pickle.Unpickler):
         self._known: dict[tuple[str, str], Any] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return a record's class or constructor for an allowed name.
+        """Return the record class or constructor that replaces an allowed name.
 
         Raises:
             RefusedPickle: The name is not allowed.
@@ -78,7 +79,7 @@ class _Reader(pickle.Unpickler):
         if module in ("__builtin__", "builtins") and name == "object":
             return object
         if module in ("__builtin__", "builtins") and name in ("set", "frozenset"):
-            return _constructor("set")  # chumpy's arrays hold the names of changed attributes
+            return _constructor("set")  # chumpy's arrays contain a set, the names of changed attributes
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
             return _constructor("scalar")
         if module == "_codecs" and name == "encode":
@@ -87,7 +88,7 @@ class _Reader(pickle.Unpickler):
 
 
 def _record(label: str) -> type[_Record]:
-    """Return a new record class, so that no state that a pickle sets on it outlives the file."""
+    """Return a new record class, so that attributes a pickle sets on the class do not affect the next file."""
     return type("_Record", (_Record,), {"label": label})
 
 
@@ -105,7 +106,7 @@ def _refuse(what: str) -> Any:
 
 
 def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
-    """Read the arrays of a pickled dictionary: dense ones, scipy.sparse (made dense) and chumpy's.
+    """Read the arrays of a pickled dictionary: numpy's, chumpy's, and scipy.sparse's converted to dense arrays.
 
     Args:
         data: The pickle.
@@ -114,7 +115,7 @@ def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
         Arrays by name; other values are left out.
 
     Raises:
-        RefusedPickle: The pickle names anything else, is damaged, too large, or no dictionary.
+        RefusedPickle: The pickle contains any other name, is damaged or too large, or is not a dictionary.
     """
     if len(data) > MAX_BYTES:
         raise RefusedPickle(f"it has {len(data)} bytes, more than {MAX_BYTES}")
@@ -154,7 +155,7 @@ def _to_array(record: _Record) -> NDArray[Any]:
 
 
 def _rebuild(raw: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
-    """Build an array from bytes, after a check that type, shape and length agree."""
+    """Check that type, shape and number of bytes agree, and build the array."""
     if not (isinstance(dtype, _Record) and dtype.label == "dtype"):
         raise ValueError("it has no dtype")
     byte_order = dtype.state[1] if dtype.state else "|"

@@ -1,4 +1,4 @@
-"""Rotations and linear blend skinning: plain functions on tensors, batch first, differentiable."""
+"""Rotations and linear blend skinning: differentiable functions on tensors whose first dimensions are the batch."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import torch
 from torch import Tensor
 
 _CROSS = ((0, 2, 1, 2, 0, 0, 1, 0, 0), (0, -1, 1, 1, 0, -1, -1, 1, 0))
-"""Entries of the matrix of v × for a vector v, row by row; see ``signed_matrix``."""
+"""Entries of the matrix [v]× (the cross product with a vector v), row by row; see ``signed_matrix``."""
 _PRODUCT = (
     (0, 1, 2, 3, 1, 0, 3, 2, 2, 3, 0, 1, 3, 2, 1, 0),
     (1, -1, -1, -1, 1, 1, -1, 1, 1, 1, 1, -1, 1, -1, 1, 1),
 )
-"""Entries of the matrix whose product with a quaternion is q times it (Hamilton); see ``signed_matrix``."""
+"""Entries of the matrix M(q) for which M(q) r is the Hamilton product of quaternions q and r; see ``signed_matrix``."""
 
 
 @cache
 def _constants(entries: tuple[tuple[int, ...], ...], device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    with torch.inference_mode(False):  # they are also used where gradients are needed
+    with torch.inference_mode(False):  # they are cached, and later used where gradients are needed
         return torch.tensor(entries[0], device=device), torch.tensor(entries[1], device=device, dtype=dtype)
 
 
 def signed_matrix(vectors: Tensor, entries: tuple[tuple[int, ...], ...], side: int) -> Tensor:
-    """Arrange the entries of vectors, each times a factor, into square matrices, with two kernels in all.
+    """Build square matrices whose entries are entries of vectors times factors, in two CUDA kernels.
 
     Args:
         vectors: (..., N).
-        entries: For each entry of the matrix, row by row: the index into the vector, and the factor.
-        side: Rows of the matrix.
+        entries: Two tuples of side² values, row by row: the index into the vector, and the factor.
+        side: Number of rows of the matrix.
 
     Returns:
         (..., side, side).
@@ -39,14 +39,15 @@ def signed_matrix(vectors: Tensor, entries: tuple[tuple[int, ...], ...], side: i
 
 
 def _angle(vectors: Tensor) -> Tensor:
-    """Return the angle (..., 1) of axis-angle vectors; its gradient is finite at zero."""
+    """Return the angle (..., 1) of axis-angle vectors (..., 3); its gradient is finite at zero."""
     return (vectors * vectors).sum(-1, keepdim=True).clamp_min(1e-12).sqrt()
 
 
 def axis_angle_to_matrix(vectors: Tensor) -> Tensor:
     """Convert axis-angle vectors (..., 3), radians, to rotation matrices (..., 3, 3).
 
-    Rodrigues' formula, I + sinc(θ) K + ½ sinc²(θ/2) K² with K = v × and sinc(x) = sin(x)/x; exact at zero too.
+    The formula is Rodrigues': I + sinc(θ) K + ½ sinc²(θ/2) K² with K = [v]× and sinc(x) = sin(x)/x. It is also exact at
+    zero.
     """
     angle = _angle(vectors)[..., None]
     cross = signed_matrix(vectors, _CROSS, 3)
@@ -62,12 +63,12 @@ def axis_angle_to_quaternion(vectors: Tensor) -> Tensor:
 
 
 def multiply_quaternions(left: Tensor, right: Tensor) -> Tensor:
-    """Return the Hamilton product (..., 4) of quaternions w x y z: ``right``'s rotation first, then ``left``'s."""
+    """Return the Hamilton product (..., 4) of quaternions, w x y z: it rotates by ``right`` first, then by ``left``."""
     return (signed_matrix(left, _PRODUCT, 4) * right[..., None, :]).sum(-1)
 
 
 def _levels(parents: tuple[int, ...]) -> list[tuple[list[int], list[int]]]:
-    """Group joints by their depth, with their parents: the joints of a level are posed together."""
+    """Return (joints, their parents) for each depth in the tree; joints of equal depth are posed together."""
     depth: list[int] = []
     for parent in parents:
         depth.append(0 if parent < 0 else depth[parent] + 1)
@@ -80,16 +81,15 @@ def _pick(values: Tensor, joints: list[int]) -> Tensor:
 
 
 def joint_transforms(rotations: Tensor, joints: Tensor, parents: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-    """Compute the rest-to-posed transforms of a chain of joints.
+    """Compute the transforms of a tree of joints from rest to posed.
 
     Args:
         rotations: (B, J, 3, 3) rotation of each joint relative to its parent.
-        joints: (B, J, 3) rest positions.
-        parents: Parent of each joint, -1 for a root; a parent comes before its children.
+        joints: (B, J, 3) positions at rest.
+        parents: Index of each joint's parent, -1 for a root; a parent comes before its children.
 
     Returns:
-        Transforms (B, J, 3, 4) that take a point fixed to the joint from rest to posed, and the posed joint positions
-        (B, J, 3).
+        Transforms (B, J, 3, 4), from rest to posed, of points fixed to each joint, and posed joint positions (B, J, 3).
     """
     world_rotation: dict[int, Tensor] = {}
     world_position: dict[int, Tensor] = {}
@@ -110,11 +110,11 @@ def joint_transforms(rotations: Tensor, joints: Tensor, parents: tuple[int, ...]
 
 
 def joint_quaternions(rotations: Tensor, parents: tuple[int, ...]) -> Tensor:
-    """Compute the world rotations of a chain of joints.
+    """Compute the rotations of a tree of joints relative to the world.
 
     Args:
-        rotations: (B, J, 3) axis-angle vectors, each relative to the joint's parent, radians.
-        parents: Parent of each joint, -1 for a root; a parent comes before its children.
+        rotations: (B, J, 3) axis-angle vectors, radians, each relative to the joint's parent.
+        parents: Index of each joint's parent, -1 for a root; a parent comes before its children.
 
     Returns:
         Quaternions (B, J, 4), w x y z.
@@ -130,15 +130,15 @@ def joint_quaternions(rotations: Tensor, parents: tuple[int, ...]) -> Tensor:
 
 
 def blend_transforms(weights: Tensor, transforms: Tensor) -> Tensor:
-    """Blend joints' transforms (B, J, 3, 4) by weights (N, J) into one a point, (B, N, 3, 4)."""
+    """Blend joint transforms (B, J, 3, 4) by weights (N, J) into one transform per point, (B, N, 3, 4)."""
     return (weights @ transforms.flatten(2)).unflatten(-1, (3, 4))
 
 
 def blend_quaternions(weights: Tensor, quaternions: Tensor) -> Tensor:
-    """Blend joints' quaternions by weights into one rotation a point.
+    """Blend joint rotations by weights into one rotation per point.
 
-    The normalised weighted mean, signs aligned to the first joint: proper rotations for Gaussians (the matrices of
-    ``blend_transforms`` shear between joints).
+    The result is the normalised weighted mean of quaternions whose signs are aligned with the first joint's. Gaussians
+    need proper rotations; the matrices of ``blend_transforms`` contain shear between joints.
 
     Args:
         weights: (N, J) skinning weights.
@@ -160,9 +160,9 @@ def linear_blend_skinning(points: Tensor, weights: Tensor, transforms: Tensor) -
     """Pose points by linear blend skinning.
 
     Args:
-        points: (B, N, 3) at rest.
+        points: (B, N, 3) points at rest.
         weights: (N, J) skinning weights.
-        transforms: (B, J, 3, 4) of the joints, rest to posed.
+        transforms: (B, J, 3, 4) transforms of the joints, from rest to posed.
 
     Returns:
         (B, N, 3) posed points.

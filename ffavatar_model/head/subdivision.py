@@ -1,4 +1,4 @@
-"""Midpoint subdivision of a head model: more points on the same surface, bound in the same way."""
+"""Midpoint subdivision of a head model: more points on the same surface, posed in the same way."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ffavatar_model.head.interface import HeadModel
 
 
 def subdivide(head: HeadModel) -> HeadModel:
-    """Return a head with each edge's midpoint added (FLAME's 5,023 vertices become 20,018) and 4 F triangles.
+    """Return a head with each edge's midpoint as a new vertex (FLAME's 5,023 become 20,018) and 4 F triangles.
 
-    Every per-vertex quantity of a midpoint is the mean of its edge's ends; joints are regressed from the
-    old vertices alone, so posing the subdivided head gives the old vertices the same positions.
+    Every per-vertex quantity of a midpoint is the mean over the ends of its edge. Joints are regressed from the old
+    vertices alone, so the old vertices of the posed, subdivided head have the same positions as before.
     """
     edges, faces = edge_midpoints(head.triangles, head.n_vertices)
 
@@ -25,7 +25,7 @@ def subdivide(head: HeadModel) -> HeadModel:
     if uvs.shape[0]:
         uv_edges, uv_triangles = edge_midpoints(uv_triangles, uvs.shape[0])
         uvs = torch.cat([uvs, uvs[uv_edges].mean(1)])
-    # A point of an old triangle lies in one of its four new ones.
+    # A point on an old triangle lies on one of the four new triangles that replace it.
     triangle, barycentric = _refine(head.landmark_triangles, head.landmark_barycentric)
     return replace(
         head,
@@ -52,8 +52,8 @@ def edge_midpoints(triangles: Tensor, n_points: int) -> tuple[Tensor, Tensor]:
         n_points: Number of points, n.
 
     Returns:
-        Unique edges (M, 2), whose midpoints are points n to n + M - 1, and the new triangles (4 F, 3), grouped by old
-        triangle.
+        Unique edges (M, 2), whose midpoints are points n to n + M - 1, and the new triangles (4 F, 3): four
+        consecutive ones for each old triangle.
     """
     a, b, c = triangles.unbind(1)
     pairs = torch.stack([torch.stack([b, c], 1), torch.stack([c, a], 1), torch.stack([a, b], 1)], 1)
@@ -69,5 +69,5 @@ def _refine(triangle: Tensor, barycentric: Tensor) -> tuple[Tensor, Tensor]:
     inner = largest < 0.5
     outer_coordinates = 2 * barycentric - torch.nn.functional.one_hot(corner, 3).to(barycentric)
     child = torch.where(inner, torch.full_like(corner, 3), corner)
-    # The inner triangle's corners are the midpoints opposite to a, b and c, each at weight 1 - 2 x the old one's.
+    # Corners of the inner triangle are the midpoints opposite to a, b and c: a new coordinate is 1 - 2 x the old one.
     return 4 * triangle + child, torch.where(inner[:, None], 1 - 2 * barycentric, outer_coordinates)

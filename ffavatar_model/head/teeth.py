@@ -1,7 +1,8 @@
-"""Teeth for a head that has none: two rows behind the lips, the upper one still, the lower one on the jaw.
+"""Teeth for a head that has none: two rows behind the lips. The upper row is fixed, and the lower row follows the jaw.
 
-FLAME does not model the inside of the mouth: between open lips an avatar has only the lips' own Gaussians. LAM and
-GaussianAvatars add teeth to the mesh for that reason. These are built from the inner lips' landmarks and need no file.
+FLAME does not model the inside of the mouth, so an avatar with open lips has no Gaussians between them. LAM and
+GaussianAvatars add teeth to the mesh for that reason. The teeth here are built from the landmarks of the inner lips and
+need no file.
 """
 
 from __future__ import annotations
@@ -17,24 +18,24 @@ from ffavatar_model.head.landmarks import landmark_points
 
 UPPER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
 LOWER_LIP = (78, 95, 88, 178, 87, 14, 317, 402, 318, 324, 308)
-"""Face-mesh points of the inner lips, from the head's right corner of the mouth to its left one."""
+"""Face-mesh points of the inner lower lip, like ``UPPER_LIP`` from the head's right mouth corner to its left one."""
 COLUMNS, ROWS = 15, 3
 MIN_LANDMARKS = 7
-"""Number of landmarks that each inner lip needs."""
+"""Smallest number of landmarks required on each inner lip."""
 
 WIDTH, BACK, ARCH = 0.85, 0.1, 0.22
-"""Width of a row, distance of its middle behind the lips, and further distance of its ends, in mouth widths."""
+"""Width of a row, distance of its middle behind the lips, and additional distance of its ends, in mouth widths."""
 UPPER, LOWER = (0.14, -0.07), (-0.08, -0.2)
-"""Upper and lower end of each row above the line between the lips, in mouth widths."""
+"""Heights of the top and bottom of each row, measured upwards from the line between the lips, in mouth widths."""
 UV_SPAN = 0.01
-"""Side of the square in the texture's lower left corner that holds the teeth."""
+"""Side of the square in the texture's lower left corner that the teeth use, in texture coordinates."""
 
 
 def with_teeth(head: HeadModel) -> HeadModel:
-    """Return the head with ``2 · COLUMNS · ROWS`` more vertices and a region ``teeth``, under another name.
+    """Return a copy of the head with teeth: ``2 · COLUMNS · ROWS`` more vertices, in a region ``teeth``.
 
-    The shape of the mouth moves the teeth as it moves the lips before them. Expressions do not move them. The jaw moves
-    the lower row, unless the head's jaw does not rotate.
+    ``+teeth`` is appended to the head's name. Shape coefficients move the teeth together with the lips in front of
+    them; expression coefficients do not move the teeth. The jaw rotates the lower row, if the head's jaw rotates.
 
     Raises:
         ValueError: The head has teeth already, or too few landmarks on the lips.
@@ -101,7 +102,7 @@ def with_teeth(head: HeadModel) -> HeadModel:
 
 
 def _lip_weights(head: HeadModel, points: tuple[int, ...]) -> Tensor:
-    """Return weights (COLUMNS, L) that interpolate values at the landmarks at even steps along an inner lip."""
+    """Return weights (COLUMNS, L) that interpolate landmark values at equally spaced positions along an inner lip."""
     index = landmark_rows(points, head.landmark_index)
     if len(index) < MIN_LANDMARKS:
         raise ValueError(

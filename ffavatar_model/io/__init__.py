@@ -1,1 +1,1 @@
-"""Files of the model: checkpoints, avatars and splats, each written atomically."""
+"""Readers and writers of the model's files: checkpoints, avatars and splats. Files are written atomically."""

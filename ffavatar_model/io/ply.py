@@ -1,7 +1,7 @@
-"""3D Gaussians as the ``.ply`` that viewers open: the complete layout of Kerbl et al.'s reference code.
+"""Reader and writer of 3D Gaussians as ``.ply`` files, in the layout of Kerbl et al.'s reference code.
 
-Their own viewer assumes spherical harmonics of degree 3 and does not read the header, so the 45 higher coefficients
-are written, as zeros.
+The viewer of that code assumes spherical harmonics of degree 3 and does not read the header. So the 45 coefficients of
+higher degrees are written, as zeros.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from ffavatar_model.atomic_file import write_atomically
 
 SH_0 = 0.28209479177387814
-"""The constant spherical harmonic: colour = 0.5 + SH_0 · f_dc."""
+"""Value of the spherical harmonic of degree 0: colour = 0.5 + SH_0 · f_dc."""
 PROPERTIES = (
     "x",
     "y",
@@ -39,12 +39,12 @@ PROPERTIES = (
 
 
 def write_ply(path: Path, means: Tensor, rotations: Tensor, scales: Tensor, opacities: Tensor, colours: Tensor) -> None:
-    """Write N Gaussians, atomically: binary little-endian float32, colours that do not depend on the direction.
+    """Write N Gaussians atomically, as binary little-endian float32; colours do not depend on the viewing direction.
 
     Args:
-        path: The file.
-        means: (N, 3) metres, written unchanged (head axes: y up, z out of the face).
-        rotations: (N, 4) quaternions w, x, y, z; normalised here.
+        path: Path of the file.
+        means: (N, 3) centres, metres, written unchanged (head axes: y up, z out of the face).
+        rotations: (N, 4) quaternions w, x, y, z; they are normalised here.
         scales: (N, 3) standard deviations, metres; written as logarithms.
         opacities: (N,) 0 to 1; written as logits.
         colours: (N, 3) RGB, 0 to 1.
@@ -65,10 +65,10 @@ def write_ply(path: Path, means: Tensor, rotations: Tensor, scales: Tensor, opac
 
 
 def read_ply(path: Path) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Read means, rotations, scales, opacities and colours from a file of ``write_ply``.
+    """Read means, rotations, scales, opacities and colours from a file written by ``write_ply``.
 
     Raises:
-        ValueError: The file has another layout, or is cut off; the message names it.
+        ValueError: The file has another layout or is cut off; the message names the file.
     """
     header, end, body = path.read_bytes().partition(b"end_header\n")
     lines = header.decode("ascii", "replace").split("\n")

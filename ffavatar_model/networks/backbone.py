@@ -1,4 +1,4 @@
-"""A vision transformer, and DINOv2 with registers, as one backbone: images in, the tokens of several layers out."""
+"""A vision transformer or DINOv2 with registers, behind one interface: images in, tokens of several layers out."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Mlp(nn.Sequential):
-    """Two linear layers with a GELU between."""
+    """Two linear layers with a GELU between them."""
 
     def __init__(self, width: int, hidden: int, out: int | None = None) -> None:
         super().__init__(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, out or width))
 
 
 class TransformerBlock(nn.Module):
-    """Pre-norm self-attention and MLP."""
+    """A transformer block: self-attention and MLP, both pre-normed and residual."""
 
     def __init__(self, width: int, heads: int, mlp_ratio: float) -> None:
         super().__init__()
@@ -41,14 +41,14 @@ class TransformerBlock(nn.Module):
 
 
 def grid_centres(side: int) -> Tensor:
-    """Return x, y of the centres of a square grid's cells, (side², 2), row by row, -1 to 1 across and down."""
+    """Return the cell centres (x, y) of a square grid over -1 to 1, (side², 2), row by row, y down."""
     centres = (torch.arange(side) + 0.5) * (2 / side) - 1
     y, x = torch.meshgrid(centres, centres, indexing="ij")
     return torch.stack((x, y), -1).flatten(0, 1)
 
 
 class Backbone(nn.Module):
-    """A ViT of any size that returns patch tokens only; class and register tokens stay inside."""
+    """A ViT of any size. It returns patch tokens; class and register tokens are used inside only."""
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
@@ -56,17 +56,22 @@ class Backbone(nn.Module):
 
         kind: Literal["vit", "dinov2"] = "vit"
         image_size: int = 128
-        """Images are resized to this many pixels along the edge."""
+        """Pixels along the edge to which images are resized."""
         patch: int = 8
+        """Pixels along the edge of a patch."""
         stem: Literal["patch", "convolutions"] = "patch"
-        """Map from patches to tokens (vit only): linear, or convolutions that each halve the image (patch is 2^n)."""
+        """Layers from patches to tokens: ``patch`` is one linear layer; ``convolutions`` each halve the image.
+
+        Convolutions need ``kind="vit"`` and a ``patch`` that is a power of two.
+        """
         width: int = 128
         depth: int = 4
         heads: int = 4
         mlp_ratio: float = 4.0
         registers: int = 4
+        """Number of register tokens."""
         weights: str = ""
-        """Local folder, or a model's name for ``transformers`` (dinov2 only); empty for random weights."""
+        """Local folder, or name of a model for ``transformers`` (``dinov2`` only); empty for random weights."""
 
         def __post_init__(self) -> None:
             divisible = self.image_size % self.patch == 0
@@ -106,10 +111,10 @@ class Backbone(nn.Module):
 
         Args:
             images: (N, 3, H, W) RGB in 0 to 1; resized to ``image_size``.
-            layers: Numbers of the layers, 0 for the embedding; the last layer by default.
+            layers: Numbers of the layers, 0 for the patch embedding; empty for the last layer.
 
         Returns:
-            Tokens (N, T, width) of each of ``layers``.
+            Tokens (N, T, width) of each layer in ``layers``.
         """
         size = self.config.image_size
         if images.shape[-1] != size or images.shape[-2] != size:
@@ -130,9 +135,10 @@ class Backbone(nn.Module):
 
 
 def _convolutions(width: int, patch: int) -> nn.Sequential:
-    """Build the stem (N, 3, H, W) → (N, width, H / patch, W / patch): 3 x 3 convolutions of stride 2, ever wider.
+    """Build a stem of 3 x 3 convolutions of stride 2 and increasing width.
 
-    Xiao et al., "Early Convolutions Help Transformers See Better" (2021): far fewer steps from random weights.
+    It maps (N, 3, H, W) to (N, width, H / patch, W / patch). Training from random weights then needs far fewer steps
+    (Xiao et al., "Early Convolutions Help Transformers See Better", 2021).
     """
     n = patch.bit_length() - 1
     widths = [3, *(max(24, width >> (n - i)) for i in range(1, n + 1))]

@@ -1,4 +1,4 @@
-"""Encoder of source images into tokens: a backbone of any size, several of its layers fused."""
+"""Encoder of source images to tokens: a backbone of any size, of which several layers are fused."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ffavatar_model.networks.backbone import Backbone, grid_centres
 
 
 class ImageEncoder(nn.Module):
-    """Encodes each image by itself, so the tokens depend on neither the number of images nor their order."""
+    """An encoder of single images; an image's tokens do not depend on the other images of the person."""
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """A backbone, and the numbers of its layers that are fused (0 is the patch embedding)."""
+        """Settings of the encoder: a backbone, and the numbers of its layers to fuse (0 is the patch embedding)."""
 
         backbone: Backbone.Config = field(default_factory=Backbone.Config)
         layers: tuple[int, ...] = (0, 4)
@@ -43,6 +43,6 @@ class ImageEncoder(nn.Module):
         self.register_buffer("positions", grid_centres(self.backbone.side), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Encode images (N, 3, H, W), RGB in 0 to 1, into tokens (N, T, width)."""
+        """Encode images (N, 3, H, W), RGB in 0 to 1, as tokens (N, T, width)."""
         states = self.backbone(images, self.config.layers)
         return self.fuse(torch.cat([norm(state) for norm, state in zip(self.norms, states, strict=True)], -1))

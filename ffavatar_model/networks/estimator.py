@@ -1,4 +1,4 @@
-"""Estimator of expression, joint rotations and head pose from a driver image, learned end to end from pixels."""
+"""Estimator of expression, joint rotations and head pose from a driver image, trained end to end from pixels."""
 
 from __future__ import annotations
 
@@ -14,36 +14,39 @@ from ffavatar_model.networks.backbone import Backbone
 
 
 class DrivingParameters(NamedTuple):
-    """Parameters that move a head; any leading dimensions."""
+    """Parameters that pose a head, with any leading dimensions."""
 
     expression: Tensor
     """(..., E) coefficients of the head model's expression directions."""
     rotations: Tensor
-    """(..., 5, 3) root (zero: the pose turns the head), neck, jaw, left and right eye; axis-angle, radians."""
+    """(..., 5, 3) axis-angle of root (zero: ``pose`` rotates the head), neck, jaw, left and right eye, radians."""
     pose: Tensor
     """(..., 9) position, scale and orientation of the head in the image: see ``ffavatar_model.camera``."""
 
 
 class Estimator(nn.Module):
-    """A ViT on an aligned crop, pooled tokens, and a linear layer that starts at zero.
+    """A ViT on an aligned crop, whose pooled tokens go through a linear layer that is initialised with zeros.
 
-    Untrained, it returns a neutral head that looks straight out, at its position in an aligned crop.
+    The untrained estimator returns a neutral head that looks straight out of the crop.
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Backbone, and limits of the estimated values."""
+        """Settings of the estimator: its backbone, and limits of the estimated values."""
 
         backbone: Backbone.Config = field(default_factory=Backbone.Config)
         n_expression: int = 100
         """Upper bound on the number of expression coefficients; the head model may have fewer."""
         expression_limit: float = 4.0
+        """Largest absolute value of an expression coefficient."""
         neck_limit: float = 0.3
-        """Radians. Small: turning the neck and turning the head look nearly alike."""
+        """Largest entry of the neck's axis-angle vector, radians; small, as rotations of neck and head look alike."""
         jaw_limit: float = 0.6
+        """Largest entry of the jaw's axis-angle vector, radians."""
         eye_limit: float = 0.6
+        """Largest entry of an eye's axis-angle vector, radians."""
         gain: float = 0.1
-        """Factor of the last layer's output: Adam moves its weights by the learning rate, whatever the gradient."""
+        """Factor of the last layer's output; it slows that layer, as Adam's steps ignore the gradient's size."""
 
         def __post_init__(self) -> None:
             for name in ("expression_limit", "neck_limit", "jaw_limit", "eye_limit", "gain"):
@@ -72,14 +75,14 @@ class Estimator(nn.Module):
         self.register_buffer("start", start.clone(), persistent=False)
 
     def raw(self, images: Tensor) -> Tensor:
-        """Return unlimited values (N, n_expression + 21) of aligned crops (N, 3, H, W), RGB in 0 to 1."""
+        """Compute values without limits (N, n_expression + 21) from aligned crops (N, 3, H, W), RGB in 0 to 1."""
         (tokens,) = self.backbone(images)
-        # The mean of the tokens loses their positions; a few channels of each token keep them.
+        # The mean of the tokens has no information on their positions; a few channels of each token add it.
         layout = self.places(self.pool(tokens).flatten(1))
         return self.config.gain * self.head(torch.cat((tokens.mean(1), layout), -1)).float()
 
     def limit(self, raw: Tensor) -> DrivingParameters:
-        """Turn unlimited values (..., n_expression + 21) into parameters within the configured limits."""
+        """Convert values without limits (..., n_expression + 21) to parameters within the configured limits."""
         c = self.config
         expression, neck, jaw, eyes, pose = raw.split((self.n_expression, 3, 3, 6, POSE_SIZE), -1)
         joints = (neck, c.neck_limit), (jaw, c.jaw_limit), (eyes[..., :3], c.eye_limit), (eyes[..., 3:], c.eye_limit)

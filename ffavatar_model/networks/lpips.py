@@ -1,9 +1,9 @@
-"""LPIPS: perceptual distance of two images by the features of a network; for loss and evaluation.
+"""LPIPS: perceptual distance between two images from a network's features, for the loss and for evaluation.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric" (2018), version 0.1. The features
 of five layers of AlexNet or VGG-16 are scaled to unit length at each position. Their squared differences are weighted
-by channel, averaged over positions and summed over layers. No weights come with the project: the user's file holds the
-state dict of the package ``lpips``, under its names.
+by channel, averaged over positions and summed over layers. The project contains no weights: the user supplies a file
+with the state dict of the package ``lpips``.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
-"""Mean and deviation of the trunks' training images, for RGB in -1 to 1 (the package's ``ScalingLayer``)."""
+"""Mean and standard deviation of the trunks' training images, for RGB in -1 to 1 (``ScalingLayer`` of ``lpips``)."""
 LPIPS_FILE_HINT = "torch.save(lpips.LPIPS(net='vgg').state_dict(), FILE), with the package lpips, makes one"
-"""Way to a file of weights, for messages."""
+"""Explanation, for error messages, of how to make a file of weights."""
 
 
 class Convolution(NamedTuple):
-    """One layer of a trunk; ReLU follows it."""
+    """A convolutional layer of a trunk; a ReLU follows it."""
 
     position: int
-    """Index in torchvision's ``features``: part of the weights' names."""
+    """Index of the layer in torchvision's ``features``, which is part of its weights' names."""
     inputs: int
     outputs: int
     kernel: int
@@ -36,17 +36,17 @@ class Convolution(NamedTuple):
 
 
 class Trunk(NamedTuple):
-    """Five slices of convolutions; each slice's output is compared."""
+    """A network of five slices of convolutions; LPIPS compares the output of each slice."""
 
     slices: tuple[tuple[Convolution, ...], ...]
     pooled: tuple[int, ...]
-    """Slices that begin with max-pooling."""
+    """Indices of the slices that begin with max-pooling."""
     window: int
-    """Side of the pooling windows, whose stride is 2."""
+    """Side of the pooling windows, pixels; their stride is 2."""
 
     @property
     def first_shape(self) -> tuple[int, ...]:
-        """Shape of the first layer's weights, which identifies the trunk in a file."""
+        """Shape of the first layer's weights, by which ``load_lpips`` recognises the trunk of a file."""
         c = self.slices[0][0]
         return c.outputs, c.inputs, c.kernel, c.kernel
 
@@ -83,7 +83,7 @@ TRUNKS: Mapping[str, Trunk] = {
 
 
 class LPIPS(nn.Module):
-    """Distances of images by the features of a trunk, ``vgg`` or ``alex``; nothing in it is trained."""
+    """A network without trainable parameters that computes image distances with a trunk, ``vgg`` or ``alex``."""
 
     def __init__(self, trunk: str) -> None:
         super().__init__()
@@ -98,13 +98,13 @@ class LPIPS(nn.Module):
         self.requires_grad_(False)
 
     def features(self, images: Tensor) -> list[Tensor]:
-        """Compute each slice's features, of unit length at each position.
+        """Compute the features of each slice, with unit length at each position.
 
         Args:
             images: (N, 3, H, W) RGB in 0 to 1.
 
         Returns:
-            (N, C, h, w) of each slice, float32.
+            (N, C, h, w) features of each slice, float32.
         """
         x = (2 * images - 1 - self.get_buffer("shift")) / self.get_buffer("scale")
         features = []
@@ -114,21 +114,21 @@ class LPIPS(nn.Module):
             for convolution in part.children():
                 x = convolution(x).relu()
             exact = x if x.dtype == torch.float64 else x.float()
-            # clamped: the root's gradient is finite where all features are zero
+            # clamped, so that the gradient of the square root is finite if all features are zero
             features.append(exact / exact.square().sum(1, keepdim=True).clamp_min(1e-20).sqrt())
         return features
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Return the distance of each pair of images, unreduced.
+        """Return the distance between the two images of each pair.
 
-        Under autocast the convolutions run in its type; the comparison and the sums run in float32.
+        Under autocast the convolutions run in the type of autocast; all other operations run in float32.
 
         Args:
             a: (N, 3, H, W) RGB in 0 to 1, at least 32 pixels along each edge.
-            b: Images of the same shape.
+            b: (N, 3, H, W) images that ``a`` is compared with.
 
         Returns:
-            (N,) float32.
+            (N,) float32 distances.
         """
         distances = []
         for features_a, features_b, weight in zip(self.features(a), self.features(b), self.weights, strict=True):
@@ -139,9 +139,9 @@ class LPIPS(nn.Module):
 
 
 def load_lpips(path: Path) -> LPIPS:
-    """Load LPIPS weights from a file that ``torch.save`` wrote, under the names of the package ``lpips``.
+    """Load LPIPS with weights from a state dict of the package ``lpips``, written by ``torch.save``.
 
-    Nothing in the file is executed.
+    No code from the file is executed.
 
     Raises:
         FileNotFoundError: The file is missing.
@@ -173,7 +173,7 @@ def load_lpips(path: Path) -> LPIPS:
 
 
 def parameters_by_file_name(model: LPIPS) -> dict[str, nn.Parameter]:
-    """Return the parameters by the names that they have in the package ``lpips``."""
+    """Return the model's parameters by their names in the package ``lpips``."""
     parameters: dict[str, nn.Parameter] = {}
     for i, (part, weight) in enumerate(zip(model.trunk.slices, model.weights, strict=True)):
         for j, convolution in enumerate(part):

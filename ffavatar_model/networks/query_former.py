@@ -1,4 +1,4 @@
-"""Query-Former: every canonical head point attends to the tokens of all source images."""
+"""Query-Former: a transformer in which each canonical head point attends to the tokens of all source images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ffavatar_model.networks.backbone import Mlp
 
 
 def fourier(points: Tensor, octaves: int) -> Tensor:
-    """Embed values by sines and cosines of 2^k π times them.
+    """Embed values x by sin(2^k π x) and cos(2^k π x).
 
     Args:
-        points: (..., C) in about -1 to 1.
+        points: (..., C) values, about -1 to 1.
         octaves: Number of frequencies, k = 0, 1, ...
 
     Returns:
-        (..., C (1 + 2 octaves)): the values, their sines, their cosines.
+        (..., C (1 + 2 octaves)): the values, then sines, then cosines.
     """
     scale = torch.pi * 2.0 ** torch.arange(octaves, device=points.device, dtype=points.dtype)
     phase = (points[..., None] * scale).flatten(-2)
@@ -28,11 +28,11 @@ def fourier(points: Tensor, octaves: int) -> Tensor:
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention of the queries to the tokens; q and k are RMS-normed.
+    """Multi-head attention from queries to tokens; queries and keys are RMS-normed.
 
-    The positions of queries and tokens (both -1 to 1 in an aligned crop; a query's is the one of its point on a
-    frontal head) go through one shared random Fourier map, which is added to q and k. So attention starts near the
-    right part of the image, and learning can move it anywhere.
+    Queries and tokens have positions, -1 to 1 in an aligned crop; a query's position is where its head point appears on
+    a frontal head. One random Fourier map embeds both, and the embeddings are added to queries and keys. So attention
+    starts near the matching part of the image, and training can move it anywhere.
     """
 
     def __init__(self, width: int, heads: int, token_width: int, bandwidth: float) -> None:
@@ -47,9 +47,10 @@ class CrossAttention(nn.Module):
         self.phases = nn.Parameter(2 * torch.pi * torch.rand(width))
 
     def _embed(self, positions: Tensor) -> Tensor:
-        """Return random Fourier features (..., width) of positions (..., 2); their products fall off as a Gaussian.
+        """Return random Fourier features (..., width) of positions (..., 2).
 
-        Not a matrix product: under autocast that would round the phases to bfloat16.
+        The product of two positions' features is about a Gaussian of their distance. The phases are not computed by a
+        matrix product, because autocast would round that to bfloat16.
         """
         x, y = positions[..., :1], positions[..., 1:]
         return (x * self.frequencies[0] + y * self.frequencies[1] + self.phases).cos()
@@ -64,20 +65,20 @@ class CrossAttention(nn.Module):
 
         Args:
             x: (B, P, width) queries.
-            positions: (P, 2) of the queries.
+            positions: (P, 2) positions of the queries.
             keys: (B, heads, M, head width) from ``keys_values``.
-            values: Likewise.
-            mask: (B, 1, 1, M) bool, False hides a token; None hides nothing.
+            values: (B, heads, M, head width) from ``keys_values``.
+            mask: (B, 1, 1, M) bool, False hides a token; None hides none.
 
         Returns:
-            (B, P, width).
+            (B, P, width) values to add to the queries.
         """
         q = self.q_norm((self.q(x) + self._embed(positions)).unflatten(-1, (self.heads, -1))).transpose(1, 2)
         return self.out(F.scaled_dot_product_attention(q, keys, values, attn_mask=mask).transpose(1, 2).flatten(2))
 
 
 class QueryBlock(nn.Module):
-    """Cross-attention to the tokens of all views, then an MLP, both pre-normed and residual."""
+    """Cross-attention to the tokens of all source images, then an MLP, both pre-normed and residual."""
 
     def __init__(self, config: QueryFormer.Config, token_width: int) -> None:
         super().__init__()
@@ -92,13 +93,13 @@ class QueryBlock(nn.Module):
 
         Args:
             x: (B, P, width) queries.
-            positions: (P, 2) of the queries.
-            tokens: (B, M, token_width) of all views.
-            token_positions: (M, 2).
-            mask: (B, 1, 1, M) bool, False hides a token; None hides nothing.
+            positions: (P, 2) positions of the queries.
+            tokens: (B, M, token_width) tokens of all source images.
+            token_positions: (M, 2) positions of the tokens.
+            mask: (B, 1, 1, M) bool, False hides a token; None hides none.
 
         Returns:
-            (B, P, width).
+            (B, P, width) updated queries.
         """
         keys, values = self.attention.keys_values(tokens, token_positions)
         x = x + self.attention(self.norm1(x), positions, keys, values, mask)
@@ -106,10 +107,10 @@ class QueryBlock(nn.Module):
 
 
 class QueryFormer(nn.Module):
-    """Canonical points → Fourier embedding → queries → L blocks → one feature a point.
+    """A transformer from canonical points to one feature per point: Fourier embedding, queries, then blocks.
 
-    Attention is a sum over tokens, and a token does not carry the number of its view, so the order of the views
-    changes nothing.
+    The order of the source images does not matter: attention is a sum over tokens, and a token does not contain the
+    number of its image.
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
@@ -122,7 +123,7 @@ class QueryFormer(nn.Module):
         mlp_ratio: float = 2.0
         octaves: int = 6
         place_bandwidth: float = 3.0
-        """Standard deviation of the position map's frequencies, rad per half image: larger attends more narrowly."""
+        """Standard deviation of the position map's frequencies, rad per half image; larger is narrower attention."""
 
         def __post_init__(self) -> None:
             require(self.width % self.heads == 0, "width", self.width, f"a multiple of heads={self.heads}")
@@ -143,13 +144,13 @@ class QueryFormer(nn.Module):
 
         Args:
             points: (P, 3) canonical head points scaled to about -1 to 1.
-            positions: (P, 2) of the points on a frontal aligned head, -1 to 1.
-            tokens: (B, S, T, token_width) of S source images.
-            token_positions: (T, 2) of each token in its image, -1 to 1.
-            mask: (B, S) bool, False for padding; every row needs one True. None where there is no padding.
+            positions: (P, 2) position of each point on a frontal aligned head, -1 to 1.
+            tokens: (B, S, T, token_width) tokens of S source images.
+            token_positions: (T, 2) position of each token in its image, -1 to 1.
+            mask: (B, S) bool, False for padding; every row needs at least one True. None if there is no padding.
 
         Returns:
-            (B, P, width).
+            (B, P, width) features of the points.
         """
         views, per_view = tokens.shape[1:3]
         x = self.embed(fourier(points, self.config.octaves)).expand(len(tokens), -1, -1)

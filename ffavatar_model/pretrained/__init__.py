@@ -1,8 +1,11 @@
-"""The checkpoint that comes with the code: trained on rendered studio people alone (docs/experiments.md), CC0 data."""
+"""The checkpoint that comes with the code, trained on rendered people of CC0 data alone (docs/experiments.md)."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 STUDIO = Path(__file__).with_name("studio.safetensors")
-"""Preset ``small`` on the open head, half precision: stages 1 and 2, the latter with portraits among its images."""
+"""Weights of preset ``small`` on the open head, in half precision, after stages 1 and 2 of training.
+
+The images of stage 2 include portraits.
+"""

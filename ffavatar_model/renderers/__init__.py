@@ -1,10 +1,12 @@
 """Renderers of 3D Gaussians behind one function, ``render_gaussians``; all give the same images.
 
-On CUDA, ``gsplat_cuda`` calls gsplat's kernels; ``tile_lists`` gives them lists of a fixed size, for CUDA graphs.
+On CUDA, ``gsplat_cuda`` calls gsplat's kernels. ``gsplat_tile_lists`` gives them lists of a fixed size, so that calls
+can be part of a CUDA graph.
 
-Elsewhere, ``reference`` renders: ``projection`` in PyTorch, then one of two blenders. ``blending``, with ``tiles``, is
-plain PyTorch: any device, any floating type, the rules that the others follow. ``compiled`` is its equivalent for
-float32 on the CPU, several times as fast; its loops, compiled by numba, are in ``kernels``.
+On other devices, ``reference`` renders: ``projection`` in PyTorch, then one of two blenders. ``blending``, with
+``reference_tiles``, is plain PyTorch for any device and floating type; the other blenders follow its rules.
+``compiled`` is equivalent for float32 on the CPU and several times as fast; its loops, compiled by numba, are in
+``kernels``.
 """
 
 from __future__ import annotations
@@ -21,14 +23,14 @@ __all__ = ["Rendering", "rasterize_gsplat", "rasterize_reference", "render_gauss
 
 
 class Rendering(NamedTuple):
-    """Images of V cameras for each of B sets of Gaussians."""
+    """Images from V cameras of each of B sets of Gaussians."""
 
     rgb: Tensor
-    """(B, V, C, H, W) over the background."""
+    """(B, V, C, H, W) colour over the background."""
     alpha: Tensor
     """(B, V, 1, H, W) coverage, 0 to 1."""
     depth: Tensor
-    """(B, V, 1, H, W) expected z of the Gaussians on the pixel, metres; 0 where there are none."""
+    """(B, V, 1, H, W) expected z of the Gaussians at the pixel, metres; 0 if there are none."""
 
 
 def render_gaussians(
@@ -48,15 +50,15 @@ def render_gaussians(
     Autocast is off inside: projection and blending need float32.
 
     Args:
-        means: (B, N, 3) centres, metres, world.
-        rotations: (B, N, 4) quaternions w, x, y, z; need not be of unit length.
+        means: (B, N, 3) centres, metres, world axes.
+        rotations: (B, N, 4) quaternions w, x, y, z, of any length but 0.
         scales: (B, N, 3) standard deviations along the rotated axes, metres.
         opacities: (B, N) in 0 to 1.
-        colours: (B, N, C), any range.
-        world_to_camera: (B, V, 3, 4), OpenCV axes (x right, y down, z forward), metres.
+        colours: (B, N, C) colours in any range.
+        world_to_camera: (B, V, 3, 4) transforms, OpenCV axes (x right, y down, z forward), metres.
         K: (B, V, 3, 3) intrinsics in pixels; (0, 0) is the outer corner of the top-left pixel.
-        width: Of the images, pixels.
-        height: Of the images, pixels.
+        width: Width of the images, pixels.
+        height: Height of the images, pixels.
         background: (C,) or (B, V, C) colour behind everything; black by default.
 
     Returns:

@@ -1,8 +1,8 @@
 """Plain PyTorch blender of the reference renderer: front-to-back alpha blending of projected Gaussians.
 
-Any device, any floating type. The backward pass is written by hand: autograd would keep some fifteen tensors of
-(pixel, Gaussian) pairs alive; this keeps two, and computes the sums over pixels and over Gaussians as small matrix
-products. ``compiled`` is the quicker equivalent for float32 on the CPU.
+It works on any device and for any floating type. The backward pass is written by hand: autograd would keep about
+fifteen tensors of (pixel, Gaussian) pairs. This pass keeps two, and computes sums over pixels and over Gaussians as
+small matrix products. ``compiled`` is the faster equivalent for float32 on the CPU.
 """
 
 from __future__ import annotations
@@ -16,23 +16,26 @@ from ffavatar_model.renderers.projection import ALPHA_MIN
 from ffavatar_model.renderers.reference_tiles import TILE, TileBlock
 
 ALPHA_MAX = 0.999
-"""Largest alpha of a Gaussian: none hides the Gaussians behind it entirely."""
+"""Largest alpha of a Gaussian, so that it never completely hides the Gaussians behind it."""
 TRANSMITTANCE_MIN = 1e-4
-"""Blending of a pixel ends before the Gaussian that would leave less light than this."""
+"""Smallest transmittance: blending of a pixel ends before the Gaussian that would reduce it below this."""
 
 _EMPTY = -1e4
-"""Log opacity of the padding member."""
+"""Log opacity of the padding entry of a tile's list."""
 
 
 def _pixel_basis(like: Tensor) -> Tensor:
-    """Return 1, u, v, u², uv, v² (TILE², 6) at the pixel centres of a tile, measured from the tile's centre."""
+    """Return 1, u, v, u², uv, v² (TILE², 6) at a tile's pixel centres; u and v are measured from the tile's centre."""
     centres = torch.arange(TILE, dtype=like.dtype, device=like.device) + 0.5 - TILE / 2
     v, u = (grid.flatten() for grid in torch.meshgrid(centres, centres, indexing="ij"))
     return torch.stack((torch.ones_like(u), u, v, u * u, u * v, v * v), -1)
 
 
 def _polynomial(local: Tensor) -> Tensor:
-    """Return log α in the tile's basis (B, K, 6) from offset x, y, conic xx, xy, yy and log opacity (B, K, 6)."""
+    """Return the coefficients (B, K, 6) of log α in the basis of ``_pixel_basis``.
+
+    ``local`` (B, K, 6) is offset x, y from the tile's centre, conic xx, xy, yy, and log opacity.
+    """
     x, y, a, b, c, log_opacity = local.unbind(-1)
     gx, gy = a * x + b * y, b * x + c * y
     return torch.stack((log_opacity - 0.5 * (gx * x + gy * y), gx, gy, -0.5 * a, -b, -0.5 * c), -1)
@@ -56,7 +59,7 @@ def _polynomial_backward(local: Tensor, grad: Tensor) -> Tensor:
 
 
 def _tile_centres(tiles: Tensor, columns: int, rows: int, like: Tensor) -> Tensor:
-    """Return the centre (B, 2) of each tile in pixels of its image."""
+    """Return the centre (B, 2) of each tile, in pixels of its image."""
     position = torch.stack((tiles % columns, tiles // columns % rows), -1).to(like.dtype)
     return (position + 0.5) * TILE
 
@@ -118,20 +121,20 @@ def blend(
 ) -> Tensor:
     """Blend the features of projected Gaussians into images.
 
-    α = min(0.999, opacity · exp(−½ dᵀ conic d)) at pixel centres; α < 1/255 is skipped; blending ends
-    where less than 1e-4 of the light would be left: gsplat's rules. Append a feature of ones for coverage.
+    The rules are gsplat's: α = min(0.999, opacity · exp(−½ dᵀ conic d)) at pixel centres; a Gaussian with α < 1/255 is
+    skipped; blending of a pixel ends before its transmittance falls below 1e-4. A feature of ones gives the coverage.
 
     Args:
-        means: (I, N, 2) pixels.
+        means: (I, N, 2) centres, pixels.
         conics: (I, N, 3) upper triangle of the inverse covariance, 1/px².
         opacities: (I, N) 0 to 1.
-        features: (I, N, C).
-        blocks: From ``tiles.blocks_of_tiles``.
-        width: Of the images, pixels.
-        height: Of the images, pixels.
+        features: (I, N, C) values to blend.
+        blocks: Result of ``reference_tiles.blocks_of_tiles``.
+        width: Width of the images, pixels.
+        height: Height of the images, pixels.
 
     Returns:
-        (I, C, height, width).
+        (I, C, height, width) blended features.
     """
     n_images = means.shape[0]
     log_opacity = opacities.clamp_min(1e-12).log()[..., None]

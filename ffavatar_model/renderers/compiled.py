@@ -1,9 +1,9 @@
 """Compiled blender of the reference renderer: float32 on the CPU, forward and backward, by the rules of ``blending``.
 
-Tensor operations evaluate every pair of a pixel and a Gaussian whose box covers the pixel's tile. A compiled loop stops
-a tile where none of its pixels has light left, skips rows that a Gaussian's box does not reach, and saves nothing for
-the backward pass, which blends again. This module divides the work among threads and joins it to autograd; the loops
-are in ``kernels``. numba is imported at the first call: the model runs without it.
+Tensor operations evaluate all pairs of a pixel and a Gaussian whose box overlaps the pixel's tile. A compiled loop ends
+a tile when all its pixels are opaque, and skips rows of pixels that a Gaussian's box does not cover. It saves nothing
+for the backward pass, which blends again. This module divides the work among threads and connects it to autograd; the
+loops are in ``kernels``. numba is imported at the first call, because the model also runs without numba.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 JOBS = 8
-"""Number of jobs among which an image's tiles are divided, fewer where there are many images.
+"""Number of jobs among which an image's tiles are divided; it is smaller if there are many images.
 
-It does not depend on the number of threads, so sums of gradients are the same on any number of them.
+It does not depend on the number of threads, so sums of gradients are the same for any number of threads.
 """
 
 
 @cache
 def has_numba() -> bool:
-    """Return True where numba can be imported."""
+    """Return True if numba can be imported."""
     return importlib.util.find_spec("numba") is not None
 
 
@@ -41,22 +41,22 @@ def blend_compiled(
     width: int,
     height: int,
 ) -> Tensor:
-    """Bin and blend the Gaussians of I images, as ``tiles.blocks_of_tiles`` and ``blending.blend`` do.
+    """Bin and blend the Gaussians of I images, as ``reference_tiles.blocks_of_tiles`` and ``blending.blend`` do.
 
-    Equal depths keep their order.
+    Gaussians of equal depth keep their order.
 
     Args:
-        means: (I, N, 2) pixels; all tensors are float32 on the CPU.
+        means: (I, N, 2) centres, pixels; all tensors are float32 on the CPU.
         conics: (I, N, 3) upper triangle of the inverse covariance, 1/px².
         opacities: (I, N) 0 to 1.
-        features: (I, N, C).
-        radii: (I, N, 2) half extent of each Gaussian's box, pixels.
-        depths: (I, N) metres, nearest first.
-        width: Of the images, pixels.
-        height: Of the images, pixels.
+        features: (I, N, C) values to blend.
+        radii: (I, N, 2) half extent of each Gaussian's box, pixels; 0 for Gaussians that are not drawn.
+        depths: (I, N) metres; the nearest Gaussian is blended first.
+        width: Width of the images, pixels.
+        height: Height of the images, pixels.
 
     Returns:
-        (I, C, height, width).
+        (I, C, height, width) blended features.
     """
     log_opacity = opacities.clamp_min(1e-12).log()[..., None]
     shapes = torch.cat((means, conics, log_opacity), -1)
@@ -106,7 +106,10 @@ def _jobs_per_image(n_images: int) -> int:
 
 
 def _run_all(run: Callable[[Any], Any], jobs: Iterable[Any]) -> list[Any]:
-    """Return ``run`` of each job, by as many threads as PyTorch uses; the kernels release Python's lock."""
+    """Return the results of ``run`` for all jobs, run by as many threads as PyTorch uses.
+
+    Threads run in parallel because the kernels release Python's global lock.
+    """
     jobs, threads = list(jobs), torch.get_num_threads()
     if threads == 1 or len(jobs) == 1:
         return [run(job) for job in jobs]

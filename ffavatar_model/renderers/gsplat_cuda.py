@@ -16,12 +16,12 @@ _FAR_PLANE = 1e10
 
 
 class FixedLists:
-    """Fixed capacity of the tile lists, in entries, so that calls can be part of a CUDA graph."""
+    """Tile lists of a fixed capacity, in entries, so that calls of the rasterizer can be part of a CUDA graph."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.crossings: list[Tensor] = []
-        """Entries that each call needed, () int64; an image lacks Gaussians where they exceed ``capacity``."""
+        """Number of entries that each call needed, () int64. If it exceeds ``capacity``, Gaussians are missing."""
 
 
 _FIXED: ContextVar[FixedLists | None] = ContextVar("fixed_lists", default=None)
@@ -29,7 +29,7 @@ _FIXED: ContextVar[FixedLists | None] = ContextVar("fixed_lists", default=None)
 
 @contextmanager
 def fixed_lists(lists: FixedLists) -> Iterator[FixedLists]:
-    """Give ``rasterize_gsplat`` lists of a fixed capacity within the context, so it reads nothing back to the host."""
+    """Let ``rasterize_gsplat`` use lists of a fixed capacity within the context; it then copies nothing to the host."""
     token = _FIXED.set(lists)
     try:
         yield lists
@@ -50,10 +50,10 @@ def rasterize_gsplat(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Rasterize on CUDA in float32; arguments and results are those of ``rasterize_reference``.
 
-    gsplat's kernels are called one by one: there is little work between them, and gsplat's own function costs the host
-    more time than the kernels cost the device.
+    gsplat's kernels are called directly, because gsplat's own function takes the host longer than its kernels take the
+    device.
     """
-    from gsplat.cuda import _wrapper as kernels  # compiled at its first import: only where it is used
+    from gsplat.cuda import _wrapper as kernels  # its first import compiles the kernels, so it is imported only here
 
     n_sets, n_views = world_to_camera.shape[:2]
     columns, rows = -(-width // TILE_PX), -(-height // TILE_PX)

@@ -1,7 +1,7 @@
-"""Loops of the compiled blender, which numba compiles; ``compiled`` calls them. Importing this module imports numba.
+"""Loops of the compiled blender, compiled by numba; ``compiled`` calls them. Importing this module imports numba.
 
-Loops over a tile's pixels count in unsigned numbers, without branches, because LLVM vectorizes only such loops (a
-signed index could be negative, which counts from the end of an array).
+Loops over a tile's pixels use unsigned indices and no branches, because LLVM vectorizes only such loops. (A signed
+index could be negative, and numba would then have to count from the end of the array.)
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _MOST, _LEAST, _DARK = np.float32(ALPHA_MAX), np.float32(ALPHA_MIN), np.float32(
 _HALF, _ONE, _ZERO = np.float32(0.5), np.float32(1), np.float32(0)
 _LOWEST = np.float32(np.log(ALPHA_MIN) - 0.1)
 _SLACK = np.float32(1e-3)
-"""Added to a box's half extent, px: a pixel's centre on the edge is inside."""
+"""Margin added to a box's half extent, pixels, so that a pixel centre on its edge counts as inside."""
 _CHECK_EVERY = 8
-"""Number of Gaussians after which a loop checks that a tile has light left."""
+"""Number of Gaussians after which a loop checks if all pixels of the tile are opaque."""
 
 _compiled = numba.njit(nogil=True, cache=True, fastmath=True, error_model="numpy")
 
 
 @numba.njit(inline="always")
 def _exp(x: np.float32) -> np.float32:
-    """Compute exp of a float32 between -6 and 1, to about 1e-6 of its value, in operations that vectorize.
+    """Compute exp(x) of a float32 between -6 and 1, with a relative error of about 1e-6, in vectorizable operations.
 
-    It is the Taylor polynomial of x / 8, squared three times.
+    It is the Taylor polynomial of exp(x / 8), squared three times.
     """
     r = x * np.float32(0.125)
     p = np.float32(1 / 5040)
@@ -53,7 +53,7 @@ def _exp(x: np.float32) -> np.float32:
 
 @numba.njit(inline="always")
 def _alpha(log_alpha: np.float32) -> np.float32:
-    """Return a Gaussian's alpha at a pixel: at most ``ALPHA_MAX``, 0 below ``ALPHA_MIN``."""
+    """Return a Gaussian's alpha at a pixel, at most ``ALPHA_MAX``; values below ``ALPHA_MIN`` become 0."""
     alpha = min(_exp(max(log_alpha, _LOWEST)), _MOST)
     return alpha if alpha >= _LEAST else _ZERO
 
@@ -64,14 +64,14 @@ def bin_tiles(shape: Floats, reach: Floats, order: Ints, width: int, height: int
 
     Args:
         shape: (N, 6) mean x, y, conic xx, xy, yy, log opacity.
-        reach: (N, 2) half extent of each Gaussian's box, px; 0 for Gaussians that are not drawn.
-        order: (N,) Gaussians by depth.
-        width: Of the image, pixels.
-        height: Of the image, pixels.
+        reach: (N, 2) half extent of each Gaussian's box, pixels; 0 for Gaussians that are not drawn.
+        order: (N,) indices of Gaussians, nearest first.
+        width: Width of the image, pixels.
+        height: Height of the image, pixels.
 
     Returns:
-        Offsets (tiles + 1,) into members (entries,), and rows (N, 2): the first and the last row of pixels that each
-        Gaussian's box covers.
+        Offsets (tiles + 1,) of each tile's list in members; members (entries,), indices of Gaussians; and rows (N, 2),
+        the first and the last row of pixels that each Gaussian's box covers.
     """
     columns, lines = (width + TILE - 1) // TILE, (height + TILE - 1) // TILE
     n = len(order)
@@ -116,17 +116,17 @@ def bin_tiles(shape: Floats, reach: Floats, order: Ints, width: int, height: int
 def blend_tiles(
     part: int, parts: int, shape: Floats, feature: Floats, offsets: Ints, members: Ints, rows: Ints, out: Floats
 ) -> None:
-    """Blend the tiles of one part into an image.
+    """Blend the tiles of one part of an image.
 
     Args:
         part: Number of the part, from 0.
-        parts: Number of parts.
+        parts: Number of parts into which the image's tiles are divided.
         shape: (N, 6) mean x, y, conic xx, xy, yy, log opacity.
-        feature: (N, C).
-        offsets: From ``bin_tiles``, as ``members`` and ``rows``.
-        members: Gaussians of each tile.
-        rows: Rows that each Gaussian's box covers.
-        out: (H, W, C) zeros, written here.
+        feature: (N, C) values to blend.
+        offsets: (tiles + 1,) from ``bin_tiles``.
+        members: (entries,) from ``bin_tiles``.
+        rows: (N, 2) from ``bin_tiles``.
+        out: (H, W, C) zeros; the blended values are written here.
     """
     height, width, channels = out.shape
     columns = (width + TILE - 1) // TILE
@@ -178,19 +178,19 @@ def blend_tiles_backward(
     grads: Floats,
     sums: Floats,
 ) -> None:
-    """Add the gradients of the tiles of one part.
+    """Compute the gradients from the tiles of one part of an image, and add them to ``sums``.
 
     Args:
-        part: As for ``blend_tiles``, and all up to ``rows``.
-        parts: Number of parts.
-        shape: (N, 6).
-        feature: (N, C).
-        offsets: From ``bin_tiles``.
-        members: Gaussians of each tile.
-        rows: Rows that each Gaussian's box covers.
-        out: (H, W, C) blended by ``blend_tiles``.
-        grads: (H, W, C) gradient of ``out``.
-        sums: (N, 6 + C) gradients of shape and feature, added to here.
+        part: Number of the part, from 0.
+        parts: Number of parts into which the image's tiles are divided.
+        shape: (N, 6) mean x, y, conic xx, xy, yy, log opacity.
+        feature: (N, C) values that were blended.
+        offsets: (tiles + 1,) from ``bin_tiles``.
+        members: (entries,) from ``bin_tiles``.
+        rows: (N, 2) from ``bin_tiles``.
+        out: (H, W, C) result of ``blend_tiles``.
+        grads: (H, W, C) gradients of the loss with respect to ``out``.
+        sums: (N, 6 + C) gradients with respect to shape and feature; this part's are added to it.
     """
     height, width, channels = out.shape
     columns = (width + TILE - 1) // TILE

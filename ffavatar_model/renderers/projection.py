@@ -1,4 +1,4 @@
-"""Projection of 3D Gaussians to the image plane (EWA splatting), in gsplat 1.5.3's exact conventions."""
+"""Projection of 3D Gaussians to the image plane (EWA splatting), with exactly the conventions of gsplat 1.5.3."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import torch
 from torch import Tensor
 
 EPS_2D = 0.3
-"""Added to the diagonal of every projected covariance, in px²: a Gaussian covers at least about a pixel."""
+"""Value added to the diagonal of each projected covariance, px², so that a Gaussian covers at least about a pixel."""
 NEAR_PLANE = 0.01
-"""Metres; nearer Gaussians are not drawn."""
+"""Smallest depth of a drawn Gaussian, metres."""
 ALPHA_MIN = 1.0 / 255.0
-"""Contributions below this alpha are skipped."""
+"""Smallest alpha that is blended."""
 MAX_EXTENT = 3.33
-"""Number of standard deviations after which a Gaussian of full opacity falls below ``ALPHA_MIN``."""
+"""Number of standard deviations beyond which the alpha of a Gaussian of opacity 1 is below ``ALPHA_MIN``."""
 
 
 class Projected(NamedTuple):
-    """Gaussians in the image plane; every tensor begins with the dimensions (B, V, N)."""
+    """N Gaussians of each of B sets in the image planes of V cameras."""
 
     means: Tensor
-    """(B, V, N, 2) pixels, x right, y down, (0, 0) at the outer corner of the top-left pixel."""
+    """(B, V, N, 2) centres, pixels: x right, y down, (0, 0) at the outer corner of the top-left pixel."""
     conics: Tensor
     """(B, V, N, 3) upper triangle (xx, xy, yy) of the inverse 2D covariance, 1/px²."""
     depths: Tensor
-    """(B, V, N) z in the camera, metres."""
+    """(B, V, N) z in camera axes, metres."""
     radii: Tensor
-    """(B, V, N, 2) half extent of the visible box in px, no gradient; 0 for Gaussians that are not drawn."""
+    """(B, V, N, 2) half extents of the visible box, pixels, without gradient; 0 for Gaussians that are not drawn."""
 
 
 def rotation_matrices(quaternions: Tensor) -> Tensor:
-    """Convert quaternions (..., 4), w x y z, of any length but 0 to rotation matrices (..., 3, 3)."""
+    """Convert quaternions (..., 4), w x y z, of any length but 0, to rotation matrices (..., 3, 3)."""
     w, x, y, z = torch.nn.functional.normalize(quaternions, dim=-1).unbind(-1)
     rows = (
         1 - 2 * (y * y + z * z),
@@ -59,18 +59,18 @@ def project(
 ) -> Projected:
     """Project B sets of Gaussians into V cameras each.
 
-    The covariance J W Σ Wᵀ Jᵀ + 0.3 I is that of Zwicker et al., "EWA Splatting" (2002), with the Jacobian taken at a
-    point clamped to 1.3 times the field of view, as gsplat does.
+    The covariance J W Σ Wᵀ Jᵀ + 0.3 I follows Zwicker et al., "EWA Splatting" (2002). As in gsplat, the Jacobian J is
+    evaluated at a point that is clamped to 1.3 times the field of view.
 
     Args:
-        means: (B, N, 3) metres, world.
+        means: (B, N, 3) centres, metres, world axes.
         rotations: (B, N, 4) quaternions w, x, y, z.
         scales: (B, N, 3) standard deviations, metres.
-        opacities: (B, N) 0 to 1; they limit the visible box.
-        world_to_camera: (B, V, 3, 4) in OpenCV axes, metres.
+        opacities: (B, N) 0 to 1; smaller ones give smaller visible boxes.
+        world_to_camera: (B, V, 3, 4) transforms, OpenCV axes, metres.
         K: (B, V, 3, 3) intrinsics, pixels.
-        width: Of the images, pixels.
-        height: Of the images, pixels.
+        width: Width of the images, pixels.
+        height: Height of the images, pixels.
 
     Returns:
         The Gaussians in the image planes.
@@ -86,7 +86,7 @@ def project(
 
     axes = rotation_matrices(rotations) * scales[..., None, :]
     axes = torch.einsum("bvij,bnjk->bvnik", turn, axes)
-    # Rows of J W R S: their products are the entries of the projected covariance.
+    # Rows of J W R S; products of these rows are the entries of the projected covariance.
     row_x = (fx / depth)[..., None] * (axes[..., 0, :] - slope_x[..., None] * axes[..., 2, :])
     row_y = (fy / depth)[..., None] * (axes[..., 1, :] - slope_y[..., None] * axes[..., 2, :])
     xx = row_x.square().sum(-1) + EPS_2D

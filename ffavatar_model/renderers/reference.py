@@ -1,7 +1,7 @@
-"""Reference renderer, without CUDA kernels: any device, any floating type, gradients to every input.
+"""Reference renderer without CUDA kernels, for any device and floating type, with gradients for all inputs.
 
-Projection is plain PyTorch (``projection``). So are binning and blending (``tiles``, ``blending``), except for float32
-on a CPU with numba: there the compiled loops of ``compiled`` do the same five to eight times as fast.
+Projection is plain PyTorch (``projection``). So are binning (``reference_tiles``) and blending (``blending``), except
+for float32 on a CPU with numba: there the loops of ``compiled`` do the same, five to eight times as fast.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def rasterize_reference(
     width: int,
     height: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Rasterize B sets of N Gaussians into V cameras each; arguments as for ``renderers.render_gaussians``.
+    """Rasterize B sets of N Gaussians into V cameras each; arguments are those of ``renderers.render_gaussians``.
 
     Returns:
-        Colour (B, V, C, H, W) over black, alpha (B, V, 1, H, W) and α-weighted depth (B, V, 1, H, W), none divided by
-        alpha.
+        Colour (B, V, C, H, W) over black, alpha (B, V, 1, H, W) and alpha-weighted depth (B, V, 1, H, W). Colour and
+        depth are not divided by alpha.
     """
     n_sets, n_views = world_to_camera.shape[:2]
     flat = project(means, rotations, scales, opacities, world_to_camera, K, width, height)

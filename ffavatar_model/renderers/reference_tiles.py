@@ -1,4 +1,4 @@
-"""Tile lists of the plain PyTorch blender: Gaussians of each tile in depth order, grouped into dense blocks."""
+"""Tile lists of the plain PyTorch blender: for each tile its Gaussians in order of depth, grouped into dense blocks."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ import torch
 from torch import Tensor
 
 TILE = 4
-"""Pixels along a tile's edge. Small tiles waste little work on Gaussians of a few pixels."""
+"""Pixels along a tile's edge; small tiles waste little work on Gaussians of a few pixels."""
 BLOCK_ELEMENTS = 1 << 18
-"""Upper bound on the (pixel, Gaussian) pairs of a block: its tensors then stay in the processor's cache."""
+"""Upper bound on the number of (pixel, Gaussian) pairs of a block, so that its tensors fit in the processor's cache."""
 
 
 class TileBlock(NamedTuple):
-    """Tiles with about the same number of Gaussians."""
+    """B tiles with about the same number of Gaussians, at most K."""
 
     tiles: Tensor
-    """(B,) int64: image · tiles_per_image + row · columns + column."""
+    """(B,) int64 numbers of the tiles: image · tiles_per_image + row · columns + column."""
     members: Tensor
-    """(B, K) int64 into the flat list of Gaussians, nearest first; the list's length is padding."""
+    """(B, K) int64 indices into the flat list of I · N Gaussians, nearest first; the value I · N is padding."""
 
 
 def blocks_of_tiles(means: Tensor, radii: Tensor, depths: Tensor, width: int, height: int) -> list[TileBlock]:
     """Bin the Gaussians of I images into tiles.
 
-    Empty tiles appear in no block. Members of equal depth keep their order.
+    Blocks contain no empty tiles. Gaussians of equal depth keep their order.
 
     Args:
-        means: (I, N, 2) pixels.
+        means: (I, N, 2) centres, pixels.
         radii: (I, N, 2) half extent of each Gaussian's box, pixels; 0 for Gaussians that are not drawn.
         depths: (I, N) metres.
-        width: Of the images, pixels.
-        height: Of the images, pixels.
+        width: Width of the images, pixels.
+        height: Height of the images, pixels.
 
     Returns:
         Blocks of tiles with about the same number of Gaussians.
@@ -40,7 +40,7 @@ def blocks_of_tiles(means: Tensor, radii: Tensor, depths: Tensor, width: int, he
     n_images, n = depths.shape
     columns, rows = -(-width // TILE), -(-height // TILE)
     reach = radii + 1e-3
-    # A pixel's centre lies at +0.5; the first and the last pixel whose centre the box holds.
+    # The first and the last pixel whose centre (at +0.5) is inside the box.
     low = torch.ceil(means - reach - 0.5).clamp_min(0)
     size = means.new_tensor((width, height))
     high = torch.minimum(torch.floor(means + reach - 0.5), size - 1)
@@ -63,7 +63,7 @@ def blocks_of_tiles(means: Tensor, radii: Tensor, depths: Tensor, width: int, he
 
 
 def _blocks(tiles: Tensor, sizes: Tensor, members: Tensor, padding: int) -> list[TileBlock]:
-    """Cut the tiles, ordered by their size, into blocks padded to the largest of each."""
+    """Divide the tiles, ordered by number of Gaussians, into blocks; lists are padded to a block's longest list."""
     starts = sizes.cumsum(0) - sizes
     sizes, order = sizes.sort(descending=True, stable=True)
     tiles, starts = tiles[order], starts[order]

@@ -1,4 +1,4 @@
-"""Training: one loop for every stage; a stage is a recipe, a function that returns a configuration."""
+"""Training: one loop for all stages. Each stage is a recipe, which is a function that returns a configuration."""
 
 from ffavatar_model.training.config import TrainConfig
 from ffavatar_model.training.loop import Reporter, Trainer, TrainOutcome, train

@@ -1,4 +1,4 @@
-"""The adversarial term: a small network that tells renderings from images, patch by patch."""
+"""The adversarial loss term, from a small network that distinguishes renderings from images, patch by patch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ffavatar_model.config import require
 
 
 class PatchCritic(nn.Module):
-    """A network that scores overlapping patches: high for an image, low for a rendering.
+    """A network that scores overlapping patches: high for images, low for renderings.
 
-    Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (2017), spectrally normalised
-    (Miyato et al. 2018) in place of batch statistics.
+    It is the critic of Isola et al., "Image-to-Image Translation with Conditional Adversarial Networks" (2017), with
+    spectral normalisation (Miyato et al. 2018) instead of batch statistics.
     """
 
     def __init__(self, width: int) -> None:
@@ -29,20 +29,20 @@ class PatchCritic(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(channels, 1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score the patches of images (N, 3, H, W) in 0 to 1: (N, 1, H / 8, W / 8)."""
+        """Return the scores (N, 1, H / 8, W / 8) of patches of images (N, 3, H, W) in 0 to 1."""
         return self.layers(2 * images - 1)
 
 
 class Adversary:
-    """A critic with its optimizer; it takes its own step after each of the model's."""
+    """A critic with its optimizer, which takes a step after each step of the model."""
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Settings of the adversarial term, which is off at weight 0."""
+        """Settings of the adversarial term; weight 0 turns it off."""
 
         weight: float = 0.0
         begin: float = 0.5
-        """Share of the run at which it starts to be faded in, over a tenth of the run."""
+        """Share of the run at which the term starts to grow; it reaches its weight a tenth of the run later."""
         width: int = 32
         lr: float = 2e-4
 
@@ -56,15 +56,18 @@ class Adversary:
         self.optimizer = torch.optim.Adam(self.critic.parameters(), lr=config.lr, betas=(0.0, 0.9))
 
     def weight(self, progress: float) -> float:
-        """Return the term's weight at ``progress`` of the run: 0 until ``begin``, full a tenth of the run later."""
+        """Return the term's weight at ``progress`` (0 to 1) of the run.
+
+        It is 0 until ``begin`` and reaches the configured weight a tenth of the run later.
+        """
         return self.config.weight * min(1.0, max(0.0, (progress - self.config.begin) / 0.1))
 
     def term(self, rendered: Tensor, progress: float) -> Tensor:
-        """Return the model's loss term: minus the mean score of renderings, weighted.
+        """Return the model's loss term: minus the mean score of renderings, times the weight.
 
         Args:
-            rendered: (B, D, 3, H, W).
-            progress: Share of the run that is done, 0 to 1.
+            rendered: (B, D, 3, H, W) renderings.
+            progress: Completed share of the run, 0 to 1.
         """
         self.critic.requires_grad_(False)
         score = self.critic(rendered.flatten(0, 1).clamp(0, 1)).float().mean()
@@ -75,8 +78,8 @@ class Adversary:
         """Take one step of the critic's optimizer (hinge loss).
 
         Args:
-            rendered: (B, D, 3, H, W) renderings; the gradient does not flow into the model.
-            images: (B, D, 3, H, W) in 0 to 1.
+            rendered: (B, D, 3, H, W) renderings; no gradient flows into the model.
+            images: (B, D, 3, H, W) real images, 0 to 1.
             world: Number of training workers, whose gradients are averaged.
 
         Returns:
@@ -96,10 +99,10 @@ class Adversary:
         return loss.detach()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the critic and its optimizer, for a checkpoint."""
+        """Return the state of the critic and of its optimizer, for a checkpoint."""
         return {"critic": self.critic.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore a state that ``state_dict`` returned."""
+        """Restore a state returned by ``state_dict``."""
         self.critic.load_state_dict(state["critic"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,4 +1,4 @@
-"""Checkpoints that hold everything a run needs to go on: a folder with the model and the state of training."""
+"""Checkpoints from which a run can resume: a folder with the model and the state of training."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _NAME = re.compile(r"step-(\d{8})")
 def save_checkpoint(
     root: Path, config: TrainConfig, model: FFAvatar, state: dict[str, Any], quality: float | None = None
 ) -> Path:
-    """Write the checkpoint of a step, and delete those that ``checkpoints_to_keep`` does not name.
+    """Write the checkpoint of a step, and delete the checkpoints that ``checkpoints_to_keep`` does not return.
 
     The folder appears complete or not at all.
 
     Args:
         root: The run's folder; the checkpoint is ``root/step-NNNNNNNN``, by ``state["step"]``.
-        config: The run's configuration; it goes into the model file's header.
-        model: The model that is trained.
+        config: The run's configuration; it is stored in the model file's header.
+        model: The model in training.
         state: Trained weights, averaged weights (or None), optimizer, progress and random state, in host memory. It
-            becomes ``training.pt``. ``model.safetensors`` is the model for use, with the averaged weights if there are
-            any.
-        quality: Higher is better, as last measured on held-out people; it goes into the model file's header.
+            is stored as ``training.pt``. ``model.safetensors`` is the model for inference, with the averaged weights if
+            there are any.
+        quality: Last measured quality on held-out people, higher is better; stored in the model file's header.
 
     Returns:
         The checkpoint's folder.
@@ -61,12 +61,12 @@ def save_checkpoint(
 
 
 def checkpoints_to_keep(root: Path, newest: int, best: int) -> set[Path]:
-    """Return the checkpoints of a run's folder that stay.
+    """Return the checkpoints in a run's folder that are to be kept.
 
     Args:
         root: The run's folder.
-        newest: Number of the newest that stay.
-        best: Number of those of the highest quality that stay, among the ones whose quality was measured.
+        newest: Number of newest checkpoints to keep.
+        best: Number of checkpoints with the highest measured quality to keep.
     """
     checkpoints = list_checkpoints(root)
     measured = [(quality, p) for p in checkpoints if (quality := read_header(p).get("quality")) is not None]
@@ -79,11 +79,11 @@ def list_checkpoints(root: Path) -> list[Path]:
 
 
 def load_state(folder: Path) -> dict[str, Any]:
-    """Load a checkpoint's state of training: tensors and plain values alone; nothing in the file is executed.
+    """Load a checkpoint's state of training: only tensors and plain values; no code from the file is executed.
 
     Raises:
         FileNotFoundError: The folder has no state of training.
-        ValueError: The file is not readable; one line that names it.
+        ValueError: The file is not readable; the message names it in one line.
     """
     path = folder / STATE_FILE
     if not path.is_file():

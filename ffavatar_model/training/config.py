@@ -14,21 +14,21 @@ from ffavatar_model.training.objective import Objective
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Optimizer:
-    """Settings of AdamW with linear warm-up and a cosine schedule."""
+    """Settings of AdamW with linear warm-up and a cosine schedule of the learning rate."""
 
     lr: float = 4e-4
-    """Highest learning rate."""
+    """Peak learning rate."""
     mean_head_lr: float = 4e-3
-    """Highest learning rate of the learned mean head and of a person's own Gaussians, one row a point."""
+    """Peak learning rate of parameters with one row per point: the learned mean head and a person's own Gaussians."""
     final: float = 0.05
-    """Share of the learning rate left at the end."""
+    """Learning rate at the end of the run, as a share of the peak."""
     warmup: int = 3000
-    """Steps."""
+    """Number of steps over which the learning rate grows to its peak."""
     weight_decay: float = 0.05
-    """Decay of matrices; vectors and per-point values have none."""
+    """Weight decay of matrices; vectors and per-point values have no decay."""
     betas: tuple[float, float] = (0.9, 0.95)
     clip: float = 1.0
-    """Largest norm of the gradient."""
+    """Norm to which larger gradients are clipped."""
 
     def __post_init__(self) -> None:
         for name in ("lr", "mean_head_lr", "clip"):
@@ -39,7 +39,7 @@ class Optimizer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """Settings of a complete run; ``ffavatar_model.training.recipes`` makes them."""
+    """Settings of a complete training run; ``ffavatar_model.training.recipes`` makes them."""
 
     stage: Literal["pretrain", "multiview", "personalize"]
     model: FFAvatar.Config = field(default_factory=FFAvatar.Config)
@@ -47,34 +47,35 @@ class TrainConfig:
     objective: Objective.Config = field(default_factory=Objective.Config)
     optimizer: Optimizer = field(default_factory=Optimizer)
     adversary: Adversary.Config = field(default_factory=Adversary.Config)
-    """While it is on, steps are not CUDA graphs."""
+    """Adversarial term of the loss. If its weight is not 0, steps do not use CUDA graphs."""
     steps: int = 1000
+    """Number of optimizer steps."""
     max_seconds: float = 0.0
-    """The schedule ends at this time at the latest (0: no limit); such a run cannot be repeated step for step."""
+    """Seconds after which the schedule ends at the latest; 0 sets no limit. A limited run is not exactly repeatable."""
     batch: int = 2
-    """Number of people in a step, on all workers together."""
+    """Number of people per step, summed over all training workers."""
     accumulate: int = 1
-    """Number of micro-batches that a worker's share of the batch is cut into."""
+    """Number of micro-batches into which a worker's share of the batch is divided."""
     moves: tuple[str, ...] = ()
-    """Trainable parameters: beginnings of their names; empty for all."""
+    """Prefixes of the names of trainable parameters; empty makes all parameters trainable."""
     autocast: Literal["off", "bf16"] = "off"
     graphs: bool = True
-    """On one CUDA device a step is one CUDA graph (``training.cuda_graphs``); False launches kernel by kernel."""
+    """True makes each step one CUDA graph (``training.cuda_graphs``), if there is one CUDA device."""
     ema: float = 0.0
-    """Decay of the averaged weights that are validated and saved for use; 0 for none."""
+    """Decay of the averaged weights, which are validated and saved for inference; 0 averages no weights."""
     seed: int = 0
     loader_workers: int = 0
-    """Number of processes that read and decode; 0 does it in the loop's own."""
+    """Number of loader processes, which read and decode images; 0 loads in the training process."""
     log_every: int = 10
     validate_every: int = 0
-    """Steps; 0 validates at the start and at the end alone."""
+    """Number of steps between validations; 0 validates only at the start and at the end."""
     validation_people: int = 8
     checkpoint_every: int = 0
-    """Steps; 0 saves at the end alone."""
+    """Number of steps between checkpoints; 0 saves only at the end."""
     keep: int = 2
-    """Number of the newest checkpoints that stay in the run's folder."""
+    """Number of newest checkpoints to keep in the run's folder."""
     keep_best: int = 1
-    """Number of checkpoints of the highest PSNR on held-out people that stay, too."""
+    """Number of further checkpoints to keep: those with the highest PSNR on held-out people."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "accumulate", "log_every", "validation_people", "keep"):

@@ -1,9 +1,9 @@
 """Complete training steps as CUDA graphs: forward, backward, clipping and the optimizer in one launch.
 
 A step of a small model is hundreds of kernels, and the host takes longer to launch them than the device to run them.
-One graph is captured for each shape of batch; what changes from step to step (images, progress, learning rates) is
-copied into tensors that the graph reads. A step's metrics may be read after the next one was launched: the host then
-prepares a step while the device takes the one before.
+One graph is captured for each batch shape. Values that change from step to step (images, progress, learning rates) are
+copied into tensors that the graph reads. A step's metrics may be read after the next step is launched, so the host
+prepares a step while the device runs the previous one.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 _WARM_UP = 2
 _ROOM = 1.5
-"""Capacity of the rasterizer's tile lists, in entries that the first step of a shape needs."""
+"""Capacity of the rasterizer's tile lists, relative to the entries needed by the first step with a batch shape."""
 
 
 @dataclass
 class _CapturedStep:
-    """A graph, and the tensors that it reads and writes."""
+    """A captured graph, and the tensors that it reads and writes."""
 
     graph: torch.cuda.CUDAGraph
     batch: Batch
@@ -39,16 +39,16 @@ class _CapturedStep:
     capacity: int
     names: list[str]
     copied: dict[str, Tensor]
-    """Precomputed tensors of the last launch: the same ones need not be copied again."""
+    """Precomputed tensors of the last launch by name; the same tensors need not be copied again."""
     metrics: Tensor
-    """(len(names),) float64, so that counts are exact."""
+    """(len(names),) metrics, float64 so that counts are exact."""
     on_host: tuple[Tensor, Tensor]
-    """Page-locked copies of ``metrics``, of two steps in turn."""
+    """Page-locked copies of ``metrics``; successive steps use them alternately."""
 
 
 @dataclass
 class _InFlight:
-    """A step that was launched and whose metrics were not read; what it takes to launch it again."""
+    """A launched step whose metrics have not been read, with all that is needed to launch it again."""
 
     batch: Batch
     precomputed: Precomputed
@@ -60,16 +60,16 @@ class _InFlight:
 
 
 def is_finite(metrics: Mapping[str, float]) -> bool:
-    """Return True where loss and gradient norm of a step are finite; otherwise no parameter may be changed by it."""
+    """Return True if loss and gradient norm of a step are finite; otherwise the step must not change parameters."""
     return math.isfinite(metrics["loss"]) and math.isfinite(metrics["gradient_norm"])
 
 
 def graph_key(batch: Batch, precomputed: Precomputed, landmarks_faded: bool) -> Hashable:
-    """Return a key that is equal for steps that run the same kernels on the same sizes, and so share a graph.
+    """Return a key that is equal for steps that can share a graph: the same kernels on the same sizes.
 
     Args:
         batch: The step's batch.
-        precomputed: Values that the step does not compute.
+        precomputed: Values that the step does not compute itself.
         landmarks_faded: See ``Objective.landmarks_faded``.
     """
     shapes = ((n, x.shape, x.dtype) for n, x in (batch.tensors() | precomputed.tensors()).items())
@@ -79,17 +79,17 @@ def graph_key(batch: Batch, precomputed: Precomputed, landmarks_faded: bool) -> 
 class GraphedSteps:
     """Steps of one model and optimizer as CUDA graphs, at most two of them in flight.
 
-    The optimizer is built for graphs: fused, capturable, rates in tensors.
+    The optimizer must be built for graphs: fused and capturable, with learning rates in tensors.
     """
 
     def __init__(self, objective: Objective, optimizer: torch.optim.AdamW, clip: float, autocast: bool) -> None:
-        """Prepare to capture; nothing is captured yet.
+        """Prepare to capture graphs; each is captured at the first step that needs it.
 
         Args:
             objective: The model with its loss.
-            optimizer: See ``build_optimizer`` with ``graphed``.
-            clip: Largest norm of the gradient.
-            autocast: Run the forward pass in bfloat16.
+            optimizer: Result of ``build_optimizer`` with ``graphed=True``.
+            clip: Norm to which larger gradients are clipped.
+            autocast: True runs the forward pass under bfloat16 autocast.
         """
         self.objective, self.optimizer, self.clip, self.autocast = objective, optimizer, clip, autocast
         self.parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -97,7 +97,7 @@ class GraphedSteps:
         self._captured: dict[Hashable, _CapturedStep] = {}
         self._progress = torch.zeros((), device=self.device)
         self._broken = torch.zeros((), dtype=torch.bool, device=self.device)
-        """A step failed: those after it change nothing until ``collect`` has handled it."""
+        """() bool: a step failed, and later steps change no parameter until ``collect`` has handled the failure."""
         self._in_flight: deque[_InFlight] = deque()
         self._launched = 0
         self._pool = torch.cuda.graph_pool_handle()
@@ -111,8 +111,8 @@ class GraphedSteps:
 
         Args:
             batch: A batch on the device.
-            progress: Share of the run that is done, 0 to 1.
-            precomputed: Values that the step need not compute.
+            progress: Completed share of the run, 0 to 1.
+            precomputed: Values that the step does not compute itself.
         """
         rates = [float(group["rate"]) for group in self.optimizer.param_groups]
         self._launch(batch, progress, precomputed, rates, 0)
@@ -120,9 +120,9 @@ class GraphedSteps:
     def collect(self) -> dict[str, float]:
         """Wait for the oldest step in flight and return its loss, the loss terms and the gradient's norm.
 
-        Where the loss or the gradient is not finite the optimizer has changed nothing; the metrics show it. A step that
-        needed longer tile lists than there was room for has changed nothing, nor has the one after it: both are taken
-        again, in their order.
+        If the loss or the gradient is not finite, the metrics show it, and the step has changed no parameter. If a step
+        needed longer tile lists than the capacity, neither it nor the step after it has changed parameters; both are
+        launched again, in order, with more capacity.
 
         Raises:
             IndexError: No step is in flight.
@@ -147,7 +147,7 @@ class GraphedSteps:
     def _launch(
         self, batch: Batch, progress: float, precomputed: Precomputed, rates: list[float], entries: int
     ) -> None:
-        """``entries``: tile list entries that are needed at least, where that is known."""
+        """Launch a step; ``entries`` is the number of tile list entries that it needs, or 0 if that is unknown."""
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
             group["lr"].fill_(rate)
         faded = self.objective.landmarks_faded(progress)
@@ -186,7 +186,7 @@ class GraphedSteps:
                 overflow = lists.crossings[0] > lists.capacity
                 broken = overflow | ~(torch.isfinite(metrics["loss"]) & torch.isfinite(metrics["gradient_norm"]))
                 self._broken.logical_or_(broken)
-                self.optimizer.found_inf = self._broken.float()  # type: ignore[attr-defined]  # the fused step then changes nothing
+                self.optimizer.found_inf = self._broken.float()  # type: ignore[attr-defined]  # the fused step then changes no parameter
                 self.optimizer.step()
                 metrics["tile list entries"] = lists.crossings[0]
                 row = torch.stack([value.double() for value in metrics.values()])
@@ -199,7 +199,7 @@ class GraphedSteps:
             return _CapturedStep(graph, batch, precomputed, lists.capacity, list(metrics), {}, row, on_host)
 
     def _warm_up(self, batch: Batch, precomputed: Precomputed, faded: bool, entries: int) -> int:
-        """Let libraries set themselves up outside the capture; return the tile list entries that a step needs."""
+        """Run steps before the capture, so that libraries initialise; return the number of tile list entries needed."""
         aside = torch.cuda.Stream(self.device)
         aside.wait_stream(torch.cuda.current_stream(self.device))
         with torch.cuda.stream(aside):
@@ -214,14 +214,14 @@ class GraphedSteps:
 
     def _forward_backward(self, batch: Batch, precomputed: Precomputed, faded: bool) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        # Casts of weights are part of the graph: one that autocast kept from before would be out of date.
+        # Casts of weights must be part of the graph: casts that autocast cached earlier would be out of date.
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.autocast, cache_enabled=False):
             loss, terms, _ = self.objective(batch, self._progress, precomputed, landmarks_faded=faded)
         loss.backward()
         return {"loss": loss.detach(), **terms}
 
     def _make_optimizer_state(self) -> None:
-        """Create Adam's moments before any capture, without changing a parameter."""
+        """Create Adam's moments before the first capture, without changing parameters."""
         if all(p in self.optimizer.state for p in self.parameters):
             return
         rates = [group["lr"].clone() for group in self.optimizer.param_groups]

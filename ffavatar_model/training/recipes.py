@@ -1,4 +1,4 @@
-"""Recipes: the three stages as functions that return a full configuration."""
+"""Recipes: for each of the three training stages, a function that returns a complete configuration."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ffavatar_model.training.config import Optimizer, TrainConfig
 from ffavatar_model.training.objective import Objective
 
 WILD_AUGMENT = Augment(turn=5.0, zoom=0.05, shift=0.02, light=0.3)
-"""Changes for aligned crops, which are never quite aligned, of people in every light."""
+"""Augmentation for aligned crops of people in any light: their alignment is never exact."""
 WILD_DEGRADE = Degrade(colour=0.2, blur=1.0, noise=0.03, matte=0.2)
-"""Changes for rendered images, which are cleaner than those that the model will be used on."""
+"""Degradation for rendered images, which are cleaner than the images on which the model is used."""
 
 
 def pretrain(size: str = "tiny") -> TrainConfig:
-    """Return the recipe for in-the-wild crops of many people, whose poses and expressions are learned from pixels."""
+    """Return the recipe for in-the-wild crops of many people; poses and expressions are learned from pixels."""
     model = find_preset(size)
     if size == "tiny":
         return TrainConfig(
@@ -67,7 +67,7 @@ def pretrain(size: str = "tiny") -> TrainConfig:
 
 
 def multiview(size: str = "tiny") -> TrainConfig:
-    """Return the recipe for calibrated captures: one expression a timestep, seen from all around, in known poses."""
+    """Return the recipe for calibrated captures: at each timestep, views of one expression from known cameras."""
     model = find_preset(size)
     if size == "tiny":
         return TrainConfig(
@@ -113,7 +113,10 @@ def multiview(size: str = "tiny") -> TrainConfig:
 
 
 def personalize(size: str = "tiny") -> TrainConfig:
-    """Return the recipe for one person: encoder and query former run once; own Gaussians and estimator are trained."""
+    """Return the recipe for one person, which trains the person's own Gaussians and the estimator.
+
+    Encoder and query former are not trained and run only once.
+    """
     return TrainConfig(
         stage="personalize",
         model=find_preset(size),
@@ -139,11 +142,11 @@ def recipe(stage: str, size: str = "tiny") -> TrainConfig:
     """Return the recipe of a stage.
 
     Args:
-        stage: A name in ``RECIPES``.
+        stage: Key of ``RECIPES``.
         size: Preset of the model (``ffavatar_model.presets``).
 
     Raises:
-        ValueError: There is no such stage; the message names those there are.
+        ValueError: There is no such stage; the message lists the stages.
     """
     if stage not in RECIPES:
         raise ValueError(f"stage={stage!r}: allowed are {', '.join(RECIPES)}")
@@ -153,19 +156,19 @@ def recipe(stage: str, size: str = "tiny") -> TrainConfig:
 def build_config(
     stage: str, overrides: Sequence[str], size: str = "tiny", init: Path | str | None = None
 ) -> TrainConfig:
-    """Build a run's configuration: a stage's recipe with settings replaced.
+    """Build a run's configuration: the recipe of a stage with some settings replaced.
 
     Args:
-        stage: A name in ``RECIPES``.
-        overrides: Settings ``a.b=value``.
-        size: Preset of the model, where there is no ``init``.
-        init: The checkpoint that the run begins with; its model replaces the preset.
+        stage: Key of ``RECIPES``.
+        overrides: Replaced settings, ``a.b=value``.
+        size: Preset of the model, used if there is no ``init``.
+        init: Checkpoint with which the run begins; its model's configuration replaces the preset.
 
     Returns:
-        The configuration. The file of LPIPS's weights is an absolute path: workers run in folders of their own.
+        The configuration. The path of LPIPS's weights is made absolute, because workers run in other folders.
 
     Raises:
-        ValueError: The stage, a setting or the checkpoint is not valid.
+        ValueError: The stage, a setting or the checkpoint is invalid.
     """
     config = recipe(stage, size)
     if init:

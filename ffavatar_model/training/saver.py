@@ -1,4 +1,4 @@
-"""Checkpoints written while training goes on: the state is copied at once, a thread writes the copy."""
+"""Writing of checkpoints while training continues: the state is copied, and a thread writes the copy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ffavatar_model.training.config import TrainConfig
 
 
 class Saver:
-    """A writer of one checkpoint at a time; an error of writing is raised at the next call."""
+    """A writer of one checkpoint at a time. An error in writing is raised by the next call."""
 
     def __init__(self, folder: Path, config: TrainConfig, model: FFAvatar) -> None:
         self.folder, self.config, self.model = folder, config, model
@@ -23,12 +23,12 @@ class Saver:
         self._error: BaseException | None = None
 
     def start(self, state: dict[str, Any], averaged: dict[str, Any] | None, quality: float | None) -> None:
-        """Copy the state to host memory and begin to write ``folder/step-…``; waits for the checkpoint before.
+        """Copy the state to host memory and start to write ``folder/step-…``, once the previous checkpoint is written.
 
         Args:
             state: See ``save_checkpoint``; the model's weights are added here.
-            averaged: Averaged weights, or None.
-            quality: Higher is better, on held-out people; None where it was not measured.
+            averaged: Averaged weights, or None if weights are not averaged.
+            quality: Quality on held-out people, higher is better; None if it was not measured.
         """
         self.wait()
         state = copy_to_host({**state, "weights": self.model.state_dict(), "averaged": averaged})
@@ -43,14 +43,14 @@ class Saver:
         self._thread.start()
 
     def finished(self) -> Path | None:
-        """Return the checkpoint that was completed since the last call; None where there is none."""
+        """Return the folder of the checkpoint completed since the last call; None if there is none."""
         if self._thread is not None and not self._thread.is_alive():
             self.wait()
         written, self._written = self._written if self._thread is None else None, None
         return written
 
     def wait(self) -> None:
-        """Wait until nothing is being written, and raise the error of writing if there was one."""
+        """Wait until the checkpoint in progress is written, and raise its error if writing failed."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
@@ -60,7 +60,7 @@ class Saver:
 
 
 def copy_to_host(value: Any) -> Any:
-    """Return the same nested dictionaries, lists and tuples, with tensors in host memory of their own."""
+    """Copy nested dictionaries, lists and tuples, with copies of their tensors in host memory."""
     if isinstance(value, torch.Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, dict):

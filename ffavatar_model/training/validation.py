@@ -12,25 +12,25 @@ from ffavatar_model.model import Output
 from ffavatar_model.training.objective import Objective
 
 Renderings = list[tuple[Batch, Output]]
-"""For each of a few people the batch (in host memory) and what the model made of it."""
+"""For each of a few people, the batch (in host memory) and the model's output."""
 
 
 @torch.no_grad()
 def validate(
     objective: Objective, data: TrainingData, people: int, device: torch.device
 ) -> tuple[dict[str, float], Renderings]:
-    """Measure the mean metrics over the first people of a data set, the same samples at every call.
+    """Compute mean metrics over the first people of a data set; every call uses the same samples.
 
     Args:
-        objective: The model with its loss; it is left in evaluation mode.
-        data: Held-out people.
-        people: Upper bound on their number.
-        device: The model's.
+        objective: The model with its loss; it stays in evaluation mode afterwards.
+        data: Data set of held-out people.
+        people: Upper bound on the number of people.
+        device: Device of the model.
 
     Returns:
-        Metrics, and the renderings of the first few people. ``loss`` is the loss at the end of the schedule (no
-        landmark term); ``psnr`` (dB) counts pixels inside the matte; ``nearest_psnr`` is that of the best-fitting
-        source image copied as it is; ``landmark`` is the mean distance in image widths.
+        Metrics, and renderings of the first few people. ``loss`` has its terms as at the end of the schedule.
+        ``psnr`` (dB) is over pixels inside the matte. ``nearest_psnr`` is the PSNR of the source image closest to the
+        driver, unchanged. ``landmark`` is the mean distance of landmarks, in image widths.
     """
     objective.eval()
     sums: dict[str, list[float]] = {"loss": [], "photometric": [], "psnr": [], "nearest_psnr": [], "landmark": []}
@@ -58,9 +58,9 @@ def matte_psnr(rgb: Tensor, target: Tensor, matte: Tensor) -> Tensor:
     """Compute the peak signal-to-noise ratio over the pixels of the matte.
 
     Args:
-        rgb: (B, D, 3, H, W) in 0 to 1.
-        target: (B, D, 3, H, W) in 0 to 1.
-        matte: (B, D, 1, H, W) weights.
+        rgb: (B, D, 3, H, W) renderings, 0 to 1.
+        target: (B, D, 3, H, W) images that they are compared with, 0 to 1.
+        matte: (B, D, 1, H, W) weights of the squared errors.
 
     Returns:
         (B, D) dB.
@@ -71,7 +71,7 @@ def matte_psnr(rgb: Tensor, target: Tensor, matte: Tensor) -> Tensor:
 
 
 def tile_renderings(renderings: Renderings) -> NDArray[np.uint8]:
-    """Tile an image (H, W, 3) with a row a person: sources, then drivers over their renderings."""
+    """Return an image (H, W, 3) with one row per person: sources, then drivers with their renderings below."""
     rows: list[Tensor] = []
     for batch, output in renderings:
         blank = torch.ones_like(batch.sources[0, 0])

@@ -1,4 +1,4 @@
-"""Viewer of an avatar in the browser: one self-contained WebGL2 page that moves it by blendshapes and skinning."""
+"""Viewer of an avatar in the browser: a self-contained WebGL2 page that animates it by blendshapes and skinning."""
 
 from ffavatar_model.viewer.packing import pack_avatar, pack_track
 from ffavatar_model.viewer.page import avatar_page

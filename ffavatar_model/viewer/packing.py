@@ -1,8 +1,9 @@
-"""Packing of an avatar, with the part of its head model that moves it, for the browser.
+"""Packing of an avatar for the browser, with the part of the head model that animates it.
 
-One deflated block: a line of JSON, then arrays of integers. Floats become 16-bit steps between the smallest and the
-largest value of their last dimension, so positions are off by at most 2.5 µm over 0.33 m. Only the directions of the
-head model's own vertices are stored; the page subdivides them, and derives the rotations of the surface from them.
+The result is one deflated block: a line of JSON, then arrays of integers. Floats are stored as 16-bit steps between the
+smallest and the largest value of each column or direction, so the error of a position is at most 2.5 µm over 0.33 m.
+Directions are stored for the head model's own vertices only. The page subdivides them, and derives rotations of the
+surface from them.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ from ffavatar_model.renderers.blending import ALPHA_MAX
 from ffavatar_model.renderers.projection import ALPHA_MIN, EPS_2D, MAX_EXTENT, NEAR_PLANE
 
 FORMAT = 1
+"""Version of the packed format."""
 STEPS = 65535
+"""Number of steps between the smallest and the largest float."""
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -41,20 +44,20 @@ def pack_avatar(
     n_expression: int,
     track: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Pack one avatar for the page.
+    """Pack one avatar for the viewer's page.
 
     Args:
         avatar: Canonical Gaussians with B = 1, from ``load_avatar``.
-        header: Its header.
-        head: The head model as its file has it; it is subdivided as often as the header says.
-        n_expression: Number of its expression directions that the model uses.
-        track: Frames from ``pack_track``, for a page that plays them.
+        header: The avatar's header, from ``load_avatar``.
+        head: The head model before subdivision; it is subdivided ``header.subdivisions`` times.
+        n_expression: Number of the head's expression directions that the model uses.
+        track: Frames from ``pack_track`` for the page to play; None for a page without frames.
 
     Returns:
-        The compressed block.
+        The deflated block.
 
     Raises:
-        ValueError: The numbers of Gaussians and of the head's points differ.
+        ValueError: The number of Gaussians is not the number of vertices of the subdivided head.
     """
     block = _Block()
     fine = head
@@ -70,7 +73,7 @@ def pack_avatar(
     block.add_floats("template", head.template)
     block.add_floats("weights", head.skinning_weights)
     block.add_indices("links", unique_edges(fine.triangles))
-    # (D, V, 3): one direction after the other, each with its own step
+    # (D, V, 3): one direction after another, each with its own range
     block.add_floats("directions", directions.permute(2, 0, 1), by_first=True)
     block.add_floats("correctives", head.pose_correctives.permute(2, 0, 1), by_first=True)
     block.add_floats("offsets", avatar.offsets[0])
@@ -111,23 +114,26 @@ def pack_track(parameters: Sequence[DrivingParameters], times_s: Sequence[float]
     """Pack the frames of a driver for ``pack_avatar``.
 
     Args:
-        parameters: (1, 1, ...) of each frame.
+        parameters: Driving parameters (1, 1, ...) of each frame.
         times_s: Time of each frame, seconds.
 
     Returns:
-        Times and values, ready for JSON.
+        Times and values, which JSON can represent.
     """
     return {"times_s": [round(t, 4) for t in times_s], "frames": [track_frame(p) for p in parameters]}
 
 
 def track_frame(parameters: DrivingParameters) -> list[float]:
-    """Return expression, joint rotations (15) and pose (9) of parameters (1, 1, ...) as one list, rounded to 1e-4."""
+    """Return expression (E), joint rotations (15) and pose (9) of parameters (1, 1, ...) as a list, rounded to 1e-4."""
     expression, rotations, pose = (value[0, 0].flatten().tolist() for value in parameters)
     return [round(value, 4) for value in (*expression, *rotations, *pose)]
 
 
 class _Block:
-    """Consecutive arrays, each on a multiple of four bytes; 16-bit numbers as two planes of bytes."""
+    """Consecutive arrays, each at an offset that is a multiple of four bytes.
+
+    The bytes of an array's numbers are in separate planes: all first bytes, then all second bytes, and so on.
+    """
 
     def __init__(self) -> None:
         self._bytes = bytearray()
@@ -143,7 +149,7 @@ class _Block:
         self._add(name, steps, low=low.ravel().tolist(), step=(width / STEPS).ravel().tolist())
 
     def add_indices(self, name: str, values: Tensor) -> None:
-        """Add indices, 16-bit where they fit, 32-bit otherwise."""
+        """Add indices, as 16-bit numbers if all of them fit, as 32-bit numbers otherwise."""
         array = values.cpu().numpy()
         self._add(name, array.astype("<u2" if array.max(initial=0) < 1 << 16 else "<u4"))
 
@@ -151,15 +157,15 @@ class _Block:
         self._bytes += b"\0" * (-len(self._bytes) % 4)
         entry = {"offset": len(self._bytes), "shape": list(array.shape), "bytes": array.itemsize}
         self._arrays[name] = {**entry, **more}
-        # High and low bytes in separate planes: the high ones repeat and compress well.
+        # High and low bytes are in separate planes: high bytes repeat and compress well.
         self._bytes += array.reshape(-1, 1).view(np.uint8).T.tobytes()
 
     def compress(self, manifest: Mapping[str, Any]) -> bytes:
-        """Return the manifest, with the arrays' positions, and the arrays, deflated."""
+        """Return the deflated block: the manifest with the arrays' offsets, then the arrays."""
         line = json.dumps({**manifest, "arrays": self._arrays}, separators=(",", ":")).encode() + b"\n"
         return zlib.compress(line + bytes(self._bytes), 9)
 
 
 def _list(values: Tensor) -> Any:
-    """Return nested lists, rounded to eight digits."""
+    """Convert a tensor to nested lists, rounded to eight decimals."""
     return np.round(values.detach().cpu().double().numpy(), 8).tolist()

@@ -1,4 +1,4 @@
-"""The viewer's page as one file: HTML, style, shaders, scripts and the avatar, with no address in it."""
+"""The viewer's page as one file: HTML, style, shaders, scripts and the avatar, without links to other files."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ import html
 from importlib import resources
 
 SCRIPTS = ("maths.js", "data.js", "rig.js", "sort.js", "renderer.js", "acting.js", "controls.js", "main.js")
-"""Files of the page's script, in the order in which they are joined."""
+"""Files of the page's script, in the order in which they are concatenated."""
 SHADERS = ("shape.frag", "subdivide.frag", "pose.frag", "splat.vert", "splat.frag", "compose.frag", "square.vert")
+"""Files of the page's shaders."""
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data:"
-"""Content Security Policy: the browser refuses to load anything from outside the page."""
+"""Content Security Policy of the page: the browser loads nothing from outside the page."""
 
 
 def avatar_page(packed: bytes, title: str, stream: str | None = None) -> str:
-    """Build a page that shows and moves an avatar.
+    """Build a page that shows and animates an avatar.
 
     Args:
         packed: Result of ``pack_avatar``.
         title: Title on the page.
-        stream: Path of server-sent events with a driver's frames, for a page that is served; the page may connect to
-            its own server only. None: a file that connects to nothing.
+        stream: Path on the page's own server that sends a driver's frames as server-sent events; the page may connect
+            to that server only. None for a page that makes no connection.
 
     Returns:
         The page's HTML.
@@ -38,7 +39,7 @@ def avatar_page(packed: bytes, title: str, stream: str | None = None) -> str:
     }
     head, *rest = _read("page.html").split("{{")
     texts = [head]
-    for part in rest:  # one pass: inserted text is not searched for names
+    for part in rest:  # one pass, so that inserted text is not searched for names
         name, _, after = part.partition("}}")
         texts += [parts[name], after]
     return "".join(texts)
