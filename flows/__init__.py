@@ -1,1 +1,1 @@
-"""Prefect flows, one module each, and the folders of what the command line ``ffavatar`` runs beside them."""
+"""Prefect flows, one module per flow, and folders with everything else that the command line ``ffavatar`` runs."""

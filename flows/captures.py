@@ -1,4 +1,4 @@
-"""Flow ``studio``: render captures with ground truth, as a corpus of calibrated views or as talking-head videos."""
+"""Flow ``studio``: render captures with ground truth; beside it, a function that renders talking-head videos."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def studio_command(
     Args:
         layout: ``mfhq`` or ``captures``.
         identities: Number of people.
-        cameras: Cameras of each capture; not for ``mfhq``.
-        timesteps: Timesteps of each capture; not for ``mfhq``.
-        seconds: Length of each video; ``mfhq`` only.
-        size: Pixels a side.
+        cameras: Number of cameras per capture; ignored for ``mfhq``.
+        timesteps: Number of timesteps per capture; ignored for ``mfhq``.
+        seconds: Length of each video in seconds; used for ``mfhq`` only.
+        size: Pixels per side of an image.
         seed: Seed of people, cameras and motion.
-        out: Folder of the videos, or URI of the corpus.
+        out: Folder of the videos (``mfhq``), or URI of the corpus (``captures``).
     """
     if layout == "mfhq":
         write_talking_heads(Path(out), identities, seconds, size, seed)
@@ -61,13 +61,13 @@ def studio_command(
 
 
 def write_talking_heads(folder: Path, identities: int, seconds: float, size: int, seed: int) -> None:
-    """Write one video for each rendered person, who turns and talks, with the ground truth beside it.
+    """Write one video per rendered person, who turns and talks, and a file with the ground truth beside each video.
 
     Args:
-        folder: Folder of the videos; it is made if needed.
+        folder: Folder of the videos; created if missing.
         identities: Number of people.
-        seconds: Length of each video.
-        size: Pixels a side.
+        seconds: Length of each video, seconds.
+        size: Pixels per side of a frame.
         seed: Seed of people and motion.
     """
     head = load_studio_head(cache_dir())
@@ -88,14 +88,14 @@ def render_capture_corpus(
     Args:
         out: URI of the corpus.
         identities: Number of people.
-        cameras: Cameras of each capture.
-        timesteps: Timesteps of each capture.
-        size: Pixels a side of a view.
+        cameras: Number of cameras per capture.
+        timesteps: Number of timesteps per capture.
+        size: Pixels per side of a view.
         seed: Seed of people, cameras and motion.
-        home: Folder of runs and logs; empty for the one of the environment.
+        home: Folder of runs and logs; empty for the one that the environment sets (``infra.settings``).
 
     Returns:
-        ``snapshot``, ``digest``, ``rows`` by table, ``run_id``.
+        ``snapshot`` (its name), ``digest`` of the snapshot, ``rows`` (number per table) and ``run_id``.
     """
     config = {
         "out": out,
@@ -131,10 +131,10 @@ def render_capture_corpus(
 def render_missing_captures(
     out: str, identities: int, cameras: int, timesteps: int, size: int, seed: int, run_id: str
 ) -> str:
-    """Render the captures that the corpus does not hold yet; for the arguments see ``render_capture_corpus``.
+    """Render the captures that the corpus does not contain yet; ``render_capture_corpus`` describes the arguments.
 
     Returns:
-        The step's fingerprint.
+        Fingerprint of the rendering step.
 
     Raises:
         RuntimeError: A capture failed to render.

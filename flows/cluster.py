@@ -1,4 +1,4 @@
-"""Flow ``cluster``: group the tracks of a corpus into identities, with the search for neighbours on Ray."""
+"""Flow ``cluster``: group the tracks of a corpus into identities; the search for similar tracks runs on Ray."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def cluster_command(corpus: str, pack: str | None, full: bool) -> None:
 
     Args:
         corpus: URI of the corpus.
-        pack: Face pack, a name or a folder; None for the embedded one.
-        full: Cluster every track anew, instead of joining new ones to the identities.
+        pack: Name or folder of the face pack; None for the embedded pack.
+        full: True to cluster every track again; False to add the new tracks to the known identities.
 
     Raises:
         CallError: The pack has no calibrated threshold.
@@ -53,16 +53,16 @@ def cluster_command(corpus: str, pack: str | None, full: bool) -> None:
 
 @flow(name="cluster", validate_parameters=False)
 def cluster(*, corpus: str, pack: str = "", full: bool = False, home: str = "") -> dict[str, Any]:
-    """Cluster the mined tracks and store the result; publishing uses it from then on.
+    """Cluster the mined tracks and store the result, which publishing uses from then on.
 
     Args:
         corpus: URI of the corpus.
-        pack: Face pack, a name or a folder; empty for the embedded one.
-        full: Cluster every track anew, instead of joining new ones to the identities.
-        home: Folder of runs and logs; empty for the one of the environment.
+        pack: Name or folder of the face pack; empty for the embedded pack.
+        full: True to cluster every track again; False to add the new tracks to the known identities.
+        home: Folder of runs and logs; empty for the one that the environment sets (``infra.settings``).
 
     Returns:
-        ``version``, ``tracks``, ``identities``.
+        ``version`` of the clustering, and the numbers of ``tracks`` and ``identities``.
     """
     settings, store = load_settings(home or None), open_store(corpus)
     clustering = tracked_clustering(settings, store, pack, full=full)
@@ -72,17 +72,17 @@ def cluster(*, corpus: str, pack: str = "", full: bool = False, home: str = "") 
 
 
 def tracked_clustering(settings: Settings, store: Store, pack: str, parent: str = "", full: bool = False) -> Clustering:
-    """Cluster the new tracks of a corpus as an MLflow run; reviewers' decisions are not applied yet.
+    """Cluster the tracks of a corpus as an MLflow run, without applying reviewers' decisions.
 
     Args:
         settings: Settings of this process.
         store: The corpus.
-        pack: Face pack, a name or a folder; empty for the embedded one.
-        parent: Id of the run that this one belongs to.
-        full: Cluster every track anew.
+        pack: Name or folder of the face pack; empty for the embedded pack.
+        parent: Id of the run that this run is a part of; empty for none.
+        full: True to cluster every track again; False to add the new tracks to the known identities.
 
     Returns:
-        Assignments, aliases and track embeddings of all tracks.
+        The clustering of all tracks: assignments, aliases and track embeddings.
     """
     config = ClusterConfig(threshold=clustering_threshold(pack))
     described = {"corpus": store.uri, "pack": pack, "full": full, **asdict(config)}
@@ -102,11 +102,11 @@ def _counts(clustering: Clustering) -> dict[str, int]:
 
 
 def decided_clustering(store: Store, own: Clustering) -> Clustering:
-    """Apply reviewers' decisions to a clustering: they win over it, and over the newest snapshot.
+    """Apply reviewers' decisions to a clustering; a decision overrides the clustering and the newest snapshot.
 
     Args:
-        store: The corpus.
-        own: The clustering before review.
+        store: The corpus, with the decisions and the snapshots.
+        own: The clustering before reviewers' decisions.
     """
     published, aliases = ASSIGNMENTS.empty_table(), ALIASES.empty_table()
     if Catalog(store).versions():
@@ -118,15 +118,17 @@ def decided_clustering(store: Store, own: Clustering) -> Clustering:
 def search_on_ray(
     settings: Settings, store: Store, run_id: str, projected: Vectors, members: Sequence[Rows], at_least: float
 ) -> Pairs:
-    """Find the near pairs of all blocks on Ray; each block is a committed item, so a run that was cut off goes on.
+    """Find the pairs of similar rows within each block, on Ray.
+
+    Each block is an item that the engine commits, so an interrupted run continues with the blocks that are missing.
 
     Args:
         settings: Settings of this process.
-        store: The corpus; the blocks lie under ``CLUSTERINGS``.
-        run_id: Id of the run, for the ledger.
+        store: The corpus; the blocks are stored below ``CLUSTERINGS``.
+        run_id: Id of the run, which the ledger records with each attempt.
         projected: (N, D) projected unit vectors.
-        members: Rows of ``projected`` in each block.
-        at_least: Least cosine similarity of a pair.
+        members: For each block, the rows of ``projected`` that are in it.
+        at_least: Lowest cosine similarity of a pair that is returned.
 
     Raises:
         RuntimeError: A block failed.

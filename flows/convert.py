@@ -1,4 +1,4 @@
-"""Flow ``convert``: official multi-view captures → steps on Ray → a published snapshot."""
+"""Flow ``convert``: convert official multi-view captures with a step on Ray, and publish them as a snapshot."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ from pipelines.engine.commits import read_step
 from pipelines.engine.ray_data import run_steps
 
 Planner = Callable[[str, Any, Any], ConversionPlan]
-"""(source, configuration of the data set, fsspec file system of a remote source or None) → plan of the conversion."""
+"""Function from (source, data set's configuration, fsspec file system or None for a local source) to the plan."""
 
 DATASETS: dict[str, tuple[type[ConversionConfig], Planner]] = {
     "ava256": (Ava256Config, plan_ava256),
     "nersemble": (NersembleConfig, plan_nersemble),
 }
-"""Configuration and planner of each data set by its name."""
+"""Configuration class and planner of each data set, by the data set's name."""
 
 SHOWN = 20
-"""Absent and failed items that are named on the terminal; the artifact and the run hold all of them."""
+"""Most absent items, and most failed items, that the terminal lists; the artifact and the MLflow run list all."""
 
 
 def convert_command(dataset: str, source: str, corpus: str, overrides: Sequence[str]) -> int:
@@ -53,14 +53,14 @@ def convert_command(dataset: str, source: str, corpus: str, overrides: Sequence[
         dataset: A key of ``DATASETS``.
         source: Folder or s3:// prefix of the captures.
         corpus: URI of the corpus.
-        overrides: Settings of the conversion, ``a=b`` each.
+        overrides: Settings of the conversion, each written ``a=b``.
 
     Returns:
-        The exit status: 1 when items or views failed.
+        The exit status: 1 if items or views failed, otherwise 0.
 
     Raises:
-        CallError: No such data set, or no such setting.
-        CaptureSourceError: The source holds nothing of the data set.
+        CallError: There is no such data set, or it has no such setting.
+        CaptureSourceError: The source contains no file of the data set.
     """
     settings = load_settings()
     config = conversion_config(dataset, overrides)
@@ -74,14 +74,14 @@ def convert_command(dataset: str, source: str, corpus: str, overrides: Sequence[
 
 
 def conversion_config(dataset: str, overrides: Sequence[str]) -> ConversionConfig:
-    """Return a data set's configuration with settings replaced.
+    """Return a data set's configuration after replacing some of its settings.
 
     Args:
         dataset: A key of ``DATASETS``.
-        overrides: Settings, ``a=b`` each.
+        overrides: Settings to replace, each written ``a=b``.
 
     Raises:
-        CallError: No such data set, or no such setting.
+        CallError: There is no such data set, or it has no such setting.
     """
     if dataset not in DATASETS:
         raise CallError(f"no data set {dataset!r}; there are {', '.join(DATASETS)}")
@@ -106,18 +106,19 @@ def plan_conversion(dataset: str, source: str, config: ConversionConfig) -> Conv
 def convert(
     *, dataset: str, source: str, corpus: str, overrides: list[str] | None = None, home: str = ""
 ) -> dict[str, Any]:
-    """Convert captures into a corpus and publish a snapshot; the same call again continues after a kill.
+    """Convert captures into a corpus and publish a snapshot; after an interruption, the same call continues.
 
     Args:
         dataset: A key of ``DATASETS``.
         source: Folder or s3:// prefix of the captures.
         corpus: URI of the corpus.
-        overrides: Settings of the conversion, ``a=b`` each.
-        home: Folder of runs and logs; empty for the one of the environment.
+        overrides: Settings of the conversion, each written ``a=b``.
+        home: Folder of runs and logs; empty for the one that the environment sets (``infra.settings``).
 
     Returns:
-        ``snapshot``, ``digest``, ``rows`` by table, ``failed`` (items and views that did not convert, with reasons),
-        ``absent`` (what the data set lists and the source lacks), ``run_id``.
+        ``snapshot`` (its name), ``digest`` of the snapshot, ``rows`` (number per table), ``run_id``, ``failed``
+        (problems of items and views that failed, as in ``problems.json``) and ``absent`` (problems of those that are
+        missing from the source or cannot be used).
     """
     config = conversion_config(dataset, overrides or [])
     plan = plan_conversion(dataset, source, config)
@@ -161,17 +162,18 @@ def convert(
 
 @task(name="conversion step", cache_policy=NO_CACHE)
 def run_conversion(dataset: str, source: str, corpus: str, config: Mapping[str, Any], run_id: str) -> dict[str, Any]:
-    """Convert the items that the corpus does not hold yet.
+    """Convert the items that the corpus does not contain yet.
 
     Args:
         dataset: A key of ``DATASETS``.
         source: Folder or s3:// prefix of the captures.
         corpus: URI of the corpus.
         config: Configuration of the data set as a dictionary.
-        run_id: Id of the run, for the ledger.
+        run_id: Id of the run, which the ledger records with each attempt.
 
     Returns:
-        The step's ``fingerprint``, its counts and ``seconds``.
+        ``fingerprint`` of the step, ``seconds`` of worker time, and the numbers of ``items``, ``before`` (items
+        finished by earlier calls), ``ok``, ``rejected`` and ``failed``.
     """
     plan = plan_conversion(dataset, source, from_dict(DATASETS[dataset][0], config))
     with ProgressBar(f"converting {source}") as progress:
@@ -181,12 +183,12 @@ def run_conversion(dataset: str, source: str, corpus: str, config: Mapping[str, 
 
 
 def read_items(store: Store, plan: ConversionPlan, fingerprint: str) -> pa.Table:
-    """Read the step's stored output for the plan's items alone; an earlier call may have converted others.
+    """Read the step's stored output for the plan's items only; earlier calls may have converted further items.
 
     Args:
         store: The corpus.
-        plan: The plan with the step and its items.
-        fingerprint: The step's fingerprint.
+        plan: The plan, with the step and its items.
+        fingerprint: Fingerprint of the step.
     """
     rows = read_step(store, plan.step.name, fingerprint)
     planned = plan.items[plan.step.key].combine_chunks()
@@ -194,7 +196,10 @@ def read_items(store: Store, plan: ConversionPlan, fingerprint: str) -> pa.Table
 
 
 def _list_problems(plan: ConversionPlan, rows: pa.Table, views: pa.Table) -> list[dict[str, str]]:
-    """List what is absent, rejected or failed: ``what``, ``status``, ``reason``; views are counted by camera."""
+    """List the items and views that are absent, rejected or failed, as rows of ``what``, ``status`` and ``reason``.
+
+    Views get one row per camera, status and reason, with the number of views in ``what``.
+    """
     problems = [{"what": m.name, "status": REJECTED, "reason": m.reason} for m in sorted(plan.missing)]
     for row in rows.select([plan.step.key, "status", "reason"]).to_pylist():
         if row["status"] != OK:

@@ -1,4 +1,7 @@
-"""Flow ``curriculum``: the three training stages in turn; a stage begins only if the one before it helped."""
+"""Flow ``curriculum``: run the three training stages in turn; a stage begins only if the previous one passed.
+
+A stage passes if it raised its held-out metric by the required gain.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ from infra.tracking import config_hash, file_digest
 from mfhq.catalog import Catalog
 
 RECORD = "curriculum.json"
-"""File in the curriculum's folder with the stages that passed, and what the result of each depends on."""
+"""File in the curriculum's folder that lists the stages that passed, each with a digest of its inputs."""
 GATE = "psnr"
-"""Held-out metric (dB, inside the matte) that a stage has to raise before the next one begins."""
+"""Held-out metric (dB, inside the matte) that a stage must raise before the next stage begins."""
 
 
 class GateError(RuntimeError):
-    """Error of a stage that did not raise its held-out metric; the message has the values and the way out."""
+    """Error of a stage that did not raise its held-out metric; the message has the values and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,28 +40,31 @@ class Curriculum:
     """Configuration of the three stages."""
 
     corpus: str
-    """URI of the corpus of people in the wild: stages pretrain and personalize."""
+    """URI of the corpus of people in the wild, which stages pretrain and personalize read."""
     captures: str
-    """URI of the corpus of calibrated captures: stage multiview."""
+    """URI of the corpus of calibrated captures, which stage multiview reads."""
     out: str
-    """Folder of the checkpoints, one folder a stage."""
+    """Folder of the checkpoints; each stage has a folder in it."""
     identity: str
-    """Id of the person of stage personalize."""
+    """Id of the person that stage personalize trains on."""
     init: str = ""
     """Checkpoint that pretraining begins with; empty for random weights."""
     size: str = MODEL_PRESET
-    """Preset of the model, where there is no ``init``."""
+    """Preset of the model's size, used if ``init`` is empty."""
     workers: int = 1
+    """Number of training workers."""
     gain: float = 0.0
     """Least rise of the held-out PSNR in each stage, dB."""
     overrides: dict[str, list[str]] = field(default_factory=dict)
-    """Settings ``a.b=c`` of each stage."""
+    """Settings of the recipe by stage, each written ``a.b=c``."""
     head: str = ""
+    """Head file; empty for the open head."""
     home: str = ""
+    """Folder of runs and logs; empty for the one that the environment sets (``infra.settings``)."""
     max_failures: int = MAX_FAILURES
-    """Restarts of each stage's job: see ``infra.ray_train.run_training_job``."""
+    """Restarts of each stage's job from its last checkpoint, at most."""
     timeout_s: int = TIMEOUT_S
-    """Seconds that workers wait for one another: see ``infra.ray_train.run_training_job``."""
+    """Time limits of each stage's job (``infra.ray_train.run_training_job``), seconds."""
 
 
 def curriculum_command(
@@ -80,21 +86,21 @@ def curriculum_command(
     Args:
         corpus: URI of the corpus of people in the wild.
         captures: URI of the corpus of calibrated captures.
-        identity: Id of the person to personalize for; None for the one with the most images.
+        identity: Id of the person to personalize for; None for the person with the most chosen faces.
         init: Checkpoint that pretraining begins with; None for random weights.
-        size: Preset of the model, where there is no ``init``.
+        size: Preset of the model's size, used if ``init`` is None.
         workers: Number of training workers.
         gain: Least rise of the held-out PSNR in each stage, dB.
-        overrides: Settings of one stage (``stage.a.b=c``) or of all (``a.b=c``).
+        overrides: Settings of one stage (``stage.a.b=c``) or of all stages (``a.b=c``).
         head: Head file; None for the open head.
         out: Folder of the checkpoints.
         max_failures: Restarts of each stage's job, at most.
-        timeout_s: Seconds that workers wait for one another.
+        timeout_s: Longest time that workers wait for one another, seconds.
 
     Raises:
-        CallError: Nobody can be personalized for, or a stage's folder holds no checkpoint.
-        GateError: A stage did not improve; later ones were not begun.
-        ValueError: The call does not fit: see ``flows.train.check_call``.
+        CallError: No person has two images to personalize on, or a stage's folder exists but holds no checkpoint.
+        GateError: A stage did not improve; later stages were not begun.
+        ValueError: ``flows.train.check_call`` found an error in the arguments.
     """
     settings = load_settings()
     config = Curriculum(
@@ -121,17 +127,17 @@ def curriculum_command(
 
 @flow(name="curriculum", validate_parameters=False)
 def curriculum(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Train the three stages, from the first that did not pass yet.
+    """Train the three stages, beginning with the first stage that has not passed yet.
 
     Args:
         config: A ``Curriculum`` as plain values.
 
     Returns:
-        For each stage what ``flows.train.train`` returns.
+        The result of ``flows.train.train`` for each stage.
 
     Raises:
-        GateError: A stage did not improve; later ones were not begun.
-        RuntimeError: A stage's job ended before its last step; the message has the way out.
+        GateError: A stage did not improve; later stages were not begun.
+        RuntimeError: A stage's job ended before its last step; the message tells what to do.
     """
     c = Curriculum(**config)
     folder = Path(c.out)
@@ -188,7 +194,7 @@ def _check_gain(stage: str, metrics: Mapping[str, float], gain: float) -> None:
 
 
 def split_by_stage(overrides: Sequence[str]) -> dict[str, list[str]]:
-    """Return the settings of each stage: ``pretrain.steps=9`` is for one stage, ``steps=9`` for all three."""
+    """Return the settings of each stage; ``pretrain.steps=9`` applies to one stage, ``steps=9`` to all three."""
     settings: dict[str, list[str]] = {stage: [] for stage in RECIPES}
     for text in overrides:
         first, dot, rest = text.partition(".")
@@ -198,10 +204,12 @@ def split_by_stage(overrides: Sequence[str]) -> dict[str, list[str]]:
 
 
 def find_most_chosen(corpus: str) -> str:
-    """Return the id of the person with the most chosen faces, of those held out of training if there are any.
+    """Return the id of the person with the most chosen faces.
+
+    People outside of the split ``train`` come first, whatever their number of faces.
 
     Raises:
-        CallError: Nobody has two.
+        CallError: No person has two chosen faces.
     """
     snapshot = Catalog(open_store(corpus)).open()
     rows = snapshot.query(

@@ -1,4 +1,4 @@
-"""Flow ``mine``: source files → steps on Ray → identities → a published snapshot."""
+"""Flow ``mine``: run the mining steps on source files on Ray, cluster the people, and publish a snapshot."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int
     Args:
         source: A folder, an s3:// prefix, or a list of files (txt, csv, parquet).
         corpus: URI of the corpus.
-        pack: Face pack, a name or a folder; None for the embedded one.
-        preset: Name of the publish thresholds.
+        pack: Name or folder of the face pack; None for the embedded pack.
+        preset: Name of a preset of the publish thresholds.
 
     Returns:
-        The exit status: 1 when items failed.
+        The exit status: 1 if items failed, otherwise 0.
 
     Raises:
         CallError: The pack has no calibrated threshold.
-        ValueError: No such preset, or the source cannot be listed; the message says which.
+        ValueError: There is no such preset, or the source cannot be listed; the message names the error.
     """
     settings = load_settings()
     preset_named(preset)
@@ -61,17 +61,17 @@ def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int
 
 @flow(name="mine", validate_parameters=False)
 def mine(*, source: str, corpus: str, pack: str = "", preset: str = PUBLISH_PRESET, home: str = "") -> dict[str, Any]:
-    """Mine a source into a corpus; the same call again mines what is new, and continues after a kill.
+    """Mine a source into a corpus; the same call again mines new files, and continues after an interruption.
 
     Args:
         source: A folder, an s3:// prefix, or a list of files (txt, csv, parquet).
         corpus: URI of the corpus.
-        pack: Face pack, a name or a folder; empty for the embedded one.
-        preset: Name of the publish thresholds.
-        home: Folder of runs and logs; empty for the one of the environment.
+        pack: Name or folder of the face pack; empty for the embedded pack.
+        preset: Name of a preset of the publish thresholds.
+        home: Folder of runs and logs; empty for the one that the environment sets (``infra.settings``).
 
     Returns:
-        ``snapshot`` and ``digest`` of what was published, ``failures`` (item id to reason), ``run_id``.
+        The result of ``flows.publish.publish``, ``failures`` (item id to reason), and ``run_id``.
     """
     settings = load_settings(home or None)
     described = {"source": source, "corpus": corpus, "pack": pack, "preset": asdict(preset_named(preset))}
@@ -93,11 +93,11 @@ def run_mining(source: str, corpus: str, pack: str, run_id: str) -> list[dict[st
     Args:
         source: A folder, an s3:// prefix, or a list of files (txt, csv, parquet).
         corpus: URI of the corpus.
-        pack: Face pack, a name or a folder; empty for the embedded one.
-        run_id: Id of the run, for the ledger.
+        pack: Name or folder of the face pack; empty for the embedded pack.
+        run_id: Id of the run, which the ledger records with each attempt.
 
     Returns:
-        ``summary_row`` of each step.
+        The ``summary_row`` of each step.
     """
     store, filesystem = open_store(corpus), remote_filesystem(source)
     listed = list_sources(source, filesystem)
@@ -125,11 +125,15 @@ def run_mining(source: str, corpus: str, pack: str, run_id: str) -> list[dict[st
 
 
 def summary_row(summary: StepSummary) -> dict[str, Any]:
-    """Return a step's summary as plain values: step, items, before, ok, rejected, failed, seconds, failures."""
+    """Return a step's summary as plain values.
+
+    The keys are ``step`` (its name), ``seconds`` of worker time, ``failures`` (item id to reason), and the numbers of
+    ``items``, ``before`` (items finished by earlier calls), ``ok``, ``rejected`` and ``failed``.
+    """
     names = ("step", "items", "before", "ok", "rejected", "failed", "seconds")
     return {name: getattr(summary, name) for name in names} | {"failures": dict(summary.failures)}
 
 
 def collect_failures(summaries: list[dict[str, Any]]) -> dict[str, str]:
-    """Return the reason of each failed item by its id, from the ``summary_row`` of every step."""
+    """Return the reason of each failed item by the item's id, collected from the ``summary_row`` of every step."""
     return {item: reason for summary in summaries for item, reason in summary["failures"].items()}

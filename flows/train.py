@@ -1,4 +1,4 @@
-"""Flow ``train``: one training stage as a Ray Train job, tracked in MLflow."""
+"""Flow ``train``: run one training stage as a Ray Train job, tracked in MLflow."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from infra.tracking import TrackedRun, config_hash, file_digest, tracked_run
 from mfhq.catalog import Catalog
 
 RUN_FILE = "run.json"
-"""File beside a checkpoint with the run and the snapshot that it comes from; the next stage finds its parent there."""
+"""File beside a checkpoint that names its run and snapshot; the next stage reads its parent run from this file."""
 RESUME_MAY_CHANGE = ("workers",)
-"""Settings that may differ when a run is resumed."""
+"""Settings that a resumed run may change."""
 
 
 class StoppedError(RuntimeError):
-    """Error of a training job that ended before its last step and can go on from its last checkpoint."""
+    """Error of a training job that ended before its last step and can be resumed from its last checkpoint."""
 
     def __init__(self, cause: str, run_id: str) -> None:
         super().__init__(cause, run_id)
@@ -62,21 +62,21 @@ def train_command(
     """Run ``ffavatar train``.
 
     Args:
-        stage: pretrain, multiview or personalize.
+        stage: Name of the stage: pretrain, multiview or personalize.
         corpus: URI of the corpus.
-        init: Checkpoint to begin with; None for random weights.
-        identity: The person of stage personalize.
+        init: Checkpoint whose weights training begins with; None for random weights.
+        identity: Id of the person, for stage personalize.
         workers: Number of training workers.
-        overrides: Settings of the recipe, ``a.b=c`` each.
-        out: Folder of the checkpoint; None for one below the home folder.
+        overrides: Settings of the recipe, each written ``a.b=c``.
+        out: Folder of the checkpoint; None for a folder below the home folder.
         head: Head file; None for the open head.
-        resume: Id of the run to go on with.
+        resume: Id of the run to resume; None for a new run.
         max_failures: Restarts from the last checkpoint, at most.
-        timeout_s: Seconds that workers wait for one another.
+        timeout_s: Longest time that workers wait for one another, seconds.
 
     Raises:
-        CallError: personalize without an identity, or ``out`` holds no checkpoint.
-        ValueError: See ``check_call``; or ``resume`` names no run.
+        CallError: The stage is personalize and ``identity`` is None, or ``out`` exists but holds no checkpoint.
+        ValueError: ``check_call`` found an error in the arguments, or ``resume`` names no run.
     """
     if stage == "personalize" and not identity:
         raise CallError("train personalize needs --identity ID; list them: ffavatar sql 'SELECT * FROM identities'")
@@ -105,11 +105,11 @@ def train_command(
 def check_call(
     stage: str, corpus: str, init: str, identity: str, overrides: list[str], out: Path | None, head: str
 ) -> None:
-    """Find errors in a call before anything is started; for the arguments see ``train_command``.
+    """Check the arguments before anything is started; ``train_command`` describes them.
 
     Raises:
-        CallError: ``out`` holds something else than a checkpoint.
-        ValueError: The recipe, the checkpoint, the corpus or the person does not fit; the message says which.
+        CallError: ``out`` contains something other than a checkpoint.
+        ValueError: The recipe, the checkpoint, the corpus or the person cannot be used; the message names the error.
     """
     if out is not None:
         out = out.resolve()
@@ -124,11 +124,11 @@ def check_call(
 
 
 def show_result(stage: str, result: dict[str, Any]) -> None:
-    """Print a stage's metrics on held-out images, before and after, and the path of its checkpoint.
+    """Print a stage's metrics on held-out images, before and after training, and the path of its checkpoint.
 
     Args:
         stage: Name of the stage.
-        result: What ``train`` returned.
+        result: Return value of ``train``.
     """
     metrics = result["metrics"]
     names = sorted(name.removeprefix("end/") for name in metrics if name.startswith("end/"))
@@ -145,15 +145,15 @@ def run_stage_job(
 
     Args:
         job: A ``flows.training.job.Job`` as plain values.
-        name: Name of the job; the same name goes on from its last checkpoint.
+        name: Name of the job; a job of the same name continues from that job's last checkpoint.
         workers: Number of workers.
-        home: Folder of the settings.
-        out: Folder that gets the checkpoint.
-        max_failures: See ``infra.ray_train.run_training_job``.
-        timeout_s: See ``infra.ray_train.run_training_job``.
+        home: Folder of runs and logs.
+        out: Folder that the checkpoint is copied to.
+        max_failures: Restarts of the job from its last checkpoint, at most.
+        timeout_s: Time limits of ``infra.ray_train.run_training_job``, seconds.
 
     Returns:
-        The last metrics.
+        The metrics that were reported last.
     """
     result = ray_train.run_training_job(
         run_job,
@@ -189,29 +189,29 @@ def train(
     """Train a stage on the newest snapshot of a corpus.
 
     Args:
-        stage: pretrain, multiview or personalize.
+        stage: Name of the stage: pretrain, multiview or personalize.
         corpus: URI of the corpus.
-        init: Checkpoint to begin with; empty for random weights.
-        identity: The person of stage personalize.
+        init: Checkpoint whose weights training begins with; empty for random weights.
+        identity: Id of the person, for stage personalize.
         workers: Number of training workers.
-        overrides: Settings of the recipe, ``a.b=c`` each.
-        out: Folder of the checkpoint; empty for one below ``home``.
+        overrides: Settings of the recipe, each written ``a.b=c``.
+        out: Folder of the checkpoint; empty for a folder below ``home``.
         head: Head file; empty for the open head.
-        home: Folder of runs and logs; empty for the one of the environment.
-        size: Preset of the model, where there is no ``init``.
-        resume: Id of an unfinished run of the same settings: it goes on from its last checkpoint, on the snapshot that
-            it was begun with, on any number of workers.
-        max_failures: See ``infra.ray_train.run_training_job``.
-        timeout_s: See ``infra.ray_train.run_training_job``.
+        home: Folder of runs and logs; empty for the one that the environment sets (``infra.settings``).
+        size: Preset of the model's size, used if ``init`` is empty.
+        resume: Id of an unfinished run with the same settings; it continues from its last checkpoint on the snapshot
+            that it began with, on any number of workers. Empty for a new run.
+        max_failures: Restarts of the job from its last checkpoint, at most.
+        timeout_s: Time limits of ``infra.ray_train.run_training_job``, seconds.
 
     Returns:
-        ``checkpoint`` (folder), ``run_id``, ``metrics`` (``start/…`` and ``end/…`` on held-out people or images,
-        ``seconds/…``), ``steps``.
+        ``checkpoint`` (its folder), ``run_id``, ``steps`` (number of steps), and ``metrics``: ``start/…`` and
+        ``end/…`` on held-out people or images, ``seconds/…`` for times.
 
     Raises:
         StoppedError: The job ended before its last step; it can be resumed.
-        FinalError: The loop raised an error that a restart would meet again.
-        ValueError: ``resume`` names a run of other settings.
+        FinalError: The loop raised an error that would recur after a restart.
+        ValueError: ``resume`` names a run with other settings.
     """
     settings = load_settings(home or None)
     init = str(model_file(Path(init)).resolve()) if init else ""
@@ -257,7 +257,7 @@ def train(
                 job.to_values(), name, workers, str(settings.home), str(checkpoint), max_failures, timeout_s
             )
         except ray_train.FinalError:
-            raise  # a run resumed from the last checkpoint with the same settings would end in it again
+            raise  # a run resumed from the last checkpoint with the same settings would raise the same error
         except RuntimeError as error:
             raise StoppedError(str(error), run.run_id) from error
         record = {"run_id": run.run_id, "stage": stage, "corpus": store.uri, "snapshot": snapshot.version}
@@ -273,7 +273,7 @@ def train(
 def _check_same_settings(
     run_id: str, begun_with: Mapping[str, Any], requested: Mapping[str, Any], path: str = ""
 ) -> None:
-    """Raise ``ValueError`` naming a setting that differs from the one that the run was begun with."""
+    """Raise ``ValueError`` for the first setting that differs from the value that the run began with."""
     for name in sorted({*begun_with, *requested} - set(RESUME_MAY_CHANGE)):
         old, new = begun_with.get(name), requested.get(name)
         if isinstance(old, Mapping) and isinstance(new, Mapping):
@@ -283,7 +283,7 @@ def _check_same_settings(
 
 
 def _parent_run(init: str) -> str:
-    """Return the id of the run that made a checkpoint; empty if no ``RUN_FILE`` lies beside it."""
+    """Return the id of the run that made a checkpoint; empty if there is no ``RUN_FILE`` beside the checkpoint."""
     path = Path(init).with_name(RUN_FILE) if init else None
     return str(json.loads(path.read_text()).get("run_id", "")) if path and path.is_file() else ""
 

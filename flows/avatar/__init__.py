@@ -1,1 +1,1 @@
-"""Use of avatars: reconstruct, animate, export, view. No Prefect and no Ray."""
+"""Commands on avatars: reconstruct, animate, export and view; they use neither Prefect nor Ray."""

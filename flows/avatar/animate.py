@@ -1,4 +1,4 @@
-"""``ffavatar animate``: a face in a video, before a camera or from a pipe drives an avatar, frame by frame."""
+"""Command ``ffavatar animate``: drive an avatar by a face in a video, from a camera or from a pipe, frame by frame."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from pipelines.faces.analysis import Detection
 from pipelines.media.video_writer import write_video
 
 IMAGE_PX = 256
-"""Side of the avatar's image, and of the driver's beside it."""
+"""Pixels per side of the avatar's image, and of the driver's image beside it."""
 
 
 @dataclass
 class Latency:
-    """Seconds from the arrival of each frame until the avatar's image was on the host."""
+    """Time from the arrival of each driver frame until the avatar's image was in host memory, seconds."""
 
     seconds: list[float] = field(default_factory=list)
 
@@ -48,22 +48,22 @@ class Latency:
 
 @dataclass(frozen=True)
 class DriverFrame:
-    """One frame of a driver, with the parameters that it gives."""
+    """One frame of a driver, with the driving parameters that were estimated from it."""
 
     image: Image
-    """(IMAGE_PX, IMAGE_PX, 3) the driver, cropped as its first face was."""
+    """(IMAGE_PX, IMAGE_PX, 3) RGB image of the driver; every frame is cropped as the first frame with a face."""
     parameters: DrivingParameters
-    """(1, 1, ...), with the pose of the head in that crop."""
+    """Driving parameters, each of shape (1, 1, ...), with the head pose in the crop ``image``."""
     began: float
-    """``time.perf_counter`` at the arrival of the frame."""
+    """Value of ``time.perf_counter`` at the arrival of the frame."""
     time_s: float
-    """Time of the frame, seconds."""
+    """Time of the frame in the driver's stream, seconds."""
 
 
 def animate_command(
     avatar: Path, driver: str, checkpoint: Path | None, pack: str | None, smooth: bool, out: str
 ) -> None:
-    """Run ``ffavatar animate``: arguments as for ``animate_video``; print the latency of the frames."""
+    """Run ``ffavatar animate``: call ``animate_video``, which describes the arguments, and print the latency."""
     smoothing = OneEuro.Config() if smooth else None
     latency = Latency()
     n = animate_video(avatar, driver, out, checkpoint=checkpoint, pack=pack, smoothing=smoothing, latency=latency)
@@ -85,24 +85,25 @@ def animate_video(
 ) -> int:
     """Drive an avatar by a stream of frames, one at a time, and write driver and avatar side by side.
 
-    A frame in which no face is found repeats the parameters of the one before; until the first face the avatar is at
-    rest. Ctrl-C ends a camera's video, which remains complete.
+    A frame without a face repeats the parameters of the previous frame; the avatar is at rest until the first face.
+    Ctrl-C ends the video of a camera; the file that was written up to then is complete.
 
     Args:
         avatar: The avatar's file.
         driver: A video file, a camera's index, or ``-`` for raw frames on standard input.
-        out: An mp4 file, or ``-`` for raw frames on standard output, each written as soon as it is rendered.
+        out: An mp4 file, or ``-`` for raw frames on standard output; each is written as soon as it is rendered.
         checkpoint: Checkpoint of the model; by default the one that made the avatar.
-        pack: Face pack of the detector; the default pack where None.
-        smoothing: Filter of the driving parameters; none by default.
-        latency: Receives the seconds of each frame.
+        pack: Face pack of the detector; None for the default pack.
+        smoothing: Settings of the filter that smooths the driving parameters; None for no smoothing.
+        latency: Object to which the latency of each frame is appended; None to measure nothing.
 
     Returns:
         The number of frames.
 
     Raises:
-        CallError: The driver is missing, is no video, or shows no face in any frame.
-        ValueError: The avatar is not valid, or was made with another head or model than the checkpoint's.
+        CallError: The driver is missing, is no video, or shows no face in any frame; or the avatar does not belong to
+            the checkpoint, or its checkpoint is not in the cache.
+        ValueError: The avatar's file is not valid.
     """
     animator = open_animator(avatar, checkpoint, smoothing)
     source = open_driver(str(driver))
@@ -118,18 +119,18 @@ def animate_video(
 
 
 def open_animator(avatar: Path, checkpoint: Path | None = None, smoothing: OneEuro.Config | None = None) -> Animator:
-    """Open an avatar with the animator that renders it into images of ``IMAGE_PX``.
+    """Open an avatar, and return an animator that renders it in images of ``IMAGE_PX`` pixels per side.
 
     Args:
         avatar: The avatar's file.
         checkpoint: Checkpoint of the model; by default the one that made the avatar.
-        smoothing: Filter of the driving parameters; none by default.
+        smoothing: Settings of the filter that smooths the driving parameters; None for no smoothing.
 
     Returns:
         The animator, with the backend for the model's device (``choose_backend``).
 
     Raises:
-        CallError: See ``flows.avatar.load_models.open_avatar``.
+        CallError: The checkpoint is not in the cache, or the avatar was made with another head model or subdivision.
         ValueError: The file is not an avatar.
     """
     canonical, _, model = open_avatar(avatar, checkpoint)
@@ -138,7 +139,7 @@ def open_animator(avatar: Path, checkpoint: Path | None = None, smoothing: OneEu
 
 
 def choose_backend(device: torch.device) -> BackendFactory:
-    """Choose CUDA graphs on a CUDA device, otherwise the plain backend, whose ``fallback_reason`` says why."""
+    """Choose CUDA graphs on a CUDA device, otherwise the plain backend, with the reason as ``fallback_reason``."""
     if device.type == "cuda":
         return CudaGraphBackend
     return partial(PlainBackend, fallback_reason=f"the model is on {device}: CUDA graphs need a CUDA device")
@@ -148,15 +149,15 @@ def track_driver(animator: Animator, aligner: FaceAligner, source: Driver) -> It
     """Yield each frame of a driver with its driving parameters, as the frames arrive.
 
     Args:
-        animator: Estimates the parameters.
-        aligner: Detects and aligns the face.
-        source: The driver's frames.
+        animator: Animator that estimates the parameters.
+        aligner: Aligner that detects and aligns the face.
+        source: The driver.
 
     Yields:
-        One result a frame. A frame without a face repeats the parameters of the one before.
+        One result per frame. A frame without a face repeats the parameters of the previous frame.
 
     Raises:
-        CallError: No frame showed a face; raised at the end.
+        CallError: No frame showed a face; raised after the last frame.
     """
     face: Detection | None = None
     frame_to_image: Matrix | None = None
@@ -196,7 +197,7 @@ def _write_raw(frames: Iterator[Image], fps: float) -> int:
 
 @contextlib.contextmanager
 def _ctrl_c_ends(source: Driver) -> Iterator[None]:
-    """Let Ctrl-C end a camera's frames and not the command, so that the video is completed."""
+    """Make Ctrl-C end the frames of a camera instead of the command, so that the video file is completed."""
     if not isinstance(source, CameraDriver):
         yield
         return
@@ -208,7 +209,7 @@ def _ctrl_c_ends(source: Driver) -> Iterator[None]:
 
 
 def _centre_square(image: Image) -> Matrix:
-    """Return the transform from a frame to an image of its largest central square."""
+    """Return the (2, 3) transform from a frame's pixels to an image of its largest central square."""
     height, width = image.shape[:2]
     scale = IMAGE_PX / min(height, width)
     shift = (IMAGE_PX - 1) / 2 - scale * (np.array([width, height]) - 1) / 2
@@ -216,5 +217,5 @@ def _centre_square(image: Image) -> Matrix:
 
 
 def _compose(outer: Matrix, inner: Matrix) -> Matrix:
-    """Return the transform (2, 3) that applies ``inner`` first, then ``outer``."""
+    """Return the (2, 3) transform that applies ``inner`` first, then ``outer``."""
     return np.column_stack([outer[:, :2] @ inner[:, :2], outer[:, :2] @ inner[:, 2] + outer[:, 2]])

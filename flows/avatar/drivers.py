@@ -1,4 +1,4 @@
-"""Sources of the frames that drive an avatar, one at a time: a video file, a camera, a pipe."""
+"""Drivers: the sources of the frames that drive an avatar (a video file, a camera or a pipe)."""
 
 from __future__ import annotations
 
@@ -22,19 +22,21 @@ class TimedFrame(NamedTuple):
     """One frame and its time."""
 
     time_s: float
-    """Seconds from the first frame."""
+    """Time of the frame since the stream began, seconds."""
     rgb: Image
-    """(H, W, 3)."""
+    """(H, W, 3) RGB pixels of the frame."""
 
 
 class Driver(Protocol):
     """A stream of frames."""
 
     name: str
+    """Name of the source in error messages: a path, a camera's index, or ``-``."""
     fps: float
+    """Frames per second."""
 
     def frames(self) -> Iterator[TimedFrame]:
-        """Yield the frames; callable once."""
+        """Yield the frames; it may be called only once."""
         ...
 
     def close(self) -> None:
@@ -48,7 +50,7 @@ def open_driver(spec: str, stdin: IO[bytes] | None = None) -> Driver:
     Args:
         spec: ``-`` for raw frames on standard input (``flows.avatar.y4m``), a whole number for a camera's index, or a
             video file.
-        stdin: Stream in place of standard input.
+        stdin: Stream to read instead of standard input.
 
     Returns:
         The driver; the caller closes it.
@@ -104,7 +106,7 @@ class PipeDriver:
         self.fps = self._header.fps
 
     def frames(self) -> Iterator[TimedFrame]:
-        """Yield the frames; their times follow from the stream's rate."""
+        """Yield the frames; their times are computed from the stream's frame rate."""
         for index, rgb in enumerate(y4m.read_frames(self._stream, self._header)):
             yield TimedFrame(index / self.fps, rgb)
 
@@ -113,7 +115,11 @@ class PipeDriver:
 
 
 class CameraDriver:
-    """Newest frames of a camera; frames that arrive during the work on another are skipped, so the lag never grows."""
+    """Newest frames of a camera.
+
+    Frames that arrive while the previous frame is being processed are skipped, except the newest one; so the delay
+    does not grow.
+    """
 
     def __init__(self, index: int) -> None:
         self.name = str(index)
@@ -138,7 +144,7 @@ class CameraDriver:
                 self._changed.notify()
 
     def frames(self) -> Iterator[TimedFrame]:
-        """Yield the newest frame each time, until ``close`` or until the camera is disconnected."""
+        """Yield the newest frame each time, until ``end`` or ``close`` is called or the camera is disconnected."""
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._newest is not None or self._ended)
@@ -148,7 +154,7 @@ class CameraDriver:
             yield frame
 
     def end(self) -> None:
-        """End ``frames``."""
+        """Make ``frames`` end."""
         with self._changed:
             self._ended = True
             self._changed.notify()

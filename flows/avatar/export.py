@@ -1,4 +1,4 @@
-"""``ffavatar export``: an avatar as files for 3D Gaussian viewers, or as a page that animates it."""
+"""Command ``ffavatar export``: write an avatar as files for 3D Gaussian viewers, or as a page that animates it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from flows.avatar.photos import FaceAligner
 from infra.console import CallError, say
 
 MOST_EXPRESSIONS = 100
-"""Upper bound on the expression directions of a page: FLAME's number; the open head has fewer."""
+"""Most expression directions that a page contains: the number of FLAME's; the open head has fewer."""
 
 
 def export_command(
@@ -37,14 +37,15 @@ def export_command(
 
     Args:
         avatar: The avatar's file.
-        out: The ``.ply``, or with a driver the folder; None for a page.
-        page: The page; None for the others.
-        driver: As for ``animate_video``; None for an avatar at rest.
+        out: The ``.ply`` file, or with a driver the folder of ``.ply`` files; None to write a page.
+        page: The page; None to write ``.ply`` files.
+        driver: A video file, a camera's index, or ``-`` for standard input, as in ``animate_video``; None to write the
+            avatar at rest.
         checkpoint: Checkpoint of the model; by default the one that made the avatar.
         pack: Face pack of the detector.
 
     Raises:
-        CallError: The arguments do not name exactly one output, or its name does not fit.
+        CallError: The arguments do not name exactly one output, or its name has the wrong suffix.
     """
     if (out is None) == (page is None):
         raise CallError("export writes one thing: -o X.ply, --driver VIDEO -o FOLDER, or --html X.html")
@@ -63,7 +64,7 @@ def export_command(
 
 
 def export_ply(avatar: Path, out: Path) -> int:
-    """Write an avatar at rest as a ``.ply`` of 3D Gaussians (head axes, metres), and return their number."""
+    """Write an avatar at rest as a ``.ply`` file (the head's axes, metres), and return its number of Gaussians."""
     canonical, header, head = open_avatar_and_head(avatar)
     for _ in range(header.subdivisions):
         head = subdivide(head)
@@ -78,13 +79,13 @@ def export_page(
 
     Args:
         avatar: The avatar's file.
-        out: The page.
-        driver: Frames that the page plays, as for ``animate_video``; none by default.
+        out: The HTML file to write.
+        driver: Driver whose motion the page plays, as in ``animate_video``; None for a page without one.
         checkpoint: Checkpoint of the model; by default the one that made the avatar.
         pack: Face pack of the detector.
 
     Returns:
-        The size of the page in bytes.
+        Size of the page, bytes.
     """
     track = None
     if driver is not None:
@@ -100,14 +101,14 @@ def export_page(
 
 
 def pack_avatar_file(avatar: Path, track: dict[str, Any] | None = None) -> bytes:
-    """Pack an avatar for the page, and print a notice where the head model's own licence applies to the page.
+    """Pack an avatar for the page, and print a notice if the head model's own licence applies to the page.
 
     Args:
         avatar: The avatar's file.
-        track: Frames from ``pack_track``, for a page that plays them.
+        track: Frames from ``pack_track`` that the page plays; None for no frames.
 
     Returns:
-        The block for ``avatar_page``.
+        The packed data that ``avatar_page`` takes.
     """
     canonical, header, head = open_avatar_and_head(avatar)
     if header.head != OPEN_HEAD:
@@ -122,15 +123,15 @@ def pack_avatar_file(avatar: Path, track: dict[str, Any] | None = None) -> bytes
 def export_sequence(
     avatar: Path, driver: str, folder: Path, *, checkpoint: Path | None = None, pack: str | None = None
 ) -> int:
-    """Write an avatar as a video drives it, one file a frame: ``000000.ply`` and so on.
+    """Write an avatar that a video drives, one file per frame: ``000000.ply`` and so on.
 
-    Axes are those of ``export_ply``. The head turns and moves in them as the driver's does; the origin is the head's
-    position in the first frame. The folder appears when it is complete.
+    The axes are those of ``export_ply``. The head turns and moves as the driver's head does; the origin is the head's
+    position in the first frame. The folder appears under its name when all files are written.
 
     Args:
         avatar: The avatar's file.
-        driver: As for ``animate_video``.
-        folder: A new folder.
+        driver: A video file, a camera's index, or ``-`` for standard input, as in ``animate_video``.
+        folder: Folder to write, which must be new or empty.
         checkpoint: Checkpoint of the model; by default the one that made the avatar.
         pack: Face pack of the detector.
 
@@ -138,7 +139,7 @@ def export_sequence(
         The number of frames.
 
     Raises:
-        CallError: The folder is not empty, or the driver is missing, is no video, or shows no face.
+        CallError: ``folder`` is not empty, or the driver is missing, is no video, or shows no face.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise CallError(f"-o {folder}: holds something already; name a new folder")
@@ -167,7 +168,7 @@ def _write(path: Path, avatar: CanonicalAvatar, means: Tensor, rotations: Tensor
 
 
 def _head_in_view(parameters: DrivingParameters) -> tuple[Tensor, Tensor]:
-    """Return rotation (3, 3) and position (3,) of the head before a camera, in axes like the head's: y up, z to us."""
+    """Return the head's rotation (3, 3) and position (3,) relative to the camera; y is up, z is towards the camera."""
     K = virtual_intrinsics(IMAGE_PX, parameters.pose)
     head_to_camera = pose_to_camera(parameters.pose[0, 0], K, IMAGE_PX)
     flip = torch.diag(K.new_tensor((1.0, -1.0, -1.0)))
@@ -175,7 +176,7 @@ def _head_in_view(parameters: DrivingParameters) -> tuple[Tensor, Tensor]:
 
 
 def _move(means: Tensor, rotations: Tensor, rotation: Tensor, translation: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotate Gaussians, means (P, 3) and rotations (P, 4), about the origin and then translate them."""
+    """Rotate P Gaussians (means (P, 3), quaternions (P, 4), w first) about the origin, then translate them."""
     x, y, z, w = Rotation.from_matrix(rotation.double().cpu().numpy()).as_quat()
     quaternion = rotations.new_tensor((w, x, y, z)).expand_as(rotations)
     return means @ rotation.T + translation, multiply_quaternions(quaternion, rotations)

@@ -1,4 +1,4 @@
-"""Head model files for commands: the open head, or the user's FLAME file, with face-mesh landmarks on them."""
+"""Head model files for commands: the open head or the user's FLAME file, with the landmarks of the face mesh."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from pipelines.faces.weight_cache import cache_dir
 
 
 def prepare_head_file(source: str | None) -> Path:
-    """Return a head file with landmarks that training and use can load, and create it where it is missing.
+    """Return a head file with landmarks, which training and the avatar commands can load; create it if it is missing.
 
-    The open head takes half a minute, once. A head of the user's is copied into the cache under its digest.
+    Creating the open head takes half a minute, once. A head of the user's is copied into the cache under its digest.
 
     Args:
         source: A head file or a FLAME pickle; None for the open head.
 
     Returns:
-        The file, in the cache.
+        Path of the head file, in the cache.
 
     Raises:
         CallError: There is no such file.
@@ -63,7 +63,7 @@ def head_command(source: str | None, teeth: bool, out: Path) -> None:
     """Run ``ffavatar head``: write a head file, with teeth if ``teeth`` is True.
 
     Args:
-        source: As for ``prepare_head_file``.
+        source: A head file or a FLAME pickle; None for the open head.
         teeth: True to add teeth.
         out: The file to write.
     """
@@ -86,12 +86,12 @@ def head_command(source: str | None, teeth: bool, out: Path) -> None:
 
 
 def cached_head_path(name: str, digest: str) -> Path:
-    """Return the cache's path of a user's head, at which a checkpoint or an avatar made with it finds it again."""
+    """Return the path of a head in the cache; the names in checkpoints and avatars lead to this path."""
     return cache_dir() / "heads" / f"{name}-{digest}.safetensors"
 
 
 def _load_detector() -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]:
-    """Return a function from a crop to its 468 face-mesh points."""
+    """Return a function that detects the 468 face-mesh points of a crop."""
     from pipelines.faces.mesh_detector import MeshDetector
 
     mesh = MeshDetector.load()

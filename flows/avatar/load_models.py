@@ -1,7 +1,7 @@
-"""Opening of models and avatars: a checkpoint with its head model, an avatar with its model; the cache of both.
+"""Loading of checkpoints with their head model, and of avatars with their model; the cache of both.
 
-A checkpoint holds no head model, and an avatar holds no checkpoint. The cache keeps heads and checkpoints under their
-digests, so that an avatar's file is enough to find the others.
+A checkpoint contains no head model, and an avatar contains no checkpoint. The cache stores heads and checkpoints under
+their digests, which the avatar's file names; so the avatar's file is enough to find its head and its checkpoint.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pipelines.faces.weight_cache import cache_dir, sha256_of
 
 
 def default_device() -> torch.device:
-    """Return the CUDA device where there is one, otherwise the CPU."""
+    """Return the CUDA device if there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -38,7 +38,7 @@ def open_model(checkpoint: Path) -> tuple[FFAvatar, Path]:
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
-        ValueError: It is not a checkpoint, or its head model is neither in the cache nor the open head.
+        ValueError: The file is not a checkpoint, or its head model is neither in the cache nor the open head.
     """
     header, weights = read_header(checkpoint), model_file(checkpoint)
     head = find_head(str(header.get("head")), str(header.get("head_digest")))
@@ -46,7 +46,7 @@ def open_model(checkpoint: Path) -> tuple[FFAvatar, Path]:
 
 
 def find_head(name: str, digest: str) -> HeadModel:
-    """Load the head of this name and digest from the cache, or the open head where the cache does not have it."""
+    """Load the head with this name and digest from the cache; if the cache does not have it, load the open head."""
     cached = cached_head_path(name, digest)
     return load_head(cached if cached.is_file() else prepare_head_file(None))
 
@@ -59,11 +59,11 @@ def open_avatar(avatar: Path, checkpoint: Path | None = None) -> tuple[Canonical
         checkpoint: Checkpoint of the model; by default the one that made the avatar, from the cache.
 
     Returns:
-        The canonical avatar (B = 1), its header and the model, on the default device.
+        The canonical avatar (B = 1) on the default device, the avatar's header, and the model on the same device.
 
     Raises:
-        CallError: The avatar's own checkpoint is not in the cache, or it was made with another head model or
-            subdivision than the checkpoint's.
+        CallError: The avatar's checkpoint is not in the cache, or the avatar was made with another head model or
+            subdivision than the checkpoint.
         ValueError: The file is not an avatar.
     """
     canonical, header = load_avatar(avatar, default_device())
@@ -77,13 +77,13 @@ def open_avatar(avatar: Path, checkpoint: Path | None = None) -> tuple[Canonical
 
 
 def open_avatar_and_head(avatar: Path) -> tuple[CanonicalAvatar, AvatarHeader, HeadModel]:
-    """Open an avatar with the head model that it is bound to, without a checkpoint.
+    """Open an avatar with its head model, without a checkpoint.
 
     Args:
         avatar: The avatar's file.
 
     Returns:
-        The canonical avatar (B = 1), its header and the head model, not subdivided, on the CPU.
+        The canonical avatar (B = 1), its header, and the head model before subdivision, all on the CPU.
 
     Raises:
         CallError: The head model is not in the cache.
@@ -99,7 +99,10 @@ def open_avatar_and_head(avatar: Path) -> tuple[CanonicalAvatar, AvatarHeader, H
 
 
 def cache_checkpoint(weights: Path) -> str:
-    """Copy a model file into the cache under its digest (a hard link on the same disk), and return the digest."""
+    """Store a model file in the cache under its digest, and return the digest.
+
+    On the same disk the cached file is a hard link, otherwise a copy.
+    """
     digest = sha256_of(weights)
     cached = _cached_checkpoint_path(digest)
     if not cached.is_file():
@@ -118,13 +121,13 @@ def find_checkpoint(header: AvatarHeader, avatar: Path) -> Path:
 
     Args:
         header: Header of the avatar.
-        avatar: Its file, for the message.
+        avatar: The avatar's file, which the error message names.
 
     Returns:
-        The model file.
+        Path of the model file.
 
     Raises:
-        CallError: It is not in the cache.
+        CallError: The model file is not in the cache.
     """
     cached = _cached_checkpoint_path(header.checkpoint)
     if not cached.is_file():

@@ -1,4 +1,4 @@
-"""Training on a person's photos before their avatar is written: ``ffavatar reconstruct --personalize N``."""
+"""Training on a person's photos before the avatar is written: ``ffavatar reconstruct --personalize N``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ from ffavatar_model.training import recipe, train
 from infra.console import ProgressBar
 
 TRAINABLE = ("personal.raw",)
-"""The person's own Gaussians. They become part of the avatar's file, which the checkpoint's estimator still drives."""
+"""Names of the trainable parameters: the person's Gaussians, which become part of the avatar's file.
+
+Nothing else changes, so the checkpoint's estimator still drives the avatar."""
 
 
 def personalize_on_photos(
@@ -27,14 +29,14 @@ def personalize_on_photos(
 ) -> None:
     """Fit a person's own Gaussians to their photos, and load them into the model.
 
-    The recipe is ``personalize``'s with fewer trainable parameters: encoder, query former and estimator are frozen, and
-    run once.
+    The recipe is that of stage personalize with fewer trainable parameters: encoder, query former and estimator are
+    frozen, and run once.
 
     Args:
-        model: Model of ``checkpoint``, changed in place.
-        checkpoint: Its model file.
-        head: The model's head, not subdivided.
-        photos: Images at the model's size.
+        model: The model of ``checkpoint``; changed in place.
+        checkpoint: The model file that training begins with.
+        head: The model's head before subdivision.
+        photos: The person's photos, at the model's image size.
         steps: Number of training steps.
 
     Raises:
@@ -57,11 +59,11 @@ class _Bar:
         self._steps, self._progress = steps, ProgressBar("personalizing")
 
     def close(self) -> None:
-        """Complete the line."""
+        """Print the last state of the line."""
         self._progress.close()
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """Show the number of steps; see ``ffavatar_model.training.Reporter``."""
+        """Show the number of steps done, as a ``ffavatar_model.training.Reporter``."""
         self._progress.update("steps", step, self._steps)
 
     def image(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:

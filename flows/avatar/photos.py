@@ -20,28 +20,28 @@ from pipelines.media.image_codec import ImageFileError, read_photograph
 Image = npt.NDArray[np.uint8]
 
 CROP_PX = 512
-"""Upper bound on the side of an aligned crop."""
+"""Most pixels per side of an aligned crop."""
 
 
 @dataclass(frozen=True, eq=False)
 class AlignedFace:
-    """One aligned face."""
+    """One aligned face: its crop, matte, mesh, and the transform of the crop."""
 
     crop: Image
-    """(S, S, 3) RGB."""
+    """(S, S, 3) RGB image of the face."""
     matte: Image
-    """(S, S); 255 is the person."""
+    """(S, S) matte of the crop: 255 for the person, 0 for the background."""
     mesh: npt.NDArray[np.float32]
-    """(468, 3) face mesh, pixels of the crop."""
+    """(468, 3) points of the face mesh, in pixels of the crop."""
     transform: Matrix
-    """(2, 3) similarity from frame pixels to crop pixels (pixel centres at whole numbers)."""
+    """(2, 3) similarity transform from frame pixels to crop pixels; pixel centres are at whole numbers."""
 
 
 class FaceAligner:
-    """Aligns faces; detector, matte and mesh networks are loaded once."""
+    """Aligner of faces; its networks (detector, matte and mesh) are loaded once."""
 
     def __init__(self, pack: str | None = None) -> None:
-        """Load the networks; ``pack`` names the detector's face pack, the default one where None."""
+        """Load the networks; ``pack`` is the name or folder of the detector's face pack, None for the default pack."""
         self._analyzer = FaceAnalyzer(face_pack(pack))
         self._matte = MatteModel.load()
         self._mesh = MeshDetector.load()
@@ -63,14 +63,14 @@ class FaceAligner:
 
         Args:
             path: An image file.
-            number: Number of the face from the left, from 1; needed where the photo shows several.
+            number: Number of the face counted from the left, beginning with 1; required if the photo shows several.
 
         Returns:
             The aligned face.
 
         Raises:
-            CallError: The file is missing or no image, it shows no face or not so many, or it shows several and
-                ``number`` is None.
+            CallError: The file is missing or not an image, it shows no face or fewer than ``number``, or it shows
+                several and ``number`` is None.
         """
         image = read_photo(path)
         faces = self.detect_faces(image)
@@ -86,10 +86,10 @@ class FaceAligner:
 
 
 def read_photo(path: Path) -> Image:
-    """Read a photograph that the user brings, (H, W, 3) RGB, upright.
+    """Read a user's photograph as upright (H, W, 3) RGB.
 
     Raises:
-        CallError: The file is missing, or no image.
+        CallError: The file is missing, or is not an image.
     """
     try:
         return read_photograph(path)
@@ -102,10 +102,11 @@ def follow_face(faces: Sequence[Detection], last: Detection | None) -> Detection
 
     Args:
         faces: Faces of this frame.
-        last: Face of the frame before; None at the start of the track.
+        last: Last face of the track; None at the start of the track.
 
     Returns:
-        The face with the nearest centre, the largest face at the start, None where the frame has no faces.
+        The face whose centre is nearest to that of ``last``, or the largest face if ``last`` is None; None if the frame
+        has no faces.
     """
     if not faces:
         return None

@@ -1,4 +1,4 @@
-"""``ffavatar reconstruct``: photos of a person become an avatar. No Ray, no Prefect."""
+"""Command ``ffavatar reconstruct``: make an avatar from photos of a person, without Ray and Prefect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from infra.console import say
 def reconstruct_command(
     images: list[Path], checkpoint: Path | None, steps: int, face: int | None, pack: str | None, out: Path
 ) -> None:
-    """Run ``ffavatar reconstruct``: ``reconstruct_photos``, by default with the checkpoint that comes with the code."""
+    """Run ``ffavatar reconstruct``: call ``reconstruct_photos``, by default with the checkpoint ``STUDIO``."""
     reconstruct_photos(images, checkpoint or STUDIO, out, steps=steps, face=face, pack=pack)
     say(
         "avatar {out} from {n} photos; drive it: ffavatar animate {out} --driver VIDEO -o OUT.mp4",
@@ -39,25 +39,27 @@ def reconstruct_photos(
     face: int | None = None,
     pack: str | None = None,
 ) -> Path:
-    """Find the face in each photo, and write the avatar from one forward pass over all of them.
+    """Find the face in each photo, and write the avatar from one forward pass over all photos.
 
-    The checkpoint is copied into the cache under its digest, where ``animate`` finds it again.
+    The checkpoint is copied into the cache under its digest, where ``animate`` finds it later.
 
     Args:
         images: Photos of one person.
         checkpoint: A folder written by training, or its model file.
         out: The avatar's file.
-        steps: Number of training steps on the photos, which first fit the person's own Gaussians
-            (``flows.avatar.personalize``); 0 for none.
-        face: Number of the person's face in each photo, from the left, from 1; needed where a photo shows several.
-        pack: Face pack of the detector; the default pack where None.
+        steps: Number of training steps on the photos before the avatar is made; they fit the person's own Gaussians
+            (``flows.avatar.personalize``). 0 for none.
+        face: Number of the person's face in each photo, counted from the left, beginning with 1; required if a photo
+            shows several.
+        pack: Face pack of the detector; None for the default pack.
 
     Returns:
         ``out``.
 
     Raises:
-        CallError: A photo is missing, is no image, or shows no face, or shows several and ``face`` is None.
-        ValueError: The checkpoint is not one, or does not fit the head model.
+        CallError: A photo is missing, is not an image, shows no face or fewer than ``face``, or shows several and
+            ``face`` is None.
+        ValueError: The file is not a checkpoint, or does not fit the head model.
     """
     model, weights = open_model(checkpoint)
     aligner = FaceAligner(pack)
@@ -84,23 +86,23 @@ def reconstruct_photos(
 
 
 def to_model_input(face: AlignedFace, size: int) -> Tensor:
-    """Convert an aligned face to the model's input, (3, size, size), RGB in 0 to 1 over the background."""
+    """Convert an aligned face to the model's input: (3, size, size) RGB in 0 to 1, over the background colour."""
     return compose_image(to_loaded_image(face, size, "").pixels)[0]
 
 
 def to_loaded_image(face: AlignedFace, size: int, name: str) -> LoadedImage:
-    """Convert an aligned face to an image for training, its camera unknown.
+    """Convert an aligned face to a training image without a known camera.
 
     Args:
-        face: Crop, matte and mesh.
-        size: Pixels along the edge of the image.
+        face: The aligned face, with crop, matte and mesh.
+        size: Pixels per side of the image.
         name: Identifier of the image.
 
     Returns:
         The image at timestep 0.
     """
     side = face.crop.shape[0]
-    # pixel centres are at whole numbers in the face stack and at +0.5 in the model
+    # pixel centres are at whole numbers in ``pipelines.faces`` and at whole numbers + 0.5 in the model
     landmarks = (torch.from_numpy(face.mesh[:, :2]).float() + 0.5) / side
     pixels, K = prepare_image(face.crop, face.matte, landmarks, size), virtual_intrinsics(size)
     return LoadedImage(id=name, pixels=pixels, landmarks=landmarks, K=K, head_to_camera=None, timestep=0)

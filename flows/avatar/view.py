@@ -1,4 +1,4 @@
-"""``ffavatar view``: the exported page, served on 127.0.0.1, with a driver's parameters as they are estimated."""
+"""Command ``ffavatar view``: serve the exported page on 127.0.0.1, and send it a driver's parameters as they come."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from infra.console import out, say
 from infra.local_app import LocalApp, LocalServer, iterate_in_thread
 
 STREAM = "driver"
-"""Path of the driver's events, below the page."""
+"""Path of the driver's events, relative to the page."""
 THUMBNAIL_PX = 128
-"""Side of the driver's image on the page."""
+"""Pixels per side of the driver's image on the page."""
 MAX_LIVE_FRAMES = 2
-"""Number of a camera's newest frames that are held for a page that reads slowly."""
+"""Number of a camera's newest frames that are kept for a page that reads slowly."""
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +45,15 @@ def view_command(
 
     Args:
         avatar: The avatar's file.
-        driver: As for ``animate_video``; None for a page without one.
+        driver: A video file, a camera's index, or ``-`` for standard input, as in ``animate_video``; None for a page
+            without a driver.
         smooth: True to smooth the driving parameters.
         checkpoint: Checkpoint of the model; by default the one that made the avatar.
         pack: Face pack of the detector.
         port: Port on 127.0.0.1; 0 for a free one.
 
     Raises:
-        CallError: The avatar or the driver cannot be opened; raised before the page is served.
+        CallError: The avatar or the driver cannot be opened; this is raised before the page is served.
     """
     feed = open_feed(avatar, driver, smooth, checkpoint, pack) if driver is not None else None
     page = avatar_page(pack_avatar_file(avatar), avatar.stem, STREAM if feed else None)
@@ -66,11 +67,11 @@ def view_command(
 
 
 def open_feed(avatar: Path, driver: str, smooth: bool, checkpoint: Path | None, pack: str | None) -> DriverFeed:
-    """Open a driver and start to estimate its parameters, for ``view_app``.
+    """Open a driver and start to estimate its driving parameters, for ``view_app``.
 
     Args:
         avatar: The avatar's file.
-        driver: As for ``animate_video``.
+        driver: A video file, a camera's index, or ``-`` for standard input, as in ``animate_video``.
         smooth: True to smooth the driving parameters.
         checkpoint: Checkpoint of the model; by default the one that made the avatar.
         pack: Face pack of the detector.
@@ -85,16 +86,16 @@ def open_feed(avatar: Path, driver: str, smooth: bool, checkpoint: Path | None, 
 class DriverFeed:
     """Driving parameters as server-sent events, estimated in a thread of its own.
 
-    A page reads a file's or a pipe's events from the first on, a camera's from the newest.
+    A page receives the events of a file or a pipe from the first frame on, those of a camera from the newest frame on.
     """
 
     def __init__(self, animator: Animator, aligner: FaceAligner, source: Driver) -> None:
         """Start the thread.
 
         Args:
-            animator: Estimates the parameters.
-            aligner: Detects and aligns the face.
-            source: The driver's frames; ``close`` closes it.
+            animator: Animator that estimates the parameters.
+            aligner: Aligner that detects and aligns the face.
+            source: The driver; ``close`` closes it.
         """
         self._source, self._is_live = source, isinstance(source, CameraDriver)
         self._events: list[str] = []
@@ -115,7 +116,7 @@ class DriverFeed:
                         self._dropped += 1
                         del self._events[0]
                     self._changed.notify_all()
-        except Exception as error:  # the page shows any error
+        except Exception as error:  # the page shows every error
             log.exception("the driver %s", self._source.name)
             end = f"event: failed\ndata: {' '.join(str(error).split())}\n\n"
         finally:
@@ -131,7 +132,7 @@ class DriverFeed:
         return {"values": values, "time_s": time_s, "picture": image, "live": self._is_live}
 
     def events(self) -> Iterator[str]:
-        """Yield one server-sent event a frame, and a last one with the end or the error."""
+        """Yield one server-sent event per frame, and at last an event for the end or the error."""
         position = 0
         while True:
             with self._changed:
@@ -146,16 +147,16 @@ class DriverFeed:
                 return
 
     def close(self) -> None:
-        """Close the driver."""
+        """Close the driver, which ends the events."""
         self._source.close()
 
 
 def view_app(page: str, feed: DriverFeed | None = None) -> LocalApp:
-    """Return the viewer as an application: the page at ``/``, its driver's events at ``/driver``.
+    """Return the viewer as an application, with the page at ``/`` and the driver's events at ``/driver``.
 
     Args:
-        page: The page's HTML.
-        feed: Events of a driver; None for a page without one.
+        page: HTML of the page.
+        feed: Events of a driver; None for a page without a driver.
     """
 
     def show_page(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Raw frames through a pipe, with size and rate in a header: YUV4MPEG2, which ffmpeg reads and writes as ``y4m``."""
+"""Reader and writer of YUV4MPEG2 (``y4m`` in ffmpeg): raw frames in a pipe, with a header of frame size and rate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Image = npt.NDArray[np.uint8]
 MAGIC = b"YUV4MPEG2"
 MAX_LINE, MAX_SIDE = 1024, 16384
 CHROMA = {"420": (2, 2), "422": (2, 1), "444": (1, 1), "mono": (0, 0)}
-"""Number of pixels across and down that share a chroma sample."""
+"""Chroma layouts by name: the numbers of pixels (across, down) that share a chroma sample; (0, 0) for none."""
 WAY_OUT = "write one with: ffmpeg -i VIDEO -pix_fmt yuv420p -f yuv4mpegpipe -"
 
 _KR, _KB = 0.299, 0.114
@@ -23,20 +23,25 @@ _KR, _KB = 0.299, 0.114
 
 
 class StreamHeader(NamedTuple):
-    """First line of a stream."""
+    """Contents of a stream's first line."""
 
     width: int
+    """Pixels across of a frame."""
     height: int
+    """Pixels down of a frame."""
     fps: float
+    """Frames per second."""
     chroma: tuple[int, int]
+    """Chroma layout, a value of ``CHROMA``."""
     full_range: bool
+    """True if samples use 0 to 255; False for limited range (luma 16 to 235, chroma 16 to 240)."""
 
 
 def read_stream_header(stream: IO[bytes]) -> StreamHeader:
     """Read the first line of a stream.
 
     Raises:
-        ValueError: The stream is not y4m with 8 bits a sample.
+        ValueError: The stream is not y4m with 8 bits per sample.
     """
     line = stream.readline(MAX_LINE)
     words = line.rstrip(b"\n").decode("ascii", "replace").split(" ")
@@ -62,8 +67,8 @@ def read_frames(stream: IO[bytes], header: StreamHeader) -> Iterator[Image]:
     """Yield the frames of a stream, (H, W, 3) RGB.
 
     Args:
-        stream: The stream after its header.
-        header: From ``read_stream_header``.
+        stream: The stream, positioned after its header.
+        header: The header, from ``read_stream_header``.
 
     Yields:
         One frame at a time.
@@ -89,8 +94,8 @@ def write_stream_header(stream: IO[bytes], width: int, height: int, fps: float) 
 
     Args:
         stream: The stream.
-        width: Of the frames, pixels.
-        height: Of the frames, pixels.
+        width: Width of the frames, pixels.
+        height: Height of the frames, pixels.
         fps: Frames per second.
     """
     rate = Fraction(fps).limit_denominator(1001)
@@ -99,7 +104,7 @@ def write_stream_header(stream: IO[bytes], width: int, height: int, fps: float) 
 
 
 def write_frame(stream: IO[bytes], rgb: Image) -> None:
-    """Write one frame (H, W, 3), and flush it."""
+    """Write one (H, W, 3) RGB frame, and flush the stream."""
     yuv = np.asarray(cv2.transform(rgb, _from_rgb()), np.uint8)
     stream.write(b"FRAME\n" + yuv.transpose(2, 0, 1).tobytes())
     stream.flush()
@@ -113,7 +118,7 @@ def _read_plane(stream: IO[bytes], height: int, width: int) -> Image:
 
 
 def _from_rgb() -> npt.NDArray[np.float64]:
-    """Return the matrix (3, 4) from RGB to Y'CbCr in full range."""
+    """Return the (3, 4) matrix from RGB to full-range Y'CbCr."""
     luma = np.array([_KR, 1 - _KR - _KB, _KB])
     blue = (np.array([0, 0, 1]) - luma) / (2 * (1 - _KB))
     red = (np.array([1, 0, 0]) - luma) / (2 * (1 - _KR))
@@ -121,7 +126,7 @@ def _from_rgb() -> npt.NDArray[np.float64]:
 
 
 def _to_rgb(full_range: bool) -> npt.NDArray[np.float64]:
-    """Return the matrix (3, 4) from Y'CbCr to RGB; limited luma is 16 to 235, limited chroma 16 to 240."""
+    """Return the (3, 4) matrix from Y'CbCr to RGB; in limited range luma is 16 to 235 and chroma 16 to 240."""
     forward = _from_rgb()
     scale = np.eye(3) if full_range else np.diag([219 / 255, 224 / 255, 224 / 255])
     linear, offset = scale @ forward[:, :3], np.array([0 if full_range else 16, 128, 128])

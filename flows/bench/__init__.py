@@ -1,4 +1,4 @@
-"""Benchmarks of ``ffavatar bench``: figures as JSON, one line each; one module for each subject."""
+"""Benchmarks of ``ffavatar bench``: one module per subject; each prints its figures as lines of JSON."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def emit(bench: str, device: str = "", **figure: Any) -> None:
 
     Args:
         bench: Name of the benchmark.
-        device: Name of the device; by default the number of cores.
-        figure: Values of the figure.
+        device: Name of the device; empty for the number of cores.
+        figure: Values of the figure by name.
     """
     where = {"device": device or f"{os.cpu_count()} cores", "machine": platform.machine()}
     sys.stdout.write(json.dumps({"bench": bench, **where, **figure}) + "\n")

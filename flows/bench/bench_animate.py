@@ -1,4 +1,4 @@
-"""Benchmark of the animation, frames a second (FPS) and latency: ``ffavatar bench animate``."""
+"""Benchmark of the animation's frames per second (FPS) and latency: ``ffavatar bench animate``."""
 
 from __future__ import annotations
 
@@ -28,17 +28,18 @@ from flows.bench.model_fixture import (
 )
 
 CROWD = 64
-"""Avatars that are animated at once in the second half of the figures."""
+"""Number of avatars that are animated at once in the second half of the figures."""
 
 
 def bench_animate(size: str, head: str | None) -> None:
     """Measure the FPS of the animation, driven from pixels and from parameters, and print the figures.
 
-    On a GPU frames are replayed as CUDA graphs, for one avatar and for ``CROWD``; on the CPU they are drawn one by one.
+    On a GPU the frames are CUDA graphs that are replayed, for one avatar and for ``CROWD`` avatars. On the CPU one
+    avatar is rendered frame by frame.
 
     Args:
         size: Preset of the model.
-        head: See ``flows.bench.model_fixture.bench_head``.
+        head: Head of the model, as ``flows.bench.model_fixture.bench_head`` takes it.
     """
     mesh = bench_head(head)
     model = bench_avatar_model(size, mesh)
@@ -81,13 +82,13 @@ def _measure_stream(
     """Measure a stream of frames.
 
     Args:
-        submit: Starts a frame.
-        collect: Waits for the oldest frame.
+        submit: Function that starts a frame.
+        collect: Function that waits for the oldest frame that was started.
         inputs: Inputs of the frames, used in turn.
-        in_flight: Frames under way besides the one that is collected.
+        in_flight: Number of started frames besides the one that is being collected.
 
     Returns:
-        Seconds a frame, and each frame's seconds from its submission to its image.
+        Seconds per frame, and for each frame the seconds from its submission to its image.
     """
     begun: list[float] = []
     latency: list[float] = []
@@ -105,7 +106,7 @@ def _measure_stream(
                 latency.append(time.perf_counter() - begun[len(latency)])
         return (time.perf_counter() - start) / n
 
-    run(1)  # the first frame of a source captures its graph
+    run(1)  # the first frame of each kind of input captures the CUDA graph
     each = run(30)
     return run(max(100, int(SECONDS / each))), list(latency)
 
@@ -129,7 +130,7 @@ def _measure_cpu(model: FFAvatar) -> Figures:
 
 
 def _estimator_error(model: FFAvatar) -> float:
-    """Return the norm of mixed precision's error in the estimator's tokens, over the tokens' norm."""
+    """Return the relative error of the estimator's tokens in mixed precision: norm of the error over norm of tokens."""
     crops = photos_to_model(model, random_photos(16, model.config.estimator.backbone.image_size))
     with torch.inference_mode():
         with mixed_precision(crops.device):

@@ -1,8 +1,8 @@
-"""Benchmark of the clustering, beside the usual alternatives: ``ffavatar bench cluster``.
+"""Benchmark of the clustering and of the usual alternatives: ``ffavatar bench cluster``.
 
-Each method runs in a process of its own, so that ``peak_gb`` is its own (the vectors are part of it); ``seconds`` are
-those of the clustering, without drawing or reading the vectors; ``cpu_seconds`` are those of all cores together, which
-depend less on other work on the machine.
+Each method runs in a process of its own, so ``peak_gb`` is the memory of this method, with the vectors. ``seconds`` is
+the time of the clustering without drawing or reading the vectors. ``cpu_seconds`` is the processor time of all cores
+together, which depends less on other work on the machine.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from pipelines.samples.synthetic_tracks import draw_tracks
 
 Labels = npt.NDArray[np.int64]
 Tracks = dict[str, npt.NDArray[Any]]
-"""Columns of tracks: ``vectors`` (N, D), ``video``, ``start``, ``end`` (N,), and ``person`` if the truth is known."""
+"""Columns of N tracks: ``vectors`` (N, D), ``video``, ``start``, ``end`` (N,), and ``person`` (N,) if known."""
 
 OURS = "ffavatar"
 METHODS = (OURS, "faiss+components", "sklearn-average", "sklearn-hdbscan")
 MAX_TRACKS: dict[str, int] = {"sklearn-average": 20_000, "sklearn-hdbscan": 20_000}
-"""Most tracks that a method is run on: beyond, average linkage needs 8 bytes a pair and HDBSCAN hours."""
+"""Most tracks that a method is run on: average linkage needs 8 bytes per pair, and HDBSCAN takes hours for more."""
 CALIBRATION_TRACKS, CALIBRATION_SEED = 10_000, 7_777
-"""Tracks for the calibration of the threshold; they are of other people than those who are clustered."""
+"""Number and seed of the tracks for the threshold's calibration; they show other people than the clustered tracks."""
 
 
 def bench_cluster(
@@ -53,19 +53,19 @@ def bench_cluster(
     threshold: float | None,
     new: int,
 ) -> None:
-    """Print a JSON line for each method and size, for each growth from size to size, and for new tracks that join.
+    """Print JSON lines: for each method and size, for the growth from each size to the next, and for added tracks.
 
     Args:
         sizes: Numbers of tracks.
-        widths: Widths of the drawn vectors.
+        widths: Dimensions of the drawn vectors.
         methods: Some of ``METHODS``.
         seed: Seed of the drawn tracks.
-        vectors: File of vectors in place of drawn ones.
-        threshold: Cosine distance within a person; None for the calibrated one.
-        new: Tracks that join after all others have been clustered; 0 for none.
+        vectors: File of vectors to use instead of drawn vectors; None to draw.
+        threshold: Cosine distance within a person; None for the calibrated threshold.
+        new: Number of tracks that are added after all others have been clustered; 0 for none.
 
     Raises:
-        CallError: ``vectors`` is no file of vectors.
+        CallError: ``vectors`` is not a file of vectors.
     """
     for width in widths if vectors is None else [0]:
         spent: dict[int, tuple[float, float]] = {}
@@ -103,16 +103,16 @@ def _draw(path: Path, n: int, width: int, seed: int) -> Path:
 
 
 def _calibrate(width: int, people: int) -> float:
-    """Return the threshold that ``ffavatar calibrate`` finds for an embedding model like this."""
+    """Return the threshold that ``ffavatar calibrate`` would find for an embedding model with such vectors."""
     other = draw_tracks(CALIBRATION_TRACKS, width, CALIBRATION_SEED)
     return calibrate(*labelled_pairs(other.vectors, other.person), people).threshold
 
 
 def _read_shape(path: Path) -> tuple[int, int]:
-    """Return (tracks, width) of a file of vectors.
+    """Return the number of vectors in a file, and their dimension.
 
     Raises:
-        CallError: It is no such file.
+        CallError: ``path`` is not a file of vectors.
     """
     try:
         loaded = np.load(path, mmap_mode="r")
@@ -125,7 +125,7 @@ def _read_shape(path: Path) -> tuple[int, int]:
 
 
 def _load(path: Path) -> Tracks:
-    """Load the columns of a file; tracks without ``video`` get one each."""
+    """Load the columns of a file; if it has no column ``video``, each track gets a video of its own."""
     loaded = np.load(path)
     tracks = {"vectors": loaded} if isinstance(loaded, np.ndarray) else {name: loaded[name] for name in loaded.files}
     n = len(tracks["vectors"])
@@ -156,11 +156,11 @@ def _measure(method: str, path: Path, threshold: float) -> dict[str, Any]:
 
 
 def _new_joins(path: Path, threshold: float, n: int, new: int, corpus: str) -> dict[str, Any]:
-    """Cluster a corpus of all tracks but the last ``new``, then add those and cluster again.
+    """Cluster a corpus of all tracks except the last ``new``, then add these tracks and cluster again.
 
     Returns:
-        Figures of the second clustering, ``joined`` tracks of it, and ``seconds_before``, ``peak_gb_before``,
-        ``f1_before`` of the first.
+        Figures of the second clustering with the number of ``joined`` tracks, and ``seconds_before``,
+        ``peak_gb_before`` and ``f1_before`` of the first clustering.
     """
     figures = []
     for start, stop in ((0, n - new), (n - new, n)):
@@ -177,7 +177,7 @@ def _fill(path: Path, corpus: str, start: int, stop: int) -> dict[str, Any]:
 
 def _measure_corpus(path: Path, threshold: float, corpus: str, n: int) -> dict[str, Any]:
     seconds, joined, labels = cluster_files(corpus, threshold)
-    peak = _peak_gb()  # before the truth is read
+    peak = _peak_gb()  # measured before the truth is read into memory
     tracks = {name: column[:n] for name, column in _load(path).items()}
     return _score(labels, tracks, seconds) | {"peak_gb": peak, "joined": joined}
 
@@ -200,7 +200,7 @@ def _ours(threshold: float, tracks: Tracks) -> Labels:
 
 
 def _faiss(threshold: float, tracks: Tracks) -> Labels:
-    """Cluster by the usual recipe: an inverted file, 32 neighbours a track, edges between near ones, components."""
+    """Cluster by the usual recipe: 32 neighbours per track from an inverted file, then components of similar ones."""
     import faiss
 
     vectors = tracks["vectors"]
@@ -227,9 +227,9 @@ def _sklearn_average(threshold: float, tracks: Tracks) -> Labels:
 
 
 def _sklearn_hdbscan(tracks: Tracks) -> Labels:
-    """Cluster by HDBSCAN; each track that it calls noise counts as a person.
+    """Cluster by HDBSCAN; each track that HDBSCAN labels as noise counts as a person of its own.
 
-    On unit vectors, Euclidean distance orders pairs as cosine distance does.
+    For unit vectors, the Euclidean distance orders pairs as the cosine distance does.
     """
     from sklearn.cluster import HDBSCAN
 

@@ -1,7 +1,8 @@
-"""Benchmark of the conversion, beside plain decoding and encoding of the same images: ``ffavatar bench convert``.
+"""Benchmark of the conversion, compared with decoding and encoding the same images: ``ffavatar bench convert``.
 
-The images are rendered at the official size, with noise like a sensor's (noise is what a codec spends its time on), a
-few of them under many frame numbers. Both ways run in this process on one thread, in turns, and read the same zips.
+A few images are rendered at the official size and repeated under many frame numbers. They have noise like a sensor's,
+because a codec spends most of its time on noise. The ways run in turns in this process, on one thread, and read the
+same zips.
 """
 
 from __future__ import annotations
@@ -42,11 +43,11 @@ from pipelines.studio.camera_rig import invert_rigid
 from pipelines.studio.studio_head import load_studio_head
 
 ROUNDS = 4
-"""Timed runs of each way."""
+"""Number of timed runs of each way."""
 NOISE = 3.0
-"""Standard deviation of the images' noise, grey levels."""
+"""Standard deviation of the images' noise, grey levels (0 to 255)."""
 OFFICIAL = {"cameras": 80, "frames": 5000}
-"""Size of one subject in the smaller release of Ava-256."""
+"""Numbers of cameras and frames of one subject in the smaller release of Ava-256."""
 Figures = Iterator[dict[str, Any]]
 
 
@@ -55,7 +56,7 @@ def bench_convert(dataset: str, size: int) -> None:
 
     Args:
         dataset: A key of ``MEASURES``.
-        size: Pixels a side of a crop.
+        size: Pixels per side of a crop.
     """
     for figure in MEASURES[dataset](size):
         emit("convert", **{"dataset": dataset, "size_px": size, **figure})
@@ -96,7 +97,14 @@ def _ava256(size: int) -> Figures:
 
 
 def time_in_turns(ways: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Return the median seconds of each way; all run in turns ``ROUNDS`` times, after a warm-up, on one thread."""
+    """Measure functions, which run in turns ``ROUNDS`` times after a warm-up, on one thread.
+
+    Args:
+        ways: The functions by name.
+
+    Returns:
+        Median seconds of each function, by name.
+    """
     import cv2
     from PIL import AvifImagePlugin
 
@@ -116,7 +124,7 @@ def time_in_turns(ways: dict[str, Callable[[], Any]]) -> dict[str, float]:
 
 
 def _rewrite(decoder: str, frames: list[int], pixels: int | None) -> None:
-    """Decode images and segmentations and encode their first ``pixels`` a side, or all of them."""
+    """Decode images and segmentations, and encode their upper left square of ``pixels`` per side; None for all."""
     capture = Ava256Capture(decoder, LocalFileSystem())
     for frame in frames:
         image, parts = capture.image("400940", frame), capture.parts("400940", frame)
@@ -127,7 +135,7 @@ def _rewrite(decoder: str, frames: list[int], pixels: int | None) -> None:
 
 
 def _memory(plan: Any, captures: Any) -> dict[str, Any]:
-    """Measure resident memory after one item, and over all items of a capture that is eight times as long."""
+    """Measure resident memory after the first item of a capture, and the most over all its items."""
     process = psutil.Process()
     plan.step.fn(captures, plan.items.slice(0, 1))
     after_one, most = process.memory_info().rss, 0
@@ -141,12 +149,12 @@ def _memory(plan: Any, captures: Any) -> dict[str, Any]:
 
 
 def write_bench_capture(root: Path, n_frames: int, height: int = 1024) -> None:
-    """Write one capture of one camera in the official layout: two rendered timesteps with noise, repeated.
+    """Write a capture with one camera in the official layout: two rendered timesteps with noise, repeated.
 
     Args:
         root: Folder of the captures.
-        n_frames: Frames of the capture.
-        height: Pixels of the images' height; 1024 gives 667 x 1024.
+        n_frames: Number of frames of the capture.
+        height: Height of the images, pixels; 1024 gives images of 667 x 1024.
     """
     head = load_studio_head(cache_dir())
     identity, spec = digest(["studio", "bench"]), Ava256Spec(n_cameras=1, frames=2, height=height)
@@ -178,4 +186,4 @@ def _nersemble(size: int) -> Figures:
 
 
 MEASURES: dict[str, Callable[[int], Figures]] = {"ava256": _ava256, "nersemble": _nersemble}
-"""Measurement of each data set's conversion; its argument is the pixels a side of a crop."""
+"""Measurement of each data set's conversion, by the data set's name; its argument is the pixels per side of a crop."""

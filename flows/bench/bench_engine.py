@@ -1,4 +1,4 @@
-"""Benchmark of the engine's own overhead and memory, with items that need no work: ``ffavatar bench engine``."""
+"""Benchmark of the engine's own overhead and memory, on items that need no work: ``ffavatar bench engine``."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ DONE = pa.schema([*ITEMS, *(pa.field(name, pa.string(), nullable=False) for name
 
 
 def bench_engine(sizes: Sequence[int]) -> None:
-    """Run tiny items through a step that does nothing; print overhead an item and peak memory for each size.
+    """Run tiny items through a step that does nothing, and print the overhead per item and the peak memory.
 
     Args:
-        sizes: Numbers of items.
+        sizes: Numbers of items; each gives one figure.
     """
     with ray_session(load_settings()):
         _run(100)  # warm-up: the workers import their modules
@@ -44,7 +44,7 @@ def bench_engine(sizes: Sequence[int]) -> None:
 
 
 def _run(n: int) -> tuple[float, float]:
-    """Return the seconds of the run, and of the same call again, which has nothing to do."""
+    """Return the seconds of a run over ``n`` items, and of the same call again, which has nothing to do."""
     items = pa.table({"item_id": [digest(["item", i], 64) for i in range(n)], "value": range(n)}, schema=ITEMS)
     with tempfile.TemporaryDirectory(prefix="ffavatar-bench-") as folder:
         store = open_store(Path(folder))

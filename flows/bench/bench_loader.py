@@ -1,4 +1,4 @@
-"""Benchmark of the training loader, beside what a training step consumes: ``ffavatar bench loader``."""
+"""Benchmark of the training loader, compared with the rate of a training step: ``ffavatar bench loader``."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from infra.storage import open_store
 from mfhq.catalog import Catalog
 
 STEPS = 5
-"""Training steps that are timed, after a warm-up step."""
+"""Number of training steps that are timed, after a warm-up step."""
 EPOCH = 1000
-"""Batches of one pass over the loader: more than any measurement takes."""
+"""Number of batches in one pass over the loader: more than a measurement reads."""
 
 
 def bench_loader(
@@ -42,19 +42,19 @@ def bench_loader(
 ) -> None:
     """Measure the loader on each corpus with each number of loader processes, and print the figures.
 
-    Every image is read and decoded anew (no cache). A core's rate counts the processor time of all processes;
-    ``of_step`` is the loader's rate over ``consumes``; ``cores_for_twice`` is how many cores would give twice that.
-    What a step consumes includes the device's part of preparing its images, ``develop_ms``, which is done between
-    steps.
+    Every image is read and decoded anew (no cache). ``images_per_core_s`` is the number of images per second of
+    processor time, summed over all processes. ``of_step`` is the loader's rate divided by ``consumes``.
+    ``cores_for_twice`` is the number of cores that would load twice ``consumes``. The measured rate of a training step
+    includes the time in which the device prepares the images between steps, ``develop_ms``.
 
     Args:
         corpora: URIs of published corpora.
         stage: Stage whose recipe is used.
         size: Preset of the recipe.
-        counts: Numbers of loader processes.
-        consumes: Images a second that a training step takes; None to measure it on this machine.
-        seconds: Length of each measurement.
-        overrides: Settings of the recipe, ``a.b=c`` each.
+        counts: Numbers of loader processes to measure.
+        consumes: Images per second that training steps use; None to measure the rate on this machine.
+        seconds: Length of each measurement, seconds.
+        overrides: Settings of the recipe, each written ``a.b=c``.
         head: Head file of the step's model; None for the open head.
     """
     config = build_config(stage, overrides, size)
@@ -104,12 +104,12 @@ def _batches(config: TrainConfig, data: FewToManyDataset, workers: int) -> Itera
 
 
 def _count_images(batch: RawBatch) -> int:
-    """Count the images that were decoded: sources, without padding, and drivers."""
+    """Count the images that were decoded for a batch: drivers, and sources without padding."""
     return int(batch.source_mask.sum()) + batch.timestep.numel()
 
 
 def _cpu_seconds() -> float:
-    """Return the processor time of this process and of those below it."""
+    """Return the processor time of this process and of its descendants, seconds."""
     here, total = psutil.Process(), 0.0
     for process in (here, *here.children(recursive=True)):
         with contextlib.suppress(psutil.Error):
@@ -119,7 +119,7 @@ def _cpu_seconds() -> float:
 
 
 def _measure_step(config: TrainConfig, data: FewToManyDataset, head: str | None) -> dict[str, float]:
-    """Measure images a second of training steps on batches in memory, and a step's milliseconds by part."""
+    """Measure the images per second of training steps on batches in memory, and the milliseconds of a step's parts."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(config, load_head(prepare_head_file(head)), device, 0, 1)
 

@@ -1,4 +1,4 @@
-"""Benchmark of mining, beside plain decoding and beside the usual loop over frames: ``ffavatar bench mine``."""
+"""Benchmark of mining, compared with decoding alone and with a plain loop over frames: ``ffavatar bench mine``."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def bench_mine(videos: Path | None, decode_minutes: float, plain_seconds: float)
     """Measure decoding alone, mining, and the plain loop on the same videos and cores, and print the figures.
 
     Args:
-        videos: Folder of videos; those that do not decode completely are left out. Default the made samples.
-        decode_minutes: The videos are repeated, re-muxed so that each copy has a digest of its own, until decoding
-            them all once takes about so long.
-        plain_seconds: The plain loop takes one video after the other until so much time is over; its rate is that of
-            those frames.
+        videos: Folder of videos; videos that do not decode completely are left out. None for sample clips.
+        decode_minutes: Time that decoding all videos once should take. The videos are copied until it is reached; each
+            copy is re-muxed, so that it has a digest of its own.
+        plain_seconds: Time after which the plain loop begins no further video. Its rate is measured on the videos that
+            it finished.
 
     Raises:
-        CallError: There is no such folder, or no video in it decodes.
+        CallError: There is no such folder, or no video in it decodes completely.
     """
     cores = os.cpu_count() or 1
     with tempfile.TemporaryDirectory(prefix="ffavatar-bench-") as scratch:
@@ -102,14 +102,14 @@ def _list_videos(videos: Path | None, scratch: Path) -> list[Path]:
 
 
 def decode_all(videos: Sequence[Path], cores: int) -> tuple[int, float]:
-    """Decode every frame once by decord to RGB, in one warm process a core.
+    """Decode every frame once to RGB with decord, in one process per core; the processes are started before.
 
     Args:
         videos: The files.
         cores: Number of processes.
 
     Returns:
-        Frames and seconds.
+        Number of frames, and seconds.
     """
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
         pool.map(_decode, [str(videos[0])] * cores, chunksize=1)
@@ -119,7 +119,7 @@ def decode_all(videos: Sequence[Path], cores: int) -> tuple[int, float]:
 
 
 def _decode(path: str) -> int:
-    """Decode a video and return its frames; 0 if decord fails on one of them."""
+    """Decode a video, and return its number of frames; 0 if decord fails on a frame."""
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)
@@ -133,7 +133,7 @@ def _decode(path: str) -> int:
 
 
 def _copy_videos(videos: Sequence[Path], copies: int, folder: Path) -> list[Path]:
-    """Write each video ``copies`` times, the same packets in another file: ``name.0003.mp4``."""
+    """Write each video ``copies`` times as files such as ``name.0003.mp4``, with the same packets."""
     folder.mkdir()
     targets = []
     for path in videos:
@@ -146,7 +146,11 @@ def _copy_videos(videos: Sequence[Path], copies: int, folder: Path) -> list[Path
 
 
 def _mine(source: Path, corpus: Path, decoding_s: float) -> dict[str, Any]:
-    """Mine with the engine; the warm time runs from the first files that went through every step to the last one."""
+    """Mine with the engine, and return the figures.
+
+    ``warm_wall_s`` is the wall time without the start of the workers: it is measured from the time when the first files
+    have passed every step, and extrapolated to all files.
+    """
     store, steps = open_store(corpus), mining_steps()
     sources = digest_sources(list_sources(source), store)
     first: list[tuple[float, int]] = []
@@ -175,7 +179,7 @@ def _mine(source: Path, corpus: Path, decoding_s: float) -> dict[str, Any]:
 
 
 def _compare(plain: PlainRun, store: Store, sources: Path) -> dict[str, dict[str, Any]]:
-    """Compare the plain loop's tracks of a second or more with ours, of the first copies of the same videos."""
+    """Compare the plain loop's tracks of at least a second with the mined tracks in the first copy of each video."""
     prints = fingerprints(mining_steps(), AFTER)
     tables = {step: read_step(store, step, prints[step]) for step in ("probe", "tracks", "scores", "embeddings")}
     names = {row["video_id"]: Path(row["uri"]).name for row in tables["probe"].select(["video_id", "uri"]).to_pylist()}
@@ -213,15 +217,20 @@ def _compare(plain: PlainRun, store: Store, sources: Path) -> dict[str, dict[str
 
 
 def _count_breaks(tracks: Sequence[dict[str, Any]]) -> int:
-    """Count the surplus tracks that cover one track of the plain loop, which ignores cuts; one for each shot is due."""
+    """Count the surplus among the mined tracks that cover one track of the plain loop.
+
+    The plain loop ignores cuts, so one mined track per shot is expected; more are surplus.
+    """
     return len(tracks) - len({track["shot_index"] for track in tracks})
 
 
 def covers_track(track: dict[str, Any], plain: PlainTrack) -> bool:
-    """Return True if a mined track covers a plain one: most faces in shared frames overlap its box by half or more.
+    """Return True if a mined track covers a plain track.
+
+    It does if in more than half of the frames that both have, the boxes overlap by half (IoU) or more.
 
     Args:
-        track: A row of the step ``tracks``, with its candidate faces.
+        track: A track in the output of the step ``tracks``, with its candidate faces.
         plain: A track of the plain loop.
     """
     box_at = dict(zip(plain.frames, plain.boxes, strict=True))

@@ -1,4 +1,4 @@
-"""Benchmark of a plan over a long source list, its time and its memory: ``ffavatar bench plan``."""
+"""Benchmark of a plan for a long source list, its time and its memory: ``ffavatar bench plan``."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from pipelines.mining.steps import AFTER, mining_steps
 
 
 def bench_plan(rows: int, known: int) -> None:
-    """Make a corpus, plan a list of files over it, and print the time and the memory of the plan.
+    """Make a corpus, plan the mining of a list of files into it, and print the plan's time and memory.
 
     Args:
-        rows: Files of the list.
-        known: Files of them that have been through every step.
+        rows: Number of files in the list.
+        known: Number of these files that have passed every step already.
     """
     with tempfile.TemporaryDirectory(prefix="ffavatar-bench-") as scratch:
         listed, corpus = Path(scratch) / "list.parquet", Path(scratch) / "corpus"
@@ -60,7 +60,7 @@ def _plan(listed: str, corpus: str) -> dict[str, Any]:
 
 
 def _fill_corpus(store: Store, uris: list[str]) -> None:
-    """Write what a corpus holds of mined files: cached digests, parts with their markers, the ledger."""
+    """Write the records of mined files to a corpus: cached digests, parts with their markers, and the ledger."""
     ids = [digest(["bytes", uri], 64) for uri in uris]
     for start in range(0, len(uris), 1000):
         part = slice(start, start + 1000)

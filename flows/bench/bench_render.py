@@ -21,11 +21,11 @@ SIZES_PX = (128, 256, 512)
 
 
 def bench_render(size: str, head: str | None) -> None:
-    """Measure images a second of the renderer at three image sizes, and print the figures.
+    """Measure the renderer's images per second at three image sizes, and print the figures.
 
     Args:
         size: Preset of the model.
-        head: See ``flows.bench.model_fixture.bench_head``.
+        head: Head of the model, as ``flows.bench.model_fixture.bench_head`` takes it.
     """
     mesh = bench_head(head)
     emit_figures("render", size, mesh, _measure(bench_avatar_model(size, mesh)))

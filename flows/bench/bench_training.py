@@ -31,12 +31,12 @@ from flows.bench.synthetic_model import set_trained_sizes
 
 
 def bench_train(size: str, head: str | None, overrides: list[str]) -> None:
-    """Measure a training step of stage pretrain, and print the figure.
+    """Measure a training step of stage pretrain on random images, and print the figure.
 
     Args:
         size: Preset of the model.
-        head: See ``flows.bench.model_fixture.bench_head``.
-        overrides: Settings of the recipe, ``a.b=c`` each.
+        head: Head of the model, as ``flows.bench.model_fixture.bench_head`` takes it.
+        overrides: Settings of the recipe, each written ``a.b=c``.
     """
     mesh = bench_head(head)
     emit_figures("train", size, mesh, _measure_step(size, mesh, overrides))
@@ -47,8 +47,8 @@ def bench_personalize(size: str, head: str | None, overrides: list[str]) -> None
 
     Args:
         size: Preset of the model.
-        head: See ``flows.bench.model_fixture.bench_head``.
-        overrides: Settings of the recipe, ``a.b=c`` each.
+        head: Head of the model, as ``flows.bench.model_fixture.bench_head`` takes it.
+        overrides: Settings of the recipe, each written ``a.b=c``.
     """
     mesh = bench_head(head)
     emit_figures("personalize", size, mesh, _measure_personalization(size, mesh, overrides))
@@ -108,7 +108,7 @@ def _measure_personalization(size: str, mesh: HeadModel, overrides: list[str]) -
 
 @torch.no_grad()
 def _with_reachable_drivers(model: FFAvatar, batch: Batch, seed: int) -> Batch:
-    """Replace the drivers by images that the model can reach: its own avatar, moved, in another light."""
+    """Replace the driver images by images that the model can learn: renderings of its avatar, moved and darkened."""
     n, drivers = batch.drivers.shape[:2]
     drawn = [random_parameters(model, n, 100 * seed + d) for d in range(drivers)]
     parameters = DrivingParameters(*(torch.cat(values, 1).to(batch.K) for values in zip(*drawn, strict=True)))
@@ -118,7 +118,7 @@ def _with_reachable_drivers(model: FFAvatar, batch: Batch, seed: int) -> Batch:
 
 
 def _random_batch(sources: int, drivers: int, size: int, seed: int, people: int = 1) -> Batch:
-    """Draw a batch of random images of ``size`` pixels a side; its sources are the same for every ``seed``."""
+    """Draw a batch of random images of ``size`` pixels per side; the sources are the same for every ``seed``."""
     n = people * drivers
 
     def as_images(photos: Tensor, each: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Corpus of drawn tracks, as mining leaves it, and its clustering as ``ffavatar cluster`` does it."""
+"""Corpus of drawn tracks in the form that mining writes, and its clustering by the code of ``ffavatar cluster``."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ Columns = Mapping[str, npt.NDArray[Any]]
 
 
 def fill_corpus(uri: str, tracks: Columns, start: int, stop: int) -> None:
-    """Commit the steps' outputs of some tracks; a track has one face and no images.
+    """Commit the steps' outputs for a range of tracks; each track has one face and no images.
 
     Args:
         uri: URI of the corpus.
-        tracks: Columns vectors (N, D), video, start, end (N,).
-        start: First row.
-        stop: One past the last row; videos of another call's rows get other ids.
+        tracks: Columns ``vectors`` (N, D), ``video``, ``start`` and ``end`` (N,).
+        start: First row of the range; the videos' ids depend on it, so calls with other ranges make other videos.
+        stop: One past the last row of the range.
     """
     store, rows = open_store(uri), np.arange(start, stop)
     videos, which = np.unique(tracks["video"][rows], return_inverse=True)
@@ -52,7 +52,7 @@ def cluster_files(uri: str, threshold: float) -> tuple[float, int, npt.NDArray[n
         threshold: Cosine distance within a person.
 
     Returns:
-        Seconds, tracks that joined since everything was clustered, and the (N,) label of each row.
+        Seconds, the number of tracks that were added since the last clustering of all tracks, and (N,) labels by row.
     """
     store, config = open_store(uri), ClusterConfig(threshold=threshold)
     began = time.perf_counter()
@@ -67,7 +67,7 @@ def cluster_files(uri: str, threshold: float) -> tuple[float, int, npt.NDArray[n
 def _commit(
     store: Store, shard: int, part: int, videos: list[str], rows: npt.NDArray[np.int64], tracks: Columns
 ) -> None:
-    """Commit one part of each step; the rows of a video are adjacent."""
+    """Commit one part of each step; ``rows`` must list the rows of a video one after the other."""
     keys = list(dict.fromkeys(videos))
     counts = np.asarray([*Counter(videos).values()])
     names = [f"{row:012d}" for row in rows.tolist()]
@@ -120,9 +120,10 @@ def _lists(values: pa.Array, each: int) -> pa.Array:
 
 
 def _to_structs(kind: pa.DataType, values: Mapping[str, Any], n: int) -> pa.Array:
-    """Build (n,) structs of a type.
+    """Build an array of n structs of the type ``kind``.
 
-    ``values`` holds a value or n of them by field, structs for lists of one; other fields are null, or empty.
+    For each field, ``values`` has one value, n values, or a dictionary that is built as n lists of one struct each. A
+    field without a value is null, or empty if it is not nullable.
     """
     arrays = []
     for f in kind:

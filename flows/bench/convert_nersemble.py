@@ -27,15 +27,15 @@ from pipelines.studio.studio_head import load_studio_head
 PERSON = 18
 """Number of the participant."""
 N_CAMERAS, N_FRAMES = 16, 6
-"""Cameras of the official rig, and a few frames of each."""
+"""Numbers of cameras (those of the official rig) and of frames per camera, for the time of a conversion."""
 FEW_CAMERAS, LONG = 3, 5 * ITEM_TIMESTEPS
-"""Cameras and frames of the sequence over which memory is measured: several items."""
+"""Numbers of cameras and of frames of the sequence on which memory is measured; the frames are several items."""
 SMALL_WIDTH = 550
-"""Pixels across of its images, and of the rendered ones that the full-size videos are enlarged from."""
+"""Width (pixels) of this sequence's images, and of the rendered images that are enlarged for the full-size videos."""
 STRIDE = 12
-"""Frames from one that is converted to the next, where most are decoded and skipped."""
+"""Distance in frames from one converted frame to the next, for the time of a skipped frame."""
 NOISE = 2.0
-"""Standard deviation of the images' noise, grey levels."""
+"""Standard deviation of the images' noise, grey levels (0 to 255)."""
 Ways = dict[str, Callable[[], Any]]
 
 
@@ -43,11 +43,11 @@ def measure_nersemble(size: int, time_in_turns: Callable[[Ways], dict[str, float
     """Measure memory over several items, the time of a conversion, and the time of a skipped frame.
 
     Args:
-        size: Pixels a side of a crop.
-        time_in_turns: Times the conversion of a sequence beside decoding and encoding the same frames in full.
+        size: Pixels per side of a crop.
+        time_in_turns: Function that measures the functions in a dictionary, as ``bench_convert.time_in_turns``.
 
     Yields:
-        One figure for each of the three.
+        One figure each for memory, conversion and skipped frames.
     """
     with tempfile.TemporaryDirectory(prefix="ffavatar-bench-") as folder:
         root = Path(folder) / "long"
@@ -85,9 +85,9 @@ def _rewrite(decoder: ProcessDecoder, videos: list[Path], again: Path) -> None:
 
 
 def _measure_skipping(decoder: ProcessDecoder, root: Path, video: Path) -> dict[str, Any]:
-    """Measure milliseconds a frame when one in ``STRIDE`` is kept, at half the size.
+    """Measure the milliseconds per frame of decoding when one frame in ``STRIDE`` is kept, at half the size.
 
-    With few timesteps of a long video this is most of the work.
+    If few timesteps of a long video are converted, this is most of the work.
     """
     n = 6 * STRIDE
     frames = [frame.rgb for frame in decoder.frames(video, indices=range(N_FRAMES // 2))]  # one timestep: no cut
@@ -99,7 +99,7 @@ def _measure_skipping(decoder: ProcessDecoder, root: Path, video: Path) -> dict[
 
 
 def _measure_memory(plan: ConversionPlan) -> dict[str, Any]:
-    """Measure resident memory, of this process and of its decoders together, after the first item and at most."""
+    """Measure the resident memory of this process, and of all its decoders, after the first item and at most."""
     worker, decoders, tools = [], [], plan.step.load()
     for i in range(plan.items.num_rows):
         plan.step.fn(tools, plan.items.slice(i, 1))
@@ -115,16 +115,18 @@ def _measure_memory(plan: ConversionPlan) -> dict[str, Any]:
 
 
 def write_videos(root: Path, n_cameras: int, n_frames: int, width: int) -> list[Path]:
-    """Write one sequence: two small rendered timesteps, enlarged, each for half of the frames, with new noise in each.
+    """Write the videos of one sequence: two rendered timesteps, enlarged, with new noise in every frame.
+
+    The first timestep fills the first half of the frames, the second timestep the second half.
 
     Args:
         root: Folder of the data set.
-        n_cameras: Cameras of the capture.
-        n_frames: Frames of each video.
-        width: Pixels across of a frame.
+        n_cameras: Number of cameras.
+        n_frames: Number of frames of each video.
+        width: Width of a frame, pixels.
 
     Returns:
-        The video of each camera.
+        Path of each camera's video.
     """
     import cv2
 

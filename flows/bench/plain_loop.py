@@ -1,4 +1,4 @@
-"""Plain loop, as users write it: insightface on every frame, boxes linked by overlap, average linkage."""
+"""Plain mining loop, as users write it: insightface on every frame, boxes linked by overlap, average linkage."""
 
 from __future__ import annotations
 
@@ -15,38 +15,47 @@ from pipelines.mining.tracker import iou
 MIN_IOU = 0.5
 """Least intersection over union at which a box continues a track."""
 GAP = 5
-"""Frames without a box after which a track ends."""
+"""Most frames from a track's last box to the next one; after a longer gap the track ends."""
 
 
 @dataclass
 class PlainTrack:
-    """Boxes linked from frame to frame."""
+    """Face boxes that are linked from frame to frame."""
 
     video: str
+    """File name of the video."""
     frames: list[int] = field(default_factory=list)
+    """Frame index of each box."""
     boxes: list[npt.NDArray[np.float64]] = field(default_factory=list)
+    """(4,) boxes x0, y0, x1, y1, pixels."""
     vectors: list[npt.NDArray[np.float32]] = field(default_factory=list)
+    """Embedding of the face in each box."""
 
 
 @dataclass
 class PlainRun:
-    """Result of the loop on some videos, with the time that it took."""
+    """Result of the loop on some videos."""
 
     tracks: list[PlainTrack]
+    """Tracks of all videos."""
     frames: int
+    """Number of frames of all videos."""
     seconds: float
+    """Time that the loop took, seconds."""
     people: int
+    """Number of people (``count_people``)."""
     videos: list[str]
+    """File names of the videos."""
 
 
 def plain_loop(videos: Sequence[Path], pack_root: Path, threshold: float, limit_s: float) -> PlainRun:
-    """Run the loop on videos in order, on all cores, until the time is over.
+    """Run the loop on videos in order, on all cores, until the time limit.
 
     Args:
         videos: The files.
         pack_root: Folder of the insightface pack.
         threshold: Cosine distance within a person.
-        limit_s: Seconds after which no further video is begun; the first one always is.
+        limit_s: Seconds after which no further video is begun; at least one video is processed.
     """
     import decord
     from insightface.app import FaceAnalysis
@@ -80,7 +89,7 @@ def plain_loop(videos: Sequence[Path], pack_root: Path, threshold: float, limit_
 
 
 def _match(overlap: npt.NDArray[np.float64]) -> Iterator[tuple[int, int]]:
-    """Yield (track, box) pairs, the best overlap first, each track and box once."""
+    """Yield (track, box) pairs in order of decreasing overlap; each track and each box is used once."""
     overlap = overlap.copy()
     while overlap.size and overlap.max() >= MIN_IOU:
         row, column = np.unravel_index(int(overlap.argmax()), overlap.shape)
@@ -95,12 +104,12 @@ def _extend(track: PlainTrack, index: int, box: npt.NDArray[np.float64], vector:
 
 
 def count_people(tracks: Sequence[PlainTrack], threshold: float, min_frames: int = 25) -> int:
-    """Count the clusters of tracks, by average linkage of their mean embeddings.
+    """Count the clusters that average linkage of the tracks' mean embeddings gives.
 
     Args:
         tracks: The tracks.
         threshold: Cosine distance within a cluster.
-        min_frames: Frames of a track that counts, at least.
+        min_frames: Least number of frames of a track that counts.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
 

@@ -1,4 +1,4 @@
-"""Stand-ins for timing: a head of FLAME's size where no FLAME file is at hand, Gaussians of a trained model's sizes."""
+"""Stand-ins for timing: a head of FLAME's size that needs no FLAME file, and Gaussians of a trained model's sizes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,20 @@ from ffavatar_model.head import N_JOINTS, HeadModel
 from ffavatar_model.networks.gaussians import ATTRIBUTES, CanonicalAvatar, GaussianHead
 
 N_VERTICES, N_TRIANGLES, N_SHAPE, N_EXPRESSION = 5023, 9976, 300, 100
-"""Sizes of FLAME (Li et al. 2017)."""
+"""Numbers of vertices, triangles, shape and expression directions of FLAME (Li et al. 2017)."""
 
 OPACITY = (0.088, 0.679, 0.771, 0.800, 0.801, 0.810, 0.835, 0.866, 0.898, 0.934, 0.999)
 SCALE = (0.044, 0.311, 0.415, 0.491, 0.501, 0.509, 0.550, 0.645, 0.754, 0.898, 4.089)
-"""Deciles over the learned mean head of a small model trained on rendered people (docs/experiments.md)."""
+"""Deciles (minimum to maximum) of opacity, and of scale in units of the Gaussians' spacing.
+
+They are those of the learned mean head of a small model trained on rendered people (docs/experiments.md)."""
 
 
 def stand_in_head() -> HeadModel:
-    """Build an egg with as many vertices, triangles, joints and (random) directions as FLAME, open at the neck."""
+    """Build an egg that is open at the neck, with as many vertices, triangles, joints and directions as FLAME has.
+
+    The directions are random.
+    """
     k = torch.arange(N_VERTICES) + 0.5
     polar, turn = torch.arccos(1 - 2 * k / N_VERTICES), torch.pi * (1 + 5**0.5) * k
     ball = torch.stack((polar.sin() * turn.cos(), polar.cos(), polar.sin() * turn.sin()), -1)
@@ -61,7 +66,7 @@ def stand_in_head() -> HeadModel:
 
 
 def set_trained_sizes(head: GaussianHead) -> None:
-    """Set a model's mean head, in place, to opacities and scales drawn from those of a trained checkpoint."""
+    """Set the opacities and scales of a model's mean head, in place, to values drawn from a trained model's."""
     random, n = np.random.default_rng(0), len(head.mean_raw)
     opacity, scale = _draw(OPACITY, (n, 1), random), _draw(SCALE, (n, 3), random)
     config = head.config
@@ -81,9 +86,9 @@ def _draw(quantiles: tuple[float, ...], shape: tuple[int, ...], random: np.rando
 
 
 def with_trained_sizes(avatar: CanonicalAvatar, spacing: Tensor) -> CanonicalAvatar:
-    """Replace an avatar's opacities and scales by ones drawn from those of a trained checkpoint.
+    """Replace an avatar's opacities and scales by values drawn from a trained model's.
 
-    The rasterizer's speed depends on them, and random weights give others.
+    The rasterizer's speed depends on opacities and scales, and those of random weights are not typical.
 
     Args:
         avatar: The avatar.

@@ -1,7 +1,7 @@
-"""Command line ``ffavatar``: the group and ``main``; a module of commands for each kind of reader.
+"""Command line ``ffavatar``: the command group and ``main``. Each module here has the commands for one kind of user.
 
-Each command imports what it needs when it runs: start-up stays quick, and commands that need no Ray, Prefect, MLflow
-or DuckDB run where those are not installed.
+A command imports the modules that it needs only when it runs. So start-up stays quick, and commands that do not use
+Ray, Prefect, MLflow or DuckDB work without these packages.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ for _module in _MODULES:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit with its status; an error is printed as one line, with a log file for the rest.
+    """Run a command and exit with its status; an error is printed as one line, and its traceback goes to a log file.
 
     Args:
-        arguments: Words after ``ffavatar``; by default those of this process.
+        arguments: Words after ``ffavatar``; by default the arguments of this process.
 
     Raises:
         SystemExit: The command failed (1), was called wrongly (2), or was interrupted (130).

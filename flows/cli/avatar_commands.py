@@ -1,4 +1,4 @@
-"""Commands for users of avatars: from photos to an avatar, its animation, its files and its viewer."""
+"""Commands for users of avatars: reconstruct an avatar from photos, animate it, export it and view it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands ``ffavatar bench``: one subcommand for each subject, one module of ``flows.bench`` behind it."""
+"""Commands ``ffavatar bench``: one subcommand per subject, each implemented by a module of ``flows.bench``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands for data engineers: from sources to a published corpus."""
+"""Commands for data engineers, from source files to a published corpus."""
 
 from __future__ import annotations
 

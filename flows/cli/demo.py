@@ -1,4 +1,4 @@
-"""Demo of the whole loop on embedded defaults: videos, corpus, three training stages, avatar, video, report."""
+"""Demo of the complete loop with the default weights: videos, corpus, three training stages, avatar, video, report."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ if TYPE_CHECKING:
 CAPTURES = {"identities": 6, "cameras": 5, "timesteps": 2, "size": 160}
 """Captures that the studio renders for the multiview stage: 60 calibrated views."""
 N_PHOTOS = 4
-"""Photos that the avatar is made from."""
+"""Number of photos that the avatar is made from."""
 ENDLESS = ["steps=100000"]
-"""Settings of a stage that ends by the clock."""
+"""Settings of each stage: so many steps that its time limit ends it."""
 NO_GATE = -100.0
-"""Least gain of a stage, dB: a minute of training on a handful of people need not help those held out."""
-STEPS_A_SECOND = 0.8
-"""Personalization steps of the avatar for each second that a stage trains: 60 steps by default.
+"""Least gain of each stage, dB: so low that every stage passes.
 
-More overfit four photos that are much alike: at 150, cheeks and eyes tear where the head turns away from them."""
+A minute of training on a few people may not improve the images of held-out people."""
+STEPS_A_SECOND = 0.8
+"""Personalization steps of the avatar per second of a stage's training time: 60 steps by default.
+
+More steps overfit to four similar photos: after 150 steps, cheeks and eyes tear when the head turns away from the
+poses of the photos."""
 
 QUESTIONS = (
     (
@@ -47,21 +50,22 @@ QUESTIONS = (
         "FROM faces JOIN assignments USING (track_id) WHERE status = 'ok' GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 3",
     ),
 )
-"""Titles and SQL queries of the tables that are shown after mining."""
+"""Title and SQL query of each table that is printed after mining."""
 
 
 @dataclass(frozen=True)
 class _Timing:
-    """Seconds of one part, and the share of it inside training steps."""
+    """Time that one part of the demo took."""
 
     part: str
     seconds: float
     share: float | None
+    """Share of ``seconds`` that was spent in training steps; None for a part without training."""
 
 
 @dataclass(frozen=True)
 class _Paths:
-    """Paths and URIs of the demo; each folder of the user's own clips has a corpus of its own."""
+    """Paths and URIs of the demo; each folder of the user's own clips gets its own corpus."""
 
     folder: Path
     videos: Path
@@ -75,14 +79,14 @@ def demo_command(folder: Path, videos: Path | None, seconds: float) -> int:
 
     Args:
         folder: Folder of all results.
-        videos: Folder of the user's own videos; None for samples that are made here.
-        seconds: Training time of each stage.
+        videos: Folder of the user's own videos; None for sample clips, which the demo makes.
+        seconds: Training time of each stage, seconds.
 
     Returns:
-        The exit status: 1 when videos failed.
+        The exit status: 1 if videos failed, otherwise 0.
 
     Raises:
-        CallError: There is no such folder of videos, or nobody in them can be used.
+        CallError: The folder of videos does not exist, or the videos show no usable person.
     """
     folder = folder.resolve()
     own = videos.resolve() if videos is not None else None
@@ -108,7 +112,7 @@ def demo_command(folder: Path, videos: Path | None, seconds: float) -> int:
 
 
 def _run_parts(paths: _Paths, samples: bool, seconds: float, times: list[_Timing]) -> int:
-    """Run every part in turn, and return the number of videos that failed."""
+    """Run every part of the demo in turn, and return the number of videos that failed."""
     from ffavatar_model.pretrained import STUDIO
     from flows.avatar.animate import animate_video
     from flows.avatar.export import export_ply
@@ -156,14 +160,14 @@ def _run_parts(paths: _Paths, samples: bool, seconds: float, times: list[_Timing
 
 
 def demo_curriculum(folder: Path, corpus: str, home: str, identity: str, seconds: float) -> Curriculum:
-    """Return the configuration of the three stages, as the demo runs them.
+    """Return the demo's configuration of the three stages.
 
     Args:
         folder: Folder of the demo.
         corpus: URI of the mined corpus.
-        home: Folder of the runs.
+        home: Folder of runs and logs.
         identity: Id of the person to personalize for.
-        seconds: Training time of each stage.
+        seconds: Training time of each stage, seconds.
     """
     from ffavatar_model.training import RECIPES
     from flows.curriculum import Curriculum
@@ -181,7 +185,7 @@ def demo_curriculum(folder: Path, corpus: str, home: str, identity: str, seconds
 
 @contextmanager
 def _services(settings: Settings, times: list[_Timing]) -> Iterator[None]:
-    """Run Ray and Prefect's server, once for the whole demo."""
+    """Keep Ray and Prefect's server running for the complete demo."""
     from prefect import flow
 
     from infra.ray_session import ray_session
@@ -199,7 +203,7 @@ def _services(settings: Settings, times: list[_Timing]) -> Iterator[None]:
 
 @contextmanager
 def _part(name: str, times: list[_Timing]) -> Iterator[list[float]]:
-    """Announce a part and record its time; the block appends the seconds of it that were training steps."""
+    """Print the name of a part and record its time; the block appends its seconds of training to the yielded list."""
     out.rule(f"[bold]{name}", align="left")
     began = time.monotonic()
     inside: list[float] = []

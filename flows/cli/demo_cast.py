@@ -1,4 +1,4 @@
-"""Cast of the demo: the person whose avatar is made, the clip that drives it, and the image of the two."""
+"""Cast of the demo: the person whose avatar is made, the clip that drives it, and an image that shows both."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipelines.media.image_codec import decode_image, encode_png
 from pipelines.samples.make import read_truth
 
 STRIP_FRAMES, STRIP_PX = 3, 256
-"""Frames of the strip, and its pixels a side of each."""
+"""Number of video frames in the strip, and pixels per side of each."""
 
 
 @dataclass(frozen=True)
@@ -26,21 +26,22 @@ class Cast:
     identity: str
     """Id of the person whose avatar is made."""
     driver: Path
-    """A clip of somebody else."""
+    """Clip of another person, which drives the avatar."""
 
 
 def choose_cast(corpus: str, videos: Path) -> Cast:
     """Choose the person whose avatar is made, and the clip that drives it.
 
-    Among sample clips these are the person of the public-domain photograph and a rendered head; otherwise the person
-    with the most images, of those in two videos if there are any, and the clip whose head turns most.
+    With the sample clips, the person is the one in the public-domain photograph, and the driver is a rendered head.
+    With other clips, the person is the one with the most images (people who are in two videos come first), and the
+    driver is the clip in which the head turns most.
 
     Args:
         corpus: URI of the mined corpus.
         videos: Folder of the clips.
 
     Raises:
-        CallError: Nobody has two usable faces, or no clip shows one face alone.
+        CallError: No person has two usable faces, or no clip shows a single face.
     """
     snapshot = Catalog(open_store(corpus)).open()
     truth = read_truth(videos)
@@ -51,7 +52,7 @@ def choose_cast(corpus: str, videos: Path) -> Cast:
 
 
 def _choose_person(snapshot: Snapshot, video: Path | None) -> str:
-    """Return the person with the most images; of those in ``video`` alone, if it is given."""
+    """Return the person with the most images; if ``video`` is given, only people in that video count."""
     in_videos = "SELECT identity_id FROM assignments JOIN tracks USING (track_id) JOIN videos USING (video_id)"
     only = f"AND identity_id IN ({in_videos} WHERE uri = '{_escape_sql(video)}')" if video else ""
     people = snapshot.query(
@@ -64,7 +65,7 @@ def _choose_person(snapshot: Snapshot, video: Path | None) -> str:
 
 
 def _choose_driver(snapshot: Snapshot, identity: str) -> Path:
-    """Return the clip of one face whose head turns most, of another person than ``identity`` if there is one."""
+    """Return the single-face clip in which the head turns most; clips without ``identity`` come first."""
     rows = snapshot.query(
         "WITH one AS (SELECT video_id FROM tracks GROUP BY video_id HAVING count(*) = 1) "
         "SELECT v.uri FROM faces f JOIN assignments a USING (track_id) JOIN videos v USING (video_id) "
@@ -78,16 +79,19 @@ def _choose_driver(snapshot: Snapshot, identity: str) -> Path:
 
 
 def write_photos(corpus: str, identity: str, folder: Path, n: int) -> list[Path]:
-    """Write the best-ranked crops of a person that show nobody else, as image files.
+    """Write a person's best-ranked crops that show a single face, as image files.
 
     Args:
         corpus: URI of the corpus.
         identity: Id of the person.
-        folder: Folder of the files; it is made if needed.
+        folder: Folder of the files; created if missing.
         n: Number of crops, at most.
 
+    Returns:
+        Paths of the files, the best-ranked crop first.
+
     Raises:
-        CallError: No crop shows the person alone.
+        CallError: No crop shows a single face.
     """
     store, aligner = open_store(corpus), FaceAligner()
     query = f"SELECT crop FROM identity_faces JOIN faces USING (face_id) WHERE identity_id = '{identity}' ORDER BY rank"
@@ -105,12 +109,12 @@ def write_photos(corpus: str, identity: str, folder: Path, n: int) -> list[Path]
 
 
 def write_strip(photos: list[Path], video: Path, out: Path) -> None:
-    """Write one image: a source photo, then frames of the video (driver over avatar).
+    """Write one image: a source photo, then frames of the video (the driver above the avatar).
 
     Args:
-        photos: The source photos; the first is shown.
-        video: The driven avatar, driver | avatar.
-        out: The PNG file.
+        photos: The source photos; the strip shows the first.
+        video: Video of the driver (left half) and the avatar (right half).
+        out: The PNG file to write.
     """
     import cv2
 
@@ -127,5 +131,5 @@ def write_strip(photos: list[Path], video: Path, out: Path) -> None:
 
 
 def _escape_sql(path: Path | None) -> str:
-    """Escape a path for a SQL string."""
+    """Escape a path for use in a SQL string."""
     return str(path).replace("'", "''")

@@ -1,4 +1,4 @@
-"""Doctor: tables of what is installed, what is missing, and how to get it; downloads nothing."""
+"""Command ``ffavatar doctor``: print what is installed and what is missing, with instructions; downloads nothing."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PACKAGES = (
     "anny",
     "opencv-python-headless",
 )
-"""Packages whose versions are shown."""
+"""Packages whose versions are printed."""
 
 OPTIONAL = (
     (
@@ -54,11 +54,11 @@ OPTIONAL = (
         "mine with --pack NAME or FOLDER; a calibration.json beside its files has the clustering threshold",
     ),
 )
-"""Optional weights and models: the name, what is used without it, and how to use it."""
+"""Optional weights and models: the name, the fallback that is used without it, and how to use it."""
 
 
 def doctor_command(settings: Settings) -> None:
-    """Run ``ffavatar doctor``: print tables of machine, packages, services, weights and head models."""
+    """Run ``ffavatar doctor``: print tables of the machine, packages, places, weights and head models."""
     print_table("machine", ("what", "value"), _describe_machine())
     print_table("packages", ("package", "version"), [(name, _version(name)) for name in PACKAGES])
     print_table(

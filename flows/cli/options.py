@@ -7,7 +7,7 @@ import click
 from infra.settings import MAX_FAILURES, PUBLISH_PRESET, TIMEOUT_S
 
 DEMO_CORPUS = "demo/corpus"
-"""Corpus that ``ffavatar demo`` makes, for commands that can do without ``--corpus``."""
+"""Corpus that ``ffavatar demo`` makes: the default of commands whose ``--corpus`` is optional."""
 DATASETS = ("ava256", "nersemble")
 """Data sets of multi-view captures that can be converted."""
 OFFICIAL_LAYOUTS = (*DATASETS, "nersemble-benchmark")

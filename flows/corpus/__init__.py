@@ -1,1 +1,1 @@
-"""Commands on a corpus that are no Prefect flow, and what the flows share."""
+"""Commands on a corpus that are not Prefect flows, and code that the flows share."""

@@ -1,4 +1,4 @@
-"""Calibration of a face pack: measure its clustering threshold on labelled pairs, and store it with the pack."""
+"""Calibration of a face pack: measure the clustering threshold on labelled pairs, and store it with the pack."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from pipelines.faces.pack import face_pack, write_pack_calibration
 from pipelines.identity.calibration import Calibration, Scores, calibrate, labelled_pairs
 
 TRUE, FALSE = ("1", "true", "same", "yes"), ("0", "false", "different", "no")
-"""Values of the column ``same`` in a csv of pairs."""
+"""Accepted values of the column ``same`` in a csv of pairs: for one person, and for two people."""
 MAX_SHARE = 0.1
-"""Share of missed pairs, or false matches an image, above which a warning is printed."""
+"""Share of missed pairs, or number of false matches per image, above which a warning is printed."""
 
 
 def calibrate_command(pairs: Path, pack: str | None, people: int) -> None:
     """Run ``ffavatar calibrate``.
 
     Args:
-        pairs: A folder with one folder for each person, or a csv with the columns a, b (files) and same.
-        pack: Face pack, a name or a folder; None for the embedded one.
-        people: Number of people in the corpus to cluster.
+        pairs: A folder with one folder per person, or a csv with the columns ``a``, ``b`` (files) and ``same``.
+        pack: Name or folder of the face pack; None for the embedded pack.
+        people: Number of people in the corpus that will be clustered with the threshold.
 
     Raises:
         CallError: ``pairs`` is missing, or a row of the csv cannot be used.
@@ -45,7 +45,7 @@ def calibrate_command(pairs: Path, pack: str | None, people: int) -> None:
 
 
 def _score_folder(analyzer: FaceAnalyzer, folder: Path) -> tuple[Scores, Scores]:
-    """Return the (same, other) similarities of all pairs of stills."""
+    """Return the similarities of all pairs of stills of one person, and of all pairs of two people."""
     people = stills_by_person(folder)
     files = [path for stills in people.values() for path in stills]
     rows, vectors = embed_stills(analyzer, files)
@@ -54,7 +54,10 @@ def _score_folder(analyzer: FaceAnalyzer, folder: Path) -> tuple[Scores, Scores]
 
 
 def _score_csv(analyzer: FaceAnalyzer, table: Path) -> tuple[Scores, Scores]:
-    """Return the (same, other) similarities of the pairs that a csv lists; its paths are relative to it."""
+    """Return the similarities of a csv's pairs of one person, and of its pairs of two people.
+
+    Paths in the csv are relative to the csv's folder.
+    """
     with table.open(newline="", encoding="utf-8") as opened:
         reader = csv.DictReader(opened)
         if not {"a", "b", "same"} <= set(reader.fieldnames or ()):
@@ -97,10 +100,13 @@ def _show_calibration(pack: str, result: Calibration, path: Path) -> None:
 
 
 def clustering_threshold(pack: str) -> float:
-    """Return the calibrated threshold (cosine distance) of a face pack, a name or a folder; empty for the embedded one.
+    """Return the calibrated threshold (cosine distance) of a face pack.
+
+    Args:
+        pack: Name or folder of the face pack; empty for the embedded pack.
 
     Raises:
-        CallError: The pack has none.
+        CallError: The pack has no calibrated threshold.
         WeightsError: There is no such pack.
     """
     threshold = face_pack(pack or None).threshold

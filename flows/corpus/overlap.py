@@ -1,4 +1,4 @@
-"""Search by embedding for people who are in two splits of a corpus, or in another set of captures too."""
+"""Search by embedding for people who are in two splits of a corpus, or also in another set of images."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from pipelines.identity.vector_lists import lists_to_vectors
 from pipelines.media.image_codec import decode_image
 
 MAX_VIEWS = 8
-"""Views of a captured person that are embedded, at most."""
+"""Most views of a captured person that are embedded."""
 MAX_ROWS = 50
-"""Matches that are printed, at most."""
+"""Most matches that are printed."""
 
 
 def overlap_command(source: str | None, corpus: str, pack: str | None) -> int:
@@ -33,14 +33,15 @@ def overlap_command(source: str | None, corpus: str, pack: str | None) -> int:
     Args:
         source: Folder of stills or URI of another corpus; None to compare the splits of ``corpus``.
         corpus: URI of the corpus.
-        pack: Face pack, a name or a folder; None for the embedded one.
+        pack: Name or folder of the face pack; None for the embedded pack.
 
     Returns:
-        The exit status: 1 when somebody is in two splits, or in both sets.
+        The exit status: 1 if a person is in two splits, or in both sets; otherwise 0.
 
     Raises:
-        CallError: The pack has no threshold, the corpus no embeddings of it, or the source no faces.
-        CatalogError: Nothing is published.
+        CallError: The pack has no threshold, the corpus has no embeddings of the pack's model, or the source shows no
+            face.
+        CatalogError: The corpus has no published snapshot.
     """
     used_pack, min_similarity = face_pack(pack), 1 - clustering_threshold(pack or "")
     snapshot = Catalog(open_store(corpus)).open()
@@ -67,7 +68,7 @@ def overlap_command(source: str | None, corpus: str, pack: str | None) -> int:
 
 
 def _people_of_source(source: str, pack: FacePack) -> tuple[list[str], Vectors]:
-    """Return people and mean directions of a folder of stills, a mined corpus, or a corpus of captures."""
+    """Return the people in a folder of stills, a mined corpus or a corpus of captures, and their mean directions."""
     folder = Path(source)
     if folder.is_dir() and not (folder / "snapshots").is_dir():
         people = stills_by_person(folder)
@@ -84,7 +85,7 @@ def _people_of_source(source: str, pack: FacePack) -> tuple[list[str], Vectors]:
 
 
 def _clustered_people(snapshot: Snapshot, pack: FacePack) -> tuple[list[str], Vectors]:
-    """Return people and mean directions of a snapshot's assignments, by the embeddings of their tracks."""
+    """Return the people in a snapshot's assignments, and the mean directions of their tracks' embeddings."""
     rows = snapshot.table("embeddings")
     rows = rows.filter(pc.and_(pc.equal(rows["face_id"], ""), pc.equal(rows["model"], pack.model)))
     assigned = snapshot.table("assignments")
@@ -98,7 +99,7 @@ def _clustered_people(snapshot: Snapshot, pack: FacePack) -> tuple[list[str], Ve
 
 
 def _captured_people(snapshot: Snapshot, pack: FacePack) -> tuple[list[str], Vectors]:
-    """Return people and mean directions of a snapshot's captures, by the faces on some of their views."""
+    """Return the people in a snapshot's captures, and the mean directions of the faces in some of their views."""
     views = snapshot.table("views", ["view_id", "identity_id", "status", "image"])
     by_person: defaultdict[str, list[dict[str, object]]] = defaultdict(list)
     for row in views.filter(pc.equal(views["status"], OK)).sort_by("view_id").to_pylist():

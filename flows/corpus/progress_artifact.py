@@ -1,4 +1,4 @@
-"""Progress of a run as a Prefect artifact: a bar, and a table of items, rate and failures by step."""
+"""Progress of a run as a Prefect artifact: a bar, and a table with the items, rate and failures of each step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from pipelines.engine.progress import StepProgress
 log = logging.getLogger(__name__)
 
 EVERY_S = 15.0
-"""Least seconds between two updates of the artifact."""
+"""Shortest time between two updates of the artifact, seconds."""
 
 
 class ProgressArtifact:
-    """Artifact made in the task that works; any thread may report progress to it."""
+    """Prefect artifact of a run's progress; any thread of the process may report progress to it."""
 
     def __init__(self, title: str, every_s: float = EVERY_S) -> None:
         self._title, self._every_s = title, every_s
@@ -29,13 +29,13 @@ class ProgressArtifact:
         self._id = cast(UUID, create_progress_artifact(0.0, key="progress", description=title))
 
     def update(self, progress: StepProgress) -> None:
-        """Record one step's progress, and update the artifact if it is time."""
+        """Record one step's progress, and update the artifact if the last update is old enough."""
         self._steps[progress.step] = progress
         if time.monotonic() - self._written >= self._every_s:
             self._write()
 
     def close(self) -> None:
-        """Update the artifact with the last state."""
+        """Update the artifact a last time."""
         self._write()
 
     def _write(self) -> None:
@@ -43,20 +43,20 @@ class ProgressArtifact:
         percent, text = progress_markdown(self._title, self._steps, self._written - self._began)
         try:
             update_progress_artifact(self._id, percent, text)
-        except Exception as error:  # a server that does not answer for a while must not stop the run
+        except Exception as error:  # the run must not stop if the server does not answer for a while
             log.warning("progress artifact not written: %s", error)
 
 
 def progress_markdown(title: str, steps: dict[str, StepProgress], seconds: float) -> tuple[float, str]:
-    """Describe the steps' progress.
+    """Describe the progress of a run's steps.
 
     Args:
-        title: First line.
-        steps: Progress by step.
-        seconds: Time since the run began.
+        title: First line of the text.
+        steps: Progress by the name of the step.
+        seconds: Time since the run began, seconds.
 
     Returns:
-        Percent of all items, and the table in Markdown.
+        Percentage of all items that are done, and the text with the table, in Markdown.
     """
     done, total = (sum(getattr(p, name) for p in steps.values()) for name in ("done", "total"))
     percent = 100.0 * done / total if total else 0.0

@@ -1,4 +1,4 @@
-"""Crops of a snapshot's faces, cut again from their source files at another size."""
+"""Command ``ffavatar recrop``: cut the crops of a snapshot's faces again from the source files, at another size."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pipelines.publishing.publish_tables import publish_tables
 
 
 def recrop_command(corpus: str, size: int) -> int:
-    """Run ``ffavatar recrop``: cut the newest snapshot's ok faces anew and publish them; the rest stays as it is.
+    """Run ``ffavatar recrop``: cut the newest snapshot's usable faces again and publish them; the rest stays unchanged.
 
     Args:
         corpus: URI of the corpus.
-        size: Pixels a side of a crop, at most.
+        size: Most pixels per side of a crop.
 
     Returns:
-        The exit status: 1 when a source could not be read; then nothing is published.
+        The exit status: 1 if a source could not be read (nothing is published then), otherwise 0.
 
     Raises:
         CatalogError: Nothing is published in the corpus.

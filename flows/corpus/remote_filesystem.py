@@ -1,4 +1,4 @@
-"""File system of a remote source."""
+"""Choice of the fsspec file system for a source that may be remote."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from infra.storage import open_store
 
 
 def remote_filesystem(uri: str) -> Any:
-    """Return the fsspec file system that reads ``uri``: one for an ``s3://`` URI, None for a local path."""
+    """Return the fsspec file system that reads an ``s3://`` URI; None for a local path."""
     return open_store(uri).filesystem if uri.startswith("s3://") else None

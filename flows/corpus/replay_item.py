@@ -1,4 +1,4 @@
-"""Replay of one step on one item in this process, beside what is on record."""
+"""Command ``ffavatar replay``: run one step on one item in this process, and compare with the recorded result."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from pipelines.mining.schemas import SOURCES
 from pipelines.mining.steps import AFTER, mining_steps
 
 MAX_ROWS = 40
-"""Differing fields that are printed, at most."""
+"""Most differing fields that are printed."""
 
 
 def replay_command(item: str, step: str, corpus: str, pack: str | None) -> int:
-    """Run ``ffavatar replay``: run one step on one item, and show what is on record beside the new result.
+    """Run ``ffavatar replay``: run one step on one item, and print the recorded result beside the new one.
 
     Args:
-        item: A video_id, its beginning, or the end of the video's URI.
+        item: A ``video_id``, its beginning, or the end of the video's URI.
         step: Name of the step.
         corpus: URI of the corpus.
-        pack: Face pack, a name or a folder; None for the embedded one.
+        pack: Name or folder of the face pack; None for the embedded pack.
 
     Returns:
-        The exit status: 1 when the item failed now.
+        The exit status: 1 if the item failed in this process, otherwise 0.
 
     Raises:
-        CallError: No such step or item.
+        CallError: There is no such step or item, or several items match.
     """
     store = open_store(corpus)
     steps = mining_steps(pack_name=pack, filesystem=remote_filesystem(store.uri))

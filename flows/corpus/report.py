@@ -1,4 +1,4 @@
-"""Report of a corpus in images, as one HTML page."""
+"""Command ``ffavatar report``: write one HTML page that shows a corpus in images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Record of a tracked run in the corpus: the table ``runs``."""
+"""Record of a tracked run in the corpus's table ``runs``."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from mfhq.store import Store
 def record_tracked_run(
     store: Store, run: TrackedRun, kind: str, version: str, config: Mapping[str, Any], parent: str | None = None
 ) -> None:
-    """Record a run with the revision of the code and the hash of its config.
+    """Record a run in the corpus, with the revision of the code and the hash of the run's config.
 
     Args:
         store: The corpus.
-        run: The run, as it is tracked.
-        kind: The run's kind: mine, cluster, pretrain ...
+        run: The tracked run.
+        kind: Kind of the run: mine, cluster, pretrain ...
         version: Name of the snapshot that the run made or read; empty for none.
         config: Settings of the run, as they were logged.
-        parent: Id of the run that this one continues.
+        parent: Id of the run that this run continues or is a part of; None or empty for none.
     """
     record_run(store, run.run_id, kind, version, git_revision(), config_hash(config), parent)

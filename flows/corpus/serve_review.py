@@ -1,4 +1,4 @@
-"""``ffavatar review``: a page on this machine for the people that need a reviewer most."""
+"""Command ``ffavatar review``: serve a page on this machine, on which a reviewer decides the most doubtful cases."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 
 
 def review_command(corpus: str, reviewer: str | None, port: int, each: int) -> None:
-    """Serve the review page until it is interrupted; each decision is a row of the corpus as soon as it is made.
+    """Serve the review page until the command is interrupted; each decision is saved in the corpus at once.
 
     Args:
         corpus: URI of the corpus.
         reviewer: Name that signs the decisions; None for the user of this machine.
-        port: Port on 127.0.0.1; 0 takes one that is free.
-        each: Most cases of each kind.
+        port: Port on 127.0.0.1; 0 for a free one.
+        each: Most cases of each kind that are shown.
 
     Raises:
-        CatalogError: No snapshot is published.
-        ValueError: The port cannot be bound.
+        CatalogError: The corpus has no published snapshot.
+        ValueError: The port cannot be used.
     """
     review = Review(open_store(corpus), reviewer or getpass.getuser(), each)
     with LocalServer(review_app(review), port) as server:
@@ -53,8 +53,8 @@ def review_command(corpus: str, reviewer: str | None, port: int, each: int) -> N
 def review_app(review: Review) -> LocalApp:
     """Return the review page as an application.
 
-    ``/`` is the page, ``/cases`` and ``/case/{n}`` are JSON, ``/face/{id}`` is a WebP, and decisions are posted to
-    ``/decide`` as JSON objects. Errors are JSON objects with the key ``error``.
+    ``/`` is the page, ``/cases`` and ``/case/{number}`` are JSON, ``/face/{face_id}`` is a WebP image, and decisions
+    are posted to ``/decide`` as JSON objects. Errors are JSON objects with the key ``error``.
     """
     nonce = secrets.token_urlsafe(12)
     loader = ChoiceLoader([PackageLoader("pipelines.review"), PackageLoader("pipelines.report")])

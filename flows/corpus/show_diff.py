@@ -1,4 +1,4 @@
-"""Differences between two snapshots, printed as tables."""
+"""Command ``ffavatar diff``: print the differences between two snapshots as tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mfhq.diff import diff_snapshots
 
 
 def diff_command(before: str, after: str, corpus: str) -> None:
-    """Run ``ffavatar diff``: print the tables and columns that differ, and the outcomes that moved.
+    """Run ``ffavatar diff``: print the tables and columns that differ, and the rows whose outcome changed.
 
     Args:
         before: Name of the first snapshot.
@@ -17,7 +17,7 @@ def diff_command(before: str, after: str, corpus: str) -> None:
         corpus: URI of the corpus.
 
     Raises:
-        CatalogError: There is no such snapshot.
+        CatalogError: One of the snapshots does not exist.
     """
     catalog = Catalog(open_store(corpus))
     a, b = catalog.open(before), catalog.open(after)

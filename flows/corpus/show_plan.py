@@ -1,4 +1,4 @@
-"""Plan of a mining run, its pending items and its cost, printed as a table."""
+"""Command ``ffavatar plan``: print the pending items and the expected cost of a mining run."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def plan_command(source: str, corpus: str, pack: str | None, workers: int | None
     Args:
         source: A folder, an s3:// prefix, or a list of files (txt, csv, parquet).
         corpus: URI of the corpus.
-        pack: Face pack, a name or a folder; None for the embedded one.
-        workers: Workers for the estimate of the end; None for the cores of this machine.
+        pack: Name or folder of the face pack; None for the embedded pack.
+        workers: Number of workers for the estimated time; None for the number of this machine's cores.
     """
     store, filesystem = open_store(corpus), remote_filesystem(source)
     plan = make_mining_plan(source, store, bind_steps(mining_steps(pack_name=pack), AFTER), filesystem)
@@ -28,11 +28,11 @@ def plan_command(source: str, corpus: str, pack: str | None, workers: int | None
 
 
 def show_plan(plan: MiningPlan, workers: int) -> None:
-    """Print a plan as a table, and the time at which it would end.
+    """Print a plan as a table, and the time at which the run would end.
 
     Args:
         plan: The plan.
-        workers: Workers that share the work.
+        workers: Number of workers that share the work.
     """
     say(
         "{files} files; the corpus knows the content of {known} of them, the others count as pending",

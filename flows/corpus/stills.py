@@ -1,4 +1,4 @@
-"""Stills of people: their files, and the embedding of the largest face on each."""
+"""Stills of people: the list of their files, and the embedding of the largest face in each."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 def stills_by_person(folder: Path) -> dict[str, list[Path]]:
-    """List the stills of each person: one folder a person, or one still a person if they lie in ``folder`` itself.
+    """List the stills of each person.
+
+    Each folder inside ``folder`` is one person; each still directly inside ``folder`` is a person of its own.
 
     Raises:
-        CallError: There are no stills in it.
+        CallError: There are no stills in ``folder``.
     """
     people: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
@@ -39,10 +41,10 @@ def embed_stills(analyzer: FaceAnalyzer, files: Sequence[Path]) -> tuple[dict[Pa
         files: Image files.
 
     Returns:
-        The row of each file, and (N, D) unit vectors; a file without a face has no row.
+        For each file with a face, its row in the second value: the (N, D) unit vectors.
 
     Raises:
-        CallError: A file is missing, or no image.
+        CallError: A file is missing, or is not an image.
     """
     rows: dict[Path, int] = {}
     vectors: list[Vectors] = []

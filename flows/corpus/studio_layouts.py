@@ -1,4 +1,4 @@
-"""Rendered captures in the official layouts: files like those of the data sets, with ground truth."""
+"""Rendered captures in the layouts of official data sets, with ground truth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.studio.nersemble_layout import FIRST_PARTICIPANT, plan_session, w
 from pipelines.studio.studio_head import StudioHead, load_studio_head
 
 Writer = Callable[[StudioHead, Path, int, int, int, int, int], Iterator[Path]]
-"""(head, folder, identities, cameras, timesteps, pixels of the image's height, seed) → folder of each capture."""
+"""Function from (head, folder, identities, cameras, timesteps, image height in pixels, seed) to the capture folders."""
 
 
 def layout_command(layout: str, identities: int, cameras: int, timesteps: int, size: int, seed: int, out: str) -> None:
@@ -23,9 +23,9 @@ def layout_command(layout: str, identities: int, cameras: int, timesteps: int, s
     Args:
         layout: A key of ``LAYOUTS``.
         identities: Number of people, with one capture each.
-        cameras: Cameras of each capture.
-        timesteps: Timesteps of each capture.
-        size: Pixels of an image's height.
+        cameras: Number of cameras per capture.
+        timesteps: Number of timesteps per capture.
+        size: Height of an image, pixels; ignored for ``nersemble-benchmark``.
         seed: Seed of people, cameras and motion.
         out: Folder of the data set.
     """
@@ -56,7 +56,7 @@ def _nersemble(
 def _nersemble_benchmark(
     head: StudioHead, root: Path, identities: int, cameras: int, timesteps: int, size: int, seed: int
 ) -> Iterator[Path]:
-    """Write the benchmark's layout; its images have sizes of their own, whatever ``size`` is."""
+    """Write the benchmark's layout; the benchmark fixes the image sizes, so ``size`` is ignored."""
     return write_benchmark(
         head, root, BenchmarkSpec(identities=identities, frames=timesteps, cameras=cameras, seed=seed)
     )
@@ -67,4 +67,4 @@ LAYOUTS: dict[str, Writer] = {
     "nersemble": _nersemble,
     "nersemble-benchmark": _nersemble_benchmark,
 }
-"""Writer of each layout by its name."""
+"""Writer of each layout, by the name of the layout."""

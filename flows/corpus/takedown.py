@@ -1,4 +1,4 @@
-"""Take-down on the command line: plan it, show it, ask, delete, and check that nothing is left."""
+"""Command ``ffavatar takedown``: plan a take-down, show it, ask, delete, and check that nothing is left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipelines.takedown.sweep import SweepReport, record_takedown, sweep
 
 @dataclass(frozen=True)
 class TakedownTargets:
-    """Targets that the command line names."""
+    """Targets of take-downs that the command line names."""
 
     videos: Sequence[str] = ()
     """Ids of videos."""
@@ -28,26 +28,28 @@ class TakedownTargets:
     identities: Sequence[str] = ()
     """Ids of people."""
     photographs: Sequence[Path] = ()
-    """Photographs of one person each."""
+    """Photographs, each of one person."""
 
     def __bool__(self) -> bool:
         return bool(self.videos or self.sources or self.identities or self.photographs)
 
 
 def takedown_command(corpus: str, targets: TakedownTargets, pack: str | None, yes: bool) -> int:
-    """Run ``ffavatar takedown``: delete the targets after a confirmation; with none, finish and check earlier ones.
+    """Run ``ffavatar takedown``: delete the targets after a confirmation.
+
+    Without targets, unfinished take-downs are finished, and all take-downs on record are checked.
 
     Args:
         corpus: URI of the corpus.
         targets: Videos, sources, people and photographs to take down.
-        pack: Face pack, a name or a folder; None for the embedded one.
-        yes: Do not ask for a confirmation.
+        pack: Name or folder of the face pack; None for the embedded pack.
+        yes: True to delete without asking for a confirmation.
 
     Returns:
-        The exit status: 0 when no file of the corpus holds anything that a take-down names, 1 otherwise.
+        The exit status: 0 if no file of the corpus contains anything that a take-down names, otherwise 1.
 
     Raises:
-        CallError: There is no target and no take-down on record, or the user did not confirm.
+        CallError: There is neither a target nor a take-down on record, or the user did not confirm.
         TakedownError: A target is not in the corpus; nothing was changed.
     """
     store = open_store(corpus)
@@ -97,7 +99,13 @@ def _plan_removals(store: Store, targets: TakedownTargets, pack: str | None) -> 
 
 
 def _similarity_threshold(pack: str | None, required: bool) -> tuple[str, float | None]:
-    """Return the face pack's embedding model, and the least cosine similarity of one person if it is calibrated."""
+    """Return the face pack's embedding model, and the lowest cosine similarity that counts as one person.
+
+    The similarity is None if the pack is not calibrated.
+
+    Raises:
+        CallError: A similarity is required, and the pack is not calibrated.
+    """
     from pipelines.faces.pack import face_pack
 
     used_pack = face_pack(pack)
@@ -109,7 +117,7 @@ def _similarity_threshold(pack: str | None, required: bool) -> tuple[str, float 
 
 
 def _plan_photograph(planner: TakedownPlanner, photo: Path, pack: str | None, model: str, threshold: float) -> Removal:
-    """Plan the removal of everybody similar to the one face of a photograph; its embedding is not stored."""
+    """Plan the removal of all people similar to the one face in a photograph; the face's embedding is not stored."""
     from flows.avatar.photos import read_photo
     from pipelines.faces.analysis import FaceAnalyzer
     from pipelines.faces.pack import face_pack
@@ -123,7 +131,7 @@ def _plan_photograph(planner: TakedownPlanner, photo: Path, pack: str | None, mo
 
 
 def _show_removal(removal: Removal, planner: TakedownPlanner) -> None:
-    """Print counts of what would be deleted, and the people who lose tracks."""
+    """Print how many videos, tracks and other things would be deleted, and the people who would lose tracks."""
     rows = [
         ("videos as a whole", len(removal.videos)),
         ("tracks", len(removal.tracks)),

@@ -1,1 +1,1 @@
-"""Evaluation of checkpoints: on held-out people of a corpus, and on the NeRSemble benchmark."""
+"""Evaluation of checkpoints on held-out people of a corpus, and submissions to the NeRSemble benchmark."""

@@ -29,7 +29,7 @@ METRICS = ("psnr", "ssim", "ms_ssim", "lpips", "csim", "akd", "aed", "apd")
 EVALUATION_FILE = "evaluation.json"
 N_SOURCES, N_DRIVERS = 4, 8
 FACED = 0.3
-"""Least cosine between a known camera and where the face looks: an image from farther round is no source."""
+"""Lowest cosine of the angle between the face's direction and the camera, for a source image with a known camera."""
 
 
 def evaluate_corpus_command(
@@ -44,13 +44,13 @@ def evaluate_corpus_command(
     """Run ``ffavatar evaluate CHECKPOINT --corpus URI``: print tables of metrics, and write them to a file.
 
     Args:
-        checkpoint: See ``evaluate_checkpoint``, as for the next five.
+        checkpoint: A model file, or a folder that contains one.
         corpus: URI of the corpus.
-        snapshot: Version of the snapshot.
-        people: Upper bound on the number of people.
-        pack: Name of another insightface pack.
-        lpips: File of LPIPS's weights.
-        out: Folder for ``EVALUATION_FILE``; None writes nothing.
+        snapshot: Name of the snapshot; None for the newest.
+        people: Most people that are evaluated.
+        pack: Name or folder of the face pack that measures ``csim``; None for the embedded pack.
+        lpips: File with the weights of LPIPS; None to leave LPIPS out.
+        out: Folder in which ``EVALUATION_FILE`` is written; None to write no file.
     """
     report = evaluate_checkpoint(checkpoint, corpus, snapshot, people, pack, lpips)
     for name in ("self", "cross"):
@@ -80,19 +80,19 @@ def evaluate_checkpoint(
     """Measure self- and cross-reenactment of held-out people.
 
     Args:
-        checkpoint: A model file, or a folder with one.
+        checkpoint: A model file, or a folder that contains one.
         corpus: URI of the corpus.
-        snapshot: Version of the snapshot; None is the newest.
-        people: Upper bound on the number of people.
-        pack: Name of another insightface pack for ``csim``.
-        lpips: File of LPIPS's weights; None leaves LPIPS out.
+        snapshot: Name of the snapshot; None for the newest.
+        people: Most people that are evaluated.
+        pack: Name or folder of the face pack that measures ``csim``; None for the embedded pack.
+        lpips: File with the weights of LPIPS; None to leave LPIPS out.
 
     Returns:
-        Every metric by method and number of sources, with the protocol and the provenance, ready for JSON.
+        Every metric by method and number of sources, the protocol, and the provenance, as values that JSON can hold.
 
     Raises:
-        CallError: The corpus holds nobody who was held out.
-        ValueError: The checkpoint is not one.
+        CallError: No person of the corpus is held out.
+        ValueError: ``checkpoint`` is not a checkpoint.
     """
     model, weights = open_model(checkpoint)
     header = read_header(checkpoint)
@@ -120,18 +120,19 @@ def evaluate_checkpoint(
 
 
 def read_subjects(config: TrainConfig, store: Store, snapshot: Snapshot, people: int) -> list[Subject]:
-    """Read held-out people of a snapshot: the best-ranked images are sources, the rest drivers.
+    """Read held-out people of a snapshot, each with source and driver images.
 
-    Of captures, sources are images of the first timestep that show the face, drivers those of the last timestep.
+    Of mined faces, the best-ranked images are the sources and the next ``N_DRIVERS`` the drivers. Of captures, the
+    sources are images of the first timestep that show the face, and the drivers are the images of the last timestep.
 
     Args:
-        config: Says what is read: captures for ``multiview``, mined faces otherwise.
+        config: Training config; captures are read if its stage is ``multiview``, mined faces otherwise.
         store: The corpus.
-        snapshot: A snapshot of it.
-        people: Upper bound on the number of people.
+        snapshot: The snapshot to read.
+        people: Most people that are read.
 
     Raises:
-        CallError: Nobody is held out.
+        CallError: No person is held out.
     """
     try:
         _, held_out = open_datasets(config, store, snapshot, "")
@@ -175,5 +176,5 @@ def _format_interval(interval: dict[str, Any] | None) -> str:
 
 
 def _to_json(row: dict[str, Any]) -> dict[str, Any]:
-    """Make a summary's row ready for JSON."""
+    """Convert a row of a summary to values that JSON can hold."""
     return {name: vars(value) if isinstance(value, Interval) else value for name, value in row.items()}

@@ -1,4 +1,4 @@
-"""Judges of face images for the evaluation: the face stack's embedder and mesh, and LPIPS."""
+"""Networks that judge face images in the evaluation: a face pack's embedder, the face mesh, and LPIPS."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from pipelines.faces.mesh_detector import MeshDetector
 from pipelines.faces.pack import face_pack
 
 LEAST_MESH_SCORE = 0.5
-"""Score of a face mesh below which it counts as not found."""
+"""Score below which a face mesh counts as not found."""
 
 
 def open_judges(pack: str | None, lpips: Path | None, device: torch.device) -> Judges:
-    """Load the embedder and the mesh of the face stack, and LPIPS.
+    """Load a face pack's embedder, the face mesh, and LPIPS.
 
     Args:
-        pack: Name of another insightface pack, for the embedder.
-        lpips: File of LPIPS's weights (``ffavatar_model.networks.lpips``); None leaves LPIPS out.
-        device: Where LPIPS runs.
+        pack: Name or folder of the embedder's face pack; None for the embedded pack.
+        lpips: File with the weights of LPIPS (``ffavatar_model.networks.lpips``); None to leave LPIPS out.
+        device: Device of LPIPS.
 
     Raises:
-        ValueError: The file holds no weights of LPIPS.
-        FileNotFoundError: There is no such file.
+        ValueError: ``lpips`` is not a file of LPIPS weights.
+        FileNotFoundError: ``lpips`` does not exist.
     """
     network = None if lpips is None else load_lpips(lpips).to(device)
     analyzer, mesh = FaceAnalyzer(face_pack(pack)), MeshDetector.load()
@@ -49,5 +49,5 @@ def open_judges(pack: str | None, lpips: Path | None, device: torch.device) -> J
 
 
 def to_pixels(image: Tensor) -> np.ndarray:
-    """Return (H, W, 3) uint8 pixels of an image (3, H, W) in 0 to 1."""
+    """Convert a (3, H, W) image in 0 to 1 to (H, W, 3) uint8 pixels."""
     return np.ascontiguousarray((image.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy())

@@ -1,4 +1,4 @@
-"""Rendering of the NeRSemble benchmark: avatars of participants, their driver frames, and the images of cameras."""
+"""Rendering for the NeRSemble benchmark: participants' avatars, their driving parameters, and each camera's images."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from pipelines.media.cameras import Array, Camera
 from pipelines.media.decoder import ProcessDecoder
 
 Pixels = NDArray[np.uint8]
-"""(H, W, 3) RGB, or (H, W) of a matte."""
+"""(H, W, 3) RGB image, or (H, W) matte."""
 
 N_SOURCES = 4
-"""Source images of a person."""
+"""Most source images of a participant."""
 N_VIEWS = 6
-"""Cameras of the nvs task in which landmarks are detected: those nearest the front."""
+"""Most cameras of the nvs task in which landmarks are detected: those nearest to the front."""
 CHUNK = 8
-"""Frames that are posed and rendered in one call."""
+"""Number of frames that are posed and rendered in one call."""
 EMPTY = 5
-"""Below this alpha, of 255, a pixel shows the background alone."""
+"""Alpha (0 to 255) below which a pixel shows only the background."""
 SOFT_PX = 4.0
-"""Reprojection error at which a landmark counts half; see ``triangulate``."""
+"""Reprojection error (pixels) at which ``triangulate`` gives a landmark half the weight."""
 
 
 @dataclass(frozen=True)
@@ -49,31 +49,34 @@ class DriverFrames:
     """Driving parameters of T frames of a recording."""
 
     expression: Tensor
-    """(T, E)."""
+    """(T, E) expression coefficients."""
     rotations: Tensor
-    """(T, 5, 3) axis-angle."""
+    """(T, 5, 3) rotations of the joints, axis-angle."""
     head_to_world: Array
-    """(T, 3, 4): rotation times scale, and shift."""
+    """(T, 3, 4) transforms: the rotation times a scale, and the translation."""
 
 
 @dataclass(frozen=True)
 class Participant:
-    """A participant's folder of a task, with the avatar that is made from it."""
+    """One participant of a task, with the avatar that was reconstructed from the participant's images."""
 
     task: BenchmarkTask
+    """The task."""
     folder: Path
+    """Folder of the participant in the task's data."""
     avatar: CanonicalAvatar
+    """The participant's avatar."""
     cameras: Mapping[str, Camera]
-    """By serial, for images of the task's size."""
+    """Cameras by serial number, for images of the task's size."""
     background: Array
-    """(3,) RGB behind the person in the published images, 0 to 1."""
+    """(3,) RGB colour behind the person in the published images, 0 to 1."""
 
 
 def read_person_cameras(task: BenchmarkTask, folder: Path) -> dict[str, Camera]:
-    """Read the calibrated cameras of a participant's folder, by serial.
+    """Read the calibrated cameras of a participant's folder, by serial number.
 
     Args:
-        task: Intrinsics are for images of its size.
+        task: The task; the intrinsics are for images of its size.
         folder: The participant's folder.
 
     Raises:
@@ -91,15 +94,15 @@ def open_participant(
 ) -> Participant:
     """Reconstruct a participant's avatar from images that the task publishes.
 
-    In the mono task these are the front camera's, one from each of four training sequences; in nvs the first timestep
-    of four cameras near the front.
+    In the mono task, the source images are frames of the front camera, one from each of four training sequences. In
+    the nvs task, they are the first frames of four cameras near the front.
 
     Args:
-        model: The model to reconstruct with.
-        aligner: Detects and aligns faces.
-        task: The benchmark's task.
+        model: Model that reconstructs the avatar.
+        aligner: Aligner that detects and aligns faces.
+        task: The task.
         folder: The participant's folder.
-        sequence: The recording that source images of nvs are from.
+        sequence: Recording that the source images of the nvs task are from; ignored in the mono task.
 
     Raises:
         CallError: No source image shows a face.
@@ -133,10 +136,10 @@ def read_tracked_frames(model: FFAvatar, folder: Path, sequence: str, origin: Ar
     """Read the driving parameters that the mono task publishes.
 
     Args:
-        model: Says how many expression coefficients there are.
+        model: The model; its estimator's number of expression coefficients is used.
         folder: The participant's folder.
-        sequence: The recording.
-        origin: (3,) origin of the model's head in FLAME's frame.
+        sequence: Name of the recording.
+        origin: (3,) origin of the model's head in the frame of the tracked head.
 
     Raises:
         NersembleError: The tracking file is missing or not valid.
@@ -156,20 +159,20 @@ def estimate_frames(
 ) -> DriverFrames:
     """Estimate driving parameters from the views of the nvs task.
 
-    The expression is the estimator's on the frontmost image that shows a face. The head's pose comes from several
-    cameras: the avatar's own landmarks under that expression are fitted to the triangulated ones. A timestep in which
-    no head is found repeats the one before.
+    The estimator computes the expression from the frontmost image that shows a face. The head's pose comes from several
+    cameras: the avatar's landmarks, posed with this expression, are fitted to the triangulated landmarks. A timestep in
+    which no head is found repeats the parameters of the previous timestep.
 
     Args:
-        model: The model whose estimator is used.
-        aligner: Detects and aligns faces.
-        finder: Detects landmarks in a complete image.
+        model: Model whose estimator is used.
+        aligner: Aligner that detects and aligns faces.
+        finder: Detector of landmarks in uncropped images.
         person: The participant.
-        sequence: The recording.
-        n_frames: Number of its frames.
+        sequence: Name of the recording.
+        n_frames: Number of frames of the recording.
 
     Raises:
-        CallError: No timestep shows a head in two cameras at once.
+        CallError: No timestep shows a head in two cameras.
     """
     names = list_front_cameras(person.folder, sequence, person.cameras)
     decoders = {name: Decoders(ProcessDecoder("pyav"), ProcessDecoder("decord")) for name in names}
@@ -217,17 +220,17 @@ def estimate_frames(
 
 
 def head_to_camera(camera: Camera, head_to_world: Array) -> Array:
-    """Compute rigid head-to-camera poses of heads with a scale.
+    """Compute rigid head-to-camera poses from head-to-world transforms with a scale.
 
-    A head that is s times larger in the world looks as the head itself does from a camera s times nearer: the scale
-    goes into the camera's shift, and the Gaussians keep their size.
+    A head enlarged s times gives the same image as the original head at 1/s of the distance. So the translation is
+    divided by the scale, and the Gaussians keep their size.
 
     Args:
-        camera: World to camera.
-        head_to_world: (T, 3, 4), rotation times scale, and shift.
+        camera: The camera, with its world-to-camera pose.
+        head_to_world: (T, 3, 4) transforms: the rotation times a scale, and the translation.
 
     Returns:
-        (T, 3, 4) without scale.
+        (T, 3, 4) rigid poses: the rotation, and the translation divided by the scale.
     """
     scale = np.cbrt(np.linalg.det(head_to_world[:, :, :3]))[:, None, None]
     turn = camera.world_to_camera[:, :3] @ head_to_world[..., :3]
@@ -236,13 +239,13 @@ def head_to_camera(camera: Camera, head_to_world: Array) -> Array:
 
 
 def render_camera(model: FFAvatar, person: Participant, driven: DriverFrames, serial: str) -> Iterator[Pixels]:
-    """Render the frames of a recording as one camera shows them.
+    """Render the frames of a recording from one camera.
 
     Args:
-        model: The model that animates the avatar.
+        model: Model that animates and renders the avatar.
         person: The participant.
         driven: Driving parameters of the recording.
-        serial: The camera.
+        serial: Serial number of the camera.
 
     Yields:
         (H, W, 3) RGB images of the task's size, frame by frame.
@@ -269,12 +272,15 @@ def render_camera(model: FFAvatar, person: Participant, driven: DriverFrames, se
 
 
 def list_front_cameras(folder: Path, sequence: str, cameras: Mapping[str, Camera]) -> list[str]:
-    """List at most ``N_VIEWS`` cameras with a video of a recording, the one that looks most as the centre one first.
+    """List at most ``N_VIEWS`` cameras that have a video of a recording, the frontmost camera first.
 
     Args:
         folder: The participant's folder.
-        sequence: The recording.
-        cameras: The calibrated cameras, by serial.
+        sequence: Name of the recording.
+        cameras: The calibrated cameras, by serial number.
+
+    Returns:
+        Serial numbers, ordered by the angle between the camera's viewing direction and that of the centre camera.
     """
     front = cameras[NVS_HELD_OUT[1]].world_to_camera[2, :3] if NVS_HELD_OUT[1] in cameras else None
     serials = [serial for serial in list_serials(folder, sequence) if serial in cameras]
@@ -284,7 +290,7 @@ def list_front_cameras(folder: Path, sequence: str, cameras: Mapping[str, Camera
 
 
 def _read_frame_and_matte(folder: Path, sequence: str, serial: str, position: float) -> tuple[Pixels, Pixels | None]:
-    """A frame at a position (0 to 1) of a video, and its matte (H, W) where the benchmark gives one."""
+    """Read the frame at a position (0 to 1) of a video, and its (H, W) matte; None if the benchmark has no matte."""
     decoder, matte = ProcessDecoder(), alpha_path(folder, sequence, serial)
 
     def read_frame(path: Path) -> Pixels:
@@ -302,14 +308,14 @@ def _read_frame_and_matte(folder: Path, sequence: str, serial: str, position: fl
 
 
 def _align_largest_face(aligner: FaceAligner, image: Pixels, alpha: Pixels | None) -> AlignedFace | None:
-    """The largest face of an image, with the benchmark's own matte where there is one."""
+    """Align the largest face of an image, with the benchmark's matte ``alpha`` if there is one; None without a face."""
     faces = aligner.detect_faces(image)
     if not faces:
         return None
     largest = max(faces, key=lambda f: float((f.box[2] - f.box[0]) * (f.box[3] - f.box[1])))
     face = aligner.align(image, largest)
     if alpha is None:
-        # The background is removed already: what is not its colour is the person, and the model's own colour is white.
+        # The background was replaced by white, which is also the model's background: a full matte changes nothing.
         matte = np.full(face.matte.shape, 255, np.uint8)
     else:
         matte = warp_crop(np.ascontiguousarray(alpha), face.transform, len(face.crop))
@@ -317,10 +323,10 @@ def _align_largest_face(aligner: FaceAligner, image: Pixels, alpha: Pixels | Non
 
 
 def find_tasks(folder: Path) -> Sequence[BenchmarkTask]:
-    """Return the tasks whose data a benchmark folder holds.
+    """Return the tasks whose data is in a benchmark folder.
 
     Raises:
-        CallError: There is none.
+        CallError: The folder has the data of no task.
     """
     tasks = [task for task in (MONO, NVS) if (folder / task.name).is_dir()]
     if not tasks:

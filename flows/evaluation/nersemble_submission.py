@@ -1,4 +1,4 @@
-"""Submissions to the NeRSemble benchmark, rendered with a checkpoint: ``ffavatar evaluate --nersemble-benchmark``."""
+"""Command ``ffavatar evaluate --nersemble-benchmark``: render submissions to the NeRSemble benchmark."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def benchmark_command(checkpoint: Path, benchmark: Path, head: Path | None, pack
     """Run ``ffavatar evaluate --nersemble-benchmark``.
 
     Args:
-        checkpoint: See ``render_submissions``, as for the next three.
-        benchmark: The benchmark's folder.
-        head: The FLAME file that the model was made with.
-        pack: Name of another insightface pack.
-        out: Folder of the submissions.
+        checkpoint: A model file, or a folder that contains one.
+        benchmark: Folder of the benchmark's data.
+        head: The FLAME file that the model was made with; None if the data has no parameters of FLAME.
+        pack: Name or folder of the detector's face pack; None for the embedded pack.
+        out: Folder in which the submissions are written.
 
     Returns:
-        The exit status: ``SOME_FAILED`` where a submission is not complete.
+        The exit status: ``SOME_FAILED`` if a submission is incomplete, otherwise 0.
     """
     complete = render_submissions(checkpoint, benchmark, out, head=head, pack=pack)
     return 0 if all(complete.values()) else SOME_FAILED
@@ -53,19 +53,19 @@ def render_submissions(
     """Render every recording of a benchmark folder's tasks into ``out/{task}.zip``.
 
     Args:
-        checkpoint: A model file, or a folder with one.
-        benchmark: The benchmark's folder.
-        out: Folder of the submissions.
-        head: The FLAME file that the model was made with; needed for FLAME's parameters.
-        pack: Name of another insightface pack.
+        checkpoint: A model file, or a folder that contains one.
+        benchmark: Folder of the benchmark's data.
+        out: Folder in which the submissions are written.
+        head: The FLAME file that the model was made with; required if the data has parameters of FLAME.
+        pack: Name or folder of the detector's face pack; None for the embedded pack.
 
     Returns:
-        For each file whether it is complete.
+        For each submission file, True if it is complete.
 
     Raises:
-        CallError: There is no benchmark data, the task's parameters belong to another head model, or no source image
-            shows a face.
-        NersembleError: A file is not what the benchmark's are.
+        CallError: The folder has no benchmark data, the task's parameters belong to another head model, or no source
+            image shows a face.
+        NersembleError: A file of the benchmark is missing or not valid.
     """
     tasks = find_tasks(benchmark)
     lengths = {task.name: read_frame_counts(benchmark, task) for task in tasks}
@@ -113,18 +113,19 @@ def render_submissions(
 
 
 def find_head_origins(model: FFAvatar, trackings: Sequence[Path], head: Path | None) -> dict[Path, Array]:
-    """Find the origin of the model's head in the frame of the head that was tracked.
+    """Find the origin of the model's head in the frame of the tracked head.
 
-    Official parameters are FLAME 2023's: the model must be made with that file, which is needed again, since a head
-    file holds no origin. Rendered data is marked with its own head (``nersemble.flame_tracking.read_head_mark``).
+    Official parameters are those of FLAME 2023, so the model must have been made with this file. The file is needed
+    again here, because a head file does not contain the origin. Rendered data names its own head
+    (``nersemble.flame_tracking.read_head_mark``).
 
     Args:
-        model: The model that is rendered.
+        model: Model that is rendered.
         trackings: Tracking files of the mono task.
         head: The FLAME file that the model was made with, or None.
 
     Returns:
-        (3,) for each tracking file.
+        The (3,) origin for each tracking file.
 
     Raises:
         CallError: The parameters belong to another head than the model's.
@@ -170,7 +171,11 @@ def _read_driver_frames(
 
 
 def _list_trackings(benchmark: Path, lengths: dict[tuple[int, str], int]) -> list[Path]:
-    """The tracking files of the mono task's test sequences that exist, each as long as the task says."""
+    """List the existing tracking files of the mono task's test sequences.
+
+    Raises:
+        NersembleError: A file has another number of frames than the task's ``metadata.json`` states.
+    """
     trackings = []
     for participant, sequence in _list_recordings(benchmark, MONO, lengths):
         path = tracking_path(benchmark / MONO.name / f"{participant:03d}", sequence)
@@ -184,7 +189,7 @@ def _list_trackings(benchmark: Path, lengths: dict[tuple[int, str], int]) -> lis
 def _list_recordings(
     benchmark: Path, task: BenchmarkTask, lengths: dict[tuple[int, str], int]
 ) -> list[tuple[int, str]]:
-    """The recordings of a task for which the folder has all that is needed to render them."""
+    """List the recordings of a task for which the benchmark folder has everything that rendering needs."""
     recordings = []
     for participant, sequence in task.recordings:
         folder = benchmark / task.name / f"{participant:03d}"

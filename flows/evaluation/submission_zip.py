@@ -1,4 +1,4 @@
-"""Submissions to the NeRSemble benchmark: a zip of H.264 videos, complete or not there at all."""
+"""Writer of a submission to the NeRSemble benchmark: a zip of H.264 videos."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from nersemble.benchmark import CRF, BenchmarkTask, SubmissionVideo
 from pipelines.media.video_writer import write_video
 
 VideoFrame = NDArray[np.uint8]
-"""(H, W, 3) RGB."""
+"""(H, W, 3) RGB image."""
 
 
 class SubmissionWriter:
-    """A writer of one task's zip, which appears under its name when the context ends without an error."""
+    """Writer of one task's zip; the file appears under its name when the context ends without an error."""
 
     def __init__(self, path: Path, task: BenchmarkTask, lengths: dict[tuple[int, str], int]) -> None:
-        """Choose the file.
+        """Set the file and the task.
 
         Args:
-            path: Where the zip appears.
+            path: Path of the finished zip.
             task: The benchmark's task.
-            lengths: Frames of each recording (participant, sequence), from the benchmark's ``metadata.json``.
+            lengths: Number of frames by (participant, sequence), from the benchmark's ``metadata.json``.
         """
         self.path, self.task, self.lengths = path, task, lengths
         self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -52,11 +52,11 @@ class SubmissionWriter:
 
         Args:
             video: A video of the task.
-            frames: (H, W, 3) uint8 each, at the task's size.
+            frames: (H, W, 3) uint8 images of the task's size.
 
         Raises:
-            ValueError: The task has no such video, or it was added before; or the frames have another size than the
-                task's, or another number than the recording. Nothing is added then.
+            ValueError: The task has no such video, the video was added before, the frames do not have the task's size,
+                or their number is not that of the recording. Nothing is added in these cases.
         """
         recording = (video.participant, video.sequence)
         if recording not in self.task.recordings or video.serial not in self.task.serials:
@@ -75,7 +75,7 @@ class SubmissionWriter:
 
     @property
     def missing(self) -> list[SubmissionVideo]:
-        """Videos of the task that were not added yet."""
+        """Videos of the task that have not been added yet."""
         return [video for video in self.task.videos() if video not in self._added]
 
     def _check_frames(self, video: SubmissionVideo, frames: Iterable[VideoFrame]) -> Iterator[VideoFrame]:

@@ -1,1 +1,1 @@
-"""Training workers: the data sets of a stage, the job, and torchrun."""
+"""Training workers: the data sets of a stage, the job of a Ray worker, and training with torchrun."""

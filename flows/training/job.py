@@ -1,6 +1,6 @@
-"""The job of a training worker: data sets from a snapshot, the training loop, metrics to MLflow and Ray Train.
+"""Job of a training worker: it opens a snapshot's data sets, runs the loop, and reports to MLflow and Ray Train.
 
-Imported by Ray workers, so it imports no Prefect.
+Ray workers import this module, so it does not import Prefect.
 """
 
 from __future__ import annotations
@@ -34,20 +34,24 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One training run, as plain values."""
+    """Settings of one training run, as plain values."""
 
     corpus: str
+    """URI of the corpus."""
     snapshot: str
+    """Name of the snapshot."""
     head: str
-    """The head model's file, on every node."""
+    """Path of the head model's file, which must exist on every node."""
     config: dict[str, Any]
-    """A ``TrainConfig`` as dictionaries."""
+    """A ``TrainConfig`` as nested dictionaries."""
     identity: str
-    """personalize: the person; empty for the other stages."""
+    """Id of the person, for stage personalize; empty for the other stages."""
     init: str
-    """Folder of the checkpoint to begin with; empty for none."""
+    """Model file whose weights training begins with; empty for random weights."""
     tracking_uri: str
+    """URI of the MLflow tracking server or database."""
     run_id: str
+    """Id of the MLflow run."""
 
     def to_values(self) -> dict[str, Any]:
         """Return the job as the plain values that are sent to workers."""
@@ -55,11 +59,11 @@ class Job:
 
 
 def run_job(values: Mapping[str, Any], worker: RayWorker) -> None:
-    """Train on one worker; the loop's checkpoints go to Ray Train as they are written.
+    """Train on one worker, and hand each checkpoint to Ray Train as soon as it is written.
 
     Args:
         values: A ``Job`` as plain values.
-        worker: This worker's rank, the checkpoint to resume from, and where reports go.
+        worker: Ray Train as this worker sees it; it has the rank and the checkpoint to resume from, and takes reports.
     """
     job = Job(**values)
     config = from_dict(TrainConfig, job.config)
@@ -92,20 +96,20 @@ def run_job(values: Mapping[str, Any], worker: RayWorker) -> None:
 
 
 class _RayReporter:
-    """A reporter to Ray Train from every rank, and to MLflow from rank 0."""
+    """Reporter that reports to Ray Train on every rank, and to MLflow on rank 0."""
 
     def __init__(self, worker: RayWorker, run: TrackedRun | None) -> None:
         self._worker, self._run = worker, run
         self._reported: dict[str, float] = {}
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """Report metrics: see ``ffavatar_model.training.Reporter``."""
+        """Report metrics and a checkpoint, as a ``ffavatar_model.training.Reporter``."""
         if self._run is not None:
             self._run.log_metrics(metrics, step)
         self._reported |= metrics
         self._worker.report({**self._reported, "step": step}, checkpoint)
 
     def image(self, step: int, name: str, rgb: npt.NDArray[np.uint8]) -> None:
-        """Store an image with the MLflow run."""
+        """Store an image as an artifact of the MLflow run."""
         if self._run is not None:
             self._run.log_bytes(encode_png(rgb), f"pictures/{step:06d} {name.replace('|', '-')}.png")

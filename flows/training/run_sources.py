@@ -1,4 +1,4 @@
-"""The sources of a training run: people, and the files that their images come from, stored with its MLflow run."""
+"""Sources of a training run: a table of its people and their source files, stored with the MLflow run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ffavatar_model.data.dataset import CorpusDataset
 from mfhq.catalog import Snapshot
 
 SOURCES_FILE = "data/seen.parquet"
-"""Name of the table in the MLflow run."""
+"""Name of the table among the artifacts of the MLflow run."""
 RUN_SOURCES = pa.schema(
     [
         pa.field("part", pa.string(), nullable=False, metadata={"description": "train or held_out"}),
@@ -23,15 +23,15 @@ RUN_SOURCES = pa.schema(
 
 
 def list_run_sources(snapshot: Snapshot, training: CorpusDataset, validation: CorpusDataset | None) -> pa.Table:
-    """List the sources of a stage's data sets.
+    """List the people and the source files of a stage's data sets.
 
     Args:
         snapshot: The snapshot that the data sets were opened from.
-        training: The people to train on.
-        validation: Held-out people, or None.
+        training: Training data.
+        validation: Validation data, or None.
 
     Returns:
-        One row for each part, person and source file, schema ``RUN_SOURCES``.
+        One row per part, person and source file or capture, schema ``RUN_SOURCES``.
     """
     sources = _image_sources(snapshot)
     counts = []
@@ -49,7 +49,7 @@ def list_run_sources(snapshot: Snapshot, training: CorpusDataset, validation: Co
 
 
 def _image_sources(snapshot: Snapshot) -> pa.Table:
-    """The source of each image: ``id`` of its face or its view, ``source``."""
+    """Return one row per image: ``id`` of the face or the view, and ``source``, a video's URI or a capture's id."""
     tables = [pa.table({"id": pa.array([], pa.large_string()), "source": pa.array([], pa.string())})]
     videos = snapshot.table("videos", ["video_id", "uri"]).combine_chunks()
     for _, faces in snapshot.parts("faces", ["face_id", "video_id", "status"]):

@@ -1,4 +1,4 @@
-"""Training and validation data of a stage from a published snapshot; needs none of Ray, Prefect, MLflow, DuckDB."""
+"""Training and validation data of a stage, from a published snapshot, without Ray, Prefect, MLflow and DuckDB."""
 
 from __future__ import annotations
 
@@ -19,32 +19,35 @@ from mfhq.store import Store
 log = logging.getLogger(__name__)
 
 HELD_OUT = 6
-"""Every so many people of the split ``train`` are held out for validation, where the split ``val`` is empty."""
+"""Every ``HELD_OUT``-th person of the split ``train`` is held out for validation if the split ``val`` is empty."""
 
 DatasetPair = tuple[CorpusDataset, CorpusDataset]
 """Training and validation data."""
 
 
 class NoPeopleError(ValueError):
-    """The snapshot has nobody to train on."""
+    """Error of a snapshot that has nobody to train on."""
 
 
 def open_datasets(
     config: TrainConfig, store: Store, snapshot: Snapshot, identity: str
 ) -> tuple[CorpusDataset, CorpusDataset | None]:
-    """Open the training and validation data of a stage: disjoint people, or one person's disjoint images.
+    """Open the training and validation data of a stage.
+
+    The two have different people, except in stage personalize: there they have one person's images, and the driver
+    images differ.
 
     Args:
-        config: ``stage``, ``data`` and ``model.image_size`` are read.
+        config: Training config; ``stage``, ``data`` and ``model.image_size`` are used.
         store: The corpus.
-        snapshot: A snapshot of it.
-        identity: personalize: the person; not read by other stages.
+        snapshot: Snapshot of the corpus.
+        identity: Id of the person, for stage personalize; ignored by other stages.
 
     Returns:
-        Training data, and validation data or None where nobody is held out.
+        Training data, and validation data, which is None if nobody is held out.
 
     Raises:
-        NoPeopleError: The snapshot lacks what the stage needs; the message says what.
+        NoPeopleError: The snapshot lacks data that the stage needs; the message names it.
     """
     name = f"{store.uri} {snapshot.version}"
     read = partial(_read_range, store)
@@ -109,12 +112,16 @@ def _open_identities(config: TrainConfig, snapshot: Snapshot, read: ReadBlob, na
 
 
 def _read_range(store: Store, uri: str, offset: int, length: int) -> bytes:
-    """Read an image's bytes; a module's function, so that data sets can be sent to loader processes."""
+    """Read an image's bytes. It is a module-level function, so that data sets can be sent to loader processes."""
     return read_blob(store, {"uri": uri, "offset": offset, "length": length})
 
 
 def _separate_held_out(views: pa.Table, identities: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Views without those of a training person's held-out segments; and of these the ones in val."""
+    """Split off the held-out segments of training people.
+
+    Returns:
+        The views without those segments, and the views of those segments that are in the split ``val``.
+    """
     trained = identities.filter(pc.equal(identities["split"], "train"))["identity_id"].combine_chunks()
     out = pc.and_(pc.is_in(views["identity_id"], value_set=trained), pc.not_equal(views["split"], "train"))
     held_out = views.filter(out)
@@ -122,17 +129,20 @@ def _separate_held_out(views: pa.Table, identities: pa.Table) -> tuple[pa.Table,
 
 
 def _split_of(people: pa.ChunkedArray, rows: pa.Table) -> pa.Array:
-    """The published split of each of ``people``: that of the last of ``rows`` with their ``identity_id``."""
+    """Return the published split of each of ``people``, from the last of ``rows`` with the person's ``identity_id``."""
     last = rows.group_by("identity_id", use_threads=False).aggregate([("split", "last")])
     index = pc.index_in(people, value_set=last["identity_id"].combine_chunks())
     return last["split_last"].take(index.combine_chunks())
 
 
 def _divide_people(split: pa.ChunkedArray, has_held_out: bool = False) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Divide people, ordered by id, into those to train on and those held out, by the published split.
+    """Divide people, ordered by id, into training and held-out people, by their published split.
 
-    In a small corpus one of the splits may be empty: where ``train`` has nobody, everybody is trained on, and where
-    ``val`` has nobody, every ``HELD_OUT``-th of those (at least one of two) is held out, unless ``has_held_out``.
+    In a small corpus a split may be empty. If ``train`` is empty, everybody is a training person. If ``val`` is empty
+    and ``has_held_out`` is False, every ``HELD_OUT``-th training person is held out, and at least one of two people.
+
+    Returns:
+        Two (N,) arrays: True for each training person, and True for each held-out person.
     """
     trained, held_out = (pc.equal(split, name).fill_null(False).to_numpy() for name in ("train", "val"))
     if not trained.any():
@@ -146,10 +156,10 @@ def _divide_people(split: pa.ChunkedArray, has_held_out: bool = False) -> tuple[
 
 
 def rank_person_faces(snapshot: Snapshot, identity: str) -> pa.Table:
-    """Rank every usable face of a person: the chosen ones first, then the others by id.
+    """Rank every usable face of a person: the chosen faces first, then the others by id.
 
     Returns:
-        One row a face, schema ``IDENTITY_FACES``.
+        One row per face, schema ``IDENTITY_FACES``.
 
     Raises:
         NoPeopleError: The snapshot has no such person.
@@ -178,10 +188,10 @@ def rank_person_faces(snapshot: Snapshot, identity: str) -> pa.Table:
 
 
 def _hold_out_images(chosen: pa.Table, n_sources: int) -> tuple[pa.Table, pa.Table]:
-    """One person's images for training, and for validation the same sources with driver images of their own.
+    """Divide one person's images into training and validation images.
 
-    The first ``n_sources`` are sources in both; of the others every fourth is held out, one at least
-    where there are three images.
+    The first ``n_sources`` images are sources in both. Every fourth of the other images is a driver image for
+    validation; if there are at least three images, at least one is.
     """
     n_sources = min(n_sources, max(1, len(chosen) - 2))
     others = list(range(n_sources, len(chosen)))

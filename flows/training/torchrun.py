@@ -1,9 +1,9 @@
-"""Training without Ray, in one process or in those that torchrun starts.
+"""Training without Ray, in one process or in the processes that torchrun starts.
 
 ``torchrun --nproc-per-node N -m flows.training.torchrun STAGE --corpus URI -o FOLDER``
 
-The loop is the same as in a Ray Train job, and so is the order of batches, on any number of processes. Started again
-with the same folder it goes on from the newest checkpoint there, also with fewer processes than before.
+The training loop and the order of batches are the same as in a Ray Train job, for any number of processes. The same
+command with the same folder continues from the newest checkpoint in it, also with fewer processes than before.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 
 class _FolderReporter:
-    """A reporter of metrics as lines of JSON and of images as files, both by rank 0."""
+    """Reporter that writes metrics as lines of JSON on rank 0, and images as files."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         self.folder, self.rank = folder, rank
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """Write the metrics of a step: see ``ffavatar_model.training.Reporter``."""
+        """Write the metrics of a step, as a ``ffavatar_model.training.Reporter``."""
         if self.rank == 0:
             line = json.dumps({"step": step, **metrics})
             log.info("%s", line)
@@ -46,7 +46,7 @@ class _FolderReporter:
                 stream.write(line + "\n")
 
     def image(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
-        """Write an image as a PNG named by the step."""
+        """Write an image as a PNG file that is named by the step."""
         (self.folder / f"{step:08d}.png").write_bytes(encode_png(rgb))
 
 
