@@ -19,22 +19,22 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 OURS = ("ava256", "ffavatar_model", "flows", "infra", "mfhq", "nersemble", "pipelines")
-"""Packages whose code raises errors that are written to be read by the user."""
+"""Packages of this project; the messages of their errors are written for the user."""
 
 WRONG_CALL, SOME_FAILED = 2, 1
-"""Exit statuses: the command could not be run as called; some of its items failed."""
+"""Exit statuses of a command that was called wrongly, and of a command with failed items or another error."""
 
 
 class CallError(ValueError):
-    """Error in how a command was called; the message names the argument, its value and the way out."""
+    """Error in the arguments of a command; the message names the argument, its value and what to do."""
 
 
 def say(text: str, **values: Any) -> None:
     """Print a line.
 
     Args:
-        text: Format string; its rich markup is rendered.
-        values: Values for the format string, numbers with any format; markup in the others is printed as it is.
+        text: Format string; rich markup in it is rendered.
+        values: Values for the format string. Numbers may have a format; markup in other values is not rendered.
     """
     shown = {k: v if isinstance(v, int | float) else str(v).replace("[", r"\[") for k, v in values.items()}
     out.print(text.format(**shown) if values else text)
@@ -46,7 +46,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     Args:
         title: Line above the table.
         columns: Headings; a column of numbers is right-aligned.
-        rows: Cells by row, one for each column; None is an empty cell.
+        rows: Rows, each with one cell per column; None is an empty cell.
     """
     drawn = Table(title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):
@@ -66,7 +66,7 @@ def _cell(value: Any) -> str:
 
 
 class StepCounts(Protocol):
-    """Counts of a step that runs, as ``pipelines.engine.progress.StepProgress`` has them."""
+    """Counts of a running step; ``pipelines.engine.progress.StepProgress`` implements this protocol."""
 
     @property
     def step(self) -> str:
@@ -74,19 +74,19 @@ class StepCounts(Protocol):
 
     @property
     def done(self) -> int:
-        """Items that have ended, failed ones included."""
+        """Number of items that have ended, including failed items."""
 
     @property
     def total(self) -> int:
-        """Items of the run."""
+        """Number of items of the step in this run."""
 
     @property
     def failed(self) -> Mapping[str, int]:
-        """Failed items by reason."""
+        """Number of failed items by reason."""
 
 
 class _RateColumn(TextColumn):
-    """Column of items a minute."""
+    """Column with the number of items per minute."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -97,18 +97,18 @@ class _RateColumn(TextColumn):
 
 
 class ProgressBar:
-    """Counter of long work by named parts.
+    """Progress display of long work that has named parts.
 
-    On a terminal rich draws a task row for each part: bar, counts, rate, time, failures by reason. Elsewhere a plain
-    line with the counts is printed every ``every_s`` seconds. As a context manager it is closed when the block ends.
+    On a terminal, each part is a row with a bar, counts, rate, time, and failures by reason. Otherwise a plain line
+    with the counts is printed every ``every_s`` seconds. Used as a context manager, it is closed when the block ends.
     """
 
     def __init__(self, title: str, every_s: float = 10.0) -> None:
-        """Begin to count.
+        """Create the display, which shows nothing yet.
 
         Args:
-            title: Name of the work, at the start of each line.
-            every_s: Seconds between two lines where the output is no terminal.
+            title: Name of the work, printed at the start of each line.
+            every_s: Seconds between two lines if the output is not a terminal.
         """
         self._title, self._every_s = title, every_s
         self._began, self._printed_at = time.monotonic(), 0.0
@@ -135,13 +135,13 @@ class ProgressBar:
         self.close()
 
     def update(self, part: str, done: int, total: int, failed: Mapping[str, int] | None = None) -> None:
-        """Record how far a part is.
+        """Record the progress of a part.
 
         Args:
-            part: Name of the part; a new one gets a row of its own.
-            done: Items that have ended.
-            total: Items of the part.
-            failed: Failed items by reason.
+            part: Name of the part; a new name gets a new row.
+            done: Number of items that have ended.
+            total: Number of items of the part.
+            failed: Number of failed items by reason.
         """
         self._parts[part] = (done, total, failed or {})
         self._is_printed = False
@@ -155,11 +155,11 @@ class ProgressBar:
             self._print_line()
 
     def update_step(self, counts: StepCounts) -> None:
-        """Record how far a step is: the ``on_progress`` of ``pipelines.engine.ray_data.run_steps``."""
+        """Record the progress of a step; callable as ``on_progress`` of ``pipelines.engine.ray_data.run_steps``."""
         self.update(counts.step, counts.done, counts.total, counts.failed)
 
     def close(self) -> None:
-        """Show the last counts, unless they were printed already."""
+        """Print the last counts, unless they are printed already."""
         if self._display is not None:
             self._display.stop()
         elif self._parts and not self._is_printed:
@@ -179,14 +179,14 @@ def _by_reason(failed: Mapping[str, int]) -> str:
 
 
 def start_log(folder: Path, command: str) -> Path:
-    """Send every log record of this process to a new file.
+    """Write every log record of this process to a new file.
 
     Args:
-        folder: Folder of the log files; it is made if needed.
-        command: Name of the command, for the file's name.
+        folder: Folder of the log files; created if missing.
+        command: Name of the command, which becomes part of the file name.
 
     Returns:
-        The file, which is created with the first record.
+        Path of the file, which is created with the first record.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}.log"
@@ -198,14 +198,14 @@ def start_log(folder: Path, command: str) -> Path:
 
 
 def report_error(error: BaseException, log_file: Path | None) -> int:
-    """Print an error as one line that names the thing, the value and the way out.
+    """Print an error as one line, and write its traceback to the log file.
 
     Args:
         error: The error that ended the command.
-        log_file: File that gets the traceback; None where no log was started.
+        log_file: Log file of this process; None if no log was started.
 
     Returns:
-        The exit status: 2 for a wrong call, 1 for everything else.
+        The exit status: ``WRONG_CALL`` for errors of the call, ``SOME_FAILED`` for all others.
     """
     if log_file is not None:
         logging.getLogger(__name__).error("%s", "".join(traceback.format_exception(error)))
@@ -220,7 +220,7 @@ def report_error(error: BaseException, log_file: Path | None) -> int:
 
 
 def _raised_by_us(error: BaseException) -> bool:
-    """Tell whether the error was raised on purpose: its class is ours, or its last frame is."""
+    """Return True if this project raised the error on purpose: its class or the raising code is from ``OURS``."""
     if type(error).__module__.split(".")[0] in OURS:
         return True
     last = error.__traceback__

@@ -1,7 +1,7 @@
-"""Web pages for the user of this machine alone: a Starlette application behind a key, served on 127.0.0.1.
+"""Web pages for one user of this machine: a Starlette application behind a secret key, served on 127.0.0.1.
 
-Everything that keeps others out stands here, once: the key in the path, the check of ``Host``, the security headers,
-the bound on a request's body, and the refusal of requests that another site's page sends.
+All protection against other users and other sites is in this module: the key in the path, the check of ``Host``, the
+security headers, the limit on a request's body, and the refusal of requests from the pages of other sites.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 1 << 20
-"""Largest body of a request."""
+"""Largest body of a request, bytes."""
 IDLE_S = 30.0
-"""Seconds after which a connection is closed that sends nothing, and a body is refused that has not arrived."""
+"""Seconds after which a silent connection is closed, and a request with an incomplete body is refused."""
 SHUTDOWN_S = 1
-"""Seconds that open answers (event streams) are given when the server stops."""
+"""Seconds that open responses (event streams) have to end when the server stops."""
 
 _SAME_ORIGIN_HEADERS = {
     "Server": "ffavatar",
@@ -54,33 +54,33 @@ def _plain_error(status: int, message: str) -> Response:
 
 @dataclass(frozen=True, kw_only=True)
 class LocalApp:
-    """Routes of a local page, and what a browser may do with it."""
+    """Routes, headers and error responses of a local page."""
 
     routes: Sequence[Route]
-    """Paths below the key; ``/`` is the page."""
+    """Routes below the key; ``/`` is the page."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers of every answer, besides those that every local page has."""
+    """Headers of every response, in addition to those that every local page has."""
     wrong_host_status: int = 421
-    """HTTP status of a request that names another host."""
+    """HTTP status of the response to a request that names another host."""
     error_response: Callable[[int, str], Response] = _plain_error
-    """Makes the answer to a request that is refused, from its HTTP status and a message."""
+    """Function that makes the response to a refused request from an HTTP status and a message."""
     exception_handlers: Mapping[Any, Callable[[Request, Any], Response]] = field(default_factory=dict)
-    """Answers to exceptions that a route raises, by class."""
+    """Functions that make the response to an exception of a route, by the exception's class."""
 
 
 class LocalServer:
-    """Serves a ``LocalApp`` on 127.0.0.1, with uvicorn.
+    """Server of a ``LocalApp`` on 127.0.0.1, with uvicorn.
 
-    Every path begins with a key that only the printed address has, so that other users of the machine see nothing. A
-    request must name this server in ``Host``: a foreign name that was made to point here does not. A POST must come
-    from this page (``Origin``, ``Sec-Fetch-Site``) and carry JSON of a known length.
+    Every path begins with a secret key, which only the printed address contains; so other users of the machine see
+    nothing. A request must name this server in ``Host``, which stops requests under a foreign name that resolves to
+    this machine. A POST must come from this page (``Origin``, ``Sec-Fetch-Site``) and contain JSON of a stated length.
 
     Args:
-        app: The page.
-        port: The port; 0 takes one that is free.
+        app: The application.
+        port: The port; 0 for a free one.
 
     Raises:
-        ValueError: The port cannot be bound.
+        ValueError: The port cannot be used.
     """
 
     def __init__(self, app: LocalApp, port: int = 0) -> None:
@@ -99,7 +99,7 @@ class LocalServer:
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level="critical",  # ``_Guard`` logs failures; a path holds the key, so that no request is logged
+            log_level="critical",  # ``_Guard`` logs failures; requests are not logged, because a path contains the key
             access_log=False,
             proxy_headers=False,
             server_header=False,
@@ -110,7 +110,7 @@ class LocalServer:
 
     @property
     def url(self) -> str:
-        """The page's address, with the key."""
+        """Address of the page, with the key."""
         return f"http://{self.host}:{self.port}/{self.key}/"
 
     def serve(self) -> None:
@@ -119,7 +119,7 @@ class LocalServer:
             self._server.run([self._socket])
 
     def stop(self) -> None:
-        """Make ``serve`` return, from any thread."""
+        """Make ``serve`` return; callable from any thread."""
         self._server.should_exit = True
 
     def __enter__(self) -> LocalServer:
@@ -132,7 +132,7 @@ class LocalServer:
 
 
 class _Guard:
-    """ASGI middleware before the routes: it lets through what comes from the page, and adds the headers."""
+    """ASGI middleware around the routes: it refuses requests that do not come from the page, and adds the headers."""
 
     def __init__(self, app: LocalApp, key: str, port: int) -> None:
         self._key, self._port = key.encode(), port
@@ -149,7 +149,7 @@ class _Guard:
                 headers = MutableHeaders(scope=message)
                 headers.update(self._headers)
                 if message["status"] != 200:
-                    headers["Connection"] = "close"  # a body that was refused may be unread
+                    headers["Connection"] = "close"  # the body of a refused request may be unread
             await send(message)
 
         try:
@@ -160,7 +160,7 @@ class _Guard:
         except HTTPException as refusal:
             response = self._error_response(refusal.status_code, refusal.detail)
             await response(scope, receive, send_with_headers)
-        except Exception:  # answered with 500 already
+        except Exception:  # Starlette has answered with status 500 already
             log.exception("a request to the page failed")
 
     def _path_below_key(self, scope: Scope) -> str:
@@ -174,7 +174,11 @@ class _Guard:
         return f"/{rest[0]}"
 
     async def _read_body(self, headers: Headers, receive: Receive) -> Receive:
-        """Return a ``receive`` that hands on the body of a POST of the page itself, read within the limits."""
+        """Read the body of a POST within the limits, and return a ``receive`` function that yields it again.
+
+        Raises:
+            HTTPException: The request does not come from this page, or its body breaks a limit.
+        """
         origins = {None, *(f"http://{name}" for name in self._names)}
         if headers.get("origin") not in origins or headers.get("sec-fetch-site") not in (None, "same-origin"):
             raise HTTPException(403, "a POST comes from this page alone")
@@ -206,7 +210,10 @@ class _Guard:
         return self._error_response(error.status_code, f"{request.scope['path']}: {error.detail}")
 
     def malformed(self, error: BaseException | None) -> tuple[int, Response]:
-        """Return (status, answer) of a request that is no HTTP; one with no ``Host``, or two, names another host."""
+        """Return the status and the response for bytes that are not a valid HTTP request.
+
+        A request without ``Host``, or with two, gets the status of a request that names another host.
+        """
         status = self._wrong_host_status if "Host:" in str(error) else 400
         response = self._error_response(status, f"not a request to {HOST}:{self._port} ({error})")
         response.headers.update({**self._headers, "Connection": "close"})
@@ -214,9 +221,9 @@ class _Guard:
 
 
 class _IdleClosingProtocol(H11Protocol):
-    """uvicorn's protocol, but with a bound on the time for which a connection may be open with no request.
+    """uvicorn's protocol with a limit on the time for which a connection may be open without a request.
 
-    uvicorn bounds the time after an answer alone: a client could hold connections that never send a request.
+    uvicorn itself limits only the time after a response, so a client could keep connections open without a request.
     """
 
     app: _Guard
@@ -243,7 +250,7 @@ class _IdleClosingProtocol(H11Protocol):
 
     def _close_if_idle(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._restart_timer()  # an answer is being written
+            self._restart_timer()  # a response is being written
         else:
             self.transport.close()
 
@@ -255,9 +262,9 @@ class _IdleClosingProtocol(H11Protocol):
 
 
 async def iterate_in_thread(items: Iterator[str]) -> AsyncIterator[str]:
-    """Yield the items of an iterator that blocks, read in a daemon thread so that waiting for one delays no exit.
+    """Yield the items of a blocking iterator, which a daemon thread reads, so that waiting never delays an exit.
 
-    An item is read when the one before has been taken, so that a slow reader reads no further ahead than itself.
+    The next item is read only after the consumer has asked for it, so nothing is read ahead of a slow consumer.
     """
     loop, queue = asyncio.get_running_loop(), asyncio.Queue[str | None]()
     requested, closed = threading.Semaphore(0), threading.Event()

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Resolves pyproject.toml anew into requirements.lock (needs uv). Left out on purpose:
-#   torch and what only its CUDA build brings: installed first, by its own version, so that its index decides the build;
-#   opencv-python: insightface asks for it, but its cv2 needs libGL from the system; the headless wheel gives the same cv2.
+# Resolves pyproject.toml into requirements.lock (needs uv). These packages are left out on purpose:
+#   torch, and packages that only its CUDA build needs: install.sh installs torch first, so that pip's index chooses the build;
+#   opencv-python: insightface requires it, but it needs the system's libGL; the headless wheel has the same module cv2.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# 1.3 says that it is not for Python 3.11, which uv overlooks and pip does not
+# version 1.3 does not support Python 3.11: pip respects this, uv does not
 constraints=$(mktemp); trap 'rm -f "$constraints"' EXIT
 echo 'backports-strenum<1.3' > "$constraints"
 uv pip compile -c "$constraints" --universal --python-version 3.11 --extra dev --no-emit-index-url --no-header --no-annotate -q pyproject.toml \

@@ -1,4 +1,4 @@
-"""Peak memory: of a command with all its processes, and of this process alone."""
+"""Measurement of peak memory, for a command with all its processes and for this process alone."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import psutil
 
 
 class PeakMemory:
-    """Most memory that this process and those below it used together while the block ran, sampled every two seconds.
+    """Peak memory of this process and its descendants together, sampled every two seconds while the block runs.
 
-    Pages that processes share are counted once (proportional set size).
+    Pages that processes share are counted once (proportional set size). The result is the attribute ``gib``.
     """
 
     def __init__(self) -> None:
@@ -42,9 +42,10 @@ class PeakMemory:
 
 
 def peak_resident_bytes() -> int:
-    """Return the most memory that this process had resident since its program started.
+    """Return the peak resident memory of this process since its program started, bytes.
 
-    Linux resets the count in ``/proc`` for a new program; that of ``getrusage``, used elsewhere, it does not reset.
+    On Linux the value comes from ``/proc``, where it is reset when a process starts a new program. On other systems it
+    comes from ``getrusage``, whose value is not reset then.
     """
     status = Path("/proc/self/status")
     if status.exists():

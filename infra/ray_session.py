@@ -1,4 +1,4 @@
-"""Ray session of a command, on this machine by default."""
+"""Ray session of a command, by default on this machine."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ _OBJECT_STORE_MAX_BYTES = 2 * 1024**3
 
 @contextmanager
 def ray_session(settings: Settings) -> Iterator[None]:
-    """Use the Ray that runs, or connect to ``settings.ray_address``, or start one on this machine and stop it after.
+    """Provide Ray inside the block.
 
-    The local one has no dashboard (30 s less at the start) and an object store of a tenth of the memory, at most
-    2 GiB, since only ids, paths and small records travel through it.
+    If Ray is initialized already, it is used and left running. Otherwise the block connects to
+    ``settings.ray_address``, or if that is None starts Ray on this machine; both end with the block. A local Ray has no
+    dashboard, which saves 30 s at the start. Its object store has a tenth of the memory, at most 2 GiB, because only
+    ids, paths and small records are sent through it.
 
     Raises:
-        ConnectionError: The address does not answer; the message names it.
+        ConnectionError: Ray cannot be reached or started; the message names the address.
     """
     if ray.is_initialized():
         yield
@@ -54,6 +56,6 @@ def ray_session(settings: Settings) -> Iterator[None]:
 
 
 def _quoted_python() -> dict[str, str]:
-    """Quote the interpreter's path where it has a space: Ray hands it to a shell as it is."""
+    """Return a runtime environment with the interpreter's path quoted if needed; Ray passes it to a shell unquoted."""
     quoted = shlex.quote(sys.executable)
     return {} if quoted == sys.executable else {"py_executable": quoted}

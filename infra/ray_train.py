@@ -1,6 +1,7 @@
-"""Training jobs on Ray Train, around a loop that knows nothing of Ray.
+"""Training jobs on Ray Train, for a training loop that does not import Ray.
 
-The loop gets a ``RayWorker``: its rank, the checkpoint to resume from, and ``report`` for metrics and checkpoints.
+The loop gets a ``RayWorker``, which has the rank, the checkpoint to resume from, and a method ``report`` for metrics
+and checkpoints.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from infra.settings import MAX_FAILURES, TIMEOUT_S
 
 FINAL = (FloatingPointError,)
-"""Errors of a loop that would come again from the same checkpoint: batches and random numbers are the same."""
+"""Errors of a loop that would recur after a restart, because batches and random numbers would be the same."""
 
 _TIMEOUT_VARIABLES = ("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S")
-"""Variables that Ray Train reads: seconds until all workers are placed, and until one of them answers."""
+"""Ray Train's environment variables for the longest time until all workers are placed, and until a worker answers."""
 
 
 class RayWorker:
-    """Ray Train as one training worker sees it; valid inside the worker function alone."""
+    """Interface of one training worker to Ray Train; it works only inside the worker function."""
 
     def __init__(self) -> None:
         context = train.get_context()
@@ -35,33 +36,36 @@ class RayWorker:
         self.world_size = context.get_world_size()
 
     def resume_from(self) -> AbstractContextManager[str | None]:
-        """Return a context with the folder of the run's last checkpoint, fetched if remote; None at a first start."""
+        """Return a context manager for the folder of the run's last checkpoint, which is downloaded if it is remote.
+
+        The folder is None if the run has no checkpoint yet.
+        """
         checkpoint = train.get_checkpoint()
         return nullcontext(None) if checkpoint is None else checkpoint.as_directory()
 
     def report(self, metrics: Mapping[str, Any], checkpoint: Path | None = None) -> None:
-        """Hand metrics and a checkpoint to Ray Train; every rank must call it equally often.
+        """Report metrics and a checkpoint to Ray Train; every rank must call this method equally often.
 
         Args:
             metrics: Values by name.
-            checkpoint: Folder that holds a complete checkpoint; used on rank 0 alone.
+            checkpoint: Folder with a complete checkpoint, or None; ranks other than 0 ignore it.
         """
         stored = train.Checkpoint.from_directory(checkpoint) if checkpoint is not None and self.rank == 0 else None
         train.report(dict(metrics), checkpoint=stored)
 
 
 class FinalError(RuntimeError):
-    """Error of a job whose loop raised one of ``FINAL``: a restart would end the same way."""
+    """Error of a job whose loop raised one of ``FINAL``; a restart would end with the same error."""
 
 
 class _StopOnFinal(train.UserCallback):
-    """Callback that ends a job after a final error.
+    """Callback that ends a job after one of the errors in ``FINAL``.
 
-    Ray Train restarts a job after any error of its loop; only an error of a callback ends it.
+    Ray Train restarts a job after every error of its loop; only an error of a callback ends the job.
     """
 
     def after_exception(self, run_context: Any, worker_exceptions: Mapping[int, Exception]) -> None:
-        """Raise ``FinalError`` if one of the errors is final."""
+        """Raise ``FinalError`` if a worker raised one of the errors in ``FINAL``."""
         for error in worker_exceptions.values():
             if isinstance(error, FINAL):
                 raise FinalError(f"{type(error).__name__}: {error}")
@@ -69,15 +73,15 @@ class _StopOnFinal(train.UserCallback):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainResult:
-    """Result of a job."""
+    """Result of a training job."""
 
     checkpoint: train.Checkpoint
-    """Last checkpoint, in the job's storage."""
+    """Last checkpoint, in the storage of the job."""
     metrics: dict[str, Any]
     """Metrics that were reported last."""
 
     def save(self, folder: Path) -> None:
-        """Copy the checkpoint into ``folder``; one that is there is replaced once the new one is complete."""
+        """Copy the checkpoint to ``folder``; an existing folder is replaced when the copy is complete."""
         partial, old = folder.with_name(f".{folder.name}.part"), folder.with_name(f".{folder.name}.old")
         for remnant in (partial, old):
             shutil.rmtree(remnant, ignore_errors=True)
@@ -103,29 +107,30 @@ def run_training_job(
     keep: int = 2,
     timeout_s: int = TIMEOUT_S,
 ) -> TrainResult:
-    """Run ``loop(config, worker)`` on each of ``workers`` workers and wait for the end.
+    """Run ``loop(config, worker)`` on each of ``workers`` workers, and wait until the job ends.
 
     Args:
         loop: A module-level function; it must report a checkpoint before it returns.
-        config: Argument of the loop, as plain values.
-        name: Name of the job; the same name at the same storage goes on from that job's last checkpoint.
-        storage: A path or ``s3://`` prefix that every node reaches.
+        config: Config of the loop, as plain values.
+        name: Name of the job; a job of the same name in the same storage continues from that job's last checkpoint.
+        storage: A path or ``s3://`` prefix that every node can read and write.
         workers: Number of workers.
-        gpu: Whether each worker gets a GPU, with NCCL between them; gloo otherwise.
-        cpus: CPUs of each worker; by default ``cpu_share``.
-        max_failures: How often a lost worker, or an error in the loop that is none of ``FINAL``, restarts it from the
-            last checkpoint.
-        keep: How many checkpoints stay.
-        timeout_s: Seconds that workers wait for one another in a collective, that one of them may leave Ray without
-            an answer, and that all of them may take to find a place in the cluster. Ray's own variables win where
-            they are set.
+        gpu: True to give each worker a GPU and use NCCL; False to use CPUs and gloo.
+        cpus: CPUs per worker; None for the value of ``cpu_share``.
+        max_failures: Restarts from the last checkpoint, at most. A lost worker, or an error of the loop that is not in
+            ``FINAL``, restarts the job.
+        keep: Number of the newest checkpoints that are kept.
+        timeout_s: Longest time in seconds that workers wait for one another in a collective operation, that a worker
+            may not answer Ray, and that starting all workers in the cluster may take. Ray's own environment variables
+            take precedence over the latter two.
 
     Returns:
-        The last checkpoint and the metrics that were reported last.
+        The last checkpoint, and the metrics that were reported last.
 
     Raises:
-        FinalError: The loop raised one of ``FINAL``; the message has it.
-        RuntimeError: The loop failed more than ``max_failures`` times; the message has the first worker's error.
+        FinalError: The loop raised one of ``FINAL``; the message contains that error.
+        RuntimeError: The loop failed more than ``max_failures`` times, or reported no checkpoint; the message contains
+            the first worker's error.
     """
     share = cpus or cpu_share([node["Resources"].get("CPU", 0) for node in ray.nodes() if node["Alive"]], workers)
     trainer = TorchTrainer(
@@ -140,7 +145,7 @@ def run_training_job(
             storage_path=storage,
             failure_config=train.FailureConfig(
                 max_failures=max_failures,
-                controller_failure_limit=max_failures,  # type: ignore[call-arg]  # known to version 2, which runs
+                controller_failure_limit=max_failures,  # type: ignore[call-arg]  # Ray Train's version 2 has it
             ),
             checkpoint_config=train.CheckpointConfig(num_to_keep=keep),
             callbacks=[_StopOnFinal()],  # type: ignore[list-item]  # likewise
@@ -159,7 +164,10 @@ def run_training_job(
 
 @contextmanager
 def _timeout_variables(seconds: int) -> Iterator[None]:
-    """Set Ray Train's own timeouts, unless the user did, for a job that is started inside; its workers get them too."""
+    """Set the environment variables of Ray Train's timeouts inside the block, unless the user has set them.
+
+    The workers of a job that is started inside the block get them too.
+    """
     ours = [name for name in _TIMEOUT_VARIABLES if name not in os.environ]
     os.environ.update(dict.fromkeys(ours, str(seconds)))
     try:
@@ -170,10 +178,10 @@ def _timeout_variables(seconds: int) -> Iterator[None]:
 
 
 def cpu_share(nodes: Sequence[float], workers: int) -> float:
-    """Return the CPUs of each worker: the largest whole number with which all of them fit on the nodes.
+    """Return the CPUs per worker: the largest whole number with which all workers fit on the nodes.
 
     Args:
-        nodes: CPUs of each node.
+        nodes: Number of CPUs of each node.
         workers: Number of workers.
     """
     for share in range(int(max(nodes, default=1)), 1, -1):
@@ -187,7 +195,7 @@ def _run_worker(arguments: dict[str, Any]) -> None:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the last line of the first worker's error, which names what went wrong."""
+    """Return the last line of the first worker's error, which has the message."""
     failures = getattr(error, "worker_failures", None) or {}
     first: BaseException = next(iter(failures.values()), error)
     while first.__cause__ is not None:

@@ -1,4 +1,4 @@
-"""Settings from the environment, and the defaults that the command line, the flows and Ray Train share."""
+"""Settings from environment variables, and defaults that the command line, the flows and Ray Train share."""
 
 from __future__ import annotations
 
@@ -7,36 +7,39 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MAX_FAILURES = 1
-"""Times that a training job is restarted from its last checkpoint."""
+"""Most restarts of a training job from its last checkpoint."""
 TIMEOUT_S = 1800
-"""Seconds that training workers wait for one another, and for their place in the cluster."""
+"""Longest time that training workers wait for one another, and for a place in the cluster, seconds."""
 PUBLISH_PRESET = "small"
-"""Name of the publish thresholds (``pipelines.publishing.publish_presets``)."""
+"""Default preset of the publish thresholds (``pipelines.publishing.publish_presets``)."""
 MODEL_PRESET = "tiny"
-"""Name of the model's size (``ffavatar_model.presets``)."""
+"""Default preset of the model's size (``ffavatar_model.presets``)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """Places and services of this process: the same commands run on a laptop and, with variables set, on a cluster."""
+    """Folders and services that this process uses.
+
+    With the defaults everything runs on one machine; with the variables set, the same commands use a cluster.
+    """
 
     home: Path
-    """FFAVATAR_HOME, default ``~/.ffavatar``: runs, logs, checkpoints, the tracking database."""
+    """Folder of runs, logs, checkpoints and the tracking database; FFAVATAR_HOME, by default ``~/.ffavatar``."""
     tracking_uri: str
-    """MLFLOW_TRACKING_URI, default an sqlite file in ``home``."""
+    """URI of MLflow's server or database; MLFLOW_TRACKING_URI, by default an SQLite file in ``home``."""
     ray_address: str | None
-    """RAY_ADDRESS, default none: Ray starts on this process's machine and stops with it."""
+    """Address of a Ray cluster; RAY_ADDRESS, by default None: each command starts and stops Ray on this machine."""
     train_storage: str
-    """FFAVATAR_TRAIN_STORAGE, default a folder in ``home``: where Ray Train keeps checkpoints (a path or s3://)."""
+    """Path or s3:// prefix of Ray Train's checkpoints; FFAVATAR_TRAIN_STORAGE, by default a folder in ``home``."""
 
     @property
     def artifacts(self) -> str:
-        """URI of MLflow's images and models, used when its database is the embedded one."""
+        """URI of the folder for MLflow's artifacts, used if MLflow's database is an SQLite file."""
         return (self.home / "artifacts").as_uri()
 
     @property
     def logs(self) -> Path:
-        """Folder of the log files that one-line errors point to."""
+        """Folder of the log files, which have the tracebacks of errors that are printed as one line."""
         return self.home / "logs"
 
 
@@ -44,7 +47,7 @@ def load_settings(home: str | Path | None = None) -> Settings:
     """Read the settings from the environment.
 
     Args:
-        home: Replaces FFAVATAR_HOME; None or empty leaves it.
+        home: Folder to use instead of FFAVATAR_HOME; None or empty to use FFAVATAR_HOME.
     """
     root = Path(home or os.environ.get("FFAVATAR_HOME") or Path.home() / ".ffavatar").expanduser().resolve()
     return Settings(
@@ -56,14 +59,14 @@ def load_settings(home: str | Path | None = None) -> Settings:
 
 
 def quiet_services(settings: Settings) -> None:
-    """Set what Prefect, Ray and MLflow read from the environment at import; call it before importing them.
+    """Set environment variables that Prefect, Ray and MLflow read; call this function before importing them.
 
-    Analytics are off; Prefect's embedded server gets time to start (its default is too short on two cores) and a
-    database in ``home`` (the folder is made here: Prefect does not make those above it). Variables that the user has
-    set are left alone.
+    Analytics are turned off. Prefect's embedded server gets more time to start, because its default is too short on two
+    cores, and a database in ``home``. The database's folder is created here, because Prefect does not create parent
+    folders. Variables that the user has set stay unchanged.
 
     Raises:
-        ValueError: ``home`` cannot be made.
+        ValueError: The folder ``home`` cannot be created.
     """
     try:
         (settings.home / "prefect").mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Stores that hold a corpus: a folder, or a prefix of an S3 bucket. They implement ``mfhq.store.Store``.
+"""Stores that contain a corpus, in a folder or under a prefix of an S3 bucket.
 
-The public methods of the stores are documented there.
+They implement the protocol ``mfhq.store.Store``, which documents their public methods.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from s3fs import S3FileSystem
 
 ENDPOINT_VARIABLES = ("FFAVATAR_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
-"""Environment variables that name an S3 endpoint other than Amazon's; the first that is set wins."""
+"""Environment variables with the URL of an S3 endpoint other than Amazon's; the first one that is set is used."""
 
 _TEMPORARY = ".part-"
 
@@ -32,17 +32,17 @@ log = logging.getLogger(__name__)
 
 
 def open_store(uri: str | os.PathLike[str]) -> Store:
-    """Open the store at a URI. Nothing is created.
+    """Open the store at a URI; nothing is created.
 
-    An S3 endpoint other than Amazon's comes from ``ENDPOINT_VARIABLES``. Credentials come from the usual sources of AWS
-    tools, on each machine, and are never part of the store.
+    ``ENDPOINT_VARIABLES`` can name an S3 endpoint other than Amazon's. Each machine takes the credentials from the
+    usual sources of AWS tools; they are never part of the store.
 
     Args:
         uri: ``file:///folder``, a plain path, or ``s3://bucket/prefix``.
 
     Raises:
-        StoreUriError: Unknown scheme, no bucket, or a file instead of a folder.
-        StoreError: No such bucket, or an endpoint that does not answer; the message is one line with the way out.
+        StoreUriError: The URI has an unknown scheme, names no bucket, or names a file instead of a folder.
+        StoreError: The bucket does not exist, or the endpoint does not answer; the message tells what to do.
     """
     text = os.fspath(uri)
     scheme, separator, rest = text.partition("://")
@@ -74,10 +74,10 @@ def _open_folder(text: str, path: Path) -> FolderStore:
 
 @dataclass(frozen=True)
 class FolderStore:
-    """A corpus in a folder of a file system with hard links (the conditional create rests on them)."""
+    """Store of a corpus in a folder; the file system must have hard links, which implement the conditional create."""
 
     root: str
-    """Absolute path of the folder; created at the first write."""
+    """Absolute path of the folder, which is created at the first write."""
 
     @property
     def uri(self) -> str:
@@ -85,7 +85,7 @@ class FolderStore:
 
     @cached_property
     def filesystem(self) -> Any:
-        """fsspec's local file system."""
+        """Local file system of fsspec."""
         from fsspec.implementations.local import LocalFileSystem
 
         return LocalFileSystem()
@@ -118,7 +118,7 @@ class FolderStore:
                 return False
             folder = os.open(temporary.parent, os.O_RDONLY)
             try:
-                os.fsync(folder)  # of the data written before, too: a marker never outlives its data
+                os.fsync(folder)  # also syncs data files that were renamed before: a marker never outlives its data
             finally:
                 os.close(folder)
         return True
@@ -153,7 +153,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _temporary(self, path: str, data: bytes) -> Iterator[Path]:
-        """Yield a complete, synced file beside ``path``, for a rename or a link; it is removed afterwards."""
+        """Yield a temporary file beside ``path`` with the synced data, to be renamed or linked; then remove it."""
         target = self._path(path)
         with self._errors(path):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +171,7 @@ class FolderStore:
 
     @contextlib.contextmanager
     def _errors(self, path: str) -> Iterator[None]:
-        """Raise operating system errors as ``StoreError`` with the way out, except ``FileNotFoundError``."""
+        """Raise operating system errors, except ``FileNotFoundError``, as a ``StoreError`` that tells what to do."""
         try:
             yield
         except FileNotFoundError:
@@ -191,12 +191,14 @@ class FolderStore:
 
 @dataclass(frozen=True)
 class S3Store:
-    """A corpus under a prefix of an S3 bucket. The conditional create is a PUT with ``If-None-Match: *``."""
+    """Store of a corpus under a prefix of an S3 bucket; the conditional create is a PUT with ``If-None-Match: *``."""
 
     bucket: str
+    """Name of the bucket."""
     prefix: str
+    """Prefix of the corpus's keys, without slashes at its ends; empty for the complete bucket."""
     endpoint: str | None = None
-    """URL of an S3 server other than Amazon's."""
+    """URL of an S3 server other than Amazon's; None for Amazon's."""
 
     @property
     def uri(self) -> str:
@@ -204,7 +206,7 @@ class S3Store:
 
     @cached_property
     def filesystem(self) -> S3FileSystem:
-        """s3fs without its cache of listings, so that other writers' files are listed."""
+        """File system of s3fs without its cache of listings, so that files of other writers are listed."""
         from s3fs import S3FileSystem
 
         config = {"connect_timeout": 10, "read_timeout": 60, "retries": {"max_attempts": 3, "mode": "standard"}}
@@ -224,7 +226,7 @@ class S3Store:
         return {"bucket": self.bucket, "prefix": self.prefix, "endpoint": self.endpoint}
 
     def check(self) -> None:
-        """List one object of the prefix.
+        """Check that the bucket can be listed.
 
         Raises:
             StoreError: The endpoint does not answer, or has no such bucket.
@@ -245,7 +247,7 @@ class S3Store:
             return b""
         with self._errors(path):
             if length is not None and self._ranges is not None:
-                with contextlib.suppress(OSError):  # s3fs then raises the error
+                with contextlib.suppress(OSError):  # the read by s3fs below then raises an error with its reason
                     return self._ranges.read(self.url(path), offset, length)
             start, end = (None, None) if not offset and length is None else (offset, length and offset + length)
             return self.filesystem.cat_file(self.url(path), start=start, end=end)
@@ -303,7 +305,7 @@ class S3Store:
 
     @contextlib.contextmanager
     def _errors(self, path: str) -> Iterator[None]:
-        """Raise S3's exceptions as ``StoreError`` with the way out, except ``FileNotFoundError``."""
+        """Raise errors of S3, except ``FileNotFoundError``, as a ``StoreError`` that tells what to do."""
         from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 
         uri = f"{self.uri}/{path}".rstrip("/")

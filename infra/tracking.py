@@ -1,4 +1,4 @@
-"""Runs in MLflow, for every kind of run; no other module imports MLflow, and no embedding is ever logged."""
+"""Runs in MLflow, for every kind of run. No other module imports MLflow, and embeddings are never logged."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from mlflow.tracking import MlflowClient
 from infra.settings import Settings
 from mfhq.ids import digest, digest_file
 
-logging.getLogger("mlflow").setLevel(logging.WARNING)  # it prints a line for every table that it makes
+logging.getLogger("mlflow").setLevel(logging.WARNING)  # at INFO it prints a line for every database table it creates
 
 EXPERIMENT = "ffavatar"
 """Name of the experiment that holds every run."""
 CONFIG_FILE = "config.json"
-"""Artifact with all settings of a run."""
+"""Name of the artifact with all settings of a run."""
 _PARAM_LENGTH = 500
 _DIGEST_LENGTH = 36
-"""Longest digest of a dataset that MLflow accepts."""
+"""Most characters of a dataset's digest that MLflow accepts."""
 
 
 class TrackedRun:
-    """Run by its id: any process that knows the tracking URI and the id can log to it (rank 0 does)."""
+    """Run in MLflow; any process that has the tracking URI and the run's id can log to it."""
 
     def __init__(self, tracking_uri: str, run_id: str) -> None:
         self.tracking_uri = tracking_uri
@@ -46,13 +46,13 @@ class TrackedRun:
 
         Args:
             values: Metrics by name.
-            step: Training step that they belong to.
+            step: Training step of the metrics; None for none.
         """
         for name, value in values.items():
             self._client.log_metric(self.run_id, name, float(value), step=step)
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Log settings; nested mappings get dotted names, long values are cut."""
+        """Log settings; those in nested mappings get dotted names, and long values are truncated."""
         for name, value in _flat(values):
             self._client.log_param(self.run_id, name, str(value)[:_PARAM_LENGTH])
 
@@ -62,20 +62,20 @@ class TrackedRun:
             self._client.set_tag(self.run_id, name, value)
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
-        """Keep a file with the run.
+        """Store a file as an artifact of the run.
 
         Args:
             path: The file.
-            folder: Folder among the run's artifacts; by default their root.
+            folder: Folder among the run's artifacts; None for their root.
         """
         self._client.log_artifact(self.run_id, str(path), folder)
 
     def log_bytes(self, data: bytes, name: str) -> None:
-        """Keep bytes with the run.
+        """Store bytes as an artifact of the run.
 
         Args:
             data: Contents of the artifact.
-            name: Its path, such as ``pictures/000010.png``.
+            name: Path of the artifact, such as ``pictures/000010.png``.
         """
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / Path(name).name
@@ -84,7 +84,7 @@ class TrackedRun:
             self.log_file(path, None if parent == "." else parent)
 
     def read_config(self) -> dict[str, Any]:
-        """Read the settings that the run was begun with.
+        """Read the settings with which the run began.
 
         Raises:
             ValueError: There is no such run, or it has no ``CONFIG_FILE``.
@@ -99,18 +99,18 @@ class TrackedRun:
         return config
 
     def log_json(self, value: Any, name: str) -> None:
-        """Keep a value with the run, as the JSON file ``name``."""
+        """Store a value as the run's artifact ``name``, a JSON file."""
         self._client.log_dict(self.run_id, value, name)
 
     def log_table(self, value: pa.Table, name: str) -> None:
-        """Keep a table with the run, as the Parquet file ``name``."""
+        """Store a table as the run's artifact ``name``, a Parquet file."""
         sink = io.BytesIO()
         pq.write_table(value, sink, compression="zstd")
         self.log_bytes(sink.getvalue(), name)
 
     @contextmanager
     def log_system_metrics(self) -> Iterator[None]:
-        """Log CPU, memory, disk, network and GPU of this machine (``system/…``) every few seconds inside the block."""
+        """Log the usage of this machine's CPU, memory, disk, network and GPU (``system/…``) while the block runs."""
         monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.tracking_uri)
         monitor.start()
         try:
@@ -124,8 +124,8 @@ class TrackedRun:
         Args:
             corpus_uri: URI of the corpus.
             version: Name of the snapshot, such as ``v0003``.
-            snapshot_digest: Its digest, hexadecimal.
-            role: Context of the dataset input: training, output ...
+            snapshot_digest: Digest of the snapshot, hexadecimal.
+            role: Role of the snapshot in the run: training, output ...
         """
         dataset = Dataset(
             name=f"{Path(corpus_uri).name}@{version}",
@@ -137,20 +137,20 @@ class TrackedRun:
         self.set_tags({"corpus": corpus_uri, "snapshot": version, "snapshot_digest": snapshot_digest})
 
     def register_model(self, name: str, checkpoint: Path, alias: str = "newest") -> str:
-        """Keep a checkpoint file as a version of a registered model.
+        """Store a checkpoint file as a new version of a registered model.
 
         Args:
-            name: Name of the model; it is created if needed.
-            checkpoint: The file.
-            alias: Alias that moves to the new version.
+            name: Name of the registered model, which is created if missing.
+            checkpoint: The checkpoint's file.
+            alias: Alias that is moved to the new version.
 
         Returns:
-            The version.
+            The new version.
         """
         self.log_file(checkpoint, "model")
         try:
             self._client.create_registered_model(name)
-        except MlflowException:  # it is there already
+        except MlflowException:  # the model exists already
             self._client.get_registered_model(name)
         uri = f"{self._client.get_run(self.run_id).info.artifact_uri}/model"
         version = self._client.create_model_version(name, uri, self.run_id).version
@@ -167,12 +167,12 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def config_hash(config: Mapping[str, Any]) -> str:
-    """Return a digest of a configuration: 16 hexadecimal characters, the same for equal values in any order."""
+    """Return a digest of a configuration, 16 hexadecimal characters; the order of its keys does not matter."""
     return digest(config, 16)
 
 
 def git_revision() -> str:
-    """Return the revision of the code, with ``-dirty`` if files differ from it; ``unknown`` outside a checkout."""
+    """Return the git revision of the code, with ``-dirty`` if files were changed; ``unknown`` outside a checkout."""
     root = Path(__file__).resolve().parent.parent
     try:
         out = subprocess.run(
@@ -191,17 +191,17 @@ def git_revision() -> str:
 def tracked_run(
     settings: Settings, kind: str, name: str, config: Mapping[str, Any], parent_run_id: str = "", run_id: str = ""
 ) -> Iterator[TrackedRun]:
-    """Begin a run and end it with the block: as finished, or as failed when the block raises.
+    """Begin a run, and end it when the block ends: as finished, or as failed if the block raises.
 
-    A new run gets its config with its hash, the git revision and its parent.
+    A new run records its config and the config's hash, the git revision, and its parent run.
 
     Args:
         settings: Settings with the tracking URI.
-        kind: mine, cluster, publish, studio, pretrain, multiview, personalize ...: the tag ``kind``.
+        kind: Kind of the run, its tag ``kind``: mine, cluster, publish, studio, pretrain, multiview, personalize ...
         name: Name of the run in MLflow's list.
-        config: Nested settings, logged as params, and all of them as ``config.json``.
-        parent_run_id: The run that this one continues (the stage before), shown as MLflow's parent.
-        run_id: A run to go on with instead of a new one; its kind, name and config stay.
+        config: Nested settings, logged as MLflow params and as the artifact ``CONFIG_FILE``.
+        parent_run_id: Id of MLflow's parent run: the run that this run continues or is a part of; empty for none.
+        run_id: Id of a run to continue instead of beginning a new one; its kind, name and config stay unchanged.
 
     Yields:
         The run.

@@ -1,1 +1,1 @@
-"""Corpus MFHQ: the schemas of its tables, ids from content, and published snapshots."""
+"""Corpus format MFHQ: schemas of the tables, ids that depend on content, and published snapshots."""

@@ -1,7 +1,7 @@
-"""Byte ranges of files: ranges that lie near each other are coalesced into one read.
+"""Reading of byte ranges; neighbouring ranges of a file are coalesced into one read.
 
-A request to a remote store costs as much as transferring some hundred kilobytes, and values of one item are packed
-beside each other in one file.
+A request to a remote store takes as long as the transfer of some hundred kilobytes, and the values of one item are
+packed beside each other in one file.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from mfhq.store import Store
 
 ByteRange = tuple[str, int, int]
-"""(path, offset, length), in bytes."""
+"""(path, offset, length); offset and length in bytes."""
 
 DEFAULT_GAP = 1 << 20
-"""Bytes between two ranges of one file that ``read_ranges`` reads along rather than starting another read."""
+"""Largest gap (bytes) between two ranges of one file that ``read_ranges`` covers with one read."""
 
 
 @dataclass
@@ -23,27 +23,31 @@ class CoalescedRead:
     """One read of a file, and the requested ranges that it covers."""
 
     path: str
+    """Path of the file."""
     begin: int
+    """Offset of the first byte of the read."""
     end: int
-    """Exclusive."""
+    """Offset after the last byte of the read."""
     ranges: list[ByteRange] = field(default_factory=list)
+    """Requested ranges that the read covers."""
 
     def slice(self, data: bytes, covered: ByteRange) -> bytes:
-        """Return the bytes of one covered range from the bytes of the read."""
+        """Return the bytes of one covered range, given the bytes of the read."""
         _, offset, length = covered
         return data[offset - self.begin : offset - self.begin + length]
 
 
 def coalesce(ranges: Iterable[ByteRange], gap: int, longest: int | None = None) -> list[CoalescedRead]:
-    """Group ranges of one file that lie near each other into one read. Duplicates count once.
+    """Group neighbouring ranges of a file into one read; a range that occurs twice counts once.
 
     Args:
         ranges: The requested ranges, in any order.
         gap: Most bytes between two ranges of one read; -1 keeps even adjacent ranges separate.
-        longest: Most bytes of a read that covers several ranges; None sets no limit. A longer range is read alone.
+        longest: Most bytes of a read that covers several ranges; None for no limit. A longer range is read alone.
 
     Returns:
-        The reads, ordered by the first of their ranges in ``ranges``; each read's ranges ordered by offset.
+        The reads, in the order in which ``ranges`` first lists one of their ranges; a read's ranges are ordered by
+        offset.
     """
     rank = {requested: i for i, requested in enumerate(dict.fromkeys(ranges))}
     reads: list[CoalescedRead] = []
@@ -61,7 +65,7 @@ def coalesce(ranges: Iterable[ByteRange], gap: int, longest: int | None = None) 
 
 
 def read_ranges(store: Store, ranges: Iterable[ByteRange], gap: int = DEFAULT_GAP) -> dict[ByteRange, bytes]:
-    """Read byte ranges from a store, with one read for ranges that lie near each other.
+    """Read byte ranges from a store, with one read for neighbouring ranges of a file.
 
     Args:
         store: The corpus; paths are relative to its root.
@@ -73,7 +77,7 @@ def read_ranges(store: Store, ranges: Iterable[ByteRange], gap: int = DEFAULT_GA
 
     Raises:
         FileNotFoundError: A file is missing.
-        StoreError: The store cannot be read.
+        StoreError: The store cannot be reached or read.
     """
     contents: dict[ByteRange, bytes] = {}
     for read in coalesce(ranges, gap):

@@ -1,4 +1,4 @@
-"""Tables of the corpus itself, which belong to no snapshot: attempts, and runs that made or read one."""
+"""Tables that belong to the corpus and to no snapshot: ``attempts`` at items, and ``runs`` that used a snapshot."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mfhq.store import Store
 from mfhq.takedowns import DenyList, read_takedowns
 
 _THREADS = 16
-"""Files that are read at the same time."""
+"""Number of files that are read at the same time."""
 
 
 def read_attempts(store: Store, step: str = "") -> pa.Table:
-    """Read the attempts on record, schema ``ATTEMPTS``.
+    """Read the recorded attempts, schema ``ATTEMPTS``.
 
     Args:
         store: The corpus.
-        step: Name of a step; by default all.
+        step: Name of the step whose attempts are read; empty for all steps.
     """
     with ThreadPoolExecutor(_THREADS) as pool:
         paths = list(store.list(f"{LEDGER}{step}"))
@@ -47,11 +47,11 @@ def record_run(
     Args:
         store: The corpus.
         run_id: Id of the tracked run.
-        kind: mine, cluster, publish, pretrain ...
+        kind: Kind of the run: mine, cluster, publish, pretrain ...
         snapshot: Name of the snapshot (``v0003``) that the run made or read; empty for none.
-        git_revision: Revision of the code.
-        config_hash: Digest of the configuration.
-        parent_run_id: Id of the run that this one continues.
+        git_revision: Git revision of the code; None if unknown.
+        config_hash: Digest of the configuration; None if unknown.
+        parent_run_id: Id of the run that this run continues or is a part of; None for none.
     """
     row = {
         "run_id": run_id,
@@ -65,11 +65,11 @@ def record_run(
 
 
 def read_runs(store: Store) -> pa.Table:
-    """Read the runs on record, schema ``RUNS``."""
+    """Read the recorded runs, schema ``RUNS``."""
     with ThreadPoolExecutor(_THREADS) as pool:
         rows = [json.loads(data) for data in pool.map(store.read, list(store.list(RUNS)))]
     return pa.Table.from_pylist(rows, schema=RUNS_SCHEMA)
 
 
 READERS: dict[str, Callable[[Store], pa.Table]] = {"attempts": read_attempts, "runs": read_runs}
-"""Reader of each table by its name."""
+"""Function that reads each table, by the name of the table."""

@@ -1,7 +1,7 @@
-"""Decisions of reviewers: rows in the corpus that win over every later clustering.
+"""Decisions of reviewers: rows in the corpus that override every later clustering.
 
-Files are immutable and numbered by conditional create, so that two reviewers cannot overwrite each other's rows. The
-table ``decisions`` of a snapshot holds all rows that were saved when it was published.
+Decisions are saved in numbered, immutable files. A conditional create assigns the number, so two reviewers cannot
+overwrite each other's rows. The table ``decisions`` of a snapshot has all rows that were saved before it was published.
 """
 
 from __future__ import annotations
@@ -20,21 +20,25 @@ from mfhq.store import Store
 
 ACCEPT, SPLIT, MERGE = "accept", "split", "merge"
 KINDS = (ACCEPT, SPLIT, MERGE)
-"""Kinds of decisions: see ``mfhq.schema.DECISIONS``."""
+"""All kinds of decisions; ``mfhq.schema.DECISIONS`` describes them."""
 
 
 @dataclass(frozen=True, order=True)
 class Decision:
-    """Decision on a track or on two identities: see ``mfhq.schema.DECISIONS`` for the kinds and columns.
+    """Decision on a track or on two identities; ``mfhq.schema.DECISIONS`` describes the kinds and columns.
 
     Raises:
-        ValueError: The kind is unknown, or its ids do not fit it.
+        ValueError: The kind is unknown, or the wrong ids are given for it.
     """
 
     kind: str
+    """One of ``KINDS``."""
     identity_id: str
+    """Id of the identity."""
     track_id: str = ""
+    """Id of the track, for ``ACCEPT`` and ``SPLIT``; otherwise empty."""
     other_id: str = ""
+    """Id of a second identity, for ``MERGE`` and some rows of ``SPLIT``; otherwise empty."""
 
     def __post_init__(self) -> None:
         allowed = {ACCEPT: [(True, False)], SPLIT: [(True, False), (True, True)], MERGE: [(False, True)]}
@@ -52,7 +56,7 @@ def decision_rows(decisions: Sequence[Decision], reviewer: str, made_at: datetim
     Args:
         decisions: The decisions, in any order; duplicates count once.
         reviewer: Name of the reviewer.
-        made_at: Time of the decisions, UTC.
+        made_at: Time at which the decisions were made, UTC.
     """
     common = {"reviewer": reviewer, "made_at": made_at}
     rows = [asdict(decision) | common for decision in sorted(set(decisions))]
@@ -60,11 +64,11 @@ def decision_rows(decisions: Sequence[Decision], reviewer: str, made_at: datetim
 
 
 def record_decisions(store: Store, rows: pa.Table) -> str:
-    """Save rows in one new file, after all that were saved before.
+    """Save rows in a new file, whose number follows that of the newest file.
 
     Args:
         store: The corpus.
-        rows: Rows of ``decision_rows``.
+        rows: Rows from ``decision_rows``.
 
     Returns:
         Path of the file.
@@ -78,7 +82,7 @@ def record_decisions(store: Store, rows: pa.Table) -> str:
 
 
 def read_decisions(store: Store) -> pa.Table:
-    """Read all decisions in the order in which they were made; of two on the same track the later one holds."""
+    """Read all decisions, ordered by the time at which they were made; a later decision overrides an earlier one."""
     files = [from_parquet(store.read(path), SCHEMA) for path in store.list(DECISIONS)]
     rows = pa.concat_tables([SCHEMA.empty_table(), *files])
     return rows.sort_by([("made_at", "ascending"), ("decision_id", "ascending")]).replace_schema_metadata(

@@ -1,4 +1,4 @@
-"""Differences between two snapshots: rows by key, and outcomes by reason."""
+"""Differences between two snapshots: added, removed and changed rows, and rows whose outcome changed."""
 
 from __future__ import annotations
 
@@ -12,21 +12,24 @@ from mfhq.schema import BLOB_REF, NOT_DIGESTED, TABLES, key_of
 
 @dataclass(frozen=True)
 class TableDiff:
-    """Differences between two states of a table, in rows."""
+    """Differences between two states of a table, as numbers of rows."""
 
     table: str
+    """Name of the table."""
     before: int
+    """Number of rows in the first state."""
     after: int
+    """Number of rows in the second state."""
     added: int = 0
-    """Rows whose key is new."""
+    """Number of rows whose key is only in the second state."""
     removed: int = 0
-    """Rows whose key is in the first state alone."""
+    """Number of rows whose key is only in the first state."""
     changed: int = 0
-    """Rows of one key with other values (the location of an image does not count)."""
+    """Number of keys whose other columns differ; the location of an image is not compared."""
     columns: dict[str, int] = field(default_factory=dict)
-    """Changed rows by the column that differs."""
+    """Number of changed rows by the name of the column that differs."""
     outcomes: dict[tuple[str, str], int] = field(default_factory=dict)
-    """Rows by (reason or ok before, reason or ok after), where these differ."""
+    """Number of rows whose outcome changed, by (outcome before, outcome after); an outcome is ``ok`` or a reason."""
 
     @property
     def same(self) -> bool:
@@ -35,11 +38,11 @@ class TableDiff:
 
 
 def diff_snapshots(a: Snapshot, b: Snapshot) -> list[TableDiff]:
-    """Compare every table in which either snapshot has rows; tables that are not digested are left out.
+    """Compare every table in which one of the snapshots has rows, except the tables in ``NOT_DIGESTED``.
 
     Args:
-        a: The snapshot before.
-        b: The snapshot after.
+        a: The first snapshot.
+        b: The second snapshot.
     """
     diffs: list[TableDiff] = []
     for name in TABLES:
@@ -102,6 +105,6 @@ def diff_tables(name: str, before: pa.Table, after: pa.Table) -> TableDiff:
 
 
 def _compared_value(table: str, column: pa.Field) -> str:
-    """Return the SQL for a column as it is compared; for an image its digest and length, not its location."""
+    """Return the SQL for the value of a column that is compared: for an image, its digest and length."""
     name = f'{table}."{column.name}"'
     return f"({name}.sha256, {name}.length)" if column.type == BLOB_REF else name

@@ -1,4 +1,4 @@
-"""Ids and seeds that depend on content, never on an order."""
+"""Ids and seeds that depend on content, never on the order of processing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from io import BufferedIOBase
 
 N_SHARDS = 64
-"""Logical shards of a corpus: hash ranges of the ids, independent of the cluster's size and of Ray's blocks."""
+"""Number of logical shards of a corpus.
+
+A shard is a range of hashes of ids, independent of the cluster's size and of Ray's blocks."""
 
 
 def digest(value: object, length: int = 32) -> str:
@@ -16,14 +18,14 @@ def digest(value: object, length: int = 32) -> str:
 
     Args:
         value: The value.
-        length: Hexadecimal characters to keep.
+        length: Number of hexadecimal characters to keep.
     """
     encoded = json.dumps(value, sort_keys=True, separators=(",", ":"), default=str).encode()
     return hashlib.sha256(encoded).hexdigest()[:length]
 
 
 def digest_file(stream: BufferedIOBase) -> str:
-    """Return the sha256 of a stream's bytes, hexadecimal: the ``video_id`` of a source file."""
+    """Return the sha256 of a stream's bytes, hexadecimal; for a source file this is its ``video_id``."""
     return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
@@ -31,9 +33,9 @@ def child_id(parent_id: str, frame_index: int, box: Sequence[float]) -> str:
     """Return the id of a track or a face.
 
     Args:
-        parent_id: Id of the video or the track.
-        frame_index: Frame of the face; of a track the first one.
-        box: Face box x0, y0, x1, y1, pixels; it is rounded.
+        parent_id: Id of the track's video, or of the face's track.
+        frame_index: Frame index of the face, or of the track's first face.
+        box: Box of this face (x0, y0, x1, y1), pixels; it is rounded to whole pixels.
     """
     return digest([parent_id, int(frame_index), [round(float(v)) for v in box]])
 
@@ -43,11 +45,11 @@ def shard_of(item_id: str, n_shards: int = N_SHARDS) -> int:
 
     Args:
         item_id: The id.
-        n_shards: Number of shards; each holds an equal range of sha256.
+        n_shards: Number of shards; all have equal ranges of the sha256.
     """
     return int(hashlib.sha256(item_id.encode()).hexdigest()[:8], 16) * n_shards >> 32
 
 
 def seed_of(item_id: str) -> int:
-    """Return a 63-bit random seed that depends on the id alone."""
+    """Return a 63-bit random seed that depends only on the id."""
     return int(hashlib.sha256(b"seed:" + item_id.encode()).hexdigest()[:16], 16) >> 1

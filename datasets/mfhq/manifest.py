@@ -1,4 +1,4 @@
-"""Manifest of a snapshot: the files of each table, and the digest of their rows."""
+"""Manifest of a snapshot: the files of each table, and digests of the rows."""
 
 from __future__ import annotations
 
@@ -18,41 +18,53 @@ class FileEntry:
     """File of a published table."""
 
     path: str
+    """Path of the file in the corpus."""
     rows: int
+    """Number of rows in the file."""
     n_bytes: int
+    """Size of the file, bytes."""
     sha256: str
+    """Digest of the file's bytes, hexadecimal."""
 
 
 @dataclass(frozen=True)
 class TableEntry:
-    """Published table; ``digest`` is that of its rows (``pipelines.publishing.table_digest``), not of the files."""
+    """Published table of a snapshot."""
 
     rows: int
+    """Number of rows in all files."""
     schema_hash: str
+    """Hash of the table's schema."""
     digest: str
+    """Digest of the rows, not of the files (``pipelines.publishing.table_digest``)."""
     files: tuple[FileEntry, ...]
+    """Files of the table."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """Contents of ``snapshots/vNNNN.json``."""
+    """Contents of a snapshot's manifest, ``snapshots/vNNNN.json``."""
 
     version: int
+    """Number of the snapshot."""
     digest: str
-    """Digest of the rows of every table but ``NOT_DIGESTED``: the same rows give the same digest on every machine."""
+    """Digest of the rows that were published, in all tables except ``NOT_DIGESTED``; independent of the machine."""
     tables: dict[str, TableEntry]
+    """Tables by name."""
     parent: int
-    """Version before this one; 0 for none."""
+    """Version of the snapshot before this one; 0 for none."""
     created_at: str
+    """Time at which the snapshot was published, ISO 8601."""
     run_id: str
+    """Id of the run that published the snapshot."""
     about: dict[str, Any] = field(default_factory=dict)
-    """Origin: preset, fingerprints of the steps, digest of the clustering."""
+    """Origin of the rows: publish preset, fingerprints of the steps, digest of the clustering."""
     clean_of: tuple[str, ...] = ()
-    """Ids of the take-downs that were applied when it was published, or to its files since."""
+    """Ids of the take-downs whose withdrawn rows are not in the files of this snapshot."""
     redacted_by: tuple[str, ...] = ()
-    """Ids of those that removed rows from its files: ``digest`` stays on record, but the rows have another one now."""
+    """Ids of the take-downs that removed rows after the snapshot was published; ``digest`` stays as published."""
     redacted_digest: str = ""
-    """Digest of the rows that are left; empty if nothing was removed."""
+    """Digest of the remaining rows; empty if no rows were removed."""
 
     @property
     def name(self) -> str:
@@ -60,12 +72,12 @@ class Manifest:
         return f"v{self.version:04d}"
 
     def to_json(self) -> bytes:
-        """Return the stored form."""
+        """Return the contents of the manifest's file."""
         return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Manifest:
-        """Read what ``to_json`` wrote."""
+        """Parse the result of ``to_json``."""
         row = json.loads(data)
         tables = {
             name: TableEntry(**{**entry, "files": tuple(FileEntry(**file) for file in entry["files"])})
@@ -76,12 +88,12 @@ class Manifest:
 
 
 def snapshot_digest(tables: Mapping[str, TableEntry]) -> str:
-    """Return the digest of a snapshot with these tables; an empty table counts as none."""
+    """Return the digest of a snapshot with these tables; a table without rows does not change the digest."""
     return digest(sorted([name, t.digest] for name, t in tables.items() if t.rows and name not in NOT_DIGESTED), 64)
 
 
 def versions(store: Store) -> Iterator[int]:
-    """Yield every published version, ascending."""
+    """Yield the version number of every published snapshot, in ascending order."""
     for path in store.list(SNAPSHOTS):
         name = path.removeprefix(SNAPSHOTS).removesuffix(".json")
         if name.startswith("v") and name[1:].isdigit():

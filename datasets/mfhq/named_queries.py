@@ -1,4 +1,4 @@
-"""Named SQL queries that run on every corpus: the files of ``mfhq/sql``."""
+"""Named SQL queries that can run on every corpus; they are the files in ``mfhq/sql``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables as Parquet bytes, read back with the exact schema they were written with."""
+"""Conversion of tables to Parquet bytes and back, with exactly the same schema."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 from mfhq.store import Store
 
 _LARGE_BYTES = 4 << 20
-"""Size from which reading with several threads is faster than with one."""
+"""Size of a file (bytes) above which reading with several threads is faster than with one."""
 
 
 def storage_type(kind: pa.DataType) -> pa.DataType:
-    """Return the type that is stored in Parquet: fixed-size lists become plain lists, at any depth.
+    """Return the type that a column has in Parquet: fixed-size lists become plain lists, at any depth.
 
-    Arrow's Parquet reader can't read a fixed-size list that has nulls (checked with pyarrow 25: "Expected
-    all lists to be of size"), and a face without a mesh is one.
+    Arrow's Parquet reader cannot read fixed-size lists with nulls (checked with pyarrow 25: "Expected all lists to be
+    of size"). Such nulls occur: the mesh of a face may be null.
     """
     if pa.types.is_fixed_size_list(kind):
         return pa.list_(pa.field("item", storage_type(kind.value_type)))
@@ -31,7 +31,7 @@ def storage_type(kind: pa.DataType) -> pa.DataType:
 
 
 def storage_schema(schema: pa.Schema) -> pa.Schema:
-    """Return a schema with the ``storage_type`` of every column, and the same metadata."""
+    """Return a schema in which every column has its ``storage_type``; the metadata is kept."""
     return pa.schema([f.with_type(storage_type(f.type)) for f in schema], metadata=schema.metadata)
 
 
@@ -40,10 +40,10 @@ def to_parquet(table: pa.Table, row_group_rows: int = 65_536) -> bytes:
 
     Args:
         table: The table.
-        row_group_rows: Rows of a row group, at most.
+        row_group_rows: Most rows of a row group.
 
     Returns:
-        The file's bytes; the same rows give the same bytes with one version of pyarrow.
+        Bytes of the file; with the same version of pyarrow, the same rows give the same bytes.
     """
     sink = pa.BufferOutputStream()
     stored = table.cast(storage_schema(table.schema)).combine_chunks()
@@ -56,7 +56,7 @@ def prune_schema(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
 
     Args:
         schema: The schema.
-        columns: Names; ``faces.score`` is that field of the structs in the list ``faces``.
+        columns: Names of columns or fields; ``faces.score`` is the field ``score`` of structs in the list ``faces``.
 
     Raises:
         KeyError: The schema has no such column or field.
@@ -66,12 +66,12 @@ def prune_schema(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
 
 
 def from_parquet(data: bytes, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
-    """Decode what ``to_parquet`` wrote.
+    """Decode a file that ``to_parquet`` encoded.
 
     Args:
-        data: The file's bytes.
+        data: Bytes of the file.
         schema: Schema of the table.
-        columns: Columns to read (see ``prune_schema``); by default all.
+        columns: Columns to read, named as for ``prune_schema``; None for all.
     """
     selected = schema if columns is None else prune_schema(schema, columns)
     file = pq.ParquetFile(pa.BufferReader(data))
@@ -80,7 +80,7 @@ def from_parquet(data: bytes, schema: pa.Schema, columns: Sequence[str] | None =
 
 
 class StoredParquet:
-    """Parquet file in a store, of which only the requested row groups and columns are read."""
+    """Parquet file in a store; only the requested row groups and columns are read."""
 
     def __init__(self, store: Store, path: str, schema: pa.Schema) -> None:
         """Open a file that ``to_parquet`` wrote, and read its footer.
@@ -92,7 +92,7 @@ class StoredParquet:
 
         Raises:
             FileNotFoundError: There is no such file.
-            StoreError: The store cannot be read.
+            StoreError: The store cannot be reached or read.
         """
         self._schema, self._file = schema, pq.ParquetFile(pa.PythonFile(_StoredFile(store, path), mode="r"))
 
@@ -102,11 +102,11 @@ class StoredParquet:
         return int(self._file.num_row_groups)
 
     def read(self, group: int, columns: Sequence[str]) -> pa.Table:
-        """Read rows, as ``from_parquet`` does.
+        """Read the rows of a row group.
 
         Args:
-            group: Number of the row group.
-            columns: Columns to read: see ``prune_schema``.
+            group: Index of the row group.
+            columns: Columns to read, named as for ``prune_schema``.
         """
         selected = prune_schema(self._schema, columns)
         table = self._file.read_row_group(group, columns=_parquet_paths(columns), use_threads=False)
@@ -114,7 +114,7 @@ class StoredParquet:
 
 
 class _StoredFile(io.RawIOBase):
-    """File of a store as a Python stream; each read is a ranged one."""
+    """Python stream of a file in a store; each read of the stream reads a byte range of the file."""
 
     def __init__(self, store: Store, path: str) -> None:
         self._store, self._path, self._size, self._position = store, path, store.size(path), 0
@@ -146,7 +146,7 @@ def _parquet_paths(columns: Sequence[str]) -> list[str]:
 
 
 def _below(columns: Sequence[str], top: str) -> list[str]:
-    """Return the columns below the field ``top``, relative to it; none if all of it is selected."""
+    """Return the selected names below the field ``top``, relative to it; an empty list if all of it is selected."""
     below = [name.partition(".")[2] for name in columns if name.partition(".")[0] == top]
     return [] if "" in below else below
 

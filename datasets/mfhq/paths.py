@@ -1,30 +1,35 @@
-"""Paths of a corpus: the one list of them, for writers and readers.
+"""Paths of the files in a corpus; writers and readers take all paths from this module.
 
 ::
 
-    sources/{number}.parquet                                    source rows as handed in, the newest of a key counting
-    steps/{step}/{fingerprint}/step.json                        what ran: settings, weights, schema
+    sources/{number}.parquet                                    source rows as submitted; the newest row per key counts
+    steps/{step}/{fingerprint}/step.json                        description of a step: settings, weights, schema
     steps/{step}/{fingerprint}/{shard}/{part}.json              marker: the part is complete (conditional create)
-    steps/{step}/{fingerprint}/{shard}/{part}-{digest}.parquet  its rows
-    steps/{step}/{fingerprint}/{shard}/{part}-{digest}.blobs    its images, packed
-    biometric/steps/...                                         the same, of steps that are private
-    biometric/clusterings/{number}.json                         a clustering of all tracks (conditional create)
-    biometric/clusterings/{digest}.parquet                      its tables
-    biometric/clusterings/work/...                              a clustering that has not ended
+    steps/{step}/{fingerprint}/{shard}/{part}-{digest}.parquet  rows of the part
+    steps/{step}/{fingerprint}/{shard}/{part}-{digest}.blobs    images of the part, packed
+    biometric/steps/...                                         the same files, for steps whose output is private
+    biometric/clusterings/{number}.json                         record of a clustering (conditional create)
+    biometric/clusterings/{digest}.parquet                      tables of the clustering, with embeddings
+    biometric/clusterings/work/...                              an unfinished clustering
     ledger/{step}/{fingerprint}/{shard}-{run}-{digest}.parquet  every attempt at every item
-    clusterings/{version}.parquet                               result of a clustering, before any decision
+    clusterings/{version}.parquet                               a clustering's assignments before reviewers' decisions
     decisions/{number}.parquet                                  decisions of reviewers, in the order of saving
     takedowns/{takedown}.json                                   withdrawn ids and URIs, as digests
-    takedowns/{takedown}.done                                   marker: no file holds them any more
-    runs/{run}.json                                             runs that made or read a snapshot
+    takedowns/{takedown}.done                                   marker: no file contains the withdrawn ids any more
+    runs/{run}.json                                             a run that made or read a snapshot
     tables/{table}/{digest}.parquet                             published tables (biometric/tables/... for embeddings)
     snapshots/v0001.json                                        a snapshot's manifest (conditional create)
+
+The two kinds of clusterings differ in their use. Those in ``biometric/clusterings/`` have everything that is needed to
+add new tracks to the newest clustering; only the newest is kept, and the folder may be deleted. Those in
+``clusterings/`` have only the identity of each track, without embeddings; one per version is kept, so that the next
+clustering can reuse the ids of people.
 """
 
 from __future__ import annotations
 
 BIOMETRIC = "biometric/"
-"""Prefix of data that identify a person: it can be given narrower access rights than the rest."""
+"""Prefix of data that can identify a person; a prefix of its own can have stricter access rights."""
 
 SOURCES = "sources/"
 LEDGER = "ledger/"
@@ -34,10 +39,10 @@ TAKEDOWNS = "takedowns/"
 SNAPSHOTS = "snapshots/"
 
 CLUSTERINGS = f"{BIOMETRIC}clusterings/"
-"""Prefix of clusterings before review. It can be deleted: the next clustering then does everything anew."""
+"""Prefix of the data that new tracks are added to. It may be deleted; then the next clustering clusters all tracks."""
 
 PRIVATE_TABLES = frozenset({"embeddings"})
-"""Published tables that lie under ``BIOMETRIC``."""
+"""Published tables that are stored under ``BIOMETRIC``."""
 
 
 def step_prefix(step: str, fingerprint: str, private: bool) -> str:
@@ -46,7 +51,7 @@ def step_prefix(step: str, fingerprint: str, private: bool) -> str:
     Args:
         step: Name of the step.
         fingerprint: Fingerprint of the step.
-        private: Whether its output identifies people.
+        private: True if the step's output can identify people.
     """
     return f"{BIOMETRIC if private else ''}steps/{step}/{fingerprint}/"
 
@@ -57,14 +62,14 @@ def shard_prefix(step: str, fingerprint: str, private: bool, shard: int) -> str:
     Args:
         step: Name of the step.
         fingerprint: Fingerprint of the step.
-        private: Whether its output identifies people.
+        private: True if the step's output can identify people.
         shard: Number of the shard.
     """
     return f"{step_prefix(step, fingerprint, private)}{shard:04x}/"
 
 
 def ledger_path(step: str, fingerprint: str, shard: int, run_id: str, digest: str) -> str:
-    """Return the path of a ledger file: attempts of one run in one shard, named by their content.
+    """Return the path of a ledger file, which has attempts of one run in one shard and is named by its content.
 
     Args:
         step: Name of the step.
@@ -87,7 +92,7 @@ def table_path(table: str, digest: str) -> str:
 
 
 def clustering_path(version: str) -> str:
-    """Return the path of a clustering's own assignments."""
+    """Return the path of a clustering's assignments before reviewers' decisions."""
     return f"clusterings/{version}.parquet"
 
 

@@ -1,4 +1,4 @@
-"""Removal of withdrawn rows and list elements from Arrow tables, at any depth."""
+"""Removal of withdrawn rows and list elements from Arrow tables, at any depth of nesting."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ import pyarrow as pa
 from mfhq.schema import BLOB_REF
 
 IsWithdrawn = Callable[[pa.Array], npt.NDArray[np.bool_]]
-"""Function from an array of N texts to (N,) True for each withdrawn value; False for a null."""
+"""Function from an array of N strings to (N,) bools: True for each withdrawn value, False for a null."""
 
 FREE_TEXT = frozenset({"error", "reason", "status"})
-"""Columns whose text is no id: they never make a row withdrawn."""
+"""Names of string columns without ids; their values never make a row withdrawn."""
 
 
 def prune(table: pa.Table, is_withdrawn: IsWithdrawn) -> pa.Table:
-    """Remove the rows that hold a withdrawn value, and such elements of lists of structs.
+    """Remove the rows that have a withdrawn value, and list elements (structs) that have a withdrawn value.
 
-    Texts are checked, alone or as fields of structs.
+    The checked values are strings, in columns and in fields of structs.
 
     Args:
         table: Any table.
-        is_withdrawn: Marks the withdrawn values.
+        is_withdrawn: Function that marks the withdrawn values.
 
     Returns:
-        The table without them; the same object if nothing is removed.
+        The pruned table; the same object if nothing is removed.
     """
     columns = [_as_array(column) for column in table.columns]
     keep = np.ones(table.num_rows, bool)
@@ -42,7 +42,7 @@ def prune(table: pa.Table, is_withdrawn: IsWithdrawn) -> pa.Table:
 
 
 def collect_references(table: pa.Table) -> set[tuple[str, int, int]]:
-    """Return (path, offset, length) of every image that a table refers to, at any depth."""
+    """Return (path, offset, length) of every image that a table refers to, at any depth of nesting."""
     references: set[tuple[str, int, int]] = set()
     for column in table.columns:
         _collect(_as_array(column), references)
@@ -63,7 +63,7 @@ def _is_structs(kind: pa.DataType) -> bool:
 
 
 def _hit(name: str, array: pa.Array, is_withdrawn: IsWithdrawn) -> npt.NDArray[np.bool_]:
-    """Mark the (N,) rows with a withdrawn value in this column itself; lists of structs are pruned instead."""
+    """Return (N,) bools: True for each row with a withdrawn value in this column, outside of lists."""
     kind = array.type
     if (pa.types.is_string(kind) or pa.types.is_large_string(kind)) and name not in FREE_TEXT:
         return is_withdrawn(array)
@@ -76,7 +76,7 @@ def _hit(name: str, array: pa.Array, is_withdrawn: IsWithdrawn) -> npt.NDArray[n
 
 
 def _prune_array(array: pa.Array, is_withdrawn: IsWithdrawn) -> pa.Array:
-    """Remove withdrawn list elements from an array; return the same object if there are none."""
+    """Remove list elements with a withdrawn value from an array; return the same object if there are none."""
     kind = array.type
     if _is_structs(kind):
         values = array.flatten()
@@ -90,7 +90,7 @@ def _prune_array(array: pa.Array, is_withdrawn: IsWithdrawn) -> pa.Array:
         offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
         return pa.ListArray.from_arrays(offsets, inner, type=kind, mask=array.is_null())
     if pa.types.is_struct(kind) and not _is_ref(kind):
-        # ``field`` and not ``flatten``: a child that may not be null keeps its values where the struct is null
+        # ``field`` instead of ``flatten``, which would put nulls into non-nullable children of null structs
         children = [array.field(i) for i in range(kind.num_fields)]
         pruned = [_prune_array(child, is_withdrawn) for child in children]
         if all(new is old for new, old in zip(pruned, children, strict=True)):

@@ -1,4 +1,4 @@
-"""Protocol of a store that holds a corpus; the adapters are in ``infra/storage.py``."""
+"""Protocol of a store that contains a corpus; ``infra/storage.py`` has the implementations."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from typing import Any, Protocol
 
 
 class StoreError(Exception):
-    """Error of a store that cannot be reached, read or written: one line with the URI and the way out."""
+    """Error of a store that cannot be reached, read or written; the message has the URI and tells what to do."""
 
 
 class StoreUriError(StoreError, ValueError):
-    """Error of a URI that no corpus can have: the caller's mistake, not the store's."""
+    """Error of a URI that no corpus can have, which is a mistake of the caller."""
 
 
 class Store(Protocol):
-    """Bytes under paths relative to one root URI. It is picklable: workers get copies.
+    """Files under paths that are relative to one root URI. A store can be pickled, so workers get copies of it.
 
-    Paths use ``/`` and never begin with it. Every method raises ``StoreError`` naming the full URI
-    when the store cannot be reached; ``read`` and ``size`` raise ``FileNotFoundError`` for a missing path.
+    Paths use ``/`` and never begin with it. Every method raises ``StoreError`` with the full URI if the store cannot be
+    reached; ``read`` and ``size`` raise ``FileNotFoundError`` if the path does not exist.
     """
 
     @property
     def uri(self) -> str:
-        """Root, for example ``file:///data/corpus`` or ``s3://bucket/prefix``."""
+        """URI of the root, for example ``file:///data/corpus`` or ``s3://bucket/prefix``."""
         ...
 
     @property
     def filesystem(self) -> Any:
-        """fsspec file system behind the store, for readers that take one (pyarrow, DuckDB)."""
+        """File system of fsspec behind the store, for libraries that take one (pyarrow, DuckDB)."""
         ...
 
     def url(self, path: str) -> str:
-        """Return a path as ``filesystem`` spells it."""
+        """Return a path in the form that ``filesystem`` takes."""
         ...
 
     def read(self, path: str, offset: int = 0, length: int | None = None) -> bytes:
@@ -40,34 +40,34 @@ class Store(Protocol):
 
         Args:
             path: Path of the file.
-            offset: First byte.
-            length: Number of bytes; None for all up to the end.
+            offset: Position of the first byte.
+            length: Number of bytes; None for all bytes up to the end.
         """
         ...
 
     def write(self, path: str, data: bytes) -> None:
-        """Write or replace a file; no reader ever sees a part of it.
+        """Write or replace a file atomically: no reader sees an incomplete file.
 
         Args:
             path: Path of the file.
-            data: Its contents.
+            data: Contents of the file.
         """
         ...
 
     def create(self, path: str, data: bytes) -> bool:
-        """Write a file unless there is one (a conditional create).
+        """Write a file only if none exists under this path (a conditional create).
 
         Args:
             path: Path of the file.
-            data: Its contents.
+            data: Contents of the file.
 
         Returns:
-            False if there is a file already.
+            True if the file was written; False if one exists already.
         """
         ...
 
     def exists(self, path: str) -> bool:
-        """Return True if there is a file."""
+        """Return True if a file with this path exists."""
         ...
 
     def size(self, path: str) -> int:
@@ -75,17 +75,18 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str) -> Iterator[str]:
-        """Yield every path below a folder, sorted; none if the folder does not exist."""
+        """Yield the path of every file below a folder, sorted; nothing if the folder does not exist."""
         ...
 
     def delete(self, path: str) -> None:
-        """Remove a file, if there is one."""
+        """Delete a file if it exists."""
         ...
 
     def purge(self) -> str:
-        """Remove the unfinished files of writers that were killed, so that their bytes are deleted too.
+        """Delete the unfinished files of killed writers.
 
         Returns:
-            What still keeps deleted bytes (a bucket with versions), and the way out; empty for nothing.
+            A message about deleted bytes that still exist (in a bucket with versioning) and what to do; empty if there
+            are none.
         """
         ...

@@ -1,8 +1,8 @@
-"""Take-downs on record, and the deny lists by which readers and publishers leave out what they name.
+"""Records of take-downs, and the deny lists with which readers and publishers leave out withdrawn data.
 
-A record holds no id and no URI that it takes down, but a digest of each (``token``): an id can be checked against it,
-and it cannot be read back. As soon as a record is there, every reader and publisher leaves out what it names, whether
-or not the files have been rewritten yet.
+A record does not contain the withdrawn ids and URIs, but a digest of each (``token``). So an id can be checked against
+the record, but not be read from it. As soon as a record is stored, every reader and publisher leaves out the ids and
+URIs in it, even before the files are rewritten.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _DONE = ".done"
 
 
 def token(value: str) -> str:
-    """Return what a record holds in place of an id or a URI: 32 hexadecimal characters of a sha256."""
+    """Return the digest that a record has in place of an id or a URI: 32 hexadecimal characters of a sha256."""
     return hashlib.sha256(f"{_PREFIX}{value}".encode()).hexdigest()[:_LENGTH]
 
 
@@ -44,35 +44,37 @@ def token_sql(column: str) -> str:
 
 @dataclass(frozen=True)
 class Takedown:
-    """Take-down as it is stored in ``takedowns/{takedown_id}.json``."""
+    """Record of a take-down, stored in ``takedowns/{takedown_id}.json``."""
 
     takedown_id: str
+    """Id of the take-down."""
     kind: str
-    """video, source, identity or photograph."""
+    """Kind of the target: video, source, identity or photograph."""
     target: str
-    """``token`` of the id or URI that was named; for a photograph, of the ids that were found with it."""
+    """``token`` of the named id or URI; for a photograph, ``token`` of the ids that were found with it."""
     made_at: str
-    """ISO 8601, UTC."""
+    """Time of the take-down, ISO 8601, UTC."""
     gone: tuple[str, ...]
     """``token`` of every id and URI that is withdrawn from the corpus."""
     frozen: tuple[str, ...] = ()
-    """``token`` of videos that stay for the other people in them, and are not mined again: nothing is kept by which the
-    person could be recognised in them."""
+    """``token`` of each frozen video: it stays for the other people in it and is never mined again, because nothing
+    is kept with which the withdrawn person could be recognised in it."""
     shards: tuple[int, ...] = ()
-    """Logical shards in which the steps' outputs hold some of it."""
+    """Logical shards whose step outputs contain withdrawn data."""
     snapshots: tuple[str, ...] = ()
-    """Snapshots that held it."""
+    """Names of the snapshots that contained withdrawn data."""
     runs: tuple[dict[str, Any], ...] = field(default=(), hash=False)
-    """Runs that read it: run_id, kind, snapshot, pictures (the number of its chosen faces and views in that snapshot),
-    through (the run whose result this one began with, where its own snapshot did not hold it)."""
+    """Runs that read withdrawn data. The keys are run_id, kind, snapshot, pictures (number of withdrawn chosen faces
+    and views in that snapshot), and through (id of the run with whose result this run began, if this run's own snapshot
+    did not contain withdrawn data)."""
 
     def to_json(self) -> bytes:
-        """Return the stored form."""
+        """Return the contents of the record's file."""
         return json.dumps(asdict(self), indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Takedown:
-        """Read what ``to_json`` wrote."""
+        """Parse the result of ``to_json``."""
         row = json.loads(data)
         listed: dict[str, Any] = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
         return cls(**{**row, **listed})
@@ -84,16 +86,16 @@ def record_path(takedown_id: str) -> str:
 
 
 def done_path(takedown_id: str) -> str:
-    """Return the path of the marker that no file of the corpus holds anything that a take-down names."""
+    """Return the path of a take-down's marker, which means that no file of the corpus contains its withdrawn data."""
     return f"{TAKEDOWNS}{takedown_id}{_DONE}"
 
 
 def read_takedowns(store: Store, unfinished: bool = False) -> list[Takedown]:
-    """Read the take-downs on record, ordered by id.
+    """Read the records of take-downs, ordered by path.
 
     Args:
         store: The corpus.
-        unfinished: Leave out those whose ``done_path`` exists.
+        unfinished: True to read only take-downs without the marker ``done_path``.
     """
     paths = set(store.list(TAKEDOWNS))
     records = sorted(path for path in paths if path.endswith(".json"))
@@ -103,7 +105,7 @@ def read_takedowns(store: Store, unfinished: bool = False) -> list[Takedown]:
 
 
 def takedowns_table(takedowns: Iterable[Takedown]) -> pa.Table:
-    """Return a row for each take-down, schema ``mfhq.schema.TAKEDOWNS``."""
+    """Return a table with one row per take-down, schema ``mfhq.schema.TAKEDOWNS``."""
     rows = [
         {
             "takedown_id": t.takedown_id,
@@ -118,9 +120,10 @@ def takedowns_table(takedowns: Iterable[Takedown]) -> pa.Table:
 
 @dataclass(frozen=True)
 class DenyList:
-    """Ids and URIs that some take-downs name."""
+    """Deny list: the ids and URIs that a set of take-downs withdraws."""
 
     takedowns: tuple[Takedown, ...] = ()
+    """The take-downs."""
 
     @cached_property
     def tokens(self) -> frozenset[str]:
@@ -129,7 +132,7 @@ class DenyList:
 
     @cached_property
     def frozen(self) -> frozenset[str]:
-        """``token`` of the videos that stay but are not mined again."""
+        """``token`` of every video that stays but is never mined again."""
         return frozenset(t for takedown in self.takedowns for t in takedown.frozen)
 
     def __bool__(self) -> bool:
@@ -140,11 +143,11 @@ class DenyList:
         return token(value) in self.tokens
 
     def blocks_mining(self, value: str) -> bool:
-        """Return True if a video id or a URI is withdrawn, or frozen as it is."""
+        """Return True if a video id or a URI is withdrawn or frozen, so that it must not be mined."""
         return token(value) in self.tokens or token(value) in self.frozen
 
     def mask(self, values: pa.Array) -> npt.NDArray[np.bool_]:
-        """Return (N,) ``names`` of each value; False for a null."""
+        """Return (N,) bools: True for each withdrawn value, False for a null."""
         coded = pc.dictionary_encode(values.cast(pa.string()))
         if not len(coded.dictionary):
             return np.zeros(len(values), bool)
@@ -157,16 +160,16 @@ class DenyList:
 
 
 def read_deny_list(store: Store) -> DenyList:
-    """Read the deny list of all take-downs on record, for steps' outputs, sources and publishing."""
+    """Read the deny list of all recorded take-downs, for steps' outputs, sources and publishing."""
     return DenyList(tuple(read_takedowns(store)))
 
 
 def snapshot_deny_list(store: Store, clean_of: Sequence[str]) -> DenyList:
-    """Read the deny list of a snapshot.
+    """Read the deny list of the take-downs that are not yet applied to a snapshot's files.
 
     Args:
         store: The corpus.
-        clean_of: Ids of the take-downs that were applied to the snapshot's files.
+        clean_of: Ids of the take-downs that are applied to the snapshot's files (``Manifest.clean_of``).
     """
     paths = [path for path in store.list(TAKEDOWNS) if path.endswith(".json")]
     pending = [path for path in paths if path[len(TAKEDOWNS) : -len(".json")] not in clean_of]
