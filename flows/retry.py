@@ -25,20 +25,20 @@ from pipelines.mining.schemas import SOURCES
 from pipelines.mining.steps import AFTER, mining_steps
 
 MORE_ATTEMPTS = 3
-"""Attempts that an item gets beyond those on record."""
+"""Margin of attempts: the limit for all chosen items is their largest number of attempts on record plus this."""
 
 
 def retry_command(corpus: str, where: str, pack: str | None, preset: str) -> int:
-    """Run ``ffavatar retry``.
+    """Run ``ffavatar retry``: try failed items again, and name those that fail again.
 
     Args:
         corpus: URI of the corpus.
         where: SQL condition on item_id, uri, step, reason, attempts and error.
-        pack: Face pack, a name or a folder; None for the embedded one.
+        pack: Face pack, a name or a folder; None for ``embedded``, the project's own.
         preset: Name of the publish thresholds.
 
     Returns:
-        The exit status: 1 when items failed again.
+        The exit status: 1 if items failed again, else 0.
 
     Raises:
         CatalogError: DuckDB refuses the condition.
@@ -60,17 +60,20 @@ def retry_command(corpus: str, where: str, pack: str | None, preset: str) -> int
 def retry(
     *, corpus: str, where: str = "true", pack: str = "", preset: str = PUBLISH_PRESET, home: str = ""
 ) -> dict[str, Any]:
-    """Run the failed items that meet an SQL condition ``MORE_ATTEMPTS`` times more at most, then publish.
+    """Run the failed items that meet an SQL condition again, then publish.
+
+    All chosen items have the same limit on their attempts, including those on record: the largest number of attempts
+    on record among the chosen items, plus ``MORE_ATTEMPTS``.
 
     Args:
         corpus: URI of the corpus.
         where: SQL condition on item_id, uri, step, reason, attempts and error.
-        pack: Face pack, a name or a folder; empty for the embedded one.
+        pack: Face pack, a name or a folder; empty for ``embedded``, the project's own.
         preset: Name of the publish thresholds.
-        home: Folder of runs and logs; empty for the one of the environment.
+        home: Folder of runs and logs; empty for FFAVATAR_HOME or its default.
 
     Returns:
-        What ``flows.publish.publish`` returns, ``failures`` (item id to reason), ``run_id``.
+        The result of ``flows.publish.publish``, plus ``failures`` (item id to reason) and ``run_id``.
 
     Raises:
         CatalogError: DuckDB refuses the condition.
@@ -89,11 +92,11 @@ def run_failed_items(corpus: str, where: str, pack: str, run_id: str) -> list[di
     Args:
         corpus: URI of the corpus.
         where: SQL condition on item_id, uri, step, reason, attempts and error.
-        pack: Face pack, a name or a folder; empty for the embedded one.
+        pack: Face pack, a name or a folder; empty for ``embedded``, the project's own.
         run_id: Id of the run, for the ledger.
 
     Returns:
-        ``flows.mine.summary_row`` of each step; none where no item meets the condition.
+        ``flows.mine.summary_row`` of each step; an empty list if no item meets the condition.
     """
     store = open_store(corpus)
     failed, _ = list_failed_items(corpus, pack)
@@ -112,15 +115,15 @@ def run_failed_items(corpus: str, where: str, pack: str, run_id: str) -> list[di
 
 
 def list_failed_items(corpus: str, pack: str) -> tuple[pa.Table, dict[str, str]]:
-    """List the quarantined items of a corpus.
+    """List all failed items of a corpus, quarantined or not.
 
     Args:
         corpus: URI of the corpus.
-        pack: Face pack, a name or a folder; empty for the embedded one.
+        pack: Face pack, a name or a folder; empty for ``embedded``, the project's own.
 
     Returns:
-        A row a failed item and step (item_id, uri, step, reason, attempts, error), and the URI of each source file
-        by its id.
+        One row per failed item and step (item_id, uri, step, reason, attempts, error), and a dictionary from the id of
+        each source file to its URI.
     """
     store = open_store(corpus)
     sources = read_sources(store, SOURCES, "video_id")

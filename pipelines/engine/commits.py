@@ -1,8 +1,9 @@
-"""Commits of a step's output: packed images and rows first, then a marker by conditional create.
+"""Commits of a step's output: the packed images and the rows are written first, then a marker.
 
-A part is a Parquet file of rows and, where the rows hold images, one packed file beside it. In the rows a
-``large_binary`` value, at any depth, is replaced by a reference into the packed file (``mfhq.schema.BLOB_REF``).
-A part exists once its marker exists: readers list markers only.
+A part is a Parquet file of rows and, if the rows hold images, one packed file next to it. The packed file holds the
+``large_binary`` values of the rows, at any depth; in the Parquet file each of these values is replaced by a reference
+into the packed file (``mfhq.schema.BLOB_REF``). The marker is created only if no file of its name exists. A part counts
+once its marker exists: readers list markers alone.
 """
 
 from __future__ import annotations
@@ -28,10 +29,10 @@ from pipelines.engine.step import Step
 log = logging.getLogger(__name__)
 
 ATTEMPT = "_attempt"
-"""Column that the engine adds to a step's output: the number of attempts at the row, earlier runs included."""
+"""Column that the engine adds to a step's output: the number of attempts at the item, including earlier runs."""
 
 READER_THREADS = 16
-"""Parts or markers that are read at once."""
+"""Number of parts or markers that are read in parallel."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class StepLocation:
     private: bool
     key: str
     schema: pa.Schema = field(hash=False)
-    """Schema of what the step's ``fn`` returns, with images as ``large_binary``."""
+    """Schema of the table that the step's ``fn`` returns, with images as ``large_binary``."""
 
     @classmethod
     def of(cls, step: Step, fingerprint: str) -> StepLocation:
@@ -51,7 +52,7 @@ class StepLocation:
 
         Args:
             step: The step.
-            fingerprint: The step's fingerprint, chained through the steps that it reads.
+            fingerprint: The step's fingerprint, which depends on those of the steps before it (``state.bind_steps``).
         """
         return cls(step.name, fingerprint, step.private, step.key, step.output)
 
@@ -62,7 +63,7 @@ class StepLocation:
 
     @property
     def stored_schema(self) -> pa.Schema:
-        """Schema of the Parquet files: images as ``BLOB_REF``, and the column ``ATTEMPT``."""
+        """Schema of the Parquet files: the step's output with images as ``BLOB_REF``, plus the column ``ATTEMPT``."""
         return packed_schema(self.schema).append(pa.field(ATTEMPT, pa.int32(), nullable=False))
 
     def shard_folder(self, shard: int) -> str:
@@ -77,15 +78,15 @@ class Marker:
     shard: int
     part: int
     data: str
-    """Path of the rows."""
+    """Path of the Parquet file of the rows, relative to the corpus."""
     rows: int
     n_bytes: int
     sha256: str
     schema_hash: str
     inputs: tuple[str, ...]
-    """sha256 of each file that the rows were made from."""
+    """sha256 of each file that the rows were computed from; for a step that reads the sources, sha256 of their rows."""
     blobs: str
-    """Path of the packed images; empty for none."""
+    """Path of the packed file of images, relative to the corpus; empty if there are no images."""
     blobs_n_bytes: int
     blobs_sha256: str
     run_id: str
@@ -104,13 +105,13 @@ class Marker:
 def describe_step(store: Store, location: StepLocation, step: Step, upstream: str) -> None:
     """Write ``step.json`` beside a step's output, once.
 
-    The file holds what the fingerprint stands for (name, version, config, weights) and the schema.
+    The file holds the values that the fingerprint is computed from: name, version, config, weights and schema.
 
     Args:
         store: The corpus.
         location: The step's location.
         step: The step.
-        upstream: The name of the step that it reads; empty for the sources.
+        upstream: Name of the step whose output it reads; empty if it reads the sources.
     """
     about = {
         "name": step.name,
@@ -155,7 +156,7 @@ def read_markers(store: Store, prefix: str, known: Mapping[str, Marker] | None =
     Args:
         store: The corpus.
         prefix: The folder of a step's output or of one of its shards.
-        known: Markers by path from an earlier call; they are not read again.
+        known: Markers by path, from an earlier call, which are not read again.
 
     Returns:
         The markers by path, in the order of shard and part.
@@ -172,13 +173,13 @@ def read_markers(store: Store, prefix: str, known: Mapping[str, Marker] | None =
 
 
 class BlobFile:
-    """The content of a packed file while it grows: values one after the other."""
+    """Content of a packed file in the making: the values one after the other."""
 
     def __init__(self) -> None:
         self.data = bytearray()
 
     def add(self, values: pa.Array) -> pa.Array:
-        """Append ``large_binary`` values; return their ``BLOB_REF`` (uri still empty), null for null."""
+        """Append ``large_binary`` values and return a ``BLOB_REF`` for each, with an empty uri; a null stays null."""
         refs: list[dict[str, object] | None] = []
         for value in values:
             content = value.as_py()
@@ -249,11 +250,12 @@ def fetch_blobs(table: pa.Table, schema: pa.Schema, store: Store) -> pa.Table:
 
     Args:
         table: Rows with ``BLOB_REF`` values at any depth.
-        schema: The schema to return: where it has ``large_binary`` and the table has references, the bytes are read.
+        schema: Schema of the result. A field that is ``large_binary`` here and a reference in the table is read from a
+            packed file.
         store: The corpus that holds the packed files.
 
     Returns:
-        The columns of ``schema``.
+        The rows, with exactly the columns of ``schema``.
 
     Raises:
         FileNotFoundError: A packed file is missing.
@@ -282,7 +284,7 @@ def commit_part(
 ) -> Marker | None:
     """Write a complete part: the packed images, the rows, then the marker.
 
-    File names hold the digest of the content, so two writers never overwrite each other with something else.
+    File names contain a digest of the content, so two writers never replace each other's files by different content.
 
     Args:
         store: The corpus.
@@ -291,11 +293,11 @@ def commit_part(
         part: The number of the part in its shard.
         rows: Packed rows (``location.stored_schema``) with references into ``file``.
         file: The packed images.
-        inputs: sha256 of each file that the rows were made from.
+        inputs: sha256 of each file that the rows were computed from.
         run_id: The run that made the part.
 
     Returns:
-        The part's marker; None where another writer holds this part number.
+        The part's marker; None if another writer has already taken this part number.
 
     Raises:
         StoreError: The corpus cannot be written.
@@ -327,7 +329,9 @@ def commit_part(
 
 
 def create_once(store: Store, path: str, data: bytes) -> bool:
-    """Create a file conditionally, and recognise our own earlier attempt whose answer was lost.
+    """Create a file unless it exists; a file that exists with the same content counts as created.
+
+    That is because the store's answer to an earlier attempt of this writer may have been lost.
 
     Args:
         store: The corpus.
@@ -335,7 +339,7 @@ def create_once(store: Store, path: str, data: bytes) -> bool:
         data: Its content.
 
     Returns:
-        False where the file exists with another content.
+        True if the file has this content now, False if it exists with different content.
     """
     return store.create(path, data) or store.read(path) == data
 
@@ -347,13 +351,14 @@ def read_part(store: Store, location: StepLocation, marker: Marker, columns: Seq
         store: The corpus.
         location: The step's location.
         marker: The part's marker.
-        columns: The columns to read (``faces.score``: that field of a list's structs); all by default.
+        columns: The columns to read, all by default; ``faces.score`` is the field ``score`` of the structs in the list
+            ``faces``.
 
     Returns:
-        Rows of ``location.stored_schema``, or of those of its columns.
+        The rows, with the columns of ``location.stored_schema`` or those of them that ``columns`` names.
 
     Raises:
-        StoreError: The file is missing, damaged, or of another schema than the step has now.
+        StoreError: The file is missing or damaged, or its schema differs from the step's current one.
     """
     problem = ""
     try:
@@ -380,14 +385,15 @@ def read_step(
     shard: int | None = None,
     parts: Collection[str] | None = None,
 ) -> pa.Table:
-    """Read a step's output: the latest row of each item, in the order of the key.
+    """Read a step's output: the latest row of each item, sorted by key.
 
     Args:
         store: The corpus.
         name: The step's name.
         fingerprint: The fingerprint under which it ran.
         with_blobs: True returns images as bytes, False as ``BLOB_REF``.
-        columns: The columns to read (``faces.score``: that field of a list's structs); all by default.
+        columns: The columns to read, all by default; ``faces.score`` is the field ``score`` of the structs in the list
+            ``faces``.
         shard: The logical shard to read; all by default.
         parts: Paths of the markers whose parts are read; all by default.
 
@@ -431,9 +437,9 @@ MapLeaf = Callable[[pa.Array, pa.DataType], pa.Array]
 def _map_columns(
     table: pa.Table, target: pa.Schema, is_leaf: Callable[[pa.DataType], bool], leaf: MapLeaf, by_target: bool = False
 ) -> pa.Table:
-    """Apply ``leaf`` to the arrays whose type is a leaf, at any depth; the result has the types of ``target``.
+    """Apply ``leaf`` to every array, at any depth, whose type satisfies ``is_leaf``; the result has schema ``target``.
 
-    With ``by_target`` a leaf is changed only where the target has ``large_binary``.
+    With ``by_target`` only those of these arrays are changed whose type in ``target`` is ``large_binary``.
     """
 
     def walk(array: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -448,7 +454,7 @@ def _map_columns(
             values = walk(array.flatten(), kind.value_type)
             return pa.ListArray.from_arrays(offsets, values, type=kind, mask=array.is_null())
         if pa.types.is_struct(kind):
-            # null where the struct is null, except for children that may not be null
+            # `flatten` makes a child null wherever its struct is null; `field` keeps a child that may not be null
             children = [
                 flat if f.nullable else array.field(i)
                 for i, (flat, f) in enumerate(zip(array.flatten(), array.type, strict=True))
@@ -465,7 +471,7 @@ def _map_columns(
 
 
 def _contains_leaf(kind: pa.DataType, is_leaf: Callable[[pa.DataType], bool]) -> bool:
-    """Return whether a type is a leaf or holds one at any depth."""
+    """Return True if a type is a leaf or contains one at any depth."""
     if is_leaf(kind):
         return True
     return kind.num_fields > 0 and any(_contains_leaf(kind.field(i).type, is_leaf) for i in range(kind.num_fields))

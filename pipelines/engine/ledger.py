@@ -1,4 +1,4 @@
-"""The ledger: a row for every attempt at every item, whether or not its part was committed."""
+"""The ledger: one row per attempt at an item, even if the part with its output was never committed."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class Attempts:
         Args:
             rows: Output rows of the step.
             key: The column that identifies an item.
-            attempts: The number of each row's attempt, from 1.
-            errors: Item id to traceback of failed rows.
-            seconds: Time of all rows together; each row is charged an equal share.
+            attempts: Number of the attempt at each row's item, counted from 1.
+            errors: Id of each failed item to its traceback.
+            seconds: Time spent on all rows together; each row is charged an equal share.
         """
         columns = (rows[name].to_pylist() for name in (key, "status", "reason"))
         for index, (item, status, reason, attempt) in enumerate(zip(*columns, attempts, strict=True)):

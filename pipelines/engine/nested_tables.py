@@ -14,7 +14,7 @@ def explode(table: pa.Table, column: str, keep: Sequence[str]) -> pa.Table:
     Args:
         table: The nested table.
         column: A column of lists of structs.
-        keep: Columns of the parent row that stand beside the struct's fields.
+        keep: Columns of the table whose values are repeated next to the struct's fields.
 
     Returns:
         The ``keep`` columns, then a column for each field of the struct.
@@ -29,7 +29,7 @@ def explode(table: pa.Table, column: str, keep: Sequence[str]) -> pa.Table:
 
 
 def lookup_rows(left: pa.Table, right: pa.Table, key: str) -> pa.Table:
-    """Return, for each row of ``left``, the row of ``right`` with the same key; all null where there is none.
+    """Return, for each row of ``left``, the row of ``right`` with the same key; a row of nulls if there is none.
 
     Args:
         left: N rows with the column ``key``.
@@ -46,8 +46,8 @@ def conform_to_schema(columns: Mapping[str, pa.Array | pa.ChunkedArray], schema:
     """Return a table of exactly the schema's columns.
 
     Args:
-        columns: Arrays by name, all of one length, at least one; those that the schema lacks are left out.
-        schema: Names and types; a column without an array is null.
+        columns: One or more arrays by name, all of the same length; those that the schema lacks are left out.
+        schema: Names and types of the result; a column without an array is filled with nulls.
 
     Returns:
         The rows in their order, each column cast to its type.

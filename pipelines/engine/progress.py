@@ -10,20 +10,20 @@ from pipelines.engine.state import BoundStep, OutcomeCounts
 
 @dataclass(frozen=True)
 class StepSummary:
-    """Outcomes of a call's items in one step; items finished by earlier calls are counted too."""
+    """Outcomes, in one step, of the items of one ``run_steps`` call; items finished by earlier calls count too."""
 
     step: str
     fingerprint: str
     items: int
     before: int
-    """Items that an earlier call finished and this one did not touch."""
+    """Number of items that an earlier call finished and this call did not touch."""
     ok: int
     rejected: int
     failed: int
-    """Quarantined items: every attempt failed."""
+    """Number of quarantined items: every allowed attempt failed."""
     reasons: Mapping[str, int]
     failures: Mapping[str, str]
-    """Id to reason of failed items (the first hundred)."""
+    """Item id to reason code, for the first hundred failed items."""
     seconds: float
     """Worker time that this call spent inside the step."""
 
@@ -33,7 +33,7 @@ class StepSummary:
 
         Args:
             bound: The step.
-            counts: Its outcomes, those of earlier calls included.
+            counts: The outcomes of its items, including those of earlier calls.
         """
         return cls(
             step=bound.step.name,
@@ -51,7 +51,7 @@ class StepSummary:
 
 @dataclass(frozen=True)
 class StepProgress:
-    """Progress of one step. ``total`` falls while earlier steps reject items."""
+    """Progress of one step; ``total`` decreases as earlier steps reject items or fail on them."""
 
     step: str
     done: int
@@ -69,10 +69,10 @@ def progress_of(
     """Return each step's progress.
 
     Args:
-        bound: The steps, each after the one that it reads.
+        bound: The steps, each after the step whose output it reads.
         finished: Step name to the outcomes of items that earlier calls finished.
         current: Step name to the outcomes of this call so far; a step may be missing.
-        n_items: Items of the call.
+        n_items: Number of items of the call.
     """
     sums: dict[str, OutcomeCounts] = {}
     totals: dict[str, int] = {}

@@ -1,11 +1,12 @@
-"""Steps on Ray Data: tasks of a few items of one shard stream through pools of warm workers.
+"""Execution of steps on Ray Data: tasks stream through pools of workers that keep their models loaded.
 
-Only ids and counts travel between the steps; rows and images go through the corpus, where every part is committed by
-a marker (``pipelines.engine.commits``). So the same call again continues after any interruption. This module needs a
-running Ray (``infra.ray_session`` starts one), and is the only one in ``pipelines`` that imports it.
+A task is a few items of one shard. Only ids, source rows and counts travel between the steps; the steps' rows and
+images go through the corpus, where every part is committed by a marker (``pipelines.engine.commits``). Therefore the
+same call, repeated after an interruption, continues where it stopped. This module needs a running Ray
+(``infra.ray_session`` starts one), and is the only module in ``pipelines`` that imports Ray.
 
-``run_steps`` is the entry point. ``worker_groups`` decides which steps share a worker process, what a worker reserves,
-and how many there are.
+``run_steps`` is the entry point. ``worker_groups`` decides which steps share a worker process, which resources a worker
+reserves, and how many workers there are.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 MAX_RESTARTS = 2
-"""Restarts of a worker whose process died on the same items."""
+"""Upper bound on the restarts of a worker whose process died on the same items."""
 MAX_LOST_NODES = 3
-"""Losses of nodes, one after the other, after which a call still goes on with the remaining nodes."""
+"""Number of times that a call continues with the remaining nodes after it lost some."""
 NODE_LOSS_TIMEOUT_S = 30.0
-"""Time that a cluster gets to report a lost node."""
+"""Seconds to wait for the cluster to report a lost node."""
 
 TASK_ROW = pa.schema(
     [
@@ -53,21 +54,22 @@ TASK_ROW = pa.schema(
         pa.field("error", pa.string()),
     ]
 )
-"""One row for each task, which Ray Data carries from step to step.
+"""Schema of a task's row, which Ray Data carries from step to step.
 
-``sources`` is an Arrow IPC stream, ``counts`` JSON (step name to the fields of ``OutcomeCounts``).
+``sources`` is an Arrow IPC stream of the items' source rows; ``counts`` is JSON (step name to the fields of
+``OutcomeCounts``).
 """
 
 
 class EngineError(RuntimeError):
-    """A run that cannot go on (a step that does not start, a corpus out of reach); the message is one line.
+    """Failure of a complete run: a step does not start, or the corpus is out of reach; the message is one line.
 
-    What was committed stays, and the same call again continues.
+    Committed output stays, and repeating the call continues from it.
     """
 
 
 class NodeLost(EngineError):
-    """A machine of the cluster that was lost while it worked."""
+    """Loss of a machine of the cluster during a run."""
 
 
 def run_steps(
@@ -80,26 +82,26 @@ def run_steps(
     on_progress: Callable[[StepProgress], None] | None = None,
     max_attempts: int = 3,
 ) -> list[StepSummary]:
-    """Run the steps on the sources; items that are finished are not touched.
+    """Run the steps on the sources; finished items are not touched.
 
-    Failed items raise nothing: they are in the summaries.
+    A failed item raises no error: the summaries list it.
 
     Args:
-        steps: The steps, each after the one that it reads.
-        sources: The items, with the first step's input columns; the first row of an id counts. Items that a take-down
-            names are left out.
+        steps: The steps, each after the step whose output it reads.
+        sources: The items, with the first step's input columns. If an id occurs twice, its first row is used. Items
+            that a take-down names are left out.
         store: The corpus.
-        run_id: Stands in the ledger and the markers.
-        after: Step name to the name of the step that it reads; by default the one before it in the list.
+        run_id: Id of the run, written into the ledger and the markers.
+        after: Step name to the name of the step whose output it reads; by default the step before it in the list.
         on_progress: Called about twice a second, from another thread, for each step whose progress changed.
-        max_attempts: A failed item is quarantined after so many attempts, those of earlier calls included.
+        max_attempts: Number of attempts, including earlier calls, after which a failed item is quarantined.
 
     Returns:
         A summary of each step, in the order of ``steps``.
 
     Raises:
-        EngineError: The run cannot go on, or more than ``MAX_LOST_NODES`` nodes were lost one after the other.
-        ValueError: The steps do not fit each other, or the sources lack a column.
+        EngineError: The run cannot continue, or nodes were lost more than ``MAX_LOST_NODES`` times.
+        ValueError: The steps do not fit together, or the sources lack a column.
     """
     bound = bind_steps(steps, after)
     sources = first_of_each(sources.select(bound[0].step.input.names).cast(bound[0].step.input), bound[0].step.key)
@@ -121,7 +123,7 @@ def run_steps(
                 for name, counts in counts_of_task.items():
                     totals[name].add(counts)
             break
-        except NodeLost:  # what was committed stays, so the next plan holds only the rest
+        except NodeLost:  # committed output stays, so the next plan holds only the remaining items
             if not losses_left:
                 raise
             log.warning("a node of the cluster was lost; going on with the others")
@@ -164,7 +166,7 @@ def _run_tasks(
         for i, group in enumerate(groups):
             later_steps = [b for later in groups[i + 1 :] for b in later.steps]
             sources_needed = any(b.from_sources(sources.schema) for b in later_steps)
-            with warnings.catch_warnings():  # Ray has no other way yet to bound the restarts
+            with warnings.catch_warnings():  # Ray offers no other way yet to limit the restarts
                 warnings.simplefilter("ignore", RayDeprecationWarning)
                 dataset = dataset.map_batches(
                     _GroupWorker,
@@ -193,7 +195,9 @@ def _run_tasks(
                     f"{lost} of {len(nodes)} nodes of the cluster were lost; run the same command again"
                 ) from error
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            cause = f"{type(error).__name__}: {lines[-1] if lines else ''}"[:300]  # the traceback comes before it
+            cause = f"{type(error).__name__}: {lines[-1] if lines else ''}"[
+                :300
+            ]  # the lines before the last are the traceback
             raise EngineError(f"a worker died ({cause}); run the same command again") from error
 
 
@@ -209,7 +213,10 @@ def _task_row(task: Task, row_of: Mapping[str, int], sources: pa.Table) -> pa.Ta
 
 
 class _GroupWorker:
-    """A warm worker of a group's steps. An error that is no item's fault travels to the driver as a line of text."""
+    """Worker that runs a group's steps and keeps their models loaded.
+
+    An error that is not caused by an item is passed on to the driver as one line of text.
+    """
 
     def __init__(self, pickled: bytes, counter: Any, drop_sources: bool) -> None:
         self.pickled, self.counter, self.drop_sources = pickled, counter, drop_sources
@@ -223,7 +230,7 @@ class _GroupWorker:
         counts = json.loads(row["counts"])
         step = ""
         try:
-            if not self.workers:  # here and not in __init__, so that an error of unpickling is reported like others
+            if not self.workers:  # here and not in __init__, so that an error of unpickling is reported like any other
                 steps, store, run_id, max_attempts = ray.cloudpickle.loads(self.pickled)
                 report = self._report if self.counter is not None else None
                 self.workers = [StepWorker(b, store, run_id, max_attempts, report) for b in steps]
@@ -299,7 +306,10 @@ def _alive_nodes() -> set[str]:
 
 
 def _count_lost_nodes(nodes: set[str]) -> int:
-    """Return how many nodes were lost; a task fails before the cluster itself reports the loss of its node."""
+    """Count the lost nodes.
+
+    A task fails before the cluster reports that its node is lost, so this waits up to ``NODE_LOSS_TIMEOUT_S``.
+    """
     deadline = time.monotonic() + (NODE_LOSS_TIMEOUT_S if len(nodes) > 1 else 0.0)
     while not (lost := nodes - _alive_nodes()) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
@@ -328,25 +338,25 @@ class WorkerGroup:
 
     steps: tuple[BoundStep, ...]
     cpus: float
-    """CPUs that Ray reserves for one worker; less than the steps request where the machine has too few for all."""
+    """CPUs that Ray reserves for one worker; fewer than the steps request if the cluster has too few for all."""
     gpus: float
     workers: int
-    """Upper bound on the workers at a time."""
+    """Upper bound on the number of workers that run at once."""
 
 
 def worker_groups(bound: Sequence[BoundStep], cluster: Mapping[str, float], n_tasks: int) -> list[WorkerGroup]:
-    """Share a cluster out among the steps.
+    """Divide a cluster's resources among the steps.
 
-    Consecutive steps without a GPU share their workers: a process costs seconds to start and hundreds of megabytes,
-    and an idle worker takes the next task, whichever step is the slow one. Each step with a GPU has its own workers.
+    Consecutive steps without a GPU share their workers: a process takes seconds to start and hundreds of megabytes of
+    memory, and shared workers stay busy whichever step is the slowest. Each step with a GPU has its own workers.
 
     Args:
         bound: The steps in their order.
         cluster: Resources of the cluster (``ray.cluster_resources()``): CPU, GPU.
-        n_tasks: Number of tasks; a group has no more workers than that.
+        n_tasks: Number of tasks; no group has more workers than there are tasks.
 
     Raises:
-        EngineError: A step needs more GPUs than there are.
+        EngineError: A step needs more GPUs than the cluster has.
     """
     cores, gpus = cluster.get("CPU", 1.0), cluster.get("GPU", 0.0)
     for b in bound:

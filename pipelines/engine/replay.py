@@ -1,4 +1,4 @@
-"""Replay of one step on one item, in this process: the output on record is compared with the output now."""
+"""Replay of one step on one item, in this process: the recorded output is compared with the new one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipelines.engine.commits import StepLocation, fetch_blobs, read_part
 from pipelines.engine.state import BoundStep, ShardState
 
 MAX_LIST = 16
-"""Longer lists are shown by their length and digest."""
+"""Length up to which a list is shown completely; a longer one is shown as its length and digest."""
 
 
 @dataclass(frozen=True)
@@ -26,27 +26,27 @@ class Replay:
     """Result of a replay."""
 
     same: int
-    """Number of recorded values that came out again."""
+    """Number of values that are equal in the recorded and the new output."""
     differing: list[tuple[str, Any, Any]]
-    """(field, value on record, value now); None where one of the two has no such value."""
+    """(field, recorded value, new value) of each difference; None if one of the outputs lacks the field."""
     seconds: float
     error: str
-    """The traceback of the step, where it raised; else empty."""
+    """Traceback of the exception that the step raised; empty if it raised none."""
 
 
 def replay_item(store: Store, bound: BoundStep, item_id: str, source: pa.Table) -> Replay:
-    """Run a step on one item and compare the output with the one on record. Nothing is written.
+    """Run a step on one item and compare the output with the recorded one. Nothing is written.
 
-    Of a private step's output only digests are shown.
+    Lists in a private step's output (embeddings) are shown as length and digest only.
 
     Args:
         store: The corpus.
         bound: The step.
-        item_id: The item.
+        item_id: Id of the item.
         source: The item's row of the sources.
 
     Raises:
-        StoreError: The upstream step has no ok row of the item.
+        StoreError: The upstream step has no row of the item with status ``ok``.
     """
     step = bound.step
     if bound.upstream is None:
@@ -66,7 +66,7 @@ def replay_item(store: Store, bound: BoundStep, item_id: str, source: pa.Table) 
     started, error, replayed = time.perf_counter(), "", None
     try:
         replayed = step.fn(step.load(), table).cast(step.output)
-    except Exception:  # the traceback is the result of such a replay
+    except Exception:  # the replay then results in the traceback
         error = traceback.format_exc()
     seconds = time.perf_counter() - started
     before, now = (
@@ -90,7 +90,7 @@ def _recorded_row(store: Store, location: StepLocation, item_id: str) -> pa.Tabl
 
 
 def _leaves(value: Any, name: str, hidden: bool) -> Iterator[tuple[str, Any]]:
-    """Yield (path, value) at any depth; bytes, long lists and, if hidden, all lists as length and digest."""
+    """Yield (path, value) of every leaf; bytes and long lists (if ``hidden``, all lists) as length and digest."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _leaves(inner, f"{name}.{key}" if name else key, hidden)

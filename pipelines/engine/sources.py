@@ -1,4 +1,4 @@
-"""Sources on record in the corpus, so that publishing can name every item, even one that no step could read."""
+"""Sources recorded in the corpus, so that publishing can name every item, even one that no step could read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mfhq.store import Store
 
 
 def first_of_each(table: pa.Table, key: str) -> pa.Table:
-    """Return the first row of each key, in the order of the key.
+    """Return the first row of each key, sorted by key.
 
     Args:
         table: Rows in any order.
@@ -27,10 +27,10 @@ def first_of_each(table: pa.Table, key: str) -> pa.Table:
 
 
 def record_sources(store: Store, sources: pa.Table, key: str) -> None:
-    """Record the rows that are new: an unknown key, or a known one with another URI, licence or consent.
+    """Record the new rows: those with an unknown key, or with a changed URI, licence or consent.
 
-    Each call's file has the next number, by conditional create. Of two calls at once, the later one compares its rows
-    again with those that the other recorded.
+    Each call writes one file, whose number follows that of the newest file. If two calls run at once, the second finds
+    its number taken, and compares its rows again with the recorded ones.
 
     Args:
         store: The corpus.
@@ -76,6 +76,6 @@ def _rows(table: pa.Table) -> Iterator[tuple[Any, ...]]:
 
 
 def _number(path: str) -> int:
-    """Return a file's number in the order of recording; 0 where an earlier version named it by its content."""
+    """Return a file's number in the order of recording; 0 if an earlier version named the file by its content."""
     stem = path.removeprefix(SOURCES).removesuffix(".parquet")
     return int(stem) if len(stem) == 8 and stem.isdigit() else 0

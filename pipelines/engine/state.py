@@ -1,7 +1,7 @@
-"""State of the steps in a corpus: what is done and what is left to do, from the commit markers alone.
+"""State of the steps in a corpus: the finished and the pending items, read from the commit markers alone.
 
-``bind_steps`` chains the steps' fingerprints, ``ShardState`` and ``read_outcomes`` say what became of the items of a
-step, and ``make_plan`` cuts the rest into tasks. No executor is needed.
+``bind_steps`` chains the steps' fingerprints, ``ShardState`` and ``read_outcomes`` read the outcomes of a step's items,
+and ``make_plan`` divides the pending items into tasks. Nothing here depends on how the tasks are executed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from pipelines.engine.commits import ATTEMPT, READER_THREADS, Marker, StepLocati
 from pipelines.engine.step import Step
 
 TASK_ITEMS = 128
-"""Items of one shard that go through the steps together: one task for each step."""
+"""Upper bound on the items of a task; they belong to one shard and go through the steps together."""
 
 MAX_NAMED_FAILURES = 100
-"""Failed items that ``OutcomeCounts`` names."""
+"""Upper bound on the failed items that ``OutcomeCounts`` lists by id."""
 
 OUTCOME = pa.schema(
     [
@@ -37,7 +37,7 @@ OUTCOME = pa.schema(
         pa.field("attempt", pa.int32()),
     ]
 )
-"""The newest outcome of an item in one step."""
+"""Schema of the newest outcome of an item in one step."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,14 @@ class BoundStep:
     step: Step
     location: StepLocation
     upstream: StepLocation | None
-    """None for a step that reads the sources."""
+    """Location of the output that the step reads; None if it reads the sources."""
 
     def from_sources(self, sources: pa.Schema) -> list[str]:
-        """Return the columns of the step's input that come from the sources of a call.
+        """Return the columns of the step's input that are taken from a call's sources.
 
-        A step that reads the sources takes all its columns from them. Another step takes those columns from them that
-        both have, and the rest from its upstream: where a file lies is what this call says, not an earlier one.
+        A step that reads the sources takes all its columns from them. Another step takes from them every column except
+        the key that the sources have too, and the rest from its upstream step. So a file's URI is always the one that
+        the current call gives, even if an earlier call recorded another one.
         """
         if self.upstream is None:
             return self.step.input.names
@@ -65,14 +66,14 @@ def bind_steps(steps: Sequence[Step], after: Mapping[str, str] | None = None) ->
     """Chain the steps' fingerprints.
 
     Args:
-        steps: The steps, each after the one that it reads.
-        after: Step name to the name of the step that it reads; by default the one before it in the list.
+        steps: The steps, each after the step whose output it reads.
+        after: Step name to the name of the step whose output it reads; by default the step before it in the list.
 
     Returns:
         The steps in the same order; the first reads the sources.
 
     Raises:
-        ValueError: Two steps have one name, a step comes before the one that it reads, or their keys differ.
+        ValueError: Two steps have the same name, a step comes before the one that it reads, or their keys differ.
     """
     after = after or {}
     bound: dict[str, BoundStep] = {}
@@ -96,11 +97,11 @@ def bind_steps(steps: Sequence[Step], after: Mapping[str, str] | None = None) ->
 
 
 def fingerprints(steps: Sequence[Step], after: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return each step's fingerprint by the step's name, chained through what it reads.
+    """Return step name to fingerprint; each fingerprint depends on those of the steps before it.
 
     Args:
-        steps: The steps, each after the one that it reads.
-        after: As for ``bind_steps``.
+        steps: The steps, each after the step whose output it reads.
+        after: As in ``bind_steps``.
     """
     return {bound.step.name: bound.location.fingerprint for bound in bind_steps(steps, after)}
 
@@ -113,19 +114,19 @@ class OutcomeCounts:
     rejected: int = 0
     failed: int = 0
     before: int = 0
-    """Items among these that an earlier call finished."""
+    """Number of these items that an earlier call finished."""
     seconds: float = 0.0
-    """Time that this call spent inside the step, all workers added up."""
+    """Seconds that this call spent inside the step, summed over all workers."""
     reasons: dict[str, int] = field(default_factory=dict)
     """Reason code to the number of items that have it, whatever their status."""
     failed_reasons: dict[str, int] = field(default_factory=dict)
     """Reason code to the number of failed items."""
     failures: dict[str, str] = field(default_factory=dict)
-    """Id to reason of the first ``MAX_NAMED_FAILURES`` failed items."""
+    """Item id to reason code, for the first ``MAX_NAMED_FAILURES`` failed items."""
 
     @property
     def items(self) -> int:
-        """Items with any outcome."""
+        """Number of items with an outcome."""
         return self.ok + self.rejected + self.failed
 
     def count(self, key: str, status: str, reason: str, before: bool) -> None:
@@ -135,7 +136,7 @@ class OutcomeCounts:
             key: The item's id.
             status: ok, rejected or failed.
             reason: The reason code; empty for none.
-            before: True where an earlier call finished the item.
+            before: True if an earlier call finished the item.
         """
         self.ok += status == OK
         self.rejected += status == REJECTED
@@ -182,7 +183,7 @@ class ItemState:
     part: int
 
     def finished(self, max_attempts: int) -> bool:
-        """Return True for an item that is not worked on again: ok, rejected, or quarantined.
+        """Return True for an item that is not processed again: ok, rejected, or quarantined.
 
         An item is quarantined when it has failed ``max_attempts`` times.
         """
@@ -194,7 +195,7 @@ class ShardState:
 
     Attributes:
         items: Item id to its newest outcome.
-        markers: Path to marker of each part that was read.
+        markers: Path to marker, for each part that was read.
     """
 
     def __init__(self, store: Store, location: StepLocation, shard: int) -> None:
@@ -229,11 +230,11 @@ class ShardState:
 
     @property
     def next_part(self) -> int:
-        """The number after the last known part; another writer may have taken it since."""
+        """Number of the next part, one more than the last known part's; another writer may have taken it since."""
         return 1 + max((marker.part for marker in self.markers.values()), default=-1)
 
     def ok(self, keys: Iterable[str]) -> list[str]:
-        """Return the keys whose item is ok, in the same order."""
+        """Return the keys of the items with status ``ok``, in the same order."""
         return [key for key in keys if key in self.items and self.items[key].status == "ok"]
 
 
@@ -255,16 +256,16 @@ class Plan:
 
 
 def make_plan(bound: Sequence[BoundStep], sources: pa.Table, store: Store, max_attempts: int) -> Plan:
-    """Compare the sources with the markers, one logical shard after the other.
+    """Plan a call: compare the sources with the markers, one logical shard after the other.
 
     Args:
         bound: The steps of the call.
         sources: The items, with the first step's key.
         store: The corpus.
-        max_attempts: A failed item is finished after so many attempts.
+        max_attempts: Number of attempts after which a failed item counts as finished.
 
     Returns:
-        Tasks of at most ``TASK_ITEMS`` items; an item is in a task when any step has still to work on it.
+        The plan, with tasks of at most ``TASK_ITEMS`` items; an item is in a task if some step must still process it.
 
     Raises:
         StoreError: The corpus cannot be read, or a part is damaged.
@@ -286,7 +287,7 @@ def make_plan(bound: Sequence[BoundStep], sources: pa.Table, store: Store, max_a
 
 
 def group_by_shard(keys: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield (logical shard, its ids in order, each once), in the order of the shards."""
+    """Yield (logical shard, its ids sorted and without duplicates), in the order of the shards."""
     by_shard: dict[int, set[str]] = defaultdict(set)
     for key in keys:
         by_shard[shard_of(key)].add(key)
@@ -297,7 +298,7 @@ def group_by_shard(keys: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
 def _finished_states(
     bound: Sequence[BoundStep], states: Mapping[str, Mapping[str, ItemState]], key: str, max_attempts: int
 ) -> dict[str, ItemState] | None:
-    """Return the item's state in each step that it reached; None when one of them has still to work on it."""
+    """Return the item's state in each step that it reached; None if a step must still process it."""
     reached: dict[str, ItemState] = {}
     for b in bound:
         if b.upstream is not None and (b.upstream.name not in reached or reached[b.upstream.name].status != OK):
@@ -312,14 +313,14 @@ def _finished_states(
 def read_outcomes(store: Store, location: StepLocation) -> pa.Table:
     """Read the newest outcome of every item of a step.
 
-    Four columns of each part are read and no image; the parts are not verified against their digests.
+    Only four columns of each part are read, and no image; the parts are not verified against their digests.
 
     Args:
         store: The corpus.
         location: The step's location.
 
     Returns:
-        ``OUTCOME`` rows, one an item, in no particular order.
+        One row per item, schema ``OUTCOME``, in no particular order.
     """
     columns = [location.key, "status", "reason", ATTEMPT]
 
@@ -333,17 +334,17 @@ def read_outcomes(store: Store, location: StepLocation) -> pa.Table:
     table = pa.concat_tables([OUTCOME.empty_table(), *tables]).combine_chunks()
     if pc.count_distinct(table["item_id"]).as_py() == table.num_rows:
         return table
-    rows = table.append_column("_row", pa.array(np.arange(table.num_rows)))  # markers come by shard and part
+    rows = table.append_column("_row", pa.array(np.arange(table.num_rows)))  # the markers are sorted by shard and part
     newest = rows.group_by("item_id").aggregate([("_row", "max")])["_row_max"]
     return table.take(newest)
 
 
 def select_finished(outcomes: pa.Table, max_attempts: int) -> pa.Table:
-    """Select the outcomes of items that are not worked on again (``ItemState.finished``).
+    """Select the outcomes of items that are not processed again (``ItemState.finished``).
 
     Args:
         outcomes: ``OUTCOME`` rows.
-        max_attempts: A failed item is finished after so many attempts.
+        max_attempts: Number of attempts after which a failed item counts as finished.
     """
     is_final = pc.or_(pc.not_equal(outcomes["status"], FAILED), pc.greater_equal(outcomes["attempt"], max_attempts))
     return outcomes.filter(is_final)
@@ -355,10 +356,11 @@ def failed_items(store: Store, bound: Sequence[BoundStep], uri_of: Mapping[str, 
     Args:
         store: The corpus.
         bound: The steps.
-        uri_of: Item id to the URI of its source; an unknown one is empty.
+        uri_of: Item id to the URI of its source; the URI of an item that it lacks is empty in the result.
 
     Returns:
-        Columns item_id, uri, step, reason, attempts, error (traceback of the last attempt), ordered by uri and step.
+        One row per failed item and step, sorted by uri and step: item_id, uri, step, reason, attempts, error (traceback
+        of the last attempt).
     """
     errors = {
         (row["item_id"], row["step"], row["fingerprint"]): row["error"]

@@ -1,4 +1,4 @@
-"""A step of a pipeline: a pure function over Arrow tables, with what the engine needs to run it."""
+"""Steps of a pipeline: pure functions over Arrow tables, with the settings and resources that the engine needs."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ class Step:
 
     name: str
     version: int
-    """Raised when the meaning of the output changes."""
+    """Version of the output, raised when its meaning changes."""
     key: str
     """The column that identifies an item, in input and output."""
     input: pa.Schema
     output: pa.Schema
-    """Schema of what ``fn`` returns; must hold ``key``, ``status`` and ``reason``."""
+    """Schema of the table that ``fn`` returns; must contain ``key``, ``status`` and ``reason``."""
     load: Callable[[], Any]
     """Builds the resource (models, decoders) once per worker; heavy imports belong inside it."""
     fn: Callable[[Any, pa.Table], pa.Table]
@@ -51,7 +51,7 @@ class Step:
     weights: Mapping[str, str] = field(default_factory=dict)
     """Name to sha256 of every weight file that ``load`` reads; part of the fingerprint."""
     private: bool = False
-    """True keeps the output under the corpus's biometric prefix (face embeddings)."""
+    """True stores the output under the corpus's biometric prefix (face embeddings)."""
 
     def __post_init__(self) -> None:
         for column in (self.key, "status", "reason"):
@@ -63,10 +63,10 @@ class Step:
     def fingerprint(self, upstream: str = "") -> str:
         """Return the digest of everything that determines the output.
 
-        That is the name, version, config, digests of the weights and output schema.
+        It covers the name, version, config, digests of the weights, output schema and ``upstream``.
 
         Args:
-            upstream: The fingerprint of the step that this one reads; empty for the sources.
+            upstream: The fingerprint of the step whose output this one reads; empty if it reads the sources.
 
         Returns:
             16 hexadecimal characters.
@@ -77,14 +77,14 @@ class Step:
 
 
 def run_isolated(step: Step, resource: Any, rows: pa.Table) -> Iterator[tuple[pa.Table, dict[str, str]]]:
-    """Run ``step.fn``; a failing batch is halved until the bad row stands alone.
+    """Run ``step.fn``; a batch that fails is halved until the failing row is alone.
 
-    A failed row has status ``failed``, the error's class as its reason, and nulls elsewhere. A batch that does not
-    fit into GPU memory is halved the same way.
+    A failed row has status ``failed``, the error's class as its reason, and null or empty values elsewhere. A batch
+    that does not fit into GPU memory is halved in the same way.
 
     Args:
         step: The step.
-        resource: What ``step.load`` returned.
+        resource: The result of ``step.load``.
         rows: Input rows, of ``step.input``.
 
     Yields:

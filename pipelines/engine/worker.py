@@ -1,4 +1,4 @@
-"""One step on some items of one shard: the work of an engine's worker, independent of the executor."""
+"""Processing of some items of one shard by one step: the work of a worker, independent of the executor."""
 
 from __future__ import annotations
 
@@ -22,13 +22,16 @@ from pipelines.engine.step import run_isolated
 log = logging.getLogger(__name__)
 
 COMMIT_ROWS, COMMIT_BYTES, COMMIT_SECONDS = 1024, 96 << 20, 60.0
-"""Rows, bytes of images and seconds: a part is committed when it reaches one of them. They bound the cost of a kill."""
+"""Rows, bytes of images, and age in seconds: a part is committed when it reaches one of these limits.
+
+They bound the work that is lost when a worker is killed.
+"""
 
 MAX_SHARD_STATES = 16
-"""Shard states that one worker keeps in memory."""
+"""Number of shard states that one worker keeps in memory."""
 
 Report = Callable[[str, OutcomeCounts], None]
-"""Called after each batch with the step's name and the batch's outcomes."""
+"""Function that is called after each batch with the step's name and the batch's outcomes."""
 
 
 class StepWorker:
@@ -45,8 +48,8 @@ class StepWorker:
         Args:
             bound: The step and its locations.
             store: The corpus.
-            run_id: Stands in the ledger and the markers.
-            max_attempts: A failed item is finished after so many attempts, those of earlier runs included.
+            run_id: Id of the run, written into the ledger and the markers.
+            max_attempts: Number of attempts, including earlier runs, after which a failed item is finished.
             report: Receives the outcomes of each batch.
         """
         self.bound, self.store, self.run_id, self.max_attempts = bound, store, run_id, max_attempts
@@ -59,20 +62,20 @@ class StepWorker:
         """Run the step on the items that are not finished, and commit the output.
 
         Items whose upstream row is not ok are skipped. Items that are finished are counted and not touched. A failed
-        item is tried again until ``max_attempts``.
+        item is tried again until it has had ``max_attempts`` attempts.
 
         Args:
             shard: The logical shard.
             keys: Ids of items of this shard.
-            sources: The items' rows of the sources. A step that reads the sources needs them; another step takes from
-                them the columns that both have (the URI).
+            sources: The source rows of the items; required if the step reads the sources. Another step takes some of
+                its columns (the URI) from them: those that ``BoundStep.from_sources`` returns.
 
         Returns:
             The outcomes of the items that reached this step.
 
         Raises:
-            StoreError: The corpus cannot be read or written. What was committed stays.
-            RuntimeError: The step's resource does not load.
+            StoreError: The corpus cannot be read or written. Committed output stays.
+            RuntimeError: The step's resource cannot be loaded.
         """
         step = self.bound.step
         state = self._shard_state(self.bound.location, shard)
@@ -127,7 +130,7 @@ class StepWorker:
     def _input_rows(
         self, upstream: ShardState | None, keys: list[str], sources: pa.Table | None
     ) -> tuple[pa.Table, list[str]]:
-        """Read the items' input rows in the order of the ids (images as references), and the digests of their files."""
+        """Read the items' input rows in the order of the ids (images as references), and the sha256 of their files."""
         step = self.bound.step
         wanted_keys = pa.array(keys, pa.string())
         if upstream is None:
@@ -196,7 +199,7 @@ class _PendingPart:
             self.commit()
 
     def commit(self) -> None:
-        """Write ledger, images, rows and marker; where another run was first, only the items that it did not finish."""
+        """Write ledger, images, rows and marker; if another run was first, leave out the items that it finished."""
         store, location, key = self.worker.store, self.state.location, self.state.location.key
         shard, run_id, max_attempts = self.state.shard, self.worker.run_id, self.worker.max_attempts
         self.attempts.write(store, shard)
@@ -215,7 +218,7 @@ class _PendingPart:
 
 
 def _update_columns(rows: pa.Table, sources: pa.Table, key: str, columns: Sequence[str]) -> pa.Table:
-    """Take these columns from the sources; a row whose key is not among the sources stays as it is."""
+    """Replace these columns by those of the sources; a row whose key the sources lack stays unchanged."""
     index = pc.index_in(rows[key], value_set=sources[key].combine_chunks())
     for name in columns:
         position = rows.schema.get_field_index(name)
@@ -225,7 +228,7 @@ def _update_columns(rows: pa.Table, sources: pa.Table, key: str, columns: Sequen
 
 
 def _split_failed(rows: pa.Table, key: str, attempts: dict[str, int], max_attempts: int) -> tuple[pa.Table, list[str]]:
-    """Return the rows that are final, and the ids of failed ones that have attempts left."""
+    """Return the final rows, and the ids of failed items that have attempts left."""
     columns = zip(rows[key].to_pylist(), rows["status"].to_pylist(), strict=True)
     retry = [item for item, status in columns if status == FAILED and attempts[item] < max_attempts]
     return rows.filter(pc.invert(pc.is_in(rows[key], value_set=pa.array(retry, pa.string())))), retry

@@ -1,4 +1,4 @@
-"""Selection of the best few items of a stream, spread over its length, which need not be known beforehand."""
+"""Selection of the best few items of a stream, spread over its length; the length need not be known in advance."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ _Entry = tuple[float, int, T]
 
 
 class SpreadBest(Generic[T]):
-    """A buffer of at most ``k`` items: the best of as many intervals of positions.
+    """Buffer of the best items of a stream: at most ``k`` items, one for each interval of positions.
 
-    While items stream in, at most ``2 k`` are held, one a bin of positions; when there are more, bins are merged two by
-    two and the better item stays. The result depends on positions and ranks alone.
+    While items arrive, the buffer holds at most ``2 k`` of them, one per bin of positions. If there would be more, bins
+    are merged in pairs, and the better item of each pair is kept. The result depends on positions and ranks alone.
     """
 
     def __init__(self, k: int) -> None:
-        """Begin empty; ``k`` is at least 1."""
+        """Create an empty buffer; ``k`` is at least 1."""
         self._k = k
         self._width = 1
         self._entries: dict[int, _Entry[T]] = {}
 
     def accepts(self, position: int, rank: float) -> bool:
-        """Return True if ``put`` would keep such an item, so that a costly item is made only then.
+        """Return True if ``put`` would keep an item with this position and rank; ask before making a costly item.
 
         Args:
-            position: A frame number, not below that of earlier items.
-            rank: The higher the better.
+            position: A frame number, at least that of every earlier item.
+            rank: Quality of the item; higher is better.
         """
         entry = self._entries.get(position // self._width)
         return entry is None or rank > entry[0]
@@ -38,8 +38,8 @@ class SpreadBest(Generic[T]):
         """Keep an item if it is the best of its bin.
 
         Args:
-            position: A frame number, not below that of earlier items.
-            rank: The higher the better.
+            position: A frame number, at least that of every earlier item.
+            rank: Quality of the item; higher is better.
             item: The item.
         """
         if not self.accepts(position, rank):
@@ -50,7 +50,7 @@ class SpreadBest(Generic[T]):
             self._entries = _best_of_bins((entry[1] // self._width, entry) for entry in self._entries.values())
 
     def best(self, n: int | None = None) -> list[T]:
-        """Return ``n`` items (at most ``k``, the default) by position, or all where there are fewer."""
+        """Return the best ``n`` items (at most ``k``, the default), or all if there are fewer, sorted by position."""
         n = self._k if n is None else min(n, self._k)
         entries = sorted(self._entries.values(), key=lambda entry: entry[1])
         if len(entries) > n:

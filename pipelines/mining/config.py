@@ -1,4 +1,4 @@
-"""Settings of the mining steps; each step's fingerprint holds those that it reads."""
+"""Settings of the mining steps; a step's fingerprint covers the settings that change its output."""
 
 from __future__ import annotations
 
@@ -12,41 +12,44 @@ class TrackConfig:
     """Settings of the detection and the tracking of faces, and of the choice of a track's candidates."""
 
     samples_per_second: float = 5.0
-    """Lower bound on the frames per second of video in which faces are detected; a shot's first frame always is one."""
+    """Lower bound on the sampled frames per second of video, in which faces are detected.
+
+    The first frame of a shot is always sampled.
+    """
     detector_threshold: float = 0.6
-    """Lower bound on the detector score of a face that is followed."""
+    """Lower bound on the detector score of a face that is tracked."""
     detector_input_px: int = 224
-    """Longer side of the smallest image in which faces are detected, pixels; a frame in which faces of 60 pixels would
-    become too small in it is given a larger one (``faces.analysis.detection_size``)."""
+    """Least length of the longer side of the detector's input, pixels. A frame is scaled to a larger input if faces of
+    60 pixels would otherwise become too small (``faces.analysis.detection_size``)."""
     max_gap_s: float = 1.0
-    """A face that is not detected for longer ends its track."""
+    """Longest time between two detections of one track, seconds; after a longer gap the track ends."""
     min_overlap: float = 0.1
-    """Lower bound on the intersection over union of a face with its track's last box."""
+    """Lower bound on the intersection over union of a detected face and the last box of the track that it continues."""
     max_jump: float = 1.5
-    """Alternative to ``min_overlap``: upper bound on its centre's movement, in widths of the larger box."""
+    """Alternative to ``min_overlap``: upper bound on the distance of the boxes' centres, in widths of the wider box."""
     clear_overlap: float = 0.4
-    """A face that overlaps its track's last box by this much, and no other, continues it without a comparison of
-    embeddings."""
+    """Intersection over union from which a face continues a track without a comparison of embeddings, if neither has
+    another possible partner."""
     min_likeness: float = 0.3
-    """Lower bound on the cosine similarity of the two embeddings of any other pair."""
+    """Lower bound on the cosine similarity of the embeddings of face and track, for every other pair of the two."""
     max_scaling: float = 1.8
-    """Upper bound on the ratio of its widths in two consecutive sampled frames."""
+    """Upper bound on the width ratio of a detected face and its track's last box, the larger over the smaller."""
     candidates: int = 8
-    """Upper bound on the candidate faces of a track, spread over its time."""
+    """Upper bound on the candidate faces of a track, which are spread over the track's time."""
     candidate_spacing_s: float = 1.0
-    """One candidate is kept for each such interval of a track: closer ones add little and cost as much to score."""
+    """Time per candidate of a track, seconds: closer ones add little, and each costs as much to score."""
     fewest_candidates: int = 3
-    """Candidates of a track however short it is, where so many were detected: its embedding is the mean of three."""
+    """Least number of candidates of a track with as many detections: a track's embedding is the mean of three faces."""
     crop_px: int = 512
-    """Side of the aligned crop where the frame has the pixels for it."""
+    """Side of the aligned crop, pixels; smaller if ``max_upscale`` demands it."""
     max_upscale: float = 1.5
-    """A crop is smaller than ``crop_px`` rather than enlarged beyond this factor."""
+    """Upper bound on the factor by which a crop enlarges the frame; a crop that would exceed it is made smaller."""
     webp_quality: int = 95
     """Quality of the stored crop, 1 to 100; 101 is lossless."""
     min_completeness: float = 0.7
-    """Lower bound on the share of a face inside the frame: below it the embedding is off by 0.2 and more."""
+    """Lower bound on the share of a face that lies inside the frame: below it the embedding is off by 0.2 or more."""
     min_width_px: float = 16.0
-    """A narrower face cannot be scored."""
+    """Lower bound on the width of a face, pixels; a narrower face cannot be scored."""
 
     def __post_init__(self) -> None:
         counts = ("candidates", "candidate_spacing_s", "fewest_candidates")
@@ -70,11 +73,11 @@ class MiningConfig:
     shots: ShotConfig = field(default_factory=ShotConfig)
     tracks: TrackConfig = field(default_factory=TrackConfig)
     decode_threads: int = 1
-    """Threads of one decoder; they change no result."""
+    """Number of threads of one decoder; it does not change the result."""
     decode_silence_s: float = 60.0
-    """A decoder that returns nothing for so long is stopped."""
+    """Longest wait for a decoder's next frame, seconds; then the decoder is stopped."""
     decode_limit_s: float = 1800.0
-    """Upper bound on the decoding of one file in one step."""
+    """Upper bound on the time to decode one file in one step, seconds."""
 
     def __post_init__(self) -> None:
         for name in ("decode_threads", "decode_silence_s", "decode_limit_s"):

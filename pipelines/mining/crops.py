@@ -37,13 +37,13 @@ The median of 298 detections (score of 0.9 or more, 5 px or more from every bord
 """
 
 _GRID, _MARGIN = 64, 4
-"""Pixels: a patch is aligned to this grid, like the part of a frame that ``align.warp_crop`` reads, and extends so far
-beyond the crop. The grid is a multiple of the codecs' blocks too."""
+"""Pixels. The edges of a patch are multiples of ``_GRID``, like those of the part of a frame that ``align.warp_crop``
+reads, and lie at least ``_MARGIN`` outside the crop. The grid is a multiple of the codecs' blocks, too."""
 
 
 @dataclass(frozen=True, eq=False)
 class MeasuredFace:
-    """A detection and the measurements on its frame, rounded as they are stored."""
+    """Detection with its measurements on the frame, rounded as they are stored."""
 
     box: tuple[float, float, float, float]
     """x0, y0, x1, y1, pixels of the frame."""
@@ -64,7 +64,7 @@ class MeasuredFace:
 
     @property
     def rank(self) -> float:
-        """Rank of the face among its track's candidates: high for a certain, sharp, large one.
+        """Rank of the face among its track's candidates: higher for a face that is large, sharp and surely a face.
 
         A face that cannot be scored ranks below all others.
         """
@@ -74,20 +74,20 @@ class MeasuredFace:
 
 @dataclass(frozen=True, eq=False)
 class FramePatch:
-    """The part of a frame that a face's crop shows, held until the track's best faces are known."""
+    """Part of a frame that a face's crop shows, kept in memory until the track's best faces are known."""
 
     frame_index: int
     time_s: float
     pixels: Image
     left: int
-    """Left edge in the frame; like ``top`` a multiple of ``_GRID``, so that scaling and measurements are those of the
-    complete frame."""
+    """Left edge in the frame; like ``top`` a multiple of ``_GRID``, so that scaling and measurements give the same
+    result as on the complete frame."""
     top: int
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A face kept for its track, with its crop (S, S, 3) RGB."""
+    """Face that is kept for its track, with its crop (S, S, 3) RGB."""
 
     face_id: str
     track_id: str
@@ -123,7 +123,7 @@ class Candidate:
 def share_inside(landmarks5: npt.NDArray[np.float64], width: int, height: int) -> float:
     """Return the share of a face, extrapolated from its landmarks, that lies inside the frame.
 
-    A detector's box ends at the border even where half of the face is outside; the landmarks do not.
+    A detector's box ends at the border even if half of the face is outside; the landmarks may lie outside.
 
     Args:
         landmarks5: (5, 2), pixels of the frame.
@@ -138,7 +138,7 @@ def share_inside(landmarks5: npt.NDArray[np.float64], width: int, height: int) -
 
 
 def is_alignable(detection: Any) -> bool:
-    """Return True if a detection's landmarks span a pixel or more each way; coinciding points are no face."""
+    """Return True if a detection's landmarks span a pixel or more each way; coinciding points are not a face."""
     spread = np.ptp(np.asarray(detection.landmarks5, np.float64), axis=0)
     return bool(np.isfinite(spread).all() and spread.min() >= 1)
 
@@ -148,7 +148,7 @@ def measure_face(frame: Image, detection: Any, config: TrackConfig) -> MeasuredF
 
     Args:
         frame: (H, W, 3) RGB.
-        detection: ``box`` (4,) x0, y0, x1, y1, ``score``, ``landmarks5`` (5, 2), in pixels of the frame.
+        detection: Its ``box`` (4,) x0, y0, x1, y1, ``score``, ``landmarks5`` (5, 2), in pixels of the frame.
         config: Limits below which a face cannot be scored.
     """
     height, width = frame.shape[:2]
@@ -179,12 +179,12 @@ def copy_patch(frame: Any, face: MeasuredFace, config: TrackConfig) -> FramePatc
     """Copy the part of a frame that ``crop_candidate`` needs.
 
     Args:
-        frame: ``frame_index``, ``time_s``, ``rgb`` (H, W, 3).
+        frame: Has ``frame_index``, ``time_s`` and ``rgb`` (H, W, 3).
         face: A face of this frame.
-        config: Size of the crop.
+        config: ``crop_px`` is the largest side of the crop.
     """
     size = config.crop_px
-    crop_corners = np.array([[-1, -1], [size, -1], [size, size], [-1, size]], np.float64)  # a pixel further out
+    crop_corners = np.array([[-1, -1], [size, -1], [size, size], [-1, size]], np.float64)  # one pixel outside the crop
     corners = transform_points(invert_transform(crop_transform(face.landmarks5, size)), crop_corners)
     box = np.reshape(face.box, (2, 2))
     limit = np.array(frame.rgb.shape[1::-1])
@@ -203,7 +203,7 @@ def crop_candidate(patch: FramePatch, face: MeasuredFace, track_id: str, config:
         patch: The patch that ``copy_patch`` returned for this face.
         face: The face.
         track_id: The face's track.
-        config: ``crop_px`` is the side of the crop, which is smaller where ``max_upscale`` demands it.
+        config: ``crop_px`` is the side of the crop, which is smaller if ``max_upscale`` demands it.
     """
     size = crop_size(face.landmarks5, config.crop_px, config.max_upscale)
     transform = crop_transform(face.landmarks5, size)

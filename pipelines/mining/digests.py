@@ -20,13 +20,13 @@ from pipelines.mining.schemas import SOURCES
 from pipelines.mining.source_listing import Source
 
 CACHE_PREFIX = "cache/digests"
-"""Folder of the cache (uri, size, stamp) -> video_id in a corpus.
+"""Folder, in a corpus, of the cache that maps (uri, size, stamp) to video_id.
 
-Its files are named after their content, so that two runs at once do not disturb each other.
+Its files are named after their content, so that runs at the same time do not disturb each other.
 """
 
 CACHED = pa.schema([("uri", pa.string()), ("size", pa.int64()), ("stamp", pa.string()), ("video_id", pa.string())])
-"""A row of the cache."""
+"""Schema of the cache."""
 
 logger = logging.getLogger(__name__)
 
@@ -43,21 +43,22 @@ def digest_sources(
     chunk: int = 1000,
     denied: DenyList | None = None,
 ) -> pa.Table:
-    """Return one row for each distinct content of the sources.
+    """Determine the ``video_id`` of each source; files with the same bytes become one row.
 
-    Digests are read from the corpus's cache where (uri, size, stamp) is known; the others are computed and cached. A
-    file that cannot be read has size -1 and an id made from its URI, so that it fails as a row of its own.
+    If the corpus's cache has the (uri, size, stamp) of a file, its digest is read from there; other digests are
+    computed and cached. A file that cannot be read gets size -1 and an id computed from its URI, so that it fails as a
+    separate row.
 
     Args:
         sources: The files.
         store: The corpus that holds the cache.
         filesystem: fsspec, for remote files.
-        threads: Files that are read at once.
-        chunk: The cache is written after so many files.
+        threads: Number of files that are read in parallel.
+        chunk: Number of files after which the cache is written.
         denied: Take-downs; the digests of files that they name are not cached.
 
     Returns:
-        ``SOURCES`` rows ordered by ``video_id``; of files with the same bytes the one with the lowest URI.
+        ``SOURCES`` rows ordered by ``video_id``; of files with the same bytes, the one with the lowest URI.
     """
     known = known_digests(store)
     pending = [s for s in sources if s.size >= 0 and (s.uri, s.size, s.stamp) not in known]
@@ -87,12 +88,12 @@ def digest_sources(
 
 
 def sources_to_mine(listed: Sequence[Source], store: Store, filesystem: Any = None) -> tuple[pa.Table, int]:
-    """Digest the sources and leave out what take-downs name.
+    """Digest the sources and leave out those that take-downs name.
 
-    Files at a URI that a take-down names are not even read.
+    A file whose URI a take-down names is not even read.
 
     Args:
-        listed: The files of a source.
+        listed: The files of a source, as ``list_sources`` returns them.
         store: The corpus.
         filesystem: fsspec, for remote files.
 
@@ -108,7 +109,7 @@ def sources_to_mine(listed: Sequence[Source], store: Store, filesystem: Any = No
 
 
 def drop_superseded_failures(recorded: pa.Table) -> pa.Table:
-    """Drop ``SOURCES`` rows of files that could not be read where another row of the same URI was read."""
+    """Drop the ``SOURCES`` row of an unreadable file if another row with its URI is of a readable file."""
     is_read = pc.greater_equal(recorded["size"], 0)
     uris = recorded.filter(is_read)["uri"].combine_chunks()
     return recorded.filter(pc.or_(is_read, pc.invert(pc.is_in(recorded["uri"], value_set=uris))))
@@ -137,7 +138,7 @@ def _write_cache(store: Store, fresh: _Digests) -> None:
 
 
 def _digest_source(source: Source, filesystem: Any) -> str | None:
-    """Return the sha256 of a file's bytes; None where it cannot be read."""
+    """Return the sha256 of a file's bytes; None if it cannot be read."""
     try:
         remote = is_remote(source.uri)
         with filesystem.open(source.uri, "rb") if remote else local_path(source.uri).open("rb") as stream:

@@ -1,4 +1,4 @@
-"""Step ``embeddings``: a unit vector for each candidate face. Biometric data: stored under a prefix of its own."""
+"""Step ``embeddings``: a unit vector for each candidate face. Biometric data, stored under a separate prefix."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pipelines.media.image_codec import decode_image
 from pipelines.mining.schemas import EMBEDDED, TRACKED
 
 DECIMALS = 5
-"""Decimals of a stored vector's entries: the effects of thread counts and batches lie beyond."""
+"""Number of decimals of a stored vector's entries; thread counts and batch sizes change only further decimals."""
 
 
 def embeddings_step(pack_name: str | None = None) -> Step:
     """Return the step from tracks (``TRACKED``) to embeddings of their candidates (``EMBEDDED``).
 
     Args:
-        pack_name: A face pack's name or folder; None for the embedded one.
+        pack_name: Name or folder of a face pack; None for ``embedded``, the project's own.
 
     Raises:
         WeightsError: The pack is not available.
@@ -44,7 +44,7 @@ def embeddings_step(pack_name: str | None = None) -> Step:
 
 
 def load_embedder(pack_name: str | None) -> Any:
-    """Return the ``FaceAnalyzer`` of a face pack (None: the embedded one)."""
+    """Return the ``FaceAnalyzer`` of a face pack (None: ``embedded``, the project's own)."""
     from pipelines.faces.analysis import FaceAnalyzer
     from pipelines.faces.pack import face_pack
 
@@ -56,7 +56,7 @@ def embed_videos(model: str, embedder: Any, videos: pa.Table) -> pa.Table:
 
     Args:
         model: The name of the embedding model.
-        embedder: ``embed(rgb, landmarks5)`` returns a unit vector (D,) float32.
+        embedder: Its ``embed(rgb, landmarks5)`` returns a unit vector (D,) float32.
         videos: ``TRACKED`` rows with crops.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Plan of a mining run: the pending items and their cost, from the digest cache, the markers and the ledger alone."""
+"""Plan of a mining run: pending items and their cost, estimated from the digest cache, the markers and the ledger."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from pipelines.mining.digests import CACHED, cached_digests
 from pipelines.mining.source_listing import LIST_EXTENSIONS, list_sources, listed_uris
 
 LEDGER_FILES = 400
-"""Upper bound on the files of the ledger that a step's cost is measured on."""
+"""Upper bound on the files of the ledger from which a step's cost is estimated."""
 
 REQUESTS_A_TASK = 7
-"""Requests to the store of one task in one step.
+"""Typical number of requests to the store that one task makes in one step.
 
-List the markers of the step and of its upstream; read rows and images; write ledger, images, rows and marker. A step
-without images makes fewer.
+They list the markers of the step and of its upstream step, read rows and images, and write ledger, images, rows and
+marker. A step without images makes fewer.
 """
 
 
@@ -39,38 +39,39 @@ class StepPlan:
 
     step: str
     done: int
-    """Items of the source list that are finished."""
+    """Number of the source's items that are finished."""
     pending: int
-    """Items that will be worked on, without those that an earlier step is expected to reject."""
+    """Expected number of items to process, without those that an earlier step is expected to reject."""
     seconds_each: float | None
-    """Measured worker time of an item; None where the ledger has no attempt of this step."""
+    """Mean worker time per attempt, measured; None if the ledger has no attempt of this step."""
     bytes_each: float | None
-    """Measured output of an item; None likewise."""
+    """Mean bytes of output per attempt, measured; None if the ledger has no attempt of this step."""
     requests: int
-    """Requests to the store."""
+    """Expected number of requests to the store."""
     measured_on: int
-    """Number of attempts behind the two means."""
+    """Number of attempts that the two means were computed from."""
 
     @property
     def seconds(self) -> float | None:
-        """Worker time of all pending items."""
+        """Expected worker time of all pending items; None if ``seconds_each`` is None."""
         return None if self.seconds_each is None else self.pending * self.seconds_each
 
 
 @dataclass(frozen=True)
 class MiningPlan:
-    """Work that ``mine`` would do on a source."""
+    """Work that ``mine`` would do on one source."""
 
     files: int
     known: int
-    """Files whose digest is cached; the others are read once to compute it, and count as pending."""
+    """Number of files whose digest is cached; the others are read once to compute it, and count as pending."""
     bytes_to_read: int | None
-    """Size of the pending files, for every time that they are fetched; None where the list does not give sizes."""
+    """Bytes of the pending files, times the number of times that each file is fetched; None for a list file, which
+    gives no sizes."""
     steps: tuple[StepPlan, ...]
 
     @property
     def seconds(self) -> float | None:
-        """Worker time of all steps; None while a step with pending items was never measured."""
+        """Expected worker time of all steps; None if a step with pending items was never measured."""
         spent = [s.seconds for s in self.steps if s.pending]
         return None if None in spent else sum(s for s in spent if s is not None)
 
@@ -78,20 +79,20 @@ class MiningPlan:
 def make_mining_plan(
     source: str, store: Store, bound: Sequence[BoundStep], filesystem: Any = None, max_attempts: int = 3
 ) -> MiningPlan:
-    """Compare a source with a corpus; nothing is run.
+    """Estimate the work of mining a source into a corpus; nothing is run.
 
-    The entries of a list file are looked up by URI, and no file of them is opened. Items that a take-down names are
-    left out.
+    The entries of a list file are looked up by URI, and the files that they name are not opened. Items that a take-down
+    names are left out.
 
     Args:
-        source: A source as ``list_sources`` takes it.
+        source: A source as in ``list_sources``.
         store: The corpus.
         bound: The mining steps.
         filesystem: fsspec, for remote sources.
-        max_attempts: A failed item is finished after so many attempts.
+        max_attempts: Number of attempts after which a failed item counts as finished.
 
     Raises:
-        SourceError: As ``list_sources`` raises it.
+        SourceError: The source cannot be listed (``list_sources``).
         StoreError: The corpus cannot be read.
     """
     sources = read_deny_list(store).prune(_read_sources(source, filesystem))
@@ -99,7 +100,7 @@ def make_mining_plan(
     known = pc.unique(video_ids.drop_null())
     n_unknown = video_ids.null_count
     expected: dict[str, float] = {}
-    """Step name to the expected number of items that will newly reach it."""
+    """Step name to the expected number of items that the step has to process."""
     share_ok: dict[str, float] = {}
     ok_ids: dict[str, pa.Array] = {}
     steps = []
@@ -128,7 +129,7 @@ def make_mining_plan(
 
 
 def _read_sources(source: str, filesystem: Any) -> pa.Table:
-    """Return a table with uri, and for a folder or a prefix with size and stamp."""
+    """Return a table of the source's files: uri, and for a folder or a prefix also size and stamp."""
     if os.fspath(source).lower().endswith(LIST_EXTENSIONS):
         return pa.table({"uri": listed_uris(source, filesystem)})
     rows = [(s.uri, s.size, s.stamp) for s in list_sources(source, filesystem)]
@@ -137,7 +138,7 @@ def _read_sources(source: str, filesystem: Any) -> pa.Table:
 
 
 def _lookup_video_ids(sources: pa.Table, cache: pa.Table) -> pa.Array:
-    """Return the ``video_id`` of each source; null where it is not cached."""
+    """Return the ``video_id`` of each source; null if it is not cached."""
     cache = cache.combine_chunks()
     names = [name for name in CACHED.names[:3] if name in sources.column_names]
 
@@ -152,9 +153,9 @@ def _lookup_video_ids(sources: pa.Table, cache: pa.Table) -> pa.Array:
 
 
 def _mean_cost(store: Store, step: str, fingerprint: str) -> tuple[float | None, float | None, int]:
-    """Return (seconds, bytes) of an attempt on average, and the number of attempts.
+    """Return the mean seconds and bytes per attempt, and the number of attempts.
 
-    Attempts under this fingerprint count, or under any other where there are none.
+    Only attempts under this fingerprint are used; if there are none, those of the step under all fingerprints.
     """
 
     def read(path: str) -> pa.Table:

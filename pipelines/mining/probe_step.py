@@ -1,4 +1,4 @@
-"""Step ``probe``: metadata that the container of a video promises."""
+"""Step ``probe``: metadata that the container of a video states."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def probe_videos(tools: VideoTools, sources: pa.Table) -> pa.Table:
         sources: ``SOURCES`` rows.
 
     Returns:
-        ``PROBED`` rows; a file that is no video is rejected with its reason (``pipelines.media.probe``).
+        ``PROBED`` rows; a file that is not a video is rejected with a reason code (``pipelines.media.probe``).
     """
     return pa.Table.from_pylist([_probe_source(tools, row) for row in sources.to_pylist()], schema=PROBED)
 

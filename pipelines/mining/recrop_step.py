@@ -27,7 +27,7 @@ TO_RECROP = pa.schema(
         pa.field("faces", pa.string(), nullable=False),
     ]
 )
-"""A video and the faces in it to crop: a JSON list of face_id, frame_index, landmarks5, by frame."""
+"""Schema of a video to crop: ``faces`` is a JSON list of face_id, frame_index, landmarks5, sorted by frame."""
 
 RECROPPED = pa.schema(
     [
@@ -49,11 +49,11 @@ RECROPPED = pa.schema(
         ),
     ]
 )
-"""Output of ``recrop``: crop (WebP, RGB) and matte (PNG, grey) of each face, ``size`` pixels wide and high."""
+"""Schema of the output: crop (WebP, RGB) and matte (PNG, grey) of each face, ``size`` pixels wide and high."""
 
 
 class FrameMissing(RuntimeError):
-    """A frame that was decoded when the source was mined, and does not decode any more."""
+    """Failure to decode a frame that was decoded when the source was mined."""
 
 
 @dataclass
@@ -93,12 +93,12 @@ def faces_to_recrop(faces: pa.Table, videos: pa.Table) -> pa.Table:
 def recrop_step(videos: pa.Table, size: int, config: MiningConfig | None = None, filesystem: Any = None) -> Step:
     """Return the step from videos (``TO_RECROP``) to new crops and mattes (``RECROPPED``).
 
-    The ids of the faces are part of the fingerprint, so another snapshot is cropped again.
+    The faces are part of the fingerprint, so the output for another snapshot is computed anew.
 
     Args:
         videos: All ``TO_RECROP`` rows of the run.
-        size: Side of a crop, pixels; smaller where ``max_upscale`` demands it.
-        config: Limits of the decoders, quality of the crops; the defaults by default.
+        size: Side of a crop, pixels; smaller if ``max_upscale`` demands it.
+        config: Limits of the decoders, quality of the crops; by default ``MiningConfig()``.
         filesystem: fsspec, for sources that are not local; must be picklable.
     """
     from pipelines.faces.weight_files import WEIGHTS
@@ -137,7 +137,7 @@ def load_recrop_tools(config: MiningConfig, filesystem: Any) -> RecropTools:
 
 
 def recrop_videos(config: MiningConfig, tools: RecropTools, rows: pa.Table) -> pa.Table:
-    """Cut the faces of each video.
+    """Cut the crops and mattes of each video's faces.
 
     Args:
         config: Size and quality of the crops.
@@ -148,7 +148,7 @@ def recrop_videos(config: MiningConfig, tools: RecropTools, rows: pa.Table) -> p
         ``RECROPPED`` rows.
 
     Raises:
-        FrameMissing: A frame does not decode any more.
+        FrameMissing: A frame can no longer be decoded.
     """
     return pa.Table.from_pylist([_recrop_video(config, tools, row) for row in rows.to_pylist()], schema=RECROPPED)
 
@@ -189,7 +189,7 @@ def recropped_faces(faces: pa.Table, recropped: pa.Table, crop_px: int) -> pa.Ta
     Args:
         faces: ``mfhq.schema.FACES`` rows.
         recropped: ``RECROPPED`` rows, with images as references; faces that it lacks stay as they are.
-        crop_px: Side at which the former crops were cut, pixels.
+        crop_px: Side of the crops that are replaced (``TrackConfig.crop_px``), pixels.
 
     Returns:
         ``mfhq.schema.FACES`` rows in the same order.

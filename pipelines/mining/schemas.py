@@ -1,7 +1,7 @@
-"""Input and output schemas of the mining steps. One row is one video; its shots, tracks and faces are nested.
+"""Input and output schemas of the mining steps. One row per video, in which its shots, tracks and faces are nested.
 
-The nested structs use the column names of the published tables (``mfhq.schema``), so that publishing has only to
-unnest them. The engine moves ``large_binary`` fields into packed files.
+The nested structs use the column names of the published tables (``mfhq.schema``), so that publishing only
+has to unnest them. The engine moves ``large_binary`` fields into packed files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _STATUS = [pa.field("status", pa.string(), nullable=False), pa.field("reason", p
 
 
 def _struct(schema: pa.Schema, *without: str, extra: tuple[pa.Field, ...] = ()) -> pa.DataType:
-    """Return the struct of a published table's columns, without those that the parent row already has."""
+    """Return the struct type of a published table's columns, without those that the parent row already has."""
     fields = [f.remove_metadata() for f in schema if f.name not in {"video_id", *without}]
     return pa.struct([*fields, *extra])
 
@@ -29,7 +29,7 @@ SOURCES = pa.schema(
         pa.field("consent", pa.string()),
     ]
 )
-"""A source file whose digest is known (``pipelines.mining.digests``); ``size`` in bytes, -1 for an unreadable file."""
+"""Schema of source files with known digest (``pipelines.mining.digests``); ``size`` in bytes, -1 if unreadable."""
 
 PROBED = pa.schema(
     [
@@ -39,7 +39,7 @@ PROBED = pa.schema(
         pa.field("rotation_deg", pa.int32()),
     ]
 )
-"""Output of ``probe``: metadata that the container promises, read by PyAV."""
+"""Schema of the output of ``probe``: metadata that the container states, read by PyAV."""
 
 CANDIDATE = _struct(
     FACES,
@@ -57,7 +57,7 @@ CANDIDATE = _struct(
         pa.field("landmarks5_crop", LANDMARKS_5, nullable=False),
     ),
 )
-"""A candidate face in the output of ``tracks``: box, landmarks, first scores, and the aligned crop (WebP, RGB)."""
+"""Type of a candidate face in the output of ``tracks``: box, landmarks, first scores, aligned crop (WebP, RGB)."""
 
 TRACKED = pa.schema(
     [
@@ -69,8 +69,9 @@ TRACKED = pa.schema(
         pa.field("tracks", pa.list_(_struct(TRACKS, extra=(pa.field("faces", pa.list_(CANDIDATE)),)))),
     ]
 )
-"""Output of ``tracks``, for which every frame is decoded once: the number of frames that decode; shots, by cuts,
-dissolves and fades; faces detected in sampled frames and tracked within a shot, with up to K candidates a track."""
+"""Schema of the output of ``tracks``, which decodes every frame: the number of frames that decode; the shots, separated
+by cuts, dissolves and fades; and the tracks of the faces in sampled frames, each within one shot, with up to
+``TrackConfig.candidates`` candidates per track."""
 
 SCORES = pa.struct(
     [
@@ -81,10 +82,10 @@ SCORES = pa.struct(
         pa.field("matte", pa.large_binary()),
     ]
 )
-"""The scores of one candidate."""
+"""Type of the scores of one candidate."""
 
 SCORED = pa.schema([*_KEY, *_STATUS, pa.field("faces", pa.list_(SCORES))])
-"""Output of ``scores``: mesh, matte (PNG, grey), pose and quality of every candidate's crop."""
+"""Schema of the output of ``scores``: mesh, matte (PNG, grey), pose and quality of every candidate's crop."""
 
 EMBEDDING = pa.struct(
     [
@@ -93,7 +94,7 @@ EMBEDDING = pa.struct(
         pa.field("vector", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""The embedding of one candidate."""
+"""Type of the embedding of one candidate."""
 
 EMBEDDED = pa.schema([*_KEY, *_STATUS, pa.field("model", pa.string()), pa.field("faces", pa.list_(EMBEDDING))])
-"""Output of ``embeddings``: a unit vector for each candidate; stored under the biometric prefix."""
+"""Schema of the output of ``embeddings``: a unit vector for each candidate; stored under the biometric prefix."""

@@ -13,14 +13,14 @@ from pipelines.engine.step import Resources, Step
 from pipelines.mining.schemas import SCORED, TRACKED
 
 MESH_UNSURE = "mesh_unsure"
-"""Reason: the mesh model does not take the crop for a face (probability below one half); no mesh, no pose."""
+"""Reason: the mesh model finds no face in the crop (probability below one half); mesh and pose are missing."""
 
 MESH_WEIGHTS = ("face_landmark", "selfie_segmentation")
 
 
 @dataclass
 class ScoreTools:
-    """Resource of the step: a worker's mesh and matte models (``MeshDetector``, ``MatteModel``)."""
+    """Resource of the step: mesh and matte models of one worker (``MeshDetector``, ``MatteModel``)."""
 
     mesh: Any
     matte: Any
@@ -81,7 +81,7 @@ def score_face(tools: ScoreTools, face: dict[str, Any]) -> dict[str, Any]:
         face: A row of ``schemas.CANDIDATE``.
 
     Returns:
-        A row of ``schemas.SCORES``; the mesh is in pixels of the crop, the pose is that in the frame.
+        A row of ``schemas.SCORES``; the mesh is in pixels of the crop, the pose is relative to the frame.
     """
     from pipelines.faces import quality
     from pipelines.faces.align import crop_transform
@@ -100,7 +100,7 @@ def score_face(tools: ScoreTools, face: dict[str, Any]) -> dict[str, Any]:
     }
     if score >= 0.5:
         mesh = np.round(mesh.astype(np.float64), 2)
-        # the stored landmarks give the crop's transform again, exactly as in step `tracks`
+        # computed from the stored landmarks, it is exactly the transform that step `tracks` used for the crop
         to_crop = crop_transform(face["landmarks5"], crop.shape[0])
         yaw, pitch, roll = head_pose(mesh, to_crop)
         row |= {

@@ -1,4 +1,4 @@
-"""Tracking of the faces of one video's sampled frames through its shots; the best few faces of each track are kept."""
+"""Tracking of faces in the sampled frames of one video, shot by shot; the best few faces of each track are kept."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from pipelines.mining.crops import FramePatch, MeasuredFace, copy_patch, crop_ca
 from pipelines.mining.tracker import Tracker
 
 Frame = Any
-"""``frame_index``, ``time_s``, ``rgb``: a ``DecodedFrame`` or a ``SampledFrame``."""
+"""Frame with ``frame_index``, ``time_s`` and ``rgb``: a ``DecodedFrame`` or a ``SampledFrame``."""
 
 
 @dataclass
 class TrackBuilder:
-    """A track while the frames of its shot are read."""
+    """Track that grows while the frames of its shot are read."""
 
     track_id: str
     candidates: SpreadBest[tuple[MeasuredFace, FramePatch]]
     frames: list[int] = field(default_factory=list)
     times_s: list[float] = field(default_factory=list)
     widths: list[float] = field(default_factory=list)
-    """Widths of the face's boxes, pixels; one a frame, like ``frames`` and ``times_s``."""
+    """Widths of the face's boxes, pixels; one per frame, like ``frames`` and ``times_s``."""
 
     def add(self, frame: Frame, face: MeasuredFace, config: TrackConfig) -> None:
         """Add the track's face in the next sampled frame; its patch is copied only if it may become a candidate."""
@@ -77,7 +77,7 @@ class Segment:
     video_id: str
     frames: list[int] = field(default_factory=list)
     tracks: dict[int, TrackBuilder] = field(default_factory=dict)
-    """By number, in the order of their first faces."""
+    """Track number to track; the numbers are in the order of the tracks' first faces."""
     _tracker: Tracker | None = None
 
     def follow(self, frame: Frame, detector: Any) -> None:
@@ -85,8 +85,8 @@ class Segment:
 
         Args:
             frame: The frame.
-            detector: ``detect(rgb)`` returns the faces of a frame; ``embed(rgb, landmarks5)`` returns the embedding
-                that distinguishes faces whose boxes leave a doubt.
+            detector: Its ``detect(rgb)`` returns the faces of a frame; its ``embed(rgb, landmarks5)`` returns a face's
+                embedding, and is called only for faces whose boxes are ambiguous.
         """
         self._tracker = self._tracker or Tracker(self.config)
         self.frames.append(frame.frame_index)
@@ -118,8 +118,8 @@ def match_segments(segments: Sequence[Segment], shots: Sequence[Shot]) -> dict[i
         shots: The shots of the video.
 
     Returns:
-        Shot number to its segment. A shot is missing where a gradual transition cuts into its segment, or where no
-        frame of it was sampled.
+        Shot number to its segment. A shot is missing if a gradual transition lies within its segment, or if no frame
+        of the shot was sampled.
     """
     matched: dict[int, Segment] = {}
     for number, shot in enumerate(shots):
@@ -136,7 +136,7 @@ def follow_shots(
 
     Args:
         config: Settings of the tracking.
-        detector: As for ``Segment.follow``.
+        detector: As in ``Segment.follow``.
         video_id: The video.
         shots: The shots of the video.
         frames: Frames in ascending order; those that belong to no shot are skipped.

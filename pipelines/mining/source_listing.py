@@ -30,19 +30,19 @@ _USAGE = "give a folder of videos, a video, an s3:// prefix or a list file (txt,
 
 
 class SourceError(ValueError):
-    """A source with nothing to mine; the message is one line that names it and the way out."""
+    """Source with nothing to mine; the message is one line that names the source and the remedy."""
 
 
 @dataclass(frozen=True, order=True)
 class Source:
-    """A source file, not read yet."""
+    """Source file that has not been read yet."""
 
     uri: str
     """Absolute path, or URI."""
     size: int
-    """Bytes; -1 where a list names a file that is not there."""
+    """Size in bytes; -1 for a missing file that a list names."""
     stamp: str
-    """Entity tag, or time of the last change: with another stamp the bytes may have changed."""
+    """Entity tag, or time of the last change; if the stamp differs, the bytes may have changed."""
     licence: str | None = None
     consent: str | None = None
 
@@ -50,9 +50,10 @@ class Source:
 def list_sources(source: str | os.PathLike[str], filesystem: Any = None) -> list[Source]:
     """List every video of a source.
 
-    A list is a txt (one path or URI a line, ``#`` begins a comment), csv or parquet with a column ``uri`` and, if
-    known, ``licence`` and ``consent``. Its relative paths start at the list's own folder. A missing file of a list
-    becomes a source of size -1, which fails alone. In folders, names that begin with a dot are skipped.
+    A list file is a txt (one path or URI per line; a line that begins with ``#`` is a comment), or a csv or parquet
+    with a column ``uri`` and, if known, ``licence`` and ``consent``. Relative paths in it start at the list's folder. A
+    missing file of a list becomes a source of size -1, which fails without stopping the others. In folders, names that
+    begin with a dot are skipped.
 
     Args:
         source: A folder (recursive), a remote prefix, one video, or a list file.
@@ -62,8 +63,8 @@ def list_sources(source: str | os.PathLike[str], filesystem: Any = None) -> list
         The sources, ordered by URI.
 
     Raises:
-        SourceError: A missing folder, a folder without videos, an empty list, a list without ``uri``, or a remote
-            source without a filesystem.
+        SourceError: A folder is missing or has no videos, a list is empty or has no column ``uri``, or a source is
+            remote and no filesystem is given.
     """
     text = os.fspath(source)
     remote = is_remote(text)
@@ -98,14 +99,14 @@ def listed_uris(source: str | os.PathLike[str], filesystem: Any = None) -> pa.Ar
         The URIs as ``list_sources`` spells them, each once, in the order of the list.
 
     Raises:
-        SourceError: As ``list_sources`` raises it for a list.
+        SourceError: The list cannot be read (``list_sources``).
     """
     text = os.fspath(source)
     if text.lower().endswith(".parquet"):
         try:
             table = pq.read_table(io.BytesIO(_list_bytes(text, filesystem)), columns=["uri"])
         except (pa.ArrowInvalid, KeyError, ValueError):
-            table = None  # `_read_list` below says what is wrong with it
+            table = None  # `_read_list` below raises an error that names the problem
         if table is not None and table.column_names == ["uri"]:
             uris = pc.unique(table["uri"].cast(pa.string()).drop_null())
             uris = uris.filter(pc.not_equal(uris, ""))

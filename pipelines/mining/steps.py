@@ -18,11 +18,11 @@ AFTER = {"tracks": "probe", "scores": "tracks", "embeddings": "tracks"}
 def mining_steps(
     config: MiningConfig | None = None, pack_name: str | None = None, filesystem: Any = None
 ) -> list[Step]:
-    """Return the steps probe, tracks, scores and embeddings, each after the one that it reads (``AFTER``).
+    """Return the steps probe, tracks, scores and embeddings, each after the step that it reads (``AFTER``).
 
     Args:
-        config: Settings; the defaults by default.
-        pack_name: A face pack's name or folder; None for the embedded one.
+        config: Settings; by default ``MiningConfig()``.
+        pack_name: Name or folder of a face pack; None for ``embedded``, the project's own.
         filesystem: fsspec, for sources that are not local; must be picklable.
 
     Raises:

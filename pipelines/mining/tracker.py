@@ -14,10 +14,10 @@ from pipelines.mining.config import TrackConfig
 Boxes = npt.NDArray[np.float64]
 
 EmbedFace = Callable[[], npt.NDArray[np.float32]]
-"""Computes a face's unit embedding (D,); called only where it is needed, since it is costly."""
+"""Function that computes a face's unit embedding (D,); it is costly, so it is called only if needed."""
 
 _FORBIDDEN = 1e6
-"""Cost of a pair that cannot be one face."""
+"""Cost of a detection that cannot continue a track."""
 
 
 @dataclass
@@ -31,13 +31,14 @@ class _OpenTrack:
 class Tracker:
     """Assigns the detections of one shot's sampled frames to tracks by position, size and embedding.
 
-    A detection may continue a track whose last box overlaps it, or lies near for its width, and is of similar size.
-    Where the two overlap well and neither has another possible partner, they are one face. Elsewhere their embeddings
-    must be similar. The assignment of least total cost is taken; a detection that continues no track begins one.
+    A detection may continue a track if the track's last box has a similar size, and overlaps the detection or lies near
+    it, measured in widths of the box. If the two overlap well and neither has another possible partner, the detection
+    continues the track. Otherwise their embeddings must be similar, too. The assignment with the least total cost is
+    taken; a detection that continues no track begins a new one.
     """
 
     def __init__(self, config: TrackConfig) -> None:
-        """Begin a shot."""
+        """Begin a shot, without tracks."""
         self._config = config
         self._open: list[_OpenTrack] = []
         self._n_tracks = 0
@@ -46,9 +47,9 @@ class Tracker:
         """Assign the faces of the next frame to tracks.
 
         Args:
-            time_s: Time of the frame, not before that of earlier frames.
+            time_s: Time of the frame, at least that of every earlier frame.
             boxes: N boxes, x0, y0, x1, y1 each.
-            embed: The N faces' embeddings; called for the faces whose boxes leave a doubt.
+            embed: N functions that compute the faces' embeddings; called only for faces whose boxes are ambiguous.
 
         Returns:
             The N track numbers: 0, 1, ... in the order of appearance in this shot.
@@ -87,7 +88,7 @@ def pair_costs(last: Boxes, detected: Boxes, config: TrackConfig) -> Boxes:
         config: Limits of overlap, movement and scaling.
 
     Returns:
-        (T, D); ``_FORBIDDEN`` where the limits exclude the pair.
+        (T, D) costs; ``_FORBIDDEN`` for a pair that the limits exclude.
     """
     a, b = last[:, None], detected[None]
     overlap = iou(last, detected)
@@ -106,12 +107,12 @@ def ambiguous_pairs(cost: Boxes, overlap: Boxes, clear_overlap: float) -> npt.ND
     """Select the pairs whose embeddings have to be compared.
 
     Args:
-        cost: (T, D) as ``pair_costs`` returns it.
+        cost: (T, D) costs from ``pair_costs``.
         overlap: (T, D) intersection over union.
         clear_overlap: Overlap from which a pair without alternatives needs no comparison.
 
     Returns:
-        (T, D) True for a possible pair that has alternatives or overlaps by less.
+        (T, D), True for a possible pair that has alternatives or overlaps by less than ``clear_overlap``.
     """
     possible = cost < _FORBIDDEN
     unique = (possible.sum(axis=1, keepdims=True) == 1) & (possible.sum(axis=0, keepdims=True) == 1)

@@ -1,4 +1,4 @@
-"""Step ``tracks``: one decoding of a video finds its shots, its damage and the tracks of the faces in each shot."""
+"""Step ``tracks``: shots, number of decodable frames, and face tracks of each shot, found while a video is decoded."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from pipelines.mining.shot_tracks import Segment, follow_shots, match_segments
 from pipelines.mining.video_tools import VideoTools, video_tools
 
 NO_FACE = "no_face"
-"""Reason: no face in the sampled frames."""
+"""Reason: the sampled frames show no face."""
 DECODED_IN_PART = "decoded_in_part"
-"""Reason: fewer frames decode than the container promises; those that do are used."""
+"""Reason: fewer frames decode than the container states; the decoded frames are used."""
 NO_FRAME_DECODED = "no_frame_decoded"
-"""Reason: the container opens, and no frame of it decodes."""
+"""Reason: the container opens, but none of its frames decodes."""
 
 
 @dataclass
 class TrackTools:
-    """Resource of the step: a worker's decoders and its face pack (``FaceAnalyzer``)."""
+    """Resource of the step: decoders and face pack (``FaceAnalyzer``) of one worker."""
 
     videos: VideoTools
     detector: Any
@@ -40,7 +40,7 @@ def tracks_step(config: MiningConfig, pack_name: str | None = None, filesystem: 
 
     Args:
         config: Settings of the shots and the tracks.
-        pack_name: A face pack's name or folder; None for the embedded one.
+        pack_name: Name or folder of a face pack; None for ``embedded``, the project's own.
         filesystem: fsspec, for sources that are not local; must be picklable.
 
     Raises:
@@ -67,8 +67,8 @@ def load_track_tools(config: MiningConfig, pack_name: str | None, filesystem: An
 
     Args:
         config: Limits of the decoders, threshold and input size of the detector.
-        pack_name: As for ``tracks_step``.
-        filesystem: As for ``tracks_step``.
+        pack_name: As in ``tracks_step``.
+        filesystem: As in ``tracks_step``.
     """
     from pipelines.faces.analysis import FaceAnalyzer
     from pipelines.faces.pack import face_pack
@@ -84,7 +84,7 @@ def load_track_tools(config: MiningConfig, pack_name: str | None, filesystem: An
 def track_videos(config: MiningConfig, tools: TrackTools, videos: pa.Table) -> pa.Table:
     """Find the shots and tracks of each video.
 
-    A video that decord does not decode completely is decoded again by PyAV, which goes on after damage.
+    A video that decord does not decode completely is decoded again by PyAV, which continues after damaged data.
 
     Args:
         config: Settings of the shots and the tracks.
@@ -120,7 +120,7 @@ def _track_video(config: MiningConfig, tools: TrackTools, row: dict[str, Any]) -
 
 
 class _Incomplete(Exception):
-    """The decoder did not return every frame that the container promises."""
+    """Signal that the decoder returned fewer frames than the container states."""
 
 
 @dataclass
@@ -138,9 +138,9 @@ def _survey(
 ) -> _Survey:
     """Decode a video with one decoder, and find its shots and tracks.
 
-    Faces are tracked while the frames are decoded, from hard cut to hard cut. Where a gradual transition turns out to
-    lie in between, the sampled frames of the shots beside it are decoded and tracked once more. With ``promised``, the
-    container's number of frames, ``_Incomplete`` is raised where fewer were decoded.
+    Faces are tracked while the frames are decoded, from hard cut to hard cut. If a gradual transition is found in
+    between afterwards, the sampled frames of the shots on both sides of it are decoded and tracked once more. If
+    ``promised``, the container's number of frames, is given, ``_Incomplete`` is raised if fewer were decoded.
     """
     segments: list[Segment] = []
     for frame in decoder.survey(path, SurveyConfig(per_second=config.tracks.samples_per_second, shots=config.shots)):

@@ -14,7 +14,7 @@ from pipelines.mining.config import MiningConfig
 
 @dataclass
 class VideoTools:
-    """A worker's decoders; the second (PyAV) decodes what the first (decord) cannot."""
+    """Decoders of one worker; the second (PyAV) decodes files that the first (decord) cannot."""
 
     first: ProcessDecoder
     second: ProcessDecoder
@@ -22,12 +22,12 @@ class VideoTools:
     """fsspec, for sources that are not local."""
 
     def local(self, uri: str) -> AbstractContextManager[Path]:
-        """Return a context in which the source is a local file; it yields the path."""
+        """Return a context manager that makes the source a local file and yields its path."""
         return local_file(uri, self.filesystem)
 
 
 def video_tools(config: MiningConfig, filesystem: Any = None) -> VideoTools:
-    """Return decoders with the config's limits; each starts its process at its first file.
+    """Return decoders with the config's limits; each starts its process with its first file.
 
     Args:
         config: Threads and time limits of a decoder.

@@ -1,4 +1,4 @@
-"""Audits of a snapshot before it is published; one that fails prevents the commit."""
+"""Checks of a snapshot before it is published; a check that fails prevents the commit."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from mfhq.store import Store
 
 
 class AuditError(ValueError):
-    """A snapshot that is not consistent: one line that names the table, the column and an example."""
+    """Inconsistent snapshot; the message is one line that names the table, the column and an example."""
 
 
 @dataclass(frozen=True)
 class Reference:
-    """Columns of one table whose values must occur in another's. An empty string refers to nothing."""
+    """Columns of one table whose values must occur in another table; an empty string refers to nothing."""
 
     table: str
     columns: tuple[str, ...]
     target: str
     target_columns: tuple[str, ...] = ()
-    """Their names in the target, where they differ from ``columns``."""
+    """Names of these columns in the target table; empty if they are the same as ``columns``."""
 
 
 REFERENCES: tuple[Reference, ...] = (
@@ -102,7 +102,7 @@ def _audit_reference(reference: Reference, tables: Mapping[str, pa.Table]) -> No
 
 
 def _audit_splits(tables: Mapping[str, pa.Table]) -> None:
-    """Check that a person is in one split; complete segments of a person in train may be held out as val or test."""
+    """Check that each person is in one split; only complete segments of a person in train may be in val or test."""
     splits: defaultdict[str, set[str]] = defaultdict(set)
     segments: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
     if "identities" in tables:

@@ -1,4 +1,4 @@
-"""Diversity of the faces chosen of a person, compared with as many faces drawn at random."""
+"""Diversity of the faces chosen for a person, compared with the same number of random faces."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from mfhq.schema import DIVERSITY
 from pipelines.publishing.face_selection import FaceFeatures, Floats, faces_of_people
 
 DRAWS = 100
-"""Random draws that the distance to the nearest face is averaged over."""
+"""Number of random draws over which the distance to the nearest face is averaged."""
 MOST_SAMPLED = 64
-"""Upper bound on the faces of one person to draw from: the first by id, and ids are hashes."""
+"""Upper bound on the faces of one person to draw from: those with the lowest ids, which are hashes."""
 
 
 def diversity_table(faces: pa.Table, identity_of: Mapping[str, str], chosen: pa.Table) -> pa.Table:
-    """Build the table ``diversity``: a row for each person with at least two chosen faces.
+    """Build the table ``diversity``: one row per person with at least two chosen faces.
 
     Args:
-        faces: ``mfhq.schema.FACES`` rows after the preset's thresholds; the random draws are from those that are ok.
+        faces: ``mfhq.schema.FACES`` rows after the preset's thresholds; random faces are drawn from the ok ones.
         identity_of: Track to person.
         chosen: ``mfhq.schema.IDENTITY_FACES`` rows.
     """
@@ -41,8 +41,9 @@ def diversity_table(faces: pa.Table, identity_of: Mapping[str, str], chosen: pa.
 def measure_diversity(faces: pa.Table, chosen: list[str]) -> dict[str, Any]:
     """Measure the diversity of one person's chosen faces.
 
-    The mean over all pairs of faces is the expected mean over the pairs of k faces drawn at random, for any k: each
-    pair is as likely to be drawn. The distance to the nearest face takes draws, seeded by the faces' ids.
+    The mean distance over all pairs of faces equals the expected mean over the pairs of k random faces, for any k,
+    since all pairs are equally likely; so it needs no random draws. The distance to the nearest face is averaged over
+    draws, seeded by the lowest face id.
 
     Args:
         faces: All ok faces of the person, ``mfhq.schema.FACES``.
@@ -77,7 +78,7 @@ def _mean_of_pairs(distance: Floats, rows: np.ndarray) -> float:
 
 
 def _mean_to_nearest(distance: Floats, draws: np.ndarray) -> float:
-    """Return the mean distance of a face to the nearest other face of its draw; ``draws`` are (D, k) rows."""
+    """Return the mean distance of a face to the nearest other face of its draw; ``draws`` holds (D, k) row numbers."""
     within_draw = distance[draws[:, :, None], draws[:, None, :]]
     within_draw[:, np.eye(draws.shape[1], dtype=bool)] = np.inf
     return round(float(within_draw.min(axis=2).mean()), 4)

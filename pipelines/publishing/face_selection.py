@@ -16,11 +16,11 @@ from pipelines.publishing.publish_presets import Preset
 Floats = npt.NDArray[np.float64]
 
 POSE_DEG = 20.0
-"""Norm of the difference of two heads' angles that counts as 1."""
+"""Difference of two heads' poses that counts as 1: the norm of the differences of yaw, pitch and roll."""
 EXPRESSION = 0.15
 """Root mean square distance of two aligned meshes, in units of their radius, that counts as 1 (a mouth wide open)."""
 TIME_S = 10.0
-"""Time between two frames of one video that counts as 1, the maximum; faces of two videos count as 1 too."""
+"""Time between two frames of one video that counts as 1, the maximum; between two videos the difference is 1, too."""
 WEIGHTS = {"pose": 1.0, "expression": 1.0, "time": 0.5}
 MOST_CANDIDATES = 256
 """Upper bound on the faces of one person to choose from: the best by ``face_quality``."""
@@ -28,12 +28,12 @@ MOST_CANDIDATES = 256
 
 @dataclass(frozen=True)
 class Choice:
-    """A chosen face."""
+    """Chosen face of a person."""
 
     face_id: str
     rank: int
     why: str
-    """What it adds: best, pose, expression or time."""
+    """``best`` for the first face, else the largest difference from the faces before it: pose, expression or time."""
 
 
 def face_quality(faces: pa.Table) -> Floats:
@@ -43,7 +43,7 @@ def face_quality(faces: pa.Table) -> Floats:
         faces: N rows of ``mfhq.schema.FACES``; a missing value counts as 0.
 
     Returns:
-        (N,), the higher the better.
+        (N,) qualities; higher is better.
     """
     width = np.maximum(_column(faces, "x1") - _column(faces, "x0"), 0)
     frontal = np.cos(np.radians(np.clip(_column(faces, "yaw_deg"), -90, 90))) * np.cos(
@@ -74,12 +74,12 @@ class FaceFeatures:
         return cls(pose, aligned_meshes(faces), videos, _column(faces, "time_s"))
 
     def weighted_differences(self, others: npt.NDArray[np.int64]) -> Floats:
-        """Return the differences of all N faces from M of them, one for each entry of ``WEIGHTS``.
+        """Return the differences of all N faces from M of them, one per entry of ``WEIGHTS``.
 
         Each difference is at most its weight. The distance of two faces is the root of the sum of their squares.
 
         Args:
-            others: (M,) rows.
+            others: (M,) row numbers.
 
         Returns:
             (3, N, M), in the order of ``WEIGHTS``.
@@ -102,7 +102,7 @@ def choose_faces(faces: pa.Table, most: int, min_difference: float) -> list[Choi
     Args:
         faces: Ok faces of the person, ``mfhq.schema.FACES``.
         most: Upper bound on the number of faces.
-        min_difference: A further face has at least this distance from each chosen one.
+        min_difference: Least distance of a further face from every face chosen before it.
 
     Returns:
         The choices in the order of their rank.
@@ -129,7 +129,7 @@ def choose_faces(faces: pa.Table, most: int, min_difference: float) -> list[Choi
 
 
 def aligned_meshes(faces: pa.Table) -> Floats:
-    """Return the faces' meshes without position, size and rotation (Kabsch's alignment to the first mesh).
+    """Return the faces' meshes without position, size and rotation, aligned to the first mesh (Kabsch's method).
 
     Args:
         faces: N rows with ``mesh468``.
@@ -153,7 +153,7 @@ def aligned_meshes(faces: pa.Table) -> Floats:
 
 
 def _mesh_distances(meshes: Floats, others: npt.NDArray[np.int64]) -> Floats:
-    """Return the (N, M) root mean square distance of each mesh from M of them; 0 where either is missing."""
+    """Return the (N, M) root mean square distance of each mesh from M of them; 0 if either is missing."""
     columns = [np.sqrt(((meshes - meshes[other]) ** 2).sum(axis=2).mean(axis=1)) for other in others]
     return np.nan_to_num(np.stack(columns, axis=1))
 
@@ -171,7 +171,7 @@ def faces_of_people(faces: pa.Table, identity_of: Mapping[str, str]) -> dict[str
         identity_of: Track to person; faces of other tracks are left out.
 
     Returns:
-        Person to row numbers, in the order of the persons' ids.
+        Person to row numbers, sorted by person.
     """
     columns = zip(faces["track_id"].to_pylist(), faces["status"].to_pylist(), strict=True)
     rows_of: defaultdict[str, list[int]] = defaultdict(list)
@@ -182,12 +182,12 @@ def faces_of_people(faces: pa.Table, identity_of: Mapping[str, str]) -> dict[str
 
 
 def identity_faces_table(faces: pa.Table, identity_of: Mapping[str, str], preset: Preset) -> pa.Table:
-    """Build the table ``identity_faces``: the faces chosen of each person.
+    """Build the table ``identity_faces``: one row per face that is chosen for a person.
 
     Args:
-        faces: ``mfhq.schema.FACES`` rows; those that are ok are chosen from.
+        faces: ``mfhq.schema.FACES`` rows; only ok faces can be chosen.
         identity_of: Track to person.
-        preset: Number of faces a person, and their smallest difference.
+        preset: Number of faces per person, and their least difference.
     """
     rows = [
         {"identity_id": identity, "face_id": choice.face_id, "rank": choice.rank, "why": choice.why}

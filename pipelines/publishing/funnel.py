@@ -1,4 +1,4 @@
-"""The table ``funnel``: the items of each stage by their outcome, and their cost."""
+"""The table ``funnel``: number and cost of the items of each stage, by outcome."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from mfhq.schema import FUNNEL, OK
 from pipelines.publishing.publish_presets import Preset
 
 STEP_OF_STAGE = {"videos": ("probe",), "shots": (), "tracks": ("tracks",), "faces": ("scores", "embeddings")}
-"""Stage to the steps whose seconds it is charged with (``tracks`` finds the shots too).
+"""Stage to the steps whose seconds are charged to it; step ``tracks`` also finds the shots.
 
-A video's seconds in a step are shared equally by the items that the step found in it.
+The seconds that a step spent on a video are divided equally among the items that the step found in the video.
 """
 
 
@@ -22,14 +22,14 @@ def funnel_table(
 ) -> pa.Table:
     """Build the table ``funnel``: items and seconds by stage and reason.
 
-    Where a step found nothing in a video, its seconds are charged to the video. So the column adds up to the total
-    processing time of these videos and fingerprints, with attempts that failed or were lost.
+    If a step found nothing in a video, its seconds are charged to the video. So the column ``seconds`` adds up to the
+    total processing time of these videos under these fingerprints, including attempts that failed or were lost.
 
     Args:
         tables: The snapshot's tables videos, shots, tracks, faces and identities.
         ledger: ``mfhq.schema.ATTEMPTS`` rows.
-        fingerprints: Step name to fingerprint; other attempts do not count.
-        preset: Its ``min_faces_per_identity`` separates the identities with few faces.
+        fingerprints: Step name to fingerprint; attempts under other fingerprints do not count.
+        preset: Identities below its ``min_faces_per_identity`` have the reason ``few_faces``.
     """
     spent: defaultdict[tuple[str, str], float] = defaultdict(float)
     columns = (ledger[name].to_pylist() for name in ("step", "fingerprint", "item_id", "seconds"))
@@ -68,7 +68,7 @@ def funnel_table(
 
 
 def _reasons(table: pa.Table) -> list[str]:
-    """Return ``ok`` or the reason of each row; the remark of an ok row does not count."""
+    """Return, for each row, ``ok`` if its status is ok, else its reason (its status if it has no reason)."""
     if "status" not in table.column_names:
         return [OK] * table.num_rows
     columns = zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)

@@ -20,7 +20,7 @@ TRAIN, VAL, TEST = "train", "val", "test"
 def split_of_identity(identity_id: str, preset: Preset) -> str:
     """Return the split of a person: train, val or test.
 
-    It depends on a hash of the id alone, so further people change nobody's split.
+    The split depends on a hash of the id alone, so it stays the same when people are added.
 
     Args:
         identity_id: The person.
@@ -46,12 +46,12 @@ def select_assignments(assignments: pa.Table, tracks: pa.Table) -> pa.Table:
 def identities_table(
     assignments: pa.Table, tracks: pa.Table, means: pa.Table, chosen: pa.Table, preset: Preset
 ) -> pa.Table:
-    """Build the table ``identities``: every person with an assigned track, also those with few faces.
+    """Build the table ``identities``: every person with an assigned track, including those with few faces.
 
     Args:
         assignments: ``mfhq.schema.ASSIGNMENTS`` rows of the tracks that are ok.
         tracks: ``mfhq.schema.TRACKS`` rows.
-        means: ``mfhq.schema.EMBEDDINGS`` rows of the tracks that were clustered; the cohesion is null without.
+        means: ``mfhq.schema.EMBEDDINGS`` rows of the clustered tracks; without them the cohesion is null.
         chosen: ``mfhq.schema.IDENTITY_FACES`` rows.
         preset: Shares of the splits.
     """
@@ -78,7 +78,7 @@ def identities_table(
 
 
 def _cohesion(vectors: list[npt.NDArray[np.float64]]) -> float | None:
-    """Return the mean cosine similarity of unit vectors to their centroid; None for no vectors."""
+    """Return the mean cosine similarity of unit vectors to their centroid; None if there are no vectors."""
     if not vectors:
         return None
     centroid = np.mean(vectors, axis=0)

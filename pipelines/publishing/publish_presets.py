@@ -1,4 +1,4 @@
-"""Thresholds that are applied at publish: the same step outputs can be published with others without inference."""
+"""Thresholds that are applied when publishing, so that other thresholds on the same outputs need no inference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """Thresholds of the faces, tracks and persons that a snapshot uses. Units as in ``mfhq.schema.FACES``."""
+    """Thresholds for the faces, tracks and people of a snapshot; units as in ``mfhq.schema.FACES``."""
 
     name: str
     min_width_px: float
@@ -27,15 +27,15 @@ class Preset:
     min_detections: int = 3
     """Lower bound on the sampled frames in which a track's face was detected."""
     min_faces_per_track: int = 1
-    """Faces that pass all of the thresholds above; with fewer the track is rejected."""
+    """Lower bound on a track's faces that pass the thresholds on faces; a track with fewer is rejected."""
     faces_per_identity: int = 8
     min_faces_per_identity: int = 1
-    """A person with fewer is listed, and counted as ``few_faces`` in the funnel."""
+    """Number of chosen faces below which a person counts as ``few_faces`` in the funnel, but is still listed."""
     min_difference: float = 0.02
-    """A further face is chosen only at this distance from each chosen one (``face_selection.choose_faces``)."""
+    """Least distance of a chosen face from every face chosen before it (``face_selection.choose_faces``)."""
     val_share: float = 0.1
     test_share: float = 0.1
-    """Share of the people, like ``val_share``, by a hash of their id: a person never moves to another split."""
+    """Share of people in the split, like ``val_share``; a hash of the id decides, so nobody moves to another split."""
 
     def __post_init__(self) -> None:
         for name in ("min_score", "max_occlusion", "min_completeness", "val_share", "test_share"):
@@ -65,9 +65,10 @@ SMALL = Preset(
     max_compression=2.0,
     min_agreement=0.4,
 )
-"""For sources such as video calls and clips of 300 to 700 pixels. Measured on 41 labelled clips: people's faces had
-scores of 0.83 to 0.95 and a cartoon's 0.60 to 0.81; the least sharp real face 44, a blurred clip 10, a face of 33
-pixels 14; tracks that slip from one person to another had agreements below 0.25, the others 0.5 and more."""
+"""Thresholds for sources such as video calls and clips of 300 to 700 pixels. Measured on 41 labelled clips: real faces
+had scores of 0.83 to 0.95, a cartoon's 0.60 to 0.81; the sharpness was 44 for the least sharp real face, 10 for a
+blurred clip, 14 for a face of 33 pixels; the agreement was below 0.25 for faces of tracks that jump from one person to
+another, 0.5 and more for all others."""
 
 MFHQ = Preset(
     name="mfhq",
@@ -85,7 +86,7 @@ MFHQ = Preset(
     val_share=0.01,
     test_share=0.01,
 )
-"""For faces of 448 pixels and more, as in MFHQ."""
+"""Thresholds for faces of 448 pixels and more, as in MFHQ."""
 
 PRESETS = {preset.name: preset for preset in (SMALL, MFHQ)}
 """The presets by name."""

@@ -37,13 +37,13 @@ from pipelines.publishing.unnest import STEPS, face_embeddings, faces_table, sho
 def mined_tables(
     store: Store, fingerprints: Mapping[str, str], preset: Preset = SMALL, where: str = ""
 ) -> dict[str, pa.Table]:
-    """Read the tables of what was mined, after the preset's thresholds. Nothing is written.
+    """Read the mined tables and apply the preset's thresholds; nothing is written.
 
     Args:
         store: The corpus.
         fingerprints: Step name to fingerprint, for each of ``unnest.STEPS``.
         preset: The thresholds.
-        where: An SQL condition that the faces have to meet besides (``thresholds.apply_where``); empty for none.
+        where: Additional SQL condition on the faces (``thresholds.apply_where``); empty for none.
 
     Returns:
         The tables videos, shots, tracks, faces and embeddings, by name.
@@ -62,7 +62,7 @@ def mined_tables(
 
 
 def _mark_taken_down(videos: pa.Table, denied: DenyList) -> pa.Table:
-    """Reject as ``taken_down`` the unfinished videos that are not mined any further after a take-down."""
+    """Reject, as ``taken_down``, the unfinished videos whose mining a take-down stopped."""
     status, reason = videos["status"].to_pylist(), videos["reason"].to_pylist()
     for row, (video, code) in enumerate(zip(videos["video_id"].to_pylist(), list(reason), strict=True)):
         if code == "not_finished" and denied.blocks_mining(video):
@@ -77,9 +77,9 @@ def build_tables(
 
     Args:
         outputs: Step name to the step's output, with images as references.
-        sources: ``mining.schemas.SOURCES`` rows, one a video.
+        sources: ``mining.schemas.SOURCES`` rows, one per video.
         preset: The thresholds.
-        where: An SQL condition on the faces; empty for none.
+        where: SQL condition on the faces; empty for none.
     """
     faces = apply_to_faces(faces_table(outputs), preset)
     videos = videos_table(sources, outputs)
@@ -108,21 +108,21 @@ def publish_snapshot(
     tables: Mapping[str, pa.Table] | None = None,
     where: str = "",
 ) -> SnapshotRef:
-    """Publish what was mined under these fingerprints. The same content is published once.
+    """Publish the steps' outputs under these fingerprints, unless the latest snapshot has the same content.
 
     Args:
         store: The corpus.
         fingerprints: Step name to fingerprint, for each of ``unnest.STEPS`` (``engine.state.fingerprints``).
         assignments: Track to person (``mfhq.schema.ASSIGNMENTS``); tracks that the preset rejects are left out.
         preset: The thresholds.
-        track_embeddings: Vectors that the tracks were clustered by (``Clustering.track_embeddings``), published beside
-            those of the faces; ``identities.cohesion`` is computed from them, and null without.
-        aliases: Aliases of this clustering; they join those of the snapshot before.
-        decisions: Published as it is; by default that of the snapshot before.
-        takedowns: Published as it is; by default that of the snapshot before.
+        track_embeddings: Vectors from which the tracks were clustered (``Clustering.track_embeddings``), published
+            together with the faces' vectors. ``identities.cohesion`` is computed from them, and null without them.
+        aliases: Aliases of this clustering, which are added to those of the previous snapshot.
+        decisions: The table of this name, published unchanged; by default that of the previous snapshot.
+        takedowns: The table of this name, published unchanged; by default the take-downs on record.
         run_id: The tracking run, for the manifest.
-        tables: Result of ``mined_tables`` for the same arguments, where it has been read already.
-        where: An SQL condition that the faces have to meet besides (``mined_tables``); it stands in the manifest.
+        tables: Result of ``mined_tables`` for the same arguments, if it has been read already.
+        where: Additional SQL condition on the faces (``mined_tables``); it is recorded in the manifest.
 
     Raises:
         AuditError: The snapshot would not be consistent.

@@ -1,4 +1,4 @@
-"""Publication of tables as a snapshot: files named by their content, audits, then one conditional create."""
+"""Publication of tables as a snapshot: audit the tables, write files named by their content, create the manifest."""
 
 from __future__ import annotations
 
@@ -30,24 +30,25 @@ FILE_BYTES = 512 << 20
 
 @dataclass(frozen=True)
 class SnapshotRef:
-    """A published snapshot."""
+    """Version, digest and row counts of a published snapshot."""
 
     version: str
-    """For example ``v0003``."""
+    """Name of the version, for example ``v0003``."""
     digest: str
     created: bool
-    """False when the latest snapshot already holds the same content; it is returned then."""
+    """False if the latest snapshot already had the same content; then this object describes that snapshot."""
     rows: Mapping[str, int]
-    """Rows by table."""
+    """Table name to number of rows."""
 
 
 def publish_tables(
     store: Store, tables: Mapping[str, pa.Table], *, run_id: str = "", about: Mapping[str, Any] | None = None
 ) -> SnapshotRef:
-    """Publish tables as the corpus's next snapshot; the other tables are carried over from the one before.
+    """Publish tables as the corpus's next snapshot; all other tables are carried over from the previous one.
 
-    Rows that a take-down names are left out of both. Without a table ``takedowns``, those on record are published. Two
-    calls at once make two snapshots, and the second carries over the first one's other tables.
+    Rows that a take-down names are left out of the given and of the carried tables. If the table ``takedowns`` is not
+    given, the take-downs on record are published. Two calls at the same time make two snapshots; the second one carries
+    over the tables of the first that it does not replace.
 
     Args:
         store: The corpus.
@@ -103,7 +104,7 @@ def _carried_entries(store: Store, parent: Manifest, fresh: Collection[str]) -> 
 
 
 def _conform(table: pa.Table, name: str) -> pa.Table:
-    """Cast a table to its schema, and sort it by its key unless the snapshot's digest leaves it out."""
+    """Cast a table to its schema, and sort it by its key, unless the snapshot's digest does not cover it."""
     schema = TABLES[name]
     if set(table.column_names) != set(schema.names):
         differing = sorted(set(table.column_names) ^ set(schema.names))

@@ -15,7 +15,7 @@ class Reason:
 
 
 TAKEN_DOWN = "taken_down"
-"""Reason: a take-down names the file or somebody in it; it is not mined again."""
+"""Reason: a take-down names the file or somebody in it; the file is not mined again."""
 
 _THRESHOLD = "publish with a preset that asks for less, if such faces are good enough"
 
@@ -82,6 +82,6 @@ REASONS: tuple[Reason, ...] = (
 )
 """Every reason code, in the order of the checks.
 
-Any other reason, with the status ``failed``, is the class of the error that a step raised three times; its traceback
-stands in ``attempts.error``, and `ffavatar replay` runs the step once more.
+Any other reason belongs to status ``failed`` and is the class of the error that a step raised at every attempt (three
+by default). The traceback is in ``attempts.error``; `ffavatar replay` runs the step once more.
 """

@@ -17,10 +17,11 @@ _ROWS = 65_536
 def table_digest(table: pa.Table) -> str:
     """Return the sha256 of the rows in their order: names, types, nulls and values.
 
-    Of an image only length and sha256 count, not its uri and offset: the cut of the parts is no property of the corpus.
+    An image contributes only its length and sha256. Its uri and offset are left out, since they depend on how the
+    steps' output was divided into parts.
 
     Args:
-        table: Rows whose order counts.
+        table: Rows; their order changes the digest.
 
     Returns:
         64 hexadecimal characters.

@@ -14,10 +14,10 @@ from pipelines.publishing.publish_presets import Preset
 
 
 def apply_to_faces(faces: pa.Table, preset: Preset) -> pa.Table:
-    """Reject the faces that do not pass a threshold; the reason is the first one.
+    """Reject the faces that fail a threshold; the reason is the first threshold that a face fails.
 
-    A face that a step rejected or failed keeps its reason. A null score passes its threshold, except a missing mesh
-    where the preset needs one.
+    A face that a step rejected or failed on keeps its reason; but if the preset needs no mesh, a face that was rejected
+    because its mesh is unsure counts as ok. A null score passes its threshold.
 
     Args:
         faces: ``mfhq.schema.FACES`` rows with the status that the steps gave.
@@ -63,7 +63,7 @@ def apply_where(faces: pa.Table, videos: pa.Table, condition: str) -> pa.Table:
     Args:
         faces: ``mfhq.schema.FACES`` rows.
         videos: ``mfhq.schema.VIDEOS`` rows of their videos.
-        condition: SQL on the columns of both; status and reason are the face's.
+        condition: SQL condition on the columns of both tables; a column of both (status, reason) is the face's.
 
     Returns:
         The faces with new status and reason.
@@ -89,10 +89,11 @@ def apply_to_tracks(tracks: pa.Table, faces: pa.Table, preset: Preset) -> pa.Tab
     Args:
         tracks: ``mfhq.schema.TRACKS`` rows with the status that the step gave.
         faces: ``mfhq.schema.FACES`` rows after the thresholds.
-        preset: Smallest numbers of ok faces and of detections.
+        preset: Least numbers of ok faces and of detections.
 
     Returns:
-        The tracks with new status and reason: the commonest reason of its faces, or ``too_brief``.
+        The tracks with new status and reason. A rejected track's reason is the most common one of its faces, or
+        ``too_brief`` if it has too few detections.
     """
     usable, reasons = Counter[str](), defaultdict[str, Counter[str]](Counter)
     columns = (faces[name].to_pylist() for name in ("track_id", "status", "reason"))
@@ -120,7 +121,7 @@ def apply_to_videos(videos: pa.Table, tracks: pa.Table) -> pa.Table:
         tracks: ``mfhq.schema.TRACKS`` rows after the thresholds.
 
     Returns:
-        The videos with new status and reason: the commonest reason of its tracks.
+        The videos with new status and reason. A rejected video's reason is the most common one of its tracks.
     """
     usable, reasons = set[str](), defaultdict[str, Counter[str]](Counter)
     columns = (tracks[name].to_pylist() for name in ("video_id", "status", "reason"))
@@ -139,11 +140,11 @@ def apply_to_videos(videos: pa.Table, tracks: pa.Table) -> pa.Table:
 
 
 def most_common_reason(reasons: Counter[str], default: str) -> str:
-    """Return the commonest reason code.
+    """Return the most common reason code.
 
     Args:
-        reasons: Reason code to its count; among equal counts the first code by name is returned.
-        default: Returned where ``reasons`` is empty.
+        reasons: Reason code to its count; among equally common codes the alphabetically first is returned.
+        default: Code to return if ``reasons`` is empty.
     """
     return min(reasons, key=lambda code: (-reasons[code], code)) if reasons else default
 

@@ -1,6 +1,6 @@
 """Flat tables of the corpus from the mining steps' nested outputs, before any threshold.
 
-``outputs`` is everywhere the mapping of step name (``STEPS``) to the step's output.
+The argument ``outputs`` of each function maps step names (``STEPS``) to the steps' outputs.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STEPS = ("probe", "tracks", "scores", "embeddings")
 
 
 def videos_table(sources: pa.Table, outputs: Mapping[str, pa.Table]) -> pa.Table:
-    """Build the table ``videos``: every source on record, with the first problem on its way through the steps.
+    """Build the table ``videos``: every recorded source, with the status and reason of the first step that is not ok.
 
     Videos whose tracks are all rejected are rejected later (``thresholds.apply_to_videos``).
 
@@ -48,7 +48,7 @@ def videos_table(sources: pa.Table, outputs: Mapping[str, pa.Table]) -> pa.Table
 
 
 def _first_problem(*states: Mapping[str, str | None]) -> tuple[str, str]:
-    """Return status and reason of the first step that is not ok; for an ok video the first remark of a step."""
+    """Return status and reason of the first step that is not ok; if all are ok, the first non-empty reason."""
     remark = ""
     for state in states:
         if state["status"] is None:
@@ -92,12 +92,12 @@ def faces_table(outputs: Mapping[str, pa.Table]) -> pa.Table:
 
 
 def face_embeddings(outputs: Mapping[str, pa.Table]) -> pa.Table:
-    """Build the table ``embeddings`` of the single faces."""
+    """Build the table ``embeddings``, with the vectors of the individual faces only."""
     return conform_to_schema(_columns(explode(outputs["embeddings"], "faces", ["model"])), EMBEDDINGS)
 
 
 def _agreement(face_ids: Sequence[str], embedded: pa.Table) -> list[float | None]:
-    """Return the similarity of each face's embedding to the mean of the others of its track; None for a single one."""
+    """Return the similarity of each face's embedding to the mean of its track's other faces; None without others."""
     table = explode(embedded, "faces", ["model"])
     tracks = table["track_id"].to_pylist()
     values, n_faces = agreement(tracks, lists_to_vectors(table, dtype=np.float32)), Counter(tracks)
