@@ -115,6 +115,50 @@ def part_shape(predicted: Tensor, detected: Tensor, valid: Tensor) -> Tensor:
     return landmark(predicted, detected, valid)
 
 
+def fit_image_similarity(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Fit the turn, zoom and shift in the image plane that take points onto others, by least squares.
+
+    Args:
+        points: (..., N, 2).
+        target: (..., N, 2).
+
+    Returns:
+        Matrices (..., 2, 2) and shifts (..., 1, 2): ``points @ matrix + shift`` is nearest to ``target``.
+    """
+    centre, target_centre = points.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
+    p, q = points - centre, target - target_centre
+    size = p.square().sum((-2, -1)).clamp_min(1e-12)
+    along = (p * q).sum((-2, -1)) / size
+    across = (p[..., 0] * q[..., 1] - p[..., 1] * q[..., 0]).sum(-1) / size
+    matrix = torch.stack((along, across, -across, along), -1).unflatten(-1, (2, 2))
+    return matrix, target_centre - centre @ matrix
+
+
+def motion(predicted: Tensor, detected: Tensor, valid: Tensor, rigid: Tensor) -> Tensor:
+    """Compute how far a person's landmarks move between drivers otherwise than the detected ones do.
+
+    Each driver's predicted landmarks are laid onto the detected ones by the points that follow the skull: a face-rigid
+    frame, in which poses do not count. The difference that is left belongs to the person's shape, which is the same in
+    all drivers, or to an expression, which is not: the person's mean is subtracted.
+
+    Args:
+        predicted: (B, D, L, 2) in image widths.
+        detected: (B, D, L, 2) in image widths.
+        valid: (B, D) bool, False for drivers without detected landmarks.
+        rigid: (K,) rows of the landmarks that follow the skull.
+
+    Returns:
+        (B, D, L) in image widths; 0 where ``valid`` is False.
+    """
+    # The fit is differentiated, too: held fixed, it has the gradient ask a pose for what the next fit takes back.
+    matrix, shift = fit_image_similarity(predicted[..., rigid, :], detected[..., rigid, :])
+    difference = predicted @ matrix + shift - detected
+    weight = valid[..., None, None].to(difference)
+    mean = (difference * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp_min(1)
+    distance = (difference - mean).square().sum(-1).clamp_min(1e-10).sqrt()
+    return torch.where(valid[..., None], distance, torch.zeros_like(distance))
+
+
 def offset_size(avatar: CanonicalAvatar) -> Tensor:
     """Compute the length (B, P) of each Gaussian's offset from its head point, decimetres."""
     return 10 * avatar.offsets.square().sum(-1).clamp_min(1e-12).sqrt()
@@ -145,7 +189,7 @@ def person_mean(parameters: DrivingParameters) -> Tensor:
     A constant over all drivers belongs to the person's shape and not to an expression: without this term the estimator
     explains the shape of a chin by the jaw's rotation.
     """
-    return _motion(parameters).mean(1).square()
+    return _expression_and_joints(parameters).mean(1).square()
 
 
 def disagreement(each: DrivingParameters, shared: DrivingParameters, weight: Tensor) -> Tensor:
@@ -161,10 +205,10 @@ def disagreement(each: DrivingParameters, shared: DrivingParameters, weight: Ten
     Returns:
         (B, D, E + 15) weighted squared differences.
     """
-    return weight[..., None] * (_motion(each) - _motion(shared)).square()
+    return weight[..., None] * (_expression_and_joints(each) - _expression_and_joints(shared)).square()
 
 
-def _motion(parameters: DrivingParameters) -> Tensor:
+def _expression_and_joints(parameters: DrivingParameters) -> Tensor:
     """Return expression and joint rotations (B, D, E + 15), rotations in units of 0.2 rad, as large as coefficients."""
     return torch.cat((parameters.expression, parameters.rotations.flatten(-2) / 0.2), -1)
 

@@ -17,6 +17,7 @@ from ffavatar_model.networks.gaussians import RAW_SIZE, CanonicalAvatar, Gaussia
 from ffavatar_model.networks.lifting import normalize_lifted_colours, sum_lifted_colours
 from ffavatar_model.networks.query_former import QueryFormer
 from ffavatar_model.networks.rig import Rig
+from ffavatar_model.networks.shape_predictor import ShapePredictor
 from ffavatar_model.renderers import Rendering, render_gaussians
 
 
@@ -97,6 +98,8 @@ class FFAvatar(nn.Module):
         """Number of subdivisions of the head model: FLAME's 5,023 vertices become 20,018 points at 1."""
         lift: bool = True
         """True to lift colours from the sources' own pixels too (``ffavatar_model.networks.lifting``)."""
+        shape: int = 0
+        """Number of shape coefficients that are predicted for each person; 0 poses everybody on the mean head."""
         encoder: ImageEncoder.Config = field(default_factory=ImageEncoder.Config)
         query_former: QueryFormer.Config = field(default_factory=QueryFormer.Config)
         gaussians: GaussianHead.Config = field(default_factory=GaussianHead.Config)
@@ -105,6 +108,7 @@ class FFAvatar(nn.Module):
         def __post_init__(self) -> None:
             require(self.image_size >= 8, "image_size", self.image_size, "at least 8 pixels")
             require(0 <= self.subdivisions <= 2, "subdivisions", self.subdivisions, "0, 1 or 2")
+            require(self.shape >= 0, "shape", self.shape, "0 (off) or more")
 
     def __init__(self, config: FFAvatar.Config, head: HeadModel) -> None:
         """Build the modules.
@@ -119,12 +123,17 @@ class FFAvatar(nn.Module):
         for _ in range(config.subdivisions):
             head = subdivide(head)
         n_expression = min(config.estimator.n_expression, head.n_expression)
-        self.rig = Rig(head, n_expression)
+        n_shape = min(config.shape, head.n_shape)
+        self.rig = Rig(head, n_expression, n_shape)
         self.encoder = ImageEncoder(config.encoder)
         self.query_former = QueryFormer(config.query_former, config.encoder.backbone.width)
         self.gaussians = GaussianHead(config.gaussians, config.query_former.width, self.rig.spacing)
         self.estimator = Estimator(config.estimator, n_expression, self.rig.start_pose)
         self.personal: Personal | None = None
+        self.identity: ShapePredictor | None = None
+        if n_shape:
+            n_tokens = len(self.encoder.positions)
+            self.identity = ShapePredictor(config.encoder.backbone.width, n_tokens, n_shape)
 
     def add_personal(self) -> Personal:
         """Add a person's own parameters (zero), unless the model has them, and return them."""
@@ -143,21 +152,50 @@ class FFAvatar(nn.Module):
             Tokens and lifted colours, which ``SourceFeatures.merged`` joins with those of more views.
         """
         tokens = self.encoder(sources.flatten(0, 1)).unflatten(0, sources.shape[:2])
-        return SourceFeatures(tokens, mask, *self._lift_colours(sources, mask))
+        return SourceFeatures(tokens, mask, *self._lift_colours(sources, mask, self.predict_shape(tokens, mask)))
+
+    def predict_shape(self, tokens: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Predict each person's shape coefficients from the tokens of the source views.
+
+        Args:
+            tokens: (B, S, T, width), see ``SourceFeatures``.
+            mask: (B, S) bool, False is padding; None where there is no padding.
+
+        Returns:
+            (B, ``Config.shape``), or None where the configuration has ``shape=0``.
+        """
+        return None if self.identity is None else self.identity(tokens, mask)
 
     def query_points(self, encoded: SourceFeatures) -> Tensor:
         """Return one feature a head point, (B, P, width + 4), from all encoded views."""
-        queried = self.query_former(
-            self.rig.normalised, self.rig.frontal_positions, encoded.tokens, self.encoder.positions, encoded.mask
-        )
+        points, positions = self.rig.normalised, self.rig.frontal_positions
+        shape = self.predict_shape(encoded.tokens, encoded.mask)
+        if shape is not None:  # no gradient: the queries' embedding is no smooth function of the points
+            with torch.no_grad(), torch.autocast(shape.device.type, enabled=False):
+                shaped = self.rig.shaped_points(shape)
+                points, positions = self.rig.normalise(shaped), self.rig.project_frontal(shaped)
+        queried = self.query_former(points, positions, encoded.tokens, self.encoder.positions, encoded.mask)
         return torch.cat((queried, normalize_lifted_colours(encoded.colours, encoded.weights)), -1)
 
     def point_features(self, sources: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode sources and return one feature a head point, (B, P, width + 4); arguments of ``encode_sources``."""
         return self.query_points(self.encode_sources(sources, mask))
 
+    def features_and_shape(self, sources: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Return ``point_features`` of sources together with the shape that belongs to them, from one pass.
+
+        Args:
+            sources: (B, S, 3, H, W) aligned crops, RGB in 0 to 1.
+            mask: (B, S) bool, False is padding; None where there is no padding.
+
+        Returns:
+            Features (B, P, width + 4), and shape coefficients (B, ``Config.shape``) or None (``predict_shape``).
+        """
+        encoded = self.encode_sources(sources, mask)
+        return self.query_points(encoded), self.predict_shape(encoded.tokens, encoded.mask)
+
     @torch.no_grad()
-    def _lift_colours(self, sources: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _lift_colours(self, sources: Tensor, mask: Tensor | None, shape: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Sum the sources' colours (B, P, 3) and weights (B, P, 1) at the head's points, posed by the estimator.
 
         All are zero where the configuration has ``lift=False``.
@@ -168,15 +206,22 @@ class FFAvatar(nn.Module):
             return zeros[..., :3], zeros[..., 3:]
         parameters = self.estimate(sources)
         with torch.autocast(sources.device.type, enabled=False):
-            means, _ = self.rig.pose(self.rig.mean_head(n), parameters)
+            means, _ = self.rig.pose(self.rig.mean_head(n, shape), parameters)
+            normals = self.rig.normals if shape is None else self.rig.shaped_normals(shape)[:, None]
             camera = pose_to_camera(parameters.pose, virtual_intrinsics(2, means), 2)
             mask = _no_padding(sources) if mask is None else mask
-            return sum_lifted_colours(sources.float(), mask, means, self.rig.normals, camera)
+            return sum_lifted_colours(sources.float(), mask, means, normals, camera)
 
-    def decode_avatar(self, features: Tensor) -> CanonicalAvatar:
-        """Decode point features (B, P, width + 4) into canonical Gaussians, the person's own terms included."""
+    def decode_avatar(self, features: Tensor, shape: Tensor | None = None) -> CanonicalAvatar:
+        """Decode point features into canonical Gaussians, the person's own terms included.
+
+        Args:
+            features: (B, P, width + 4) see ``query_points``.
+            shape: (B, S) shape coefficients that belong to them; None for the mean head.
+        """
         raw = self.gaussians.raw(features)
-        return self.gaussians.activate(raw if self.personal is None else raw + self.personal.raw)
+        avatar = self.gaussians.activate(raw if self.personal is None else raw + self.personal.raw)
+        return avatar._replace(shape=shape)
 
     def reconstruct(self, sources: Tensor, mask: Tensor | None = None) -> CanonicalAvatar:
         """Reconstruct one avatar for each of B people from any number of source images, in any order.
@@ -188,7 +233,7 @@ class FFAvatar(nn.Module):
         Returns:
             B canonical avatars.
         """
-        return self.decode_avatar(self.point_features(sources, mask))
+        return self.decode_avatar(*self.features_and_shape(sources, mask))
 
     def estimate(self, drivers: Tensor) -> DrivingParameters:
         """Estimate driving parameters (B, D, ·) from aligned crops (B, D, 3, H, W), RGB in 0 to 1."""
@@ -265,6 +310,7 @@ class FFAvatar(nn.Module):
         timestep: Tensor | None = None,
         features: Tensor | None = None,
         estimates: Tensor | None = None,
+        shape: Tensor | None = None,
         background: Tensor | None = None,
     ) -> Output:
         """Reconstruct from sources, then re-enact the drivers.
@@ -278,12 +324,15 @@ class FFAvatar(nn.Module):
             timestep: (B, D) int: drivers of one timestep share their mean expression and joint rotations.
             features: (B, P, width + 4) precomputed ``point_features``; encoder and query former are not run.
             estimates: (B, D, E + 21) precomputed ``estimate_raw`` of the drivers; the estimator is not run.
+            shape: (B, S) precomputed shape coefficients that belong to ``features``.
             background: (3,) colour behind the head.
 
         Returns:
             The rendering, its landmarks, the avatar and the driving parameters.
         """
-        avatar = self.decode_avatar(self.point_features(sources, mask) if features is None else features)
+        if features is None:
+            features, shape = self.features_and_shape(sources, mask)
+        avatar = self.decode_avatar(features, shape)
         raw = self.estimate_raw(drivers) if estimates is None else estimates
         parameters = estimated_parameters = self.limit_parameters(raw)
         with torch.autocast(drivers.device.type, enabled=False):  # pixels have no place in 8 bits of mantissa

@@ -104,7 +104,7 @@ def test_a_checkpoint_gives_the_same_images(head: HeadModel) -> None:
 def test_an_avatar_is_read_and_is_that_of_its_checkpoint(head: HeadModel) -> None:
     avatar, header = load_avatar(GOLDEN / "avatar.safetensors")
     assert (header.head, header.head_digest, header.consent) == (head.name, head.digest, "yes")
-    found = {name: float(value.abs().mean()) for name, value in avatar._asdict().items()}
+    found = {name: float(value.abs().mean()) for name, value in avatar.tensors().items()}
     assert found == pytest.approx(EXPECTED["model"]["avatar"], rel=1e-5)
 
 

@@ -62,6 +62,9 @@ class Degrade:
 
     colour: float = 0.0
     """Natural logarithm of the gain of each colour, and of the exponent of a gamma curve."""
+    shared: bool = False
+    """True to draw the colour once a sample, for all its images, those that a rendering is compared with included: the
+    colours of another camera cannot be predicted from the sources."""
     blur: float = 0.0
     """Natural logarithm of the factor by which an image loses resolution."""
     noise: float = 0.0
@@ -119,6 +122,9 @@ def prepare_batch(raw: RawBatch, augment: Augment, degrade: Degrade) -> Batch:
     if augment.light:
         gains = (augment.light * raw.light[:, :1] + augment.light / 3 * raw.light[:, 1:]).exp()
         rgb = (rgb * gains.repeat_interleave(shape[1], 0)[..., None, None]).clamp(0, 1)
+    if degrade.colour and degrade.shared:
+        first = raw.draws[:, :1].expand(-1, shape[1], -1).flatten(0, 1)
+        rgb = change_colours(rgb, degrade, first)
     sources, drivers = split(over_background(rgb, matte))
     estimator_drivers = None
     if degrade != Degrade():
@@ -173,7 +179,7 @@ def reframe_points(points: Tensor, frames: Tensor) -> Tensor:
 
 
 def degrade_images(images: Tensor, config: Degrade, draws: Tensor, noise: Tensor) -> Tensor:
-    """Change the colours of images, blur them and add noise.
+    """Change the colours of images (unless a sample shares them), blur them and add noise.
 
     Args:
         images: (N, 3, H, W) in 0 to 1.
@@ -185,9 +191,8 @@ def degrade_images(images: Tensor, config: Degrade, draws: Tensor, noise: Tensor
         (N, 3, H, W) in 0 to 1.
     """
     each = draws[..., None, None]
-    if config.colour:
-        gamma, gain = (each[:, COLOUR][:, :1] * config.colour).exp(), (each[:, COLOUR][:, 1:] * config.colour / 2).exp()
-        images = (images.clamp_min(1e-4) ** gamma * gain).clamp(0, 1)
+    if config.colour and not config.shared:
+        images = change_colours(images, config, draws)
     if config.blur:
         size = images.shape[-1]
         smallest = max(8, round(size * 2.718281828**-config.blur))
@@ -197,6 +202,22 @@ def degrade_images(images: Tensor, config: Degrade, draws: Tensor, noise: Tensor
     if config.noise:
         images = (images + each[:, NOISE, None].abs() * config.noise * noise).clamp(0, 1)
     return images
+
+
+def change_colours(images: Tensor, config: Degrade, draws: Tensor) -> Tensor:
+    """Apply a gamma curve and a gain of each colour.
+
+    Args:
+        images: (N, 3, H, W) in 0 to 1.
+        config: ``colour`` is read.
+        draws: (N, ``PER_IMAGE``) random numbers.
+
+    Returns:
+        (N, 3, H, W) in 0 to 1.
+    """
+    gamma, gain = draws[:, COLOUR, None, None].split((1, 3), 1)
+    gamma, gain = (gamma * config.colour).exp(), (gain * config.colour / 2).exp()
+    return (images.clamp_min(1e-4) ** gamma * gain).clamp(0, 1)
 
 
 def degrade_mattes(mattes: Tensor, config: Degrade, draws: Tensor) -> Tensor:

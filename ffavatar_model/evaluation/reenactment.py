@@ -77,19 +77,22 @@ def self_reenact(
         A row an image, method and number of sources; the model's own method is ``ours``.
     """
     judges, device = judges or Judges(), model.rig.points.device
-    features = [model.point_features(s.sources[None, : max(views)].to(device)) for s in subjects] if baselines else []
-    average = _mean_avatar(model, torch.cat(features)) if baselines else None
+    average = None
+    if baselines:
+        average = _mean_avatar(
+            model, [model.features_and_shape(s.sources[None, : max(views)].to(device)) for s in subjects]
+        )
     for subject in subjects:
         sources, drivers, mattes = (x.to(device) for x in (subject.sources, subject.drivers, subject.mattes))
         parameters = driving_parameters(model, subject)
         avatars = {s: model.reconstruct(sources[None, :s]) for s in sorted(set(views)) if s <= len(sources)}
         for s, avatar in avatars.items():
             methods: dict[str, Tensor] = {"ours": render_drivers(model, avatar, parameters, subject)}
-            if baselines and average is not None:
+            if average is not None:
                 methods["nearest"] = _nearest(sources[:s], drivers, mattes)
                 methods["mean_head"] = render_drivers(model, average, parameters, subject)
                 if s > 1:
-                    singles = _mean_avatar(model, model.point_features(sources[:s, None]))
+                    singles = _mean_avatar(model, [model.features_and_shape(sources[:s, None])])
                     methods["mean_of_views"] = render_drivers(model, singles, parameters, subject)
             for method, rendered in methods.items():
                 values = compute_metrics(model, rendered, drivers, mattes, judges)
@@ -231,6 +234,9 @@ def _nearest(sources: Tensor, drivers: Tensor, mattes: Tensor) -> Tensor:
     return sources[scores.argmax(0)]
 
 
-def _mean_avatar(model: FFAvatar, features: Tensor) -> CanonicalAvatar:
-    """One avatar of the mean raw values of N sets of features (N, P, width + 4)."""
-    return model.gaussians.activate(model.gaussians.raw(features).mean(0, keepdim=True))
+def _mean_avatar(model: FFAvatar, people: Sequence[tuple[Tensor, Tensor | None]]) -> CanonicalAvatar:
+    """One avatar of the mean raw values and the mean shape of all people's ``features_and_shape``."""
+    raw = model.gaussians.raw(torch.cat([features for features, _ in people]))
+    shapes = [shape for _, shape in people if shape is not None]
+    avatar = model.gaussians.activate(raw.mean(0, keepdim=True))
+    return avatar._replace(shape=torch.cat(shapes).mean(0, keepdim=True) if shapes else None)

@@ -59,6 +59,8 @@ PARTS = {
     "right_brow": RIGHT_BROW,
     "left_brow": LEFT_BROW,
 }
+RIGID = (10, 151, 251, 284, 168, 6, 197, 195, 5, 4, 133, 362, 263, 33, 21, 54)
+"""Points on the forehead, the ridge of the nose and the corners of the eyes: they follow the skull alone."""
 INNER_LIPS = ((13, 14), (82, 87), (312, 317))
 """Pairs (upper, lower) across the gap between the lips."""
 LID_GAPS = ((159, 145), (386, 374))

@@ -56,11 +56,13 @@ def save_avatar(path: Path, avatar: CanonicalAvatar, header: AvatarHeader) -> No
         header: Its origin.
 
     Raises:
-        ValueError: B is not 1.
+        ValueError: B is not 1, or the avatar has an identity shape, for which there is no file format yet.
     """
     if len(avatar.offsets) != 1:
         raise ValueError(f"{path}: a file holds one avatar, not {len(avatar.offsets)}")
-    tensors = {name: value[0].detach().float().cpu().contiguous() for name, value in avatar._asdict().items()}
+    if avatar.shape is not None:
+        raise ValueError(f"{path}: there is no file format of avatars with an identity shape; use a model with shape=0")
+    tensors = {name: value[0].detach().float().cpu().contiguous() for name, value in avatar.tensors().items()}
     text = json.dumps({"format": FORMAT, **asdict(header)}, sort_keys=True)
     write_atomically(path, save(tensors, metadata={"ffavatar_avatar": text}))
 

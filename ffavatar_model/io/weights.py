@@ -146,7 +146,8 @@ def check_and_load(tensors: Mapping[str, Tensor], model: nn.Module, where: str) 
     """Load tensors into a module after a check of names and shapes.
 
     Args:
-        tensors: Tensors by name; those of a person's own parameters may be absent on either side.
+        tensors: Tensors by name; those of a person's own parameters may be absent on either side. Those of the identity
+            shape may all be absent here: untrained, it is zero, and the model is the one without a shape.
         model: The module.
         where: Source of the tensors, for the message.
 
@@ -154,8 +155,9 @@ def check_and_load(tensors: Mapping[str, Tensor], model: nn.Module, where: str) 
         ValueError: A parameter is missing, unknown or of another shape.
     """
     own = model.state_dict()
+    optional = ("personal.",) if any(name.startswith("identity.") for name in tensors) else ("personal.", "identity.")
     for name, value in own.items():
-        if name.startswith("personal."):
+        if name.startswith(optional):
             continue
         if name not in tensors:
             raise ValueError(f"{where}: parameter {name} {tuple(value.shape)} of the model is missing; {_WAY_OUT}")

@@ -33,6 +33,13 @@ class CanonicalAvatar(NamedTuple):
     """(B, P) 0 to 1."""
     colours: Tensor
     """(B, P, 3) RGB, 0 to 1."""
+    shape: Tensor | None = None
+    """(B, S) coefficients of the head model's shape directions; offsets are from the points of that shaped head. None
+    is the mean head."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the tensors by name; ``shape`` only where there is one."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class GaussianHead(nn.Module):

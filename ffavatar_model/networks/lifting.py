@@ -20,15 +20,16 @@ def point_normals(points: Tensor, triangles: Tensor) -> Tensor:
     """Return the unit normals of a mesh's points.
 
     Args:
-        points: (P, 3) vertices.
+        points: (..., P, 3) vertices.
         triangles: (F, 3) indices, counter-clockwise seen from outside.
 
     Returns:
-        (P, 3) outward normals, each the mean of its triangles' normals weighted by their area.
+        (..., P, 3) outward normals, each the mean of its triangles' normals weighted by their area.
     """
-    a, b, c = points[triangles].unbind(1)
+    a, b, c = points[..., triangles, :].unbind(-2)
     face = torch.linalg.cross(b - a, c - a)
-    total = torch.zeros_like(points).index_add_(0, triangles.flatten(), face.repeat_interleave(3, 0))
+    at_corners = face[..., None, :].expand(*face.shape[:-1], 3, 3).flatten(-3, -2)
+    total = torch.zeros_like(points).index_add_(-2, triangles.flatten(), at_corners)
     return F.normalize(total, dim=-1)
 
 
@@ -41,7 +42,7 @@ def sum_lifted_colours(
         sources: (B, S, 3, H, W) RGB in 0 to 1.
         mask: (B, S) bool, False is padding.
         points: (B, S, P, 3) the head posed as in each source, head axes, metres.
-        normals: (P, 3) of the head at rest.
+        normals: (P, 3) of the head at rest, or (B, 1, P, 3) of each person's.
         head_to_camera: (B, S, 3, 4) for the virtual camera of aligned crops.
 
     Returns:

@@ -43,6 +43,16 @@ class Rig(nn.Module):
     """(9,) pose of a frontal head in an aligned crop."""
     landmark_index: Tensor
     """(L,) index of each landmark among the 468 face-mesh points."""
+    shape_directions: Tensor
+    """(S, 3 P) metres per unit of shape coefficient."""
+    joint_directions: Tensor
+    """(S, 15) metres by which the joints follow, per unit of shape coefficient."""
+    triangles: Tensor
+    """(F, 3) triangles of the points where shape directions are used, (0, 3) otherwise."""
+    centre: Tensor
+    """(3,) the point that is 0 in ``normalised``, metres."""
+    extent: Tensor
+    """() metres that are 1 in ``normalised``."""
     directions: Tensor
     """(E, 3 P) metres per unit of expression coefficient."""
     turns: Tensor
@@ -53,17 +63,20 @@ class Rig(nn.Module):
     landmark_corners: Tensor
     landmark_barycentric: Tensor
 
-    def __init__(self, head: HeadModel, n_expression: int) -> None:
+    def __init__(self, head: HeadModel, n_expression: int, n_shape: int = 0) -> None:
         """Bind the points.
 
         Args:
             head: Head model, subdivided as often as the model wants it.
             n_expression: Number of its expression directions to use.
+            n_shape: Number of its shape directions to use.
         """
         super().__init__()
         self.name, self.digest = head.name, head.digest
         edges = unique_edges(head.triangles)
         directions = head.expression_directions[..., :n_expression]
+        shape_directions = head.shape_directions[..., :n_shape]
+        joint_directions = torch.einsum("jv,vcs->jcs", head.joint_regressor, shape_directions)
         buffers = {
             "points": head.template,
             "directions": directions.flatten(0, 1).T,
@@ -76,6 +89,9 @@ class Rig(nn.Module):
             "landmark_corners": head.triangles[head.landmark_triangles],
             "landmark_barycentric": head.landmark_barycentric,
             "landmark_index": head.landmark_index,
+            "shape_directions": shape_directions.flatten(0, 1).T,
+            "joint_directions": joint_directions.flatten(0, 1).T,
+            "triangles": head.triangles if n_shape else head.triangles[:0],
         }
         for name, value in buffers.items():
             self.register_buffer(name, value.contiguous(), persistent=False)
@@ -83,10 +99,27 @@ class Rig(nn.Module):
         self.register_buffer("start_pose", aligned_pose(eye_distance), persistent=False)
         centre = (self.points.amax(0) + self.points.amin(0)) / 2
         extent = (self.points.amax(0) - self.points.amin(0)).max() / 2
-        self.register_buffer("normalised", (self.points - centre) / extent, persistent=False)
-        K = virtual_intrinsics(2)
-        frontal = project_points(self.points, pose_to_camera(self.start_pose, K, 2), K) - 1
-        self.register_buffer("frontal_positions", frontal, persistent=False)
+        self.register_buffer("centre", centre, persistent=False)
+        self.register_buffer("extent", extent, persistent=False)
+        self.register_buffer("normalised", self.normalise(self.points), persistent=False)
+        self.register_buffer("frontal_positions", self.project_frontal(self.points), persistent=False)
+
+    def normalise(self, points: Tensor) -> Tensor:
+        """Scale points (..., P, 3), metres, as ``normalised``."""
+        return (points - self.centre) / self.extent
+
+    def project_frontal(self, points: Tensor) -> Tensor:
+        """Return the positions (..., P, 2) of points (..., P, 3) in an aligned crop of a frontal head, -1 to 1."""
+        K = virtual_intrinsics(2, points)
+        return project_points(points, pose_to_camera(self.start_pose, K, 2), K) - 1
+
+    def shaped_points(self, shape: Tensor) -> Tensor:
+        """Return the rest positions (B, P, 3) of the heads of shape coefficients (B, S), metres."""
+        return self.points + (shape @ self.shape_directions).unflatten(-1, (-1, 3))
+
+    def shaped_normals(self, shape: Tensor) -> Tensor:
+        """Return the outward unit normals (B, P, 3) at rest of the heads of shape coefficients (B, S)."""
+        return point_normals(self.shaped_points(shape), self.triangles)
 
     def pose(self, avatar: CanonicalAvatar, parameters: DrivingParameters) -> tuple[Tensor, Tensor]:
         """Pose B avatars under D sets of parameters each.
@@ -105,19 +138,29 @@ class Rig(nn.Module):
         if self.correctives.shape[0]:
             feature = (matrices[:, 1:] - torch.eye(3, device=matrices.device)).flatten(1)
             moved = moved + feature @ self.correctives
-        rest = (self.points + avatar.offsets)[:, None] + moved.unflatten(-1, (-1, 3)).unflatten(0, (n, d))
-        transforms, _ = joint_transforms(matrices, self.joints.expand(n * d, -1, -1), PARENTS)
+        points, centres = self.points, self.joints.expand(n * d, -1, -1)
+        if avatar.shape is not None:
+            points = self.shaped_points(avatar.shape)
+            shaped_joints = self.joints + (avatar.shape @ self.joint_directions).unflatten(-1, (-1, 3))
+            centres = shaped_joints[:, None].expand(-1, d, -1, -1).flatten(0, 1)
+        rest = (points + avatar.offsets)[:, None] + moved.unflatten(-1, (-1, 3)).unflatten(0, (n, d))
+        transforms, _ = joint_transforms(matrices, centres, PARENTS)
         means = apply_transforms(blend_transforms(self.weights, transforms), rest.flatten(0, 1))
         turns = axis_angle_to_quaternion((expression @ self.turns).unflatten(-1, (-1, 3)))
         follow = multiply_quaternions(blend_quaternions(self.weights, joint_quaternions(joints, PARENTS)), turns)
         rotations = multiply_quaternions(follow.unflatten(0, (n, d)), avatar.rotations[:, None])
         return means.unflatten(0, (n, d)), rotations
 
-    def mean_head(self, n: int) -> CanonicalAvatar:
-        """Return n avatars whose points are the head model's own; their scales, opacities and colours are zero."""
+    def mean_head(self, n: int, shape: Tensor | None = None) -> CanonicalAvatar:
+        """Return avatars whose points are the head model's own; their scales, opacities and colours are zero.
+
+        Args:
+            n: Number of avatars.
+            shape: (n, S) shape coefficients; None for the mean head.
+        """
         zeros = self.points.new_zeros(n, len(self.points), 3)
         rotation = torch.cat((torch.ones_like(zeros[..., :1]), zeros), -1)
-        return CanonicalAvatar(zeros, rotation, zeros, zeros[..., 0], zeros)
+        return CanonicalAvatar(zeros, rotation, zeros, zeros[..., 0], zeros, shape)
 
     def landmarks(self, means: Tensor) -> Tensor:
         """Return landmarks (..., L, 3) of posed points (..., P, 3); row l is face-mesh point ``landmark_index[l]``."""

@@ -138,7 +138,7 @@ class Trainer:
             model.add_personal()
         self.objective = Objective(config.objective, model).to(device)
         trainable = _freeze(model, config.moves)
-        self._sources_trained = any(name.startswith(("encoder.", "query_former.")) for name in trainable)
+        self._sources_trained = any(name.startswith(("encoder.", "query_former.", "identity.")) for name in trainable)
         self._drivers_trained = any(name.startswith("estimator.") for name in trainable)
         self.adversary = Adversary(config.adversary, device) if config.adversary.weight else None
         alone = world == 1 and config.accumulate == 1 and self.adversary is None
@@ -317,7 +317,7 @@ class Trainer:
         encoder and query former for each set of sources, the estimator for each driver."""
         if not self.config.data.fixed:
             return Precomputed()
-        features = estimates = None
+        features = estimates = shape = None
         n = batch.drivers.shape[1]
         drivers = batch.drivers if batch.estimator_drivers is None else batch.estimator_drivers
 
@@ -334,6 +334,12 @@ class Trainer:
                     for ids, sources, mask in zip(batch.ids, batch.sources, masks, strict=True)
                 ]
                 features = rows[0] if len(rows) == 1 else torch.cat(rows)
+                if self.model.identity is not None:
+                    rows = [
+                        compute_once(" ".join(["shape", *ids[:-n]]), self._shape_of, sources[None], mask)
+                        for ids, sources, mask in zip(batch.ids, batch.sources, masks, strict=True)
+                    ]
+                    shape = torch.cat(rows)
             if not self._drivers_trained:
                 rows = [
                     compute_once(driver, self.model.estimate_raw, image[None, None])
@@ -341,7 +347,12 @@ class Trainer:
                     for driver, image in zip(ids[-n:], images, strict=True)
                 ]
                 estimates = torch.cat(rows, 1).unflatten(1, (len(batch.ids), n))[0]
-        return Precomputed(features=features, estimates=estimates)
+        return Precomputed(features=features, estimates=estimates, shape=shape)
+
+    def _shape_of(self, sources: Tensor, mask: Tensor | None) -> Tensor:
+        _, shape = self.model.features_and_shape(sources, mask)
+        assert shape is not None
+        return shape
 
     def _average(self) -> None:
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))

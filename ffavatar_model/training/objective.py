@@ -12,7 +12,7 @@ from ffavatar_model import losses
 from ffavatar_model.config import require
 from ffavatar_model.data.batch import Batch
 from ffavatar_model.data.images import BACKGROUND
-from ffavatar_model.head.face_parts import PARTS, landmark_rows
+from ffavatar_model.head.face_parts import PARTS, RIGID, landmark_rows
 from ffavatar_model.model import FFAvatar, Output, face_visibility
 from ffavatar_model.networks.lpips import LPIPS, LPIPS_FILE_HINT, load_lpips
 
@@ -25,6 +25,8 @@ class Precomputed:
     """(B, P, width + 4) see ``FFAvatar.query_points``: leaves encoder and query former out."""
     estimates: Tensor | None = None
     """(B, D, E + 21) the estimator's raw values for the drivers: leaves the estimator out."""
+    shape: Tensor | None = None
+    """(B, S) shape coefficients that belong to ``features``, where the model predicts them."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the precomputed tensors by name."""
@@ -57,9 +59,18 @@ class Objective(nn.Module):
         landmark: float = 5.0
         landmark_until: float = 0.6
         """Share of the run after which the landmark term has faded out."""
+        landmark_floor: float = 0.0
+        """Share of the landmark terms (``landmark``, ``parts``) that never fades out."""
+        known_landmark: float = 0.0
+        """Where cameras are known: weight of the distance of landmarks; it never fades out."""
         parts: float = 0.0
         """Weight of the landmarks of lips, lids and brows, each relative to its part's middle; fades out with
         ``landmark``."""
+        motion: float = 0.0
+        """Where cameras are unknown: weight of how lips, lids and brows move between a person's drivers, in a
+        face-rigid frame (``losses.motion``); it never fades out."""
+        shape: float = 1e-4
+        """Weight of squared shape coefficients, where the model predicts them."""
         pose: float = 1.0
         """Where cameras are known: distance of landmarks under the estimated and the known pose, in image widths."""
         expression: float = 1e-3
@@ -72,6 +83,7 @@ class Objective(nn.Module):
 
         def __post_init__(self) -> None:
             require(0 < self.landmark_until <= 1, "landmark_until", self.landmark_until, "above 0, at most 1")
+            require(0 <= self.landmark_floor <= 1, "landmark_floor", self.landmark_floor, "0 to 1")
             require(self.lpips >= 0, "lpips", self.lpips, "0 (off) or more")
 
         def load_lpips(self) -> LPIPS | None:
@@ -91,6 +103,7 @@ class Objective(nn.Module):
             return load_lpips(Path(self.lpips_file))
 
     background: Tensor
+    rigid: Tensor
 
     def __init__(self, config: Objective.Config, model: FFAvatar) -> None:
         super().__init__()
@@ -100,10 +113,11 @@ class Objective(nn.Module):
         self._parts = [f"part_{i}" for i, rows in enumerate(parts) if len(rows) > 2]
         for i, rows in enumerate(parts):
             self.register_buffer(f"part_{i}", rows, persistent=False)
+        self.register_buffer("rigid", landmark_rows(RIGID, model.rig.landmark_index), persistent=False)
 
     def landmarks_faded(self, progress: float) -> bool:
-        """Return True once the landmark terms have faded out, at ``progress`` (0 to 1) of the run."""
-        return progress >= self.config.landmark_until
+        """Return True once the landmark terms have faded out, at ``progress`` (0 to 1) of the run, if they ever do."""
+        return progress >= self.config.landmark_until and not self.config.landmark_floor
 
     def forward(
         self,
@@ -135,6 +149,7 @@ class Objective(nn.Module):
             timestep=batch.timestep if known else None,
             features=precomputed.features,
             estimates=precomputed.estimates,
+            shape=precomputed.shape,
             background=self.background,
         )
         rendered = output.rendered
@@ -148,6 +163,8 @@ class Objective(nn.Module):
             "expression": c.expression * losses.expression_size(output.parameters).mean(),
             "joints": c.joints * losses.joint_size(output.parameters).mean(),
         }
+        if output.avatar.shape is not None:
+            terms["shape"] = c.shape * output.avatar.shape.square().mean()
         if c.agreement and known:
             visibility = face_visibility(batch.head_to_camera)
             disagreement = losses.disagreement(output.estimated_parameters, output.parameters, visibility)
@@ -172,9 +189,14 @@ class Objective(nn.Module):
         c, terms = self.config, {}
         detected = batch.landmarks[:, :, self.model.rig.landmark_index]
         fading = 1 - progress / c.landmark_until
+        if c.landmark_floor:
+            fading = fading.clamp_min(c.landmark_floor) if isinstance(fading, Tensor) else max(fading, c.landmark_floor)
         if batch.known:
             distance = output.estimated_landmarks - output.landmarks.detach()
             terms["pose"] = c.pose * distance.square().sum(-1).clamp_min(1e-10).sqrt().mean()
+            if c.known_landmark:
+                distance = losses.landmark(output.landmarks, detected, batch.has_landmarks)
+                terms["landmark"] = c.known_landmark * distance.mean()
         elif c.landmark and not faded:
             distance = losses.landmark(output.landmarks, detected, batch.has_landmarks)
             terms["landmark"] = c.landmark * fading * distance.mean()
@@ -184,4 +206,8 @@ class Objective(nn.Module):
                 for rows in map(self.get_buffer, self._parts)
             ]
             terms["parts"] = c.parts * fading * torch.stack(shapes).mean()
+        if c.motion and self._parts and len(self.rigid) > 2 and not batch.known:
+            distance = losses.motion(output.landmarks, detected, batch.has_landmarks, self.rigid)
+            of_parts = [distance[..., rows].mean() for rows in map(self.get_buffer, self._parts)]
+            terms["motion"] = c.motion * torch.stack(of_parts).mean()
         return terms

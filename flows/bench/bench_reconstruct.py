@@ -42,7 +42,8 @@ def _measure(model: FFAvatar) -> Figures:
 
         def run(photos: Tensor = photos) -> list[Tensor]:
             with torch.inference_mode(), mixed_precision(model.rig.points.device):
-                return [value.cpu() for value in model.reconstruct(photos_to_model(model, photos)[None])]
+                avatar = model.reconstruct(photos_to_model(model, photos)[None])
+                return [value.cpu() for value in avatar.tensors().values()]
 
         yield {"photos": n, "size_px": PHOTO_PX, "gaussians": len(model.rig.points), "ms": 1e3 * median_seconds(run)}
     if model.rig.points.is_cuda:
@@ -60,7 +61,7 @@ def _measure_parts(model: FFAvatar, photos: Tensor) -> Figures:
             "lifted colours (the estimator's poses)": lambda: model._lift_colours(sources, None),
             "query former": lambda: model.query_points(encoded),
             "Gaussians": lambda: model.decode_avatar(features),
-            "avatar to the host": lambda: [value.cpu() for value in model.decode_avatar(features)],
+            "avatar to the host": lambda: [value.cpu() for value in model.decode_avatar(features).tensors().values()],
         }
         for name, run in parts.items():
             yield {"part": name, "photos": len(photos), "ms": 1e3 * median_seconds(run)}

@@ -90,9 +90,9 @@ def random_avatars(model: FFAvatar, n: int = 1) -> CanonicalAvatar:
     """Reconstruct a random photo ``n`` times, with Gaussians of a trained model's sizes."""
     with torch.inference_mode(), mixed_precision(model.rig.points.device):
         avatar = model.reconstruct(photos_to_model(model, random_photos(1, model.config.image_size))[None])
-    many = {name: value.float().expand(n, *value.shape[1:]) for name, value in avatar.tensors().items()}
-    many = CanonicalAvatar(**{name: value.contiguous() for name, value in many.items()})
-    return with_trained_sizes(many, model.rig.spacing)
+    tensors = avatar.tensors().items()
+    many = {name: value.float().expand(n, *value.shape[1:]).contiguous() for name, value in tensors}
+    return with_trained_sizes(CanonicalAvatar(**many), model.rig.spacing)
 
 
 def median_seconds(run: Callable[[], Any]) -> float:

@@ -50,6 +50,36 @@ def test_landmark_ignores_images_without_and_has_finite_gradients_at_zero():
     assert exact.grad is not None and torch.isfinite(exact.grad).all()
 
 
+def test_motion_sees_a_brow_that_rises_and_neither_a_pose_nor_a_shape():
+    random = torch.Generator().manual_seed(0)
+    detected = torch.rand(1, 3, 12, 2, generator=random)
+    rigid, valid = torch.arange(6), torch.ones(1, 3, dtype=torch.bool)
+    turn, shift = torch.tensor([[0.9, 0.3], [-0.3, 0.9]]), torch.tensor([0.1, -0.2])
+    assert losses.motion(detected @ turn + shift, detected, valid, rigid).max() < 1e-4, "pose does not count"
+    other = detected.clone()
+    other[:, :, 8] += 0.1
+    assert losses.motion(other, detected, valid, rigid).max() < 1e-4, "nor does what is the same in all drivers"
+    risen = detected.clone()
+    risen[:, 0, 8:, 1] += 0.03
+    each = losses.motion(risen, detected, valid, rigid)
+    assert each[0, 0, 8:].min() > 0.015 and each[..., :8].max() < 1e-4, "a complete part that rises does"
+    assert losses.motion(risen, detected, torch.tensor([[True, False, True]]), rigid)[0, 1].max() == 0
+
+
+def test_motion_has_no_gradient_along_a_pose():
+    """Shift, turn and zoom of the predicted landmarks change nothing: otherwise the term makes heads drift."""
+    random = torch.Generator().manual_seed(0)
+    detected, predicted = torch.rand(1, 3, 12, 2, generator=random), torch.rand(1, 3, 12, 2, generator=random)
+    predicted.requires_grad_()
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    losses.motion(predicted, detected, valid, torch.arange(6))[..., 6:].mean().backward()
+    assert predicted.grad is not None and predicted.grad.abs().max() > 1e-4
+    points, slope = predicted.detach(), predicted.grad
+    turned = torch.stack((-points[..., 1], points[..., 0]), -1)
+    assert slope.sum(-2).abs().max() < 1e-5
+    assert (slope * points).sum((-2, -1)).abs().max() < 1e-5 and (slope * turned).sum((-2, -1)).abs().max() < 1e-5
+
+
 def test_regularisers_measure_what_they_say():
     avatar = CanonicalAvatar(
         torch.tensor([[[0.03, 0.04, 0.0]]]),

@@ -50,7 +50,7 @@ def test_padding_changes_nothing_and_every_view_counts(model: FFAvatar):
 def test_one_to_sixteen_views(model: FFAvatar, n: int):
     avatar = model.reconstruct(random_images(1, n))
     assert avatar.offsets.shape == (1, 400, 3)
-    assert all(torch.isfinite(value).all() for value in avatar)
+    assert all(torch.isfinite(value).all() for value in avatar.tensors().values())
 
 
 def test_untrained_estimator_puts_a_neutral_head_where_aligned_crops_have_it(head: HeadModel, model_config):

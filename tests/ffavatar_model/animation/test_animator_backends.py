@@ -56,7 +56,7 @@ def test_frames_are_the_models(model: FFAvatar) -> None:
     random = torch.Generator().manual_seed(1)
     with torch.inference_mode(), mixed_precision(torch.device("cuda")):
         avatars = model.reconstruct(torch.rand(2, 3, 3, 32, 32, generator=random).cuda())
-    avatars = type(avatars)(*(value.float() for value in avatars))
+    avatars = type(avatars)(*(value.float() for value in avatars.tensors().values()))
     animator = Animator(model, avatars, size=SIZE, backend=CudaGraphBackend)
     K = virtual_intrinsics(SIZE).cuda().expand(2, 1, 3, 3)
     behind = torch.tensor(BACKGROUND).cuda()
@@ -96,7 +96,7 @@ def test_a_frame_that_needs_longer_lists_makes_room(model: FFAvatar, monkeypatch
     sources = torch.rand(1, 1, 3, 32, 32, generator=torch.Generator().manual_seed(1)).cuda()
     with torch.inference_mode(), mixed_precision(torch.device("cuda")):
         avatar = model.reconstruct(sources)
-    avatar = type(avatar)(*(value.float() for value in avatar))
+    avatar = type(avatar)(*(value.float() for value in avatar.tensors().values()))
     given = _moved(model, 1, 0)
     complete = Animator(model, avatar, size=SIZE, backend=CudaGraphBackend).render(given)
     with monkeypatch.context() as narrow:
@@ -113,7 +113,7 @@ def test_both_backends_render_the_same_frames(model: FFAvatar) -> None:
     random = torch.Generator().manual_seed(1)
     with torch.inference_mode(), mixed_precision(torch.device("cuda")):
         avatar = model.reconstruct(torch.rand(1, 1, 3, 32, 32, generator=random).cuda())
-    avatar = type(avatar)(*(value.float() for value in avatar))
+    avatar = type(avatar)(*(value.float() for value in avatar.tensors().values()))
     plain = Animator(model, avatar, size=SIZE)
     quick = Animator(model, avatar, size=SIZE, backend=CudaGraphBackend)
     same = Framing(np.eye(2, 3), SIZE)

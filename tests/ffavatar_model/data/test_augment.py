@@ -80,6 +80,18 @@ def test_only_what_the_networks_see_is_degraded(crops: IdentityDataset) -> None:
     assert worse.estimator_drivers.min() >= 0 and worse.estimator_drivers.max() <= 1
 
 
+def test_a_shared_colour_is_that_of_every_image_of_a_sample(crops: IdentityDataset) -> None:
+    raw = crops[[0, 1]]
+    plain, own, shared = (
+        prepare_batch(raw, Augment(), d) for d in (Degrade(), Degrade(colour=0.3), Degrade(colour=0.3, shared=True))
+    )
+    assert torch.equal(own.drivers, plain.drivers), "one draw an image is for the networks' inputs alone"
+    torch.testing.assert_close(shared.estimator_drivers, shared.drivers)
+    assert (shared.drivers - plain.drivers).abs().max() > 0.01, "the images that are compared have the colour, too"
+    outside = plain.mattes.expand_as(plain.drivers) == 0
+    assert (shared.drivers[outside] == 1).all(), "the background keeps its colour"
+
+
 def test_a_person_s_images_are_the_same_for_any_number_of_workers(crops: IdentityDataset) -> None:
     """One worker with four people, two with two each, four with one: every tensor of every person is equal."""
     whole = crops.batch(range(8, 12))

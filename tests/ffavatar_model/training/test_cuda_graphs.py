@@ -70,6 +70,26 @@ def test_graphed_steps_are_the_plain_ones(stage: str, head: HeadModel, model_con
         torch.testing.assert_close(graphed_mean[name], value, rtol=0, atol=2e-3)
 
 
+def test_padded_batches_have_graphs_of_their_own(head: HeadModel, model_config: FFAvatar.Config, people) -> None:
+    """A graph captured without padding reads no mask: a padded batch of the same shapes takes the plain step."""
+    runs: list[list[dict[str, float]]] = []
+    for graphs in (False, True):
+        config = configured("pretrain", model_config, graphs)
+        trainer = Trainer(config, head, DEVICE, 0, 1)
+        full = next(batch for batch in batches(config, people) if batch.sources.shape[1] == 2)
+        sources, mask = full.sources.clone(), torch.ones_like(full.source_mask)
+        full = replace(full, source_mask=mask, padded=False)
+        sources[0, 1], padded_mask = 0.0, mask.clone()
+        padded_mask[0, 1] = False
+        padded = replace(full, sources=sources, source_mask=padded_mask, padded=True)
+        runs.append([trainer.train_step(batch) for batch in (full, padded, full, padded)])
+        if trainer.graphed is not None:
+            assert len(trainer.graphed._captured) == 2
+    for plain, graphed in zip(*runs, strict=True):
+        for name, value in plain.items():
+            assert graphed[name] == pytest.approx(value, rel=2e-2, abs=1e-4), name
+
+
 def test_a_broken_batch_moves_nothing(head: HeadModel, model_config: FFAvatar.Config, people) -> None:
     config = configured("pretrain", model_config, graphs=True)
     trainer = Trainer(config, head, DEVICE, 0, 1)

@@ -94,7 +94,7 @@ def test_sizes_errors_and_rates(browser: Any, made: Any, tmp_path: Path):
             camera = pose_to_camera(parameters.pose[0, 0], K, size)
             means, turns = rig.pose(avatar, parameters)
             view = camera[None, None], K[None, None], size, size, torch.ones(3)
-            truth = 255 * render_gaussians(means[:, 0], turns[:, 0], *avatar[2:], *view).rgb[0, 0].permute(
+            truth = 255 * render_gaussians(means[:, 0], turns[:, 0], *avatar[2:5], *view).rgb[0, 0].permute(
                 1, 2, 0
             ).clamp(0, 1)
             asked = dict(zip(("expression", "rotations", "pose"), (v[0, 0].tolist() for v in parameters), strict=True))

@@ -80,7 +80,7 @@ def expected(rig: Rig, avatar: CanonicalAvatar, parameters: DrivingParameters) -
     camera = pose_to_camera(parameters.pose[0, 0], K, SIZE)
     means, rotations = rig.pose(avatar, parameters)
     image = render_gaussians(
-        means[:, 0], rotations[:, 0], *avatar[2:], camera[None, None], K[None, None], SIZE, SIZE, torch.ones(3)
+        means[:, 0], rotations[:, 0], *avatar[2:5], camera[None, None], K[None, None], SIZE, SIZE, torch.ones(3)
     )
     return 255 * image.rgb[0, 0].clamp(0, 1).permute(1, 2, 0).numpy()
 
