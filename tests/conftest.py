@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from infra.settings import Settings, load_settings, quiet_services
 
@@ -20,20 +21,33 @@ if TYPE_CHECKING:
     from pipelines.studio.studio_head import StudioHead
 
 
-SHARED_SERVICES = ("ray_session", "prefect_server")
-"""Fixtures of which a run has one."""
+ROOT = Path(__file__).resolve().parents[1]
+RAY_MARK = "pytest.mark.ray"
+
+
+class OneProcessForRay(LoadScopeScheduling):
+    """Scheduler of ``pytest -n 2``: one process takes every file that uses Ray, so that Ray starts once per run.
+
+    The other files are shared out one by one; the tests of a file stay together, so that what a module's fixture
+    makes is made once. (``--dist loadgroup`` does not group under pytest 9.2, which sets a test's id for good.)
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::", 1)[0]
+        return "ray" if RAY_MARK in (ROOT / file).read_text(encoding="utf-8") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessForRay:
+    """Use ``OneProcessForRay`` in place of pytest-xdist's own schedulers."""
+    return OneProcessForRay(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the tests out among processes (``pytest -n 2 --dist loadgroup``).
-
-    All tests that use Ray or Prefect's server go to one process, so that each is started once a run; the tests of
-    any other file stay together, so that what a module's fixture makes is made once.
-    """
+    """Refuse a file that uses Ray or Prefect's server and does not carry the mark that ``OneProcessForRay`` reads."""
     for item in items:
-        shared = any(name in getattr(item, "fixturenames", ()) for name in SHARED_SERVICES)
-        group = "services" if shared or item.get_closest_marker("ray") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+        uses = {"ray_session", "prefect_server"} & set(getattr(item, "fixturenames", ()))
+        if uses and RAY_MARK not in item.path.read_text(encoding="utf-8"):
+            raise pytest.UsageError(f"{item.nodeid} uses {', '.join(sorted(uses))}: mark it with @{RAY_MARK}")
 
 
 @pytest.fixture(scope="session")
