@@ -1,4 +1,4 @@
-"""Loss terms, unreduced: every function returns one value an element, and the caller weights and averages them."""
+"""Loss terms, unreduced: each function returns one value per element, and the caller weights and averages them."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ def photometric(rgb: Tensor, target: Tensor, matte: Tensor, outside: float = 0.2
     """Compute the absolute difference of images, weighted by the matte.
 
     Args:
-        rgb: (..., 3, H, W) rendered, in 0 to 1.
-        target: (..., 3, H, W).
-        matte: (..., 1, H, W) in 0 to 1; the weight is 1 inside it.
+        rgb: (..., 3, H, W) renderings, 0 to 1.
+        target: (..., 3, H, W) images that they are compared with, 0 to 1.
+        matte: (..., 1, H, W) in 0 to 1; the weight inside the matte is 1.
         outside: Weight outside the matte.
 
     Returns:
-        (..., 3, H, W).
+        (..., 3, H, W) weighted differences.
     """
     return (rgb - target).abs() * (outside + (1 - outside) * matte)
 
 
 def coverage(alpha: Tensor, matte: Tensor) -> Tensor:
-    """Compute the absolute difference (..., 1, H, W) of the rendered alpha and the matte, both in 0 to 1."""
+    """Compute the absolute difference (..., 1, H, W) between the rendered alpha and the matte, both in 0 to 1."""
     return (alpha - matte).abs()
 
 
 def structural(rgb: Tensor, target: Tensor, window: int = 11, sigma: float = 1.5) -> Tensor:
-    """Compute 1 − SSIM at every full window, in float32.
+    """Compute 1 − SSIM of each full window, in float32.
 
-    Wang et al., "Image Quality Assessment" (2004): Gaussian window, K1 = 0.01, K2 = 0.03. The window's means are two
-    products with banded matrices: on a GPU many times as fast as a convolution of each channel by itself.
+    SSIM follows Wang et al., "Image Quality Assessment" (2004): Gaussian window, K1 = 0.01, K2 = 0.03. Means over
+    windows are computed as two products with banded matrices, many times as fast on a GPU as a convolution per channel.
 
     Args:
         rgb: (N, C, H, W) in 0 to 1.
@@ -62,21 +62,21 @@ def structural(rgb: Tensor, target: Tensor, window: int = 11, sigma: float = 1.5
 
 
 def perceptual(network: LPIPS, rgb: Tensor, target: Tensor) -> Tensor:
-    """Compute LPIPS (N,) of images (N, 3, H, W) in 0 to 1, over the complete crop with its background."""
+    """Compute LPIPS (N,) between images (N, 3, H, W) in 0 to 1; the complete crops with background are compared."""
     return network(rgb, target)
 
 
 def ssim_scale(images: Tensor) -> Tensor:
-    """Average images (N, C, H, W) down to about 256 pixels, the scale at which SSIM and LPIPS are computed here.
+    """Reduce images (N, C, H, W) by averaging to about 256 pixels, the scale at which SSIM and LPIPS are computed.
 
-    The factor is max(1, round(min(H, W) / 256)), as the authors of SSIM recommend with their reference code.
+    The factor is max(1, round(min(H, W) / 256)), as the authors of SSIM recommend in their reference code.
     """
     factor = max(1, round(min(images.shape[-2:]) / 256))
     return images if factor == 1 else F.avg_pool2d(images, factor)
 
 
 def _window_matrix(n: int, window: int, sigma: float, like: Tensor) -> Tensor:
-    """Return the matrix (n - window + 1, n) whose product with n values gives their Gaussian mean in each window."""
+    """Return the matrix (n - window + 1, n) whose product with n values is their Gaussian mean over each window."""
     offset = torch.arange(n, device=like.device)[None] - torch.arange(n - window + 1, device=like.device)[:, None]
     inside = (offset >= 0) & (offset < window)
     weights = torch.exp(-0.5 * ((offset.to(like) - (window - 1) / 2) / sigma) ** 2) * inside
@@ -84,46 +84,46 @@ def _window_matrix(n: int, window: int, sigma: float, like: Tensor) -> Tensor:
 
 
 def landmark(predicted: Tensor, detected: Tensor, valid: Tensor) -> Tensor:
-    """Compute the distance of projected and detected landmarks.
+    """Compute the distances between projected and detected landmarks.
 
     Args:
-        predicted: (..., L, 2) in image widths.
-        detected: (..., L, 2) in image widths.
+        predicted: (..., L, 2) projected landmarks, image widths.
+        detected: (..., L, 2) detected landmarks, image widths.
         valid: (...) bool, False for images without detected landmarks.
 
     Returns:
-        (..., L) in image widths; 0 where ``valid`` is False.
+        (..., L) distances, image widths; 0 if ``valid`` is False.
     """
     distance = (predicted - detected).square().sum(-1).clamp_min(1e-10).sqrt()
     return torch.where(valid[..., None], distance, torch.zeros_like(distance))
 
 
 def part_shape(predicted: Tensor, detected: Tensor, valid: Tensor) -> Tensor:
-    """Compute the distance of the landmarks of one part of a face, each set relative to its own mean.
+    """Compute the distances between the landmarks of one part of a face, each set relative to its own mean.
 
-    The part's position does not count; how far it is opened or bent does.
+    The position of the part does not matter; its shape, for example its opening, does.
 
     Args:
-        predicted: (..., K, 2) in image widths.
-        detected: (..., K, 2) in image widths.
+        predicted: (..., K, 2) projected landmarks, image widths.
+        detected: (..., K, 2) detected landmarks, image widths.
         valid: (...) bool, False for images without detected landmarks.
 
     Returns:
-        (..., K) in image widths; 0 where ``valid`` is False.
+        (..., K) distances, image widths; 0 if ``valid`` is False.
     """
     predicted, detected = (x - x.mean(-2, keepdim=True) for x in (predicted, detected))
     return landmark(predicted, detected, valid)
 
 
 def fit_image_similarity(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Fit the turn, zoom and shift in the image plane that take points onto others, by least squares.
+    """Fit the rotation, scale and shift in the image plane from points to target points, by least squares.
 
     Args:
-        points: (..., N, 2).
-        target: (..., N, 2).
+        points: (..., N, 2) points.
+        target: (..., N, 2) target points.
 
     Returns:
-        Matrices (..., 2, 2) and shifts (..., 1, 2): ``points @ matrix + shift`` is nearest to ``target``.
+        Matrices (..., 2, 2) and shifts (..., 1, 2) for which ``points @ matrix + shift`` is closest to ``target``.
     """
     centre, target_centre = points.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
     p, q = points - centre, target - target_centre
@@ -135,22 +135,22 @@ def fit_image_similarity(points: Tensor, target: Tensor) -> tuple[Tensor, Tensor
 
 
 def motion(predicted: Tensor, detected: Tensor, valid: Tensor, rigid: Tensor) -> Tensor:
-    """Compute how far a person's landmarks move between drivers otherwise than the detected ones do.
+    """Compare the motion of a person's projected landmarks between drivers with that of the detected landmarks.
 
-    Each driver's predicted landmarks are laid onto the detected ones by the points that follow the skull: a face-rigid
-    frame, in which poses do not count. The difference that is left belongs to the person's shape, which is the same in
-    all drivers, or to an expression, which is not: the person's mean is subtracted.
+    For each driver, a similarity fitted to the points that follow the skull aligns projected and detected landmarks, so
+    the head's pose does not matter. The remaining difference is due to the person's shape, which is the same in all
+    drivers, or to expressions. Subtracting the mean over the person's drivers removes the part due to shape.
 
     Args:
-        predicted: (B, D, L, 2) in image widths.
-        detected: (B, D, L, 2) in image widths.
+        predicted: (B, D, L, 2) projected landmarks, image widths.
+        detected: (B, D, L, 2) detected landmarks, image widths.
         valid: (B, D) bool, False for drivers without detected landmarks.
         rigid: (K,) rows of the landmarks that follow the skull.
 
     Returns:
-        (B, D, L) in image widths; 0 where ``valid`` is False.
+        (B, D, L) distances, image widths; 0 if ``valid`` is False.
     """
-    # The fit is differentiated, too: held fixed, it has the gradient ask a pose for what the next fit takes back.
+    # The gradient includes the fit. Otherwise it would change poses, and the next fit would undo the change.
     matrix, shift = fit_image_similarity(predicted[..., rigid, :], detected[..., rigid, :])
     difference = predicted @ matrix + shift - detected
     weight = valid[..., None, None].to(difference)
@@ -160,12 +160,12 @@ def motion(predicted: Tensor, detected: Tensor, valid: Tensor, rigid: Tensor) ->
 
 
 def offset_size(avatar: CanonicalAvatar) -> Tensor:
-    """Compute the length (B, P) of each Gaussian's offset from its head point, decimetres."""
+    """Compute the length (B, P) of the offset of each Gaussian from its head point, decimetres."""
     return 10 * avatar.offsets.square().sum(-1).clamp_min(1e-12).sqrt()
 
 
 def scale_excess(avatar: CanonicalAvatar, spacing: Tensor, allowed: float = 1.5) -> Tensor:
-    """Compute by how much standard deviations exceed a multiple of the point spacing.
+    """Compute the excess of standard deviations over a multiple of the point spacing.
 
     Args:
         avatar: B avatars of P Gaussians.
@@ -173,34 +173,34 @@ def scale_excess(avatar: CanonicalAvatar, spacing: Tensor, allowed: float = 1.5)
         allowed: Largest standard deviation without a loss, in spacings.
 
     Returns:
-        (B, P, 3) in spacings, 0 where the limit holds.
+        (B, P, 3) excess in spacings, 0 for standard deviations within the limit.
     """
     return (avatar.scales / spacing[:, None] - allowed).clamp_min(0)
 
 
 def expression_size(parameters: DrivingParameters) -> Tensor:
-    """Compute squared expression coefficients (B, D, E): a Gaussian prior in the head model's own units."""
+    """Compute squared expression coefficients (B, D, E), a Gaussian prior in the head model's units."""
     return parameters.expression.square()
 
 
 def person_mean(parameters: DrivingParameters) -> Tensor:
-    """Compute the squared mean (B, E + 15) of the expression and rotations of each person's D drivers.
+    """Compute the squared mean (B, E + 15) of expression and joint rotations over the D drivers of each person.
 
-    A constant over all drivers belongs to the person's shape and not to an expression: without this term the estimator
-    explains the shape of a chin by the jaw's rotation.
+    A deviation that is constant over all drivers is due to the person's shape and not to an expression. Without this
+    term the estimator explains the shape of a chin by a rotation of the jaw.
     """
     return _expression_and_joints(parameters).mean(1).square()
 
 
 def disagreement(each: DrivingParameters, shared: DrivingParameters, weight: Tensor) -> Tensor:
-    """Compute how far the estimate of each view is from the mean of its timestep.
+    """Compute the difference of each view's estimate from the mean over its timestep.
 
-    All views of one timestep show the same expression.
+    It should be 0, because all views of one timestep show the same expression.
 
     Args:
         each: (B, D, ...) parameters estimated from each view.
-        shared: (B, D, ...) their means over the timestep (``model.average_over_timesteps``).
-        weight: (B, D) how much of the face each view sees.
+        shared: (B, D, ...) means of these over each timestep (``model.average_over_timesteps``).
+        weight: (B, D) weights of the views, larger if a view sees more of the face.
 
     Returns:
         (B, D, E + 15) weighted squared differences.
@@ -209,7 +209,7 @@ def disagreement(each: DrivingParameters, shared: DrivingParameters, weight: Ten
 
 
 def _expression_and_joints(parameters: DrivingParameters) -> Tensor:
-    """Return expression and joint rotations (B, D, E + 15), rotations in units of 0.2 rad, as large as coefficients."""
+    """Return expression and joint rotations (B, D, E + 15); rotations are in units of 0.2 rad, to match in size."""
     return torch.cat((parameters.expression, parameters.rotations.flatten(-2) / 0.2), -1)
 
 

@@ -1,4 +1,4 @@
-"""FFAvatar: 1 to N unposed images of a person → an animatable head of 3D Gaussians, driven by images."""
+"""FFAvatar: a model from 1 to N unposed images of a person to an animatable head of 3D Gaussians, driven by images."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ffavatar_model.renderers import Rendering, render_gaussians
 
 
 class SourceFeatures(NamedTuple):
-    """Contributions of the source images of B people; they add up, so a later view is encoded without the earlier."""
+    """Contributions of the source images of B people. They can be merged, so new images are encoded independently."""
 
     tokens: Tensor
-    """(B, S, T, width)"""
+    """(B, S, T, width) tokens of each source image."""
     mask: Tensor | None
-    """(B, S) bool, False is padding; None where there is no padding."""
+    """(B, S) bool, False for padding; None if there is no padding."""
     colours: Tensor
-    """(B, P, 3) weighted colours, see ``lifting.sum_lifted_colours``."""
+    """(B, P, 3) sums of colours times weights, see ``lifting.sum_lifted_colours``."""
     weights: Tensor
-    """(B, P, 1) weights of ``colours``."""
+    """(B, P, 1) sums of the weights of ``colours``."""
 
     def merged(self, other: SourceFeatures) -> SourceFeatures:
-        """Return the features of the views of both, those of ``other`` last."""
+        """Return the features of all images of ``self`` and ``other``, in this order."""
         mask = None
         if self.mask is not None or other.mask is not None:
             mask = torch.cat(
@@ -45,39 +45,39 @@ class SourceFeatures(NamedTuple):
 
 
 def _no_padding(views: Tensor) -> Tensor:
-    """Return a mask (B, S) that is True everywhere, for views (B, S, ...)."""
+    """Return a mask (B, S) of True for tensors ``views`` (B, S, ...)."""
     return torch.ones(views.shape[:2], dtype=torch.bool, device=views.device)
 
 
 class PosedGaussians(NamedTuple):
-    """Gaussians of B avatars under D sets of parameters each, in the head's axes, metres."""
+    """Gaussians of B avatars, each posed with D sets of parameters, in head axes, metres."""
 
     means: Tensor
-    """(B, D, P, 3)"""
+    """(B, D, P, 3) centres."""
     rotations: Tensor
-    """(B, D, P, 4) quaternions w, x, y, z"""
+    """(B, D, P, 4) quaternions w, x, y, z."""
     avatar: CanonicalAvatar
-    """Scales, opacities and colours do not change with the pose."""
+    """Canonical avatars; their scales, opacities and colours are those of the posed Gaussians."""
 
 
 class Output(NamedTuple):
     """Results of a forward pass for B people with D drivers each."""
 
     rendered: Rendering
-    """(B, D, ·, H, W)"""
+    """Images (B, D, ·, H, W)."""
     landmarks: Tensor
-    """(B, D, L, 2) the head's landmarks in the image, in image widths (0 to 1 across)."""
+    """(B, D, L, 2) projected landmarks of the rendered head, image widths (0 left or top, 1 right or bottom)."""
     estimated_landmarks: Tensor
-    """The same under the estimated pose, where a known camera was rendered; equal to ``landmarks`` otherwise."""
+    """(B, D, L, 2) landmarks projected by the estimated pose; ``landmarks`` if no known camera was rendered."""
     avatar: CanonicalAvatar
     parameters: DrivingParameters
-    """The rendered parameters: drivers of one timestep share their expression and joint rotations."""
+    """Rendered parameters (B, D, ...); drivers of one timestep share expression and joint rotations."""
     estimated_parameters: DrivingParameters
-    """The estimator's parameters of each driver by itself, before they are averaged over a timestep."""
+    """Parameters (B, D, ...) estimated from each driver, before averaging over timesteps."""
 
 
 class Personal(nn.Module):
-    """A person's own parameters, zero at first: terms added to raw Gaussians and to the estimator's raw values."""
+    """A person's own parameters, initially zero: terms added to raw Gaussians and to the estimator's raw values."""
 
     def __init__(self, n_points: int, n_parameters: int) -> None:
         super().__init__()
@@ -86,20 +86,20 @@ class Personal(nn.Module):
 
 
 class FFAvatar(nn.Module):
-    """The complete model; all sizes are built from the same classes with other settings."""
+    """The complete model; all sizes use the same classes with different settings."""
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Sizes of the model's modules."""
+        """Settings of the model and of its modules."""
 
         image_size: int = 128
         """Pixels along the edge of the rendered images, which are square."""
         subdivisions: int = 0
-        """Number of subdivisions of the head model: FLAME's 5,023 vertices become 20,018 points at 1."""
+        """Number of subdivisions of the head model; 1 makes 20,018 points of FLAME's 5,023 vertices."""
         lift: bool = True
-        """True to lift colours from the sources' own pixels too (``ffavatar_model.networks.lifting``)."""
+        """True lifts colours from the pixels of the sources, too (``ffavatar_model.networks.lifting``)."""
         shape: int = 0
-        """Number of shape coefficients that are predicted for each person; 0 poses everybody on the mean head."""
+        """Number of shape coefficients predicted for each person; 0 uses the mean head for all people."""
         encoder: ImageEncoder.Config = field(default_factory=ImageEncoder.Config)
         query_former: QueryFormer.Config = field(default_factory=QueryFormer.Config)
         gaussians: GaussianHead.Config = field(default_factory=GaussianHead.Config)
@@ -114,8 +114,8 @@ class FFAvatar(nn.Module):
         """Build the modules.
 
         Args:
-            config: Sizes of the modules.
-            head: Head model as its file has it; it is subdivided here.
+            config: Settings of the model.
+            head: Head model before subdivision; it is subdivided here.
         """
         super().__init__()
         self.config = config
@@ -136,41 +136,41 @@ class FFAvatar(nn.Module):
             self.identity = ShapePredictor(config.encoder.backbone.width, n_tokens, n_shape)
 
     def add_personal(self) -> Personal:
-        """Add a person's own parameters (zero), unless the model has them, and return them."""
+        """Add a person's own parameters, as zeros, if the model has none, and return the model's."""
         if self.personal is None:
             self.personal = Personal(len(self.rig.points), self.estimator.head.out_features).to(self.rig.points.device)
         return self.personal
 
     def encode_sources(self, sources: Tensor, mask: Tensor | None = None) -> SourceFeatures:
-        """Encode source images; each image costs the same however many there are.
+        """Encode source images; the cost per image does not depend on their number.
 
         Args:
             sources: (B, S, 3, H, W) aligned crops, RGB in 0 to 1.
-            mask: (B, S) bool, False is padding; None where there is no padding.
+            mask: (B, S) bool, False for padding; None if there is no padding.
 
         Returns:
-            Tokens and lifted colours, which ``SourceFeatures.merged`` joins with those of more views.
+            Tokens and lifted colours; ``SourceFeatures.merged`` merges them with those of other images.
         """
         tokens = self.encoder(sources.flatten(0, 1)).unflatten(0, sources.shape[:2])
         return SourceFeatures(tokens, mask, *self._lift_colours(sources, mask, self.predict_shape(tokens, mask)))
 
     def predict_shape(self, tokens: Tensor, mask: Tensor | None) -> Tensor | None:
-        """Predict each person's shape coefficients from the tokens of the source views.
+        """Predict each person's shape coefficients from the tokens of the source images.
 
         Args:
-            tokens: (B, S, T, width), see ``SourceFeatures``.
-            mask: (B, S) bool, False is padding; None where there is no padding.
+            tokens: (B, S, T, width) tokens, see ``SourceFeatures``.
+            mask: (B, S) bool, False for padding; None if there is no padding.
 
         Returns:
-            (B, ``Config.shape``), or None where the configuration has ``shape=0``.
+            (B, ``Config.shape``) coefficients, or None if ``Config.shape`` is 0.
         """
         return None if self.identity is None else self.identity(tokens, mask)
 
     def query_points(self, encoded: SourceFeatures) -> Tensor:
-        """Return one feature a head point, (B, P, width + 4), from all encoded views."""
+        """Compute one feature per head point, (B, P, width + 4), from all encoded images."""
         points, positions = self.rig.normalised, self.rig.frontal_positions
         shape = self.predict_shape(encoded.tokens, encoded.mask)
-        if shape is not None:  # no gradient: the queries' embedding is no smooth function of the points
+        if shape is not None:  # no gradient: the embedding of queries is not a smooth function of the points
             with torch.no_grad(), torch.autocast(shape.device.type, enabled=False):
                 shaped = self.rig.shaped_points(shape)
                 points, positions = self.rig.normalise(shaped), self.rig.project_frontal(shaped)
@@ -178,27 +178,27 @@ class FFAvatar(nn.Module):
         return torch.cat((queried, normalize_lifted_colours(encoded.colours, encoded.weights)), -1)
 
     def point_features(self, sources: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Encode sources and return one feature a head point, (B, P, width + 4); arguments of ``encode_sources``."""
+        """Compute one feature per head point, (B, P, width + 4); arguments are those of ``encode_sources``."""
         return self.query_points(self.encode_sources(sources, mask))
 
     def features_and_shape(self, sources: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """Return ``point_features`` of sources together with the shape that belongs to them, from one pass.
+        """Compute ``point_features`` and the shape coefficients from one pass of the encoder.
 
         Args:
             sources: (B, S, 3, H, W) aligned crops, RGB in 0 to 1.
-            mask: (B, S) bool, False is padding; None where there is no padding.
+            mask: (B, S) bool, False for padding; None if there is no padding.
 
         Returns:
-            Features (B, P, width + 4), and shape coefficients (B, ``Config.shape``) or None (``predict_shape``).
+            Features (B, P, width + 4), and the result of ``predict_shape``.
         """
         encoded = self.encode_sources(sources, mask)
         return self.query_points(encoded), self.predict_shape(encoded.tokens, encoded.mask)
 
     @torch.no_grad()
     def _lift_colours(self, sources: Tensor, mask: Tensor | None, shape: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Sum the sources' colours (B, P, 3) and weights (B, P, 1) at the head's points, posed by the estimator.
+        """Return the sums of ``sum_lifted_colours``, (B, P, 3) and (B, P, 1), for the poses that the estimator gives.
 
-        All are zero where the configuration has ``lift=False``.
+        They are zero if ``Config.lift`` is False.
         """
         n = len(sources)
         if not self.config.lift:
@@ -213,11 +213,11 @@ class FFAvatar(nn.Module):
             return sum_lifted_colours(sources.float(), mask, means, normals, camera)
 
     def decode_avatar(self, features: Tensor, shape: Tensor | None = None) -> CanonicalAvatar:
-        """Decode point features into canonical Gaussians, the person's own terms included.
+        """Decode point features to canonical Gaussians, with the person's own terms if the model has them.
 
         Args:
-            features: (B, P, width + 4) see ``query_points``.
-            shape: (B, S) shape coefficients that belong to them; None for the mean head.
+            features: (B, P, width + 4) from ``query_points``.
+            shape: (B, S) shape coefficients of the same people; None for the mean head.
         """
         raw = self.gaussians.raw(features)
         avatar = self.gaussians.activate(raw if self.personal is None else raw + self.personal.raw)
@@ -228,7 +228,7 @@ class FFAvatar(nn.Module):
 
         Args:
             sources: (B, S, 3, H, W) aligned crops, RGB in 0 to 1.
-            mask: (B, S) bool, False is padding; None where there is no padding.
+            mask: (B, S) bool, False for padding; None if there is no padding.
 
         Returns:
             B canonical avatars.
@@ -240,21 +240,21 @@ class FFAvatar(nn.Module):
         return self.limit_parameters(self.estimate_raw(drivers))
 
     def estimate_raw(self, drivers: Tensor) -> Tensor:
-        """Return the estimator's raw values (B, D, E + 21) of crops, before a person's bias and the limits."""
+        """Compute raw values (B, D, E + 21) of aligned crops, before the person's own terms and the limits."""
         return self.estimator.raw(drivers.flatten(0, 1)).unflatten(0, drivers.shape[:2])
 
     def limit_parameters(self, raw: Tensor) -> DrivingParameters:
-        """Turn raw values (B, D, E + 21) into parameters within the limits, the person's own bias included."""
+        """Convert raw values (B, D, E + 21) to parameters within the limits, after adding the person's own terms."""
         return self.estimator.limit(raw if self.personal is None else raw + self.personal.estimator_bias)
 
     def neutral_parameters(self, n: int = 1) -> DrivingParameters:
-        """Return parameters (n, 1, ...) of the head at rest, looking straight out of an aligned crop."""
+        """Return parameters (n, 1, ...) of heads at rest that look straight out of an aligned crop."""
         start = self.rig.start_pose
         expression = start.new_zeros(n, 1, self.estimator.n_expression)
         return DrivingParameters(expression, start.new_zeros(n, 1, 5, 3), start.expand(n, 1, -1))
 
     def animate(self, avatar: CanonicalAvatar, parameters: DrivingParameters) -> PosedGaussians:
-        """Pose B avatars under (B, D) parameters."""
+        """Pose B avatars with parameters (B, D, ...)."""
         means, rotations = self.rig.pose(avatar, parameters)
         return PosedGaussians(means, rotations, avatar)
 
@@ -266,14 +266,14 @@ class FFAvatar(nn.Module):
         background: Tensor | None = None,
         size: int | None = None,
     ) -> Rendering:
-        """Render each of (B, D) posed heads by its own camera.
+        """Render each of (B, D) posed heads with its own camera.
 
         Args:
             posed: Gaussians from ``animate``.
-            head_to_camera: (B, D, 3, 4) in OpenCV axes, metres.
+            head_to_camera: (B, D, 3, 4) transforms, OpenCV axes, metres.
             K: (B, D, 3, 3) intrinsics in pixels, for images of ``size``.
-            background: (3,) colour behind the head; black by default.
-            size: Pixels along the edge of the images; by default the model's own.
+            background: (3,) colour behind the head; None is black.
+            size: Pixels along the edge of the images; None is ``Config.image_size``.
 
         Returns:
             Images with leading dimensions (B, D).
@@ -313,29 +313,30 @@ class FFAvatar(nn.Module):
         shape: Tensor | None = None,
         background: Tensor | None = None,
     ) -> Output:
-        """Reconstruct from sources, then re-enact the drivers.
+        """Reconstruct avatars from sources, then render them with the drivers' parameters.
 
         Args:
             sources: (B, S, 3, H, W) aligned crops, RGB in 0 to 1.
-            mask: (B, S) bool, False is padding; None where there is no padding.
-            drivers: (B, D, 3, H, W) aligned crops.
+            mask: (B, S) bool, False for padding; None if there is no padding.
+            drivers: (B, D, 3, H, W) aligned crops, RGB in 0 to 1.
             K: (B, D, 3, 3) intrinsics for images of this model's size.
-            head_to_camera: (B, D, 3, 4) where it is known; the estimated pose is rendered otherwise.
-            timestep: (B, D) int: drivers of one timestep share their mean expression and joint rotations.
+            head_to_camera: (B, D, 3, 4) known cameras; None renders the estimated poses.
+            timestep: (B, D) int; drivers of one timestep get their mean expression and joint rotations. None averages
+                nothing.
             features: (B, P, width + 4) precomputed ``point_features``; encoder and query former are not run.
             estimates: (B, D, E + 21) precomputed ``estimate_raw`` of the drivers; the estimator is not run.
-            shape: (B, S) precomputed shape coefficients that belong to ``features``.
-            background: (3,) colour behind the head.
+            shape: (B, S) precomputed shape coefficients of the same people as ``features``.
+            background: (3,) colour behind the head; None is black.
 
         Returns:
-            The rendering, its landmarks, the avatar and the driving parameters.
+            The renderings, their landmarks, the avatars and the driving parameters.
         """
         if features is None:
             features, shape = self.features_and_shape(sources, mask)
         avatar = self.decode_avatar(features, shape)
         raw = self.estimate_raw(drivers) if estimates is None else estimates
         parameters = estimated_parameters = self.limit_parameters(raw)
-        with torch.autocast(drivers.device.type, enabled=False):  # pixels have no place in 8 bits of mantissa
+        with torch.autocast(drivers.device.type, enabled=False):  # 8 bits of mantissa are too few for pixel coordinates
             if timestep is not None:
                 weight = None if head_to_camera is None else face_visibility(head_to_camera)
                 parameters = average_over_timesteps(parameters, timestep, weight)
@@ -351,22 +352,25 @@ class FFAvatar(nn.Module):
 
 
 def face_visibility(head_to_camera: Tensor) -> Tensor:
-    """Return how much of a face each camera (..., 3, 4) sees, (...): squared cosine of their angle, 0.03² behind."""
+    """Return the visibility (...) of a face from cameras (..., 3, 4): squared cosine of the angle between them.
+
+    It is 0.03² for cameras behind the face.
+    """
     return (-head_to_camera[..., 2, 2]).clamp_min(0.03).square()
 
 
 def average_over_timesteps(
     parameters: DrivingParameters, timestep: Tensor, weight: Tensor | None = None
 ) -> DrivingParameters:
-    """Average expression and joint rotations over the drivers of equal timestep; poses stay.
+    """Average expression and joint rotations over the drivers of equal timestep; poses stay unchanged.
 
     Args:
-        parameters: Of drivers (B, D).
-        timestep: (B, D) int.
-        weight: (B, D) weights of the drivers, for example ``face_visibility``; equal weights by default.
+        parameters: Parameters (B, D, ...) of the drivers.
+        timestep: (B, D) int timestep of each driver.
+        weight: (B, D) weights of the drivers, for example ``face_visibility``; None weights all drivers equally.
 
     Returns:
-        Parameters (B, D, ...).
+        Averaged parameters (B, D, ...).
     """
     same = (timestep[:, :, None] == timestep[:, None]).float()
     if weight is not None:

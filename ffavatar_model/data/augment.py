@@ -1,10 +1,9 @@
-"""Augmentation: from a loaded batch of bytes to the tensors of a training step, with random changes, on the device.
+"""Augmentation on the device: conversion of a loaded uint8 batch to the tensors of a training step.
 
-Three kinds of change are made. ``Augment`` changes what a rendering must look like: each image's framing, and the light
-of a whole sample. ``Degrade`` changes what the networks see alone: what cameras, codecs and matting do to an image.
-``draw_random`` draws the numbers of a sample's changes, on the CPU and with the sample: they are the same on every
-device, for any number of workers, and whatever else is in its batch. This is the one place where training images are
-changed, whether they were loaded or lie on the device already.
+``Augment`` also changes the targets of renderings: the framing of each image, and the light of a sample. ``Degrade``
+changes only the inputs of the networks, as cameras, codecs and matting do. (With ``shared``, colours are an exception.)
+``draw_random`` draws the random numbers on the CPU, sample by sample. So they are the same on any device, for any
+number of workers, and in any batch. All changes of training images are made here.
 """
 
 from __future__ import annotations
@@ -21,30 +20,31 @@ from ffavatar_model.data.batch import Batch, RawBatch
 from ffavatar_model.data.images import over_background
 
 FRAME = slice(0, 4)
-"""Columns of an image's random numbers: turn, zoom, and shift to the right and down."""
+"""Columns of an image's random numbers for its framing: turn, zoom, shift to the right, shift down."""
 COLOUR = slice(4, 8)
-"""Columns of the gamma, and of the gain of each colour."""
+"""Columns for the gamma, and for the gains of red, green and blue."""
 BLUR, NOISE, MATTE = 8, 9, 10
-"""Columns of the blur's and the noise's strength, and of whether the matte is degraded."""
+"""Columns for the strength of the blur, the strength of the noise, and the choice if the matte is degraded."""
 UNEVEN = slice(11, 47)
-"""Columns of a 6 x 6 grid over the matte: by how much its edge moves."""
+"""Columns for a 6 x 6 grid over the matte, the local displacements of its edge."""
 PER_IMAGE = 47
+"""Number of random numbers per image."""
 PER_PERSON = 4
-"""Random numbers of a person's light: grey, and each colour."""
+"""Number of random numbers for a person's light: brightness, red, green and blue."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augment:
-    """Largest changes of framing and light; 0 switches one off. Drivers of known cameras keep their framing."""
+    """Largest changes of framing and light; 0 turns a change off. Drivers with known cameras keep their framing."""
 
     turn: float = 0.0
-    """Degrees in the image plane."""
+    """Largest rotation in the image plane, degrees."""
     zoom: float = 0.0
-    """Natural logarithm of the scale."""
+    """Largest natural logarithm of the scale factor."""
     shift: float = 0.0
-    """Share of the image's width."""
+    """Largest shift along each axis, as a share of the image's width."""
     light: float = 0.0
-    """Natural logarithm of the gain of each colour, the same for all images of a sample: one person in one light."""
+    """Largest natural logarithm of the brightness (a third of it per colour), shared by all images of a sample."""
 
     def __post_init__(self) -> None:
         for name in ("turn", "zoom", "shift", "light"):
@@ -52,25 +52,27 @@ class Augment:
 
     @property
     def reframes(self) -> bool:
-        """Images are turned, zoomed or shifted."""
+        """True if images are turned, zoomed or shifted."""
         return bool(self.turn or self.zoom or self.shift)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Degrade:
-    """Largest losses of quality, drawn for each image by itself; 0 switches one off."""
+    """Largest losses of quality; each image draws its own, and 0 turns a loss off."""
 
     colour: float = 0.0
-    """Natural logarithm of the gain of each colour, and of the exponent of a gamma curve."""
+    """Largest natural logarithm of a gamma curve's exponent; that of each colour's gain is half as large."""
     shared: bool = False
-    """True to draw the colour once a sample, for all its images, those that a rendering is compared with included: the
-    colours of another camera cannot be predicted from the sources."""
+    """True draws the change of colours once per sample, and applies it to all its images, including the targets.
+
+    The colours of another camera cannot be predicted from the sources.
+    """
     blur: float = 0.0
-    """Natural logarithm of the factor by which an image loses resolution."""
+    """Natural logarithm of the factor by which the resolution of a fully blurred image is reduced."""
     noise: float = 0.0
-    """Standard deviation, of the full range."""
+    """Largest standard deviation of the noise, as a share of the full range."""
     matte: float = 0.0
-    """By how much a matte's edge moves, of its full range after it is smoothed: background shows, or hair is lost."""
+    """Largest change of a smoothed matte, as a share of its full range; it shows background or removes hair."""
 
     def __post_init__(self) -> None:
         for name in ("colour", "blur", "noise", "matte"):
@@ -78,14 +80,15 @@ class Degrade:
 
 
 def draw_random(images: int, random: torch.Generator) -> tuple[Tensor, Tensor, int]:
-    """Draw the random numbers of a sample's changes.
+    """Draw the random numbers for the augmentation of a sample.
 
     Args:
-        images: Number of images of the sample.
+        images: Number of images in the sample.
         random: The sample's own generator.
 
     Returns:
-        (images, ``PER_IMAGE``) and (``PER_PERSON``,) numbers, uniform over -1 to 1, and the seed of the noise.
+        Numbers for the images (images, ``PER_IMAGE``) and for the light (``PER_PERSON``,), uniform over -1 to 1, and
+        the seed of the noise.
     """
     numbers = 2 * torch.rand(images * PER_IMAGE + PER_PERSON, generator=random) - 1
     seed = int(torch.randint(2**62, (), generator=random))
@@ -93,20 +96,20 @@ def draw_random(images: int, random: torch.Generator) -> tuple[Tensor, Tensor, i
 
 
 def prepare_batch(raw: RawBatch, augment: Augment, degrade: Degrade) -> Batch:
-    """Turn a loaded batch into the tensors of a training step, on the device where ``raw`` lies.
+    """Convert a loaded batch to the tensors of a training step, on the device of ``raw``.
 
-    A person's images depend on their own row of ``raw`` alone. Images that a rendering is compared with are augmented;
-    those that the networks see (sources, and drivers for the estimator) are degraded besides.
+    A person's images depend on the person's own row of ``raw`` alone. The targets of renderings are augmented. The
+    inputs of the networks (sources, and drivers for the estimator) are augmented and degraded.
 
     Args:
-        raw: A loaded batch.
+        raw: Loaded batch.
         augment: Largest changes of framing and light.
         degrade: Largest losses of quality.
     """
     shape, n_sources = raw.pixels.shape[:2], raw.source_mask.shape[1]
 
     def split(images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return sources and drivers of (B (S + D), ...) images."""
+        """Split images (B (S + D), ...) into sources (B, S, ...) and drivers (B, D, ...)."""
         images = images.unflatten(0, shape)
         return images[:, :n_sources], images[:, n_sources:]
 
@@ -147,14 +150,14 @@ def prepare_batch(raw: RawBatch, augment: Augment, degrade: Degrade) -> Batch:
 
 
 def framing_transforms(config: Augment, draws: Tensor) -> Tensor:
-    """Return the similarity of each image that says where its new pixels come from.
+    """Return for each image the similarity from its new to its old pixels.
 
     Args:
         config: Largest turn, zoom and shift.
         draws: (..., ``PER_IMAGE``) random numbers.
 
     Returns:
-        (..., 2, 3) in half image widths from the middle, as ``torch.nn.functional.affine_grid`` takes them.
+        (..., 2, 3) in half image widths from the middle, for ``torch.nn.functional.affine_grid``.
     """
     turn, zoom, right, down = draws[..., FRAME].unbind(-1)
     turn, scale = turn * math.radians(config.turn), (zoom * config.zoom).exp()
@@ -165,27 +168,27 @@ def framing_transforms(config: Augment, draws: Tensor) -> Tensor:
 
 
 def reframe(pixels: Tensor, frames: Tensor) -> Tensor:
-    """Resample images (N, C, H, W) by ``frames`` (N, 2, 3); outside the image, the nearest edge's pixels are taken."""
+    """Resample images (N, C, H, W) by ``frames`` (N, 2, 3); pixels outside the old image repeat those at its edge."""
     grid = F.affine_grid(frames, list(pixels.shape), align_corners=False)
     return F.grid_sample(pixels, grid, padding_mode="border", align_corners=False)
 
 
 def reframe_points(points: Tensor, frames: Tensor) -> Tensor:
-    """Return points (..., P, 2), in image widths, as they lie after ``reframe`` with ``frames`` (..., 2, 3)."""
+    """Return the positions of points (..., P, 2), in image widths, after ``reframe`` with ``frames`` (..., 2, 3)."""
     linear, shift = frames[..., :2], frames[..., None, :, 2]
-    # Frames say where new pixels come from, points go the other way: a similarity's inverse is its transpose, scaled.
+    # Frames map new to old pixels; points need the inverse. That of a similarity is its scaled transpose.
     back = linear / linear.square().sum((-2, -1), keepdim=True) * 2
     return ((2 * points - 1 - shift) @ back + 1) / 2
 
 
 def degrade_images(images: Tensor, config: Degrade, draws: Tensor, noise: Tensor) -> Tensor:
-    """Change the colours of images (unless a sample shares them), blur them and add noise.
+    """Change the colours of images (unless ``config.shared``), blur the images and add noise.
 
     Args:
         images: (N, 3, H, W) in 0 to 1.
         config: Largest losses of quality.
         draws: (N, ``PER_IMAGE``) random numbers.
-        noise: (N, 3, H, W) of mean 0 and deviation 1.
+        noise: (N, 3, H, W) noise of mean 0 and standard deviation 1.
 
     Returns:
         (N, 3, H, W) in 0 to 1.
@@ -205,11 +208,11 @@ def degrade_images(images: Tensor, config: Degrade, draws: Tensor, noise: Tensor
 
 
 def change_colours(images: Tensor, config: Degrade, draws: Tensor) -> Tensor:
-    """Apply a gamma curve and a gain of each colour.
+    """Apply a gamma curve, and a gain to each colour.
 
     Args:
         images: (N, 3, H, W) in 0 to 1.
-        config: ``colour`` is read.
+        config: Only ``colour`` is read.
         draws: (N, ``PER_IMAGE``) random numbers.
 
     Returns:
@@ -221,11 +224,11 @@ def change_colours(images: Tensor, config: Degrade, draws: Tensor) -> Tensor:
 
 
 def degrade_mattes(mattes: Tensor, config: Degrade, draws: Tensor) -> Tensor:
-    """Make seven of ten mattes as a matting network gives them: soft, too wide or too narrow.
+    """Degrade seven of ten mattes to those of a matting network: soft, too wide or too narrow.
 
     Args:
         mattes: (N, 1, H, W) in 0 to 1.
-        config: ``matte`` is read.
+        config: Only ``matte`` is read.
         draws: (N, ``PER_IMAGE``) random numbers.
 
     Returns:
@@ -242,7 +245,7 @@ def degrade_mattes(mattes: Tensor, config: Degrade, draws: Tensor) -> Tensor:
 
 
 def _noise(raw: RawBatch, like: Tensor) -> Tensor:
-    """(B (S + D), 3, H, W) from each person's own seed, so that it does not depend on who else is in the batch."""
+    """Draw noise (B (S + D), 3, H, W) from each person's seed, so it does not depend on the rest of the batch."""
     noise, random = torch.empty_like(like), torch.Generator(like.device)
     for seed, part in zip(raw.seeds, noise.chunk(len(raw.seeds)), strict=True):
         part.normal_(generator=random.manual_seed(seed))

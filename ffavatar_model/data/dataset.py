@@ -63,7 +63,7 @@ class LoadedImage:
     head_to_camera: Tensor | None
     """(3, 4) transform from head to camera, metres; None if the camera is unknown."""
     timestep: int
-    """Number of the timestep that the image shows. Images of one person with the same number show one pose."""
+    """Number of the timestep of a capture that the image shows; not used if the camera is unknown."""
 
 
 class Sample(NamedTuple):
@@ -255,7 +255,7 @@ class IdentityDataset(CorpusDataset):
         """Index the chosen faces.
 
         Args:
-            config: Settings of sampling; as for ``FewToManyDataset``, like the next three.
+            config: Number of images per sample, their augmentation, and how they are read: see ``FewToManyDataset``.
             size: Pixels along the edge of the prepared images.
             digest: The snapshot's digest.
             read_blob: Reads a byte range of the corpus.
@@ -325,7 +325,7 @@ class MultiviewDataset(CorpusDataset):
         """Index the usable views.
 
         Args:
-            config: Settings of sampling; as for ``FewToManyDataset``, like the next three.
+            config: Number of images per sample, their augmentation, and how they are read: see ``FewToManyDataset``.
             size: Pixels along the edge of the prepared images.
             digest: The snapshot's digest.
             read_blob: Reads a byte range of the corpus.

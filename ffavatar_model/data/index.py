@@ -29,9 +29,9 @@ Row = dict[str, Any]
 N_MESH = 468
 """Number of points of a face mesh."""
 GATHERED_ROWS = 1 << 22
-"""Number of usable faces (about 400 MB) collected before one look-up drops those that were not chosen.
+"""Number of usable faces (about 400 MB) that are collected before those that were not chosen are dropped.
 
-Look-ups are few because each of them first builds a hash table of all chosen faces.
+Many faces are looked up at once, because each look-up first builds a hash table of all chosen faces.
 """
 WRITTEN_ROWS = 1 << 14
 """Number of meshes (about 60 MB) written at once."""
@@ -62,7 +62,7 @@ class _SharedFile:
     def __init__(self, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
         _remove_abandoned()
         descriptor, path = tempfile.mkstemp(prefix=_PREFIX, suffix=_SUFFIX)
-        with contextlib.suppress(OSError):  # some network file systems have no locks
+        with contextlib.suppress(OSError):  # on network file systems without locks, abandoned files stay
             fcntl.flock(descriptor, fcntl.LOCK_SH)
         weakref.finalize(self, _remove, path, descriptor, os.getpid())
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:

@@ -1,4 +1,4 @@
-"""Self- and cross-reenactment of held-out people, against the baselines that a sceptic would ask for."""
+"""Self- and cross-reenactment of held-out people, compared with simple baselines."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.networks.gaussians import CanonicalAvatar
 
 Embed = Callable[[Tensor], Tensor | None]
-"""An image (3, H, W) → a face embedding (E,), or None where no face is found."""
+"""Network: image (3, H, W) → face embedding (E,), or None if it finds no face."""
 FindLandmarks = Callable[[Tensor], Tensor | None]
-"""An image (3, H, W) → face-mesh points (L, 2) in image widths, or None."""
+"""Network: image (3, H, W) → face-mesh points (L, 2) in image widths, or None if it finds no face."""
 Lpips = Callable[[Tensor, Tensor], Tensor]
-"""Two batches of images (N, 3, H, W) → distances (N,)."""
+"""Network: two batches of images (N, 3, H, W) → distances (N,)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One held-out person: source images, and driver images to render."""
+    """One held-out person: source images, and driver images that are rendered."""
 
     person: str
     sources: Tensor
-    """(S, 3, H, W) as the model takes them."""
+    """(S, 3, H, W) aligned crops, RGB in 0 to 1, over the background."""
     drivers: Tensor
-    """(D, 3, H, W) likewise."""
+    """(D, 3, H, W) aligned crops, RGB in 0 to 1, over the background."""
     mattes: Tensor
-    """(D, 1, H, W)."""
+    """(D, 1, H, W) mattes of the drivers, 0 to 1."""
     K: Tensor | None = None
-    """(D, 3, 3) with ``head_to_camera``: render under the known cameras."""
+    """(D, 3, 3) intrinsics. If these and ``head_to_camera`` are given, the known cameras are rendered."""
     head_to_camera: Tensor | None = None
-    """(D, 3, 4)."""
+    """(D, 3, 4) transforms from head to camera, metres."""
     parameters: DrivingParameters | None = None
-    """(D, ...) parameters to use in place of the estimator's."""
+    """(D, ...) parameters to use instead of the estimator's."""
     notes: list[dict[str, Any]] = field(default_factory=list)
-    """For each driver further columns of its row (azimuth, ...)."""
+    """For each driver, additional columns of its rows (azimuth, ...)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judges:
-    """Networks that are passed in; a metric without its network is left out."""
+    """Networks for metrics; a metric without its network is left out."""
 
     embed: Embed | None = None
     landmarks: FindLandmarks | None = None
@@ -64,17 +64,17 @@ def self_reenact(
 ) -> Iterator[dict[str, Any]]:
     """Render each person's own driver images from their source images, and measure the renderings.
 
-    Images, and rows, stay on the model's device until they are numbers.
+    Images and metrics stay on the model's device; only the final numbers are copied to the host.
 
     Args:
         model: The model to measure.
         subjects: Held-out people.
-        views: Numbers of sources.
-        judges: Networks that metrics take.
-        baselines: Measure ``nearest``, ``mean_head`` and ``mean_of_views``, too (``protocol.PROTOCOL``).
+        views: Numbers of sources to evaluate.
+        judges: Networks for metrics.
+        baselines: True also measures ``nearest``, ``mean_head`` and ``mean_of_views`` (``protocol.PROTOCOL``).
 
     Yields:
-        A row an image, method and number of sources; the model's own method is ``ours``.
+        One row per image, method and number of sources; the method ``ours`` is the model.
     """
     judges, device = judges or Judges(), model.rig.points.device
     average = None
@@ -108,17 +108,17 @@ def cross_reenact(
 ) -> Iterator[dict[str, Any]]:
     """Render each person driven by the next person's driver images, and measure the renderings.
 
-    There is no ground truth: identity is compared with the first source (``csim``), motion with the driver (``akd``,
-    ``aed``, ``apd``).
+    There is no ground truth. Identity is compared with the first source (``csim``), and motion with the driver
+    (``akd``, ``aed``, ``apd``).
 
     Args:
         model: The model to measure.
         subjects: Held-out people, two or more.
         views: Number of sources.
-        judges: Networks that metrics take.
+        judges: Networks for metrics.
 
     Yields:
-        A row an image.
+        One row per image.
     """
     judges = judges or Judges()
     for subject, other in zip(subjects, [*subjects[1:], subjects[0]], strict=True):
@@ -136,23 +136,23 @@ def cross_reenact(
 
 
 def driving_parameters(model: FFAvatar, subject: Subject) -> DrivingParameters:
-    """Return the parameters (1, D, ...) of a subject's drivers: the subject's own, or estimated ones."""
+    """Return the parameters (1, D, ...) of a subject's drivers: ``subject.parameters``, or estimates if it is None."""
     if subject.parameters is not None:
         return DrivingParameters(*(x.to(model.rig.points.device)[None] for x in subject.parameters))
     return model.estimate(subject.drivers.to(model.rig.points.device)[None])
 
 
 def render_drivers(model: FFAvatar, avatar: CanonicalAvatar, parameters: DrivingParameters, subject: Subject) -> Tensor:
-    """Render an avatar as each of a subject's drivers.
+    """Render an avatar with the pose and expression of each of a subject's drivers.
 
     Args:
         model: The model.
         avatar: One avatar.
-        parameters: (1, D, ...) see ``driving_parameters``.
-        subject: Its cameras are used; where it has none, the pose of ``parameters`` says where the camera is.
+        parameters: (1, D, ...) from ``driving_parameters``.
+        subject: Its cameras are rendered; if it has none, ``parameters.pose`` determines the camera.
 
     Returns:
-        (D, 3, H, W) in 0 to 1, at the drivers' size.
+        (D, 3, H, W) renderings in 0 to 1, of the drivers' size.
     """
     size, pose = subject.drivers.shape[-1], parameters.pose
     if subject.head_to_camera is None or subject.K is None:
@@ -167,17 +167,17 @@ def render_drivers(model: FFAvatar, avatar: CanonicalAvatar, parameters: Driving
 def compute_metrics(
     model: FFAvatar, rendered: Tensor, target: Tensor, mattes: Tensor, judges: Judges
 ) -> dict[str, Tensor]:
-    """Compute every metric of renderings against their targets.
+    """Compute all metrics of renderings compared with their targets.
 
     Args:
-        model: Its estimator compares motion.
-        rendered: (D, 3, H, W) in 0 to 1.
-        target: (D, 3, H, W) in 0 to 1.
-        mattes: (D, 1, H, W), of the targets.
-        judges: Networks that metrics take.
+        model: Model whose estimator compares motion.
+        rendered: (D, 3, H, W) renderings, 0 to 1.
+        target: (D, 3, H, W) targets, 0 to 1.
+        mattes: (D, 1, H, W) mattes of the targets.
+        judges: Networks for metrics.
 
     Returns:
-        (D,) for each metric.
+        Values (D,) by metric.
     """
     values = {
         "psnr": psnr(rendered, target, mattes),
@@ -209,7 +209,7 @@ def _motion_metrics(model: FFAvatar, rendered: Tensor, driver: Tensor, judges: J
 
 
 def _keypoint_distance(find: FindLandmarks, a: Tensor, b: Tensor) -> Tensor:
-    """Mean distance of face-mesh points in image widths; not a number where a face is missing."""
+    """Compute the mean distance of face-mesh points, in image widths; NaN if no face is found in an image."""
     ours, theirs = find(a), find(b)
     if ours is None or theirs is None:
         return torch.tensor(torch.nan)
@@ -217,7 +217,7 @@ def _keypoint_distance(find: FindLandmarks, a: Tensor, b: Tensor) -> Tensor:
 
 
 def _cosine_similarity(embed: Embed, rendered: Tensor, target: Tensor) -> Tensor:
-    """(D,) similarity of face embeddings; not a number where a face is missing."""
+    """Compute the cosine similarities (D,) of face embeddings; NaN if no face is found in an image."""
     similarities = []
     for a, b in zip(rendered, target, strict=True):
         ours, theirs = embed(a), embed(b)
@@ -229,13 +229,13 @@ def _cosine_similarity(embed: Embed, rendered: Tensor, target: Tensor) -> Tensor
 
 
 def _nearest(sources: Tensor, drivers: Tensor, mattes: Tensor) -> Tensor:
-    """For each driver the source with the highest PSNR to it."""
+    """Return for each driver the source with the highest PSNR to it, (D, 3, H, W)."""
     scores = torch.stack([psnr(s.expand_as(drivers), drivers, mattes) for s in sources])
     return sources[scores.argmax(0)]
 
 
 def _mean_avatar(model: FFAvatar, people: Sequence[tuple[Tensor, Tensor | None]]) -> CanonicalAvatar:
-    """One avatar of the mean raw values and the mean shape of all people's ``features_and_shape``."""
+    """Build one avatar from the means of raw values and shapes over ``people``, results of ``features_and_shape``."""
     raw = model.gaussians.raw(torch.cat([features for features, _ in people]))
     shapes = [shape for _, shape in people if shape is not None]
     avatar = model.gaussians.activate(raw.mean(0, keepdim=True))

@@ -1,4 +1,4 @@
-"""Avatar files: safetensors with a small JSON header. Loading executes nothing and checks everything."""
+"""Avatar files: safetensors with a small JSON header. Loading executes no code and checks all values."""
 
 from __future__ import annotations
 
@@ -30,30 +30,31 @@ _LONGEST = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class AvatarHeader:
-    """Header of an avatar file."""
+    """Header of an avatar file: the avatar's head model and origin."""
 
     head: str
-    """Name of the head model that the Gaussians are bound to."""
+    """Name of the head model to which the Gaussians are bound."""
     head_digest: str
+    """Digest of that head model."""
     subdivisions: int
-    """Number of subdivisions of that head model."""
+    """Number of subdivisions of the head model."""
     sources: tuple[str, ...] = ()
     """sha256 of each source image."""
     checkpoint: str = ""
     """sha256 of the model's file."""
     licence: str = ""
-    """Permitted use of the source images; empty where unknown."""
+    """Permitted use of the source images; empty if unknown."""
     consent: str = ""
-    """Consent of the person shown; empty where unknown."""
+    """Consent of the person shown; empty if unknown."""
 
 
 def save_avatar(path: Path, avatar: CanonicalAvatar, header: AvatarHeader) -> None:
-    """Write one avatar, atomically.
+    """Write one avatar atomically.
 
     Args:
-        path: The file.
+        path: Path of the file.
         avatar: Canonical Gaussians with B = 1.
-        header: Its origin.
+        header: Header of the file.
 
     Raises:
         ValueError: B is not 1, or the avatar has an identity shape, for which there is no file format yet.
@@ -71,7 +72,7 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> tuple[Canonic
     """Read an avatar and its header.
 
     Args:
-        path: The file.
+        path: Path of the file.
         device: Device of the tensors.
 
     Returns:
@@ -79,8 +80,8 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> tuple[Canonic
 
     Raises:
         FileNotFoundError: The file is missing.
-        ValueError: The file is not a valid avatar of this format: another format, missing or misshapen tensors, values
-            that are not finite or out of range. The message names the file.
+        ValueError: The file is not a valid avatar: it has another format, tensors are missing or of a wrong shape, or
+            values are not finite or out of range. The message names the file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such avatar; make one with 'ffavatar reconstruct'")
@@ -111,7 +112,7 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> tuple[Canonic
 
 
 def _header(path: Path, fields: dict[str, object]) -> AvatarHeader:
-    """Build the header after a check of every type: the file may come from anywhere."""
+    """Check the type of each field, as the file may come from anywhere, and build the header."""
     text = ("head", "head_digest", "checkpoint", "licence", "consent")
     sources, subdivisions = fields.get("sources", []), fields.get("subdivisions")
     valid = (

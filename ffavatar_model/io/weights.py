@@ -1,6 +1,6 @@
-"""Model checkpoints: one safetensors file, with the configuration and the head's digest in its header.
+"""Model checkpoints: a safetensors file, with the configuration and the head model's digest in its header.
 
-The file never holds the head model itself: FLAME's licence does not allow that.
+The file never contains the head model itself, because FLAME's licence does not allow that.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _WAY_OUT = "start from a checkpoint of this configuration, or choose the checkpo
 
 
 def save_weights(path: Path, model: FFAvatar, weights: Mapping[str, Tensor] | None = None, **notes: Any) -> None:
-    """Write a checkpoint, atomically.
+    """Write a checkpoint atomically.
 
     Args:
-        path: The file.
-        model: Gives the configuration and the head's digest.
-        weights: Tensors by name; the model's own by default.
-        notes: Further entries of the header.
+        path: Path of the file.
+        model: Model whose configuration and head digest are written.
+        weights: Tensors by name; None writes the model's own.
+        notes: Additional entries of the header.
     """
     header = {
         "format": FORMAT,
@@ -50,11 +50,11 @@ def save_weights(path: Path, model: FFAvatar, weights: Mapping[str, Tensor] | No
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """Read the header of a checkpoint: a folder or its model file.
+    """Read the header of a checkpoint, given as a folder or as its model file.
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
-        ValueError: The file is not a checkpoint of this format; the message names it.
+        ValueError: The file is not a checkpoint of this format; the message names the file.
     """
     path = model_file(path)
     try:
@@ -68,7 +68,7 @@ def read_header(path: Path) -> dict[str, Any]:
 
 
 def model_file(path: Path) -> Path:
-    """Return the safetensors file of a checkpoint: a folder or that file.
+    """Return the model file of a checkpoint, given as a folder or as that file.
 
     Raises:
         FileNotFoundError: There is no such file.
@@ -80,11 +80,11 @@ def model_file(path: Path) -> Path:
 
 
 def load_model(path: Path, head: HeadModel, device: torch.device | str = "cpu") -> FFAvatar:
-    """Load the model of a checkpoint, with the checkpoint's configuration, in ``eval`` mode.
+    """Load the model of a checkpoint in ``eval`` mode; its configuration is read from the checkpoint.
 
     Args:
-        path: The checkpoint, a folder or its model file.
-        head: The head model that it was trained with, not subdivided.
+        path: Folder of the checkpoint, or its model file.
+        head: Head model with which the model was trained, before subdivision.
         device: Device of the model.
 
     Returns:
@@ -92,7 +92,7 @@ def load_model(path: Path, head: HeadModel, device: torch.device | str = "cpu") 
 
     Raises:
         FileNotFoundError: There is no such checkpoint.
-        ValueError: The checkpoint was made with another head model, or is not valid.
+        ValueError: The checkpoint was made with another head model, or is invalid.
     """
     header = read_header(path)
     if not fits_head(header, head.name, head.digest):
@@ -108,17 +108,14 @@ def load_model(path: Path, head: HeadModel, device: torch.device | str = "cpu") 
 
 
 def fits_head(header: Mapping[str, Any], name: str, digest: str) -> bool:
-    """Check that a checkpoint was trained on a head: the same digest, or the open head of the same version.
+    """Return True if a checkpoint was trained with a head: of equal digest, or the same version of the open head.
 
-    The open head is built on each machine, and its last bits depend on that machine's linear algebra.
+    The open head is built on each machine, and rounding differs between machines, so its digest may differ.
 
     Args:
         header: Header of the checkpoint.
         name: Name of the head model.
-        digest: Its digest.
-
-    Returns:
-        True where they fit.
+        digest: Digest of the head model.
     """
     same_open = name == header.get("head") == OPEN_HEAD and header.get("open_head_version") == VERSION
     return header.get("head_digest") == digest or same_open
@@ -127,14 +124,15 @@ def fits_head(header: Mapping[str, Any], name: str, digest: str) -> bool:
 def load_weights(path: Path, model: FFAvatar) -> None:
     """Load a checkpoint's weights into a model of the same configuration.
 
-    A person's own parameters are loaded where both have them.
+    A person's own parameters are loaded if both the checkpoint and the model have them.
 
     Args:
-        path: The checkpoint, a folder or its model file.
-        model: The model; its head must be the checkpoint's.
+        path: Folder of the checkpoint, or its model file.
+        model: Model with the same head model as the checkpoint.
 
     Raises:
-        ValueError: The head or a parameter does not fit; the message names the first such parameter and both shapes.
+        ValueError: The head model or a parameter does not fit; the message names the first such parameter and both
+            shapes.
     """
     header = read_header(path)
     if not fits_head(header, model.head_name, model.head_digest):
@@ -143,16 +141,16 @@ def load_weights(path: Path, model: FFAvatar) -> None:
 
 
 def check_and_load(tensors: Mapping[str, Tensor], model: nn.Module, where: str) -> None:
-    """Load tensors into a module after a check of names and shapes.
+    """Check the names and shapes of tensors, and load them into a module.
 
     Args:
-        tensors: Tensors by name; those of a person's own parameters may be absent on either side. Those of the identity
-            shape may all be absent here: untrained, it is zero, and the model is the one without a shape.
+        tensors: Tensors by name. Those of a person's own parameters may be missing in ``tensors`` or in the module.
+            Those of the identity shape may all be missing in ``tensors``: the untrained module predicts shape 0.
         model: The module.
-        where: Source of the tensors, for the message.
+        where: Source of the tensors, for error messages.
 
     Raises:
-        ValueError: A parameter is missing, unknown or of another shape.
+        ValueError: A parameter is missing, unknown or of another shape; the message names it.
     """
     own = model.state_dict()
     optional = ("personal.",) if any(name.startswith("identity.") for name in tensors) else ("personal.", "identity.")

@@ -1,4 +1,4 @@
-"""Decoder of head points' features into canonical Gaussians."""
+"""Decoder from the features of head points to canonical Gaussians."""
 
 from __future__ import annotations
 
@@ -12,56 +12,60 @@ from torch import Tensor, nn
 from ffavatar_model.config import require
 
 ATTRIBUTES = {"offset": 3, "scale": 3, "rotation": 4, "opacity": 1, "colour": 3}
-"""Number of raw values of each attribute of a Gaussian, in this order."""
+"""Number of raw values of each attribute of a Gaussian, in their order."""
 RAW_SIZE = sum(ATTRIBUTES.values())
+"""Number of raw values of a Gaussian."""
 OFFSET_UNIT = 0.02
-"""Metres per raw unit of an offset."""
+"""Offset for a raw value of 1, metres."""
 LIFTED = 4
-"""Number of values at the end of a feature: colour lifted from the sources (3), how well it was seen (1)."""
+"""Number of values appended to a point's feature: colour lifted from the sources (3), and visibility (1)."""
 
 
 class CanonicalAvatar(NamedTuple):
     """Gaussians of B heads at rest, bound to the P points of a head model; metres, head axes."""
 
     offsets: Tensor
-    """(B, P, 3) offsets from the head model's points."""
+    """(B, P, 3) offsets from the head model's points, metres."""
     rotations: Tensor
     """(B, P, 4) unit quaternions w, x, y, z."""
     scales: Tensor
-    """(B, P, 3) standard deviations along the rotated axes."""
+    """(B, P, 3) standard deviations along the rotated axes, metres."""
     opacities: Tensor
     """(B, P) 0 to 1."""
     colours: Tensor
     """(B, P, 3) RGB, 0 to 1."""
     shape: Tensor | None = None
-    """(B, S) coefficients of the head model's shape directions; offsets are from the points of that shaped head. None
-    is the mean head."""
+    """(B, S) coefficients of the head model's shape directions; None for the mean head.
+
+    Offsets are from the points of the head of this shape.
+    """
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors by name; ``shape`` only where there is one."""
+        """Return the tensors by name, without ``shape`` if it is None."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
 class GaussianHead(nn.Module):
-    """A linear layer and LAM's activations, around a learned mean head.
+    """A linear layer whose output is added to a learned mean head, followed by LAM's activations.
 
-    A feature ends with the colour that the sources show at the point and how well it was seen (``LIFTED`` values): a
-    learned gate mixes that colour with the predicted one. Offsets are limited by tanh. Scales are exp of a raw value
-    around the local point spacing, clipped. Opacity and colour are sigmoids. ``mean_raw`` holds raw values of the
-    average head, one row a point.
+    The last ``LIFTED`` values of a feature are the colour of the point in the sources and its visibility; a learned
+    gate mixes this colour with the predicted one. Offsets are limited by tanh. Scales are the local point spacing times
+    exp of a raw value, clipped. Opacities and colours are sigmoids. ``mean_raw`` contains the raw values of the mean
+    head, one row per point.
     """
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Limits and starting values."""
+        """Limits and initial values of the Gaussians."""
 
         offset_limit: float = 0.1
-        """Metres, either way along each axis."""
+        """Largest offset in either direction along each axis, metres."""
         scale_limit: float = 0.01
-        """Metres; the largest standard deviation."""
+        """Largest standard deviation, metres."""
         initial_scale: float = 0.6
-        """Standard deviation at the start, in spacings of the points."""
+        """Initial standard deviation, in spacings of the points."""
         initial_opacity: float = 0.1
+        """Initial opacity, 0 to 1."""
 
         def __post_init__(self) -> None:
             require(0 < self.initial_opacity < 1, "initial_opacity", self.initial_opacity, "between 0 and 1")
@@ -74,7 +78,7 @@ class GaussianHead(nn.Module):
         """Build the layers.
 
         Args:
-            config: Limits and starting values.
+            config: Limits and initial values.
             width: Size of a point's feature, without the ``LIFTED`` values.
             spacing: (P,) mean distance of each point to its neighbours, metres.
         """
@@ -90,7 +94,7 @@ class GaussianHead(nn.Module):
         self.register_buffer("log_scale", (config.initial_scale * spacing).log()[:, None], persistent=False)
 
     def raw(self, features: Tensor) -> Tensor:
-        """Return raw values (B, P, 14) of features (B, P, width + 4); personalization adds to these."""
+        """Compute raw values (B, P, 14) from features (B, P, width + 4); personalization adds a term to them."""
         raw = self.linear(features).float() + self.mean_raw
         lifted, visibility = features[..., -LIFTED:].float().split((3, 1), -1)
         share = visibility * torch.sigmoid(self.gate(features).float())
@@ -98,7 +102,7 @@ class GaussianHead(nn.Module):
         return torch.cat((raw[..., :-3], colour), -1)
 
     def activate(self, raw: Tensor) -> CanonicalAvatar:
-        """Turn raw values (B, P, 14) into Gaussians; an offset of one raw unit is ``OFFSET_UNIT``."""
+        """Convert raw values (B, P, 14) to Gaussians."""
         offset, scale, rotation, opacity, colour = raw.split(list(ATTRIBUTES.values()), -1)
         limit, opacity_0 = self.config.offset_limit, self.config.initial_opacity
         return CanonicalAvatar(
@@ -110,5 +114,5 @@ class GaussianHead(nn.Module):
         )
 
     def forward(self, features: Tensor) -> CanonicalAvatar:
-        """Decode features (B, P, width + 4) into canonical Gaussians of B heads."""
+        """Decode features (B, P, width + 4) to canonical Gaussians of B heads."""
         return self.activate(self.raw(features))

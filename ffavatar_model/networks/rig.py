@@ -1,4 +1,4 @@
-"""Rig: points bound to a head model, which make Gaussians follow expression, jaw, neck and eyes."""
+"""Rig: points bound to a head model; they move Gaussians with expression, jaw, neck and eyes."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from ffavatar_model.networks.lifting import point_normals
 
 
 class Rig(nn.Module):
-    """The P points of a (subdivided) head model. The head model is an argument and is stored in no checkpoint.
+    """The P points of a (subdivided) head model. The head model is an argument; checkpoints do not contain it.
 
-    Means move by expression directions, pose correctives and linear blend skinning. Rotations turn by the blended
-    joints' quaternions after the rotation of the local surface under expression, which is linear in the coefficients
-    to first order and so computed once (``local_rotations``).
+    Expression directions, pose correctives and linear blend skinning move the means of Gaussians. Gaussians rotate
+    first with the local surface under expression, then by the blended quaternions of the joints. To first order, the
+    surface's rotation is linear in the expression coefficients, so it is computed once (``local_rotations``).
     """
 
     points: Tensor
-    """(P, 3) rest positions of the mean head, metres."""
+    """(P, 3) points of the mean head at rest, metres."""
     normalised: Tensor
-    """(P, 3) the same, scaled to -1 to 1 along the longest axis."""
+    """(P, 3) ``points``, centred and scaled to -1 to 1 along the longest axis."""
     frontal_positions: Tensor
-    """(P, 2) positions in an aligned crop of a frontal head, -1 to 1."""
+    """(P, 2) positions of the points in an aligned crop of a frontal head, -1 to 1."""
     spacing: Tensor
-    """(P,) mean distance to the neighbours, metres."""
+    """(P,) mean distance of each point to its neighbours, metres."""
     normals: Tensor
-    """(P, 3) outward unit normals at rest."""
+    """(P, 3) outward unit normals of the mean head at rest."""
     start_pose: Tensor
     """(9,) pose of a frontal head in an aligned crop."""
     landmark_index: Tensor
@@ -46,30 +46,35 @@ class Rig(nn.Module):
     shape_directions: Tensor
     """(S, 3 P) metres per unit of shape coefficient."""
     joint_directions: Tensor
-    """(S, 15) metres by which the joints follow, per unit of shape coefficient."""
+    """(S, 15) displacement of the 5 joints per unit of shape coefficient, metres."""
     triangles: Tensor
-    """(F, 3) triangles of the points where shape directions are used, (0, 3) otherwise."""
+    """(F, 3) triangles of the points if shape directions are used, (0, 3) otherwise."""
     centre: Tensor
-    """(3,) the point that is 0 in ``normalised``, metres."""
+    """(3,) point at 0 in ``normalised``, metres."""
     extent: Tensor
-    """() metres that are 1 in ``normalised``."""
+    """() length of 1 in ``normalised``, metres."""
     directions: Tensor
     """(E, 3 P) metres per unit of expression coefficient."""
     turns: Tensor
-    """(E, 3 P) rotation vector of the local surface per unit of expression coefficient."""
+    """(E, 3 P) rotation vector of the local surface per unit of expression coefficient, radians."""
     correctives: Tensor
+    """(36, 3 P) metres per entry of (R - I) of joints 1 to 4; (0, 3 P) if the head has none."""
     weights: Tensor
+    """(P, 5) skinning weights."""
     joints: Tensor
+    """(5, 3) joints of the mean head at rest, metres."""
     landmark_corners: Tensor
+    """(L, 3) points at the corners of each landmark's triangle."""
     landmark_barycentric: Tensor
+    """(L, 3) barycentric coordinates of each landmark in its triangle."""
 
     def __init__(self, head: HeadModel, n_expression: int, n_shape: int = 0) -> None:
         """Bind the points.
 
         Args:
-            head: Head model, subdivided as often as the model wants it.
-            n_expression: Number of its expression directions to use.
-            n_shape: Number of its shape directions to use.
+            head: Head model, after subdivision.
+            n_expression: Number of the head's expression directions to use.
+            n_shape: Number of the head's shape directions to use.
         """
         super().__init__()
         self.name, self.digest = head.name, head.digest
@@ -105,7 +110,7 @@ class Rig(nn.Module):
         self.register_buffer("frontal_positions", self.project_frontal(self.points), persistent=False)
 
     def normalise(self, points: Tensor) -> Tensor:
-        """Scale points (..., P, 3), metres, as ``normalised``."""
+        """Convert points (..., P, 3), metres, to the scale of ``normalised``."""
         return (points - self.centre) / self.extent
 
     def project_frontal(self, points: Tensor) -> Tensor:
@@ -114,19 +119,19 @@ class Rig(nn.Module):
         return project_points(points, pose_to_camera(self.start_pose, K, 2), K) - 1
 
     def shaped_points(self, shape: Tensor) -> Tensor:
-        """Return the rest positions (B, P, 3) of the heads of shape coefficients (B, S), metres."""
+        """Return the points (B, P, 3) at rest of heads with shape coefficients (B, S), metres."""
         return self.points + (shape @ self.shape_directions).unflatten(-1, (-1, 3))
 
     def shaped_normals(self, shape: Tensor) -> Tensor:
-        """Return the outward unit normals (B, P, 3) at rest of the heads of shape coefficients (B, S)."""
+        """Return the outward unit normals (B, P, 3) at rest of heads with shape coefficients (B, S)."""
         return point_normals(self.shaped_points(shape), self.triangles)
 
     def pose(self, avatar: CanonicalAvatar, parameters: DrivingParameters) -> tuple[Tensor, Tensor]:
-        """Pose B avatars under D sets of parameters each.
+        """Pose each of B avatars with D sets of parameters.
 
         Args:
             avatar: Canonical Gaussians of B avatars.
-            parameters: (B, D, ...) parameters.
+            parameters: (B, D, ...) driving parameters; their pose is not used.
 
         Returns:
             Means (B, D, P, 3), metres, and rotations (B, D, P, 4), quaternions w, x, y, z, both in head axes.
@@ -152,7 +157,7 @@ class Rig(nn.Module):
         return means.unflatten(0, (n, d)), rotations
 
     def mean_head(self, n: int, shape: Tensor | None = None) -> CanonicalAvatar:
-        """Return avatars whose points are the head model's own; their scales, opacities and colours are zero.
+        """Return avatars without offsets, whose scales, opacities and colours are zero.
 
         Args:
             n: Number of avatars.
@@ -168,7 +173,7 @@ class Rig(nn.Module):
 
 
 def unique_edges(triangles: Tensor) -> Tensor:
-    """Return the undirected edges (M, 2) of triangles (F, 3), smaller index first."""
+    """Return the unique edges (M, 2) of triangles (F, 3), each with the smaller index first."""
     pairs = torch.cat((triangles[:, :2], triangles[:, 1:], triangles[:, [2, 0]])).sort(1).values
     return torch.unique(pairs, dim=0)
 
@@ -181,7 +186,7 @@ def point_spacing(points: Tensor, edges: Tensor) -> Tensor:
         edges: (M, 2) indices of points.
 
     Returns:
-        (P,) metres; a point without edges gets the mean of all edges.
+        (P,) metres; a point without edges gets the mean length of all edges.
     """
     length = (points[edges[:, 0]] - points[edges[:, 1]]).norm(dim=-1)
     total = points.new_zeros(len(points)).index_add_(0, edges.flatten(), length.repeat_interleave(2))
@@ -190,15 +195,15 @@ def point_spacing(points: Tensor, edges: Tensor) -> Tensor:
 
 
 def local_rotations(points: Tensor, edges: Tensor, directions: Tensor) -> Tensor:
-    """Compute how the surface at each point rotates along each direction.
+    """Compute the rotation of the surface at each point per unit of each coefficient.
 
-    The least-squares ω of ω × e = δ over the edges e at a point and their changes δ:
-    (Σ |e|² I - e eᵀ) ω = Σ e × δ. Exact for a rotation, first order in the coefficient otherwise.
+    It is the least-squares solution ω of ω × e = δ over the edges e at a point and their changes δ:
+    (Σ |e|² I - e eᵀ) ω = Σ e × δ. It is exact to first order in the coefficient.
 
     Args:
-        points: (P, 3) rest positions.
+        points: (P, 3) points at rest, metres.
         edges: (M, 2) indices of points.
-        directions: (P, 3, E) displacement per unit of each coefficient.
+        directions: (P, 3, E) displacement per unit of each coefficient, metres.
 
     Returns:
         (P, 3, E) rotation vectors per unit of each coefficient, radians.

@@ -1,4 +1,4 @@
-"""Predictor of a person's shape: tokens of source views → shape coefficients of the head model."""
+"""Predictor of a person's shape coefficients from the tokens of the source images."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from torch import Tensor, nn
 
 
 class ShapePredictor(nn.Module):
-    """Pooled tokens of all source views, and a linear layer that starts at zero: untrained, it gives the mean head.
+    """A linear layer on the pooled tokens of all source images.
 
-    The mean over tokens says what a view shows; a few channels kept for each token say where, as in the estimator.
-    Views are averaged, so their order changes nothing.
+    The layer is initialised with zeros, so the untrained predictor gives the mean head. A mean over tokens has no
+    information on their positions; a few channels of each token add it, as in the estimator. Images are averaged, so
+    their order does not matter.
     """
 
     LIMIT = 3.0
-    """Largest coefficient, standard deviations of the population."""
+    """Largest absolute value of a coefficient, in standard deviations of the population."""
 
     def __init__(self, width: int, tokens: int, n_shape: int) -> None:
         """Build the layers.
 
         Args:
             width: Size of a token.
-            tokens: Number of tokens of a view.
-            n_shape: Number of coefficients.
+            tokens: Number of tokens per image.
+            n_shape: Number of shape coefficients.
         """
         super().__init__()
         self.norm = nn.LayerNorm(width)
@@ -36,11 +37,11 @@ class ShapePredictor(nn.Module):
         """Predict the shape coefficients of B people.
 
         Args:
-            tokens: (B, S, T, width) tokens of S source views.
-            mask: (B, S) bool, False is padding; None where there is no padding.
+            tokens: (B, S, T, width) tokens of S source images.
+            mask: (B, S) bool, False for padding; None if there is no padding.
 
         Returns:
-            (B, n_shape), within ``LIMIT``.
+            (B, n_shape) coefficients within ``LIMIT``.
         """
         tokens = self.norm(tokens)
         views = torch.cat((tokens.mean(2), self.places(self.pool(tokens).flatten(2))), -1)

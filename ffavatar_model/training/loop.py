@@ -1,7 +1,7 @@
-"""The training loop, one for all three stages. It knows nothing of Ray, MLflow or where a corpus lies.
+"""The training loop of all three stages. It does not depend on Ray, MLflow or the location of a corpus.
 
-It runs in one process, or as one of ``world`` processes of a ``torch.distributed`` group that the caller has set up
-(torchrun, Ray Train).
+It runs in one process, or in each of the ``world`` processes of a ``torch.distributed`` group that the caller has set
+up (by torchrun or Ray Train).
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ log = logging.getLogger(__name__)
 
 
 class Reporter(Protocol):
-    """Receiver of a run's metrics, images and checkpoints."""
+    """Interface of a receiver of a run's metrics, images and checkpoints."""
 
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
-        """Take the metrics of a step; every rank calls this at the same steps.
+        """Receive the metrics of a step; all ranks call this at the same steps.
 
         Args:
             step: Number of steps taken.
-            metrics: Loss terms, learning rate, seconds, and held-out metrics where they were measured.
-            checkpoint: The folder of a complete checkpoint where one was just written (rank 0 alone).
+            metrics: Loss terms, learning rate, seconds, and held-out metrics if they were measured.
+            checkpoint: Folder of a checkpoint that has just been completed (on rank 0 only), or None.
         """
         ...
 
     def image(self, step: int, name: str, rgb: NDArray[np.uint8]) -> None:
-        """Take an image (H, W, 3); rank 0 alone calls this."""
+        """Receive an image (H, W, 3); only rank 0 calls this."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOutcome:
-    """Result of a run that reached its end."""
+    """Result of a completed run."""
 
     checkpoint: Path
     step: int
     metrics: dict[str, float]
-    """``start/…`` of the initial model and ``end/…``, on held-out people; ``seconds/…`` by part of the loop."""
+    """Metrics on held-out people, ``start/…`` of the initial and ``end/…`` of the final model, and ``seconds/…``."""
 
 
 def train(
@@ -79,54 +79,54 @@ def train(
     world: int = 1,
     device: torch.device | str | None = None,
 ) -> TrainOutcome:
-    """Train a stage to its end.
+    """Run a training stage to its end.
 
     Args:
         config: The run's configuration.
-        head: The head model as read from its file.
-        training: The people to train on (``personalize``: images of one person).
-        validation: Held-out people (``personalize``: images); None for no validation.
-        reporter: Receives metrics, images and checkpoints.
-        folder: Where checkpoints are written.
-        init: A checkpoint whose weights the stage begins with.
-        resume: A checkpoint of this same run to go on from, wins over ``init``.
+        head: Head model before subdivision.
+        training: People to train on (for ``personalize``, images of one person).
+        validation: Held-out people (for ``personalize``, images); None does not validate.
+        reporter: Receiver of metrics, images and checkpoints.
+        folder: Folder in which checkpoints are written.
+        init: Checkpoint whose weights are the initial ones; None for random weights.
+        resume: Checkpoint of the same run from which to resume; ``init`` is then ignored.
         rank: Number of this process.
         world: Number of processes.
-        device: CUDA where there is one, by default.
+        device: Device of the training; None uses CUDA if available, otherwise the CPU.
 
     Raises:
         ValueError: A checkpoint does not fit, or the data set is empty.
-        FloatingPointError: The loss or its gradient is not finite; the message has the batch's ids.
+        FloatingPointError: The loss or its gradient is not finite; the message lists the batch's ids.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return Trainer(config, head, device, rank, world).train(training, validation, reporter, folder, init, resume)
 
 
 class _PendingStep(NamedTuple):
-    """A step that was begun and whose metrics were not read."""
+    """A launched step whose metrics have not been read."""
 
     number: int
     ids: list[list[str]]
     rate: float
     metrics: dict[str, float]
-    """Empty where the step is a graph in flight."""
+    """Metrics of the step; empty if it is a CUDA graph."""
 
 
 class Trainer:
-    """State of a run: the model, its optimizer, and the progress so far."""
+    """State of a run: the model, its optimizer and the progress."""
 
     def __init__(self, config: TrainConfig, head: HeadModel, device: torch.device, rank: int, world: int) -> None:
         """Build the model and its optimizer.
 
         Args:
-            config: The run's configuration; ``moves`` says which parameters are trainable.
-            head: The head model as read from its file.
-            device: Where steps are taken.
+            config: The run's configuration; its ``moves`` determines the trainable parameters.
+            head: Head model before subdivision.
+            device: Device of the training.
             rank: Number of this process.
             world: Number of processes.
 
         Raises:
-            ValueError: The batch cannot be divided, or ``moves`` names no parameter.
+            ValueError: The batch cannot be divided evenly, or an entry of ``moves`` matches no parameter.
         """
         if config.batch % (world * config.accumulate):
             parts = f"{world} workers x accumulate={config.accumulate}"
@@ -153,23 +153,23 @@ class Trainer:
         self.averaged: dict[str, Tensor] | None = None
         self.seconds = {"data": 0.0, "step": 0.0, "validation": 0.0, "checkpoint": 0.0}
         self.held_out_metrics: dict[str, float] = {}
-        """Last values, those of the start included: a checkpoint keeps them."""
+        """Last held-out metrics, including those at the start; checkpoints contain them."""
         self._pending: deque[_PendingStep] = deque()
         self._last_metrics: dict[str, float] = {}
         self._precomputed: dict[str, Tensor] = {}
-        """Values that depend on no trainable parameter: features by sources, the estimator's values by driver."""
+        """Values that do not depend on trainable parameters: features by sources, the estimator's values by driver."""
         self.module: nn.Module = self.objective
         if world > 1:
             self.module = DistributedDataParallel(self.objective, find_unused_parameters=True)
 
     @property
     def model(self) -> FFAvatar:
-        """The model that is trained."""
+        """Model in training."""
         return self.objective.model
 
     @property
     def progress(self) -> float:
-        """Share of the run that is done, 0 to 1: by steps, or by time where the run has a limit that comes first."""
+        """Completed share of the run, 0 to 1: of its steps, or of its time limit if that share is larger."""
         by_time = self.elapsed / self.config.max_seconds if self.config.max_seconds else 0.0
         return min(1.0, max(self.step / self.config.steps, by_time))
 
@@ -182,7 +182,7 @@ class Trainer:
         init: Path | None,
         resume: Path | None,
     ) -> TrainOutcome:
-        """Train to the end of the run: see the function ``train``."""
+        """Run the training to its end: see the function ``train``."""
         config = self.config
         if resume is not None:
             self._restore(resume)
@@ -217,13 +217,13 @@ class Trainer:
                 metrics |= held_out
             if saves:
                 self._save(saver, last)
-            if reports:  # on every rank alike
+            if reports:  # at the same steps on all ranks
                 reporter.report(self.step, metrics, saver.finished())
         ended = self.held_out_metrics | {f"seconds/{name}": value for name, value in self.seconds.items()}
         return TrainOutcome(checkpoint=folder / f"step-{self.step:08d}", step=self.step, metrics=ended)
 
     def train_step(self, batch: Batch) -> dict[str, float]:
-        """Take one step of the optimizer on this worker's share of the batch, and return its metrics.
+        """Take one optimizer step on this worker's share of a batch, and return its metrics.
 
         Raises:
             FloatingPointError: See ``read_metrics``.
@@ -232,21 +232,21 @@ class Trainer:
         return self.read_metrics()
 
     def launch_step(self, batch: Batch) -> None:
-        """Take one step without its metrics: where steps are graphs, the next one may be prepared meanwhile.
+        """Launch one optimizer step; if steps are CUDA graphs, this returns before the step is complete.
 
         Raises:
-            FloatingPointError: The step before could not be taken, or this one: see ``read_metrics``.
+            FloatingPointError: This step or the one before it failed: see ``read_metrics``.
         """
         self._begin_step(batch)
-        # Averaged weights are those after each step: nothing may be in flight when they are taken.
+        # Weights are averaged after each step, when no step may be in flight.
         self.read_metrics(in_flight=1 if self.graphed is not None and self.averaged is None else 0)
 
     def read_metrics(self, in_flight: int = 0) -> dict[str, float]:
-        """Read the metrics of pending steps but for the newest ``in_flight``, and return those of the last one read.
+        """Read the metrics of pending steps except the newest ``in_flight``, and return those of the last step read.
 
         Raises:
-            FloatingPointError: A step's loss or gradient is not finite; the message has its ids. The run then stands
-                before that step.
+            FloatingPointError: A step's loss or gradient is not finite; the message lists the batch's ids. The run is
+                then in its state before that step.
         """
         while len(self._pending) > in_flight:
             number, ids, rate, metrics = self._pending.popleft()
@@ -278,11 +278,11 @@ class Trainer:
         self.step += 1
 
     def _eager_step(self, batch: Batch) -> dict[str, float]:
-        """Take a step kernel by kernel; where it is not finite, no parameter changes."""
+        """Take a step without a CUDA graph; if its loss or gradient is not finite, no parameter changes."""
         self.optimizer.zero_grad(set_to_none=True)
         values = self.forward_backward(batch)
         values["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters, self.config.optimizer.clip)
-        # One copy to the host for all of them: each would wait for the device by itself.
+        # One copy to the host for all values, because each copy would wait for the device.
         on_host = torch.stack([value.float() for value in values.values()]).tolist()
         metrics = dict(zip(values, on_host, strict=True))
         if is_finite(metrics):
@@ -293,7 +293,7 @@ class Trainer:
         """Accumulate the gradients of a batch, over ``accumulate`` micro-batches.
 
         Returns:
-            The mean loss and its terms, scalars on the device.
+            The mean loss and its terms: scalar tensors on the device.
         """
         micro_batches = _split_batch(batch, self.config.accumulate)
         total: dict[str, Tensor] = {}
@@ -313,8 +313,10 @@ class Trainer:
         return total
 
     def _precompute(self, batch: Batch) -> Precomputed:
-        """Compute what depends on no trainable parameter, once for each image that is the same each time it is drawn:
-        encoder and query former for each set of sources, the estimator for each driver."""
+        """Return values that do not depend on trainable parameters; each is computed once, if images are not augmented.
+
+        They are the results of encoder and query former per set of sources, and of the estimator per driver.
+        """
         if not self.config.data.fixed:
             return Precomputed()
         features = estimates = shape = None
@@ -361,7 +363,7 @@ class Trainer:
         torch._foreach_lerp_(list(self.averaged.values()), current, 1 - decay)
 
     def batches(self, data: TrainingData) -> Iterator[Batch]:
-        """Yield this worker's share of each batch from the current step on; batches are the same for any ``world``."""
+        """Yield this worker's share of each batch, from the current step on; batches are the same for any ``world``."""
         config, share = self.config, self.config.batch // self.world
         steps = range(self.step, max(config.steps, self.step + 1))
         cursors = [[s * config.batch + self.rank * share + i for i in range(share)] for s in steps]
@@ -369,7 +371,7 @@ class Trainer:
         return prefetch(made)
 
     def _validate(self, data: TrainingData | None, reporter: Reporter, name: str) -> dict[str, float]:
-        """Measure held-out metrics on rank 0, of the averaged weights where there are any."""
+        """Measure held-out metrics on rank 0, with the averaged weights if there are any."""
         if data is None or not len(data) or self.rank:
             return {}
         begin = time.perf_counter()
@@ -382,7 +384,7 @@ class Trainer:
         return {f"{name}/{key}": value for key, value in metrics.items()}
 
     def _save(self, saver: Saver, last: bool) -> None:
-        """Begin to write a checkpoint on rank 0; wait for the last one."""
+        """Start to write a checkpoint on rank 0; if it is the run's last, wait until it is written."""
         begin = time.perf_counter()
         if self.rank == 0:
             state: dict[str, Any] = {
@@ -415,7 +417,7 @@ class Trainer:
         log.info("going on from step %d of %s", self.step, folder)
 
     def _slowest(self, seconds: float) -> float:
-        """Return the same value on every worker, so that a time limit ends the run on all at the same step."""
+        """Return the largest value of all workers, so that a time limit ends the run at the same step on each."""
         if self.world == 1 or not self.config.max_seconds:
             return seconds
         value = torch.tensor(seconds, device=self.device)
@@ -424,7 +426,10 @@ class Trainer:
 
 
 def _freeze(model: FFAvatar, moves: tuple[str, ...]) -> list[str]:
-    """Freeze every parameter whose name begins with none of ``moves`` (empty: none); return the trainable names."""
+    """Freeze all parameters whose names have no prefix in ``moves``, and return the names of the trainable ones.
+
+    An empty ``moves`` freezes no parameter.
+    """
     names = [name for name, _ in model.named_parameters()]
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(not moves or name.startswith(moves))

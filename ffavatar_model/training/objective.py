@@ -1,4 +1,4 @@
-"""The objective: the weighted sum of loss terms that training lowers."""
+"""The training objective: a weighted sum of loss terms."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from ffavatar_model.networks.lpips import LPIPS, LPIPS_FILE_HINT, load_lpips
 
 @dataclass(frozen=True, kw_only=True)
 class Precomputed:
-    """Values of a forward pass that depend on no trainable parameter; None has to be computed."""
+    """Values of a forward pass that do not depend on trainable parameters; the pass computes those that are None."""
 
     features: Tensor | None = None
-    """(B, P, width + 4) see ``FFAvatar.query_points``: leaves encoder and query former out."""
+    """(B, P, width + 4) from ``FFAvatar.point_features``; encoder and query former are then not run."""
     estimates: Tensor | None = None
-    """(B, D, E + 21) the estimator's raw values for the drivers: leaves the estimator out."""
+    """(B, D, E + 21) raw values of the drivers from ``FFAvatar.estimate_raw``; the estimator is then not run."""
     shape: Tensor | None = None
-    """(B, S) shape coefficients that belong to ``features``, where the model predicts them."""
+    """(B, S) shape coefficients of the same people as ``features``, if the model predicts them."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the precomputed tensors by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
     def clone(self) -> Precomputed:
-        """Return the same values in memory of their own."""
+        """Return a copy that shares no memory with this one."""
         return Precomputed(**{name: value.clone() for name, value in self.tensors().items()})
 
 
@@ -42,44 +42,53 @@ class Objective(nn.Module):
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Config:
-        """Weights of the terms; LAM's where the paper gives none, the landmark term's from a pilot run."""
+        """Weights of the terms: the paper's, or else LAM's; that of the landmarks is from a pilot run."""
 
         photometric: float = 1.0
+        """Weight of the absolute difference of images."""
         outside: float = 0.2
-        """Weight of a pixel outside the matte."""
+        """Weight of a pixel outside the matte in the photometric term."""
         structural: float = 0.2
+        """Weight of 1 − SSIM."""
         lpips: float = 0.0
-        """Weight of LPIPS at about 256 pixels, of complete crops over the background; it takes ``lpips_file``."""
+        """Weight of LPIPS of complete crops over the background, at about 256 pixels; it needs ``lpips_file``."""
         lpips_file: str = ""
-        """LPIPS's weights on every worker's machine (``ffavatar_model.networks.lpips``); read where ``lpips`` is on."""
+        """File of LPIPS's weights on each worker's machine (see ``networks.lpips``); read if ``lpips`` is not 0."""
         mask: float = 1.0
+        """Weight of the difference of alpha and matte at the start of the run; it changes linearly."""
         mask_final: float = 0.5
+        """Weight of the difference of alpha and matte at the end of the run."""
         offset: float = 0.1
+        """Weight of the lengths of offsets."""
         scale: float = 0.1
+        """Weight of the excess of standard deviations over 1.5 point spacings."""
         landmark: float = 5.0
+        """Weight of the distances between projected and detected landmarks at the start, if cameras are unknown."""
         landmark_until: float = 0.6
-        """Share of the run after which the landmark term has faded out."""
+        """Share of the run after which the weights of the landmark terms are 0."""
         landmark_floor: float = 0.0
-        """Share of the landmark terms (``landmark``, ``parts``) that never fades out."""
+        """Lower bound on the fading factor of the landmark terms (``landmark``, ``parts``); above 0, they never end."""
         known_landmark: float = 0.0
-        """Where cameras are known: weight of the distance of landmarks; it never fades out."""
+        """Weight of the distances between projected and detected landmarks if cameras are known; it does not fade."""
         parts: float = 0.0
-        """Weight of the landmarks of lips, lids and brows, each relative to its part's middle; fades out with
-        ``landmark``."""
+        """Weight of the landmarks of lips, lids and brows, relative to their part's mean; fades like ``landmark``."""
         motion: float = 0.0
-        """Where cameras are unknown: weight of how lips, lids and brows move between a person's drivers, in a
-        face-rigid frame (``losses.motion``); it never fades out."""
+        """Weight of the motion of lips, lids and brows (``losses.motion``), for unknown cameras; it does not fade."""
         shape: float = 1e-4
-        """Weight of squared shape coefficients, where the model predicts them."""
+        """Weight of squared shape coefficients, if the model predicts them."""
         pose: float = 1.0
-        """Where cameras are known: distance of landmarks under the estimated and the known pose, in image widths."""
+        """Weight of the distances between landmarks projected by estimated and known poses, if cameras are known."""
         expression: float = 1e-3
+        """Weight of squared expression coefficients."""
         joints: float = 1e-2
+        """Weight of squared joint rotations."""
         standing: float = 0.0
-        """Weight of the mean parameters of a person's drivers. For unknown cameras alone: with known ones, the drivers
-        share a timestep."""
+        """Weight of the squared mean parameters of a person's drivers, if cameras are unknown.
+
+        With known cameras the drivers share a timestep, so their mean is an expression.
+        """
         agreement: float = 0.0
-        """Where cameras are known: weight of the disagreement between the views of one timestep about the face."""
+        """Weight of the differences between the estimates of one timestep's views, if cameras are known."""
 
         def __post_init__(self) -> None:
             require(0 < self.landmark_until <= 1, "landmark_until", self.landmark_until, "above 0, at most 1")
@@ -87,10 +96,10 @@ class Objective(nn.Module):
             require(self.lpips >= 0, "lpips", self.lpips, "0 (off) or more")
 
         def load_lpips(self) -> LPIPS | None:
-            """Load LPIPS with its weights; None where its weight in the loss is 0.
+            """Load LPIPS; return None if ``lpips`` is 0.
 
             Raises:
-                ValueError: It is on and no file is named, or the file holds no weights of LPIPS; one line.
+                ValueError: ``lpips_file`` is empty or does not contain weights of LPIPS; the message is one line.
                 FileNotFoundError: There is no such file.
             """
             if not self.lpips:
@@ -116,7 +125,7 @@ class Objective(nn.Module):
         self.register_buffer("rigid", landmark_rows(RIGID, model.rig.landmark_index), persistent=False)
 
     def landmarks_faded(self, progress: float) -> bool:
-        """Return True once the landmark terms have faded out, at ``progress`` (0 to 1) of the run, if they ever do."""
+        """Return True if the weights of the landmark terms are 0 at ``progress`` (0 to 1) of the run."""
         return progress >= self.config.landmark_until and not self.config.landmark_floor
 
     def forward(
@@ -129,14 +138,14 @@ class Objective(nn.Module):
         """Compute the loss of a batch.
 
         Args:
-            batch: Cameras are known for all drivers or for none.
-            progress: Share of the run that is done, 0 to 1.
-            precomputed: Values that need not be computed.
-            landmarks_faded: The value of ``Objective.landmarks_faded``, needed where ``progress`` is a tensor, so that
-                nothing is read back from the device.
+            batch: The batch; cameras are used only if they are known for all drivers.
+            progress: Completed share of the run, 0 to 1.
+            precomputed: Values that are not computed again.
+            landmarks_faded: Result of ``Objective.landmarks_faded``; needed if ``progress`` is a tensor, to avoid a
+                copy from the device.
 
         Returns:
-            The loss; its terms, weighted and detached; the model's output.
+            The loss; its weighted terms, detached; and the model's output.
         """
         precomputed = precomputed or Precomputed()
         c, model, known = self.config, self.model, batch.known
@@ -185,7 +194,7 @@ class Objective(nn.Module):
         return total, {name: value.detach() for name, value in terms.items()}, output
 
     def _landmark_terms(self, batch: Batch, output: Output, progress: float | Tensor, faded: bool) -> dict[str, Tensor]:
-        """Weighted terms of the landmarks: of the pose where cameras are known, of the detected ones elsewhere."""
+        """Compute the weighted landmark terms; if cameras are known, estimated poses are compared with them."""
         c, terms = self.config, {}
         detected = batch.landmarks[:, :, self.model.rig.landmark_index]
         fading = 1 - progress / c.landmark_until
