@@ -355,7 +355,7 @@ def read_part(store: Store, location: StepLocation, marker: Marker, columns: Seq
             ``faces``.
 
     Returns:
-        The rows, with the columns of ``location.stored_schema`` or those of them that ``columns`` names.
+        The rows, with all columns of ``location.stored_schema`` or only the ``columns``.
 
     Raises:
         StoreError: The file is missing or damaged, or its schema differs from the step's current one.
@@ -418,7 +418,7 @@ def read_step(
 
 
 def _references(column: pa.ChunkedArray | pa.Array, target: pa.DataType) -> list[ByteRange]:
-    """Return every reference in a column where the target type has ``large_binary``."""
+    """Return every reference in a column whose counterpart in the target type is ``large_binary``."""
     references: list[ByteRange] = []
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
         if pa.types.is_large_binary(target) and chunk.type == BLOB_REF:
@@ -439,7 +439,7 @@ def _map_columns(
 ) -> pa.Table:
     """Apply ``leaf`` to every array, at any depth, whose type satisfies ``is_leaf``; the result has schema ``target``.
 
-    With ``by_target`` only those of these arrays are changed whose type in ``target`` is ``large_binary``.
+    With ``by_target`` an array is changed only if its type in ``target`` is ``large_binary``.
     """
 
     def walk(array: pa.Array, kind: pa.DataType) -> pa.Array:

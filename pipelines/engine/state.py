@@ -52,9 +52,9 @@ class BoundStep:
     def from_sources(self, sources: pa.Schema) -> list[str]:
         """Return the columns of the step's input that are taken from a call's sources.
 
-        A step that reads the sources takes all its columns from them. Another step takes from them every column except
-        the key that the sources have too, and the rest from its upstream step. So a file's URI is always the one that
-        the current call gives, even if an earlier call recorded another one.
+        A step that reads the sources takes all its columns from them. Another step takes from them every column, except
+        the key, that the sources have with the same type, and the rest from its upstream step. So a file's URI is
+        always the one that the current call gives, even if an earlier call recorded another one.
         """
         if self.upstream is None:
             return self.step.input.names

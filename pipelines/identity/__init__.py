@@ -1,1 +1,1 @@
-"""From track embeddings to people."""
+"""Clustering of track embeddings into people."""

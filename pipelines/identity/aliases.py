@@ -1,4 +1,4 @@
-"""Aliases of identities over several clusterings: an id that is no longer used leads to the one that replaced it."""
+"""Aliases of identities across clusterings: an id that is no longer used leads to the id that replaced it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mfhq.schema import ALIASES
 def extend_aliases(previous: pa.Table, fresh: pa.Table, assignments: pa.Table) -> pa.Table:
     """Add the aliases of a clustering to those on record.
 
-    An alias on record whose target became an alias itself points to the new target. An id that is assigned again is no
-    alias any more.
+    If the target of an alias on record became an alias itself, the alias on record then points to the new target. An id
+    that is assigned again is no longer an alias.
 
     Args:
         previous: The aliases on record (``mfhq.schema.ALIASES``).

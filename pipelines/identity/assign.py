@@ -1,4 +1,4 @@
-"""Assignment of tracks to people: from one embedding a track to the rows of ``assignments``."""
+"""Assignment of tracks to people: from one embedding per track to the rows of ``assignments``."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Clustering:
     """Result of a clustering: its assignments and aliases."""
 
     version: str
-    """Digest of the settings and of each track's person: the ``cluster_version`` of its rows."""
+    """Digest of the settings and of each track's person, stored in the column ``cluster_version``."""
     assignments: pa.Table
-    """Rows of ``mfhq.schema.ASSIGNMENTS``; tracks that were not good enough to cluster are not in it."""
+    """Rows of ``mfhq.schema.ASSIGNMENTS``, without the tracks that were not good enough to be clustered."""
     aliases: pa.Table
     """Rows of ``mfhq.schema.ALIASES``."""
     track_embeddings: pa.Table
@@ -50,8 +50,8 @@ def assign_identities(
         scored: Rows of ``SCORED``.
         embedded: Rows of ``EMBEDDED``.
         config: Settings.
-        previous: Track to identity in the clustering before.
-        retired: Ids that aliases stand for, which no new person gets.
+        previous: Track to identity in the previous clustering.
+        retired: Ids that have become aliases, which no new person gets.
     """
     return assign_tracks(gather_tracks(tracked, scored, embedded, config), config, previous or {}, retired)
 
@@ -63,14 +63,15 @@ def assign_tracks(
     retired: Collection[str] = (),
     search: BlockSearch | None = None,
 ) -> Clustering:
-    """Assign tracks to people, all clustered anew.
+    """Assign tracks to people by clustering all of them anew.
 
     Args:
         tracks: The tracks.
         config: Settings.
-        previous: Track to identity in the clustering before: ids survive where the people do (``stable_identities``).
-        retired: Ids that aliases stand for, which no new person gets.
-        search: Runs the blocks of a large corpus.
+        previous: Track to identity in the previous clustering; people who are found again keep their ids
+            (``stable_identities``).
+        retired: Ids that have become aliases, which no new person gets.
+        search: Function that searches the blocks of a large corpus; by default ``linkage.search_blocks``.
     """
     label = number_labels(cluster_rows(tracks.vectors, tracks.spans, config.threshold, config.same_picture, search))
     who, aliases = stable_identities(label.tolist(), tracks.track_id.tolist(), previous, retired)

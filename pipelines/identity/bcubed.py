@@ -13,9 +13,9 @@ class BCubed:
     """BCubed precision and recall, averaged over tracks."""
 
     precision: float
-    """Share of a track's cluster that belongs to its person."""
+    """Share of a track's cluster that belongs to the track's person."""
     recall: float
-    """Share of a track's person that lies in its cluster."""
+    """Share of the tracks of a track's person that are in the track's cluster."""
 
     @property
     def f1(self) -> float:
@@ -24,14 +24,14 @@ class BCubed:
 
 
 def bcubed(labels: npt.ArrayLike, truth: npt.ArrayLike) -> BCubed:
-    """Compute the BCubed scores of a clustering; cells are 1 where there are no tracks.
+    """Compute the BCubed scores of a clustering; both are 1 if there are no tracks.
 
     Args:
         labels: (N,) integers, the cluster of each track.
         truth: (N,) integers, the person of each track.
 
     Raises:
-        ValueError: The two differ in length.
+        ValueError: ``labels`` and ``truth`` differ in length.
     """
     _, clusters = np.unique(np.asarray(labels), return_inverse=True)
     _, people = np.unique(np.asarray(truth), return_inverse=True)

@@ -1,4 +1,4 @@
-"""Calibration of an embedding model: the threshold that belongs to it, from labelled pairs."""
+"""Calibration of an embedding model: its clustering threshold, computed from labelled pairs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy.stats import norm
 Scores = npt.NDArray[np.float64]
 
 MIN_PAIRS = 20
-"""Least number of pairs of each kind: with fewer nothing can be said about their spread."""
+"""Least number of pairs of each kind; with fewer, their spread cannot be estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,22 +20,25 @@ class Calibration:
     """Result of a calibration; stored as JSON beside a pack's files."""
 
     threshold: float
-    """Cosine distance under which two tracks are one person, on average over their pairs."""
+    """Cosine distance, on average over pairs, below which two groups of tracks are one person."""
     people: int
     """Number of people that the corpus was assumed to hold."""
     same_pairs: int
     other_pairs: int
     same_mean: float
-    """Mean of the cosine similarities of one person's pairs; the next three are of cosine similarities, too."""
+    """Mean cosine similarity of the pairs of one person."""
     same_spread: float
+    """Standard deviation of the cosine similarities of these pairs."""
     other_mean: float
+    """Mean cosine similarity of the pairs of different people."""
     other_spread: float
+    """Standard deviation of the cosine similarities of these pairs."""
     missed: float
-    """Share of one person's pairs that lie beyond the threshold."""
+    """Share of the pairs of one person whose distance exceeds the threshold."""
     false_per_track: float
-    """Other people whom one image is expected to match wrongly, among so many people."""
+    """Expected number of other people, among ``people``, whom one track matches wrongly."""
     equal_error: float
-    """Share of missed pairs at the threshold at which it equals that of false ones."""
+    """Equal error rate: share of missed pairs at the threshold at which the share of false pairs is the same."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
@@ -45,9 +48,10 @@ class Calibration:
 def calibrate(same: npt.ArrayLike, other: npt.ArrayLike, people: int = 10_000) -> Calibration:
     """Choose the threshold for a corpus, from cosine similarities of labelled pairs.
 
-    A track meets everybody else, so that a share of false pairs counts ``people`` times and a share of missed pairs
-    once; the threshold has the least sum of the two. Both shares are those of the sample, or of a normal tail where
-    the sample has none so far out, whichever is more.
+    A track is compared with all other people, so the share of false pairs is weighted by ``people`` and the share of
+    missed pairs by 1; the threshold minimizes the sum. Each share is the larger of two values: the share counted in the
+    sample, and that of a normal distribution with the sample's mean and spread, since the sample may have no pairs so
+    far out.
 
     Args:
         same: (P,) cosine similarities of pairs of one person.
@@ -55,8 +59,8 @@ def calibrate(same: npt.ArrayLike, other: npt.ArrayLike, people: int = 10_000) -
         people: Number of people in the corpus.
 
     Raises:
-        ValueError: There are fewer than ``MIN_PAIRS`` of a kind, a value is no cosine similarity, or one person's pairs
-            are no more similar than those of different people.
+        ValueError: There are fewer than ``MIN_PAIRS`` pairs of a kind, a value is not a cosine similarity, or the pairs
+            of one person are no more similar than those of different people.
     """
     one, two = _checked(same, "of one person"), _checked(other, "of different people")
     if one.mean() <= two.mean():
@@ -86,12 +90,12 @@ def calibrate(same: npt.ArrayLike, other: npt.ArrayLike, people: int = 10_000) -
 
 
 def labelled_pairs(unit: npt.NDArray[np.floating], who: npt.ArrayLike, most: int = 2_000_000) -> tuple[Scores, Scores]:
-    """Compute the cosine similarities of pairs of labelled vectors; of many pairs a random sample.
+    """Compute the cosine similarities of pairs of labelled vectors; if there are many, of a random sample of pairs.
 
     Args:
         unit: (N, D) unit vectors.
         who: (N,) person of each vector.
-        most: Number of pairs, about, from which on they are sampled.
+        most: Number of pairs above which a random sample of about this size is used.
 
     Returns:
         The similarities of pairs of one person, and those of pairs of different people.
@@ -103,7 +107,7 @@ def labelled_pairs(unit: npt.NDArray[np.floating], who: npt.ArrayLike, most: int
         i, j = np.triu_indices(n, 1)
     else:
         i, j = random.integers(0, n, (2, most))
-        order = np.argsort(person, kind="stable")  # neighbours in it: pairs of one person, which chance seldom draws
+        order = np.argsort(person, kind="stable")  # adds pairs of one person, which random draws seldom hit
         ahead = [(order[:-k], order[k:]) for k in (1, 2, 3, 5, 8)]
         i, j = np.concatenate([i, *(a for a, _ in ahead)]), np.concatenate([j, *(b for _, b in ahead)])
         i, j = i[i != j], j[i != j]
@@ -126,6 +130,6 @@ def _checked(scores: npt.ArrayLike, what: str) -> Scores:
 
 
 def _share_below(scores: Scores, grid: Scores) -> Scores:
-    """Return the share of scores below each value: the sample's, or a normal distribution's if that is more."""
+    """Return the share of scores below each value: the sample's or a normal distribution's, whichever is larger."""
     counted = np.searchsorted(np.sort(scores), grid) / len(scores)
     return np.maximum(counted, norm.cdf(grid, scores.mean(), max(float(scores.std()), 1e-3)))

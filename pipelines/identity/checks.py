@@ -11,17 +11,19 @@ _FAR_FROM_UNIT = 0.01
 
 
 class EmbeddingError(ValueError):
-    """Invalid embeddings, or some that do not belong together: one line that names the first one and the way out."""
+    """Invalid or incompatible embeddings; the message is one line that names the first one and the remedy."""
 
 
 def check_vectors(vectors: npt.ArrayLike, width: int, what: str, names: npt.ArrayLike | None = None) -> Vectors:
-    """Return (N, width) contiguous float32 unit vectors; rows whose length is a little off one are scaled.
+    """Check embeddings and return them as (N, width) contiguous float32 unit vectors.
+
+    Rows whose length differs slightly from 1 are scaled.
 
     Args:
         vectors: (N, width) numbers.
         width: Dimensions of the model's embeddings.
-        what: Name of the vectors in messages.
-        names: (N,) names of the rows in messages; by default their numbers.
+        what: Name of the set of vectors, for messages.
+        names: (N,) names of the rows, for messages; by default their numbers.
 
     Raises:
         EmbeddingError: The width differs, or a vector has NaN or infinity in it, is zero, or is far from unit length.

@@ -1,4 +1,4 @@
-"""Clustering of a corpus: everything anew, or only the tracks that came since; the result is stored in the corpus."""
+"""Clustering of a corpus, of all tracks anew or of the new tracks only; the result is stored in the corpus."""
 
 from __future__ import annotations
 
@@ -51,18 +51,19 @@ def cluster_corpus(
 ) -> Clustering:
     """Assign all mined tracks to people, before review, and store the result.
 
-    A stored result is read again where nothing was mined since. In a corpus of more than ``EXACT`` tracks up to
-    ``MAX_NEW_TRACKS`` new ones join the known people. Ids of people survive either way.
+    If nothing was mined since the last clustering, its stored result is returned. In a corpus of more than ``EXACT``
+    tracks, up to ``MAX_NEW_TRACKS`` new tracks join the known people. Otherwise all tracks are clustered anew. In every
+    case people keep their ids.
 
     Args:
         store: The corpus.
         fingerprints: Fingerprint of each of ``STEPS``.
         config: Settings.
-        full: Cluster everything anew.
-        search: Runs the blocks of a large corpus.
+        full: True clusters all tracks anew in any case.
+        search: Function that searches the blocks of a large corpus; by default ``linkage.search_blocks``.
 
     Raises:
-        EmbeddingError: The embeddings cannot be clustered, or not with each other.
+        EmbeddingError: The embeddings are invalid, or of several models.
         StoreError: A step has not run, or the corpus cannot be read or written.
     """
     parts = {
@@ -110,7 +111,10 @@ def gather_corpus(store: Store, fingerprints: Mapping[str, str], config: Cluster
 def _gather_new(
     store: Store, fingerprints: Mapping[str, str], config: ClusterConfig, parts: set[str], denied: DenyList
 ) -> Tracks:
-    """Gather the tracks of these parts' videos; what an earlier part holds of such a video is read with its shard."""
+    """Gather the tracks of the videos whose embeddings are in these parts.
+
+    If another step's output for such a video is in an earlier part, the video's complete shard of it is read.
+    """
     tables = {step: read_step(store, step, fingerprints[step], columns=COLUMNS[step], parts=parts) for step in STEPS}
     videos = set(tables["embeddings"]["video_id"].to_pylist())
     for step in STEPS[:-1]:
@@ -206,7 +210,7 @@ def _read(store: Store, stored: StoredClustering) -> Clustering:
 def _previous_identities(
     store: Store, last: StoredClustering | None, denied: DenyList
 ) -> tuple[dict[str, str], pa.Table]:
-    """Return (track to identity, aliases) of the last clustering, or else of the newest snapshot's."""
+    """Return (track to identity, aliases) of the last clustering; if none is stored, of the newest snapshot."""
     if last is not None:
         rows, aliases = (denied.prune(last.table(store, name)) for name in ("assignments", "aliases"))
         return dict(zip(rows["track_id"].to_pylist(), rows["identity_id"].to_pylist(), strict=True)), aliases
@@ -222,7 +226,7 @@ def _spans_table(tracks: Tracks) -> pa.Table:
 
 
 def _joint_spans(places: pa.Table, fresh: Tracks) -> TrackSpans:
-    """Return the frame ranges of the old tracks and then the new ones."""
+    """Return the frame ranges of the old tracks, followed by those of the new tracks."""
     videos = pa.concat_arrays([places["video_id"].combine_chunks(), pa.array(fresh.video_id, pa.string())])
     return TrackSpans(
         videos.dictionary_encode().indices.to_numpy().astype(np.int64),
@@ -233,7 +237,7 @@ def _joint_spans(places: pa.Table, fresh: Tracks) -> TrackSpans:
 
 
 def _empty_track_of(fresh: Tracks, model: str, width: int) -> Tracks:
-    """Return one track of the corpus's model: joining it to the new ones raises where the models differ."""
+    """Return a dummy track of the corpus's model; joining it to the new tracks raises an error if the models differ."""
     return Tracks(
         fresh.track_id[:1],
         fresh.video_id[:1],

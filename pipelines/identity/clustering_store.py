@@ -1,8 +1,8 @@
 """Clusterings stored in the corpus: the newest one, which new tracks join, and the assignments of each version.
 
-Both hold what a clustering said by itself, before reviewers' decisions, and the next clustering takes its ids from
-them. A snapshot's ``assignments`` hold the reviewed people: were a new clustering to take its ids from those, a person
-that a reviewer split off could take over the id of the person that they were split from.
+Both are stored as the clustering made them, without reviewers' decisions, and the next clustering takes its ids from
+them. It does not take them from a snapshot's ``assignments``, which include the decisions: otherwise a person whom a
+reviewer split off from another could take over the other's id.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ SUMS = pa.schema(
         pa.field("sum", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""Schema of the table ``sums``: the sum of the unit vectors of each person's tracks; ascending by id."""
+"""Schema of the table ``sums``: the sum of the unit vectors of each person's tracks; sorted by id."""
 
 SCHEMAS = {"assignments": ASSIGNMENTS, "aliases": ALIASES, "places": SPANS, "sums": SUMS, "embeddings": EMBEDDINGS}
 """Schemas of a stored clustering's tables."""
 
 _ROWS = 100_000
-"""Rows of a file."""
+"""Upper bound on the rows of a file."""
 _NUMBERED = re.compile(re.escape(CLUSTERINGS) + r"\d+\.json")
 
 
@@ -62,9 +62,9 @@ class ClusteringRequest:
     config: dict[str, Any]
     """Settings (``ClusterConfig``)."""
     parts: dict[str, str]
-    """Path to sha256 of each part of the steps' outputs that it reads."""
+    """Path of a part's marker to sha256 of its rows, for each part of the steps' outputs that is read."""
     takedowns: list[str]
-    """Ids of the take-downs that were on record: what they name is not in it."""
+    """Ids of the take-downs on record; the clustering leaves out everything that they name."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +75,16 @@ class StoredClustering:
     version: str
     model: str
     request: ClusteringRequest
-    """Written under the key ``asked``."""
+    """Settings and inputs; stored under the key ``asked``."""
     tables: dict[str, list[str]]
-    """Files by table: assignments, aliases, places, sums, embeddings."""
+    """Table name (assignments, aliases, places, sums, embeddings) to the paths of its files."""
     tracks: int
     identities: int
     joined: int
-    """Tracks that joined since everything was last clustered anew."""
+    """Number of tracks that joined since all tracks were last clustered anew."""
 
     def is_continued_by(self, request: ClusteringRequest) -> bool:
-        """Return whether ``request`` differs from this clustering's in new parts alone."""
+        """Return True if ``request`` equals this clustering's request except for additional parts."""
         same = (self.request.config, self.request.takedowns) == (request.config, request.takedowns)
         return same and self.request.parts.items() <= request.parts.items()
 
@@ -94,10 +94,10 @@ class StoredClustering:
         return json.dumps(record, indent=1).encode()
 
     def table(self, store: Store, name: str) -> pa.Table:
-        """Read one of its tables.
+        """Read one table of the clustering.
 
         Raises:
-            FileNotFoundError: One of its files was deleted.
+            FileNotFoundError: A file of the table was deleted.
         """
         schema = SCHEMAS[name]
         return pa.concat_tables(
@@ -106,7 +106,7 @@ class StoredClustering:
 
 
 def newest_clustering(store: Store) -> StoredClustering | None:
-    """Read the record of the clustering that was stored last; None where there is none with all its files."""
+    """Read the record of the newest clustering; None if there is none, or if one of its files is missing."""
     path = _newest_record(store)
     if path is None:
         return None
@@ -133,10 +133,10 @@ def store_clustering(
         store: The corpus.
         version: The clustering's version.
         model: The embedding model.
-        request: Its settings and inputs.
-        tables: Its tables, by name (``SCHEMAS``).
-        earlier_embeddings: Files of embeddings of the clustering before that hold for this one, too.
-        joined: Tracks that joined since everything was last clustered anew.
+        request: The settings and inputs.
+        tables: Table name to rows (``SCHEMAS``).
+        earlier_embeddings: Paths of the previous clustering's files of embeddings, which are part of this one, too.
+        joined: Number of tracks that joined since all tracks were last clustered anew.
     """
     files = {
         name: [_write(store, table.slice(at, _ROWS)) for at in range(0, table.num_rows, _ROWS)]
@@ -163,7 +163,7 @@ def store_clustering(
 
 
 def sums_table(identity: npt.NDArray[np.object_], sums: Vectors, sizes: npt.NDArray[np.int64]) -> pa.Table:
-    """Return rows of ``SUMS``, ascending by id.
+    """Return rows of ``SUMS``, sorted by id.
 
     Args:
         identity: (P,) ids of people.
@@ -200,21 +200,21 @@ def _forget_older(store: Store, newest: StoredClustering) -> None:
 
 
 def record_clustering(store: Store, assignments: pa.Table) -> None:
-    """Store the assignments (``mfhq.schema.ASSIGNMENTS``) of a clustering, by their ``cluster_version``."""
+    """Store a clustering's assignments (``mfhq.schema.ASSIGNMENTS``) in a file named by their ``cluster_version``."""
     for version in assignments["cluster_version"].unique().to_pylist():
         if not store.exists(clustering_path(version)):
             store.write(clustering_path(version), to_parquet(assignments.sort_by("track_id")))
 
 
 def read_clustering(store: Store, published: pa.Table) -> dict[str, str]:
-    """Read the assignments of the clustering that a snapshot was published from.
+    """Read the assignments, before review, of the clustering that a snapshot was published from.
 
     Args:
         store: The corpus.
         published: ``assignments`` of the snapshot.
 
     Returns:
-        Track to identity as the clustering said; as published where its assignments are not stored.
+        Track to identity: as the clustering assigned it; as published if the clustering's assignments are not stored.
     """
     own = dict(zip(published["track_id"].to_pylist(), published["identity_id"].to_pylist(), strict=True))
     for version in published["cluster_version"].unique().to_pylist():

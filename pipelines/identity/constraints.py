@@ -1,4 +1,7 @@
-"""Cannot-link constraints: two tracks that are visible at once in one video show two people, or one image twice."""
+"""Cannot-link constraints between tracks that are visible at the same time in one video.
+
+Such tracks show two people, unless the video shows one image twice (an inset, a mirror, a repeat).
+"""
 
 from __future__ import annotations
 
@@ -13,37 +16,39 @@ Integers = npt.NDArray[np.int64]
 _CHUNK = 65_536
 
 MIN_COMMON_FRAMES = 3
-"""Frames in which both tracks have a known pose; with fewer, their poses are not compared."""
+"""Number of frames in which both tracks have a known pose; with fewer, their poses are not compared."""
 
 
 @dataclass(frozen=True)
 class TrackSpans:
-    """Frame ranges of tracks: columns of N rows."""
+    """Frame ranges of N tracks, column by column."""
 
     video: Integers
-    """(N,) a number for each video."""
+    """(N,) number of each track's video."""
     start: Integers
     """(N,) first frame."""
     end: Integers
     """(N,) one past the last frame."""
     poses: npt.NDArray[np.object_] | None = None
-    """(N,) for each track None, or (F, 4) float32 of F faces, ascending: frame, yaw, pitch and roll in degrees."""
+    """(N,) poses of each track's F faces, or None: (F, 4) float32, frame (ascending), yaw, pitch, roll in degrees."""
 
     def take(self, rows: Integers) -> TrackSpans:
-        """Return some of the rows, in the order of ``rows``."""
+        """Return the spans of some tracks, in the order of ``rows``."""
         poses = None if self.poses is None else self.poses[rows]
         return TrackSpans(self.video[rows], self.start[rows], self.end[rows], poses)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SameImage:
-    """Limits within which two tracks that are visible at once may be one person: an inset, a mirror or a repeat."""
+    """Limits within which two tracks that are visible together may be one person: an inset, a mirror or a repeat."""
 
     likeness: float = 0.75
     """Least cosine similarity of the two tracks."""
     turn_deg: float = 15.0
-    """Largest difference of their poses in the median frame, in degrees (``in_step``). Of five clips with an
-    inset of themselves at two fifths of the size, mirrored or a second late, they differed by 1.6 to 4.7.
+    """Largest difference of the two tracks' poses, in degrees, as the median over their common frames (``in_step``).
+
+    In five clips with an inset of the clip itself, at two fifths of its size, mirrored or one second late, the
+    difference was 1.6 to 4.7.
     """
 
 
@@ -51,7 +56,7 @@ SAME_IMAGE = SameImage()
 
 
 def cannot_link_pairs(unit: Vectors, spans: TrackSpans, same: SameImage) -> Integers:
-    """Find pairs of tracks that cannot be one person: visible at once in one video, and not one image shown twice.
+    """Find pairs of tracks that cannot be one person: visible together in one video, but not one image shown twice.
 
     Args:
         unit: (N, D) unit vectors of the tracks.
@@ -59,7 +64,7 @@ def cannot_link_pairs(unit: Vectors, spans: TrackSpans, same: SameImage) -> Inte
         same: Limits within which two such tracks may be one image shown twice.
 
     Returns:
-        (P, 2) rows i < j.
+        (P, 2) pairs of row numbers, i < j.
     """
     pairs = cooccurring_pairs(spans)
     similar = cosine_similarities(unit, pairs[:, 0], pairs[:, 1]) >= same.likeness
@@ -71,15 +76,16 @@ def cannot_link_pairs(unit: Vectors, spans: TrackSpans, same: SameImage) -> Inte
 
 
 def in_step(one: Vectors | None, other: Vectors | None, most_deg: float) -> bool:
-    """Return whether two faces turn together, straight or mirrored.
+    """Return True if two faces turn together, straight or mirrored.
 
     Args:
         one: Poses of one track (``TrackSpans.poses``), or None.
         other: Poses of the other track, likewise.
-        most_deg: Largest difference of the poses in the median frame, in degrees.
+        most_deg: Largest difference of the poses, in degrees, as the median over the common frames.
 
     Returns:
-        True also where fewer than ``MIN_COMMON_FRAMES`` frames know both poses: nothing speaks against it then.
+        True if they do, and also if the poses of both are known in fewer than ``MIN_COMMON_FRAMES`` frames, which
+        contradict nothing.
     """
     if one is None or other is None:
         return True
@@ -92,7 +98,7 @@ def in_step(one: Vectors | None, other: Vectors | None, most_deg: float) -> bool
 
 
 def cooccurring_pairs(spans: TrackSpans) -> Integers:
-    """Return (P, 2) rows i < j of tracks that share a frame of one video, ascending."""
+    """Return (P, 2) pairs of row numbers, i < j, of tracks that share a frame of one video, ascending."""
     order = np.lexsort((spans.start, spans.video))
     video, start, end = spans.video[order], spans.start[order], spans.end[order]
     found = []
@@ -100,7 +106,7 @@ def cooccurring_pairs(spans: TrackSpans) -> Integers:
     for ahead in range(1, len(order)):
         candidates = candidates[candidates < len(order) - ahead]
         after = candidates + ahead
-        # starts ascend within a video: who is past the end of a track once stays past it
+        # starts ascend within a video: once one lies past a track's end, all later ones do
         candidates = candidates[(video[after] == video[candidates]) & (start[after] < end[candidates])]
         if not len(candidates):
             break
@@ -114,7 +120,7 @@ def cosine_similarities(
 ) -> npt.NDArray[np.float64]:
     """Return the cosine similarity of pairs of unit vectors, rounded to six decimals.
 
-    The further decimals depend on the blocking of the matrix product.
+    Further decimals would depend on how the matrix product is blocked.
 
     Args:
         unit: (N, D) unit vectors.

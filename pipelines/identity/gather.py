@@ -1,4 +1,4 @@
-"""Gathering of tracks: from the mining steps' outputs to one embedding a track, the rows that are clustered."""
+"""Gathering of tracks: from the mining steps' outputs to one embedding per track, the rows that are clustered."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COLUMNS = {
     ),
     "embeddings": ("video_id", "status", "model", "faces"),
 }
-"""Columns of the mining steps' outputs that clustering reads: no mesh among them, which is most of their bytes."""
+"""Columns of the mining steps' outputs that clustering reads; not the meshes, which make up most of the bytes."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class Tracks:
     vectors: Vectors
     """(N, D) unit vectors: the mean of the best faces. Biometric data."""
     poses: npt.NDArray[np.object_]
-    """(N,) poses of tracks that are visible beside others (``TrackSpans.poses``); None for all others."""
+    """(N,) poses of the tracks that are visible together with others (``TrackSpans.poses``); None for the rest."""
     model: str
-    """Embedding model; empty where there is no embedding at all."""
+    """Name of the embedding model; empty if there are no embeddings."""
 
     def __len__(self) -> int:
         return len(self.track_id)
@@ -68,7 +68,7 @@ class Tracks:
         return TrackSpans(video, self.start, self.end, self.poses)
 
     def embeddings(self) -> pa.Table:
-        """Return the rows of ``mfhq.schema.EMBEDDINGS`` (face_id is empty)."""
+        """Return the vectors as rows of ``mfhq.schema.EMBEDDINGS`` (face_id is empty)."""
         n = len(self)
         columns = {
             "track_id": pa.array(self.track_id, pa.string()),
@@ -89,7 +89,7 @@ def gather_tracks(tracked: pa.Table, scored: pa.Table, embedded: pa.Table, confi
         config: Settings.
 
     Raises:
-        EmbeddingError: The embeddings are of several models or widths, or a vector is no unit vector.
+        EmbeddingError: The embeddings are of several models or widths, or a vector is not of unit length.
     """
     tracked, scored, embedded = (
         table.filter(pc.equal(table["status"], OK)).sort_by("video_id") for table in (tracked, scored, embedded)
@@ -167,8 +167,8 @@ def _poses(faces: pa.Table, scores: pa.Table, track_ids: Strings) -> Strings:
 def _worth_of_faces(tracks: pa.Table, scored: pa.Table, config: ClusterConfig) -> pa.Table:
     """Return (face_id, worth) of the faces of tracks that are long enough.
 
-    A face's worth is its width times its sharpness (up to ten times the least), and 0 for one that tells too little
-    about the person, or that has no mesh.
+    A face's worth is its width times its sharpness, which counts up to ten times ``min_sharpness``. It is 0 for a face
+    that is not ok, has no mesh, or lies below one of the config's least values.
     """
     long = tracks.filter(pc.greater_equal(tracks["n_faces"], config.min_detections))
     faces = explode(long, "faces", [])

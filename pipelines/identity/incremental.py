@@ -1,4 +1,4 @@
-"""Incremental clustering: new tracks join known people, or become new ones, at a cost that goes with the new tracks."""
+"""Incremental clustering: new tracks join known or new people, at a cost that grows with the number of new tracks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from pipelines.identity.linkage import EXACT, agglomerate, projected_threshold
 from pipelines.identity.neighbours import Pairs, cross_pairs, make_partition, near_pairs
 
 MAX_NEW_TRACKS = EXACT
-"""Number of new tracks up to which they join; with more, everything is clustered anew."""
+"""Upper bound on the new tracks that join known people; if there are more, all tracks are clustered anew."""
 
 _CHUNK = 8192
 
 
 @dataclass(frozen=True)
 class People:
-    """Known people: for each of P people the sum of their tracks' unit vectors."""
+    """Known people: for each of P people, the sum of their tracks' unit vectors."""
 
     label: Integers
-    """(P,) label of the person's tracks, ascending."""
+    """(P,) label of each person's tracks, ascending."""
     sums: Vectors
-    """(P, D). Biometric data."""
+    """(P, D) sum of the unit vectors of each person's tracks. Biometric data."""
     sizes: Integers
-    """(P,) number of tracks."""
+    """(P,) number of tracks of each person."""
 
 
 def sum_people(unit: Vectors, label: Integers) -> People:
@@ -58,17 +58,17 @@ def join_new(
 ) -> Integers:
     """Assign new tracks to known people, or to new ones.
 
-    Average linkage among the new tracks and the people near them. Known people are never merged, nor split: clustering
-    everything does that. A new track is compared with the mean of the people who are visible beside it in an old video,
-    since the tracks' own vectors are not read.
+    The new tracks and the people near them are clustered by average linkage. Known people are never merged or split;
+    only clustering all tracks anew does that. The vectors of old tracks are not read: for the cannot-link constraints,
+    the mean of the person stands for an old track that is visible together with a new one.
 
     Args:
         people: The known people.
-        label: (N,) label of each old track, one of ``people.label``; below N.
+        label: (N,) label of each old track: one of ``people.label``, and less than N.
         fresh: (M, D) unit vectors of the new tracks.
         spans: Frame ranges of all N + M tracks, the old ones first.
-        threshold: Cosine distance under which two groups are one person.
-        same: Limits within which two tracks that are visible at once may be one person.
+        threshold: Cosine distance below which two groups are one person.
+        same: Limits within which two tracks that are visible together may be one person.
 
     Returns:
         (N + M,) labels of all tracks; a new person's label is their lowest row.
@@ -97,7 +97,7 @@ def join_new(
 
 
 def _units(people: People, fresh: Vectors, group: Integers) -> Vectors:
-    """Return the unit vectors of groups: a person's mean direction, or the new track."""
+    """Return the unit vectors of groups: the mean direction of a person, or the vector of a new track."""
     known = len(people.label)
     found = np.empty((len(group), fresh.shape[1]), np.float32)
     found[group < known] = people.sums[group[group < known]]
@@ -106,7 +106,7 @@ def _units(people: People, fresh: Vectors, group: Integers) -> Vectors:
 
 
 def _candidates(people: People, fresh: Vectors, at_least: float) -> Pairs:
-    """Return the near pairs (i < j) of which one at least is new; rows are the people, then the new tracks."""
+    """Return the near pairs (i < j) with at least one new track; rows number the people, then the new tracks."""
     known = len(people.label)
     if not known:
         return near_pairs(fresh, at_least)

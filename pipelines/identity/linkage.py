@@ -1,14 +1,14 @@
-"""Average linkage: cluster tracks into people, over a sparse graph of near neighbours.
+"""Average linkage on a sparse graph of near neighbours: clusters tracks into people.
 
-Near pairs are exact for a corpus of up to ``EXACT`` tracks. Beyond, neighbours are searched in overlapping blocks
-(``pipelines.identity.neighbours``), so that time and memory grow with the corpus and not with its square. Each
-connected component of the graph is then split into people by average linkage.
+In a corpus of up to ``EXACT`` tracks, every pair is compared. In a larger one, neighbours are searched in overlapping
+blocks (``pipelines.identity.neighbours``), so that time and memory grow with the size of the corpus and not with its
+square. Each connected component of the graph is then split into people by average linkage.
 
 For unit vectors the average of all cosine similarities between two clusters is the inner product of their means, so
-large components need no matrix of pairs: clusters that are each other's nearest are merged, round after round. This
-gives what merging the nearest pair of all gives, one after the other, since average linkage is reducible (Bruynooghe
-1977; Sumengen et al., "Scaling hierarchical agglomerative clustering to billion-sized datasets", 2021). A bridge
-between two people does not join them: the average over all their tracks does not reach the threshold.
+large components need no matrix of all pairs: in each round, all clusters that are each other's nearest are merged. The
+result is the same as if only the nearest pair of all were merged each time, since average linkage is reducible
+(Bruynooghe 1977; Sumengen et al., "Scaling hierarchical agglomerative clustering to billion-sized datasets", 2021). A
+few similar tracks do not join two people: the average over all their tracks does not reach the threshold.
 """
 
 from __future__ import annotations
@@ -47,22 +47,28 @@ from pipelines.identity.neighbours import (
 EXACT = 20_000
 """Number of tracks up to which every pair is compared."""
 BLOCK_SIZE = 4096
-"""Vectors of a block, on average."""
+"""Average number of vectors in a block."""
 BLOCKS_PER_VECTOR = 8
-"""Blocks that a vector is in, for up to ``_COPIES_HOLD`` blocks; 2.5 more for ten times as many. Measured on drawn
-embeddings in 1,951 blocks: of two tracks of one person 99 of 100 meet, of more than two nearly all.
+"""Number of blocks that each vector is put into.
+
+It holds for up to ``_COPIES_HOLD`` blocks; for every ten times as many blocks it grows by ``_COPIES_MORE``. Measured on
+random embeddings in 1,951 blocks: the tracks of a person with two tracks meet in some block in 99 of 100 cases, those
+of a person with more tracks nearly always.
 """
 _COPIES_HOLD, _COPIES_MORE = 2000, 2.5
 PROJECTION_MARGIN = 0.06
-"""Cosine similarity by which the projected search is more generous than the threshold."""
+"""Amount by which the least cosine similarity is lowered for the search on projected vectors."""
 _SURE = 0.15
 CANNOT_LINK_DISTANCE = 2.0
-"""Largest cosine distance: that of two tracks that cannot be one person."""
+"""Distance that two tracks that cannot be one person are given: the largest cosine distance."""
 MAX_DENSE_TRACKS = 2048
-"""Tracks up to which a component's matrix of all distances is made (32 MB); larger ones are merged over their graph."""
+"""Most tracks of a component that is clustered by a matrix of all distances (32 MB); larger ones use their graph."""
 
 BlockSearch = Callable[[Vectors, Sequence[Rows], float], Pairs]
-"""``search(projected, members of each block, at_least)``: the near pairs of all blocks, as rows of ``projected``."""
+"""Function (projected vectors, rows of each block, least similarity) to the near pairs of all blocks.
+
+The pairs are row numbers of the projected vectors.
+"""
 
 
 def cluster_rows(
@@ -74,15 +80,15 @@ def cluster_rows(
 ) -> Integers:
     """Cluster tracks into people.
 
-    Average linkage joins what is nearer than ``threshold``. Two tracks that are visible at once in one video are never
-    joined, unless they may be one image shown twice.
+    Average linkage joins clusters whose average distance is at most ``threshold``. Two tracks that are visible together
+    in one video are never joined, unless they may be one image shown twice.
 
     Args:
         unit: (N, D) unit vectors, in the order of the track ids.
         spans: Frame ranges of the N tracks.
-        threshold: Cosine distance under which two clusters are one person.
-        same: Limits within which two tracks that are visible at once may be one person.
-        search: Runs the blocks of many rows; by default they run here, in threads.
+        threshold: Average cosine distance up to which two clusters are one person.
+        same: Limits within which two tracks that are visible together may be one person.
+        search: Function that searches the blocks if there are many rows; by default ``search_blocks``.
 
     Returns:
         (N,) label of each row: the lowest row of its cluster.
@@ -91,7 +97,7 @@ def cluster_rows(
         return np.empty(0, np.int64)
     cannot_link = cannot_link_pairs(unit, spans, same)
     pairs = similar_pairs(unit, 1 - threshold, search)
-    with threadpool_limits(1, user_api="blas"):  # many small products
+    with threadpool_limits(1, user_api="blas"):  # one thread, since the products are many and small
         return split_components(unit, pairs.i, pairs.j, cannot_link, threshold)
 
 
@@ -101,15 +107,15 @@ def number_labels(label: Integers) -> Integers:
 
 
 def similar_pairs(unit: Vectors, at_least: float, search: BlockSearch | None = None) -> Pairs:
-    """Find pairs of rows that are near each other (see ``near_pairs``).
+    """Find pairs of similar rows, as ``near_pairs`` does.
 
-    Every pair is compared up to ``EXACT`` rows. Beyond, blocks are searched, and a few pairs that no block brings
-    together are missing.
+    If there are up to ``EXACT`` rows, every pair is compared. If there are more, blocks are searched, and a few pairs
+    whose two rows share no block are missing.
 
     Args:
         unit: (N, D) unit vectors.
         at_least: Least cosine similarity of a pair.
-        search: Runs the blocks; by default they run here, in threads.
+        search: Function that searches the blocks; by default ``search_blocks``.
     """
     if len(unit) <= EXACT:
         return near_pairs(unit, at_least - 1e-6)
@@ -117,15 +123,15 @@ def similar_pairs(unit: Vectors, at_least: float, search: BlockSearch | None = N
 
 
 def blocked_pairs(unit: Vectors, at_least: float, search: BlockSearch) -> Pairs:
-    """Find near pairs block by block; a few that no block brings together are missing.
+    """Find near pairs block by block; a few pairs whose two rows share no block are missing.
 
     Args:
         unit: (N, D) unit vectors.
         at_least: Least cosine similarity of a pair.
-        search: Runs the blocks.
+        search: Function that searches the blocks.
 
     Returns:
-        Each pair once.
+        The pairs, each once.
     """
     blocks, copies = count_blocks(len(unit))
     partition = make_partition(unit, blocks, seed=0)
@@ -136,7 +142,7 @@ def blocked_pairs(unit: Vectors, at_least: float, search: BlockSearch) -> Pairs:
 
 
 def count_blocks(n: int) -> tuple[int, int]:
-    """Return (number of blocks, blocks of each vector) for ``n`` vectors."""
+    """Return (number of blocks, number of blocks per vector) for ``n`` vectors."""
     copies = BLOCKS_PER_VECTOR
     blocks = max(1, round(n * copies / BLOCK_SIZE))
     if blocks > _COPIES_HOLD:
@@ -146,13 +152,16 @@ def count_blocks(n: int) -> tuple[int, int]:
 
 
 def projected_threshold(partition: Partition, at_least: float) -> float:
-    """Return the similarity that the search uses: a little less than ``at_least`` where vectors were projected."""
+    """Return the least similarity for the search, which is a little lower than ``at_least``.
+
+    It is lower by ``PROJECTION_MARGIN`` if the vectors are projected, else by 1e-6, for rounding.
+    """
     wide, narrow = partition.projection.shape
     return at_least - (PROJECTION_MARGIN if narrow < wide else 1e-6)
 
 
 def verify_pairs(unit: Vectors, found: Pairs, at_least: float) -> Pairs:
-    """Keep each pair once, and compare in full those that the projected search was not sure of.
+    """Drop duplicate pairs, and compute the exact similarity of those that are not clearly above ``at_least``.
 
     Args:
         unit: (N, D) unit vectors.
@@ -170,7 +179,7 @@ def verify_pairs(unit: Vectors, found: Pairs, at_least: float) -> Pairs:
 
 
 def search_blocks(projected: Vectors, members: Sequence[Rows], at_least: float) -> Pairs:
-    """Search every block in this process, one thread a core.
+    """Search every block in this process, with one thread per core.
 
     Args:
         projected: (N, d) unit vectors.
@@ -178,7 +187,7 @@ def search_blocks(projected: Vectors, members: Sequence[Rows], at_least: float) 
         at_least: Least cosine similarity of a pair.
 
     Returns:
-        The near pairs of all blocks, as rows of ``projected``; a pair that several blocks hold is there several times.
+        The near pairs of all blocks, as rows of ``projected``; a pair that several blocks hold occurs several times.
     """
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
         return Pairs.joined(list(pool.map(partial(search_block, projected, at_least), members)))
@@ -240,7 +249,7 @@ def _join_twos(
     threshold: float,
     label: Integers,
 ) -> None:
-    """Label the components of two tracks, all at once."""
+    """Label all components that have two tracks, in one go."""
     joined = np.round(1 - cosine_similarities(unit, a, b), 6) <= threshold
     if cannot_link_in:
         joined &= ~np.isin(part, list(cannot_link_in))
@@ -248,16 +257,16 @@ def _join_twos(
 
 
 def _split_dense(members: Integers, unit: Vectors, cannot_link: list[tuple[int, int]], threshold: float) -> Integers:
-    """Cut the average linkage of one component at the threshold, and lower around cannot-link pairs."""
+    """Cut the average linkage of one component at the threshold, and lower where it would join a cannot-link pair."""
     own = unit[members]
     if not cannot_link and float((own @ own.T).min()) >= 1 - threshold + 1e-5:
-        return np.full(len(members), members[0])  # every pair is near: so is every average
+        return np.full(len(members), members[0])  # all pairs are near, and so are all averages
     own = own.astype(np.float64)
     distance = np.clip(1 - own @ own.T, 0, CANNOT_LINK_DISTANCE)
     inside = np.searchsorted(members, np.asarray(cannot_link, np.int64).reshape(-1, 2))
     distance[inside[:, 0], inside[:, 1]] = distance[inside[:, 1], inside[:, 0]] = CANNOT_LINK_DISTANCE
     np.fill_diagonal(distance, 0)
-    # rounded: a sum's last bit depends on the matrix product's blocking, a tie must not
+    # rounded, so that ties do not depend on the last bits, which vary with the blocking of the matrix product
     merges = linkage(np.round(squareform(distance, checks=False), 6), "average")
     if not cannot_link:
         found = fcluster(merges, threshold, "distance")
@@ -289,11 +298,11 @@ def agglomerate(
     Args:
         sums: (M, D) sum of each group's unit vectors; overwritten.
         sizes: (M,) tracks of each group; overwritten.
-        i: (P,) first group of each candidate pair, which may be merged or not.
+        i: (P,) first group of each candidate pair; only groups that a candidate pair connects can be merged.
         j: (P,) second group of each candidate pair.
         cannot_link: (Q, 2) pairs of groups that must never end up together.
-        at_least: Average cosine similarity from which two groups are one person.
-        frozen: (M,) true for groups of which no two may be merged; by default none.
+        at_least: Average cosine similarity from which on two groups are one person.
+        frozen: (M,) True for groups that must not be merged with each other; by default all False.
 
     Returns:
         (M,) label of each group: the lowest group of its cluster.
@@ -330,13 +339,13 @@ def agglomerate(
 
 
 def _edges(i: npt.NDArray[np.integer], j: npt.NDArray[np.integer], n: int) -> Integers:
-    """Return each pair once, as one number, ascending; pairs of a group with itself are left out."""
+    """Return each pair once, as the number low * n + high, ascending; pairs of a group with itself are left out."""
     low, high = np.minimum(i, j).astype(np.int64), np.maximum(i, j).astype(np.int64)
     return np.unique(low[low != high] * n + high[low != high])
 
 
 def _mutual(low: Integers, high: Integers, similarity: npt.NDArray[np.float64], n: int) -> tuple[Integers, Integers]:
-    """Return the pairs that are each other's nearest; of equally near ones the lowest number."""
+    """Return the pairs that are each other's nearest; if several are equally near, the lowest number counts."""
     one, other = np.concatenate([low, high]), np.concatenate([high, low])
     order = np.lexsort((other, -np.concatenate([similarity, similarity]), one))
     who, first = np.unique(one[order], return_index=True)

@@ -1,4 +1,4 @@
-"""Lookalikes: people whose mean embeddings are similar, inside a set, across splits, or in two sets."""
+"""Lookalikes: people whose mean embeddings are similar, within a set, across splits, or across two sets."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from pipelines.identity.linkage import similar_pairs
 from pipelines.identity.neighbours import Pairs, cross_pairs
 
 _FLOORS = (0.5, 0.25, -1.0)
-"""Cosine similarities from which lookalikes are sought, one after the other until there are enough: in a large set a
-lower one finds pairs by the million.
+"""Least cosine similarities of lookalikes, tried one after the other until enough pairs are found.
+
+In a large set, a low value finds millions of pairs.
 """
 
 
 @dataclass(frozen=True)
 class Match:
-    """Two entries that look like one person."""
+    """Two people whose embeddings are similar."""
 
     one: str
     other: str
@@ -46,12 +47,12 @@ def mean_directions(owner: Sequence[str], vectors: Vectors) -> tuple[list[str], 
 
 
 def most_similar_pairs(names: Sequence[str], vectors: Vectors, least_count: int) -> list[Match]:
-    """Find pairs of people of whom one is the other's nearest.
+    """Find the pairs of people in which one is the nearest person to the other.
 
     Args:
         names: (P,) people.
         vectors: (P, D) their unit mean directions.
-        least_count: Number of pairs to find at least, where there are as many.
+        least_count: Least number of pairs to find, if there are as many.
 
     Returns:
         The pairs, the most similar first.
@@ -69,12 +70,12 @@ def most_similar_pairs(names: Sequence[str], vectors: Vectors, least_count: int)
 def match_sets(
     names: Sequence[str], vectors: Vectors, others: Sequence[str], other_vectors: Vectors, at_least: float
 ) -> list[Match]:
-    """Find people of one set who are similar to somebody of another set.
+    """Find pairs of similar people, one in each of two sets.
 
     Args:
-        names: (P,) people of the one set.
+        names: (P,) people of the first set.
         vectors: (P, D) their unit mean directions.
-        others: (Q,) people of the other set.
+        others: (Q,) people of the second set.
         other_vectors: (Q, D) their unit mean directions.
         at_least: Least cosine similarity.
 
@@ -90,7 +91,7 @@ def match_sets(
 
 
 def match_splits(names: Sequence[str], vectors: Vectors, splits: Sequence[str], at_least: float) -> list[Match]:
-    """Find people who are similar to somebody in another split.
+    """Find pairs of similar people who are in different splits.
 
     Args:
         names: (P,) people.
@@ -112,7 +113,7 @@ def match_splits(names: Sequence[str], vectors: Vectors, splits: Sequence[str], 
 
 
 def _nearest_only(pairs: Pairs) -> Pairs:
-    """Keep the pairs that are the nearest of one of their two rows."""
+    """Keep the pairs in which one row is the nearest to the other."""
     row, at = np.concatenate([pairs.i, pairs.j]), np.tile(np.arange(len(pairs.i)), 2)
     order = np.lexsort((at, -pairs.similarity[at], row))
     _, first = np.unique(row[order], return_index=True)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipelines.identity.constraints import Vectors
 
 _TRACKS = 2048
-"""Tracks whose means are computed at once."""
+"""Number of tracks whose means are computed at once."""
 
 
 def agreement(track_ids: Sequence[str], vectors: Vectors) -> npt.NDArray[np.float32]:
@@ -22,7 +22,7 @@ def agreement(track_ids: Sequence[str], vectors: Vectors) -> npt.NDArray[np.floa
         vectors: (N, D) unit embedding of each face.
 
     Returns:
-        (N,) cosine similarity of each face with the mean of the others of its track; 1 where there are no others.
+        (N,) cosine similarity of each face with the mean of its track's other faces; 1 if there are none.
     """
     found = np.ones(len(track_ids), np.float32)
     for members in _by_track(track_ids).values():
@@ -37,16 +37,16 @@ def agreement(track_ids: Sequence[str], vectors: Vectors) -> npt.NDArray[np.floa
 def track_means(
     track_ids: Sequence[str], vectors: Vectors, weights: npt.ArrayLike, best: int = 3, min_similarity: float = 0.4
 ) -> tuple[list[str], Vectors]:
-    """Compute one embedding a track: the mean of its best faces.
+    """Compute one embedding per track: the mean of its best faces.
 
-    Faces less similar to the track's most typical face than ``min_similarity`` are left out: where a track went from
-    one person to another, the one who is there longer counts.
+    Faces less similar to the track's most typical face than ``min_similarity`` are left out: if a track jumped from one
+    person to another, the person with more faces counts.
 
     Args:
         track_ids: (N,) track of each face.
         vectors: (N, D) unit embedding of each face.
-        weights: (N,) weight of each face; faces of weight 0 or less are left out, and tracks with no others.
-        best: Number of faces to average, those of the highest weight.
+        weights: (N,) weight of each face; faces of weight 0 or less are left out, and tracks without other faces, too.
+        best: Upper bound on the number of faces to average; those with the highest weights are taken.
         min_similarity: Least cosine similarity to the track's most typical face.
 
     Returns:
@@ -55,7 +55,7 @@ def track_means(
     worth, names = np.asarray(weights, np.float64), np.asarray(track_ids, dtype=str)
     usable = np.flatnonzero(worth > 0)
     ids, owner, counts = np.unique(names[usable], return_inverse=True, return_counts=True)
-    faces = usable[np.argsort(owner, kind="stable")]  # those of a track together, in their order
+    faces = usable[np.argsort(owner, kind="stable")]  # grouped by track, in the given order within a track
     first = np.cumsum(counts) - counts
     means = np.empty((len(ids), np.shape(vectors)[-1]), np.float32)
     for n_faces in np.unique(counts).tolist():

@@ -1,11 +1,11 @@
-"""Near pairs of unit vectors: all of a small set, and those of a large one in overlapping blocks.
+"""Search for near pairs of unit vectors: exact in a small set, and in overlapping blocks of a large one.
 
-Inside a block the search is exact, by matrix products, tile by tile. A large set is cut into blocks so that neighbours
-meet in at least one of them: every vector goes into the blocks of its nearest centroids. Two similar vectors have
-nearly the same nearest centroids, so the chance that they share none of them is small, and falls fast with the number
-of blocks of a vector. Blocks keep their size when the corpus grows, and so the work in all of them grows with the
-corpus, not with its square. The blocks of a large corpus are a step of the engine: each is committed when it is done,
-on any machine.
+Within a block the search is exact, by matrix products, tile by tile. A large set is divided into blocks such that
+neighbours meet in at least one of them: every vector is put into the blocks of its nearest centroids. Two similar
+vectors have nearly the same nearest centroids, so it is improbable that they share none, and the more so the more
+blocks each vector is put into. Blocks keep their size when the corpus grows, so the total work grows with the size of
+the corpus and not with its square. The blocks of a large corpus are the items of a step of the engine: any machine can
+search one, and its output is committed when it is done.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from pipelines.engine.step import Resources, Step
 from pipelines.identity.constraints import Vectors
 
 SEARCH_WIDTH = 128
-"""Dimensions of the vectors that blocks are searched with: wider embeddings are projected."""
+"""Largest number of dimensions of the vectors in the search; wider embeddings are projected."""
 NEAREST = 8
-"""Neighbours of a vector that a block reports; more only as far as the block would fall into parts without them."""
+"""Number of neighbours that a block reports per vector; more only if connected vectors would be separated otherwise."""
 HALF_PRECISION_ERROR = 1e-3
-"""Cosine similarity by which vectors of half precision may be off; the search is more generous by so much."""
+"""Error of cosine similarities of half-precision vectors; the least similarity of the search is lowered by it."""
 
 Rows = npt.NDArray[np.int64]
 
@@ -58,32 +58,32 @@ NEIGHBOURS = pa.schema(
         pa.field("likeness", pa.list_(pa.float32())),
     ]
 )
-"""Schema of the near pairs of a block, as numbers of rows."""
+"""Schema of the near pairs of a block; ``i`` and ``j`` are the rows' numbers."""
 
 _CHUNK = 32_768
 _CELLS = 4 << 20
-"""Similarities to centroids that a thread holds at once."""
+"""Number of similarities to centroids that one thread holds in memory."""
 _FOLDS = 16
 _SAMPLE_PER_CENTROID, _LEAST_SAMPLE = 40, 50_000
 _ROUNDS = 3
 _TILE, _TILE_COLUMNS = 256, 4096
-"""Rows and columns of a matrix product: small enough to stay in a core's cache while it is compared."""
+"""Rows and columns of a matrix product: small enough to stay in a core's cache until it is compared."""
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of rows (i < j) that may be one person's."""
+    """Pairs of rows (within one set i < j) that may show one person."""
 
     i: npt.NDArray[np.int32]
-    """(P,) the first row of each pair."""
+    """(P,) first row of each pair."""
     j: npt.NDArray[np.int32]
-    """(P,) the second row."""
+    """(P,) second row of each pair."""
     similarity: npt.NDArray[np.float32]
-    """(P,) cosine similarity, as far as the search knows it."""
+    """(P,) cosine similarity, possibly of projected or half-precision vectors."""
 
     @classmethod
     def none(cls) -> Pairs:
-        """Return no pairs."""
+        """Return an empty set of pairs."""
         return cls(np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
 
     @classmethod
@@ -98,8 +98,8 @@ class Pairs:
 def near_pairs(vectors: Vectors, at_least: float, nearest: int = NEAREST) -> Pairs:
     """Find pairs of rows with a cosine similarity of ``at_least`` or more.
 
-    For each row these are the ``nearest`` among the rows after it, and whatever else it takes to leave connected what
-    all such pairs connect.
+    For each row, only the ``nearest`` of its pairs with later rows are returned. Further pairs are added so that all
+    rows that the omitted pairs connect stay connected.
 
     Args:
         vectors: (N, d) unit vectors.
@@ -110,7 +110,7 @@ def near_pairs(vectors: Vectors, at_least: float, nearest: int = NEAREST) -> Pai
 
 
 def cross_pairs(rows: Vectors, columns: Vectors, at_least: float, nearest: int = NEAREST) -> Pairs:
-    """Find pairs of a row i of one set and a row j of another, as ``near_pairs`` does inside one.
+    """Find near pairs of a row i of one set and a row j of another, as ``near_pairs`` does within one set.
 
     Args:
         rows: (N, d) unit vectors.
@@ -157,7 +157,7 @@ def _capped(
 
 
 def _torn(i: npt.NDArray[np.int64], j: npt.NDArray[np.int64], kept: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Return the indices of pairs that join what the kept pairs leave unconnected, though all pairs connect it."""
+    """Return the indices of pairs that connect rows which only the omitted pairs connect."""
     n = int(j.max()) + 1
     label = label_components(n, i[kept], j[kept])
     across = np.flatnonzero(label[i] != label[j])
@@ -167,21 +167,21 @@ def _torn(i: npt.NDArray[np.int64], j: npt.NDArray[np.int64], kept: npt.NDArray[
 
 
 def label_components(n: int, i: npt.NDArray[np.integer], j: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:
-    """Return (n,) the number of the connected component of each row in the graph of pairs (i, j)."""
+    """Return (n,) numbers: the connected component of each row in the graph of the pairs (i, j)."""
     return connected_components(coo_array((np.ones(len(i), np.int8), (i, j)), shape=(n, n)), directed=False)[1]
 
 
 @dataclass(frozen=True)
 class Partition:
-    """A projection of the vectors, and the centroids of the blocks."""
+    """Projection of the vectors, and centroids of the blocks."""
 
     projection: Vectors
-    """(D, d) orthonormal columns: the directions in which the vectors' energy lies."""
+    """(D, d) orthonormal columns: the directions that hold most of the vectors' squared length."""
     centroids: Vectors
-    """(B, d) unit vectors, one a block."""
+    """(B, d) unit vectors, one per block."""
 
     def project(self, unit: Vectors) -> Vectors:
-        """Return (N, d) unit vectors for the search, from (N, D)."""
+        """Project (N, D) unit vectors, and return (N, d) unit vectors for the search."""
         found = np.empty((len(unit), self.projection.shape[1]), np.float32)
         for at in range(0, len(unit), _CHUNK):
             part = unit[at : at + _CHUNK] @ self.projection
@@ -193,10 +193,10 @@ class Partition:
 
         Args:
             projected: (N, d) unit vectors.
-            copies: Blocks of a vector.
+            copies: Number of blocks per vector.
 
         Returns:
-            (N, copies) numbers of blocks, in no order.
+            (N, copies) numbers of blocks, in no particular order.
         """
         copies = min(copies, len(self.centroids))
         found = np.empty((len(projected), copies), np.int32)
@@ -216,10 +216,11 @@ class Partition:
 
 
 def _largest(values: Vectors, k: int) -> npt.NDArray[np.int64]:
-    """Return (N, k) columns of the k largest of each row (N, B), in no order; B is a multiple of ``_FOLDS``.
+    """Return (N, k) column numbers of the k largest values of each row of (N, B), in no particular order.
 
-    The columns are folded upon each other, ``_FOLDS`` to a slot: the k largest lie in the k slots with the largest
-    maxima. Finding those is a few vector operations, where partitioning complete rows is most of the search's work.
+    B is a multiple of ``_FOLDS``. The columns are folded onto each other, ``_FOLDS`` per slot: the k largest values lie
+    in the k slots with the largest maxima. Finding these slots takes a few vector operations, whereas partitioning
+    complete rows would be most of the search's work.
     """
     if k == 1:
         return values.argmax(axis=1)[:, None]
@@ -234,7 +235,7 @@ def _largest(values: Vectors, k: int) -> npt.NDArray[np.int64]:
 
 
 def make_partition(unit: Vectors, n_blocks: int, seed: int) -> Partition:
-    """Fit a projection, and centroids by spherical k-means on a sample.
+    """Fit a projection and, by spherical k-means, centroids to a sample of the vectors.
 
     Args:
         unit: (N, D) unit vectors.
@@ -261,7 +262,7 @@ def make_partition(unit: Vectors, n_blocks: int, seed: int) -> Partition:
 
 
 def _update_centroids(points: Vectors, nearest: npt.NDArray[np.int32], before: Vectors) -> Vectors:
-    """Return the mean directions of the points of each centroid; a centroid without points stays."""
+    """Return the mean directions of the points of each centroid; a centroid without points stays unchanged."""
     order = np.argsort(nearest, kind="stable")
     numbers, first = np.unique(nearest[order], return_index=True)
     sums = np.add.reduceat(points[order], first, axis=0)
@@ -274,7 +275,7 @@ def block_members(blocks: npt.NDArray[np.int32], n_blocks: int) -> Iterator[Rows
     """Yield the rows of each block, ascending.
 
     Args:
-        blocks: (N, copies) the blocks of each row.
+        blocks: (N, copies) numbers of each row's blocks.
         n_blocks: Number of blocks.
     """
     copies = blocks.shape[1]
@@ -285,16 +286,16 @@ def block_members(blocks: npt.NDArray[np.int32], n_blocks: int) -> Iterator[Rows
 
 
 def write_blocks(store: Store, projected: Vectors, members: Sequence[Rows], at_least: float) -> pa.Table:
-    """Write the files of all blocks for workers to read; a file that is there already is not written again.
+    """Write the files of all blocks for workers to read; a file that exists is not written again.
 
     Args:
-        store: Holds the files.
+        store: Store for the files.
         projected: (N, d) unit vectors.
         members: Rows of each block.
         at_least: Least cosine similarity of a pair.
 
     Returns:
-        One row a block, schema ``BLOCKS``.
+        One row per block, schema ``BLOCKS``.
     """
     rows = []
     for number, block in enumerate(members):
@@ -327,7 +328,7 @@ def neighbours_step(store: Store) -> Step:
 
 
 def search_stored_blocks(store: Store, blocks: pa.Table) -> pa.Table:
-    """Find the near pairs of some blocks: rows of ``BLOCKS`` in, rows of ``NEIGHBOURS`` out."""
+    """Find the near pairs of some blocks; ``blocks`` has schema ``BLOCKS``, the result ``NEIGHBOURS``."""
     found = []
     for row in blocks.to_pylist():
         data, n = store.read(row["path"]), row["rows"]

@@ -1,14 +1,18 @@
-"""Reviewers' decisions (accept, split, merge) applied to a clustering: a decision wins over the clustering.
+"""Reviewers' decisions (accept, split, merge) applied to a clustering: a decision overrides the clustering.
 
-The input is the clustering's own assignments every time, and all decisions ever made: they are replayed in the order
-in which they were made, so that a later one wins, and the same decisions mean the same for the next clustering.
+The input is always the clustering's own assignments and all decisions ever made. The decisions are replayed in the
+order in which they were made, so a later one overrides an earlier one, and they have the same meaning for every later
+clustering.
 
-- ``accept`` with a track: the track shows this person, wherever the clustering has it. Without one: all tracks that
-  the person has now are right. To hold people together through later clusterings, write one row a track.
-- ``split`` with a track: the track does not show this person. The person that it shows is ``other_id``; with none, the
-  tracks of one person that one reviewer split off at one time (``made_at``) are one new person together, whose id
-  depends on the lowest of them alone. Once the clustering has moved such a track elsewhere, nothing is left to do.
-- ``merge``: ``other_id`` is the same person as ``identity_id``, whose id stays; the other becomes an alias of it.
+- ``accept`` with a track: the track shows this person, whichever person the clustering assigned it to. Without a track:
+  all tracks that the person has at that point are right. To keep a person together in later clusterings, write one row
+  per track.
+- ``split`` with a track: the track does not show this person but ``other_id``. If ``other_id`` is empty, all tracks
+  that one reviewer split off the person at the same time (``made_at``) become one new person, whose id depends on the
+  lowest track id alone. If the clustering has already assigned such a track to somebody else, the decision has no
+  effect.
+- ``merge``: ``other_id`` and ``identity_id`` are the same person. The id ``identity_id`` stays, and ``other_id``
+  becomes an alias of it.
 """
 
 from __future__ import annotations
@@ -28,16 +32,17 @@ from pipelines.identity.stable_ids import MERGE, SPLIT
 ACCEPT = "accept"
 KINDS = (ACCEPT, SPLIT, MERGE)
 REVIEW = "review"
-"""Value of ``assignments.source`` for what a reviewer decided."""
+"""Value of ``assignments.source`` for a track that a decision assigned."""
 
 TRACK_MISSING = "track_gone"
-"""Reason: the track of the decision is not clustered (any more)."""
+"""Reason: the clustering does not contain the track of the decision (any more)."""
 IDENTITY_MISSING = "identity_gone"
-"""Reason: the person of the decision has no track, and no alias leads to another one."""
+"""Reason: the person of the decision has no track, and no alias leads to a person who has."""
 ALREADY_SO = "already_so"
-"""Reason: nothing changes: the track is not with that person, or is their only one; or the two are one."""
+"""Reason: nothing would change: the track to split off is not the person's, or their only one; or the two people to
+merge are one already."""
 INCOMPLETE = "incomplete"
-"""Reason: a split without a track, a merge without another identity, or a kind that is none of ``KINDS``."""
+"""Reason: a split without a track, a merge without another identity, or a kind that is not in ``KINDS``."""
 
 _BEGINNING = datetime.datetime.min.replace(tzinfo=datetime.UTC)
 
@@ -47,21 +52,21 @@ class ReviewedClustering:
     """Assignments and aliases after review."""
 
     assignments: pa.Table
-    """Rows of ``mfhq.schema.ASSIGNMENTS``, in their order: what a decision says has source ``review``, and no
-    similarity where the track went to another person than the clustering's.
+    """Rows of ``mfhq.schema.ASSIGNMENTS``, in the clustering's order. A row that a decision set has source ``review``,
+    and a null similarity if its person differs from the clustering's.
     """
     aliases: pa.Table
-    """Rows of ``mfhq.schema.ALIASES``: the clustering's and those of decisions; never an id that is in use."""
+    """Rows of ``mfhq.schema.ALIASES``: those given and those that decisions make; no alias is an id in use."""
     ignored: dict[str, str]
-    """Ignored decisions, with the reason: ``track_gone``, ``identity_gone``, ``already_so``, ``incomplete``."""
+    """Id to reason of each ignored decision: ``track_gone``, ``identity_gone``, ``already_so``, ``incomplete``."""
 
 
 def apply_decisions(assignments: pa.Table, aliases: pa.Table, decisions: pa.Table) -> ReviewedClustering:
-    """Apply decisions to a clustering. Pure; the order of the rows changes nothing.
+    """Apply decisions to a clustering; a pure function, for which the order of the rows does not matter.
 
-    Of two decisions that contradict each other the later one wins (``made_at``, then ``decision_id``; without a time
-    it counts as the first). An id that is not in use any more is followed through the aliases; where none leads to a
-    person who has tracks, the decision is ignored, and stays a row for later.
+    If two decisions contradict each other, the later one wins (by ``made_at``, then ``decision_id``; a decision without
+    a time counts as the earliest). An id that is no longer in use is followed through the aliases. If they lead to no
+    person with tracks, the decision is ignored; it stays on record for later clusterings.
 
     Args:
         assignments: Rows of ``mfhq.schema.ASSIGNMENTS`` of the clustering.
@@ -96,7 +101,7 @@ class _DecidedPeople:
         self.reviewed: set[str] = set()
 
     def find(self, identity: str) -> str | None:
-        """Return the id that stands for ``identity`` today; None where nobody does."""
+        """Return the id in use that ``identity`` leads to; None if there is none."""
         seen = set()
         while not self.members.get(identity):
             if identity in seen or identity not in self.stands_for:
@@ -135,7 +140,7 @@ class _DecidedPeople:
         return pa.Table.from_pylist(kept, schema=ALIASES)
 
     def _emptied(self) -> dict[str, Counter[str]]:
-        """Return each of the clustering's people who has no track left, with the people who have them."""
+        """Return, for each of the clustering's people without a track left, the number of its tracks by new person."""
         heirs: defaultdict[str, Counter[str]] = defaultdict(Counter)
         for track, identity in self.clustered.items():
             if not self.members.get(identity):
@@ -144,7 +149,7 @@ class _DecidedPeople:
 
 
 def _split_groups(rows: list[dict[str, Any]]) -> Mapping[tuple[Any, ...], str]:
-    """Return the new id of each set of tracks that was split off one person by one reviewer at one time."""
+    """Return the new id of each set of tracks that one reviewer split off one person at the same time."""
     tracks: defaultdict[tuple[Any, ...], list[str]] = defaultdict(list)
     for row in rows:
         if row["kind"] == SPLIT and row["track_id"]:

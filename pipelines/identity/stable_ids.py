@@ -1,4 +1,4 @@
-"""Ids of people that survive a new clustering."""
+"""Ids of people that stay the same in a new clustering."""
 
 from __future__ import annotations
 
@@ -13,31 +13,32 @@ MERGE, SPLIT = "merge", "split"
 
 @dataclass(frozen=True, order=True)
 class Alias:
-    """An id that is no longer used, and the one that stands for it (``mfhq.schema.ALIASES``)."""
+    """Id that is no longer used, with the id that replaced it (``mfhq.schema.ALIASES``)."""
 
     identity_id: str
     now: str
     kind: str
-    """``merge``: its tracks are one person's, under another id. ``split``: they went to several people."""
+    """``merge`` if all its tracks are one other person's now, ``split`` if they went to several people."""
 
 
 def stable_identities(
     labels: Sequence[int], track_ids: Sequence[str], previous: Mapping[str, str], retired: Collection[str] = ()
 ) -> tuple[dict[str, str], list[Alias]]:
-    """Name the people of a clustering, with the ids of the one before where the people are the same.
+    """Give ids to the people of a clustering; people who were in the previous clustering keep theirs.
 
-    A cluster takes over the id with which it shares the most tracks, if no other cluster shares more; a cluster that
-    takes over none gets an id made from its lowest track id. An id that no cluster takes over, though its tracks are
-    still there, becomes an alias of the identity that holds most of them. The result does not depend on the order.
+    A cluster takes over the id with which it shares the most tracks, if no other cluster shares more tracks with it. A
+    cluster that takes over no id gets one made from its lowest track id. An id that no cluster takes over, although its
+    tracks are still clustered, becomes an alias of the identity that holds most of them. The result does not depend on
+    the order of the tracks.
 
     Args:
         labels: (N,) cluster of each track.
         track_ids: (N,) ids of the tracks.
-        previous: Track to identity in the clustering before.
+        previous: Track to identity in the previous clustering.
         retired: Ids that no new person gets.
 
     Returns:
-        Track to identity, and the aliases, ascending.
+        Track to identity, and the sorted aliases.
     """
     clusters: dict[int, list[str]] = defaultdict(list)
     for label, track_id in zip(labels, track_ids, strict=True):
@@ -69,7 +70,7 @@ def stable_identities(
 
 
 def new_id(track_id: str, used: set[str]) -> str:
-    """Return an id made from a track's id; another when that one is in use (the track was split off that person)."""
+    """Return an id made from a track's id; never a used one (a split track's first id may be its old person's)."""
     attempt = 0
     while (identity_id := digest(["identity", track_id, attempt], 24)) in used:
         attempt += 1

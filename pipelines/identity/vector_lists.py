@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 _MAX_VALUES = 1 << 30
-"""Values of one chunk: an Arrow list array holds 2³¹ - 1 at most."""
+"""Upper bound on the values of one chunk; an Arrow list array holds at most 2³¹ - 1."""
 
 
 def lists_to_vectors(embeddings: pa.Table, column: str = "vector", dtype: npt.DTypeLike = np.float64) -> np.ndarray:
@@ -16,7 +16,7 @@ def lists_to_vectors(embeddings: pa.Table, column: str = "vector", dtype: npt.DT
     Args:
         embeddings: N rows; each value of ``column`` is a list of D numbers.
         column: The name of the column.
-        dtype: Of the result.
+        dtype: Data type of the result.
 
     Returns:
         (N, D); (0, 0) for an empty table.

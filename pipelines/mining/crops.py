@@ -37,8 +37,8 @@ The median of 298 detections (score of 0.9 or more, 5 px or more from every bord
 """
 
 _GRID, _MARGIN = 64, 4
-"""Pixels. The edges of a patch are multiples of ``_GRID``, like those of the part of a frame that ``align.warp_crop``
-reads, and lie at least ``_MARGIN`` outside the crop. The grid is a multiple of the codecs' blocks, too."""
+"""Pixels. The edges of a patch are multiples of ``_GRID``, like the edges of the area that ``align.warp_crop`` reads,
+and lie at least ``_MARGIN`` outside the crop. The grid is a multiple of the codecs' blocks, too."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 def apply_review(
     clustering: Clustering, published: pa.Table, known_aliases: pa.Table, decisions: pa.Table
 ) -> Clustering:
-    """Apply every decision to a clustering: decisions win over it.
+    """Apply every decision to a clustering; a decision overrides the clustering.
 
     Args:
         clustering: The clustering, before review.
-        published: ``assignments`` of the newest snapshot, with the decisions of then applied; an id of it that is not
-            in use any more becomes an alias.
-        known_aliases: ``aliases`` of the newest snapshot, by which a decision finds a person who has another id now.
+        published: ``assignments`` of the newest snapshot, in which earlier decisions are applied; an id in it that is
+            no longer in use becomes an alias.
+        known_aliases: ``aliases`` of the newest snapshot, through which a decision finds a person whose id has changed.
         decisions: All decisions that were ever saved.
     """
     if not decisions.num_rows:
@@ -44,7 +44,7 @@ def apply_review(
 
 
 def _aliases_of_removed(published: pa.Table, assignments: pa.Table, aliased: set[str], version: str) -> pa.Table:
-    """Return aliases of published ids that are not in use any more, though their tracks are still there."""
+    """Return aliases of published ids that are no longer in use, although their tracks are still clustered."""
     now = dict(zip(assignments["track_id"].to_pylist(), assignments["identity_id"].to_pylist(), strict=True))
     used, heirs = set(now.values()) | aliased, defaultdict[str, Counter[str]](Counter)
     for track, identity in zip(published["track_id"].to_pylist(), published["identity_id"].to_pylist(), strict=True):

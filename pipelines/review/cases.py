@@ -1,4 +1,4 @@
-"""Cases for a reviewer: the least cohesive people, pairs that were nearly merged, the largest people, some random."""
+"""Cases for a reviewer: the least cohesive people, pairs that were nearly merged, the largest people, random ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REASONS = {
 
 @dataclass(frozen=True)
 class ReviewedPerson:
-    """The columns of ``identities`` that decide who is reviewed."""
+    """Columns of ``identities`` from which the people to review are chosen."""
 
     identity_id: str
     n_tracks: int
@@ -48,16 +48,16 @@ def choose_cases(
     each: int = 20,
     seed: str = "",
 ) -> list[Case]:
-    """Choose people and pairs of people for review; nobody is a case of their own twice.
+    """Choose people and pairs of people for review; a person is alone in at most one case.
 
     The same arguments give the same cases.
 
     Args:
         people: All people.
         pairs: Pairs of similar people, the most similar first.
-        decided: People whose every track has a reviewer's decision already: they are left out, and so are pairs of two
-            of them.
-        each: Most cases for each of ``REASONS``.
+        decided: People all of whose tracks have a reviewer's decision: they are left out, and so are pairs of two such
+            people.
+        each: Upper bound on the cases for each of ``REASONS``.
         seed: Determines the random cases.
 
     Returns:

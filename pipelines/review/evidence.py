@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 MAX_TRACKS = 24
-"""Most tracks of a person on the page, those without a decision first, then the least similar first."""
+"""Upper bound on a person's tracks on the page: those without a decision come first, then the least similar."""
 MAX_FACES = 4
-"""Most faces of a track on the page."""
+"""Upper bound on the faces of a track on the page."""
 
 NEW = "somebody new"
-"""Name of the person of a track that is split off with no other identity named."""
+"""Name for the person of a track that was split off without naming another identity."""
 
 _TRACKS = """
 SELECT assignments.track_id, assignments.similarity, tracks.mean_width_px, tracks.start_frame, videos.uri
@@ -35,7 +35,7 @@ ORDER BY track_id, status <> 'ok', score * ln(1 + greatest(sharpness, 0)) * (x1 
 
 @dataclass(frozen=True)
 class DecisionRecord:
-    """The decision that holds for a track or an identity: its person, the reviewer, the time."""
+    """Decision that is in force for a track or an identity: the person, the reviewer, the time."""
 
     identity_id: str
     reviewer: str
@@ -45,13 +45,13 @@ class DecisionRecord:
 def index_decisions(
     decisions: Sequence[Mapping[str, Any]],
 ) -> tuple[dict[str, DecisionRecord], dict[str, DecisionRecord]]:
-    """Find the decision that holds for each track and each merged identity; a later one wins.
+    """Find the decision that is in force for each track and each merged identity; a later one replaces an earlier one.
 
     Args:
-        decisions: Rows of ``mfhq.schema.DECISIONS``, in their order.
+        decisions: Rows of ``mfhq.schema.DECISIONS``, the earliest first.
 
     Returns:
-        Decisions by track, and decisions by identity that was merged into another one.
+        Track to decision, and identity that was merged into another one to decision.
     """
     tracks: dict[str, DecisionRecord] = {}
     merged: dict[str, DecisionRecord] = {}
@@ -69,7 +69,7 @@ def index_decisions(
 
 
 def _person_of(kind: str, identity_id: str, other_id: str) -> str:
-    """Return the person of a track according to a decision; ``NEW`` for one without an id."""
+    """Return the person of a track according to a decision; ``NEW`` if the decision names none."""
     return (other_id or NEW) if kind == SPLIT else identity_id
 
 
@@ -83,9 +83,9 @@ def find_contradictions(
 
     Args:
         fresh: Decisions that are about to be saved.
-        decisions: Rows of ``mfhq.schema.DECISIONS`` that were saved, in their order.
-        tracks_of: Tracks of each person that a fresh decision merges.
-        reviewer: Name of the reviewer who made the fresh ones.
+        decisions: Rows of ``mfhq.schema.DECISIONS`` that are saved, the earliest first.
+        tracks_of: Tracks of each person whom a fresh decision merges into another.
+        reviewer: Name of the reviewer who made the fresh decisions.
 
     Returns:
         The contradicted decisions, the latest first.
@@ -116,12 +116,12 @@ def read_tracks_of_person(connection: DuckDBPyConnection, identity_id: str) -> l
 def select_tracks(
     tracks: Sequence[Mapping[str, Any]], decided: Mapping[str, DecisionRecord]
 ) -> list[Mapping[str, Any]]:
-    """Return at most ``MAX_TRACKS`` tracks: those without a decision come first."""
+    """Select at most ``MAX_TRACKS`` tracks; those without a decision come first."""
     return sorted(tracks, key=lambda track: track["track_id"] in decided)[:MAX_TRACKS]
 
 
 def read_faces_of_tracks(connection: DuckDBPyConnection, track_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
-    """Read the best ``MAX_FACES`` of each track, in the order of their frames: face_id, frame, crop (reference)."""
+    """Read the best ``MAX_FACES`` faces of each track, sorted by frame: face_id, frame, crop (reference)."""
     rows = connection.execute(_FACES, [list(track_ids)]).fetchall()
     faces = {}
     for track_id, group in groupby(rows, key=lambda row: row[0]):

@@ -1,1 +1,1 @@
-"""Take-downs: what a request names leaves every snapshot to come, and every file of the corpus."""
+"""Take-downs: removal of the people and files that a request names from every file and every later snapshot."""

@@ -1,4 +1,4 @@
-"""Inventory of a corpus for take-downs: whose track is in which video, published or not."""
+"""Inventory of a corpus for take-downs: the person and the video of each track, published or not."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ CACHES = "cache/"
 
 @dataclass
 class Inventory:
-    """Ids and how they belong together, from every snapshot, the sources and the caches."""
+    """Ids of a corpus and their relations, read from every snapshot, the sources and the caches."""
 
     video_of: dict[str, str] = field(default_factory=dict)
     """Track to video."""
     assigned: dict[str, str] = field(default_factory=dict)
     """Track to identity, in the newest snapshot."""
     formerly_assigned: dict[str, str] = field(default_factory=dict)
-    """Track to identity in the latest snapshot that has it, where that is not the newest."""
+    """Track to identity, for tracks that the newest snapshot lacks: as in the latest snapshot that has them."""
     uris_of: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """Video to every URI at which it was found."""
     person_of: dict[str, str] = field(default_factory=dict)
     """Capture to identity."""
     replaced_by: dict[str, str] = field(default_factory=dict)
-    """Retired identity to the one that stands for it."""
+    """Identity that is no longer used to the identity that replaced it."""
     manifests: dict[str, Manifest] = field(default_factory=dict)
 
 
 def take_inventory(store: Store) -> Inventory:
-    """Read ids, and no image or vector, from every snapshot, the sources and the caches."""
+    """Read the ids, but no images or vectors, from every snapshot, the sources and the caches."""
     inventory = Inventory()
     for number in versions(store):
         manifest = Manifest.from_json(store.read(snapshot_path(number)))
@@ -75,7 +75,7 @@ def take_inventory(store: Store) -> Inventory:
 def read_columns(
     store: Store, manifest: Manifest, name: str, key: str, value: str, read: set[str] | None = None
 ) -> Iterator[tuple[str, str]]:
-    """Yield two columns of a published table, row by row.
+    """Yield the values of two columns of a published table, row by row.
 
     Args:
         store: The corpus.
@@ -83,7 +83,7 @@ def read_columns(
         name: The table.
         key: The first column.
         value: The second column.
-        read: Paths of files to skip; those that are read are added. None skips none.
+        read: Paths of files to skip, to which the paths of the files that are read are added. None skips no file.
     """
     entry = manifest.tables.get(name)
     for file in entry.files if entry else ():
@@ -93,13 +93,13 @@ def read_columns(
             read.add(file.path)
         try:
             table = pq.read_table(io.BytesIO(store.read(file.path)), columns=[key, value])
-        except FileNotFoundError:  # deleted with its prefix: readers go on without it, too
+        except FileNotFoundError:  # its prefix was deleted; readers skip such files, too
             continue
         yield from zip(table[key].to_pylist(), table[value].to_pylist(), strict=True)
 
 
 def list_shard_folders(store: Store) -> dict[str, list[str]]:
-    """Return every shard folder of every step's output (with a slash at its end), with the files in it."""
+    """Return each shard folder of each step's output, written with a final slash, with the files in it."""
     folders: defaultdict[str, list[str]] = defaultdict(list)
     for prefix in STEPS:
         for path in store.list(prefix):
@@ -110,7 +110,7 @@ def list_shard_folders(store: Store) -> dict[str, list[str]]:
 
 
 def shard_number(folder: str) -> int:
-    """Return the logical shard of a folder of a step's output; -1 where its name is no number."""
+    """Return the logical shard of a folder of a step's output; -1 if its name is not a number."""
     name = folder.rstrip("/").rpartition("/")[2]
     try:
         return int(name, 16)
@@ -128,14 +128,14 @@ def list_steps_of_other_items(store: Store) -> list[str]:
 def find_dependents(
     store: Store, folders: Mapping[str, list[str]], manifests: Mapping[str, Manifest], owners: set[str], rows: set[str]
 ) -> set[str]:
-    """Find the tracks, faces, views and items of work that belong to some videos, tracks or captures.
+    """Find the tracks, faces, views and work items that belong to the given videos, tracks or captures.
 
     Args:
         store: The corpus.
         folders: Shard folders of the steps, with their files.
         manifests: Snapshots by version.
         owners: Ids of the videos, tracks and captures.
-        rows: Ids of the videos and captures whose rows can hold some.
+        rows: Ids of the videos and captures whose rows are searched.
 
     Returns:
         Their ids.
@@ -168,7 +168,7 @@ def find_dependents(
 
 
 def read_step_tracks(store: Store, folders: Mapping[str, list[str]], videos: set[str]) -> dict[str, str]:
-    """Read every track that some step found in some videos, published or not.
+    """Read every track that any step found in the given videos, published or not.
 
     Args:
         store: The corpus.
@@ -189,7 +189,7 @@ def read_step_tracks(store: Store, folders: Mapping[str, list[str]], videos: set
 
 
 def _rows_in(folders: Mapping[str, list[str]], items: set[str]) -> Iterator[str]:
-    """Yield the files of rows in the shards of these items."""
+    """Yield the Parquet files in the shards of these items."""
     shards = {shard_of(item) for item in items}
     for folder, paths in folders.items():
         if shard_number(folder) in shards:
@@ -216,14 +216,14 @@ def _collect_dependents(value: Any, owners: set[str], inside: bool, found: set[s
 
 @dataclass(frozen=True, eq=False)
 class FaceEmbeddings:
-    """Face embeddings of one model, in memory for a search and nowhere else. Biometric data."""
+    """Face embeddings of one model, kept only in memory, for a search. Biometric data."""
 
     tracks: list[str]
     """(N,) track of each face."""
     videos: list[str]
-    """(N,) its video."""
+    """(N,) video of each face."""
     vectors: npt.NDArray[np.float32]
-    """(N, D), unit."""
+    """(N, D) unit vectors."""
 
 
 def read_face_embeddings(store: Store, folders: Mapping[str, list[str]], model: str) -> FaceEmbeddings:

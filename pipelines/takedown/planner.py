@@ -1,4 +1,4 @@
-"""Planning of a take-down: from its target to everything that is removed; ids in memory, digests in the record."""
+"""Planning of a take-down: finds all that belongs to its target; ids stay in memory, digests go on record."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAKERS = frozenset({"mine", "cluster", "publish", "studio", "convert", "review",
 
 
 class TakedownError(ValueError):
-    """A target that cannot be taken down: one line that names it and the way out."""
+    """Target that cannot be taken down; the message is one line that names the target and the remedy."""
 
 
 @dataclass
@@ -41,16 +41,16 @@ class Removal:
 
     kind: str
     target: str
-    """What the user named; for a photograph, a digest of what was found with it."""
+    """Target as the user named it; for a photograph, a digest of the identities and tracks found with it."""
     videos: set[str] = field(default_factory=set)
     uris: set[str] = field(default_factory=set)
     tracks: set[str] = field(default_factory=set)
     identities: set[str] = field(default_factory=set)
     captures: set[str] = field(default_factory=set)
     dependents: set[str] = field(default_factory=set)
-    """Faces and views of the above, and the ids of their tracks under other settings."""
+    """Faces and views of the ids above, and the ids that their tracks have under other settings."""
     frozen: set[str] = field(default_factory=set)
-    """Videos that stay, for others in them."""
+    """Videos that stay because others are in them; they are not mined again."""
     snapshots: list[str] = field(default_factory=list)
     runs: list[dict[str, Any]] = field(default_factory=list)
 
@@ -77,7 +77,7 @@ class Removal:
 
 
 class TakedownPlanner:
-    """Plans removals against one state of a corpus."""
+    """Planner of removals from a corpus, whose state it reads once."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -97,7 +97,7 @@ class TakedownPlanner:
         return self._complete(Removal(VIDEO, video_id, videos={video_id}))
 
     def plan_source(self, uri: str) -> Removal:
-        """Plan the removal of a source file, by its URI; one that was never mined is kept from being mined."""
+        """Plan the removal of a source file, by its URI; a file that was never mined will not be mined."""
         names = {uri} if is_remote(uri) else {uri, str(local_path(uri).expanduser().absolute())}
         videos = {
             video
@@ -107,10 +107,10 @@ class TakedownPlanner:
         return self._complete(Removal(SOURCE, uri, videos=videos, uris=names))
 
     def plan_identity(self, identity_id: str, model: str = "", min_similarity: float | None = None) -> Removal:
-        """Plan the removal of a person: their tracks, and what else may show them (``_person``).
+        """Plan the removal of a person: their tracks, and other tracks that may show them (``_person``).
 
         Args:
-            identity_id: The person, by an id of today or of before.
+            identity_id: Current or former id of the person.
             model: Embedding model for a search among the tracks that are assigned to nobody.
             min_similarity: Least cosine similarity in that search; None for no search.
 
@@ -133,8 +133,8 @@ class TakedownPlanner:
     def plan_photograph(self, vector: npt.NDArray[np.float32], model: str, min_similarity: float) -> Removal:
         """Plan the removal of everybody who is similar to the face in a photograph.
 
-        A person is removed completely where the face is similar to the mean of their faces, and otherwise only the
-        tracks that are.
+        A person is removed completely if the face in the photograph is similar to the mean of their faces. Of all other
+        people, and among tracks without a person, only the tracks with a similar face are removed.
 
         Args:
             vector: (D,) unit embedding of the face.
@@ -164,11 +164,11 @@ class TakedownPlanner:
         return self._person(removal, model, min_similarity)
 
     def has_model(self, model: str) -> bool:
-        """Return whether the steps' outputs hold embeddings of a model."""
+        """Return True if the steps' outputs hold embeddings of a model."""
         return bool(len(read_face_embeddings(self.store, self.folders, model).vectors))
 
     def _ids_of_person(self, identity_id: str) -> set[str]:
-        """Return an id, the one that stands for it, and all that it stands for."""
+        """Return an id, the current id that replaced it, and all former ids of the same person."""
         now, seen = identity_id, set[str]()
         while now in self.inventory.replaced_by and now not in seen:
             seen.add(now)
@@ -181,9 +181,10 @@ class TakedownPlanner:
     def _person(self, removal: Removal, model: str, min_similarity: float | None) -> Removal:
         """Add a person's tracks and captures, and tracks that may show them.
 
-        Those are tracks that are assigned to nobody in the newest snapshot and are similar to the person, and tracks
-        that were never assigned to anybody in the person's videos, which may show them too blurred to be recognized.
-        A video in which nobody else has a track is removed completely; another is frozen.
+        Two kinds of tracks may show the person: tracks that are similar to the person and that the newest snapshot
+        assigns to nobody; and tracks in the person's videos that were never assigned to anybody, since they may show
+        the person too blurred to be recognized. A video in which nobody else has a track is removed completely; the
+        person's other videos are frozen.
         """
         inventory = self.inventory
         removal.captures |= {capture for capture, who in inventory.person_of.items() if who in removal.identities}
@@ -213,7 +214,7 @@ class TakedownPlanner:
         return self._complete(removal)
 
     def _complete(self, removal: Removal) -> Removal:
-        """Add all that belongs to what is removed, the snapshots that held it, and the runs that read those."""
+        """Add what belongs to the removed items, the snapshots that held them, and the runs that read the snapshots."""
         inventory = self.inventory
         removal.uris |= {uri for video in removal.videos for uri in inventory.uris_of.get(video, ())}
         removal.tracks |= {track for track, video in inventory.video_of.items() if video in removal.videos}
@@ -249,15 +250,15 @@ class TakedownPlanner:
 
 
 def find_exposed_runs(runs: Sequence[dict[str, Any]], images: dict[str, int]) -> list[dict[str, Any]]:
-    """Find the runs that read a snapshot with something that is removed, and the runs that continued those.
+    """Find the runs that read a snapshot with removed content, and the runs that continued these runs.
 
     Args:
         runs: Rows of ``runs``.
-        images: Version of each such snapshot, to the number of its images that are removed.
+        images: Version of each snapshot with removed content to the number of its images that are removed.
 
     Returns:
-        Rows: run_id, kind, snapshot, pictures (the number of images), through (the run that it continued, where it did
-        not read a snapshot itself).
+        One row per run: run_id, kind, snapshot, pictures (the number of removed images), through (the run that it
+        continued, if it did not itself read such a snapshot; else empty).
     """
     readers = [run for run in runs if run["kind"] not in MAKERS]
     seen = {
@@ -279,14 +280,14 @@ def find_exposed_runs(runs: Sequence[dict[str, Any]], images: dict[str, int]) ->
 
 
 def count_removed_tracks(removal: Removal, inventory: Inventory) -> list[tuple[str, int, int]]:
-    """Count the tracks that people lose, to be shown before the user confirms.
+    """Count the tracks that each person loses, to be shown before the user confirms.
 
     Args:
         removal: The removal.
-        inventory: What the corpus holds.
+        inventory: The inventory of the corpus.
 
     Returns:
-        (identity, its tracks that are removed, all its tracks) of everybody who loses some.
+        (identity, number of its removed tracks, number of all its tracks) for each person who loses tracks.
     """
     all_of, going = Counter(inventory.assigned.values()), Counter[str]()
     going.update(who for track, who in inventory.assigned.items() if track in removal.tracks)
@@ -307,5 +308,5 @@ def _unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
 
 
 def _local_path_or_uri(uri: str) -> str:
-    """Return a local URI as the path that a source list holds."""
+    """Return a local URI as the path that a source list holds; a remote URI unchanged."""
     return uri if is_remote(uri) else str(local_path(uri))

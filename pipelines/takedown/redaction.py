@@ -1,4 +1,4 @@
-"""Redaction of published snapshots: they stay readable, and keep their old digest on record."""
+"""Redaction of published snapshots: they stay readable, and their published digest stays on record."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TABLE_FOLDERS = ("tables/", f"{BIOMETRIC}tables/")
 
 @dataclass
 class _PublishedFiles:
-    """Published files, each read once, whichever snapshots share it."""
+    """Published files that are redacted; each is read once, even if several snapshots share it."""
 
     store: Store
     denied: DenyList
     entries: dict[str, FileEntry | None] = field(default_factory=dict)
-    """Path to the file that replaces it; None where no row is left."""
+    """Path of a file to the file that replaces it; None if no row is left."""
     ranges: set[tuple[str, int, int]] = field(default_factory=set)
 
     def pruned(self, name: str, file: FileEntry) -> FileEntry | None:
@@ -44,7 +44,7 @@ class _PublishedFiles:
     def _prune(self, name: str, file: FileEntry) -> FileEntry | None:
         try:
             table = pq.read_table(io.BytesIO(self.store.read(file.path)))
-        except FileNotFoundError:  # the biometric prefix was deleted as a whole
+        except FileNotFoundError:  # the complete biometric prefix was deleted
             return file
         left = redact_table(table, self.denied)
         if left is table:
@@ -54,7 +54,7 @@ class _PublishedFiles:
 
 
 def write_file(store: Store, name: str, table: pa.Table) -> FileEntry:
-    """Write a file of a published table, under the name that its content gives it.
+    """Write a file of a published table, named by its content.
 
     Args:
         store: The corpus.
@@ -70,10 +70,11 @@ def write_file(store: Store, name: str, table: pa.Table) -> FileEntry:
 
 
 def redact_snapshots(store: Store, denied: DenyList) -> Changes:
-    """Redact every snapshot that is not clean of ``denied`` yet: its files, then its manifest; delete the old files.
+    """Redact every snapshot that is not yet marked as clean of ``denied``.
 
-    ``identities`` that lost tracks are counted anew. ``digest`` of the manifest stays what it was when it was
-    published; ``redacted_digest`` is that of the rows that are left. The funnel stays as it was published.
+    A snapshot's files are redacted first, then its manifest; in the end the old files are deleted. The counts of
+    ``identities`` that lost tracks are computed anew. In the manifest, ``digest`` stays as it was published, and
+    ``redacted_digest`` is the digest of the remaining rows. The funnel stays as it was published.
 
     Args:
         store: The corpus.
@@ -123,7 +124,7 @@ def table_entry(store: Store, name: str, kept: tuple[FileEntry, ...]) -> TableEn
     Args:
         store: The corpus.
         name: The table.
-        kept: Its files.
+        kept: The files of the table.
     """
     table = _read_files(store, name, kept)
     return TableEntry(table.num_rows, schema_hash(TABLES[name]), table_digest(table), kept)
@@ -139,7 +140,7 @@ def _read_files(store: Store, name: str, files: tuple[FileEntry, ...]) -> pa.Tab
 
 
 def _recount_identities(store: Store, before: Manifest, tables: dict[str, TableEntry]) -> TableEntry:
-    """Write ``identities`` with the counts and the cohesion of what is left; who lost every track has no row."""
+    """Write ``identities`` with counts and cohesion of the remaining tracks; a person who lost all has no row."""
     had = Counter(_table(store, "assignments", before.tables.get("assignments"))["identity_id"].to_pylist())
     assigned = _table(store, "assignments", tables.get("assignments")).to_pydict()
     videos = _table(store, "tracks", tables.get("tracks")).to_pydict()
@@ -167,7 +168,7 @@ def _recount_identities(store: Store, before: Manifest, tables: dict[str, TableE
 
 
 def _prune_diversity(store: Store, before: Manifest, tables: dict[str, TableEntry]) -> TableEntry:
-    """Write ``diversity`` without the people who lost a track or a chosen face: its metrics were of all of them."""
+    """Write ``diversity`` without the people who lost a track or a chosen face, which its metrics included."""
 
     def counts(entries: Mapping[str, TableEntry]) -> list[Counter[str]]:
         names = ("assignments", "identity_faces")
@@ -197,7 +198,7 @@ def _cohesion(vectors: list[np.ndarray]) -> float | None:
 
 
 def list_published_image_files(store: Store) -> set[str]:
-    """Return the packed files that the ``faces`` and ``views`` of some snapshot refer to."""
+    """Return the packed files that the ``faces`` and ``views`` of any snapshot refer to."""
     found, read = set[str](), set[str]()
     for number in versions(store):
         tables = Manifest.from_json(store.read(snapshot_path(number))).tables
@@ -211,7 +212,7 @@ def list_published_image_files(store: Store) -> set[str]:
 
 
 def _delete_unreferenced(store: Store, files: _PublishedFiles) -> Changes:
-    """Delete files of published tables that no snapshot names (any more) and that hold what is removed."""
+    """Delete files of published tables that no snapshot names (any more) and that hold removed content."""
     named = {
         file.path
         for number in versions(store)

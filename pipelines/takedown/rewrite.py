@@ -1,4 +1,4 @@
-"""Files of a corpus rewritten without what take-downs remove. Every step can be interrupted and repeated."""
+"""Rewriting of a corpus's files without the removed content; every function can be interrupted and repeated."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Changes:
-    """Counts of what a sweep changed; false where it changed nothing."""
+    """Counts of a sweep's changes; its truth value is False if nothing changed."""
 
     files: int = 0
-    """Files that were rewritten or deleted."""
+    """Number of files that were rewritten or deleted."""
     image_bytes: int = 0
-    """Bytes of images that were overwritten or deleted."""
+    """Number of bytes of images that were overwritten or deleted."""
     snapshots: list[str] = field(default_factory=list)
-    """Snapshots that were redacted."""
+    """Names of the snapshots that were redacted."""
 
     def __bool__(self) -> bool:
         return bool(self.files or self.image_bytes or self.snapshots)
@@ -51,14 +51,14 @@ def read_table(store: Store, path: str) -> pa.Table:
 
 
 def redact_table(table: pa.Table, denied: DenyList) -> pa.Table:
-    """Remove the rows that take-downs name, and the tracebacks and JSON texts that quote them.
+    """Remove the rows that take-downs name, tracebacks that quote them, and the parts of JSON texts that name them.
 
     Args:
         table: Any table of the corpus.
         denied: The take-downs.
 
     Returns:
-        The table; ``table`` itself where it holds nothing of them.
+        The redacted table; ``table`` itself if there is nothing to remove.
     """
     pruned = _without_in_json(denied.prune(table), denied)
     if "error" in pruned.column_names and pruned["error"].null_count < pruned.num_rows:
@@ -74,7 +74,7 @@ def redact_table(table: pa.Table, denied: DenyList) -> pa.Table:
 
 
 def _without_in_json(table: pa.Table, denied: DenyList) -> pa.Table:
-    """Remove what take-downs name from texts that are JSON lists or objects (a step's input may hold ids so)."""
+    """Remove the parts that take-downs name from JSON lists and objects (a step's input may hold ids in this form)."""
     for index, f in enumerate(table.schema):
         if not pa.types.is_string(f.type):
             continue
@@ -95,7 +95,7 @@ def _clean_json(text: str, denied: DenyList) -> str:
 
 
 def _kept(value: Any, denied: DenyList) -> tuple[bool, Any]:
-    """Return (whether a JSON value stays in the list or object that it is in, the part of it that stays)."""
+    """Return (True if a JSON value stays in its list or object, the part of the value that stays)."""
     if isinstance(value, str):
         return not denied.names(value), value
     if isinstance(value, list):
@@ -109,7 +109,7 @@ def _kept(value: Any, denied: DenyList) -> tuple[bool, Any]:
 
 
 _WORD = re.compile(r"[^\s'\"`,;()\[\]{}<>]+(?<![.:])")
-"""Pattern of an id or a URI in a traceback: no space or quote, no full stop or colon at its end."""
+"""Pattern of an id or a URI in a traceback: no spaces, quotes or brackets, no full stop or colon at the end."""
 
 
 def erase_ranges(store: Store, ranges: Iterable[tuple[str, int, int]]) -> Changes:
@@ -137,11 +137,11 @@ def erase_ranges(store: Store, ranges: Iterable[tuple[str, int, int]]) -> Change
 
 
 def rewrite_part(store: Store, path: str, denied: DenyList) -> Changes:
-    """Rewrite one part of a step's output: erase images, write the rows anew, then the marker, and delete the old rows.
+    """Rewrite one part of a step's output: erase images, write new rows, then the marker, and delete the old rows.
 
     Args:
         store: The corpus.
-        path: The part's marker.
+        path: Path of the part's marker.
         denied: The take-downs.
     """
     marker = Marker.from_json(store.read(path))
@@ -172,7 +172,7 @@ def rewrite_part(store: Store, path: str, denied: DenyList) -> Changes:
 
 
 def rewrite_folder(store: Store, paths: Iterable[str], denied: DenyList, published: Callable[[], set[str]]) -> Changes:
-    """Rewrite a shard of a step's output: its parts, and what writers that were killed left beside them.
+    """Rewrite a shard of a step's output: its parts, and the files without a marker that killed writers left.
 
     Args:
         store: The corpus.
@@ -192,7 +192,8 @@ def rewrite_folder(store: Store, paths: Iterable[str], denied: DenyList, publish
     for path in known:
         if path.endswith(".json") or path in used or not store.exists(path):
             continue
-        # rows with no marker: those to be removed are deleted; images that nothing refers to may be anybody's
+        # no marker names it: rows are deleted if a take-down names one, images unless a snapshot refers to the file,
+        # since they may show anybody
         if path.endswith(".parquet") and redact_table(table := read_table(store, path), denied) is table:
             continue
         if path.endswith(".blobs") and path in published():
@@ -204,7 +205,7 @@ def rewrite_folder(store: Store, paths: Iterable[str], denied: DenyList, publish
 
 
 def rewrite_renamed(store: Store, path: str, denied: DenyList) -> Changes:
-    """Rewrite a file of the ledger, which is named by its content: write the new name, then delete the old one.
+    """Rewrite a file of the ledger, which is named by its content: write the new file, then delete the old one.
 
     Args:
         store: The corpus.
@@ -224,7 +225,7 @@ def rewrite_renamed(store: Store, path: str, denied: DenyList) -> Changes:
 
 
 def rewrite_in_place(store: Store, path: str, denied: DenyList) -> Changes:
-    """Replace a Parquet file whose name does not depend on its content; delete a cache that has no row left.
+    """Replace a Parquet file whose name does not depend on its content; delete a cache file that has no row left.
 
     Args:
         store: The corpus.

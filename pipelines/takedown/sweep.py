@@ -1,4 +1,4 @@
-"""Execution of a take-down: on record first, then removed from every file, then checked, then marked as done."""
+"""Execution of a take-down: record it, remove its content from every file, check the corpus, mark it as done."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from pipelines.takedown.rewrite import Changes, rewrite_folder, rewrite_in_place
 log = logging.getLogger(__name__)
 
 MAX_PASSES = 4
-"""Most sweeps over the corpus: a second one changes nothing, unless others write at the same time."""
+"""Upper bound on the passes over the corpus; the second changes nothing, unless others write at the same time."""
 
 _MAX_TEXT_BYTES = 64 << 20
-"""Largest file, neither table nor packed images, in which ids are looked for."""
+"""Upper bound on the size of a file, neither table nor packed images, that is searched for ids."""
 
 
 @dataclass(frozen=True)
@@ -30,29 +30,29 @@ class SweepReport:
 
     changes: Changes
     left: tuple[str, ...]
-    """Messages on what may still hold something of the take-downs, each with the way out."""
+    """Messages on places that may still hold content of the take-downs, each with the remedy."""
 
     @property
     def is_clean(self) -> bool:
-        """True where no file of the corpus holds what is on record."""
+        """True if no file of the corpus holds content that a take-down on record names."""
         return not self.left
 
 
 def record_takedown(store: Store, takedown: Takedown) -> None:
-    """Put a take-down on record: from here on no reader and no publisher shows what it names."""
+    """Put a take-down on record: from now on readers and publishers leave out everything that it names."""
     store.create(record_path(takedown.takedown_id), takedown.to_json())
 
 
 def sweep(store: Store, names: Collection[str] = ()) -> SweepReport:
-    """Remove what all take-downs on record name from every file of the corpus.
+    """Remove everything that the take-downs on record name from every file of the corpus.
 
-    The same call finishes an interrupted one. Nothing should be mined or published meanwhile: what a run commits
-    during the sweep is never shown, and is removed by the next sweep.
+    Repeating the call finishes an interrupted one. Nothing should be mined or published during the sweep: denied
+    content that a run commits meanwhile is never shown, but only the next sweep removes it.
 
     Args:
         store: The corpus.
-        names: The ids and URIs themselves, where the caller has them: files that are neither tables nor packed images
-            are searched for them.
+        names: The ids and URIs that the take-downs name, if the caller has them. Files that are neither tables nor
+            packed images are searched for them.
     """
     changes = Changes()
     for _ in range(MAX_PASSES):
@@ -73,9 +73,8 @@ def sweep(store: Store, names: Collection[str] = ()) -> SweepReport:
 
 
 def _sweep_once(store: Store, denied: DenyList) -> Changes:
-    for path in list(
-        store.list(CLUSTERINGS)
-    ):  # sums over people's tracks cannot be pruned; the next clustering makes them anew
+    # a sum over a person's tracks cannot be pruned; the next clustering computes all sums anew
+    for path in list(store.list(CLUSTERINGS)):
         store.delete(path)
     done = redact_snapshots(store, denied)
     everywhere = list_steps_of_other_items(store)
@@ -94,7 +93,7 @@ def _sweep_once(store: Store, denied: DenyList) -> Changes:
 
 
 def _find_quotes(store: Store, names: Collection[str]) -> Iterator[str]:
-    """Yield messages on files that are neither tables nor packed images and hold one of the names."""
+    """Yield a message on each file that contains one of the names and is neither a table nor packed images."""
     needles: Sequence[bytes] = [name.encode() for name in names if len(name) >= 4]
     if not needles:
         return

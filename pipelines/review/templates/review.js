@@ -88,7 +88,7 @@ async function show(at) {
     by("facts").textContent = "`ffavatar publish` makes a snapshot in which the decisions hold. You can close this page.";
   } else {
     const found = await ask(`case/${state.at}`);
-    if (turn !== state.turn) return;  // another was asked for meanwhile
+    if (turn !== state.turn) return;  // another case was requested meanwhile
     state.shown = found;
     const pair = found.people.length > 1, score = found.score === null ? "" : `${pair ? "similarity" : "cohesion"} ${found.score.toFixed(2)}`;
     by("count").textContent = `${state.at + 1} of ${state.cases.length}`;
@@ -110,7 +110,7 @@ async function restart() {
   await show(0);
 }
 
-/* While a decision is saved, another is not taken: its case is about to go. Back and Skip wait for it. */
+/* While a decision is being saved, no other is accepted, since its case is about to be replaced. Back and Skip wait. */
 function decide(kind) {
   if (state.saving || !state.shown || by(kind).disabled || by(kind).hidden) return;
   state.saving = save(kind).finally(() => { state.saving = null; });
