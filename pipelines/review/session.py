@@ -28,7 +28,7 @@ from pipelines.review.evidence import (
 )
 
 FACE_PX = 200
-"""Longer side of an image on the page."""
+"""Length of the longer side of an image on the page, pixels."""
 
 _EMBEDDED = """
 SELECT track_id, face_id, model, vector FROM embeddings
@@ -36,7 +36,7 @@ WHERE face_id = '' AND track_id IN (SELECT track_id FROM assignments)"""
 
 
 class ReviewError(ValueError):
-    """A request or a decision that is refused: one line that says why; ``status`` is its HTTP status."""
+    """Refused request or decision; the message is one line that gives the reason, ``status`` the HTTP status."""
 
     def __init__(self, message: str, status: int = 400, **details: Any) -> None:
         super().__init__(message)
@@ -44,12 +44,12 @@ class ReviewError(ValueError):
 
 
 class Review:
-    """Cases and decisions of one reviewer. Safe to use from several threads; decisions are in the corpus at once.
+    """Cases and decisions of one reviewer. Safe to use from several threads; a decision is saved immediately.
 
     Args:
         store: The corpus.
-        reviewer: Name that signs the decisions.
-        each: Most cases of each kind.
+        reviewer: Name that is stored with the decisions.
+        each: Upper bound on the cases of each kind.
 
     Raises:
         CatalogError: No snapshot is published.
@@ -87,7 +87,7 @@ class Review:
         self.has_embeddings = bool(means.num_rows)
         decided = {person.identity_id for person in people} - undecided
         owner = [identity_of[track] for track in means["track_id"].to_pylist()]
-        # each pair is somebody's nearest: so many are left when those of two decided people are left out
+        # in each pair one is the other's nearest, so that enough remain without the pairs of two decided people
         alike = most_similar_pairs(
             *mean_directions(owner, lists_to_vectors(means, dtype=np.float32)), self._each + len(decided)
         )
@@ -105,10 +105,10 @@ class Review:
             }
 
     def case(self, number: int) -> dict[str, Any]:
-        """Return a case as the page shows it; images by the ids of their faces. It holds no embedding.
+        """Return a case for the page; images are given by the ids of their faces, and embeddings are left out.
 
         Raises:
-            ReviewError: There is no case of that number.
+            ReviewError: There is no case with this number.
         """
         with self._lock:
             if not 0 <= number < len(self.cases):
@@ -162,12 +162,13 @@ class Review:
     def decide(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Save one decision.
 
-        ``accept`` says that the tracks are that person, ``split`` that they are another one (all the same), ``merge``
-        that ``other_id`` is that person too. A decision of another reviewer that contradicts it holds it up (status
-        409) until the same request comes with ``overrule``.
+        ``accept`` states that the tracks show the person, ``split`` that they all show one other person, ``merge`` that
+        ``other_id`` is the same person. If a decision of another reviewer contradicts it, the request is refused
+        (status 409), unless it has ``overrule``.
 
         Args:
-            request: ``kind``, ``identity_id``, and by kind ``track_ids`` or ``other_id``; ``overrule``.
+            request: ``kind``, ``identity_id``, ``track_ids`` (for accept and split) or ``other_id`` (for merge), and
+                optionally ``overrule``.
 
         Raises:
             ReviewError: The request is invalid, or names a person or a track that the newest snapshot does not have
