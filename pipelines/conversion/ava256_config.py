@@ -1,4 +1,4 @@
-"""Settings of Ava-256's conversion, the choice of its frames, their splits, and the head model's frame."""
+"""Settings of the conversion of Ava-256, selection and splits of its frames, and its head coordinates."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ HELD_OUT_PEOPLE = (
     "ZWR419",
     "ZZS850",
 )
-"""Subjects held out by default: 12, as the datasheet recommends for avatar driving. It names none: these
-are the last ones of ``256_ids.csv``."""
+"""Subjects that are held out by default.
+
+The datasheet recommends 12 for avatar driving but does not name them; these are the last 12 in ``256_ids.csv``.
+"""
 LEFT_OUT = (
     "EXP_Neutral_color_checker",
     "EXP_hair_dynamics_no_hand_interaction",
@@ -35,37 +37,40 @@ LEFT_OUT = (
     "EXP_neutral_hairline",
     "EXP_ear",
 )
-"""Segments that the published loader leaves out: they show hands, a colour chart or loose hair."""
+"""Segments that the published loader skips, because they show hands, a colour chart or loose hair."""
 PERSON = tuple(c for c in range(naming.HAIR, naming.TONGUE + 1) if c != naming.CHAIR)
-"""Classes of the segmentation that belong to the person: all but the background and the chair."""
+"""Segmentation classes that belong to the person: all except the background and the chair."""
 
 HEAD_AXES = np.diag([1.0, -1.0, -1.0])
-"""(3, 3) from the axes of Ava-256's heads (x to the head's left, y down, z out of the back, as a camera in front sees
-them; read off the published topology's vertices) to the head model's (y up, z out of the face)."""
+"""(3, 3) rotation from the axes of Ava-256's heads to those of the head model.
+
+Ava-256: x to the head's left, y down, z out of the back of the head, as seen by a camera in front (determined from the
+vertices of the published topology). Head model: x to the head's left, y up, z out of the face.
+"""
 NOSE = np.array([0.0, -0.0408, 0.0469])
-"""The tip of the nose in the head model's frame, whose origin lies between the eyes, metres (the open head's)."""
+"""Position (3,) of the open head's nose tip in the head model's frame, whose origin lies between the eyes, metres."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ava256Config(ConversionConfig):
-    """Settings of Ava-256's conversion."""
+    """Settings of the conversion of Ava-256."""
 
     held_out_people: tuple[str, ...] = HELD_OUT_PEOPLE
-    """Subjects in the split test: never used in training."""
+    """Subjects in the split test, which is never used in training."""
     held_out_segments: tuple[str, ...] = (naming.HELD_OUT_SEGMENT,)
-    """Segments of all other people in the split val."""
+    """Segments that are in the split val for all other people."""
     left_out_segments: tuple[str, ...] = LEFT_OUT
     """Segments that are not converted."""
     person_classes: tuple[int, ...] = PERSON
-    """Classes of the segmentation that the matte covers."""
+    """Segmentation classes that the matte covers."""
     matte_needed: bool = True
-    """Whether a view without segmentation is rejected; else it is used without a matte."""
+    """Reject a view without segmentation; if False, it is converted without a matte."""
     undistort: bool = False
-    """Whether images are undistorted by the calibration's coefficients; the published loader ignores these."""
+    """Undistort images with the calibration's distortion coefficients, which the published loader ignores."""
 
 
 def split_of_person(sid: str, config: Ava256Config) -> str:
-    """Return the split of a subject: test for one who is held out, else train."""
+    """Return the split of a subject: test if the subject is held out, otherwise train."""
     return "test" if sid in config.held_out_people else "train"
 
 
@@ -73,8 +78,8 @@ def split_of_view(person: str, segment: str, config: Ava256Config) -> str:
     """Return the split of a view.
 
     Args:
-        person: The person's split.
-        segment: The view's segment.
+        person: Split of the person.
+        segment: Segment of the view.
         config: Settings that name the held-out segments.
 
     Returns:
@@ -84,14 +89,14 @@ def split_of_view(person: str, segment: str, config: Ava256Config) -> str:
 
 
 def select_frames(frames: Sequence[ListedFrame], config: Ava256Config) -> list[ListedFrame]:
-    """Choose the first frame and each ``every``-th after it in each segment that is not left out.
+    """Choose the first frame of each converted segment and then every ``every``-th frame.
 
     Args:
-        frames: The capture's listed frames.
+        frames: Frames in the capture's frame list.
         config: Settings.
 
     Returns:
-        The chosen frames, in the list's order.
+        The chosen frames, in the order of the list.
     """
     positions: dict[str, int] = {}
     chosen = []
@@ -105,16 +110,16 @@ def select_frames(frames: Sequence[ListedFrame], config: Ava256Config) -> list[L
 
 
 def head_model_frame(mean_vertices: Array) -> Array:
-    """Return the transform from the head model's frame to that of the registered mesh.
+    """Return the transform from the head model's frame to the frame of the registered mesh.
 
-    The axes are ``HEAD_AXES``; the origin is chosen so that the tips of both noses meet, because Ava-256 publishes no
-    position of the eyes.
+    The rotation is the transpose of ``HEAD_AXES``. The translation makes the nose tips of both heads coincide, because
+    Ava-256 does not publish the position of the eyes.
 
     Args:
-        mean_vertices: The registered mesh's mean vertices, (V, 3), metres.
+        mean_vertices: (V, 3) mean vertices of the registered mesh, metres.
 
     Returns:
-        (3, 4), metres.
+        (3, 4) rotation and translation, metres.
     """
     turned = mean_vertices @ HEAD_AXES.T
     tip = turned[np.argmax(turned[:, 2])]

@@ -1,4 +1,4 @@
-"""The step ``convert_ava256``: the zips of one camera of a capture, over a run of frames, to views with a status."""
+"""The step ``convert_ava256``, which converts a run of frames of one camera of a capture to views with a status."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ from pipelines.media.image_codec import encode_png, encode_webp
 
 DATASET = "ava256"
 ITEM_FRAMES = 64
-"""Frames of one item: they are in memory together, and a kill loses at most so many."""
+"""Number of frames per item. They are in memory together, and a killed process loses at most this many."""
 MIN_VISIBLE_SHARE = 0.4
-"""Least share of a head's crop that lies inside the image."""
+"""Smallest share of a head's crop that must lie inside the image."""
 OPEN_CAPTURES = 2
-"""Captures that a worker keeps open."""
+"""Number of captures that a worker keeps open."""
 CAPTURE_FOLDER = "<date>--<time>--<subject>/decoder"
+"""Pattern of a capture's path, for messages."""
 
 ITEMS = pa.schema(
     [
@@ -54,23 +55,29 @@ ITEMS = pa.schema(
         pa.field("count", pa.int32(), nullable=False),
     ]
 )
-"""Items of the conversion: ``folder`` is a capture's ``decoder``; ``first`` and ``count`` are a run of its selected
-frames."""
+"""Items of the conversion.
+
+``folder`` is the path of a capture's folder ``decoder``. The item holds ``count`` of the capture's selected frames,
+beginning with number ``first``.
+"""
 
 
 def plan_ava256(source: str, config: Ava256Config, filesystem: Any = None) -> ConversionPlan:
     """Plan the conversion of every capture below a folder.
 
-    A camera without calibration or without images is an item, too. It is rejected, so that there is a row with the
-    reason.
+    A camera without calibration or without images also becomes an item. The step rejects this item, so that there is a
+    row with the reason.
 
     Args:
-        source: The folder of the captures.
+        source: Folder of the captures.
         config: Settings.
-        filesystem: fsspec's file system that reads ``source``; None for the local one.
+        filesystem: fsspec file system that reads ``source``; None for the local one.
+
+    Returns:
+        The plan.
 
     Raises:
-        CaptureSourceError: There is no such folder, or no capture in it.
+        CaptureSourceError: The folder does not exist or holds no capture.
     """
     from fsspec.implementations.local import LocalFileSystem
 
@@ -100,8 +107,8 @@ def convert_step(config: Ava256Config, filesystem: Any) -> Step:
     """Return the step ``convert_ava256``.
 
     Args:
-        config: Settings, all part of the fingerprint.
-        filesystem: fsspec's file system that reads the captures.
+        config: Settings, which are all part of the fingerprint.
+        filesystem: fsspec file system that reads the captures.
     """
     return Step(
         name="convert_ava256",
@@ -119,7 +126,7 @@ def convert_step(config: Ava256Config, filesystem: Any) -> Step:
 def _items(
     name: CaptureName, capture: Ava256Capture, config: Ava256Config
 ) -> tuple[list[dict[str, Any]], list[MissingItem]]:
-    """Return the items of a capture, and the files and requested cameras that it lacks."""
+    """Return the items of a capture, and the files and requested cameras that are missing."""
     files, missing = capture.files(), []
     base = {"folder": capture.folder, "capture_id": f"{DATASET}-{name.folder}", "sid": name.sid}
     try:
@@ -158,10 +165,10 @@ def _items(
 
 
 class _Captures:
-    """The open captures of a worker, the most recently used ones."""
+    """The open captures of a worker: the ``OPEN_CAPTURES`` most recently used ones."""
 
     def __init__(self, config: Ava256Config, filesystem: Any) -> None:
-        AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the engine reserves one processor for a worker
+        AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # the engine reserves one processor per worker
         self.config, self.filesystem = config, filesystem
         self._open: OrderedDict[str, Ava256Capture] = OrderedDict()
 
@@ -176,14 +183,14 @@ class _Captures:
 
 
 def convert_items(captures: _Captures, items: pa.Table) -> pa.Table:
-    """Convert items.
+    """Convert items to views.
 
     Args:
-        captures: The worker's open captures.
+        captures: Open captures of the worker.
         items: Rows of ``ITEMS``.
 
     Returns:
-        Rows of ``CONVERTED``, in the items' order.
+        Rows of ``CONVERTED``, in the order of the items.
     """
     return pa.Table.from_pylist([_convert(captures, item) for item in items.to_pylist()], schema=CONVERTED)
 
@@ -240,17 +247,17 @@ def _convert(captures: _Captures, item: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _ViewConverter:
-    """The conversion of one camera's views."""
+    """Converter of the views of one camera."""
 
     capture: Ava256Capture
     camera_id: str
     camera: CalibratedCamera
     config: Ava256Config
     to_mesh: NDArray[np.float64]
-    """(3, 4) from the head model's frame to the registered mesh's."""
+    """(3, 4) transform from the head model's frame to the registered mesh's frame, metres."""
 
     def convert(self, frame: int) -> dict[str, Any]:
-        """Convert the view of a frame; returns ``view_row``'s fields beyond the names, as far as they are known."""
+        """Convert the view of a frame; return those values for ``view_row`` that are known, with status and reason."""
         fields: dict[str, Any] = {}
         try:
             pose = self.capture.head_to_world(frame)
@@ -261,7 +268,7 @@ class _ViewConverter:
             if image is None:
                 return fields | {"status": REJECTED, "reason": "frame_absent"}
             height, width = image.shape[:2]
-            # Any size is accepted that is 4096 x 2668 divided by a factor.
+            # Every size with the aspect ratio of the full images (4096 x 2668) is accepted.
             if abs(width - naming.FULL_WIDTH * height / naming.FULL_HEIGHT) > 1:
                 return fields | {"status": FAILED, "reason": "size_unexpected"}
             camera = Camera(self.camera.sized(width, height), self.camera.world_to_camera, width, height)
@@ -282,7 +289,7 @@ class _ViewConverter:
         return fields
 
     def _target(self, camera: Camera, head_to_world: NDArray[np.float64]) -> Camera | None:
-        """Return the camera of the converted image; None when too little of the head is in the image."""
+        """Return the camera of the converted image; None if too little of the head is in the image."""
         if self.config.crop == "full":
             return resized_camera(camera, self.config.size)
         if camera.project(head_to_world[:, 3][None])[1][0] <= 0:
@@ -294,7 +301,7 @@ class _ViewConverter:
         return resample(image, camera, target, distortion=self.camera.distortion if self.config.undistort else None)
 
     def _matte(self, parts: NDArray[np.uint8], target: Camera) -> NDArray[np.uint8]:
-        """Return the matte (size, size), 255 is the person; parts may be of another size than the image."""
+        """Return the matte of ``target``, 255 is the person; the segmentation may have another size than the image."""
         table = np.zeros(256, np.uint8)
         table[list(self.config.person_classes)] = 255
         height, width = parts.shape

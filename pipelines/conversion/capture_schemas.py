@@ -1,9 +1,10 @@
-"""The output of all conversion steps: the cameras and views of one item, nested, with images as bytes.
+"""The output of all conversion steps: one row per item, with nested cameras and views and with images as bytes.
 
-An item is a part of a capture whose views fit into memory together, for example one camera over a run of frames. Its
-row is ``ok`` when it could be converted at all. Each of its views has a status and a reason of its own, so that a frame
-that is listed and missing, or does not decode, is a row and affects no other view. An item is rejected when nothing of
-it can be converted (a camera without calibration or without images); a failed item raised an error and is tried again.
+An item is a part of a capture whose views fit into memory together, for example a run of frames of one camera. The row
+is ``ok`` if any of the item could be converted. Each view has its own status and reason, so that a listed frame that is
+missing or does not decode still has a row and does not affect other views. An item is rejected if nothing of it can be
+converted, for example because its camera has no calibration or no images. An item fails if it raised an error; it is
+then tried again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CAMERA = pa.struct(
         pa.field("height", pa.int32()),
     ]
 )
-"""A camera, as in ``mfhq.schema.CAMERAS``: OpenCV axes, metres, pixels of the full image."""
+"""A camera, as in ``mfhq.schema.CAMERAS``: OpenCV axes, translation in metres, K in pixels of the full image."""
 VIEW = pa.struct(
     [
         pa.field("view_id", pa.string()),
@@ -45,7 +46,10 @@ VIEW = pa.struct(
         pa.field("reason", pa.string()),
     ]
 )
-"""A view, as in ``mfhq.schema.VIEWS``. ``split`` may hold out a view of a training person, never the opposite."""
+"""A view, as in ``mfhq.schema.VIEWS``.
+
+The ``split`` of a view can be held out although that of its person is train, but not the other way round.
+"""
 CAPTURE_FIELDS = (
     pa.field("capture_id", pa.string()),
     pa.field("identity_id", pa.string()),
@@ -55,7 +59,7 @@ CAPTURE_FIELDS = (
     pa.field("cameras", pa.list_(CAMERA)),
     pa.field("views", pa.list_(VIEW)),
 )
-"""Columns that ``pipelines.conversion.capture_tables`` reads. ``split`` is the person's."""
+"""Columns that ``pipelines.conversion.capture_tables`` reads; ``split`` is the split of the person."""
 CONVERTED = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
@@ -64,21 +68,21 @@ CONVERTED = pa.schema(
         *CAPTURE_FIELDS,
     ]
 )
-"""Output of a conversion step; a step may add columns of its own."""
+"""Output of a conversion step; a step may add further columns."""
 
 
 def view_id(capture_id: str, camera_id: str, frame_index: int) -> str:
-    """Return the id of a view: the hash of its capture, camera and frame."""
+    """Return the id of a view, a hash of its capture, camera and frame."""
     return digest([capture_id, camera_id, int(frame_index)])
 
 
 def camera_row(camera_id: str, camera: Camera, distortion: Array | None = None) -> dict[str, Any]:
-    """Return a ``CAMERA``.
+    """Return a camera as a value of type ``CAMERA``.
 
     Args:
-        camera_id: The camera's name.
-        camera: The camera of the full image.
-        distortion: Coefficients in OpenCV's order; None for an image without distortion.
+        camera_id: Name of the camera.
+        camera: Camera of the full image.
+        distortion: Distortion coefficients in OpenCV's order; None if the image is not distorted.
     """
     return {
         "camera_id": camera_id,
@@ -102,18 +106,18 @@ def view_row(
     reason: str = "",
     **values: Any,
 ) -> dict[str, Any]:
-    """Return a ``VIEW``.
+    """Return a view as a value of type ``VIEW``.
 
     Args:
-        capture_id: The capture's id.
-        camera_id: The camera's name.
-        frame_index: Number of the frame.
-        segment: The segment's name.
-        split: The view's split.
-        time_s: Seconds since the start; None where it is not known.
+        capture_id: Id of the capture.
+        camera_id: Name of the camera.
+        frame_index: Index of the frame.
+        segment: Name of the segment.
+        split: Split of the view.
+        time_s: Time since the start, seconds; None if unknown.
         status: ``ok``, ``rejected`` or ``failed``.
-        reason: A reason code; empty for none.
-        **values: ``image`` and ``matte`` (encoded), ``K`` (3, 3) and ``head_to_world`` (3, 4), as far as there are.
+        reason: A reason code; empty if there is no reason.
+        **values: Those of ``image`` and ``matte`` (encoded), ``K`` (3, 3) and ``head_to_world`` (3, 4) that exist.
     """
     empty: Mapping[str, Any] = {"image": None, "matte": None, "K": None, "head_to_world": None}
     row = {name: np.ravel(value) if isinstance(value, np.ndarray) else value for name, value in values.items()}

@@ -11,21 +11,22 @@ from mfhq.schema import CAMERAS, CAPTURES, IDENTITIES, OK, PARTICIPANTS, VIEWS
 from pipelines.engine.nested_tables import conform_to_schema, explode
 
 CAPTURE_COLUMNS = ("capture_id", "identity_id", "dataset", "licence", "split")
+"""Columns that are the same for all items of a capture."""
 
 
 def capture_tables(converted: pa.Table) -> dict[str, pa.Table]:
     """Flatten converted items into the tables ``cameras``, ``captures``, ``views`` and ``identities``.
 
     Args:
-        converted: Rows with ``pipelines.conversion.capture_schemas.CAPTURE_FIELDS``, one or several a capture, whose
-            images are references into the engine's store (``mfhq.schema.BLOB_REF``). Items whose status is not ok are
-            left out; the ledger holds them.
+        converted: One row per item, with ``pipelines.conversion.capture_schemas.CAPTURE_FIELDS``; a capture has one or
+            more items. Images are references into the engine's store (``mfhq.schema.BLOB_REF``). Items whose status is
+            not ok are skipped; the ledger holds them.
 
     Returns:
         The tables by name.
 
     Raises:
-        ValueError: Rows hold the images' bytes, or items of one capture contradict each other.
+        ValueError: The rows hold images as bytes, or items of one capture differ in ``CAPTURE_COLUMNS``.
     """
     views_type = converted.schema.field("views").type
     if pa.types.is_large_binary(views_type.value_type.field("image").type):
@@ -55,11 +56,11 @@ def capture_tables(converted: pa.Table) -> dict[str, pa.Table]:
 
 
 def participants_table(participants: Mapping[str, Mapping[str, str]], identities: pa.Table) -> pa.Table:
-    """Return the table ``participants``: the facts that a data set tells about people.
+    """Return the table ``participants``, which holds the facts that a data set states about people.
 
     Args:
-        participants: Values by name, by ``identity_id``; empty values are left out.
-        identities: The table ``identities``; other people are left out.
+        participants: ``identity_id`` → name of the fact → value; empty values are skipped.
+        identities: The table ``identities``; people who are not in it are skipped.
     """
     published = set(identities["identity_id"].to_pylist())
     rows = [
@@ -73,14 +74,14 @@ def participants_table(participants: Mapping[str, Mapping[str, str]], identities
 
 
 def _first(table: pa.Table, key: Sequence[str]) -> pa.Table:
-    """Return the first row of each key, in the order of the key."""
+    """Return the first row for each value of the key, sorted by the key."""
     index = pa.array(range(table.num_rows), pa.int64())
     firsts = table.select(key).append_column("_row", index).group_by(list(key)).aggregate([("_row", "min")])
     return table.take(firsts.sort_by([(name, "ascending") for name in key])["_row_min"])
 
 
 def _count(table: pa.Table, captures: pa.ChunkedArray, column: str) -> list[int]:
-    """Return for each capture the number of different values in a column of its rows."""
+    """Return, for each capture, the number of distinct values in a column of its rows."""
     counted = table.group_by("capture_id").aggregate([(column, "count_distinct")])
     by_capture = dict(
         zip(*(c.to_pylist() for c in counted.select(["capture_id", f"{column}_count_distinct"])), strict=True)

@@ -1,4 +1,4 @@
-"""The settings that all conversions share."""
+"""Settings that all conversions share."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConversionConfig:
-    """Settings of a conversion, part of the step's fingerprint. Each data set adds its own.
+    """Settings of a conversion, which are part of the step's fingerprint; each data set adds its own.
 
     Raises:
         ValueError: A setting is out of its range.
     """
 
     size: int = 512
-    """Pixels a side of a head-centred crop, or of the longer side where ``crop`` is full."""
+    """Side of a head-centred crop, pixels; or the longer side of the image if ``crop`` is full."""
     crop: Literal["head", "full"] = "head"
-    """head: a square round the head, always of the same metres; full: the full image, resized."""
+    """head: a square around the head, which always spans the same length in metres; full: the full image, resized."""
     every: int = 1
-    """Each ``every``-th listed frame of a segment is converted, beginning with the first."""
+    """Step between converted frames of a segment: every ``every``-th listed frame, beginning with the first."""
     quality: int = 95
     """Quality of the WebP images, 1 to 100."""
     cameras: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""The plan of a conversion, which a data set's converter hands to the flow: step, items, and missing items."""
+"""The plan of a conversion, which the converter of a data set gives to the flow: step, items and missing items."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pipelines.engine.step import Step
 
 @dataclass(frozen=True, order=True)
 class MissingItem:
-    """An item that the data set lists and the source lacks, mostly because of a partial download."""
+    """An item that the data set lists but the source lacks, usually because of an incomplete download."""
 
     name: str
-    """Name by which a user finds it: a path below the source."""
+    """Path of the item below the source, by which a user finds it."""
     reason: str
     """A reason code (``pipelines.publishing.reasons``)."""
 
@@ -29,12 +29,14 @@ class ConversionPlan:
     """
 
     step: Step
+    """Step that converts the items."""
     items: pa.Table
-    """Rows of ``step.input``, one an item."""
+    """One row per item, with the schema ``step.input``."""
     missing: tuple[MissingItem, ...] = ()
+    """Items that the data set lists but the source lacks."""
     participants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Facts that the data set tells about each person, by its own names, by ``identity_id``."""
+    """``identity_id`` → name of a fact in the data set → value: facts that the data set states about people."""
 
 
 class CaptureSourceError(ValueError):
-    """A source that holds nothing of the data set; the message is one line that names it and the way out."""
+    """Error for a source that holds nothing of the data set; the message is one line with the source and the remedy."""

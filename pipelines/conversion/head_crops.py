@@ -1,4 +1,4 @@
-"""Head-centred crops of calibrated images: one resampling, and intrinsics that follow it exactly."""
+"""Head-centred crops of calibrated images, resampled once, with intrinsics that match the crop exactly."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from pipelines.media.cameras import Array, Camera
 
 HEAD_CENTRE = np.array([0.0, -0.012, -0.05])
-"""Centre of the head in the head model's frame, metres: crops are centred on it."""
+"""Centre of the head and of the crops, in the head model's frame, metres."""
 HEAD_SPAN = 0.36
-"""Metres at the head's distance that a crop spans: a head of 0.27 m fills three quarters of it."""
+"""Length that a crop spans at the head's distance, metres; a head of 0.27 m fills three quarters of the crop."""
 
 
 def aligned_crop(
     camera: Camera, head_to_world: Array, size: int, span: float = HEAD_SPAN, centre: Array = HEAD_CENTRE
 ) -> Camera:
-    """Return the camera of the square crop round the head: the same pose, another K.
+    """Return the camera of the square crop around the head, which has the same pose but another ``K``.
 
     Args:
-        camera: The camera of the full image.
-        head_to_world: The head's pose, (3, 4), metres.
-        size: Pixels a side.
-        span: Metres that the crop spans at the depth of ``centre``.
-        centre: Point in the head's frame on which the crop is centred, (3,), metres.
+        camera: Camera of the full image.
+        head_to_world: (3, 4) pose of the head, metres.
+        size: Side of the crop, pixels.
+        span: Length that the crop spans at the depth of ``centre``, metres.
+        centre: (3,) point in the head's frame on which the crop is centred, metres.
     """
     pixel, depth = camera.project((head_to_world[:, :3] @ centre + head_to_world[:, 3])[None])
     scale = size * depth[0] / (span * camera.K[0, 0])
@@ -49,22 +49,22 @@ def resample(
     nearest: bool = False,
     distortion: Array | None = None,
 ) -> NDArray[np.uint8]:
-    """Resample an image of ``camera`` for ``target``: a camera of the same pose, with another crop and size.
+    """Resample an image of ``camera`` to one of ``target``, a camera of the same pose with another crop and size.
 
-    The map is ``target.K @ inv(camera.K)``, with pixel centres at (0.5, 0.5), so that points projected by
-    ``target.K`` lie on their image.
+    The map is ``target.K @ inv(camera.K)``, with pixel centres at (0.5, 0.5). A point that is projected with
+    ``target.K`` therefore lies at its position in the resampled image.
 
     Args:
-        image: (H, W) or (H, W, 3), of the size of ``camera``.
-        camera: The image's camera.
-        target: The result of ``aligned_crop`` or ``Camera.resized`` for ``camera``.
+        image: (H, W) or (H, W, 3), with the size of ``camera``.
+        camera: Camera of the image.
+        target: Result of ``aligned_crop`` or ``Camera.resized`` for ``camera``.
         outside: Value of pixels outside the image.
-        nearest: Take values unchanged (labels); otherwise they are averaged where the image gets smaller, and linear
-            where it gets larger.
-        distortion: Coefficients in OpenCV's order for a distorted image; the result is not distorted.
+        nearest: Use the value of the nearest pixel, for example for labels. Otherwise values are averaged if the image
+            gets smaller, and interpolated linearly if it gets larger.
+        distortion: Distortion coefficients of the image in OpenCV's order; the result is undistorted.
 
     Returns:
-        (h, w) or (h, w, 3), of the size of ``target``; ``image`` itself where nothing changes.
+        (h, w) or (h, w, 3), with the size of ``target``; ``image`` itself if nothing changes.
     """
     across = target.K @ np.linalg.inv(camera.K)
     straight = distortion is None or not np.any(distortion)
@@ -72,10 +72,10 @@ def resample(
         return image
     scale = float(np.sqrt(abs(np.linalg.det(across[:2, :2]))))
     factor = 1 if nearest else max(1, int(np.ceil(1 / scale - 1e-6)))
-    # Averaging: sampled on a grid that is finer by an integer factor, about as fine as the image, then pooled.
+    # Averaging: sample on a grid that is finer by an integer factor, about as fine as the image, then pool.
     fine = np.diag([factor, factor, 1.0]) @ across
     half = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
-    # OpenCV's pixel centres are at whole numbers: shift by half a pixel on both sides.
+    # OpenCV's pixel centres have integer coordinates: shift by half a pixel on both sides.
     matrix = (np.linalg.inv(half) @ fine @ half)[:2]
     size = (target.width * factor, target.height * factor)
     flags = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
@@ -95,8 +95,8 @@ def visible_share(camera: Camera, target: Camera) -> float:
     """Return the share of a crop that lies inside the full image, 0 to 1.
 
     Args:
-        camera: The camera of the full image.
-        target: The camera of the crop, of the same pose.
+        camera: Camera of the full image.
+        target: Camera of the crop, with the same pose.
     """
     back = camera.K @ np.linalg.inv(target.K)
     low, high = (back @ (0, 0, 1))[:2], (back @ (target.width, target.height, 1))[:2]

@@ -1,4 +1,4 @@
-"""The head's pose in the world at one timestep, from images of several calibrated cameras, without tracking."""
+"""Estimation of the head's pose in the world at one timestep, from several calibrated cameras, without tracking."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ from pipelines.media.cameras import Array, Camera
 Image = NDArray[np.uint8]
 
 DETECT_PX = 480
-"""Longer side of the image for face detection, pixels: in a rig the face fills a quarter of it or more."""
+"""Longer side of the image for face detection, pixels; in a rig the face fills at least a quarter of the image."""
 MESH_PX = 320
-"""Pixels a side of the crop for the face mesh."""
+"""Side of the crop for the face mesh, pixels."""
 MIN_SCORE = 0.5
-"""Least score of the face mesh."""
+"""Smallest score of a face mesh that is used."""
 LANDMARK_INDEX = np.array(list(HEAD_POINTS))
-"""(P,) numbers of the face-mesh points that the pose is fitted to."""
+"""(P,) indices of the face-mesh points to which the pose is fitted."""
 MEAN_LANDMARKS = np.array(list(HEAD_POINTS.values()))
-"""(P, 3) their positions on the mean head, in the head model's frame, metres."""
+"""(P, 3) positions of these points on the mean head, in the head model's frame, metres."""
 MAX_RESIDUAL = 0.015
-"""Upper bound, metres, on the median distance of a head's landmarks from the fitted mean head's."""
+"""Largest allowed median distance between a head's landmarks and those of the fitted mean head, metres."""
 MAX_ERROR_PX = 12.0
-"""Upper bound, pixels of a head that spans 512, on the landmarks' median reprojection error: above it the views do not
-show one head, or are not calibrated. On rendered heads it is 1.4 to 2.4."""
+"""Largest allowed median reprojection error of the landmarks, in pixels of a crop of ``HEAD_SPAN`` that is 512 wide.
+
+Above it, the views do not show one head or are not calibrated. On rendered heads the error is 1.4 to 2.4.
+"""
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,15 @@ class HeadPose:
     """The pose of a head at one timestep."""
 
     fit: SimilarityFit
+    """Fit of the mean head to the landmarks."""
     error_px: float
-    """Median distance of the landmarks from the triangulated points' projections, pixels of a head that spans 512."""
+    """Median reprojection error of the landmarks, in the unit of ``MAX_ERROR_PX``."""
     cameras: tuple[str, ...]
     """Names of the cameras in whose images a face was detected."""
 
 
 class HeadFinder:
-    """A finder of the head's pose, which runs face detector and face mesh on several views."""
+    """A finder of the head's pose, which runs a face detector and the face mesh on several views."""
 
     def __init__(self, analyzer: FaceAnalyzer, mesh: MeshDetector, n_views: int = 6) -> None:
         self._analyzer, self._mesh, self._n_views = analyzer, mesh, n_views
@@ -58,6 +61,9 @@ class HeadFinder:
     @classmethod
     def load(cls, n_views: int = 6) -> Self:
         """Load the finder with the default models.
+
+        Args:
+            n_views: Number of views with a face after which the search ends, if ``find`` is given an order.
 
         Raises:
             WeightsError: The models' weights cannot be loaded.
@@ -67,8 +73,12 @@ class HeadFinder:
     def detect_landmarks(self, image: Image) -> tuple[Array, float] | None:
         """Detect the face-mesh points of the largest face in an RGB image (H, W, 3).
 
+        Args:
+            image: (H, W, 3) RGB.
+
         Returns:
-            (468, 2) pixels (the first pixel's centre is at (0.5, 0.5)) and the mesh's score; None for no face.
+            Pixel coordinates (468, 2), where the centre of the first pixel is at (0.5, 0.5), and the score of the mesh;
+            None if there is no face.
         """
         shrink = min(1.0, DETECT_PX / max(image.shape[:2]))
         size = (round(image.shape[1] * shrink), round(image.shape[0] * shrink))
@@ -93,13 +103,13 @@ class HeadFinder:
         """Find the head's pose.
 
         Args:
-            images: RGB images (H, W, 3) of one timestep, by camera.
-            cameras: The images' cameras, for their sizes.
-            order: Cameras to try first, until ``n_views`` show a face, so a rig's front cameras save work; empty to
-                use all cameras.
+            images: Name of the camera → RGB image (H, W, 3), all of one timestep.
+            cameras: Name of the camera → camera of the image, at the image's size.
+            order: Cameras to try first. The search ends when ``n_views`` cameras show a face, so it is faster if the
+                rig's front cameras come first. If empty, all cameras are used.
 
         Returns:
-            The pose; None when fewer than two cameras show a face, or when the faces are not one head.
+            The pose; None if fewer than two cameras show a face, or if the faces are not one head.
         """
         names = [name for name in order if name in images] + [name for name in images if name not in order]
         landmarks: dict[str, Array] = {}
@@ -111,7 +121,7 @@ class HeadFinder:
                 break
         if len(landmarks) < 2:
             return None
-        # In the images' order, so that sums do not depend on the order in which cameras are tried.
+        # Sort by the order of the images, so that sums do not depend on the order in which cameras are tried.
         landmarks = {name: landmarks[name] for name in images if name in landmarks}
         return fit_head_pose({name: cameras[name] for name in landmarks}, landmarks)
 
@@ -120,11 +130,11 @@ def fit_head_pose(cameras: Mapping[str, Camera], pixels: Mapping[str, Array]) ->
     """Fit the mean head to landmarks in several cameras.
 
     Args:
-        cameras: At least two cameras by name.
-        pixels: Pixels (P, 2) of ``LANDMARK_INDEX`` in each camera, by its name.
+        cameras: Name → camera, at least two.
+        pixels: Name of the camera → pixel coordinates (P, 2) of the points ``LANDMARK_INDEX``.
 
     Returns:
-        The pose; None when the landmarks are not those of one head.
+        The pose; None if the landmarks are not those of one head.
     """
     views = [cameras[name] for name in pixels]
     rough = triangulate(views, np.stack(list(pixels.values())), rounds=2)

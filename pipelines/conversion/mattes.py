@@ -1,4 +1,4 @@
-"""The matte of an image whose empty room is known: the pixels that differ from it."""
+"""Matte of an image computed from an image of the empty room: the pixels that differ between both."""
 
 from __future__ import annotations
 
@@ -11,23 +11,27 @@ from pipelines.faces.matte import connected_to_face
 Image = NDArray[np.uint8]
 
 SHADE = (0.85, 1.05)
-"""Brightness of the empty room relative to its image, within which it counts as empty: a shadow makes it darker."""
+"""Range of brightness, relative to the image of the empty room, in which a pixel still counts as the room.
+
+A shadow makes the room darker.
+"""
 SURE_LEVELS = 12.0
-"""Levels of change beyond the noise from which a pixel belongs fully to the person."""
+"""Number of levels above the noise at which a changed pixel belongs fully to the person."""
 
 
 def matte_from_empty_room(image: Image, empty: Image) -> Image:
-    """Compute the matte of a head-centred image from its difference to the empty room.
+    """Compute the matte of a head-centred image from its difference from the empty room.
 
-    A pixel's change is its distance from the empty room's colour at any brightness of ``SHADE``; the noise is measured
-    in the image's quietest tenth. Areas that are not connected to the face are left out, and holes are filled.
+    The change of a pixel is its smallest distance from the empty room's colour at the brightnesses in ``SHADE``. The
+    noise is estimated from the 10th percentile of the changes. Areas that are not connected to the face are removed,
+    and holes are filled.
 
     Args:
-        image: (H, W, 3).
-        empty: The same crop of the empty room, (H, W, 3).
+        image: (H, W, 3) RGB crop.
+        empty: (H, W, 3) the same crop of the empty room.
 
     Returns:
-        (H, W), 255 is the person.
+        (H, W) matte, 255 is the person.
     """
     person, room = image.astype(np.float32), empty.astype(np.float32)
     over_channels = np.ones((1, 3), np.float32)

@@ -1,4 +1,4 @@
-"""Publication of converted captures in the corpus's next snapshot, beside its earlier content."""
+"""Publication of converted captures in the corpus's next snapshot, in addition to its earlier content."""
 
 from __future__ import annotations
 
@@ -18,18 +18,22 @@ def publish_captures(
 ) -> SnapshotRef:
     """Publish converted captures.
 
-    Captures of the newest snapshot that are not among these stay as they are. A capture that is converted again
-    replaces all of its earlier rows, and a person replaces the earlier facts about them. People who were mined, or
-    whose other captures stay, remain.
+    The other captures of the newest snapshot stay as they are. If a capture is converted again, its new rows replace
+    all of its earlier rows; likewise, new facts about a person replace the earlier ones. A person stays in the corpus
+    if they have mined tracks or other captures.
 
     Args:
         store: The corpus.
-        tables: ``capture_tables`` and, where a data set tells facts about people, ``participants_table``, by name.
+        tables: Name → table: the tables of ``capture_tables``, and that of ``participants_table`` if the data set
+            states facts about people.
         run_id: Id of the run that publishes.
         about: Further content of the snapshot's manifest.
 
+    Returns:
+        Reference to the new snapshot.
+
     Raises:
-        AuditError: The result would be inconsistent (a person in two splits, for example); nothing is published.
+        AuditError: The result would be inconsistent (for example, one person in two splits); nothing is published.
     """
     catalog = Catalog(store)
     merged = dict(tables)

@@ -1,4 +1,4 @@
-"""Triangulation of points from several calibrated cameras, and the head's pose from them."""
+"""Triangulation of points from several calibrated cameras, and the fit of a head to these points."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from pipelines.media.cameras import Array, Camera
 
 SOFT_PX = 2.0
-"""Reprojection error, pixels of a head that spans 512, at which an observation counts half."""
+"""Reprojection error at which an observation has half the weight, in pixels of a head crop that is 512 wide."""
 
 
 class Triangulation(NamedTuple):
@@ -19,21 +19,24 @@ class Triangulation(NamedTuple):
     points: Array
     """(N, 3) in the world, metres; NaN for a point with fewer than two observations."""
     error_px: Array
-    """(C, N) distance of each observation from the point's projection; NaN for no observation."""
+    """(C, N) distance between each observation and the projection of its point, pixels; NaN if there is none."""
 
 
 def triangulate(cameras: Sequence[Camera], pixels: Array, soft_px: float = np.inf, rounds: int = 6) -> Triangulation:
     """Triangulate points from their pixels in several cameras.
 
-    Linear triangulation (Hartley and Zisserman, "Multiple View Geometry", 12.2) on directions and pixels made
-    comparable by each camera's K, then reweighted: by depth and focal length, so that the error is in pixels, and by
-    1 / (1 + (error / soft_px)²), so that a wrong observation counts less.
+    The method is linear triangulation (Hartley and Zisserman, "Multiple View Geometry", 12.2), with equations weighted
+    by the inverse focal length in the first round. Later rounds weight them by the inverse depth, so that the error is
+    in pixels, and by 1 / (1 + (error / soft_px)²), so that a wrong observation counts less.
 
     Args:
         cameras: C calibrated cameras.
-        pixels: Observations, (C, N, 2); NaN for a point that a camera does not observe.
-        soft_px: Error in pixels at which an observation counts half; infinity for least squares.
-        rounds: Rounds of reweighting.
+        pixels: (C, N, 2) observed pixel coordinates; NaN for a point that a camera does not observe.
+        soft_px: Error at which an observation has half the weight, pixels; infinity for plain least squares.
+        rounds: Number of rounds of reweighting.
+
+    Returns:
+        The points and their reprojection errors.
     """
     pixels = np.asarray(pixels, np.float64)
     observed = np.asarray(np.isfinite(pixels).all(-1))
@@ -41,7 +44,7 @@ def triangulate(cameras: Sequence[Camera], pixels: Array, soft_px: float = np.in
     projections = np.stack([c.K @ c.world_to_camera for c in cameras])
     focal = np.array([(c.K[0, 0] + c.K[1, 1]) / 2 for c in cameras])
     x = np.where(observed[..., None], pixels, 0.0)
-    # Two equations an observation, x * P3 - P1 and y * P3 - P2: (C, N, 2, 4).
+    # Two equations per observation, x * P3 - P1 and y * P3 - P2: (C, N, 2, 4).
     equations = x[..., None] * projections[:, None, None, 2] - projections[:, None, :2]
     weights = observed / focal[:, None]
     points = np.full((pixels.shape[1], 3), np.nan)
@@ -64,7 +67,7 @@ class SimilarityFit(NamedTuple):
     """The fit of a known shape to points in the world."""
 
     head_to_world: Array
-    """(3, 4) rotation and translation from the shape's axes to the world's, without the scale."""
+    """(3, 4) rotation and translation (metres) from the shape's frame to the world, without the scale."""
     scale: float
     """Size of the points relative to the shape."""
     residual: float
@@ -72,15 +75,19 @@ class SimilarityFit(NamedTuple):
 
 
 def fit_similarity(shape: Array, points: Array, rounds: int = 8, soft: float = 0.006) -> SimilarityFit:
-    """Fit the similarity that takes a shape's points to points in the world.
+    """Fit the similarity that maps the points of a shape to points in the world.
 
-    Least squares (Umeyama 1991), reweighted by 1 / (1 + (distance / soft)²), so that a wrong point counts less.
+    The fit is by least squares (Umeyama 1991), reweighted by 1 / (1 + (distance / soft)²), so that a wrong point counts
+    less.
 
     Args:
-        shape: (N, 3) metres.
-        points: (N, 3) in the world, metres; points with NaN are left out.
-        rounds: Rounds of reweighting.
-        soft: Distance in metres at which a point counts half.
+        shape: (N, 3) points of the shape, metres.
+        points: (N, 3) points in the world, metres; points with NaN are ignored.
+        rounds: Number of rounds of reweighting.
+        soft: Distance at which a point has half the weight, metres.
+
+    Returns:
+        Pose, scale and residual of the fit.
 
     Raises:
         ValueError: Fewer than six points are known.

@@ -1,7 +1,8 @@
-"""Pinhole cameras of captures, in numpy. OpenCV axes: x right, y down, z forward; world to camera; metres; pixels.
+"""Pinhole cameras of captures, in numpy.
 
-Pixel coordinates have their origin at the top-left corner of the top-left pixel, whose centre is (0.5, 0.5).
-``ffavatar_model.camera`` holds the same conventions for batches of torch tensors.
+The camera's axes are those of OpenCV: x right, y down, z forward. Extrinsics map the world to the camera. Lengths are
+in metres, intrinsics in pixels. Pixel coordinates have their origin at the top-left corner of the top-left pixel, whose
+centre is (0.5, 0.5). ``ffavatar_model.camera`` uses the same conventions for batches of torch tensors.
 """
 
 from __future__ import annotations
@@ -21,28 +22,33 @@ class Camera:
     K: Array
     """(3, 3) intrinsics, pixels."""
     world_to_camera: Array
-    """(3, 4) rotation and translation, metres."""
+    """(3, 4) rotation and translation (metres) from the world to the camera."""
     width: int
+    """Width of the image, pixels."""
     height: int
+    """Height of the image, pixels."""
 
     @property
     def centre(self) -> Array:
-        """(3,) position of the camera in the world, metres."""
+        """Position (3,) of the camera in the world, metres."""
         rotation, translation = self.world_to_camera[:, :3], self.world_to_camera[:, 3]
         return -rotation.T @ translation
 
     def project(self, points: NDArray[np.floating]) -> tuple[Array, Array]:
-        """Project points of the world; return pixels (N, 2) and depths (N,) in metres.
+        """Project points of the world to the image.
 
         Args:
-            points: (N, 3) in the world, metres.
+            points: (N, 3) positions in the world, metres.
+
+        Returns:
+            Pixel coordinates (N, 2), and depths (N,) in metres.
         """
         in_camera = np.asarray(points, np.float64) @ self.world_to_camera[:, :3].T + self.world_to_camera[:, 3]
         pixels = in_camera @ self.K.T
         return pixels[:, :2] / pixels[:, 2:], in_camera[:, 2]
 
     def resized(self, width: int, height: int) -> Camera:
-        """Return the camera of the same image at another size; each axis of ``K`` is scaled on its own.
+        """Return the camera of the resized image; the x and y axes of ``K`` are scaled separately.
 
         Args:
             width: Width of the resized image, pixels.
@@ -52,10 +58,10 @@ class Camera:
         return Camera(scale @ self.K, self.world_to_camera, width, height)
 
     def moved(self, head_to_world: Array) -> Camera:
-        """Return this camera in the head's frame: its ``world_to_camera`` takes points of the head's frame.
+        """Return this camera with the head's frame as its world: ``world_to_camera`` then maps the head's frame.
 
         Args:
-            head_to_world: (3, 4) pose of the head, metres.
+            head_to_world: (3, 4) pose of the head in the world, metres.
         """
         return Camera(self.K, compose(self.world_to_camera, head_to_world), self.width, self.height)
 
@@ -66,8 +72,8 @@ def compose(outer: Array, inner: Array) -> Array:
     ``ffavatar_model.camera.compose_rigid`` does the same for batches of torch tensors.
 
     Args:
-        outer: (3, 4), applied last.
-        inner: (3, 4), applied first.
+        outer: (3, 4) transform that is applied last.
+        inner: (3, 4) transform that is applied first.
     """
     return np.concatenate(
         [outer[:, :3] @ inner[:, :3], (outer[:, :3] @ inner[:, 3] + outer[:, 3])[:, None]],
@@ -76,7 +82,7 @@ def compose(outer: Array, inner: Array) -> Array:
 
 
 def rotation_yxz(yaw: float, pitch: float, roll: float) -> Array:
-    """Return the rotation (3, 3) that tilts about +Z, then nods about +X, then turns about +Y.
+    """Return the rotation (3, 3) that first tilts about +Z, then nods about +X, then turns about +Y.
 
     Applied to a head, positive yaw turns its face to its own left, and positive pitch makes it look down.
 
@@ -93,11 +99,13 @@ def rotation_yxz(yaw: float, pitch: float, roll: float) -> Array:
 
 
 def look_at(position: Array, target: Array, roll: float = 0.0) -> Array:
-    """Return the world-to-camera transform (3, 4) of a camera that looks at a point, the world's +Y up in the image.
+    """Return the world-to-camera transform (3, 4) of a camera that looks at a point.
+
+    Without roll, the world's +Y points up in the image.
 
     Args:
-        position: (3,) of the camera, metres.
-        target: (3,) the point in the image's middle, metres.
+        position: (3,) position of the camera in the world, metres.
+        target: (3,) point at which the camera looks, metres.
         roll: Rotation about the viewing axis, radians.
     """
     forward = (target - position) / np.linalg.norm(target - position)
@@ -112,14 +120,14 @@ def look_at(position: Array, target: Array, roll: float = 0.0) -> Array:
 def aimed_camera(
     yaw: float, pitch: float, *, distance: float, target: Array, span: float, size: int, roll: float = 0.0
 ) -> Camera:
-    """Return a square camera on a sphere round a target, at which it looks.
+    """Return a camera with a square image that lies on a sphere around a target and looks at the target.
 
     Args:
         yaw: Azimuth of the camera seen from the target, radians, positive towards +X.
-        pitch: Elevation of the camera seen from the target, radians, positive above.
+        pitch: Elevation of the camera seen from the target, radians, positive if the camera is above it.
         distance: Radius of the sphere, metres.
         target: (3,) centre of the sphere, metres.
-        span: Width that the image covers at the target, metres.
+        span: Width of the field of view at the target's distance, metres.
         size: Side of the image, pixels.
         roll: Rotation about the viewing axis, radians.
     """

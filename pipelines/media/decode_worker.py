@@ -1,19 +1,24 @@
 """The process that decodes video: ``python -m pipelines.media.decode_worker``.
 
-Native decoders crash and hang on bad files; here that costs this process alone (``decoder.py`` kills it and starts
-another). The process reads one JSON request a line from stdin and answers with messages on stdout: four bytes of length
-(big-endian), that many bytes of JSON, then ``nbytes`` more where the JSON says so. Pixels go through memory that both
-processes share (``frame_memory.py``; its descriptor is the one argument).
+Native decoders crash and hang on bad files. In a separate process they do no further harm: ``decoder.py`` kills it and
+starts another. The process reads JSON requests from stdin, one per line, and writes messages to stdout. A message is
+the length of its JSON in four bytes (big-endian), the JSON, and then ``nbytes`` bytes of data if the JSON has that key.
+Pixels go through memory that both processes share (``frame_memory.py``); its file descriptor is the only argument of
+the command.
 
-A request for metadata has ``probe``, a path; the answer is one ``{"kind": "probed", ...}`` (``probe.py``).
-A request for frames has ``path``, ``backend`` (decord, pyav), ``step`` or ``indices`` (ascending), ``size``
-([width, height] or null) and ``threads``. The answers are ``{"kind": "frame", "frame_index", "time_s", "shape",
-"number", "slot_bytes"}`` in order, each to be answered by an empty line when the frame was copied, then one
-``{"kind": "end", ...}`` with the fields of ``DecodeCounts``.
-With ``survey`` (the fields of ``SurveyConfig``) every frame is decoded and measured, but only the sampled frames are
-sent (``survey.py``; their messages have ``after_cut`` too), and ``ShotFeatures`` as bytes follow the JSON of the end.
+A request for metadata has the key ``probe``, a path; the answer is one message ``{"kind": "probed", ...}``
+(``probe.py``).
 
-A frame's index is its rank by presentation time among the packets that the container holds, with both backends.
+A request for frames has ``path``, ``backend`` (decord or pyav), ``step`` or ``indices`` (ascending), ``size``
+([width, height] or null) and ``threads``. The answers are messages ``{"kind": "frame", "frame_index", "time_s",
+"shape", "number", "slot_bytes"}`` in order, then one message ``{"kind": "end", ...}`` with the fields of
+``DecodeCounts``. The parent sends an empty line each time it has copied a frame.
+
+If a request has ``survey`` (the fields of ``SurveyConfig``), every frame is decoded and measured, but only the sampled
+frames are sent (``survey.py``). Their messages also have ``after_cut``, and the data of the ``end`` message is the
+serialised ``ShotFeatures``.
+
+With both backends, the index of a frame is its rank by presentation time among the container's packets.
 """
 
 from __future__ import annotations
@@ -38,17 +43,18 @@ from pipelines.media.survey import SurveyConfig, Surveyor
 
 @dataclass
 class DecodeCounts:
-    """Counts of one request's frames; ``error`` is empty when the decoder reported none."""
+    """Counts of the frames of one request."""
 
     n_indexed: int = 0
-    """Frames that the container's packets promise."""
+    """Number of frames that the container's packets should give."""
     n_decoded: int = 0
-    """Frames that were decoded, requested or passed over (PyAV), or that were returned (decord)."""
+    """Number of decoded frames: with PyAV also those that were not requested, with decord only those returned."""
     n_corrupt: int = 0
-    """Packets that did not decode, and frames that the decoder flags as damaged: these are not sent (PyAV)."""
+    """Number of packets that did not decode and of frames flagged as damaged, which are not sent (PyAV only)."""
     n_discarded: int = 0
-    """Packets that the container says are not to be shown: an edit list cuts them (PyAV)."""
+    """Number of packets that the container marks as not shown, because an edit list cuts them (PyAV only)."""
     error: str = ""
+    """Message of the decoder; empty if it reported no error."""
 
 
 Frame = tuple[int, float, np.ndarray]
@@ -56,11 +62,11 @@ Frame = tuple[int, float, np.ndarray]
 
 
 def requested_indices(request: dict[str, Any], n_frames: int) -> list[int]:
-    """Return the frame indices of a request, ascending, that a file of ``n_frames`` has.
+    """Return the frame indices of a request that exist in a file of ``n_frames`` frames, ascending.
 
     Args:
-        request: Its ``indices`` (or null), and its ``step`` otherwise.
-        n_frames: Frames of the file.
+        request: The request; ``indices`` is used, or ``step`` if ``indices`` is null or missing.
+        n_frames: Number of frames in the file.
     """
     if request.get("indices") is not None:
         return [i for i in request["indices"] if 0 <= i < n_frames]
@@ -68,13 +74,13 @@ def requested_indices(request: dict[str, Any], n_frames: int) -> list[int]:
 
 
 def decode_by_decord(request: dict[str, Any], counts: DecodeCounts) -> Iterator[Frame]:
-    """Yield the requested frames by decord, which obeys the rotation that the container states.
+    """Yield the requested frames with decord, which applies the rotation stated in the container.
 
-    When all frames are requested they are stepped through with ``next()``, because only that reports damage;
-    ``get_batch`` is silent. An error is written to ``counts.error`` after the frames before it were yielded.
+    If all frames are requested, they are read in order with ``next()``, because only ``next()`` reports damage;
+    ``get_batch`` does not. An error is written to ``counts.error`` after the frames before it were yielded.
 
     Args:
-        request: A request for frames, as the module describes it.
+        request: A request for frames, as described in the module's docstring.
         counts: Counts of the frames, which are updated.
     """
     import decord
@@ -102,13 +108,13 @@ def decode_by_decord(request: dict[str, Any], counts: DecodeCounts) -> Iterator[
 
 
 def decode_by_pyav(request: dict[str, Any], counts: DecodeCounts) -> Iterator[Frame]:
-    """Yield the requested frames by PyAV, for files that decord cannot read.
+    """Yield the requested frames with PyAV, for files that decord cannot read.
 
-    Packets that fail are counted and passed over. When ``indices`` are requested, decoding begins at the keyframe
-    before the first and ends with the last.
+    Packets that do not decode are counted and skipped. If ``indices`` are requested, decoding begins at the keyframe
+    before the first of them and ends after the last.
 
     Args:
-        request: A request for frames, as the module describes it.
+        request: A request for frames, as described in the module's docstring.
         counts: Counts of the frames, which are updated.
     """
     import av
@@ -148,11 +154,11 @@ def decode_by_pyav(request: dict[str, Any], counts: DecodeCounts) -> Iterator[Fr
 
 
 def to_upright_rgb(frame: Any, size: list[int] | None) -> np.ndarray:
-    """Convert an ``av.VideoFrame`` to RGB, turned as its display matrix asks.
+    """Convert an ``av.VideoFrame`` to RGB, rotated by its display matrix.
 
     Args:
         frame: The decoded frame.
-        size: (width, height) to which the upright frame is stretched; None keeps its size.
+        size: (width, height) to which the upright frame is resized; None keeps its size.
 
     Returns:
         (H, W, 3) uint8.
@@ -165,14 +171,14 @@ def to_upright_rgb(frame: Any, size: list[int] | None) -> np.ndarray:
 
 
 def _presentation_times(container: Any) -> tuple[list[int], int]:
-    """Return the ascending times of the packets to be shown, in the stream's time base, and the count of the others."""
+    """Return the ascending times of the shown packets, in the stream's time base, and the number of discarded ones."""
     packets = [(p.pts, p.is_discard) for p in _read_packets(container, DecodeCounts()) if p.pts is not None]
     times = sorted(pts for pts, discarded in packets if not discarded)
     return times, len(packets) - len(times)
 
 
 def _read_packets(container: Any, counts: DecodeCounts) -> Iterator[Any]:
-    """Yield the video's packets, up to the end of what can be read."""
+    """Yield the packets of the video up to the end or the first read error, which goes to ``counts.error``."""
     from av.error import FFmpegError
 
     packets = container.demux(video=0)
@@ -187,7 +193,7 @@ def _read_packets(container: Any, counts: DecodeCounts) -> Iterator[Any]:
 
 
 def _decode_packets(container: Any, counts: DecodeCounts) -> Iterator[Any]:
-    """Yield the frames of the packets that decode; count the others."""
+    """Yield the decoded frames, and count the packets that do not decode."""
     from av.error import EOFError as StreamEnd
     from av.error import FFmpegError
 
@@ -207,15 +213,15 @@ BACKENDS: dict[str, Backend] = {"decord": decode_by_decord, "pyav": decode_by_py
 
 
 def answer_requests(requests: IO[bytes], answers: IO[bytes], memory: FrameMemory) -> None:
-    """Answer requests until their stream ends.
+    """Answer requests until the stream of requests ends.
 
     Args:
-        requests: One JSON request a line, and an empty line for each frame that was copied.
-        answers: The messages that the module's docstring describes.
+        requests: Stream of one JSON request per line, and one empty line per copied frame.
+        answers: Stream for the messages described in the module's docstring.
         memory: Shared memory for the pixels.
 
     Raises:
-        BrokenPipeError: The reader of the frames is dead.
+        BrokenPipeError: The process that reads the frames has ended.
     """
     for line in iter(requests.readline, b""):
         request = json.loads(line)
@@ -238,7 +244,7 @@ def answer_requests(requests: IO[bytes], answers: IO[bytes], memory: FrameMemory
 
 
 class _FrameSender:
-    """Sender of one request's frames; a slot of the memory is used again when its frame was copied."""
+    """Sender of one request's frames; a slot of the memory is reused after its frame was copied."""
 
     def __init__(self, requests: IO[bytes], answers: IO[bytes], memory: FrameMemory) -> None:
         self._requests, self._answers, self._memory = requests, answers, memory
@@ -247,7 +253,7 @@ class _FrameSender:
     def send_frame(self, pixels: np.ndarray, **header: Any) -> None:
         larger = pixels.nbytes > self._slot_bytes
         self._wait_until_copied(self._n_sent - (0 if larger else SLOTS - 1))
-        if larger:  # the slots move, so none may be in use
+        if larger:  # the slots move, so all frames must have been copied
             self._slot_bytes = pixels.nbytes
         number, self._n_sent = self._n_sent, self._n_sent + 1
         self._memory.write(number, self._slot_bytes, pixels)
@@ -272,20 +278,20 @@ def _send(answers: IO[bytes], header: dict[str, Any], data: bytes = b"") -> None
 
 
 def _shorten(error: Exception) -> str:
-    """Return the error's class and the first line of its message: decord puts a stack trace behind it."""
+    """Return the error's class and the first line of its message, because decord appends a stack trace."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
 
 
 def _exit_with_parent(parent: int) -> None:
-    """End this process when its parent has died, even while native code hangs (a closed pipe would not be noticed)."""
+    """End this process after its parent has died, even while native code hangs and would not notice a closed pipe."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
 
 
 def main() -> None:
-    """Answer requests on the process's own pipes; the output of native code goes to stderr, not among the answers."""
+    """Answer requests on stdin and stdout; the output of native code is redirected to stderr, away from the answers."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Decoding of a video's frames in a child process, so that a hang or a crash costs that process alone."""
+"""Decoding of a video's frames in a child process, so that a hang or a crash ends only that process."""
 
 from __future__ import annotations
 
@@ -23,40 +23,50 @@ from pipelines.media.survey import SampledFrame, SurveyConfig
 
 
 class DecodedFrame(NamedTuple):
-    """One frame: its rank by presentation time, that time in seconds, and ``rgb`` (H, W, 3) uint8, upright."""
+    """One decoded frame."""
 
     frame_index: int
+    """Rank of the frame by presentation time, from 0."""
     time_s: float
+    """Presentation time, seconds."""
     rgb: np.ndarray
+    """(H, W, 3) uint8 RGB, upright."""
 
 
 @dataclass(frozen=True)
 class DecodeSummary:
-    """Counts of one call of ``frames``, beside what the file's packets promise (``decode_worker.DecodeCounts``)."""
+    """Counts of the frames of one call of ``frames`` or ``survey``.
+
+    The fields have the meaning of those of ``decode_worker.DecodeCounts``.
+    """
 
     n_indexed: int = 0
+    """Number of frames that the container's packets should give."""
     n_decoded: int = 0
+    """Number of decoded frames."""
     n_corrupt: int = 0
+    """Number of packets that did not decode and of frames flagged as damaged."""
     n_discarded: int = 0
+    """Number of packets that the container marks as not shown."""
     error: str = ""
-    """The decoder's message; empty when it reported no error."""
+    """Message of the decoder; empty if it reported no error."""
 
     def is_complete(self, promised: int | None = None) -> bool:
-        """Return True when every frame of a call of ``frames`` without ``indices`` was decoded.
+        """Return True if every frame of the file was decoded, in a call without ``indices``.
 
         Args:
-            promised: Frames that the container promises; None where it promises nothing.
+            promised: Number of frames stated by the container; None if it states no number.
         """
         complete = self.n_decoded == self.n_indexed and not self.error and not self.n_corrupt
         return complete and promised in (None, self.n_indexed + self.n_discarded)
 
 
 class DecodeTimeout(RuntimeError):
-    """A decoder that returned nothing within its time limit."""
+    """Error for a decoder that returned nothing within its time limit."""
 
 
 class DecoderCrashed(RuntimeError):
-    """A decoder whose process died."""
+    """Error for a decoder whose process died."""
 
 
 class Decoder(Protocol):
@@ -75,28 +85,29 @@ class Decoder(Protocol):
         step: int = 1,
         size: tuple[int, int] | None = None,
     ) -> Iterator[DecodedFrame]:
-        """Yield frames of a video file in the order of their time.
+        """Yield frames of a video file in the order of their presentation times.
 
         Args:
             path: A local file.
-            indices: Indices of the frames, ascending; None yields every ``step``-th.
-            step: Distance of the frames' indices.
-            size: (width, height) to which frames are stretched; None keeps their size.
+            indices: Indices of the frames, ascending; None yields every ``step``-th frame.
+            step: Distance between the indices of consecutive frames, if ``indices`` is None.
+            size: (width, height) to which frames are resized; None keeps their size.
         """
         ...
 
 
 @dataclass
 class ProcessDecoder:
-    """A ``Decoder`` in a child process that stays warm, and is killed and replaced when it hangs or dies.
+    """A ``Decoder`` in a child process, which is reused between calls, and replaced if it hangs or dies.
 
-    A broken file does not raise: the frames that decode come out, and ``summary`` counts what was missing. Picklable;
-    not for two threads at once.
+    A damaged file raises no error: the frames that decode are yielded, and ``summary`` counts the missing ones. An
+    instance can be pickled; two threads must not use it at the same time.
     """
 
     backend: str = "decord"
-    """decord or pyav."""
+    """Library that decodes: decord or pyav."""
     threads: int = 1
+    """Number of threads of the library."""
     silence_s: float = 60.0
     """Longest wait for the next frame, seconds."""
     limit_s: float = 1800.0
@@ -119,16 +130,16 @@ class ProcessDecoder:
         step: int = 1,
         size: tuple[int, int] | None = None,
     ) -> Iterator[DecodedFrame]:
-        """Yield frames as ``Decoder.frames`` describes it; one frame is in memory at a time.
+        """Yield frames of a video file in the order of their presentation times, one at a time.
 
         Args:
-            path: As in ``Decoder.frames``.
-            indices: As in ``Decoder.frames``.
-            step: As in ``Decoder.frames``.
-            size: As in ``Decoder.frames``.
+            path: A local file.
+            indices: Indices of the frames, ascending; None yields every ``step``-th frame.
+            step: Distance between the indices of consecutive frames, if ``indices`` is None.
+            size: (width, height) to which frames are resized; None keeps their size.
 
         Raises:
-            DecodeTimeout: The decoder was silent or slow.
+            DecodeTimeout: The decoder exceeded ``silence_s`` or ``limit_s``.
             DecoderCrashed: The decoder's process died.
         """
         requested = None if indices is None else [int(i) for i in indices]
@@ -137,16 +148,16 @@ class ProcessDecoder:
                 yield DecodedFrame(header["frame_index"], header["time_s"], header["rgb"])
 
     def survey(self, path: str | Path, config: SurveyConfig) -> Iterator[SampledFrame]:
-        """Decode every frame once, and yield those on which faces are looked for (``survey.py``).
+        """Decode every frame once, and yield the frames in which faces are to be detected (``survey.py``).
 
         Afterwards ``features`` holds the shot features of all frames.
 
         Args:
             path: A local file.
-            config: Rate of the sampled frames, and thresholds of the cuts.
+            config: Rate of the sampled frames and thresholds of the cuts.
 
         Raises:
-            DecodeTimeout: The decoder was silent or slow.
+            DecodeTimeout: The decoder exceeded ``silence_s`` or ``limit_s``.
             DecoderCrashed: The decoder's process died.
         """
         self._features = ShotFeatures.empty()
@@ -158,13 +169,13 @@ class ProcessDecoder:
 
     @property
     def features(self) -> ShotFeatures:
-        """Shot features of all frames of the last call of ``survey``; empty unless it was read to its end."""
+        """Shot features of all frames of the last call of ``survey``; empty if it was not read to its end."""
         return self._features
 
     def _read(self, path: str | Path, options: dict[str, Any]) -> Iterator[tuple[dict[str, Any], bytearray]]:
-        """Yield the messages that answer a request for frames; ``rgb`` of a header is a copy of the frame's pixels.
+        """Yield the messages that answer a request for frames, each as its JSON header and its data.
 
-        The last message's counts become ``summary``.
+        ``rgb`` of the header is a copy of the frame's pixels. The counts of the last message become ``summary``.
         """
         self._summary = DecodeSummary()
         request = {"path": str(path), "backend": self.backend, "threads": self.threads, **options}
@@ -184,17 +195,20 @@ class ProcessDecoder:
                     _write(process, b"\n")
                 yield header, data
         finally:
-            if not finished:  # left early, hung or dead: its late answers must not reach the next call
+            if not finished:  # left early, hung or dead: late answers must not reach the next call
                 self.close()
 
     def probe(self, path: str | Path) -> dict[str, Any]:
-        """Read a container's metadata (``probe.probe_file``) in the child process.
+        """Read a container's metadata in the child process.
 
         Args:
             path: A local file.
 
+        Returns:
+            The metadata as ``probe.probe_file`` returns them.
+
         Raises:
-            DecodeTimeout: The library was silent for too long.
+            DecodeTimeout: The library did not answer in time.
             DecoderCrashed: The child process died.
         """
         process, finished = self._running_process(), False
@@ -212,7 +226,7 @@ class ProcessDecoder:
         """End the child process; the next call starts another."""
         process, self._process = self._process, None
         memory, self._memory = self._memory, None
-        if memory is not None:  # even when its process could not be started
+        if memory is not None:  # even if its process could not be started
             memory.close()
         if process is None:
             return
@@ -225,7 +239,7 @@ class ProcessDecoder:
     def _running_process(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
             self.close()
-            # the worker must find this package however the caller found it
+            # the worker must find this package, wherever the caller imported it from
             root = str(Path(__file__).resolve().parents[2])
             paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
             descriptor = open_frame_memory()
@@ -250,10 +264,12 @@ class ProcessDecoder:
 
 @dataclass
 class _Deadline:
-    """Time that is left to wait, in seconds: for the next bytes, and for the complete call."""
+    """Time limits of one call."""
 
     silence_s: float
+    """Longest wait for the next bytes, seconds."""
     left_s: float
+    """Waiting time that is left for the complete call, seconds."""
 
     def wait(self, stream: Any, path: str) -> None:
         start = time.monotonic()
@@ -286,5 +302,5 @@ def _read_exactly(process: subprocess.Popen[bytes], length: int, deadline: _Dead
 
 def _write(process: subprocess.Popen[bytes], line: bytes) -> None:
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it died between two calls: the next read raises
+    with contextlib.suppress(BrokenPipeError):  # the process died between two calls: the next read raises
         process.stdin.write(line)

@@ -1,7 +1,7 @@
-"""Memory that two processes share for frames: one writes them, the other copies them out.
+"""Memory that two processes share for frames: one process writes frames into it, the other copies them out of it.
 
-A pipe would copy a frame twice, in small pieces; it holds about one frame of 512 x 512 pixels, so that writer and
-reader would take turns.
+A pipe would copy each frame twice, in small pieces. It also holds only about one frame of 512 x 512 pixels, so writer
+and reader would have to wait for each other.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 SLOTS = 3
-"""Frames in the memory at a time: while one is copied out, the next ones are decoded."""
+"""Number of frames that the memory holds: while one is copied out, the next ones are decoded."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 def open_frame_memory() -> int:
-    """Open an empty file that no folder lists, in memory on Linux; return its descriptor."""
+    """Open an empty file without a name, on Linux in memory, and return its descriptor."""
     if sys.platform == "linux":
         return os.memfd_create("frames")
     with tempfile.TemporaryFile() as file:
@@ -29,9 +29,10 @@ def open_frame_memory() -> int:
 
 
 class FrameMemory:
-    """A view of the file, in slots of one frame each; it grows with the largest frame and never shrinks.
+    """A view of the shared file, divided into slots of one frame; it grows with the largest frame and never shrinks.
 
-    It holds no lock: the writer fills only a slot that the reader has reported as free (``decode_worker.py``).
+    There is no lock, because the writer fills a slot only after the reader has copied the slot's frame
+    (``decode_worker.py``).
     """
 
     def __init__(self, descriptor: int) -> None:
@@ -42,9 +43,9 @@ class FrameMemory:
         """Write a frame into its slot.
 
         Args:
-            number: 0, 1, ... of a call.
-            slot_bytes: Size of a slot, at least that of the frame.
-            pixels: The frame.
+            number: Number of the frame within a call, from 0.
+            slot_bytes: Size of a slot in bytes, at least the size of the frame.
+            pixels: Pixels of the frame.
         """
         if os.fstat(self._descriptor).st_size < SLOTS * slot_bytes:
             os.ftruncate(self._descriptor, SLOTS * slot_bytes)
@@ -54,8 +55,8 @@ class FrameMemory:
         """Copy a frame out of its slot.
 
         Args:
-            number: As it was written.
-            slot_bytes: As it was written.
+            number: Number with which the frame was written.
+            slot_bytes: Size of a slot in bytes with which the frame was written.
             shape: Shape of the frame.
         """
         return self._slot(number, slot_bytes, shape).copy()

@@ -1,4 +1,4 @@
-"""Local paths of source files, for decoders that read nothing else."""
+"""Local paths of source files, for decoders that can read only local files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 
 def is_remote(uri: str) -> bool:
-    """Return True when a URI names something that is not on this machine's file system."""
+    """Return True if a URI does not name a file on this machine's file system."""
     return "://" in uri and not uri.startswith("file://")
 
 
@@ -24,14 +24,16 @@ def local_path(uri: str) -> Path:
 
 @contextmanager
 def local_file(uri: str, filesystem: Any = None) -> Iterator[Path]:
-    """Yield a local path of a file: its own, or that of a temporary copy, which is removed afterwards.
+    """Yield a local path of a file: the path of a local file, or that of a temporary copy of a remote one.
+
+    The copy is removed afterwards.
 
     Args:
-        uri: A plain path, a ``file://`` URI or a remote one.
-        filesystem: fsspec's, with which a remote file is fetched.
+        uri: A plain path, a ``file://`` URI or a remote URI.
+        filesystem: fsspec filesystem from which a remote file is fetched.
 
     Raises:
-        ValueError: The URI is remote, and there is no filesystem.
+        ValueError: The URI is remote, and ``filesystem`` is None.
         FileNotFoundError: The file does not exist.
     """
     if not is_remote(uri):

@@ -1,4 +1,4 @@
-"""Metadata of a video file's container, read by PyAV."""
+"""Metadata of a video file's container, read with PyAV."""
 
 from __future__ import annotations
 
@@ -8,27 +8,28 @@ from typing import Any
 EMPTY_FILE = "empty_file"
 """The file has zero bytes."""
 NOT_A_VIDEO = "not_a_video"
-"""The file is no container that the decoder knows."""
+"""The file is not a container that the decoder knows."""
 NO_INDEX = "no_index"
-"""The file is an mp4 or mov whose ``moov`` box is missing: cut off while it was written or copied."""
+"""The file is an mp4 or mov without ``moov`` box, because it was cut off while it was written or copied."""
 NO_VIDEO_STREAM = "no_video_stream"
-"""The container has sound or subtitles only."""
+"""The container holds only sound or subtitles."""
 
 
 def probe_file(path: str | Path) -> dict[str, Any]:
-    """Read the metadata of one local file; its content never raises.
+    """Read the metadata of a local file; unreadable content is reported, not raised.
 
     Args:
         path: A local file.
 
     Returns:
-        ``reason`` (empty, or why the file is no readable video) and ``detail`` (the library's message). A video also
-        has ``codec``, ``width`` and ``height`` (pixels of the upright frame), ``fps`` (average, 1/s), ``duration_s``,
-        ``n_frames`` (promised by the container, edit-list cuts included; None where it promises nothing) and
-        ``rotation_deg`` (anticlockwise turn that makes the stored frame upright: 0, 90, 180 or 270).
+        ``reason`` (one of this module's constants, or empty if the file is a readable video) and ``detail`` (the
+        library's message). For a video there are also ``codec``, ``width`` and ``height`` (pixels of the upright
+        frame), ``fps`` (average, frames per second), ``duration_s``, ``n_frames`` (stated by the container, including
+        frames that an edit list cuts; None if it states no number) and ``rotation_deg`` (anticlockwise rotation that
+        makes the stored frame upright: 0, 90, 180 or 270). ``fps`` and ``duration_s`` are None if unknown.
 
     Raises:
-        OSError: The file itself cannot be reached.
+        OSError: The file does not exist or cannot be opened.
     """
     import av
     from av.error import FFmpegError
@@ -55,7 +56,7 @@ def _stream_metadata(container: Any) -> dict[str, Any]:
     if stream.duration is not None:
         duration = float(stream.duration * stream.time_base)
     elif container.duration is not None:
-        duration = container.duration / 1e6  # in AV_TIME_BASE units, microseconds
+        duration = container.duration / 1e6  # in units of AV_TIME_BASE: microseconds
     return {
         "codec": stream.codec_context.name,
         "width": width,
@@ -68,7 +69,7 @@ def _stream_metadata(container: Any) -> dict[str, Any]:
 
 
 def _rotation(container: Any) -> int:
-    """Return degrees anticlockwise, from the first frame's display matrix; 0 when no frame decodes."""
+    """Return the anticlockwise degrees in the first frame's display matrix; 0 if no frame decodes."""
     from av.error import FFmpegError
 
     try:
@@ -80,7 +81,7 @@ def _rotation(container: Any) -> int:
 
 
 def is_mp4_without_index(path: str | Path) -> bool:
-    """Return True when the file consists of ISO base media boxes (ISO/IEC 14496-12) and has no ``moov`` box."""
+    """Return True if the file consists of ISO base media boxes (ISO/IEC 14496-12) and has no ``moov`` box."""
     size = Path(path).stat().st_size
     kinds: list[bytes] = []
     with Path(path).open("rb") as stream:
@@ -89,10 +90,10 @@ def is_mp4_without_index(path: str | Path) -> bool:
             stream.seek(position)
             header = stream.read(16)
             length, kind = int.from_bytes(header[:4], "big"), header[4:8]
-            if length == 1:  # the length follows the kind in 64 bits
+            if length == 1:  # the 64-bit length follows the kind
                 length = int.from_bytes(header[8:16], "big")
             kinds.append(kind)
-            if length < 8:  # 0: up to the end of the file; anything else is no box
+            if length < 8:  # 0: the box reaches to the end of the file; other values are not a box
                 break
             position += length
     return bool(kinds) and kinds[0] in (b"ftyp", b"styp") and b"moov" not in kinds

@@ -1,4 +1,4 @@
-"""Features for the shot finder: a few numbers and a thumbnail of every frame."""
+"""Features for the shot finder: three numbers and a thumbnail per frame."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 FRAME_SIZE = (64, 36)
-"""(width, height) to which every frame is shrunk, whatever its shape."""
+"""(width, height) to which every frame is shrunk, regardless of its aspect ratio."""
 
 POINTS_PER_AXIS = 4
-"""Points of the frame, along each axis, whose mean is a shrunk pixel.
+"""Number of sampled points of the frame, along each axis, whose mean is one pixel of the shrunk frame.
 
-The mean of the full area costs as much as decoding a frame of 512 x 512 pixels, and finds the same cuts.
+The mean of all pixels would take as long as decoding a frame of 512 x 512 pixels, and would give the same cuts.
 """
 
 THUMB_SIZE = (16, 9)
+"""(width, height) of a thumbnail, pixels."""
 
 Floats = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
@@ -30,26 +31,29 @@ class ShotFeatures:
     """Features of N frames, about 450 bytes each: an hour of video takes 50 MB."""
 
     index: npt.NDArray[np.int64]
-    """(N,) frame numbers, ascending; gaps where frames could not be decoded."""
+    """(N,) frame indices, ascending; frames that could not be decoded are missing."""
     thumbs: Image
-    """(N, 9, 16, 3) RGB."""
+    """(N, 9, 16, 3) RGB thumbnails."""
     difference: Floats
-    """(N,) mean absolute difference to the frame before, 0 to 255, all channels; 0 for the first."""
+    """(N,) mean absolute difference from the previous frame over all channels, 0 to 255; 0 for the first frame."""
     histogram: Floats
-    """(N,) half the L1 distance of the 8 x 8 x 8 colour histogram to the frame before's, 0 to 1; 0 for the first."""
+    """(N,) half the L1 distance between the 8 x 8 x 8 colour histograms of the frame and the previous one, 0 to 1.
+
+    It is 0 for the first frame.
+    """
     luma_std: Floats
-    """(N,) standard deviation of the luminance, grey levels: near 0 for a blank frame."""
+    """(N,) standard deviation of the luminance, grey levels; it is near 0 for a blank frame."""
 
     def __len__(self) -> int:
         return len(self.index)
 
     @classmethod
     def empty(cls) -> Self:
-        """Return the features of no frames."""
+        """Return an instance without frames."""
         return cls(*(np.empty(shape, kind) for shape, kind in _EMPTY))
 
     def to_bytes(self) -> bytes:
-        """Serialise for another process; inverted by ``from_bytes``."""
+        """Serialise the features for another process; ``from_bytes`` reads them."""
         buffer = io.BytesIO()
         np.savez(buffer, **{f.name: getattr(self, f.name) for f in fields(self)})
         return buffer.getvalue()
@@ -65,7 +69,7 @@ _EMPTY = (((0,), np.int64), ((0, 9, 16, 3), np.uint8), *3 * (((0,), np.float32),
 
 
 class ShotFeatureBuilder:
-    """Builder of the features of frames that come one by one; only the last shrunk frame is held."""
+    """Builder of the features of frames that are added one by one; it keeps only the last shrunk frame."""
 
     def __init__(self) -> None:
         self.index: list[int] = []
@@ -83,8 +87,8 @@ class ShotFeatureBuilder:
         """Add the next frame.
 
         Args:
-            index: Number of the frame.
-            small: (36, 64, 3) uint8 RGB, as ``shrink`` returns it.
+            index: Index of the frame in the video.
+            small: (36, 64, 3) uint8 RGB; the frame after ``shrink``.
         """
         counts = _colour_counts(small)
         previous = self._previous
@@ -98,7 +102,7 @@ class ShotFeatureBuilder:
         self._previous, self._counts = small, counts
 
     def features(self) -> ShotFeatures:
-        """Return the features of all frames so far."""
+        """Return the features of all frames added so far."""
         return ShotFeatures(
             np.asarray(self.index, np.int64),
             np.asarray(self.thumbs, np.uint8).reshape(-1, THUMB_SIZE[1], THUMB_SIZE[0], 3),
@@ -109,10 +113,10 @@ class ShotFeatureBuilder:
 
 
 def shrink(rgb: Image) -> Image:
-    """Shrink an RGB frame (H, W, 3) to (36, 64, 3), whatever its shape.
+    """Shrink an RGB frame to (36, 64, 3), regardless of its aspect ratio.
 
     Args:
-        rgb: (H, W, 3) uint8.
+        rgb: (H, W, 3) uint8 RGB.
     """
     width, height = FRAME_SIZE
     points = cv2.resize(rgb, (POINTS_PER_AXIS * width, POINTS_PER_AXIS * height), interpolation=cv2.INTER_NEAREST)

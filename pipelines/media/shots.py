@@ -1,11 +1,12 @@
-"""Shots of a video: its hard cuts, fades through a blank frame, and dissolves.
+"""Detection of the shots of a video, which are separated by hard cuts, fades through a blank frame, and dissolves.
 
-Pure functions of ``ShotFeatures``; nothing is decoded here. The rules:
+The functions need only ``ShotFeatures`` and decode nothing. The rules:
 
-- hard cut: a frame differs from the one before by much more than its neighbours differ from theirs, in pixels and in
-  colours; a flash (the frames on both sides are alike) is no cut;
-- fade: the contrast ramps down to a blank frame, or up from one;
-- dissolve: in a segment of frames, each frame is a blend of the segment's ends, with weights that follow its position.
+- Hard cut: a frame differs from the previous frame, in pixels and in colours, much more than neighbouring frames around
+  it differ from each other. A flash is not a cut: the frames before and after it are alike.
+- Fade: the contrast decreases gradually to a blank frame, or increases from one.
+- Dissolve: each frame of a segment is a blend of the segment's first and last frame, and the weights change linearly
+  with its position.
 """
 
 from __future__ import annotations
@@ -20,31 +21,32 @@ import numpy.typing as npt
 from pipelines.media.shot_features import ShotFeatures
 
 HARD, DISSOLVE, FADE, NONE = "hard", "dissolve", "fade", "none"
+"""Kinds of transition at the beginning of a shot; ``NONE`` at the beginning of the video."""
 
 CUT_REACH = 4
-"""Frames before and after a frame that decide whether it is the first after a hard cut."""
+"""Number of frames before and after a frame that determine if it is the first after a hard cut."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ShotConfig:
-    """Thresholds of the shot finder; grey levels are 0 to 255."""
+    """Thresholds of the shot finder; grey levels range from 0 to 255."""
 
     cut_difference: float = 15.0
-    """Least mean difference of two frames at a hard cut, grey levels."""
+    """Smallest mean difference between the two frames at a hard cut, grey levels."""
     cut_histogram: float = 0.12
-    """Least share of pixels that change colour at a hard cut."""
+    """Smallest share of pixels that change colour at a hard cut."""
     cut_ratio: float = 2.2
-    """Least ratio of a cut's difference to the median of those around it."""
+    """Smallest ratio of the difference at a hard cut to the median difference of the frames around it."""
     blank_std: float = 3.0
     """Standard deviation of the luminance below which a frame is blank, grey levels."""
     ramp_frames: int = 3
-    """Least frames over which a fade's contrast ramps."""
+    """Smallest number of frames over which the contrast of a fade changes."""
     blend_difference: float = 15.0
-    """Least mean difference of a dissolve's two ends, grey levels."""
+    """Smallest mean difference between the first and the last frame of a dissolve, grey levels."""
     blend_error: float = 0.12
-    """Largest deviation of a dissolve's frames from the blend, as a share of the ends' distance."""
+    """Largest deviation of a dissolve's frames from the blend, as a share of the distance between its two ends."""
     blend_likeness: float = 0.8
-    """Largest correlation of a dissolve's two ends; above it they are one scene under a changing light."""
+    """Largest correlation between a dissolve's two ends; above it they show one scene in changing light."""
 
     def __post_init__(self) -> None:
         for name in ("cut_difference", "cut_ratio", "blank_std", "ramp_frames", "blend_difference", "blend_error"):
@@ -57,22 +59,25 @@ class ShotConfig:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """The frames ``start_frame`` to ``end_frame`` (exclusive); ``transition`` names how the shot begins."""
+    """A shot of a video."""
 
     start_frame: int
+    """Index of the first frame."""
     end_frame: int
+    """Index of the last frame, plus one."""
     transition: str
+    """Kind of the transition with which the shot begins: ``HARD``, ``DISSOLVE``, ``FADE`` or ``NONE``."""
 
 
 def find_shots(features: ShotFeatures, config: ShotConfig | None = None) -> list[Shot]:
-    """Find the shots of a video; the frames of a gradual transition belong to none.
+    """Find the shots of a video; the frames of a gradual transition belong to no shot.
 
     Args:
-        features: Of all frames of the video; without frames there are no shots.
-        config: Thresholds; the defaults where None.
+        features: Features of all frames of the video; if there are no frames, there are no shots.
+        config: Thresholds; None means the defaults.
 
     Returns:
-        The shots in order, with frame numbers as in ``features.index``.
+        The shots in order, with frame indices from ``features.index``.
     """
     config = config or ShotConfig()
     n = len(features)
@@ -92,39 +97,39 @@ def find_shots(features: ShotFeatures, config: ShotConfig | None = None) -> list
 
 
 def find_hard_cuts(features: ShotFeatures, config: ShotConfig) -> list[int]:
-    """Return the positions of the frames that begin a shot by a hard cut.
+    """Return the positions in ``features`` of the first frames after hard cuts.
 
     Args:
-        features: Of all frames.
+        features: Features of all frames of the video.
         config: Thresholds.
     """
     return [t for t in range(len(features)) if is_hard_cut(features, t, config)]
 
 
 class FrameFeatures(Protocol):
-    """Features by position: ``ShotFeatures``, or a ``ShotFeatureBuilder`` that has read ``CUT_REACH`` frames more."""
+    """Features by position: ``ShotFeatures``, or a ``ShotFeatureBuilder`` that is ``CUT_REACH`` frames ahead."""
 
     @property
     def difference(self) -> Sequence[float] | npt.NDArray[np.float32]:
-        """See ``ShotFeatures.difference``."""
+        """Difference from the previous frame, as in ``ShotFeatures``."""
         ...
 
     @property
     def histogram(self) -> Sequence[float] | npt.NDArray[np.float32]:
-        """See ``ShotFeatures.histogram``."""
+        """Change of the colour histogram, as in ``ShotFeatures``."""
         ...
 
     @property
     def thumbs(self) -> Any:
-        """See ``ShotFeatures.thumbs``."""
+        """Thumbnails, as in ``ShotFeatures``."""
         ...
 
 
 def is_hard_cut(features: FrameFeatures, t: int, config: ShotConfig) -> bool:
-    """Decide by the ``CUT_REACH`` frames on both sides whether a new shot begins at a position.
+    """Return True if a hard cut lies before the frame at a position; the ``CUT_REACH`` frames on both sides decide.
 
     Args:
-        features: Features of at least these frames.
+        features: Features that include these frames.
         t: Position in ``features``, from 0.
         config: Thresholds.
     """
@@ -140,7 +145,11 @@ def is_hard_cut(features: FrameFeatures, t: int, config: ShotConfig) -> bool:
 
 
 def _is_flash(thumbs: npt.NDArray[np.int16], t: int, difference: float) -> bool:
-    """Return True when frame ``t - 1`` returns within three frames, or frame ``t`` was seen within the three before."""
+    """Return True if frame ``t`` belongs to a flash.
+
+    That is the case if frame ``t - 1`` resembles one of frames ``t + 1`` to ``t + 3``, or if frame ``t`` resembles one
+    of frames ``t - 4`` to ``t - 2``.
+    """
     after = thumbs[t + 1 : t + 4]
     earlier = thumbs[max(0, t - 4) : t - 1]
     returns = np.abs(after - thumbs[t - 1]).mean(axis=(1, 2, 3)) if len(after) else np.array([np.inf])
@@ -149,11 +158,14 @@ def _is_flash(thumbs: npt.NDArray[np.int16], t: int, difference: float) -> bool:
 
 
 def find_fades(features: ShotFeatures, config: ShotConfig) -> list[tuple[int, int]]:
-    """Return (first frame, one past the last) of each fade: a run of blank frames and the ramps on both sides.
+    """Find the fades: runs of blank frames with the ramps of contrast on both sides.
 
     Args:
-        features: Of all frames.
+        features: Features of all frames of the video.
         config: Thresholds.
+
+    Returns:
+        (position of the first frame, that of the last plus one) of each fade.
     """
     std = features.luma_std
     fades = []
@@ -173,12 +185,12 @@ def find_dissolves(features: ShotFeatures, config: ShotConfig, boundaries: list[
     """Find the dissolves.
 
     Args:
-        features: Of all frames.
+        features: Features of all frames of the video.
         config: Thresholds.
         boundaries: Positions, ascending, that no dissolve may span.
 
     Returns:
-        (first blended frame, one past the last) of each dissolve.
+        (position of the first blended frame, that of the last plus one) of each dissolve.
     """
     flat = features.thumbs.reshape(len(features), -1).astype(np.float32)
     normal = flat - flat.mean(axis=1, keepdims=True)
@@ -198,7 +210,7 @@ def find_dissolves(features: ShotFeatures, config: ShotConfig, boundaries: list[
 
 
 def _is_blend(segment: npt.NDArray[np.float32], error: float) -> bool:
-    """Return True when frame k of K lies at k / K of the line from the first to the last, in (K + 1, D) pixels."""
+    """Return True if frame k of a segment (K + 1, D) lies about k / K of the way from the first frame to the last."""
     line = segment[-1] - segment[0]
     squared_length = float(line @ line)
     offset = segment - segment[0]
@@ -210,6 +222,6 @@ def _is_blend(segment: npt.NDArray[np.float32], error: float) -> bool:
 
 
 def _runs(mask: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Return (start, end) of each run of True."""
+    """Return (start, end) of each run of True; the end is exclusive."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

@@ -1,7 +1,7 @@
-"""One pass over a video's frames: features of every frame, and the sampled frames, on which faces are looked for.
+"""One pass over a video's frames: features of every frame, and sampled frames in which faces are to be detected.
 
-The sampled frames do not depend on the shots, which are known only at the end. They are the first frame, the first
-after every hard cut (which the four frames after it decide), and as many in between as the rate asks for.
+The sampled frames cannot depend on the shots, which are known only at the end. They are the first frame, the first
+frame after every hard cut (which is recognised four frames later), and as many frames in between as the rate requires.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipelines.media.shot_features import ShotFeatureBuilder, ShotFeatures, shri
 from pipelines.media.shots import CUT_REACH, ShotConfig, is_hard_cut
 
 TIME_SLACK_S = 1e-3
-"""Tolerance of time stamps, seconds: containers round them."""
+"""Tolerance for time stamps, seconds, because containers round them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,8 +26,9 @@ class SurveyConfig:
     """Rate of the sampled frames, and thresholds of the hard cuts."""
 
     per_second: float = 5.0
-    """Least number of frames sampled for a second of video, where the video has them."""
+    """Smallest number of sampled frames per second, if the video has that many."""
     shots: ShotConfig = field(default_factory=ShotConfig)
+    """Thresholds of the shot finder."""
 
     def __post_init__(self) -> None:
         if not self.per_second > 0:
@@ -35,18 +36,20 @@ class SurveyConfig:
 
 
 class SampledFrame(NamedTuple):
-    """A frame on which faces are looked for."""
+    """A frame in which faces are to be detected."""
 
     frame_index: int
+    """Rank of the frame by presentation time, from 0."""
     time_s: float
+    """Presentation time, seconds."""
     rgb: npt.NDArray[np.uint8]
-    """(H, W, 3)."""
+    """(H, W, 3) RGB."""
     after_cut: bool
-    """True for the first frame of the video and for the first after a hard cut."""
+    """True for the first frame of the video and for the first frame after a hard cut."""
 
 
 class Surveyor:
-    """A reader of a video's frames: ``sample`` yields the sampled ones, then ``features`` returns those of all."""
+    """A reader of a video's frames: ``sample`` yields some frames, then ``features`` returns the features of all."""
 
     def __init__(self, config: SurveyConfig) -> None:
         self._config = config
@@ -55,11 +58,11 @@ class Surveyor:
     def sample(self, frames: Iterable[tuple[int, float, npt.NDArray[np.uint8]]]) -> Iterator[SampledFrame]:
         """Yield the sampled frames.
 
-        No two sampled neighbours are further apart than the rate allows, unless the video has no frame in between: a
-        variable frame rate is sampled by time.
+        Frames are chosen by time, so a variable frame rate is allowed: consecutive sampled frames are at most
+        1 / ``per_second`` apart, unless the video has no frame in between.
 
         Args:
-            frames: (index, time in seconds, (H, W, 3) RGB), ascending.
+            frames: (index, time in seconds, (H, W, 3) RGB) of every frame, ascending.
         """
         waiting: deque[tuple[int, float, npt.NDArray[np.uint8]]] = deque()
         period = 1.0 / self._config.per_second + TIME_SLACK_S

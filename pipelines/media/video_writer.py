@@ -1,4 +1,4 @@
-"""Writing of H.264 mp4 files by ffmpeg (the binary that ``imageio-ffmpeg`` ships)."""
+"""Writing of H.264 mp4 files with ffmpeg (the binary in the package ``imageio-ffmpeg``)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ import numpy as np
 
 
 class VideoWriteError(RuntimeError):
-    """A failure of ffmpeg; the message holds the last lines that it printed."""
+    """Failure of ffmpeg; the message holds the last lines of its output."""
 
 
 def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, crf: int = 18) -> int:
-    """Encode frames as a video: H.264, yuv420p, index at the front.
+    """Encode frames as a video: H.264, yuv420p, index at the start of the file.
 
-    An odd height or width loses its last row or column (4:2:0 needs even sizes). The write is atomic: ``path`` appears,
-    or is replaced, only when the file is complete.
+    If the height or width is odd, the last row or column is cut, because 4:2:0 needs even sizes. The write is atomic:
+    ``path`` is created or replaced only after the file is complete.
 
     Args:
-        path: The mp4 file; its folder is made.
+        path: The mp4 file; its folder is made if it does not exist.
         frames: (H, W, 3) uint8 RGB, all of one size.
-        fps: Frames a second.
+        fps: Frames per second.
         crf: x264's constant rate factor, 0 (lossless) to 51.
 
     Returns:
@@ -55,7 +55,7 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, crf:
         command = (
             ffmpeg.input("pipe:", format="rawvideo", pix_fmt="rgb24", s=f"{width}x{height}", framerate=repr(float(fps)))
             .filter("crop", width // 2 * 2, height // 2 * 2, 0, 0)
-            # RGB to limited-range BT.709, and the file says so: players then show the frames' own colours
+            # RGB to limited-range BT.709, which is stated in the file so that players show the same colours
             .filter("scale", out_color_matrix="bt709", out_range="tv")
             .output(
                 str(part),
@@ -78,13 +78,13 @@ def write_video(path: str | Path, frames: Iterable[np.ndarray], fps: float, crf:
 
 
 def _encode(command: list[str], first: np.ndarray, rest: Iterable[np.ndarray], stderr: IO[bytes], path: Path) -> int:
-    """Pipe the frames to ffmpeg and return their number; ``stderr`` is the file for its messages."""
+    """Pipe the frames to ffmpeg and return their number; ``stderr`` is the file for ffmpeg's messages."""
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=stderr,
-        start_new_session=True,  # Ctrl-C on the terminal is for the caller, who may want to end the video there
+        start_new_session=True,  # Ctrl-C must reach only the caller, who may want to end the video at that point
     )
     assert process.stdin is not None
     written = 0
@@ -97,7 +97,7 @@ def _encode(command: list[str], first: np.ndarray, rest: Iterable[np.ndarray], s
                 written += 1
             process.stdin.close()
         except BrokenPipeError:
-            pass  # ffmpeg died: its exit status and its messages are reported below
+            pass  # ffmpeg died; its exit status and its messages are reported below
         code = process.wait()
     except BaseException:
         process.kill()

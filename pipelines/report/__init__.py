@@ -1,4 +1,4 @@
-"""The report on a corpus: one HTML page with images."""
+"""The report on a corpus, one HTML page with images."""
 
 from pipelines.report.render import render_report
 

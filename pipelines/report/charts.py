@@ -1,4 +1,4 @@
-"""Geometry of the histograms that the template draws as inline SVG, in SVG user units, y down."""
+"""Geometry of the histograms that the template draws as inline SVG; positions are in SVG user units, y down."""
 
 from __future__ import annotations
 
@@ -7,28 +7,38 @@ from dataclasses import dataclass
 from typing import Any
 
 WIDTH, HEIGHT = 360, 190
+"""Size of a chart, SVG user units."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 18, 10, 26
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bar:
-    """One bin: the faces that the corpus uses below, the others on top."""
+    """One bin, drawn as two stacked bars: the faces that the corpus uses, and above them the other faces."""
 
     x: float
+    """Left edge of the bars."""
     width: float
+    """Width of the bars."""
     used_y: float
+    """Upper edge of the bar of used faces."""
     used_height: float
+    """Height of the bar of used faces."""
     unused_y: float
+    """Upper edge of the bar of the other faces."""
     unused_height: float
+    """Height of the bar of the other faces."""
     label: str
+    """Description of the bin, with its counts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tick:
-    """A label of an axis, and its position there."""
+    """A label of an axis."""
 
     at: float
+    """Position along the axis."""
     text: str
+    """Text of the label."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +46,27 @@ class Histogram:
     """A stacked histogram, laid out for drawing."""
 
     title: str
+    """Name of the counted value."""
     unit: str
+    """Unit of the horizontal axis."""
     bars: tuple[Bar, ...]
+    """Bins from left to right."""
     x_ticks: tuple[Tick, ...]
+    """Labels of the horizontal axis."""
     y_ticks: tuple[Tick, ...]
+    """Labels of the vertical axis."""
     total: int
+    """Number of faces in all bins."""
     left: float = _LEFT
+    """Left edge of the plot."""
     right: float = WIDTH - _RIGHT
+    """Right edge of the plot."""
     base: float = HEIGHT - _BOTTOM
+    """Lower edge of the plot."""
     width: float = WIDTH
+    """Width of the chart."""
     height: float = HEIGHT
+    """Height of the chart."""
 
 
 def histogram(
@@ -55,14 +76,15 @@ def histogram(
     step: float,
     label: Callable[[float], str] = lambda value: f"{value:g}",
 ) -> Histogram:
-    """Lay out bins of equal width.
+    """Lay out a histogram with bins of equal width.
 
     Args:
         title: Name of the counted value.
         unit: Unit of the horizontal axis.
-        rows: ``low`` (lower edge of the bin), ``used`` and ``unused`` (counts), in any order.
+        rows: One row per bin, in any order, with ``low`` (lower edge of the bin) and the counts ``used`` and
+            ``unused``.
         step: Width of a bin.
-        label: Formats an edge of a bin.
+        label: Function that formats an edge of a bin.
     """
     counts = {round(row["low"] / step): (int(row["used"]), int(row["unused"])) for row in rows}
     if not counts:
@@ -97,7 +119,7 @@ def histogram(
 
 
 def _round_up(value: int) -> int:
-    """Return the least of 2, 4, 10, 20, 40, 100 … that is not below the value."""
+    """Return the smallest of 2, 4, 10, 20, 40, 100 … that is at least the value."""
     scale = 1
     while True:
         for part in (2, 4, 10):

@@ -8,6 +8,7 @@ from typing import Any
 from pipelines.publishing.reasons import REASONS
 
 NONE = "–"
+"""Text for a missing value."""
 _MEANINGS = {reason.code: reason.meaning for reason in REASONS} | {"": "", "ok": "used by the corpus"}
 
 
@@ -17,11 +18,11 @@ def count(value: int | None) -> str:
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """Format a number with at most ``digits`` decimals; with none from 1,000 on.
+    """Format a number with at most ``digits`` decimals, or without decimals from 1,000 on.
 
     Args:
-        value: The number; None and NaN become a dash.
-        digits: Most decimals.
+        value: The number; None and NaN give a dash.
+        digits: Largest number of decimals.
     """
     if value is None or value != value:
         return NONE
@@ -29,17 +30,17 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def percent(value: float | None) -> str:
-    """Format a share as per cent, with one decimal."""
+    """Format a share as a percentage with one decimal."""
     return NONE if value is None else f"{100 * value:.1f} %"
 
 
 def width(value: float | None) -> str:
-    """Format a share as the width of a bar, in per cent, clamped to 0 to 100."""
+    """Format a share as the width of a bar: a percentage, clamped to 0 to 100."""
     return f"{100 * min(max(value or 0.0, 0.0), 1.0):.2f}"
 
 
 def seconds(value: float | None) -> str:
-    """Format a duration, in seconds, in the unit that fits it."""
+    """Format a duration, given in seconds, in a suitable unit."""
     if value is None or value != value:
         return NONE
     for limit, size, unit in ((1, 1e-3, "ms"), (120, 1, "s"), (7200, 60, "min")):
@@ -49,7 +50,7 @@ def seconds(value: float | None) -> str:
 
 
 def size(value: int | None) -> str:
-    """Format a number of bytes in the unit that fits it (powers of 1,000)."""
+    """Format a number of bytes in a suitable unit (powers of 1,000)."""
     if value is None:
         return NONE
     amount = float(value)
@@ -66,12 +67,12 @@ def basename(uri: str) -> str:
 
 
 def meaning(code: str) -> str:
-    """Explain a reason code; a code that is no known reason is an error's class."""
+    """Explain a reason code; an unknown code is the class of an error that a step raised."""
     return _MEANINGS.get(code, "a step raised this error; attempts.error has its traceback")
 
 
 def tiles(headline: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Format the row of the query ``HEADLINE`` as the tiles of the page: name, value and note each."""
+    """Format the row of the query ``HEADLINE`` as the tiles of the page, each with name, value and note."""
     note = f"of {count(headline['faces_ok'])} good, {count(headline['faces'])} kept"
     entries = [
         ("Videos used", headline["videos_ok"], f"of {count(headline['videos'])}, {seconds(headline['seconds'])}"),
@@ -94,4 +95,4 @@ FILTERS: dict[str, Callable[..., str]] = {
     "basename": basename,
     "meaning": meaning,
 }
-"""Name in the templates → filter."""
+"""Name of the filter in the templates → function."""

@@ -1,4 +1,4 @@
-"""Rendering of the report: one HTML page that works without a network."""
+"""Rendering of the report, one HTML page that works without a network."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 PAGE = "report.html"
+"""File name of the page."""
 
 Row = dict[str, Any]
 
@@ -35,18 +36,18 @@ def render_report(
 ) -> Path:
     """Write ``report.html`` into a folder.
 
-    The page is one file: style and images are inside, it runs no script and loads nothing. Values from the data are
+    The page is one file that contains its style and images, runs no script and loads nothing. Values from the data are
     escaped. Embeddings are not read. The same snapshot gives the same bytes.
 
     Args:
-        connection: DuckDB with the views of ``mfhq.schema.TABLES`` (empty ones too).
-        read_blob: Reads the bytes of an encoded image of the corpus: (uri, offset, length).
+        connection: DuckDB connection with a view for each table of ``mfhq.schema.TABLES``, also for empty ones.
+        read_blob: Function that reads the bytes of an encoded image of the corpus, given (uri, offset, length).
         out_dir: Folder of the page; made if it does not exist.
         version: Name of the snapshot, for example ``v0003``.
         digest: Digest of the snapshot.
-        corpus: URI of the corpus, shown in the command that runs a query again.
+        corpus: URI of the corpus, which is shown in the command for running a query again.
         title: Heading of the page.
-        mattes: Dim the background of the chosen faces.
+        mattes: Use the mattes to dim the background of the chosen faces.
 
     Returns:
         Path of the page.
@@ -111,7 +112,7 @@ _QUERIES: dict[str, queries.ReportQuery] = {
 
 
 def _environment() -> Environment:
-    """Load the templates; everything is escaped, and a name that is not passed is an error."""
+    """Set up the templates: all values are escaped, and a name that is not passed is an error."""
     environment = Environment(
         loader=PackageLoader("pipelines.report"),
         autoescape=True,
@@ -130,7 +131,7 @@ def _rows(connection: DuckDBPyConnection, query: queries.ReportQuery) -> list[Ro
 
 
 def _describe_people(rows: Iterable[Row], thumbnails: Thumbnails, mattes: bool) -> list[Row]:
-    """Return one entry an identity, with its chosen faces in order."""
+    """Return one entry per identity, with its chosen faces in order."""
     people = []
     for identity_id, group in groupby(rows, key=lambda row: row["identity_id"]):
         members = list(group)
@@ -150,7 +151,7 @@ def _describe_people(rows: Iterable[Row], thumbnails: Thumbnails, mattes: bool) 
 
 
 def _group_by_reason(rows: Iterable[Row], thumbnails: Thumbnails) -> list[Row]:
-    """Return one entry a reason: the number of its items, and samples of them."""
+    """Return one entry per reason, with the number of its items and samples of them."""
     groups = []
     for reason, group in groupby(rows, key=lambda row: row["reason"]):
         members = list(group)

@@ -1,22 +1,27 @@
-"""The SQL of the report's tables and figures, over the corpus's views."""
+"""SQL queries of the report's tables and figures, over the views of the corpus."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 SHOWN_IDENTITIES = 48
+"""Largest number of identities, and of captures, that are shown."""
 SHOWN_FACES = 8
+"""Largest number of faces per identity, and of images per capture."""
 SHOWN_SAMPLES = 8
+"""Largest number of samples per reason of rejection."""
 SHOWN_ROWS = 200
-"""Most rows of the table of videos: the page stays readable for a corpus of any size."""
+"""Largest number of rows in the table of videos, so that the page is readable for a corpus of any size."""
 
 
 @dataclass(frozen=True)
 class ReportQuery:
-    """A named SQL query, which the report shows as it was run."""
+    """A named SQL query, which the report shows exactly as it was run."""
 
     name: str
+    """Name of the query."""
     sql: str
+    """Text of the query."""
 
 
 HEADLINE = ReportQuery(

@@ -1,4 +1,4 @@
-"""Thumbnails of the corpus's images, as WebP or as data URIs for a page."""
+"""Thumbnails of the corpus's images, as WebP files or as data URIs for a page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from pipelines.media.image_codec import Image, decode_image, encode_webp
 
 ReadBlob = Callable[[str, int, int], bytes]
-"""Reader of the corpus's images: (uri relative to the corpus, offset, length) → bytes."""
+"""Function that reads an image of the corpus: (uri relative to the corpus, offset, length) → bytes."""
 
 log = logging.getLogger(__name__)
 
@@ -22,36 +22,36 @@ class Thumbnails:
     """A maker of thumbnails, which reads images by their location in the corpus."""
 
     def __init__(self, read_blob: ReadBlob, size: int = 104, quality: int = 82) -> None:
-        """Set up the maker; nothing is read yet.
+        """Set up the maker without reading anything.
 
         Args:
-            read_blob: Reads the bytes of an image.
+            read_blob: Function that reads the bytes of an image.
             size: Longer side of a thumbnail, pixels; smaller images keep their size.
-            quality: Quality of the WebP, 1 to 100.
+            quality: Quality of the WebP files, 1 to 100.
         """
         self._read_blob = read_blob
         self._size = size
         self._quality = quality
 
     def data_uri(self, location: Mapping[str, Any] | None, matte: Mapping[str, Any] | None = None) -> str:
-        """Return ``webp`` as a ``data:image/webp`` URI; empty where there is no such image.
+        """Make a thumbnail as a ``data:image/webp`` URI; empty if the image cannot be read.
 
         Args:
-            location: As in ``webp``.
-            matte: As in ``webp``.
+            location: Location of the image, as for ``webp``.
+            matte: Location of the image's matte, as for ``webp``.
         """
         data = self.webp(location, matte)
         return "data:image/webp;base64," + base64.b64encode(data).decode() if data else ""
 
     def webp(self, location: Mapping[str, Any] | None, matte: Mapping[str, Any] | None = None) -> bytes | None:
-        """Make a thumbnail, at most ``size`` pixels on the longer side.
+        """Make a thumbnail with at most ``size`` pixels on the longer side.
 
         Args:
-            location: ``uri``, ``offset``, ``length`` of an encoded image (``mfhq.schema.BLOB_REF``).
-            matte: The same for its matte, with which everything but the person is dimmed.
+            location: ``uri``, ``offset`` and ``length`` of an encoded image (``mfhq.schema.BLOB_REF``).
+            matte: The same of the image's matte, by which everything except the person is dimmed; None for no dimming.
 
         Returns:
-            A WebP file; None where there is no such image.
+            Bytes of a WebP file; None if the image cannot be read.
         """
         image = self._decode(location, grey=False)
         if image is None:

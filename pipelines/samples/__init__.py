@@ -1,4 +1,4 @@
-"""Sample clips made from the photographs of installed packages, and rendered ones, for a first run without any data."""
+"""Sample clips for a first run without data, made from photographs in installed packages and by rendering."""
 
 from pipelines.samples.make import SampleClip, make_samples, read_truth
 

@@ -1,4 +1,4 @@
-"""Making of the sample clips: the same bytes every time, with the truth beside them in ``samples.json``."""
+"""Making of the sample clips, which are the same bytes every time, and of their truth in ``samples.json``."""
 
 from __future__ import annotations
 
@@ -24,28 +24,37 @@ if TYPE_CHECKING:
     from pipelines.studio.studio_head import StudioHead
 
 TRUTH_FILE = "samples.json"
+"""Name of the file with the truth."""
 RECIPE = 3
-"""Version of the clips: those of another recipe are made again."""
+"""Version of the clips' recipe; clips of another version are made again."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleClip:
-    """Truth of a sample clip: one entry of ``samples.json``."""
+    """Truth of a sample clip, one entry of ``samples.json``."""
 
     file: str
+    """File name of the clip."""
     person: str
-    """Anonymous label; clips of the same person have the same one."""
+    """Anonymous label of the person, the same for all clips of that person."""
     kind: str
-    """photograph or rendered."""
+    """Origin of the images: photograph or rendered."""
     licence: str
+    """Licence of the clip."""
     width: int
+    """Width of the frames, pixels."""
     height: int
+    """Height of the frames, pixels."""
     n_frames: int
+    """Number of frames."""
     fps: float
+    """Frames per second."""
     mirrored: bool
+    """True if the photograph is mirrored."""
     sha256: str = ""
+    """Hexadecimal digest of the file; empty before the clip is made."""
 
 
 @dataclass(frozen=True)
@@ -60,24 +69,24 @@ def make_samples(
     people: Collection[str] | None = None,
     head_cache: Path | None = None,
 ) -> list[Path]:
-    """Make the sample clips that a folder lacks, two of each person.
+    """Make the sample clips that a folder lacks, two per person.
 
-    The same versions of the packages give the same bytes. Clips that ``samples.json`` lists with their recipe and
-    digest are left alone. A clip appears when it is complete, and only then in ``samples.json``; the files of a killed
-    call are removed.
+    The same versions of the packages give the same bytes. A clip is kept if ``samples.json`` lists it with the current
+    recipe and the right digest. A clip is added to the folder, and then to ``samples.json``, only after it is complete.
+    Incomplete files of a killed call are removed.
 
     Args:
         directory: Folder of the clips; made if it does not exist.
-        quick: Make clips of three to four seconds; four to five otherwise.
-        people: Labels of the people to make clips of; all by default.
-        head_cache: Folder of the open head, which is built there once, in a minute; the project's cache by default.
+        quick: Make clips of three to four seconds instead of four to five.
+        people: Labels of the people whose clips are made; all by default.
+        head_cache: Folder of the open head, which is built there once (a minute); by default the project's cache.
 
     Returns:
         The paths of all clips, sorted.
 
     Raises:
-        FileNotFoundError: A package no longer ships a photograph that a clip is made from.
-        ValueError: ``people`` names someone who is in no clip.
+        FileNotFoundError: A package no longer contains a photograph that is needed.
+        ValueError: ``people`` contains an unknown label.
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -101,7 +110,7 @@ def make_samples(
 
 
 def read_truth(directory: str | Path) -> list[SampleClip]:
-    """Read the clips that ``samples.json`` of a folder lists; none where it is missing or of another recipe.
+    """Read the clips listed in a folder's ``samples.json``; empty if the file is missing or of another recipe.
 
     Args:
         directory: Folder of the clips.
@@ -114,7 +123,7 @@ def read_truth(directory: str | Path) -> list[SampleClip]:
 
 
 def _jobs(quick: bool, load_head: Callable[[], StudioHead]) -> list[_Job]:
-    """List every clip to be made, in the order of the people."""
+    """List all clips, first those of photographs, then the rendered ones."""
     return [
         _photograph_job(face, letter, take)
         for face in SAMPLE_FACES
@@ -160,7 +169,7 @@ def _load_head(head_cache: Path | None) -> StudioHead:
 
 
 def _make_all(folder: Path, jobs: Iterable[_Job]) -> Iterator[SampleClip]:
-    """Make clips of photographs and rendered ones at the same time, one thread each; yield each when it is complete."""
+    """Make clips in two threads, one for photographs and one for rendering; yield each clip after it is complete."""
     with ThreadPoolExecutor(1) as filming, ThreadPoolExecutor(1) as rendering:
         pools = {"photograph": filming, "rendered": rendering}
         try:

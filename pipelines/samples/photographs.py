@@ -1,7 +1,7 @@
-"""Photographs that installed packages ship, and the positions of the faces in them.
+"""Photographs in installed packages, and the positions of the faces in them.
 
-A photograph is found by its package, its folder and the digest of its bytes, never by its file's name, because that may
-be the name of a person. Nothing is downloaded and neither package is imported.
+A photograph is found by its package, its folder and the digest of its bytes, never by its file name, because the file
+name may be the name of a person. Nothing is downloaded, and the packages are not imported.
 """
 
 from __future__ import annotations
@@ -22,27 +22,31 @@ class SamplePhotograph:
     """An image file inside an installed package."""
 
     package: str
+    """Import name of the package."""
     folder: str
-    """Path relative to the package."""
+    """Folder of the file, relative to the package."""
     sha256: str
+    """Hexadecimal digest of the file."""
     licence: str
+    """Licence of the photograph."""
     backdrop: int = 0
-    """Width of the blurred surroundings put around a tight portrait, so that the camera has room to move, pixels."""
+    """Width of a blurred border that is added to a tight portrait, so that the camera has room to move, pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleFace:
-    """One face of a photograph, with the box that YuNet finds, in the pixels of the file."""
+    """One face in a photograph, with the box that YuNet detects, in pixels of the file."""
 
     person: str
     """Anonymous label of the person."""
     photograph: SamplePhotograph
+    """Photograph that shows the face."""
     x: float
-    """Centre of the face box, px from the left."""
+    """Centre of the face box, pixels from the left."""
     y: float
-    """Centre of the face box, px from the top."""
+    """Centre of the face box, pixels from the top."""
     width: float
-    """Width of the face box, px."""
+    """Width of the face box, pixels."""
 
 
 _GROUP = SamplePhotograph(
@@ -75,14 +79,17 @@ SAMPLE_FACES: tuple[SampleFace, ...] = (
     SampleFace(person="photo_person_7", photograph=_GROUP, x=1173, y=335, width=95),
     SampleFace(person="photo_person_8", photograph=_GREY, x=50, y=60, width=75),
 )
-"""One face of every person that the photographs show."""
+"""One face of each person in the photographs."""
 
 
 def find_photograph(photograph: SamplePhotograph) -> Path:
-    """Find the photograph's file in the installed package.
+    """Find the file of a photograph in the installed package.
+
+    Args:
+        photograph: The photograph.
 
     Raises:
-        FileNotFoundError: The package is not installed, or no longer ships a file of this digest.
+        FileNotFoundError: The package is not installed, or no longer contains a file with this digest.
     """
     spec = find_spec(photograph.package)
     for location in (spec.submodule_search_locations or ()) if spec else ():
@@ -96,23 +103,23 @@ def find_photograph(photograph: SamplePhotograph) -> Path:
 
 
 def load_photograph(photograph: SamplePhotograph) -> np.ndarray:
-    """Read a photograph, with ``backdrop`` pixels of surroundings on each side.
+    """Read a photograph, with a border of ``backdrop`` pixels on each side.
 
     Args:
-        photograph: One of those that ``SAMPLE_FACES`` names.
+        photograph: A photograph from ``SAMPLE_FACES``.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        FileNotFoundError: No installed package ships it; see ``find_photograph``.
+        FileNotFoundError: The package is not installed, or no longer contains a file with this digest.
     """
     rgb = read_photograph(find_photograph(photograph))
     return _add_backdrop(rgb, photograph.backdrop) if photograph.backdrop else rgb
 
 
 def _add_backdrop(rgb: np.ndarray, pixels: int) -> np.ndarray:
-    """Put an image in front of a blurred continuation of itself, with soft edges."""
+    """Extend an image on all sides by a blurred continuation of its edges, with a soft transition."""
     height, width = rgb.shape[:2]
     extended = cv2.copyMakeBorder(rgb, pixels, pixels, pixels, pixels, cv2.BORDER_REPLICATE)
     backdrop = cv2.GaussianBlur(extended, (0, 0), pixels / 4)

@@ -1,4 +1,4 @@
-"""Rendered people among the samples: unlike photographs, these heads turn and talk."""
+"""Sample clips of rendered people; unlike photographs, these heads turn and talk."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ if TYPE_CHECKING:
     from pipelines.studio.studio_head import StudioHead
 
 FPS = 8.0
-"""Frames a second: few, because a rendered frame costs twenty times as much as one of a photograph, and mining reads
-only a few a second."""
+"""Frames per second.
+
+The rate is low, because a rendered frame takes twenty times as long as a frame of a photograph, and mining reads only a
+few frames per second.
+"""
 SIZES = (304, 288)
 """Side of the square frames of a person's first and second clip, pixels."""
 LICENCE = "CC0 (rendered from the open head)"
+"""Licence of the rendered clips."""
 _ZOOM = 1.25
-"""Factor on the focal length: the studio's camera leaves room for shoulders, which a rendered head does not have."""
+"""Factor for the focal length, because the studio's camera leaves room for shoulders, which rendered heads lack."""
 _STUDIO_NAMES = {
     "rendered_person_1": "rendered_person_17",
     "rendered_person_2": "rendered_person_14",
@@ -26,12 +30,15 @@ _STUDIO_NAMES = {
     "rendered_person_4": "rendered_person_3",
     "rendered_person_5": "rendered_person_4",
 }
-"""Label → name from which the studio draws the appearance: of 24 such names, those that SFace tells apart best
-(similarity of two at most 0.38; the most similar of all 24 would be taken for one person)."""
+"""Label of the person → name from which the studio draws the appearance.
+
+Of 24 such names, these are the ones that SFace distinguishes best: the similarity of two of them is at most 0.38. The
+most similar of the 24 would be taken for one person.
+"""
 
 
 def rendered_people(quick: bool) -> tuple[str, ...]:
-    """Return the anonymous labels of the rendered people; fewer when ``quick``."""
+    """Return the anonymous labels of the rendered people: three if ``quick``, otherwise all."""
     return tuple(_STUDIO_NAMES)[: 3 if quick else None]
 
 
@@ -43,17 +50,17 @@ def clip_seconds(quick: bool) -> float:
 def film_rendered(
     head: StudioHead, person: str, take: int, quick: bool, frames: Sequence[int] | None = None
 ) -> Iterator[np.ndarray]:
-    """Render a take of a person; the two takes differ in light, background and words.
+    """Render a take of a person; the two takes differ in light, background and speech.
 
     Args:
-        head: As ``pipelines.studio.studio_head.load_studio_head`` returns it.
-        person: One of ``rendered_people``.
-        take: 0 or 1.
-        quick: Chooses the length, as in ``clip_seconds``.
+        head: Head of the studio (``pipelines.studio.studio_head.load_studio_head``).
+        person: A label from ``rendered_people``.
+        take: Number of the take, 0 or 1.
+        quick: Make the shorter clip, as in ``clip_seconds``.
         frames: Indices of the frames; all by default.
 
     Yields:
-        (size, size, 3) uint8 RGB.
+        Frames (size, size, 3) uint8 RGB.
     """
     from pipelines.studio.talking_head import render_talking_head
 

@@ -1,4 +1,4 @@
-"""Synthetic track embeddings with known people, drawn like real ones: the data on which clusterings are measured."""
+"""Synthetic track embeddings of known people, distributed like real ones, on which clusterings are measured."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ class Population:
     """Distribution of the embeddings of a synthetic corpus; the defaults are those of ``ffavatar bench cluster``."""
 
     same: float = 0.87
-    """Mean cosine similarity of two tracks of one person."""
+    """Mean cosine similarity between two tracks of one person."""
     same_spread: float = 0.05
-    """Standard deviation of the similarity of two tracks of one person."""
+    """Standard deviation of the similarity between two tracks of one person."""
     same_least: float = 0.60
-    """Least similarity of two tracks of one person."""
+    """Smallest similarity between two tracks of one person."""
     other: float = 0.02
-    """Mean cosine similarity of tracks of two people."""
+    """Mean cosine similarity between tracks of two people."""
     other_spread: float = 0.09
-    """Standard deviation of the similarity of tracks of two people, who differ in about 1 / spread² directions."""
+    """Standard deviation of the similarity between tracks of two people.
+
+    People differ in about 1 / ``other_spread``² directions.
+    """
     zipf: float = 2.0
-    """Exponent of the number of tracks of a person."""
+    """Exponent of the Zipf distribution of the number of tracks per person."""
     most_tracks: int = 200
+    """Largest number of tracks per person."""
     lookalikes: float = 0.02
-    """Share of the people who have a look-alike."""
+    """Share of the people who have a lookalike."""
     lookalike_range: tuple[float, float] = (0.45, 0.55)
-    """Range of the cosine similarity of a person's and the look-alike's centres."""
+    """Range of the cosine similarity between the centres of a person and their lookalike."""
     junk: float = 0.01
-    """Share of tracks that are similar to nobody; each counts as a person of its own."""
+    """Share of the tracks that are similar to no person; each of them counts as a person of its own."""
     one_video: float = 0.5
-    """Share of the people who are in one video only."""
+    """Share of the people who appear in only one video."""
     people_per_video: int = 4
+    """Number of people per video, which determines the number of videos."""
 
 
 @dataclass(frozen=True)
@@ -47,28 +52,28 @@ class TrackEmbeddings:
     """Synthetic tracks, in random order."""
 
     vectors: Vectors
-    """(N, width), unit length."""
+    """(N, width) embeddings of unit length."""
     person: Integers
     """(N,) number of the person."""
     video: Integers
-    """(N,) number of the video; in a video a person's tracks follow one another, those of different people overlap."""
+    """(N,) number of the video. In a video, tracks of one person do not overlap; tracks of different people may."""
     start: Integers
     """(N,) first frame."""
     end: Integers
-    """(N,) one past the last frame."""
+    """(N,) last frame plus one."""
 
 
 def draw_tracks(n: int, width: int, seed: int, population: Population | None = None) -> TrackEmbeddings:
     """Draw tracks; the same arguments give the same tracks.
 
-    A track is its person's centre turned by a random angle in a random direction. Similarities within a person
-    spread because tracks lie at different distances from the centre, as good and bad recordings do.
+    A track is the centre of its person, rotated by a random angle in a random direction. Similarities within a person
+    vary, because tracks lie at different distances from the centre, like those of good and bad recordings.
 
     Args:
         n: Number of tracks.
         width: Width of the embeddings, at least 32.
         seed: Seed of the random draws.
-        population: Distribution; the defaults where None.
+        population: Distribution of the embeddings; None means the defaults.
     """
     population = population or Population()
     random = np.random.default_rng(seed)
@@ -94,7 +99,7 @@ def draw_tracks(n: int, width: int, seed: int, population: Population | None = N
 
 
 class _Space:
-    """Random directions whose pairwise cosines have the population's mean and spread, whatever the width."""
+    """Random directions whose pairwise cosines have the population's mean and spread, for any width."""
 
     def __init__(self, random: np.random.Generator, width: int, population: Population) -> None:
         self.random, self.width = random, width
@@ -123,7 +128,7 @@ class _Space:
 
 
 def _draw_people(random: np.random.Generator, n: int, population: Population) -> Integers:
-    """Draw the person (n,) of each track; numbers from 0."""
+    """Draw the person (n,) of each track, as a number from 0."""
     sizes = np.arange(1, population.most_tracks + 1, dtype=np.float64)
     chance = sizes**-population.zipf
     drawn = random.choice(sizes.astype(np.int64), size=n, p=chance / chance.sum())
@@ -133,7 +138,7 @@ def _draw_people(random: np.random.Generator, n: int, population: Population) ->
 def _add_lookalikes(
     random: np.random.Generator, centres: Vectors, n_people: int, space: _Space, population: Population
 ) -> Vectors:
-    """Move the centres of a share of the people beside another one; return the centres."""
+    """Move the centres of some people close to another person's centre; return all centres."""
     pairs = min(round(population.lookalikes * n_people), n_people // 2)
     chosen = random.permutation(n_people)[: 2 * pairs]
     beside, moved = chosen[:pairs], chosen[pairs:]
@@ -144,11 +149,13 @@ def _add_lookalikes(
 
 
 def _draw_nearness(random: np.random.Generator, n: int, population: Population) -> npt.NDArray[np.float32]:
-    """Draw the cosine (n,) of each track to its centre; the product of two has the population's mean and spread."""
+    """Draw the cosine (n,) between each track and its centre; products of two have the population's mean and spread."""
     mean, noise = np.sqrt(population.same), population.other_spread
     own = max(population.same_spread**2 - ((1 - population.same) * noise) ** 2, 0.0)
-    drawn = random.normal(mean, 1.08 * np.sqrt(own / (2 * population.same)), n)  # wider: the clipping narrows it
-    # so near that four standard deviations of noise leave a pair above the least similarity
+    drawn = random.normal(
+        mean, 1.08 * np.sqrt(own / (2 * population.same)), n
+    )  # wider, because the clipping makes it narrower
+    # so large that a pair exceeds the smallest similarity even with four standard deviations of noise
     least = np.sqrt((population.same_least + 4 * noise) / (1 + 4 * noise))
     return np.clip(drawn, min(least, mean), 0.995).astype(np.float32)
 
@@ -156,19 +163,19 @@ def _draw_nearness(random: np.random.Generator, n: int, population: Population) 
 def _draw_videos(
     random: np.random.Generator, person: Integers, n_people: int, population: Population
 ) -> tuple[Integers, Integers]:
-    """Draw (video, time slot) of each track; a person's slots are all different."""
+    """Draw the video and the time slot of each track; all slots of a person are different."""
     n_videos = max(1, n_people // population.people_per_video)
     home = random.integers(0, n_videos, size=int(person.max(initial=0)) + 1)
     stays = random.random(len(home)) < population.one_video
     anywhere = random.integers(0, n_videos, size=len(person))
     video = np.where(stays[person], home[person], anywhere)
-    _, first = np.unique(person, return_index=True)  # tracks of one person are still side by side
+    _, first = np.unique(person, return_index=True)  # tracks of one person are still consecutive here
     slot = np.arange(len(person)) - first[np.searchsorted(person[first], person)]
     return video, slot
 
 
 def _orthogonal_to(vectors: Vectors, centres: Vectors) -> Vectors:
-    """Return the unit vectors that remain when the centres' directions are taken out."""
+    """Return the components of vectors that are orthogonal to the centres, scaled to unit length."""
     return _unit(vectors - (vectors * centres).sum(axis=1, keepdims=True) * centres)
 
 

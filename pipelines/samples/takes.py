@@ -1,4 +1,4 @@
-"""Takes of a photograph: framing, motion and light as functions of time, and the frames that they give."""
+"""Takes of a photograph: framing, motion and light as functions of time, and the resulting frames."""
 
 from __future__ import annotations
 
@@ -12,38 +12,45 @@ from mfhq.ids import seed_of
 from pipelines.samples.photographs import SampleFace
 
 FPS = 25
+"""Frames per second."""
 _RELIEF_RADIUS = 0.55
-"""Radius of the head's relief, in face widths (one standard deviation of a Gaussian)."""
+"""Radius of the head's relief, in face widths: one standard deviation of a Gaussian."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Take:
-    """One take of one person; angles are in degrees, light and colour are factors on grey levels."""
+    """One take of one person; angles are in degrees, light and colour are factors of grey levels."""
 
     width: int
+    """Width of the frames, pixels."""
     height: int
+    """Height of the frames, pixels."""
     seconds: float
+    """Duration, seconds."""
     face_share: float
     """Width of the face, as a share of the frame's width."""
     mirrored: bool
+    """Mirror the frames left to right."""
     roll_deg: float
-    """Largest tilt of the camera."""
+    """Largest roll of the camera."""
     tilt_deg: float
-    """Largest turn of the image plane (perspective)."""
+    """Largest rotation of the image plane in perspective."""
     relief: float
-    """Largest shift of the nearest point of the head against its rim, in face widths; it looks like yaw."""
+    """Largest shift of the head's nearest point relative to its outline, in face widths; it resembles yaw and pitch."""
     zoom: float
-    """Share by which the framing tightens and widens."""
+    """Largest relative change of the framing's scale."""
     drift: float
-    """Share of the frame through which the face wanders."""
+    """Largest shift of the face, as a share of the frame's width."""
     gain: float
+    """Factor of the brightness."""
     gamma: float
+    """Exponent of the grey levels."""
     warmth: float
-    """Colour shift: 0 is neutral; 0.1 is 10 % more red and 10 % less blue."""
+    """Colour shift: 0 is neutral, 0.1 means 10 % more red and 10 % less blue."""
     gradient: float
-    """Share by which the brightness falls from one side of the frame to the other."""
+    """Relative decrease of the brightness from one side of the frame to the other."""
     seed: int
-    """Seed of the motion's phases."""
+    """Seed of the phases of the motion."""
 
     @property
     def n_frames(self) -> int:
@@ -52,11 +59,11 @@ class Take:
 
 
 def make_takes(person: str, *, quick: bool = True) -> tuple[Take, Take]:
-    """Draw the two takes of a person, which differ in framing, light, size and side.
+    """Draw the two takes of a person, which differ in framing, light and size; the second is mirrored.
 
     Args:
-        person: Label of the person, which seeds the random draws.
-        quick: Make them about a second and a half shorter.
+        person: Label of the person, which is the seed.
+        quick: Make the takes about a second and a half shorter.
     """
     random = np.random.default_rng(seed_of(person))
     seconds = 3.2 if quick else 4.6
@@ -103,13 +110,13 @@ def film_photograph(
     """Film one face of a photograph.
 
     Args:
-        image: (H, W, 3) uint8 RGB, as ``load_photograph`` returns it.
-        face: The face that is filmed.
+        image: (H, W, 3) uint8 RGB photograph, as ``load_photograph`` returns it.
+        face: Face that is filmed.
         take: Framing, motion and light.
         frames: Indices of the frames; all by default.
 
     Yields:
-        (height, width, 3) uint8 RGB.
+        Frames (height, width, 3) uint8 RGB.
     """
     lighting = _Lighting(take)
     for index in range(take.n_frames) if frames is None else frames:
@@ -119,7 +126,7 @@ def film_photograph(
 
 
 def _slow_sines(take: Take, index: int) -> np.ndarray:
-    """Return eight slow sines (8,) in -1 to 1 at a frame: ``sampling_maps`` uses seven, the light the last."""
+    """Return eight slow sine waves (8,) at a frame, -1 to 1: seven for ``sampling_maps``, the last for the light."""
     phases = np.random.default_rng(take.seed).uniform(0, 2 * np.pi, 8)
     return np.sin(2 * np.pi * index / take.n_frames * np.array([1, 1, 1, 1, 2, 1, 2, 1]) + phases)
 
@@ -129,12 +136,12 @@ def sampling_maps(size: tuple[int, ...], face: SampleFace, take: Take, index: in
 
     Args:
         size: (H, W) of the photograph with its backdrop.
-        face: The face that is filmed.
+        face: Face that is filmed.
         take: Framing and motion.
         index: Index of the frame.
 
     Returns:
-        x and y in pixels of the photograph, float32 (height, width) each.
+        Two arrays (height, width) float32: x and y in pixels of the photograph.
     """
     wave = _slow_sines(take, index)
     backdrop = face.photograph.backdrop
@@ -146,16 +153,16 @@ def sampling_maps(size: tuple[int, ...], face: SampleFace, take: Take, index: in
     down = (np.arange(take.height, dtype=np.float32) - (take.height - 1) / 2)[:, None]
     ray = [row[0] * across + row[1] * down + row[2] * focal for row in rotation.astype(np.float32)]
     scale = np.float32(focal * per_pixel) / ray[2]
-    # The plane turns about the point at which the camera aims, so the shift of the middle ray is subtracted.
+    # The plane rotates about the point at which the camera aims, so the shift of the middle ray is subtracted.
     map_x = ray[0] * scale - np.float32(rotation[0, 2] / rotation[2, 2] * focal * per_pixel)
     map_y = ray[1] * scale - np.float32(rotation[1, 2] / rotation[2, 2] * focal * per_pixel)
-    # The face sits a little above the middle; the window is then pushed into the image where it sticks out.
+    # The face is slightly above the middle; if the window extends beyond the image, it is moved inside.
     aim = centre + [0.0, 0.12 * face.width] + take.drift * take.width * per_pixel * wave[[4, 5]]
     aim_x = _clamp_aim(aim[0], float(map_x.min()), float(map_x.max()), size[1])
     aim_y = _clamp_aim(aim[1], float(map_y.min()), float(map_y.max()), size[0])
     map_x += np.float32(aim_x)
     map_y += np.float32(aim_y)
-    # Relief: points near the middle of the face move against its rim, as they do when a head turns and nods.
+    # Relief: points near the middle of the face move relative to its outline, as when a head turns and nods.
     radius = np.float32(_RELIEF_RADIUS * face.width)
     across_face = (map_x - np.float32(centre[0])) / radius
     down_face = (map_y - np.float32(centre[1])) / (np.float32(1.25) * radius)
@@ -165,7 +172,7 @@ def sampling_maps(size: tuple[int, ...], face: SampleFace, take: Take, index: in
 
 
 def _clamp_aim(aim: float, low: float, high: float, size: int) -> float:
-    """Return the nearest aim that keeps ``aim + [low, high]`` inside ``[0, size - 1]``."""
+    """Return the nearest aim for which ``aim + [low, high]`` lies inside ``[0, size - 1]``."""
     least, most = -low, size - 1 - high
     return (least + most) / 2 if least > most else min(max(aim, least), most)
 
@@ -181,18 +188,18 @@ def _rotation(yaw_deg: float, pitch_deg: float, roll_deg: float) -> np.ndarray:
 
 
 class _Lighting:
-    """Gain, gamma, colour temperature and a light from one side whose direction wanders."""
+    """Gain, gamma, colour temperature, and light from one side with a slowly changing direction."""
 
     def __init__(self, take: Take) -> None:
         levels = np.linspace(0, 1, 256) ** take.gamma * take.gain * 255
         colour = np.array([1 + take.warmth, 1.0, 1 - take.warmth])
-        self._table = (levels[:, None] * colour).astype(np.float32)[None]  # (1, 256, 3): one curve a channel
+        self._table = (levels[:, None] * colour).astype(np.float32)[None]  # (1, 256, 3): one curve per channel
         self._across = np.linspace(-0.5, 0.5, take.width, dtype=np.float32)
         self._down = np.linspace(-0.5, 0.5, take.height, dtype=np.float32)[:, None]
         self._gradient = take.gradient
 
     def apply(self, frame: np.ndarray, wave: float) -> np.ndarray:
-        """Return the frame, uint8 (H, W, 3), under a light whose direction is ``wave``, -1 to 1."""
+        """Return the frame, uint8 (H, W, 3), lit from the direction ``wave``, -1 to 1."""
         angle = 0.9 * wave
         direction = self._gradient * np.array([np.cos(angle), np.sin(angle)], np.float32)
         side = 1 + direction[0] * self._across + direction[1] * self._down

@@ -1,1 +1,1 @@
-"""NeRSemble's recordings, and the benchmark's, into captures: plan, videos side by side, head-centred crops."""
+"""Conversion of the recordings of NeRSemble and its benchmark: plan, synchronous videos, head-centred crops."""

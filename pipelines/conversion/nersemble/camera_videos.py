@@ -1,4 +1,4 @@
-"""The videos of a sequence's cameras, decoded in step: each once, with one timestep of all in memory at a time."""
+"""Synchronous decoding of all cameras' videos of a sequence: each once, with one timestep in memory at a time."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from pipelines.media.decoder import DecodedFrame, DecoderCrashed, DecodeTimeout,
 Image = NDArray[np.uint8]
 
 ENDS_EARLY = "video_ends_early"
-"""Reason: the video has fewer frames than the longest one of its sequence."""
+"""Reason: the video has fewer frames than the longest video of its sequence."""
 DAMAGED = "video_damaged"
-"""Reason: neither decoder decodes the frame."""
+"""Reason: neither decoder can decode the frame."""
 TOO_SLOW = "video_hangs"
 """Reason: the decoder returned nothing within its time limit, or its process died."""
 
 
 class Decoders(NamedTuple):
-    """The two decoders of a camera: the second one decodes the frames that the first one does not."""
+    """The two decoders of a camera; the second decodes the frames that the first cannot decode."""
 
     first: ProcessDecoder
     second: ProcessDecoder
 
 
 class CameraVideo:
-    """The requested frames of one camera's video, in order; a missing frame has a reason and does not end the others.
+    """A reader of the requested frames of one camera's video, in order; a missing frame does not end the reading.
 
     Args:
         path: The video.
-        decoders: The camera's decoders.
-        indices: Numbers of the requested frames, ascending.
-        size: Width and height to which frames are scaled; None for the video's own.
+        decoders: Decoders of the camera.
+        indices: Indices of the requested frames, ascending.
+        size: (width, height) to which frames are resized; None keeps the size of the video.
     """
 
     def __init__(self, path: Path, decoders: Decoders, indices: Sequence[int], size: tuple[int, int] | None) -> None:
@@ -46,7 +46,7 @@ class CameraVideo:
         self._next = next(self._frames, None)
 
     def read(self, index: int) -> Image | str:
-        """Return the image (H, W, 3) of a frame, or the reason why there is none. Indices must ascend."""
+        """Return the RGB image (H, W, 3) of a frame, or the reason why it is missing; indices must ascend."""
         while self._next is not None and self._next.frame_index < index:
             self._next = next(self._frames, None)
         if self._next is not None and self._next.frame_index == index:
@@ -56,7 +56,7 @@ class CameraVideo:
         return ENDS_EARLY if 0 <= self._n_indexed <= index else DAMAGED
 
     def close(self) -> None:
-        """Skip the rest of the video. A decoder that has returned all requested frames stays open, another is ended."""
+        """Skip the rest of the video; the first decoder stays open if it has returned all requested frames."""
         if self._decoder == 0 and (self._next is None or self._next.frame_index == self._indices[-1]):
             next(self._frames, None)
         self._frames.close()
@@ -86,11 +86,11 @@ def read_timesteps(
     """Read videos frame by frame, and close them at the end.
 
     Args:
-        videos: Videos by camera.
-        indices: Numbers of the frames, ascending.
+        videos: Name of the camera → video.
+        indices: Indices of the frames, ascending.
 
     Yields:
-        The frame's number, its images by camera, and the reasons of the cameras without an image.
+        Index of the frame, its images by camera, and the reason for each camera without an image.
     """
     try:
         for index in indices:
@@ -106,12 +106,15 @@ def read_timesteps(
 
 
 def select_frame_indices(n_frames: int, every: int, limit: int) -> list[int]:
-    """Select the frames to convert: each ``every``-th, and of those at most ``limit``, evenly spaced from the first.
+    """Select the frames to convert: every ``every``-th, thinned evenly to at most ``limit``, beginning with the first.
 
     Args:
-        n_frames: Number of frames of the video.
-        every: 1 for every frame.
-        limit: Upper bound on the number of frames; 0 for none.
+        n_frames: Number of frames in the video.
+        every: Step between frames; 1 for every frame.
+        limit: Largest number of frames; 0 for no limit.
+
+    Returns:
+        Indices of the frames, ascending.
     """
     listed = list(range(0, n_frames, every))
     if not limit or len(listed) <= limit:

@@ -1,4 +1,4 @@
-"""The head's pose at each timestep, from the benchmark's tracking where there is one, else from landmarks."""
+"""The head's pose at each timestep, from the benchmark's tracking if it exists, otherwise from landmarks."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ from pipelines.media.cameras import Array, Camera
 Image = NDArray[np.uint8]
 
 SHAPE_SD, SIZE_SD, ORIGIN_SD = 0.005, 0.1, 0.03
-"""Standard deviations of a person's landmarks from the mean head's (metres), of the head's size from the mean head's
-(share), and of the point between the eyes from a head model's origin (metres). With one view, only these separate size
-from distance."""
+"""Standard deviations of a person's head from the mean head: of landmarks (metres), of the size (share), and of the
+distance between the point between the eyes and the head model's origin (metres).
+
+With one view, only these priors can distinguish a large head from a near one.
+"""
 SPARE = 1.25
-"""Least pixels of the decoded image for one pixel of the crop."""
+"""Smallest ratio of the resolution of the decoded image to that of the crop."""
 
 
 def decode_factor(cameras: Mapping[str, Camera], config: NersembleConfig) -> int:
-    """Return the power of two by which the videos are decoded smaller, so that each crop still has enough pixels.
+    """Return the power of two by which decoded frames can be reduced while each crop still has enough pixels.
 
-    Half the size is a quarter of the pixels that travel from the decoder, and the crop averages them anyway.
+    At half the size only a quarter of the pixels come from the decoder, and the crop would average them anyway.
 
     Args:
-        cameras: Cameras of the videos at their full size, by serial.
-        config: Settings, for the size of the crop.
+        cameras: Serial number → camera of the video at its full size.
+        config: Settings, which hold the size of the crop.
     """
     if config.crop == "full":
         needed = {name: max(c.width, c.height) / (SPARE * config.size) for name, c in cameras.items()}
@@ -66,9 +68,11 @@ class HeadTracker:
     """A tracker of the head's pose in one sequence, which remembers the cameras that show the face."""
 
     finder: HeadFinder
+    """Finder that detects the landmarks."""
     tracking: FlameTracking | None = None
+    """Tracking from the benchmark; None if there is none."""
     origin: Array | None = None
-    """(3,) the point between the eyes in the frame of the tracking's head model, metres, once it is known."""
+    """(3,) point between the eyes in the frame of the tracking's head model, metres; None until it is known."""
     order: list[str] = field(default_factory=list)
     """Cameras that showed the face at the first timestep."""
 
@@ -77,9 +81,9 @@ class HeadTracker:
         """Return the tracker of a sequence.
 
         Args:
-            person: The participant's folder.
-            sequence: The sequence's name.
-            finder: Finds the head where there is no tracking.
+            person: Folder of the participant.
+            sequence: Name of the sequence.
+            finder: Finder of the head, used if there is no tracking.
 
         Raises:
             NersembleError: The tracking file cannot be read.
@@ -87,19 +91,19 @@ class HeadTracker:
         path = tracking_path(person, sequence)
         if not path.is_file():
             return cls(finder)
-        # The open head's origin is the corpus's own; FLAME's lies elsewhere and is found from the first images.
+        # The open head has the corpus's origin; FLAME's origin lies elsewhere and is estimated from the first images.
         return cls(finder, read_tracking(path), np.zeros(3) if read_head_mark(path) else None)
 
     def head_to_world(self, index: int, images: Mapping[str, Image], cameras: Mapping[str, Camera]) -> Array | None:
         """Return the head's pose at a frame.
 
         Args:
-            index: Number of the frame.
-            images: The frame's RGB images, by camera.
-            cameras: The images' cameras.
+            index: Index of the frame.
+            images: Name of the camera → RGB image of the frame.
+            cameras: Name of the camera → camera of the image.
 
         Returns:
-            (3, 4) rigid, metres, origin between the eyes; None where the head is not found.
+            (3, 4) rigid transform, metres, with the origin between the eyes; None if the head is not found.
         """
         if self.tracking is None:
             pose = self.finder.find(images, cameras, self.order)
@@ -120,11 +124,11 @@ class HeadTracker:
     def _find_origin(
         self, transform: Array, images: Mapping[str, Image], cameras: Mapping[str, Camera]
     ) -> Array | None:
-        """Return the point (3,) between the eyes in the tracked head's frame, metres; None without a face.
+        """Return the point (3,) between the eyes in the tracked head's frame, metres; None if no face is detected.
 
-        FLAME's origin is not in the file. Landmarks at ``size * MEAN_LANDMARKS + origin`` in that frame project to
-        known pixels: each gives two equations that are linear in size and origin. Solved by least squares with the
-        priors ``SIZE_SD`` and ``ORIGIN_SD``.
+        The tracking file does not state FLAME's origin. Landmarks at ``size * MEAN_LANDMARKS + origin`` in the tracked
+        head's frame project to the detected pixels. Each landmark gives two equations, which are linear in size and
+        origin; they are solved by least squares with the priors ``SIZE_SD`` and ``ORIGIN_SD``.
         """
         rows, values = [np.diag([1 / SIZE_SD, *[1 / ORIGIN_SD] * 3])], [np.array([1 / SIZE_SD, 0, 0, 0])]
         for name, image in images.items():

@@ -1,4 +1,4 @@
-"""The settings of NeRSemble's conversion."""
+"""Settings of the conversion of NeRSemble."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from pipelines.conversion.conversion_config import ConversionConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NersembleConfig(ConversionConfig):
-    """Settings of NeRSemble's conversion; ``cameras`` holds serials."""
+    """Settings of the conversion of NeRSemble; ``cameras`` holds serial numbers."""
 
     frames: int = 12
-    """Upper bound on the timesteps of each sequence, evenly spaced; 0 for all that ``every`` leaves."""
+    """Largest number of timesteps per sequence, evenly spaced; 0 for all that ``every`` selects."""
     participants: tuple[int, ...] = ()
     """Numbers of the participants to convert; empty for all."""
     sequences: tuple[str, ...] = ()
     """Names of the sequences to convert; empty for all."""
     head_views: int = 6
-    """Number of a timestep's images with a face from which the head's pose is found, at least 2."""
+    """Number of images with a face from which the head's pose at a timestep is computed, at least 2."""
     matte: Literal["auto", "model"] = "auto"
-    """auto: the benchmark's own mattes where there are any; else the difference to the empty room where there is an
-    image of it; else the matting model. model: the matting model."""
+    """Source of the mattes.
+
+    auto: the benchmark's own mattes if they exist; otherwise the difference from the image of the empty room if it
+    exists; otherwise the matting model. model: always the matting model.
+    """
     val_every: int = 20
-    """One participant in about ``val_every``, by a hash of the number, is in the split val; 0 for none."""
+    """Inverse share of the participants that are in the split val, chosen by a hash of their number; 0 for none."""
     decode_silence_s: float = 60.0
-    """Seconds without a frame after which a video's decoder is stopped."""
+    """Time without a frame after which the decoder of a video is stopped, seconds."""
     decode_limit_s: float = 1800.0
-    """Seconds after which a video's decoder is stopped."""
+    """Total waiting time after which the decoder of a video is stopped, seconds."""
 
     def __post_init__(self) -> None:
         ConversionConfig.__post_init__(self)

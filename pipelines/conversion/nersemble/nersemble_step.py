@@ -1,4 +1,4 @@
-"""The step ``convert_nersemble``: the videos of one sequence of one participant to views, timestep by timestep."""
+"""The step ``convert_nersemble``, which converts the videos of a sequence to views, timestep by timestep."""
 
 from __future__ import annotations
 
@@ -52,14 +52,19 @@ from pipelines.media.image_codec import decode_image, encode_png, encode_webp
 Image = NDArray[np.uint8]
 
 OUT_OF_PICTURE, HEAD_NOT_FOUND, SIZE_UNEXPECTED = "head_out_of_picture", "head_not_found", "size_unexpected"
+"""Reasons: the head is outside the image, no head was found, or the video has an unexpected size."""
 VALUE_DAMAGED = "value_damaged"
+"""Reason: a file of the sequence cannot be read."""
 MODELS = ("face_landmark", "selfie_segmentation")
-"""Names of the weights that the step uses, beside those of the face pack."""
+"""Names of the weights that the step uses in addition to those of the face pack."""
 MIN_VISIBLE_SHARE = 0.5
-"""Least share of a crop that lies inside the image."""
+"""Smallest share of a crop that must lie inside the image."""
 
 ITEM_TIMESTEPS = 64
-"""Timesteps of an item: its views are in memory together; those of 16 cameras are 40 MB of images at 512 pixels."""
+"""Number of timesteps per item.
+
+The views of an item are in memory together: with 16 cameras, 40 MB of images at 512 pixels.
+"""
 ITEM = pa.schema(
     [
         pa.field("item_id", pa.string(), nullable=False),
@@ -76,24 +81,32 @@ ITEM = pa.schema(
         ),
     ]
 )
-"""A run of timesteps of one sequence of one participant: ``person`` is the participant's folder, ``task`` empty or the
-benchmark's, ``serials`` the cameras, separated by commas. Of the selected timesteps the item has ``count`` from the
-``first``-th on, or all from there where ``count`` is null."""
+"""Items of the conversion: each is a run of timesteps of one sequence of one participant.
+
+``person`` is the participant's folder, ``task`` is the benchmark's task or empty, and ``serials`` holds the cameras'
+serial numbers, separated by commas. The item holds ``count`` of the selected timesteps, beginning with number
+``first``; if ``count`` is null, it holds all from ``first`` on.
+"""
 
 
 @dataclass
 class ConversionTools:
-    """A worker's models and decoders."""
+    """Models and decoders of a worker."""
 
     finder: HeadFinder
+    """Finder of the head's pose."""
     matte: MatteModel
+    """Matting model."""
     config: NersembleConfig
+    """Settings of the conversion."""
     decoders: dict[str, Decoders] = field(default_factory=dict)
+    """Name of the camera → decoders."""
 
     def decoders_of(self, camera: str) -> Decoders:
-        """Return a camera's own decoders, because all videos of a sequence are open at once.
+        """Return the decoders of a camera; each camera has its own, because all videos of a sequence are open at once.
 
-        PyAV is the first: decord decodes ahead of a slow reader, up to the complete rest of the video in memory.
+        PyAV is tried first, because decord decodes ahead of a slow reader and can fill the memory with the rest of the
+        video.
         """
         if camera not in self.decoders:
             limits = {"silence_s": self.config.decode_silence_s, "limit_s": self.config.decode_limit_s}
@@ -106,13 +119,18 @@ class Recording:
     """The readable videos of a sequence."""
 
     cameras: Mapping[str, Camera]
-    """Cameras of the videos at their full size, by serial."""
+    """Serial number → camera of the video at its full size."""
     n_frames: int
+    """Number of frames of the longest video."""
     fps: float
+    """Frames per second."""
 
 
 def nersemble_step(config: NersembleConfig) -> Step:
-    """Return the step ``convert_nersemble``, of one item a call, because an item's views are held in memory.
+    """Return the step ``convert_nersemble``, which takes one item per call, because an item's views are in memory.
+
+    Args:
+        config: Settings, which are all part of the fingerprint.
 
     Raises:
         WeightsError: The models' weights cannot be loaded.
@@ -125,7 +143,7 @@ def nersemble_step(config: NersembleConfig) -> Step:
         output=CONVERTED,
         load=partial(load_tools, config),
         fn=partial(convert_sequences, config),
-        # The decoders work beside this process, one a camera.
+        # The decoders run in processes of their own, one per camera.
         resources=Resources(cpus=2, batch=1),
         config=asdict(config),
         weights={**{name: WEIGHTS[name].sha256 for name in MODELS}, **face_pack(None).files},
@@ -133,20 +151,20 @@ def nersemble_step(config: NersembleConfig) -> Step:
 
 
 def load_tools(config: NersembleConfig) -> ConversionTools:
-    """Load a worker's models; decoders are opened later, for each camera."""
+    """Load the models of a worker; the decoders are opened later, for each camera."""
     return ConversionTools(HeadFinder.load(config.head_views), MatteModel.load(), config)
 
 
 def convert_sequences(config: NersembleConfig, tools: ConversionTools, items: pa.Table) -> pa.Table:
-    """Convert items; an item whose tracking or colours cannot be read fails.
+    """Convert items to views; an item fails if its tracking or colours cannot be read.
 
     Args:
         config: Settings.
-        tools: The worker's models and decoders.
+        tools: Models and decoders of the worker.
         items: Rows of ``ITEM``.
 
     Returns:
-        Rows of ``CONVERTED``, in the items' order.
+        Rows of ``CONVERTED``, in the order of the items.
     """
     rows = []
     for row in items.to_pylist():
@@ -160,7 +178,7 @@ def convert_sequences(config: NersembleConfig, tools: ConversionTools, items: pa
 
 
 def _convert(config: NersembleConfig, tools: ConversionTools, row: dict[str, Any]) -> dict[str, Any]:
-    """Return status, reason, cameras and views of an item; raises ``NersembleError`` for files that cannot be read."""
+    """Return status, reason, cameras and views of an item; raise ``NersembleError`` if a file cannot be read."""
     person, sequence = Path(row["person"]), row["sequence"]
     full = None if row["task"] else (FULL_WIDTH, FULL_HEIGHT)
     recording, unreadable = _probe(person, sequence, row["serials"].split(","), full, tools)
@@ -174,7 +192,7 @@ def _convert(config: NersembleConfig, tools: ConversionTools, row: dict[str, Any
     calibration = read_camera_params(calibration_path(person), full)
     readable = next(iter(recording.cameras.values()))
     cameras = []
-    for name in unreadable:  # a video that cannot be read has no size: its camera gets that of another one
+    for name in unreadable:  # the size of an unreadable video is unknown, so that of another video is used
         K = calibration.intrinsics(name, readable.width, readable.height)
         camera = Camera(K, calibration.world_to_camera[name], readable.width, readable.height)
         cameras.append(camera_row(name, camera))
@@ -185,7 +203,7 @@ def _convert(config: NersembleConfig, tools: ConversionTools, row: dict[str, Any
 def _probe(
     person: Path, sequence: str, serials: list[str], full: tuple[int, int] | None, tools: ConversionTools
 ) -> tuple[Recording, dict[str, str]]:
-    """Return the readable videos with their cameras, and the reasons of the unreadable ones by serial."""
+    """Return the readable videos, and serial number → reason of the unreadable ones."""
     calibration = read_camera_params(calibration_path(person), full)
     cameras, unreadable, lengths, fps = {}, {}, [0], FPS
     for name in serials:
@@ -213,7 +231,7 @@ def _probe(
 def _views(
     config: NersembleConfig, tools: ConversionTools, row: dict[str, Any], recording: Recording, indices: list[int]
 ) -> Iterator[dict[str, Any]]:
-    """Yield the views of the frames ``indices``, timestep by timestep."""
+    """Yield the views of the frames at ``indices``, timestep by timestep."""
     person, sequence = Path(row["person"]), row["sequence"]
     colours = {} if row["task"] else read_colours(colour_path(person))
     factor = decode_factor(recording.cameras, config)
@@ -256,7 +274,7 @@ def _view(
     room: Image | None,
     alpha: Image | None,
 ) -> dict[str, Any]:
-    """Return image, matte, K and head pose of a view; status and reason where the head is outside the image."""
+    """Return image, matte, K and head pose of a view; status, reason and head pose if the head is outside the image."""
     full = config.crop == "full"
     target = resized_camera(camera, config.size) if full else aligned_crop(camera, head_to_world, config.size)
     if visible_share(camera, target) < MIN_VISIBLE_SHARE:
@@ -278,7 +296,7 @@ def _view(
 
 
 def _check_size(width: int, height: int) -> None:
-    """Raise ``ValueError`` for an image that is larger than the data set's."""
+    """Raise ``ValueError`` if an image is larger than the images of the data set."""
     if width * height > FULL_WIDTH * FULL_HEIGHT:
         raise ValueError(f"{width} x {height} px; the data set has at most {FULL_WIDTH} x {FULL_HEIGHT}")
 
@@ -288,7 +306,7 @@ def _size(camera: Camera, factor: int) -> tuple[int, int] | None:
 
 
 def _rooms(person: Path, cameras: Mapping[str, Camera]) -> dict[str, Image]:
-    """Return images of the empty room at the videos' size, by camera; cameras without a readable one are left out."""
+    """Return name of the camera → readable image of the empty room, resized to the video."""
     rooms = {}
     for name, camera in cameras.items():
         path = background_path(person, name)

@@ -1,4 +1,4 @@
-"""The plan of a conversion of NeRSemble data: the sequences of a folder, and the listed files that it lacks."""
+"""The plan of a conversion of NeRSemble: the sequences in a folder, and the listed files that are missing."""
 
 from __future__ import annotations
 
@@ -53,15 +53,19 @@ def plan_nersemble(source: str, config: NersembleConfig, filesystem: Any = None)
     """Plan the conversion of a folder.
 
     An item is a sequence of a participant with the available cameras, or ``ITEM_TIMESTEPS`` timesteps of a longer
-    sequence. Calibrations are read now, so that a camera without one is listed as missing and affects no other.
+    sequence. Calibrations are read during planning, so that a camera without calibration is listed as missing and does
+    not affect the others.
 
     Args:
         source: A local folder.
         config: Settings.
-        filesystem: Not used: sixteen videos are open at once, so they must lie on a local disk.
+        filesystem: Not used, because sixteen videos are open at once and must lie on a local disk.
+
+    Returns:
+        The plan.
 
     Raises:
-        CaptureSourceError: The folder holds no NeRSemble data, or none that the settings select.
+        CaptureSourceError: The folder holds no NeRSemble data, or the settings select none of it.
     """
     if is_remote(source):
         raise CaptureSourceError(f"{source}: NeRSemble is converted from a local folder; copy or mount it")
@@ -77,7 +81,7 @@ def plan_nersemble(source: str, config: NersembleConfig, filesystem: Any = None)
         )
     items: list[dict[str, Any]] = []
     missing: list[MissingItem] = []
-    # The benchmark has a folder of participants for each task.
+    # The benchmark has one folder of participants per task.
     roots = [root / task for task in TASKS_BY_NAME if (root / task).is_dir()] if layout is Layout.BENCHMARK else [root]
     for folder in roots:
         for name in list_participants(folder):
@@ -94,8 +98,8 @@ def split_of_participant(participant: int, val_every: int) -> str:
     """Return the split of a participant: train, val or test.
 
     Args:
-        participant: Number of the participant. The benchmark's held-out people, of any of its tasks, are always test.
-        val_every: About one in so many of the others is in val; 0 for none.
+        participant: Number of the participant. People whom any task of the benchmark holds out are always in test.
+        val_every: Inverse share of the other participants that are in val; 0 for none.
     """
     if participant in HELD_OUT_PARTICIPANTS:
         return "test"
@@ -109,7 +113,7 @@ def _items(
     recorded: dict[int, tuple[str, ...]],
     missing: list[MissingItem],
 ) -> Iterator[dict[str, Any]]:
-    """Yield a participant's items, rows of ``ITEM``; files that the folder lacks are added to ``missing``."""
+    """Yield the items of a participant, rows of ``ITEM``; listed files that do not exist are added to ``missing``."""
     participant = int(person.name)
     if config.participants and participant not in config.participants:
         return
@@ -125,7 +129,7 @@ def _items(
     for sequence in dict.fromkeys([*list_sequences(person), *_listed_sequences(participant, task, recorded)]):
         if config.sequences and sequence not in config.sequences:
             continue
-        # A test sequence of the benchmark comes with its tracking alone: nothing is missing there.
+        # The benchmark publishes only the tracking of a test sequence, so none of its videos is missing.
         if task == MONO.name and sequence not in MONO_TRAIN_SEQUENCES:
             continue
         available = list_serials(person, sequence)
@@ -150,7 +154,7 @@ def _listed_sequences(participant: int, task: str, recorded: dict[int, tuple[str
 
 
 def _expected_serials(task: str, calibrated: set[str]) -> list[str]:
-    """Return the cameras of which a sequence should have a video."""
+    """Return the serial numbers of the cameras whose videos a sequence should have."""
     if task == MONO.name:
         return [MONO.serials[0]]
     serials = NVS_TRAIN if task == NVS.name else SERIALS
@@ -160,7 +164,7 @@ def _expected_serials(task: str, calibrated: set[str]) -> list[str]:
 def _runs(
     person: Path, participant: int, task: str, sequence: str, serials: list[str], config: NersembleConfig
 ) -> Iterator[dict[str, Any]]:
-    """Yield a sequence's rows of ``ITEM``; their ids hash names and sizes of the files, so new files are new items."""
+    """Yield the rows of ``ITEM`` of a sequence; changed files give new ids, which hash names and sizes of the files."""
     files = [calibration_path(person), colour_path(person), tracking_path(person, sequence)]
     for serial in serials:
         files += [video_path(person, sequence, serial), alpha_path(person, sequence, serial)]
@@ -185,7 +189,7 @@ def _runs(
         n_timesteps = len(select_frame_indices(n_frames, config.every, n_timesteps))
     starts = range(0, max(n_timesteps, 1), ITEM_TIMESTEPS)
     for first in starts:
-        # The last item takes all remaining timesteps: a video that was not probed may have more frames.
+        # The last item takes all remaining timesteps, because a video that was not probed may have more frames.
         count = None if first == starts[-1] else ITEM_TIMESTEPS
         item = f"{capture}/{first:06d}-{digest([sizes, first, count], 12)}"
         yield row | {"item_id": item, "first": first, "count": count}
@@ -196,7 +200,7 @@ def _identity(participant: int) -> str:
 
 
 def _count_frames(videos: list[Path]) -> int:
-    """Return the number of frames of the first video whose header has one; 0 for none."""
+    """Return the number of frames of the first video whose header states it; 0 if no header does."""
     decoder = ProcessDecoder()
     try:
         for video in videos:
