@@ -1,1 +1,1 @@
-"""The capture studio: the open head, rendered by a ray caster, with its truth."""
+"""The capture studio: a ray-cast renderer of the open head, with ground truth for every image."""

@@ -1,7 +1,7 @@
 """Accessories of a studio head, which are not part of the head model: teeth, glasses, long hair.
 
-Each is built on the template, shifted with a group of head vertices when the identity's shape changes, and moved
-rigidly with one joint when the head moves.
+Each accessory is built for the template. It is shifted with a group of head vertices when the identity's shape changes,
+and moves rigidly with one joint when the head moves.
 """
 
 from __future__ import annotations
@@ -26,18 +26,21 @@ class Accessory:
     """A mesh bound to one joint of the head."""
 
     mesh: Mesh
+    """Mesh of the accessory on the template."""
     joint: int
+    """Index of the joint with which the accessory moves."""
     anchor: NDArray[np.int64]
-    """Indices of the head vertices with whose mean the accessory moves when the identity's shape changes."""
+    """Indices of head vertices; the accessory is shifted with their mean when the identity's shape changes."""
     part: Part
+    """Segmentation class of the accessory."""
 
     def posed(self, head: StudioHead, shaped: Floats, transforms: Floats) -> Mesh:
         """Return the accessory's mesh on a shaped and posed head.
 
         Args:
             head: The head on whose template the accessory was built.
-            shaped: Rest vertices of the identity, (V, 3), metres.
-            transforms: Joint transforms, (5, 3, 4).
+            shaped: (V, 3) vertices of the identity at rest, metres.
+            transforms: (5, 3, 4) transforms of the joints.
         """
         shift = (shaped[self.anchor] - head.template[self.anchor]).mean(0)
         transform = transforms[self.joint]
@@ -45,11 +48,11 @@ class Accessory:
 
 
 def build_accessories(head: StudioHead, appearance: Appearance) -> list[Accessory]:
-    """Build the accessories of a person: the teeth, and the glasses and long hair that the appearance has.
+    """Build the accessories of a person: the teeth, and glasses and long hair if the appearance has them.
 
     Args:
         head: The studio's head.
-        appearance: The person's appearance; its seed decides shapes and colours.
+        appearance: Appearance of the person; its seed determines shapes and colours.
     """
     accessories = [_teeth(head, upper=True), _teeth(head, upper=False)]
     if appearance.glasses is not None:
@@ -60,7 +63,7 @@ def build_accessories(head: StudioHead, appearance: Appearance) -> list[Accessor
 
 
 def _grid_mesh(points: Floats, colour: Floats, gloss: float) -> Mesh:
-    """Return a mesh over a grid of points (M, N, 3) with colours (M, N, 3)."""
+    """Return a mesh over a grid of points (M, N, 3), with a colour per point (M, N, 3) and one gloss."""
     m, n = points.shape[:2]
     index = np.arange(m * n).reshape(m, n)
     a, b, c, d = index[:-1, :-1], index[:-1, 1:], index[1:, 1:], index[1:, :-1]
@@ -71,7 +74,7 @@ def _grid_mesh(points: Floats, colour: Floats, gloss: float) -> Mesh:
 
 
 def _teeth(head: StudioHead, upper: bool) -> Accessory:
-    """Build one row of teeth: a curved band behind the lips, darker between the teeth."""
+    """Build the upper or lower row of teeth: a curved band behind the lips that is darker between the teeth."""
     side = np.linspace(-1, 1, 57)
     x = 0.021 * np.sin(side * 1.35) / np.sin(1.35)
     z = 0.0215 - 0.026 * (1 - np.cos(side * 1.35)) - (0.0 if upper else 0.002)
@@ -132,7 +135,7 @@ def _glasses(head: StudioHead, appearance: Appearance) -> Accessory:
 
 
 def _long_hair(head: StudioHead, appearance: Appearance) -> Accessory:
-    """Build a curtain of hair from the scalp to the neck, round the sides and the back."""
+    """Build a curtain of hair that reaches from the scalp to the neck at the sides and the back."""
     g = np.random.default_rng(appearance.seed + 11)
     start, length = np.radians(g.uniform(68, 80)), g.uniform(0.11, 0.145)
     angle = np.linspace(start, 2 * np.pi - start, 90)
@@ -140,7 +143,7 @@ def _long_hair(head: StudioHead, appearance: Appearance) -> Accessory:
     direction = np.stack([np.sin(angle), np.cos(angle)], 1)
     wavy = sum(np.sin(k * angle + g.uniform(0, 6.3)) for k in (9, 14, 23))
     drop = np.clip((0.02 - height) / 0.12, 0, 1)
-    # At the top the curtain starts inside the hair on the scalp; further down it stands off and swings out or in.
+    # The curtain starts inside the hair on the scalp; further down it stands off and bends outwards or inwards.
     rise = np.clip((0.085 - height) / 0.03, 0, 1)
     stand = appearance.hair_thickness * (0.95 + 0.2 * np.asarray(wavy)[:, None]) * rise
     out = _skull_radius(head, direction, height) * (1 + g.uniform(-0.1, 0.06) * drop[None]) + stand
@@ -157,8 +160,11 @@ def _long_hair(head: StudioHead, appearance: Appearance) -> Accessory:
 def _skull_radius(
     head: StudioHead, direction: NDArray[np.floating], height: NDArray[np.floating]
 ) -> NDArray[np.floating]:
-    """Return the distance (M, N), metres, from the skull's axis to its surface in directions (M, 2) of (x, z) at
-    heights (N,); below the ears (y < -0.02) it is the distance at their height."""
+    """Return the distance (M, N), metres, from the skull's vertical axis to its surface.
+
+    The directions (M, 2) are (x, z) unit vectors, the heights (N,) are in metres. Below the ears (y < -0.02) the
+    distance at their height is used.
+    """
     flat, y = head.template[:, [0, 2]] - CENTRE[[0, 2]], head.template[:, 1]
     rows = []
     for h in np.maximum(height, -0.02):

@@ -1,4 +1,4 @@
-"""The appearance of a studio person: colours, styles and amounts, drawn at random from the identity's id."""
+"""The appearance of a studio person: colours, styles and amounts, drawn at random with the identity's id as seed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SKIN_TONES: tuple[Colour, ...] = (
     (0.38, 0.25, 0.18),
     (0.28, 0.19, 0.14),
 )
-"""sRGB, from light to dark; a person's tone lies between two neighbours."""
+"""sRGB colours of skin from light to dark; a person's tone lies between two neighbouring ones."""
 HAIR_COLOURS: tuple[Colour, ...] = (
     (0.06, 0.05, 0.05),
     (0.14, 0.09, 0.06),
@@ -29,6 +29,7 @@ HAIR_COLOURS: tuple[Colour, ...] = (
     (0.55, 0.53, 0.51),
     (0.50, 0.20, 0.10),
 )
+"""sRGB colours of hair."""
 IRIS_COLOURS: tuple[Colour, ...] = (
     (0.24, 0.13, 0.07),
     (0.38, 0.23, 0.11),
@@ -37,55 +38,64 @@ IRIS_COLOURS: tuple[Colour, ...] = (
     (0.30, 0.47, 0.62),
     (0.42, 0.48, 0.52),
 )
+"""sRGB colours of the iris."""
 FABRICS: tuple[Colour, ...] = ((0.15, 0.2, 0.4), (0.5, 0.12, 0.12), (0.2, 0.2, 0.2), (0.75, 0.7, 0.6), (0.2, 0.4, 0.3))
+"""sRGB colours of caps."""
 HAIR_STYLES = ("bald", "cropped", "short", "long", "cap")
+"""Names of the hair styles; a cap hides the hair."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Appearance:
-    """The appearance of a person. Colours are sRGB in 0 to 1, lengths in metres, amounts in 0 to 1."""
+    """The appearance of a person. Colours are sRGB from 0 to 1, lengths are in metres, amounts from 0 to 1."""
 
     seed: int
     """Seed of the noise of skin, hair and freckles."""
     skin: Colour
     lips: Colour
     lip_strength: float
+    """Strength of the lips' colour."""
     blush: float
+    """Strength of the red on cheeks and nose."""
     freckles: int
     """Number of freckles; 0 for most people."""
     hair: Colour
+    """Colour of the hair, or of the cap."""
     hair_style: str
     """One of ``HAIR_STYLES``."""
     hair_thickness: float
+    """Distance of the hair's surface from the head, metres."""
     hairline: float
-    """Height of the hairline above the usual one, metres."""
+    """Shift of the hairline from its usual height, metres; positive is higher."""
     lip_border: float
-    """Value of the soft mask at which the lips' colour ends: 0.2 gives wide lips, 0.8 narrow ones."""
+    """Value of the lips' soft mask at which their colour ends: 0.2 gives wide lips, 0.8 narrow lips."""
     brow_width: float
+    """Half the width of the eyebrow, metres."""
     brow_strength: float
+    """Strength of the eyebrow's colour."""
     brow_shift: tuple[float, float, float]
-    """Heights of the eyebrow's inner end, peak and outer end above the usual ones, metres."""
+    """Shifts of the eyebrow's inner end, peak and outer end from their usual heights, metres; positive is higher."""
     brow_gap: float
-    """Distance by which the eyebrow's inner end is further from the middle, metres; negative nearly joins them."""
+    """Shift of the eyebrow's inner end away from the middle of the face, metres; negative is closer."""
     complexion: float
-    """Strength of the skin's blotches, which are the same on both sides of the face."""
+    """Strength of the skin's blotches, which are symmetric."""
     folds: float
-    """Strength of the lines from the nose to the mouth's corners."""
+    """Strength of the lines from the nose to the corners of the mouth."""
     wrinkles: float
     """Strength of the lines on the forehead."""
     bags: float
-    """Shade under the eyes; a negative one is light."""
+    """Darkness under the eyes; a negative value is lighter than the skin."""
     eye_shadow: float
-    """Shade on and over the lids."""
+    """Darkness on and above the eyelids."""
     liner: float
-    """Dark rim of the lids."""
+    """Darkness of the rims of the eyelids."""
     moles: int
     """Number of moles."""
     beard: float
-    """0 is shaven, up to 0.4 a shadow, above 0.4 a beard."""
+    """Strength of the beard: 0 is shaven, up to 0.4 is a shadow, above 0.4 is a beard."""
     iris: Colour
     glasses: Colour | None
-    """The frame's colour; None without glasses."""
+    """Colour of the frame; None without glasses."""
 
 
 def random_appearance(identity_id: str) -> Appearance:
@@ -99,7 +109,7 @@ def random_appearance(identity_id: str) -> Appearance:
     tone = g.uniform(0, len(SKIN_TONES) - 1)
     low, share = int(tone), tone - int(tone)
     skin = jitter(_mix(SKIN_TONES[low], SKIN_TONES[low + 1], share), 0.03)
-    # Dark skin goes with dark hair and eyes more often than not.
+    # Dark skin has only the first three, dark colours of hair and eyes.
     n_hair, n_iris = (len(HAIR_COLOURS), len(IRIS_COLOURS)) if tone < 3 else (3, 3)
     hair = jitter(HAIR_COLOURS[int(g.integers(n_hair))], 0.12)
     style = str(g.choice(HAIR_STYLES, p=[0.1, 0.2, 0.35, 0.25, 0.1]))

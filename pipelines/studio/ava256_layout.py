@@ -1,8 +1,12 @@
 """Rendered captures in Ava-256's layout.
 
-Differences from the official data: the mesh has the official number of vertices, but they are the open head's and the
-midpoints of its longest edges; the 274 keypoints are fixed points of that mesh with no meaning of their own; the
-texture is the person's colour in the open head's UV map, the same in every frame; there are no shoulders.
+Differences from the official data:
+
+- The mesh has the official number of vertices, but they are the open head's vertices and midpoints of its longest
+  edges.
+- The 274 keypoints are fixed points of this mesh without an anatomical meaning.
+- The texture holds the person's colours in the open head's UV map and is the same in every frame.
+- There are no shoulders.
 """
 
 from __future__ import annotations
@@ -30,15 +34,21 @@ from pipelines.studio.studio_head import StudioHead
 from pipelines.studio.truth import write_truth
 
 SEGMENTS = ("EXP_neutral_peak", "EXP_free_face", "EXP_smile", "SEN_a_good_morrow", "EXP_cheek_blow", "EXP_eyes_closed")
-"""Names of segments, in the order in which they are used."""
+"""Names of the segments, in order; a capture uses the first ones."""
 FRAME_STEP, FIRST_FRAME, FPS = 4, 1000, 30.0
-"""Frame numbers as in a release, where they are not consecutive and do not begin at 0."""
+"""Step between frame numbers, first frame number, and frame numbers per second.
+
+As in the releases, frame numbers are not consecutive and do not begin at 0.
+"""
 DISTORTION = np.array([-0.073, 0.044, -0.0034, 0.0030])
-"""Plausible coefficients, like those of the example calibration in the data set's repository."""
+"""Plausible distortion coefficients, similar to the example calibration in the data set's repository."""
 SHIFT = np.array([0.004, -0.031, 0.052])
-"""Position of the head model's origin in the frame of the written mesh, metres: the official one is elsewhere, too."""
+"""Position of the head model's origin in the frame of the written mesh, metres.
+
+It is not zero, because the origins differ in the official data too.
+"""
 HEAD_FRAME = np.concatenate([HEAD_AXES.T, SHIFT[:, None]], axis=1)
-"""(3, 4) from the head model's frame to that of the written mesh."""
+"""(3, 4) transform from the head model's frame to the frame of the written mesh, metres."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,35 +56,39 @@ class Ava256Spec:
     """Settings of the captures to render."""
 
     n_cameras: int = 4
+    """Number of cameras per capture."""
     frames: int = 6
-    """Frames of a capture, shared out among ``segments``."""
+    """Number of frames per capture, divided among ``segments``."""
     segments: tuple[str, ...] = SEGMENTS[:3]
+    """Names of the segments."""
     height: int = 1024
-    """Pixels; the official ones are 1024 and 2048. The width follows."""
+    """Height of the images, pixels; the official heights are 1024 and 2048. The width has the official ratio."""
     absent: float = 0.02
-    """Share of the images that are listed and not written."""
+    """Share of the images that are listed but not written."""
     uv_size: int = naming.UV_SIZE
+    """Side of the texture, pixels."""
 
     @property
     def width(self) -> int:
-        """Pixels: 667 for a height of 1024."""
+        """Width of the images, pixels: 667 for a height of 1024."""
         return round(naming.FULL_WIDTH * self.height / naming.FULL_HEIGHT)
 
 
 def write_ava256(head: StudioHead, root: Path, n_identities: int, spec: Ava256Spec, seed: int = 0) -> Iterator[Path]:
-    """Write the captures of several people below ``root``; captures that exist are left alone.
+    """Write the captures of several people below ``root``; captures that exist are not changed.
 
-    Beside each capture lies its truth (``truth/``, see ``write_truth``), with poses of the head model's own frame.
+    The truth of each capture is written to its folder ``truth`` by ``write_truth``; its poses are those of the head
+    model's frame.
 
     Args:
         head: The studio's head.
         root: Folder of the captures.
-        n_identities: Number of people, one capture each.
+        n_identities: Number of people, with one capture per person.
         spec: Settings of the captures.
         seed: Another seed gives other people.
 
     Yields:
-        Each capture's folder, when it is complete.
+        Folder of each capture after it is complete.
     """
     names = []
     for number in range(n_identities):
@@ -87,7 +101,7 @@ def write_ava256(head: StudioHead, root: Path, n_identities: int, spec: Ava256Sp
 
 
 def capture_name(identity: str) -> CaptureName:
-    """Return the name, of the official form, of a studio person's capture."""
+    """Return the name of a studio person's capture, in the official form."""
     g = np.random.default_rng([seed_of(identity), 256])
     letters = "".join(chr(65 + int(i)) for i in g.integers(0, 26, 3))
     date = f"2000{g.integers(1, 13):02d}{g.integers(1, 29):02d}"
@@ -95,13 +109,13 @@ def capture_name(identity: str) -> CaptureName:
 
 
 def plan_capture(head: StudioHead, identity: str, spec: Ava256Spec, seed: int = 0) -> RigCapture:
-    """Plan a person's capture: upright images, a chair, and numbers as names of the cameras.
+    """Plan a person's capture: upright images, a chair, and numbers as the cameras' names.
 
     Args:
-        head: The studio's head.
-        identity: The person's id.
+        head: Head of the studio.
+        identity: Id of the person.
         spec: Settings of the capture.
-        seed: As in ``plan_rig``.
+        seed: Seed of the rig and the performance; another seed gives other ones of the same person.
     """
     share, rest = divmod(spec.frames, len(spec.segments))
     segments = {name: share + (i < rest) for i, name in enumerate(spec.segments)}
@@ -118,8 +132,8 @@ def write_capture(capture: RigCapture, root: Path, name: CaptureName, spec: Ava2
     Args:
         capture: The planned capture.
         root: Folder of the captures.
-        name: The capture's name.
-        spec: Its settings.
+        name: Name of the capture.
+        spec: Settings of the capture.
     """
     frames = [ListedFrame(t.segment, t.frame_index) for t in capture.timesteps]
     cameras = {name: calibrated_camera(camera) for name, camera in capture.cameras.items()}
@@ -144,7 +158,7 @@ def write_capture(capture: RigCapture, root: Path, name: CaptureName, spec: Ava2
 
 
 def calibrated_camera(camera: Camera) -> CalibratedCamera:
-    """Return the calibration of a rig's camera: for the full image, with distortion that the loader ignores."""
+    """Return the calibration of a rig's camera for the full image, with distortion that the official loader ignores."""
     full = camera.resized(naming.FULL_WIDTH, naming.FULL_HEIGHT)
     return CalibratedCamera(full.K, DISTORTION, camera.world_to_camera)
 
@@ -162,13 +176,13 @@ class RegisteredSurface:
         self.keypoints = spread_keypoints(head.template)
 
     def vertices(self, posed: NDArray[np.floating]) -> Array:
-        """Return the points (7306, 3) in the written mesh's frame, from the head model's posed vertices (V, 3)."""
+        """Return the points (7306, 3) in the written mesh's frame, given the head model's posed vertices (V, 3)."""
         both = np.concatenate([posed, posed[self.edges].mean(1)]).astype(np.float64)
         return both @ HEAD_FRAME[:, :3].T + HEAD_FRAME[:, 3]
 
 
 def spread_keypoints(template: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Choose 274 vertices of the face by farthest-point sampling; returns their indices in the template (V, 3)."""
+    """Choose 274 vertices of the face by farthest-point sampling; return their indices in the template (V, 3)."""
     face = np.flatnonzero((template[:, 2] > -0.03) & (template[:, 1] > -0.13))
     points, chosen = template[face].astype(np.float64), [0]
     nearest = np.full(len(face), np.inf)
@@ -179,7 +193,7 @@ def spread_keypoints(template: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def _inliers(points: Array, cameras: Mapping[str, Camera]) -> Array:
-    """Return summed confidence and number of the cameras in whose images points (N, 3) lie, (N, 2)."""
+    """Return, for each of N points, the summed confidence and the number of cameras whose images contain it, (N, 2)."""
     count = np.zeros(len(points))
     for camera in cameras.values():
         pixels, depth = camera.project(points)
@@ -188,7 +202,7 @@ def _inliers(points: Array, cameras: Mapping[str, Camera]) -> Array:
 
 
 def _missing_images(name: CaptureName, capture: RigCapture, share: float) -> set[tuple[str, int]]:
-    """Draw the images that are listed and not written: at least one, unless the share is 0."""
+    """Draw the images that are listed but not written: at least one, unless the share is 0."""
     g = np.random.default_rng([seed_of(name.folder), 1])
     images = [(camera, timestep.frame_index) for camera in capture.cameras for timestep in capture.timesteps]
     n = min(max(1, round(share * len(images))), len(images) - 1) if share > 0 else 0
@@ -200,10 +214,10 @@ def render_texture(person: StudioPerson, size: int) -> NDArray[np.uint8]:
 
     Args:
         person: The person.
-        size: Pixels a side.
+        size: Side of the texture, pixels.
 
     Returns:
-        (size, size, 3) sRGB, black outside the map's triangles.
+        (size, size, 3) sRGB texture, black outside the triangles of the map.
     """
     model = person.head.model
     flat = np.concatenate([model.uvs.numpy(), np.zeros((len(model.uvs), 1), np.float32)], axis=1)

@@ -1,7 +1,7 @@
-"""A capture rig: calibrated cameras all round one person, several segments, full images, and their truth.
+"""A capture rig: calibrated cameras all around one person, several segments, full images, and their truth.
 
-Both official layouts are written from it. The rig's world is not the head's: its axes and origin are drawn at random,
-as in a real rig, so that no code works only because a matrix is the identity.
+The data of both official layouts are rendered with this rig. As in a real rig, the axes and origin of the world differ
+from those of the head; they are drawn at random, so that no code works only because a matrix is the identity.
 """
 
 from __future__ import annotations
@@ -26,24 +26,29 @@ from pipelines.studio.studio_head import ORDER, StudioHead
 
 Floats = NDArray[np.float32]
 CHAIR = ((-0.17, -0.45, -0.28), (0.17, -0.19, -0.24))
-"""Two opposite corners of the chair's back, metres, in the head's axes at rest."""
+"""Two opposite corners of the back of the chair, in the head's frame at rest, metres."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RigSpec:
-    """Settings of a rig. Angles in radians, lengths in metres."""
+    """Settings of a rig. Angles are in radians, lengths in metres."""
 
     n_cameras: int
+    """Number of cameras."""
     width: int
+    """Width of the full image, pixels."""
     height: int
-    """Pixels of the full image."""
+    """Height of the full image, pixels."""
     max_yaw: float = np.pi
-    """Cameras stand from ``-max_yaw`` to ``max_yaw`` round the head; pi is all round it."""
+    """Largest yaw of a camera: cameras stand from ``-max_yaw`` to ``max_yaw``; with pi they are all around the head."""
     pitch: tuple[float, float] = (-0.5, 0.8)
+    """Range of the cameras' elevation."""
     distance: tuple[float, float] = (1.1, 1.5)
+    """Range of the cameras' distance from the head."""
     span: float = 0.62
-    """Metres at the head that the image's height spans."""
+    """Length that the height of the image spans at the head's distance."""
     chair: bool = False
+    """Show the back of a chair behind the person."""
 
 
 @dataclass(frozen=True)
@@ -51,28 +56,31 @@ class RigView:
     """One rendered image of a rig, with its truth."""
 
     camera_id: str
+    """Name of the camera."""
     rgb: NDArray[np.uint8]
-    """(H, W, 3) sRGB."""
+    """(H, W, 3) sRGB image."""
     alpha: Floats
-    """(H, W) share of the pixel that the person (not the chair) covers; 0 or 1 where the chair is visible."""
+    """(H, W) share of the pixel that the person covers; 0 if the centre of the pixel shows the chair."""
     parts: NDArray[np.uint8]
-    """(H, W) the ``Part`` at each pixel's centre."""
+    """(H, W) ``Part`` at the centre of each pixel."""
 
 
 @dataclass(frozen=True)
 class RigCapture:
-    """A planned capture: everything but the images, which ``render_views`` renders timestep by timestep."""
+    """A planned capture without its images, which ``render_views`` renders timestep by timestep."""
 
     person: StudioPerson
+    """Person who is captured."""
     cameras: Mapping[str, Camera]
-    """Cameras of the full images by name; world axes of the rig, metres."""
+    """Name → camera of the full image, in the rig's world, metres."""
     timesteps: tuple[Timestep, ...]
+    """Performance of the person."""
     lighting: Lighting
-    """In the world's axes."""
+    """Lighting in the axes of the world."""
     backgrounds: Mapping[str, Floats]
-    """(H, W, 3) linear light behind the person, by camera."""
+    """Name of the camera → (H, W, 3) linear light behind the person."""
     chair: Mesh | None
-    """In the world's axes."""
+    """Back of the chair in the world, metres; None without a chair."""
 
     def vertices(self, timestep: Timestep) -> Floats:
         """Return the head model's vertices (V, 3) in the head's frame, metres, without hair and glasses."""
@@ -80,7 +88,7 @@ class RigCapture:
         return self.person.head.pose(shape, timestep.expression[None], timestep.rotations[None])[0][0]
 
     def render_background(self, camera_id: str) -> NDArray[np.uint8]:
-        """Return the camera's image of the empty stage, (H, W, 3) sRGB."""
+        """Return a camera's image of the empty room, (H, W, 3) sRGB."""
         return encode_srgb(self.backgrounds[camera_id])
 
     def render_views(self, timestep: Timestep, samples: int = 2) -> Iterator[RigView]:
@@ -88,10 +96,10 @@ class RigCapture:
 
         Args:
             timestep: One of ``timesteps``.
-            samples: Rays along a pixel's edge.
+            samples: Number of rays along each edge of a pixel.
 
         Yields:
-            One view a camera, in the order of ``cameras``.
+            One view per camera, in the order of ``cameras``.
         """
         mesh = self.person.meshes(timestep.expression[None], timestep.rotations[None])[0]
         parts = self._parts
@@ -102,7 +110,7 @@ class RigCapture:
         for name, camera in self.cameras.items():
             in_head_frame = camera.moved(timestep.head_to_world)
             image = render_mesh(scene, in_head_frame, lighting, self.backgrounds[name], samples)
-            triangle = cast_rays(scene, in_head_frame).triangle  # one ray through each pixel's centre
+            triangle = cast_rays(scene, in_head_frame).triangle  # one ray through the centre of each pixel
             labels = np.where(triangle >= 0, parts[triangle], np.uint8(Part.BACKGROUND))
             alpha = np.where(labels == Part.CHAIR, np.float32(0), image.alpha)
             yield RigView(name, image.rgb, alpha, labels)
@@ -129,17 +137,20 @@ def plan_rig(
 
     Args:
         head: The studio's head.
-        identity_id: The person.
-        spec: The rig.
-        segments: Number of frames by the segment's name, in order.
-        seed: Another seed is another rig and performance of the same person.
-        camera_names: Names of the cameras in their order (the first stands nearly in front); numbers by default.
-        fps: As in ``plan_timesteps``.
-        first_frame: As in ``plan_timesteps``.
-        frame_step: As in ``plan_timesteps``.
+        identity_id: Id of the person.
+        spec: Settings of the rig.
+        segments: Name of the segment → number of its frames, in order.
+        seed: Seed of the rig and the performance; another seed gives other ones of the same person.
+        camera_names: Names of the cameras in order, the nearly frontal camera first; by default numbers.
+        fps: Frame numbers per second.
+        first_frame: Number of the first frame.
+        frame_step: Difference between consecutive frame numbers.
+
+    Returns:
+        The planned capture.
 
     Raises:
-        ValueError: There is no camera or no frame, or a camera has no name of its own.
+        ValueError: There is no camera or no frame, or there are fewer distinct names than cameras.
     """
     names = camera_names or tuple(f"{i:02d}" for i in range(spec.n_cameras))
     n_frames = sum(segments.values())
@@ -149,7 +160,7 @@ def plan_rig(
         raise ValueError(f"{len(set(names))} names for {spec.n_cameras} cameras: name each one differently")
     person = make_person(head, identity_id)
     g = np.random.default_rng([person.appearance.seed, seed, 7])
-    # The rig's world: any rotation, and an origin some way off.
+    # The rig's world has a random rotation and an origin that is not in the head.
     world = np.concatenate([rotation_yxz(*g.uniform(-np.pi, np.pi, 3)), g.normal(scale=0.3, size=(3, 1))], axis=1)
     inverse = invert_rigid(world)
     cameras = {
@@ -174,14 +185,14 @@ def invert_rigid(transform: Array) -> Array:
 
 
 def random_rig_cameras(g: np.random.Generator, spec: RigSpec) -> list[Camera]:
-    """Draw the rig's cameras in the head's axes at rest: the first nearly in front, the others spread round the head.
+    """Draw the rig's cameras in the head's frame at rest: the first nearly in front, the others around the head.
 
-    Focal lengths differ a little between the axes, and the principal point lies off the image's centre, as in a
-    calibration.
+    As in a real calibration, the focal lengths of the two axes differ slightly, and the principal point is not at the
+    centre of the image.
 
     Args:
-        g: The random generator.
-        spec: The rig.
+        g: Random generator.
+        spec: Settings of the rig.
     """
     n, cameras = spec.n_cameras, []
     yaws = (np.arange(n) + g.uniform(0.2, 0.8, n)) / n * 2 - 1
@@ -202,7 +213,7 @@ def random_rig_cameras(g: np.random.Generator, spec: RigSpec) -> list[Camera]:
 
 
 def _chair(g: np.random.Generator) -> Mesh:
-    """Build the back of a chair: a box of one colour."""
+    """Build the back of a chair, a box of one colour."""
     (x0, y0, z0), (x1, y1, z1) = CHAIR
     corners = np.array(
         [

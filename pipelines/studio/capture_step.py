@@ -1,7 +1,7 @@
-"""The step ``render_capture``: one studio person, several calibrated cameras, several timesteps, with their truth.
+"""The step ``render_capture``, which renders captures of studio people with several cameras, and their truth.
 
-Every view is a square image aligned with the head: a crop of its camera's full image, placed by the known head pose
-and rendered directly, so that its ``K`` is the camera's after crop and resize.
+Every view is a square image centred on the head: a crop of its camera's full image at the known head pose. The crop is
+rendered directly, so its ``K`` is that of the camera after cropping and resizing.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ from pipelines.studio.studio_head import StudioHead, load_studio_head
 DATASET, LICENCE = "studio", "CC0-1.0"
 """Data set and licence of the studio's captures, which are rendered from CC0 data."""
 FULL_SPAN, FULL_SCALE = 0.6, 2
-"""A camera's full image spans ``FULL_SPAN`` metres and has ``FULL_SCALE`` x ``size`` pixels a side."""
+"""Span of a camera's full image at the head, in metres, and its side in multiples of the views' ``size``."""
 MAX_YAW, MAX_PITCH = np.radians(60), np.radians(20)
-"""Limits of the cameras' angles, radians."""
+"""Largest yaw and pitch of the cameras, radians."""
 N_ROTATION = 15
+"""Number of rotation parameters: three for each of the five joints."""
 
 PLAN = pa.schema(
     [
@@ -44,7 +45,7 @@ PLAN = pa.schema(
         pa.field("split", pa.string(), nullable=False),
     ]
 )
-"""Captures to render: the person, the numbers of cameras and timesteps, pixels a side."""
+"""Captures to render, one row per capture; ``size`` is the side of a view in pixels."""
 
 TRUTH = pa.struct(
     [
@@ -54,7 +55,7 @@ TRUTH = pa.struct(
         pa.field("head_to_world", MATRIX_3X4),
     ]
 )
-"""Expression coefficients, axis-angles of the five joints (radians) and head pose of a timestep."""
+"""Truth of one timestep: expression coefficients, axis-angles of the five joints (radians) and head pose (metres)."""
 RENDERED = pa.schema(
     [
         pa.field("capture_id", pa.string(), nullable=False),
@@ -65,23 +66,24 @@ RENDERED = pa.schema(
         pa.field("shape", pa.list_(pa.float32())),
     ]
 )
-"""Output of ``render_capture``: one row a capture, nested; ``pipelines.conversion.capture_tables`` flattens it."""
+"""Output of ``render_capture``: one nested row per capture, which ``pipelines.conversion.capture_tables`` flattens."""
 
 
 def plan_captures(
     n_identities: int, n_cameras: int, n_frames: int, size: int, seed: int = 0, val_every: int = 5
 ) -> pa.Table:
-    """Plan one capture for each of several people.
+    """Plan captures of several people, one per person.
 
-    A larger plan of the same seed holds the smaller plan's people, in the same splits.
+    With the same seed, a larger plan contains the people of a smaller plan in the same splits.
 
     Args:
         n_identities: Number of people.
-        n_cameras: Cameras of each capture.
-        n_frames: Timesteps of each capture.
-        size: Pixels a side of a view.
+        n_cameras: Number of cameras per capture.
+        n_frames: Number of timesteps per capture.
+        size: Side of a view, pixels.
         seed: Another seed gives other people.
-        val_every: Every ``val_every``-th person is held out, as val, and each fourth of those as test.
+        val_every: Every ``val_every``-th person is held out; of these, every fourth is in test and the others are in
+            val.
 
     Returns:
         Rows of ``PLAN``.
@@ -115,9 +117,9 @@ def render_capture_step(cache: Path, head_digest: str, batch: int = 1) -> Step:
     """Return the step ``render_capture``.
 
     Args:
-        cache: Folder of the open head, which is built there when it is missing.
-        head_digest: The head's digest; part of the step's fingerprint.
-        batch: Captures rendered in one call.
+        cache: Folder of the open head, which is built there if it is missing.
+        head_digest: Digest of the head, which is part of the step's fingerprint.
+        batch: Number of captures that are rendered per call.
     """
     return Step(
         name="render_capture",
@@ -133,25 +135,25 @@ def render_capture_step(cache: Path, head_digest: str, batch: int = 1) -> Step:
 
 
 def render_capture_rows(head: StudioHead, plan: pa.Table) -> pa.Table:
-    """Render captures; everything random is seeded from the capture's and the person's id.
+    """Render captures; all random numbers are seeded with the ids of the capture and the person.
 
     Args:
         head: The studio's head.
         plan: Rows of ``PLAN``.
 
     Returns:
-        Rows of ``RENDERED``, in the plan's order.
+        Rows of ``RENDERED``, in the order of the plan.
     """
     return pa.Table.from_pylist([_render(head, row) for row in plan.to_pylist()], schema=RENDERED)
 
 
 def random_studio_cameras(g: np.random.Generator, n: int, size: int) -> list[Camera]:
-    """Draw cameras round the head: the first near the front, the others spread over yaw ±60° and pitch ±20°.
+    """Draw cameras around the head: the first nearly in front, the others spread over yaw ±60° and pitch ±20°.
 
     Args:
-        g: The random generator.
+        g: Random generator.
         n: Number of cameras.
-        size: Pixels a side of a view; a full image has ``FULL_SCALE`` times as many.
+        size: Side of a view, pixels; the side of a full image is ``FULL_SCALE`` times as long.
     """
     yaws = (np.arange(n) + g.uniform(0.2, 0.8, n)) / n * 2 - 1
     yaws = MAX_YAW * yaws[np.argsort(np.abs(yaws), kind="stable")]
@@ -175,7 +177,7 @@ def random_studio_cameras(g: np.random.Generator, n: int, size: int) -> list[Cam
 
 
 def _timesteps(head: StudioHead, g: np.random.Generator, n: int) -> list[dict[str, Any]]:
-    """Draw segment, expression, rotations and head pose of ``n`` timesteps: the first neutral, every third speech."""
+    """Draw segment, expression, rotations and head pose of ``n`` timesteps: neutral first, speech at every third."""
     timesteps: list[dict[str, Any]] = []
     for frame in range(n):
         if frame == 0:

@@ -1,4 +1,4 @@
-"""Hair, beards and caps: the area of the head that they cover, and their distance from it."""
+"""Hair, beards and caps: the area of the head that they cover, and their distance from the head."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Floats = NDArray[np.float32]
 CENTRE = np.array([0.0, 0.02, -0.07], np.float32)
 """Centre of the skull on the template, metres."""
 ANGLES = (0, 35, 60, 78, 92, 115, 150, 180)
-"""Degrees round the head: 0 in front, 180 behind."""
+"""Angles around the head, degrees: 0 in front, 180 behind."""
 LINES = {
     "cropped": (0.060, 0.062, 0.048, 0.012, 0.004, -0.030, -0.070, -0.072),
     "short": (0.058, 0.056, 0.040, 0.000, -0.002, -0.040, -0.080, -0.084),
     "long": (0.058, 0.054, 0.030, -0.010, -0.030, -0.110, -0.130, -0.130),
     "cap": (0.036, 0.034, 0.026, 0.020, 0.012, -0.004, -0.020, -0.024),
 }
-"""Heights of the hairline on the template at ``ANGLES``, metres, by hair style."""
+"""Hair style → heights of the hairline on the template at ``ANGLES``, metres."""
 
 
 def _height_over_line(p: Floats, appearance: Appearance) -> Floats:
@@ -38,11 +38,11 @@ def hair_cover(p: Floats, appearance: Appearance) -> Floats:
     """Return the share of the skin that hair or a cap hides at points of the template.
 
     Args:
-        p: Points on the template, (..., 3), metres.
-        appearance: The person's appearance.
+        p: (..., 3) points on the template, metres.
+        appearance: Appearance of the person.
 
     Returns:
-        (...) values in 0 to 1.
+        (...) shares from 0 to 1.
     """
     height = _height_over_line(p, appearance)
     soft = 0.001 if appearance.hair_style == "cap" else 0.004
@@ -51,14 +51,14 @@ def hair_cover(p: Floats, appearance: Appearance) -> Floats:
 
 
 def hair_offset(template: Floats, normals: Floats, ears: Floats, beard: Floats, appearance: Appearance) -> Floats:
-    """Return the offsets of hair, cap and beard from the template's vertices.
+    """Return the offsets of the surface of hair, cap and beard from the template's vertices.
 
     Args:
-        template: Vertices at rest, (V, 3), metres.
-        normals: Unit normals of the vertices, (V, 3).
-        ears: Soft mask (V,) of the ears, which hair leaves free.
-        beard: Soft mask (V,) of the area where a beard grows and stands off.
-        appearance: The person's appearance.
+        template: (V, 3) vertices at rest, metres.
+        normals: (V, 3) unit normals of the vertices.
+        ears: (V,) soft mask of the ears, which hair does not cover.
+        beard: (V,) soft mask of the area where a beard grows.
+        appearance: Appearance of the person.
 
     Returns:
         (V, 3) offsets, metres.

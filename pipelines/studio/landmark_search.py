@@ -1,7 +1,8 @@
-"""The search for the points of a head model's surface that correspond to the 468-point face mesh.
+"""Search for the points on a head model's surface that correspond to the 468-point face mesh.
 
-No licensed landmark file is needed: the mesh detector runs on images of the template, rendered from several sides
-under several lights. A ray is cast through each detected point, and the points on which the images agree are used.
+No licensed landmark file is needed: the mesh detector runs on images of the template that are rendered from several
+sides. Each detected point is mapped to the visible surface nearest to it in the image. The points whose positions agree
+between the images are used.
 """
 
 from __future__ import annotations
@@ -27,17 +28,19 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Detect = Callable[[NDArray[np.uint8]], NDArray[np.floating]]
-"""A function from an RGB image (H, W, 3) to the face mesh (468, 3): x and y in pixels, z on the same scale."""
+"""A function from an RGB image (H, W, 3) to the face mesh (468, 3): x and y in pixels, z in the same unit."""
 N_MESH = 468
+"""Number of points of the face mesh."""
 SIZE, SPAN = 288, 0.29
-"""Pixels and metres across an image, which shows the face as an aligned crop does."""
+"""Side of an image in pixels, and its span at the head in metres; the image resembles an aligned crop."""
 TARGET = np.array([0.0, 0.005, 0.0])
 """Point at which the cameras look, in the head's frame, metres."""
 VIEWS = ((0.0, 0.0), (-0.26, 0.0), (0.26, 0.0), (0.0, 0.14), (0.0, -0.14), (-0.15, 0.08), (0.15, 0.08))
 """Yaw and pitch of the cameras, radians."""
 LIGHTING = Lighting((Light((0.4, 0.5, 1.0), (0.6, 0.58, 0.55)), Light((-0.8, 0.2, 0.5), (0.25, 0.25, 0.28))))
+"""Lighting of the images."""
 JAW_OPEN = 0.28
-"""Radians by which the jaw is open while the mouth's points are detected: the lips touch at rest."""
+"""Opening of the jaw, radians, for the detection of the points in ``MOUTH``, because the lips touch at rest."""
 MOUTH = (
     61,
     146,
@@ -120,40 +123,46 @@ MOUTH = (
     272,
     407,
 )
-"""The points of the face mesh on the lips."""
+"""Indices of the face mesh's points on the lips."""
 MAX_SPREAD, REACH = 0.004, 0.006
-"""Limits, metres: of the median distance of the views' points from their median, and of the distance between a
-detected point and the visible surface."""
+"""Two limits, metres.
+
+``MAX_SPREAD`` is the largest median distance of a point's positions in the views from their median. ``REACH`` is the
+largest distance between a detected point and the visible surface.
+"""
 INNER = ("left_eye", "right_eye", "tongue", "mouth_interior")
-"""Regions to which no landmark is bound: a point of a lid must not turn with the eyeball behind it."""
+"""Regions to which no landmark is bound, so that, for example, a point on an eyelid does not turn with the eyeball."""
 
 
 @dataclass(frozen=True)
 class LandmarkCorrespondences:
-    """L of the 468 face-mesh points on a head model's triangles."""
+    """Correspondence of L of the 468 face-mesh points with points on a head model's triangles."""
 
     index: NDArray[np.int64]
-    """(L,) numbers of the face-mesh points, ascending."""
+    """(L,) indices of the face-mesh points, ascending."""
     triangles: NDArray[np.int64]
-    """(L,) indices of triangles."""
+    """(L,) indices of the head model's triangles."""
     barycentric: NDArray[np.float32]
-    """(L, 3) barycentric coordinates."""
+    """(L, 3) barycentric coordinates in the triangles."""
     spread: NDArray[np.float32]
-    """(L,) median distance of the views' points from their median, metres."""
+    """(L,) median distance of a point's positions in the views from their median, metres."""
 
 
 def find_landmarks(head: HeadModel, detect: Detect) -> LandmarkCorrespondences:
     """Find the face-mesh points on a head model (open or FLAME).
 
-    Points that hit nothing in most views, or on whose position the views differ by more than ``MAX_SPREAD``, are left
-    out.
+    A point is excluded if there is no surface near it in half of the views or more, or if its positions in the views
+    spread by more than ``MAX_SPREAD``.
 
     Args:
-        head: The head model; it is painted as far as its regions allow.
+        head: The head model. It is painted with a face if it has regions, otherwise in one colour.
         detect: The face-mesh detector.
 
+    Returns:
+        The correspondences.
+
     Raises:
-        ValueError: Fewer than 100 points remain, because the detector finds no face in the renderings.
+        ValueError: Fewer than 100 points remain, usually because the detector finds no face in the renderings.
     """
     from ffavatar_model.head import pose_head_numpy
 
@@ -184,17 +193,17 @@ def find_landmarks(head: HeadModel, detect: Detect) -> LandmarkCorrespondences:
         raise ValueError(
             f"only {len(index)} of {N_MESH} face-mesh points found on head model {head.name!r}; 100 are needed"
         )
-    # The view whose point lies nearest to the median: a mean of points could end on the other lip.
+    # Use the view whose position is nearest to the median, because a mean of positions could lie on the other lip.
     best = np.nanargmin(distance[:, index], axis=0)
     return LandmarkCorrespondences(index, triangle[best, index], weights[best, index], spread[index].astype(np.float32))
 
 
 def open_head_with_landmarks(cache: Path, load_detector: Callable[[], Detect]) -> HeadModel:
-    """Return the open head with its landmarks, which are searched the first time and stored in its file.
+    """Return the open head with its landmarks, which are searched the first time and then stored in its file.
 
     Args:
-        cache: Folder of the open head, which is built there when it is missing.
-        load_detector: Returns the face-mesh detector; called only when the file holds no landmarks.
+        cache: Folder of the open head, which is built there if it is missing.
+        load_detector: Function that returns the face-mesh detector; it is called only if the file has no landmarks.
     """
     from ffavatar_model.head import save_head, with_landmarks
     from ffavatar_model.head.open_head import build_open_head, open_head_path
@@ -209,7 +218,7 @@ def open_head_with_landmarks(cache: Path, load_detector: Callable[[], Detect]) -
 
 
 def _template_mesh(head: HeadModel) -> tuple[Mesh, NDArray[np.bool_]]:
-    """Return the template, painted as far as the model's regions allow, and a mask (F,) of the outer skin."""
+    """Return the template, painted if the model has regions, and a mask (F,) of the triangles of the outer skin."""
     template, triangles = head.template.numpy(), head.triangles.numpy()
     if not head.region_names:
         plain = np.broadcast_to(np.array([0.45, 0.30, 0.24, 0.1], np.float32), (len(triangles), 3, 4))
@@ -247,9 +256,10 @@ def _template_mesh(head: HeadModel) -> tuple[Mesh, NDArray[np.bool_]]:
 
 
 def _surface_at(skin: Scene, camera: Camera, pixels: Floats, samples: int = 2) -> tuple[NDArray[np.int64], NDArray]:
-    """Return triangles (N,) and barycentric coordinates (N, 3) of the skin nearest to pixels (N, 2); -1 for none near.
+    """Return triangles (N,) and barycentric coordinates (N, 3) of the visible skin that is nearest to pixels (N, 2).
 
-    Skin that faces away (the back of the head, seen through an eye socket) does not count.
+    The triangle is -1 if no skin is within ``REACH``. Skin that faces away from the camera (the back of the head, seen
+    through an eye socket) is ignored.
     """
     hits = cast_rays(skin, camera, samples)
     corners = skin.mesh.vertices[skin.mesh.triangles]

@@ -1,4 +1,4 @@
-"""Triangle meshes with mesh colours, which the ray caster renders."""
+"""Triangle meshes with mesh colours, for the ray-cast renderer."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 CHANNELS = 4
-"""Number of colour channels: linear red, green, blue, and gloss (0 matt, 1 wet)."""
+"""Number of colour channels: linear red, green, blue, and gloss (0 is matt, 1 is wet)."""
 
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles with colours on a regular grid over each one.
+    """Triangle mesh with colours on a regular grid over each triangle.
 
-    The grid is that of *mesh colours* (Yuksel, Keyser and House 2010): order R gives each triangle
-    (R + 1)(R + 2) / 2 points, linear in between. Neighbours agree on their common edge when the colour is a function
-    of position, so there are neither seams nor a texture atlas.
+    The grid is that of *mesh colours* (Yuksel, Keyser and House 2010): with order R each triangle has
+    G = (R + 1)(R + 2) / 2 grid points, and colours are linear in between. If the colour is a function of position,
+    neighbouring triangles agree on their common edge. There are no seams then, and no texture atlas is needed.
     """
 
     vertices: NDArray[np.float32]
-    """(V, 3) metres."""
+    """(V, 3) positions, metres."""
     triangles: NDArray[np.int64]
-    """(F, 3) counter-clockwise from outside."""
+    """(F, 3) indices of vertices, counter-clockwise seen from outside."""
     colours: NDArray[np.float32]
     """(F, G, 4) linear red, green, blue and gloss at the grid points of ``grid_barycentric(order)``."""
     order: int
-    """R, the grid's divisions of an edge."""
+    """R, the number of parts into which the grid divides an edge."""
 
     def posed(self, vertices: NDArray[np.floating]) -> Mesh:
         """Return the same mesh with other vertices (V, 3)."""
@@ -44,12 +44,12 @@ def grid_barycentric(order: int) -> NDArray[np.float32]:
 
 
 def grid_index(i: NDArray[np.int64], j: NDArray[np.int64], order: int) -> NDArray[np.int64]:
-    """Return rows of ``grid_barycentric``.
+    """Return the indices of grid points in ``grid_barycentric``.
 
     Args:
-        i: Steps towards corner 1.
-        j: Steps towards corner 2, of ``i``'s shape.
-        order: The grid's divisions of an edge.
+        i: Numbers of steps towards corner 1.
+        j: Numbers of steps towards corner 2, with the shape of ``i``.
+        order: Order of the grid.
     """
     return i * (order + 1) - i * (i - 1) // 2 + j
 
@@ -58,9 +58,9 @@ def grid_points(values: NDArray[np.floating], triangles: NDArray[np.int64], orde
     """Interpolate per-vertex values at the grid points of each triangle.
 
     Args:
-        values: (V, C).
+        values: (V, C) values of the vertices.
         triangles: (F, 3) indices of vertices.
-        order: The grid's divisions of an edge.
+        order: Order of the grid.
 
     Returns:
         (F, G, C) values, linear over each triangle.
@@ -75,9 +75,9 @@ def sample_colours(
 
     Args:
         mesh: The mesh with its colours.
-        triangle: Indices of triangles, (N,).
-        u: Barycentric coordinates of corner 1, (N,).
-        v: Barycentric coordinates of corner 2, (N,); that of corner 0 is 1 - u - v.
+        triangle: (N,) indices of triangles.
+        u: (N,) barycentric coordinates of corner 1.
+        v: (N,) barycentric coordinates of corner 2; those of corner 0 are 1 - u - v.
 
     Returns:
         (N, 4) colours, linear between the grid points.
@@ -98,14 +98,14 @@ def sample_colours(
 
 
 def vertex_normals(vertices: NDArray[np.float32], triangles: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the unit normals of vertices: the area-weighted mean of the normals of their triangles.
+    """Return the unit normals of vertices, the area-weighted means of the normals of their triangles.
 
     Args:
-        vertices: (V, 3).
-        triangles: (F, 3), counter-clockwise from outside.
+        vertices: (V, 3) positions.
+        triangles: (F, 3) indices of vertices, counter-clockwise seen from outside.
 
     Returns:
-        (V, 3).
+        (V, 3) unit normals.
     """
     corners = vertices[triangles]
     faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
@@ -117,10 +117,13 @@ def vertex_normals(vertices: NDArray[np.float32], triangles: NDArray[np.int64]) 
 
 
 def merge(meshes: Sequence[Mesh]) -> Mesh:
-    """Merge several meshes into one, their vertices and triangles in order.
+    """Merge several meshes into one, with their vertices and triangles in order.
+
+    Args:
+        meshes: At least one mesh.
 
     Raises:
-        ValueError: The meshes' colours are of different orders.
+        ValueError: The meshes have colours of different orders.
     """
     starts = np.cumsum([0, *(len(m.vertices) for m in meshes)])
     if len({m.order for m in meshes}) != 1:

@@ -25,7 +25,7 @@ EXPRESSIONS: dict[str, dict[str, float]] = {
     "skew": {"jawLeft": 0.9, "mouthLeft": 0.6},
     "roll": {"mouthRollLower": 0.8, "mouthRollUpper": 0.7},
 }
-"""Expressions: actions by name, at full strength; a name without a side stands for both sides."""
+"""Name of the expression → name of an action → its full strength; a name without a side means both sides."""
 SIDED = frozenset(
     (
         "browDown",
@@ -44,19 +44,22 @@ SIDED = frozenset(
         "noseSneer",
     )
 )
-"""Actions that come in pairs, named with Left and Right at the end."""
+"""Actions that exist as pairs, whose names end with Left and Right."""
 
 
 def expand_sides(name: str) -> tuple[str, ...]:
-    """Return the actions that a name stands for: both sides of a pair, or the action itself."""
+    """Return the actions that a name means: both sides of a pair, or the action itself."""
     return (f"{name}Left", f"{name}Right") if name in SIDED else (name,)
 
 
 def random_expression(g: np.random.Generator) -> tuple[str, dict[str, float]]:
-    """Draw an expression: one of ``EXPRESSIONS`` with a second one mixed in, uneven sides, and a random gaze.
+    """Draw an expression: one of ``EXPRESSIONS`` mixed with a second one, slightly asymmetric, with a random gaze.
+
+    Args:
+        g: Random generator.
 
     Returns:
-        The name of the stronger expression, and strengths by action, 0 to 1.
+        Name of the stronger expression, and action → strength from 0 to 1.
     """
     names = list(EXPRESSIONS)
     first, second = g.choice(len(names), 2, replace=False)
@@ -73,8 +76,8 @@ def gaze(across: float, up: float) -> dict[str, float]:
     """Return the strengths of the actions that turn both eyes.
 
     Args:
-        across: 1 turns them fully to the head's left, -1 fully to its right.
-        up: 1 turns them fully up, -1 fully down.
+        across: Horizontal gaze: 1 is fully to the head's left, -1 fully to its right.
+        up: Vertical gaze: 1 is fully up, -1 fully down.
     """
     left, right, high, low = (max(v, 0.0) for v in (across, -across, up, -up))
     return {
@@ -90,12 +93,12 @@ def gaze(across: float, up: float) -> dict[str, float]:
 
 
 def smooth_noise(g: np.random.Generator, times: Floats, period: float) -> Floats:
-    """Draw smooth noise over time, of mean 0 and deviation about 1.
+    """Draw smooth noise over time with mean 0 and standard deviation about 1.
 
     Args:
-        g: The random generator.
-        times: (T,) seconds.
-        period: Seconds within which the noise changes.
+        g: Random generator.
+        times: (T,) times, seconds.
+        period: Typical period of the noise, seconds.
 
     Returns:
         (T,) values.
@@ -108,13 +111,13 @@ def blinks(g: np.random.Generator, times: Floats, every: float = 3.0, closed: fl
     """Draw blinks over time.
 
     Args:
-        g: The random generator.
-        times: (T,) seconds, ascending.
-        every: Mean seconds between two blinks.
-        closed: Width of a blink's bell curve, seconds.
+        g: Random generator.
+        times: (T,) times, seconds, ascending.
+        every: Mean time between two blinks, seconds.
+        closed: Width of the bell curve of a blink, seconds.
 
     Returns:
-        (T,) strength of both eyes' blink, 0 to 1.
+        (T,) strength of the blink of both eyes, 0 to 1.
     """
     strength = np.zeros_like(times)
     peak = float(times[0]) + g.uniform(0.3, every)
@@ -125,14 +128,14 @@ def blinks(g: np.random.Generator, times: Floats, every: float = 3.0, closed: fl
 
 
 def speech(g: np.random.Generator, times: Floats) -> dict[str, Floats]:
-    """Draw the actions of a person who talks, with pauses: four to five syllables a second under a slow envelope.
+    """Draw the actions of a person who talks: four to five syllables per second, with pauses from a slow envelope.
 
     Args:
-        g: The random generator.
-        times: (T,) seconds.
+        g: Random generator.
+        times: (T,) times, seconds.
 
     Returns:
-        Strengths (T,) by action, 0 to 1.
+        Action → strengths (T,), 0 to 1.
     """
     voiced = 1 / (1 + np.exp(-6 * (smooth_noise(g, times, 1.6) + 0.4)))
     syllables = np.clip(0.5 + 0.5 * smooth_noise(g, times, 0.24), 0, 1)

@@ -1,6 +1,6 @@
-"""Rendered recordings in the layout of NeRSemble's benchmark: its public files, and beside them its hidden truth.
+"""Rendered recordings in the layout of NeRSemble's benchmark: its public files, and next to them its hidden truth.
 
-The tracking carries the open head's parameters under the official keys, and is marked as such
+The tracking files hold the open head's parameters under the official keys and are marked accordingly
 (``nersemble.flame_tracking.write_tracking``).
 """
 
@@ -38,27 +38,31 @@ from pipelines.studio.performance import Timestep
 from pipelines.studio.studio_head import StudioHead
 
 SCALE = 1.05
-"""World metres for one metre of the head: tracking has a scale, and no code may work only because it is 1."""
+"""Scale of the tracking: metres of the world per metre of the head. It is not 1, so that code must apply it."""
 HIDDEN = "hidden"
-"""Folder of the videos that the organisers keep: ``hidden/{task}/{id}/{SEQ}/cam_{serial}.mp4``."""
+"""Folder of the videos that the organisers keep secret: ``hidden/{task}/{id}/{SEQ}/cam_{serial}.mp4``."""
 CRF = 12
-"""Quality of the videos."""
+"""Constant rate factor of the videos."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSpec:
-    """Settings of the benchmark folder to render; images have the tasks' sizes."""
+    """Settings of the benchmark folder to render; the images have the sizes that the tasks define."""
 
     identities: int = 1
-    """Participants of each task, at most five."""
+    """Number of participants per task, at most five."""
     frames: int = 2
-    """Frames of each video."""
+    """Number of frames per video."""
     cameras: int = 4
-    """Public cameras of the nvs task, at most thirteen."""
+    """Number of public cameras in the nvs task, at most thirteen."""
     train_sequences: tuple[str, ...] = MONO_TRAIN_SEQUENCES[:2]
+    """Training sequences of the mono task."""
     test_sequences: tuple[str, ...] = MONO_TEST_SEQUENCES
+    """Hidden sequences of the mono task."""
     tasks: tuple[BenchmarkTask, ...] = (MONO, NVS)
+    """Tasks to render."""
     seed: int = 0
+    """Seed of the people and performances."""
 
     def __post_init__(self) -> None:
         limits = {"identities": 5, "cameras": len(NVS_TRAIN), "frames": 10_000}
@@ -76,7 +80,7 @@ def write_benchmark(head: StudioHead, root: Path, spec: BenchmarkSpec) -> Iterat
         spec: Settings.
 
     Yields:
-        Each participant's folder, when it is written.
+        Folder of each participant after it is written.
     """
     mark = {"name": head.model.name, "digest": head.model.digest}
     truth: list[dict[str, object]] = []
@@ -94,7 +98,7 @@ def write_benchmark(head: StudioHead, root: Path, spec: BenchmarkSpec) -> Iterat
                 if task is MONO:
                     tracking = make_tracking(capture, timesteps)
                     write_tracking(tracking_path(person, sequence), tracking, mark)
-                # The mono task hides complete recordings; the nvs task hides some cameras of them.
+                # The mono task hides complete recordings; the nvs task hides some cameras of its recordings.
                 serials = () if task is MONO and has_hidden else tuple(n for n in capture.cameras if n in public)
                 hidden = root / HIDDEN / task.name / f"{participant:03d}" / sequence if has_hidden else None
                 _write_videos(task, person, sequence, capture, timesteps, serials, hidden)
@@ -108,8 +112,8 @@ def make_tracking(capture: RigCapture, timesteps: Sequence[Timestep]) -> FlameTr
     """Return the official tracking arrays of timesteps, in a world that is ``SCALE`` times the rig's.
 
     Args:
-        capture: The recordings of a participant.
-        timesteps: Those of one sequence.
+        capture: Recordings of a participant.
+        timesteps: Timesteps of one sequence.
     """
     n = len(timesteps)
     turns = np.stack([t.head_to_world[:, :3] for t in timesteps])
@@ -131,7 +135,7 @@ def make_tracking(capture: RigCapture, timesteps: Sequence[Timestep]) -> FlameTr
 def _plan(
     head: StudioHead, task: BenchmarkTask, participant: int, spec: BenchmarkSpec
 ) -> tuple[RigCapture, tuple[str, ...]]:
-    """Plan a participant's recordings in front of white; returns them and the serials of the public cameras."""
+    """Plan a participant's recordings on a white background; return them and the public cameras' serial numbers."""
     person = digest(["studio", spec.seed, task.name, participant])
     if task is MONO:
         public: tuple[str, ...] = (MONO_TRAIN,)
@@ -148,7 +152,7 @@ def _plan(
         segments = dict.fromkeys((*spec.train_sequences, *spec.test_sequences), spec.frames)
     else:
         public = NVS_TRAIN[: spec.cameras]
-        # The rig's first camera stands in front: it is the held-out centre one; the others are spread in their order.
+        # The rig's first camera is nearly frontal, so it gets the name of the held-out centre camera.
         serials = (NVS_HELD_OUT[1], *public, NVS_HELD_OUT[0], NVS_HELD_OUT[2])
         rig = rig_spec(len(serials), task.width)
         segments = {NVS_SEQUENCES[participant]: spec.frames}
@@ -171,7 +175,7 @@ def _write_videos(
     public: Sequence[str],
     hidden: Path | None,
 ) -> None:
-    """Write videos and mattes of the ``public`` serials, and the task's held-out videos into the folder ``hidden``."""
+    """Write videos and mattes of the cameras ``public``, and the task's held-out videos into the folder ``hidden``."""
     held_out = sorted(set(task.serials)) if hidden is not None else []
     capture = replace(capture, cameras={n: c for n, c in capture.cameras.items() if n in {*public, *held_out}})
     images: dict[str, list[NDArray[np.uint8]]] = {name: [] for name in capture.cameras}

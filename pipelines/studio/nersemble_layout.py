@@ -1,4 +1,4 @@
-"""Rendered captures in NeRSemble's layout (v2): calibration, colours, videos, empty room, tables, and the truth."""
+"""Rendered captures in NeRSemble's layout (v2): calibration, colours, videos, empty rooms, tables, and the truth."""
 
 from __future__ import annotations
 
@@ -39,13 +39,16 @@ Image = NDArray[np.uint8]
 FIRST_PARTICIPANT = 18
 """Number of the first participant; the benchmark has no participant from 18 to 59."""
 STUDIO_SEQUENCES = ("EXP-1-head", "EMO-1-shout+laugh", "SEN-04-two_plus_seven")
-"""Sequences that the studio's people perform."""
+"""Names of the sequences that the studio's people perform."""
 FRONT_FIRST = (FRONT_SERIAL, *(serial for serial in SERIALS if serial != FRONT_SERIAL))
-"""Serials of the cameras, the front one first."""
+"""Serial numbers of the cameras, the front camera first."""
 CRF = 12
-"""Quality of the videos: finer than usual, so that tests measure the converter's errors and not the codec's."""
+"""Constant rate factor of the videos.
+
+The quality is higher than usual, so that tests measure the errors of the converter and not those of the codec.
+"""
 TRUTH_FILE = "studio_truth.parquet"
-"""Name of the file of the truth, rows of ``TRUTH_SCHEMA``."""
+"""Name of the file with the truth, whose schema is ``TRUTH_SCHEMA``."""
 
 TRUTH_SCHEMA = pa.schema(
     [
@@ -60,16 +63,19 @@ TRUTH_SCHEMA = pa.schema(
         pa.field("vertices", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""One row a frame of each sequence: ``rotations`` are the five joints' axis-angles (radians), ``vertices`` the head
-model's (V, 3), in the head's frame, metres, without hair and glasses."""
+"""Truth of the captures: one row per frame of each sequence.
+
+``rotations`` holds the axis-angles of the five joints (radians). ``vertices`` holds the head model's vertices (V, 3) in
+the head's frame, metres, without hair and glasses.
+"""
 
 
 def rig_spec(n_cameras: int, width: int) -> RigSpec:
-    """Return a rig like NeRSemble's: cameras a metre away, within 55 degrees of the front, upright images.
+    """Return a rig like NeRSemble's: cameras about a metre away, within 55 degrees of the front, upright images.
 
     Args:
         n_cameras: Number of cameras.
-        width: Pixels; the height follows and is even.
+        width: Width of the images, pixels; the height has the data set's ratio and is even.
     """
     height = round(width * FULL_HEIGHT / FULL_WIDTH / 2) * 2
     return RigSpec(
@@ -93,20 +99,23 @@ def plan_session(
     sequences: Sequence[str] = STUDIO_SEQUENCES,
     fps: float = FPS,
 ) -> RigCapture:
-    """Plan a participant's recording session, whose cameras share one K, as the data set's do.
+    """Plan a participant's recording session; as in the data set, all cameras share one K.
 
     Args:
         head: The studio's head.
         participant: Number of the participant.
-        n_cameras: 2 to 16.
-        n_frames: Frames of each sequence.
-        width: Pixels, even, at least 64.
+        n_cameras: Number of cameras, 2 to 16.
+        n_frames: Number of frames per sequence.
+        width: Width of the images, pixels; an even number, at least 64.
         seed: Another seed gives other people.
         sequences: Names of the sequences.
-        fps: Frames a second.
+        fps: Frames per second.
+
+    Returns:
+        The planned session.
 
     Raises:
-        ValueError: A number of cameras, frames or pixels gives no video.
+        ValueError: The number of cameras, frames or pixels is out of range.
     """
     if not 2 <= n_cameras <= len(SERIALS) or n_frames < 1 or width < 64 or width % 2:
         raise ValueError(
@@ -135,7 +144,7 @@ def write_session(root: Path, participant: int, capture: RigCapture) -> pa.Table
         capture: The planned session.
 
     Returns:
-        The truth, rows of ``TRUTH_SCHEMA``.
+        The truth with the schema ``TRUTH_SCHEMA``.
     """
     person = root / f"{participant:03d}"
     first = next(iter(capture.cameras.values()))
@@ -167,14 +176,14 @@ def write_session(root: Path, participant: int, capture: RigCapture) -> pa.Table
 
 
 def write_sessions(root: Path, captures: Mapping[int, RigCapture]) -> Iterator[Path]:
-    """Write participants' folders, then the data set's tables and ``TRUTH_FILE``.
+    """Write the folders of participants, then the data set's tables and ``TRUTH_FILE``.
 
     Args:
-        root: Folder of the data set; made where it is missing.
-        captures: Planned sessions by the participant's number.
+        root: Folder of the data set, which is made if it does not exist.
+        captures: Number of the participant → planned session.
 
     Yields:
-        Each participant's folder, when it is written.
+        Folder of each participant after it is written.
     """
     root.mkdir(parents=True, exist_ok=True)
     truth = []
@@ -187,7 +196,7 @@ def write_sessions(root: Path, captures: Mapping[int, RigCapture]) -> Iterator[P
 
 
 def group_by_segment(timesteps: Sequence[Timestep]) -> dict[str, list[Timestep]]:
-    """Return the timesteps by the name of their segment, in order."""
+    """Return name of the segment → its timesteps, in order."""
     groups: dict[str, list[Timestep]] = {}
     for timestep in timesteps:
         groups.setdefault(timestep.segment, []).append(timestep)
@@ -199,8 +208,8 @@ def truth_row(participant: int, capture: RigCapture, timestep: Timestep, frame: 
 
     Args:
         participant: Number of the participant.
-        capture: The session.
-        timestep: One of its timesteps.
+        capture: Session of the participant.
+        timestep: A timestep of the session.
         frame: Index of the timestep in its sequence.
     """
     return {
@@ -217,16 +226,16 @@ def truth_row(participant: int, capture: RigCapture, timestep: Timestep, frame: 
 
 
 def random_colour_calibrations(participant: int, serials: Mapping[str, object]) -> dict[str, Array]:
-    """Draw a colour calibration for each camera: raw colours are darker and tinted, differently for each camera.
+    """Draw a colour calibration per camera, for raw colours that are darker and tinted differently in each camera.
 
-    Only the linear terms of the ten (Cheung 2004) are not zero, so that the calibration can be inverted exactly.
+    Of the ten terms (Cheung 2004), only the linear ones are not zero, so that the calibration can be inverted exactly.
 
     Args:
         participant: Number of the participant.
-        serials: The cameras' serials; values are not used.
+        serials: Mapping whose keys are the cameras' serial numbers; its values are ignored.
 
     Returns:
-        (3, 10) matrices by serial.
+        Serial number → matrix (3, 10).
     """
     calibrations = {}
     for serial in serials:
@@ -237,11 +246,11 @@ def random_colour_calibrations(participant: int, serials: Mapping[str, object]) 
 
 
 def invert_colour_correction(rgb: Image, colours: Array) -> Image:
-    """Return the image that the camera would have recorded, from the image after its colour correction.
+    """Return the image that the camera would have recorded, given the image after colour correction.
 
     Args:
         rgb: (H, W, 3) sRGB.
-        colours: The camera's calibration, (3, 10), with linear terms only.
+        colours: (3, 10) colour calibration of the camera, with linear terms only.
     """
     linear = decode_srgb(rgb / np.float32(255)) @ np.linalg.inv(colours[:, :3]).T.astype(np.float32)
     return encode_srgb(linear)

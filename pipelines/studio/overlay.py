@@ -1,4 +1,4 @@
-"""Meshes drawn over images, to show that calibration, poses and images belong together."""
+"""Drawing of meshes over images, to check that calibration, poses and images agree."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from pipelines.studio.renderer import build_scene, cast_rays
 
 Image = NDArray[np.uint8]
 COLOUR, FINE = (120, 255, 235), 4
-"""RGB of the lines, and the fraction of a pixel (1 / ``FINE``) that is their width."""
+"""RGB colour of the lines, and the inverse of their width in pixels (the width is 1 / ``FINE``)."""
 
 
 def draw_mesh(image: Image, camera: Camera, vertices: NDArray[np.floating], triangles: NDArray[np.integer]) -> Image:
-    """Draw the edges of a mesh's visible triangles over an image; only the mesh itself hides triangles.
+    """Draw the edges of a mesh's visible triangles over an image; triangles are hidden only by the mesh itself.
 
     Args:
         image: (H, W, 3) RGB.
-        camera: The image's camera.
-        vertices: (V, 3) in the world of ``camera``, metres.
-        triangles: (F, 3) counter-clockwise from outside.
+        camera: Camera of the image.
+        vertices: (V, 3) positions in the world of ``camera``, metres.
+        triangles: (F, 3) indices of vertices, counter-clockwise seen from outside.
 
     Returns:
-        (H, W, 3) a new image.
+        A new image (H, W, 3).
     """
     pixels, _ = camera.project(vertices)
     plain = np.zeros((len(triangles), 3, CHANNELS), np.float32)
@@ -43,11 +43,11 @@ def draw_mesh(image: Image, camera: Camera, vertices: NDArray[np.floating], tria
 
 
 def tile_images(images: Sequence[Image], columns: int) -> Image:
-    """Lay images of one size out in rows; the unused space of the last row is grey.
+    """Arrange images of one size in rows; the unused space of the last row is grey.
 
     Args:
-        images: (H, W, 3) each, at least one.
-        columns: Images a row.
+        images: At least one image (H, W, 3).
+        columns: Number of images per row.
     """
     blank = np.full_like(images[0], 128)
     rows = [list(images[i : i + columns]) for i in range(0, len(images), columns)]

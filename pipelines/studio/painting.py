@@ -1,6 +1,6 @@
-"""Procedural colours of the studio head: a function of the position on the template, so that there are no seams.
+"""Procedural colours of the studio head, which are functions of the position on the template, so there are no seams.
 
-Lengths are metres on the template: eyes at x = ±0.031, y = 0; mouth at y = -0.073; chin at -0.118; top at 0.116.
+Positions on the template, metres: eyes at x = ±0.031, y = 0; mouth at y = -0.073; chin at y = -0.118; top at y = 0.116.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Floats = NDArray[np.float32]
 EYEBALL = 0.0163
 """Radius of the eyeball, metres."""
 IRIS, PUPIL = np.arcsin(0.0060 / EYEBALL), np.arcsin(0.0024 / EYEBALL)
-"""Angles from the eye's axis at which iris and pupil end, radians."""
+"""Angles between the eye's axis and the edges of iris and pupil, radians."""
 BROW = np.array([(0.011, 0.0165), (0.019, 0.0205), (0.031, 0.0235), (0.041, 0.0205), (0.050, 0.0130)])
-"""Points (x, y) of the left eyebrow's middle line, from the nose outwards."""
+"""Points (x, y) of the left eyebrow's middle line, from the nose outwards, metres."""
 
 
 def smoothstep(x: Floats, low: float, high: float) -> Floats:
@@ -29,20 +29,20 @@ def smoothstep(x: Floats, low: float, high: float) -> Floats:
 
     Args:
         x: Values of any shape.
-        low: The step is 0 on this side; it may lie above ``high``.
-        high: The step is 1 on this side.
+        low: Value at which the step is 0; it may be larger than ``high``.
+        high: Value at which the step is 1.
     """
     t = np.clip((x - np.float32(low)) / np.float32(high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def noise(points: Floats, seed: int, wavelength: float, waves: int = 10) -> Floats:
-    """Return smooth noise of mean 0 and deviation 1 at points: a sum of random plane waves.
+    """Return smooth noise with mean 0 and standard deviation 1 at points: a sum of random plane waves.
 
     Args:
-        points: (..., 3), metres.
-        seed: The same seed gives the same noise.
-        wavelength: About the waves' length, metres.
+        points: (..., 3) positions, metres.
+        seed: Seed of the noise.
+        wavelength: Approximate length of the waves, metres.
         waves: Number of waves.
 
     Returns:
@@ -61,8 +61,8 @@ def paint(head: StudioHead, appearance: Appearance) -> Floats:
     """Paint a head with a person's appearance.
 
     Args:
-        head: The studio's head, of F triangles with G grid points each.
-        appearance: The person's colours and features.
+        head: Head of the studio, with F triangles of G grid points each.
+        appearance: Appearance of the person.
 
     Returns:
         (F, G, 4) mesh colours: linear red, green, blue, and gloss.
@@ -176,7 +176,7 @@ def _wrinkles(x: Floats, y: Floats, appearance: Appearance) -> Floats:
 
 
 def _brows(p: Floats, appearance: Appearance) -> Floats:
-    """Return a soft mask (F, G) of both eyebrows, from the distance to a line, tapered and frayed."""
+    """Return a soft mask (F, G) of both eyebrows: a line that becomes narrower outwards and has ragged edges."""
     x, y = np.abs(p[..., 0]), p[..., 1]
     line = BROW.copy()
     share = np.linspace(0, 1, len(line))
@@ -205,7 +205,7 @@ def beard_mask(p: Floats) -> Floats:
 
 
 def _spots(head: StudioHead, appearance: Appearance, count: int, radii: tuple[float, float], salt: int) -> Floats:
-    """Return a soft mask (F, G) of ``count`` round spots, of ``radii`` metres, over nose, cheeks and chin."""
+    """Return a soft mask (F, G) of ``count`` round spots with radii in the range ``radii`` (metres) over the face."""
     from scipy.spatial import cKDTree
 
     g = np.random.default_rng(appearance.seed + salt)

@@ -1,4 +1,4 @@
-"""The classes of a segmentation: hair, body, lips, teeth ..."""
+"""The classes of a segmentation, for example hair, body, lips and teeth."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class Part(IntEnum):
-    """The class of an image's pixel or of a mesh's triangle, with the number that Ava-256 gives it."""
+    """Class of a pixel or of a triangle; the numbers are those of Ava-256."""
 
     BACKGROUND = 0
     HAIR = 1

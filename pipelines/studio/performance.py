@@ -14,27 +14,33 @@ from pipelines.studio.studio_head import StudioHead
 
 Floats = NDArray[np.float32]
 STILL, MOVING = 0.5, 1.6
-"""Factors of the head's usual turning: while the person holds a pose, and while it moves freely."""
+"""Factors of the head's rotation: in a segment with a held pose, and in one with free motion."""
 FREE = ("free", "dance", "rom", "head", "workout")
-"""Words in a segment's name: the head moves freely, and the person talks."""
+"""Words in the name of a segment in which the head moves freely and the person talks."""
 SPOKEN = ("sen", "speech", "read")
-"""Words in a segment's name: the person talks. Any segment without a word of ``FREE`` or ``SPOKEN`` is an expression,
-from neutral to its peak and back; one with ``neutral`` in its name stays neutral."""
+"""Words in the name of a segment in which the person talks.
+
+A segment with ``neutral`` in its name stays neutral. Any other segment without a word of ``FREE`` or ``SPOKEN`` shows
+an expression, from neutral to its peak and back.
+"""
 
 
 @dataclass(frozen=True)
 class Timestep:
-    """The performance at one timestep of a capture: the truth of its images."""
+    """The performance at one timestep of a capture, which is the truth of its images."""
 
     frame_index: int
+    """Number of the frame."""
     segment: str
+    """Name of the segment."""
     time_s: float
+    """Time of the frame, seconds."""
     expression: Floats
-    """(E,) coefficients of the head model."""
+    """(E,) expression coefficients of the head model."""
     rotations: Floats
-    """(5, 3) axis-angle of the joints, radians."""
+    """(5, 3) axis-angles of the joints, radians."""
     head_to_world: Array
-    """(3, 4) metres."""
+    """(3, 4) pose of the head, metres."""
 
 
 def plan_timesteps(
@@ -45,15 +51,18 @@ def plan_timesteps(
     first_frame: int = 0,
     frame_step: int = 1,
 ) -> list[Timestep]:
-    """Draw the timesteps of a performance, one segment after the other; the world's axes are the head's at rest.
+    """Draw the timesteps of a performance, segment by segment; the world's axes are those of the head at rest.
 
     Args:
         head: The head that performs.
-        g: The random generator.
-        segments: Number of frames by the segment's name, in order.
-        fps: Frame numbers a second.
+        g: Random generator.
+        segments: Name of the segment → number of its frames, in order.
+        fps: Frame numbers per second.
         first_frame: Number of the first frame.
-        frame_step: Difference of consecutive frame numbers (a data set may keep each fourth frame).
+        frame_step: Difference between consecutive frame numbers; for example 4 if a data set keeps every fourth frame.
+
+    Returns:
+        The timesteps in order.
     """
     timesteps: list[Timestep] = []
     frame = first_frame
@@ -67,14 +76,14 @@ def plan_timesteps(
 
 
 def turn_about_neck(rotation: Array, shift: Array) -> Array:
-    """Return the pose of a head that turns about the neck, some way below and behind the eyes.
+    """Return the pose of a head that rotates about the neck, a point below and behind the eyes.
 
     Args:
-        rotation: (3, 3) the head's rotation.
-        shift: (3,) translation added to it, metres.
+        rotation: (3, 3) rotation of the head.
+        shift: (3,) additional translation, metres.
 
     Returns:
-        (3, 4) head to world, metres.
+        (3, 4) transform from the head to the world, metres.
     """
     neck = np.array([0.0, -0.09, -0.09])
     return np.concatenate([rotation, (neck - rotation @ neck + shift)[:, None]], axis=1)
@@ -98,7 +107,7 @@ def _segment(
 
 
 def _actions(g: np.random.Generator, lower_name: str, times: Array) -> dict[str, Array]:
-    """Draw the strengths (T,) of actions over a segment."""
+    """Draw action → strengths (T,) over a segment."""
     blink = blinks(g, times)
     if "neutral" in lower_name:
         return {"eyeBlinkLeft": blink, "eyeBlinkRight": blink, "jawOpen": np.zeros_like(times)}
@@ -108,6 +117,6 @@ def _actions(g: np.random.Generator, lower_name: str, times: Array) -> dict[str,
         actions |= {name: np.array([strengths[name] for strengths in gazes]) for name in gazes[0]}
         return actions | {"eyeBlinkLeft": blink, "eyeBlinkRight": blink}
     _, peak = random_expression(g)
-    # From neutral to the peak and back within the segment; a segment of one frame is the peak.
+    # From neutral to the peak and back within the segment; if there is only one frame, it is the peak.
     rise = np.sin(np.pi * (np.arange(len(times)) + 1) / (len(times) + 1))
     return {action: strength * rise for action, strength in peak.items()}

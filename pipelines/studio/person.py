@@ -1,4 +1,4 @@
-"""A studio person: shape, appearance, and the mesh for any expression and pose."""
+"""A studio person: shape, appearance, and meshes for any expression and pose."""
 
 from __future__ import annotations
 
@@ -25,25 +25,29 @@ class StudioPerson:
     """One person, ready to be posed."""
 
     identity_id: str
+    """Id of the person."""
     head: StudioHead
+    """Head of the studio."""
     shape: Floats
-    """(S,) coefficients of the head model."""
+    """(S,) shape coefficients of the head model."""
     appearance: Appearance
+    """Colours, styles and amounts."""
     surface: Mesh
-    """The painted head; its vertices are those of the shaped head at rest."""
+    """Painted head with the vertices of the person's head at rest."""
     offset: Floats
     """(V, 3) offset of hair and beard from the head model's vertices at rest, metres."""
     accessories: tuple[Accessory, ...]
+    """Teeth, and glasses and long hair if the person has them."""
 
     def meshes(self, expression: Floats, rotations: Floats) -> list[Mesh]:
         """Return the person's mesh at each of B timesteps, with hair and accessories.
 
         Args:
-            expression: Expression coefficients, (B, E).
-            rotations: Axis-angles of the joints, (B, 5, 3), radians.
+            expression: (B, E) expression coefficients.
+            rotations: (B, 5, 3) axis-angles of the joints, radians.
 
         Returns:
-            One mesh a timestep, in the head's frame, metres; all have the same triangles.
+            One mesh per timestep, in the head's frame, metres; all meshes have the same triangles.
         """
         shape = np.broadcast_to(self.shape, (len(expression), len(self.shape)))
         vertices, transforms = self.head.pose(shape, expression, rotations)
@@ -57,11 +61,11 @@ class StudioPerson:
 
 
 def make_person(head: StudioHead, identity_id: str) -> StudioPerson:
-    """Make the person of an id; the same id gives the same person.
+    """Make a person from an id; the same id gives the same person.
 
     Args:
-        head: The studio's head.
-        identity_id: Seeds the shape and the appearance.
+        head: Head of the studio.
+        identity_id: Id of the person, which is the seed of shape and appearance.
     """
     g = np.random.default_rng([seed_of(identity_id), 0])
     shape = np.clip(g.normal(scale=SHAPE_SCALE, size=head.model.n_shape), -2.2, 2.2).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Images of a studio person as arrays, cropped as the face stack crops real ones, with their truth.
+"""Images of a studio person as arrays, cropped like real images in the face stack, with their truth.
 
-They serve experiments that render their data where they train: nothing is encoded or stored.
+They are meant for experiments that render their data on the machine that trains; nothing is encoded or stored.
 """
 
 from __future__ import annotations
@@ -24,50 +24,55 @@ from pipelines.studio.studio_head import StudioHead
 
 Floats = NDArray[np.float32]
 N_MESH = 468
+"""Number of points of the face mesh."""
 RIGHT_EYE, LEFT_EYE, NOSE, MOUTH = (133, 130, 145, 159), (362, 359, 374, 386), 1, (61, 291)
-"""Face-mesh points: round both eyes, the nose's tip, the mouth's corners (right, left)."""
+"""Indices of face-mesh points: around each eye, the tip of the nose, and the corners of the mouth (right, left)."""
 FRONTAL = np.radians(60.0)
-"""Radians: up to this yaw an image is cropped by its five landmarks, as with a face detector; beyond, by the head's
-centre."""
+"""Largest yaw, radians, at which an image is cropped by five landmarks, as after face detection.
+
+Beyond it, the crop is centred on the head.
+"""
 FULL_SPAN, FULL_PX = 0.6, 1000
-"""Metres at the head and pixels across a camera's full image."""
+"""Span of a camera's full image at the head in metres, and its side in pixels."""
 MISS = 0.02
-"""Standard deviation of a detector's landmarks from the true ones, in distances between the eyes."""
+"""Standard deviation of the simulated detector's landmark errors, as a share of the distance between the eyes."""
 
 
 @dataclass(frozen=True)
 class PersonImages:
-    """N images of one person, S pixels a side."""
+    """N square images of one person, whose side has S pixels."""
 
     identity_id: str
+    """Id of the person."""
     rgb: NDArray[np.uint8]
-    """(N, S, S, 3) over a background."""
+    """(N, S, S, 3) RGB images with background."""
     matte: NDArray[np.uint8]
-    """(N, S, S) alpha, 255 is the person."""
+    """(N, S, S) mattes, 255 is the person."""
     landmarks: Floats
-    """(N, 468, 2) true positions of the head's face-mesh points in image widths; zero for points that it lacks."""
+    """(N, 468, 2) true positions of the face-mesh points as shares of the image's side; zero for points that the head
+    model lacks."""
     K: Floats
-    """(N, 3, 3) pixels."""
+    """(N, 3, 3) intrinsics, pixels."""
     head_to_camera: Floats
-    """(N, 3, 4) metres."""
+    """(N, 3, 4) transforms from the head to the camera, metres."""
     timestep: NDArray[np.int64]
-    """(N,) number of the timestep."""
+    """(N,) indices of the timesteps."""
     azimuth: Floats
-    """(N,) degrees of the camera round the head: 0 in front, positive on the head's left."""
+    """(N,) azimuths of the cameras around the head, degrees: 0 in front, positive on the head's left."""
     expression: Floats
-    """(N, E) coefficients."""
+    """(N, E) expression coefficients."""
     rotations: Floats
-    """(N, 5, 3) joints, axis-angle, radians."""
+    """(N, 5, 3) axis-angles of the joints, radians."""
 
 
 def render_portraits(head: StudioHead, identity_id: str, n: int, size: int) -> PersonImages:
-    """Render timesteps in front of one camera (|yaw| up to 40°), like a person's faces mined from a video.
+    """Render timesteps in front of one camera (|yaw| up to 40°), like the faces of a person mined from a video.
 
     Args:
-        head: The studio's head, with landmarks.
-        identity_id: The person.
-        n: Number of timesteps, and of images.
-        size: Pixels a side.
+        head: Head of the studio, with landmarks.
+        identity_id: Id of the person.
+        n: Number of timesteps, which is also the number of images.
+        size: Side of an image, pixels.
     """
     g = np.random.default_rng([seed_of(identity_id), 20])
     camera = aimed_camera(
@@ -83,14 +88,14 @@ def render_portraits(head: StudioHead, identity_id: str, n: int, size: int) -> P
 
 
 def render_all_round_views(head: StudioHead, identity_id: str, timesteps: int, cameras: int, size: int) -> PersonImages:
-    """Render ``timesteps`` x ``cameras`` images, the cameras evenly all round the head, the first nearly in front.
+    """Render ``timesteps`` x ``cameras`` images from cameras spread evenly around the head, the first nearly in front.
 
     Args:
-        head: The studio's head, with landmarks.
-        identity_id: The person.
+        head: Head of the studio, with landmarks.
+        identity_id: Id of the person.
         timesteps: Number of timesteps.
-        cameras: Number of cameras; each renders every timestep.
-        size: Pixels a side.
+        cameras: Number of cameras; each of them renders every timestep.
+        size: Side of an image, pixels.
     """
     g = np.random.default_rng([seed_of(identity_id), 21])
     yaws = (np.arange(cameras) / cameras * 2 * np.pi + g.uniform(-0.15, 0.15, cameras) + np.pi) % (2 * np.pi) - np.pi
@@ -110,14 +115,14 @@ def render_all_round_views(head: StudioHead, identity_id: str, timesteps: int, c
 
 
 def random_actions(g: np.random.Generator, head: StudioHead) -> dict[str, float]:
-    """Draw the actions of one timestep: rest, speech, an expression, or some actions of any kind, with a random gaze.
+    """Draw the actions of one timestep: rest, speech, an expression, or arbitrary actions, with a random gaze.
 
     Args:
-        g: The random generator.
-        head: The head whose actions are drawn.
+        g: Random generator.
+        head: Head whose actions are drawn.
 
     Returns:
-        Strengths by action.
+        Action → strength.
     """
     kind = g.random()
     actions: dict[str, float] = {}
@@ -185,7 +190,7 @@ def _render(
 def _image_and_matte(
     scene: Scene, camera: Camera, lighting: Lighting, background: NDArray[np.floating]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Render RGB and matte with one ray for each pixel of an image 1.5 times as large, which is averaged down."""
+    """Render RGB and matte with one ray per pixel at 1.5 times the size, and average them down."""
     size = camera.width
     large = round(1.5 * size)
     scaled = Camera(np.diag([large / size, large / size, 1.0]) @ camera.K, camera.world_to_camera, large, large)
@@ -196,7 +201,7 @@ def _image_and_matte(
 
 
 def _mesh_points(head: StudioHead, posed: Floats) -> Array:
-    """Return the face-mesh points (468, 3) on posed vertices (V, 3), head axes; zero for points that it lacks."""
+    """Return the face-mesh points (468, 3) on posed vertices (V, 3), metres; zero for points that the model lacks."""
     model, points = head.model, np.zeros((N_MESH, 3))
     corners = posed[model.triangles.numpy()[model.landmark_triangles.numpy()]]
     points[model.landmark_index.numpy()] = (corners * model.landmark_barycentric.numpy()[..., None]).sum(1)
@@ -204,7 +209,7 @@ def _mesh_points(head: StudioHead, posed: Floats) -> Array:
 
 
 def _crop(camera: Camera, pose: Array, points: Array, size: int, g: np.random.Generator) -> Camera:
-    """Return the camera of the crop that the face stack would take."""
+    """Return the camera of the crop that the face stack would make."""
     in_head_frame = camera.moved(pose)
     to_camera = in_head_frame.centre - HEAD_CENTRE
     if abs(np.arctan2(to_camera[0], to_camera[2])) > FRONTAL:
@@ -218,15 +223,16 @@ def _crop(camera: Camera, pose: Array, points: Array, size: int, g: np.random.Ge
 
 
 def crop_camera(camera: Camera, transform: Matrix, size: int) -> Camera:
-    """Return the camera of the square crop that a similarity takes from a camera's image.
+    """Return the camera of the square crop that a similarity cuts out of a camera's image.
 
-    A rotation of the image plane is a roll of the camera, so the intrinsics stay upright: exact for square pixels.
+    The rotation of the image becomes a roll of the camera, so that the intrinsics have no rotation. This is exact for
+    square pixels.
 
     Args:
-        camera: The image's camera; its pixel centres are at +0.5.
-        transform: (2, 3) similarity from the image's pixels to the crop's, with pixel centres at whole numbers, as in
-            OpenCV.
-        size: Pixels a side of the crop.
+        camera: Camera of the image; the centre of its first pixel is at (0.5, 0.5).
+        transform: (2, 3) similarity from pixels of the image to pixels of the crop, for pixel centres with integer
+            coordinates, as in OpenCV.
+        size: Side of the crop, pixels.
     """
     linear, shift = transform[:, :2], transform[:, 2] + 0.5 - transform[:, :2] @ np.full(2, 0.5)
     scale = float(np.sqrt(np.linalg.det(linear)))

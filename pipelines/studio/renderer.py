@@ -1,4 +1,4 @@
-"""A ray-cast mesh renderer (Embree, shaded in numpy): images of known geometry that do not depend on Gaussians."""
+"""A ray-cast mesh renderer (Embree, with shading in numpy) for images of known geometry, independent of Gaussians."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipelines.studio.mesh import Mesh, sample_colours, vertex_normals
 
 Floats = NDArray[np.float32]
 WRAP = 0.15
-"""Cosine past a right angle up to which light still reaches the surface, because skin scatters light."""
+"""Largest negative cosine between normal and light at which the surface is still lit, because skin scatters light."""
 
 
 @dataclass(frozen=True)
@@ -22,75 +22,81 @@ class Light:
     """A directional light."""
 
     direction: tuple[float, float, float]
-    """From the head to the light, in the mesh's frame."""
+    """Direction from the head to the light, in the mesh's frame."""
     colour: tuple[float, float, float]
-    """Linear red, green, blue; 1 lights a white surface that faces the light fully."""
+    """Linear red, green and blue; with 1, a white surface that faces the light is fully lit."""
     shadows: bool = False
+    """Cast shadows."""
 
 
 @dataclass(frozen=True)
 class Lighting:
-    """Directional lights, and ambient light from above (``sky``) and below (``ground``), linear red, green, blue."""
+    """Directional lights and ambient light."""
 
     lights: tuple[Light, ...]
+    """Directional lights."""
     sky: tuple[float, float, float] = (0.35, 0.35, 0.37)
+    """Ambient light from above: linear red, green, blue."""
     ground: tuple[float, float, float] = (0.2, 0.19, 0.18)
+    """Ambient light from below: linear red, green, blue."""
 
 
 @dataclass(frozen=True)
 class Hits:
-    """The nearest surface along each ray of an image; each pixel has ``samples`` x ``samples`` rays, row by row."""
+    """The nearest surface along each ray of an image; each pixel has ``samples`` x ``samples`` rays."""
 
     triangle: NDArray[np.int64]
-    """(h, w) index of the triangle, -1 for none; h and w count samples."""
+    """(h, w) index of the triangle, -1 for no hit; h and w are the image's height and width times ``samples``."""
     u: Floats
+    """(h, w) barycentric coordinate of corner 1."""
     v: Floats
-    """(h, w) barycentric coordinates of corners 1 and 2."""
+    """(h, w) barycentric coordinate of corner 2."""
     depth: Floats
-    """(h, w) z in the camera, metres; infinity for none."""
+    """(h, w) z in the camera's frame, metres; infinity for no hit."""
 
 
 @dataclass(frozen=True)
 class RenderedImage:
-    """A rendered image with alpha, depth and normals. Height H, width W."""
+    """A rendered image of height H and width W, with alpha, depth and normals."""
 
     rgb: NDArray[np.uint8]
     """(H, W, 3) sRGB, over the background."""
     alpha: Floats
     """(H, W) share of the pixel that the mesh covers, 0 to 1."""
     depth: Floats
-    """(H, W) mean z in the camera of the surface in the pixel, metres; 0 for none."""
+    """(H, W) mean depth of the surface in the pixel (z in the camera's frame), metres; 0 for no surface."""
     normals: Floats
-    """(H, W, 3) mean normal of the surface in the pixel, in the mesh's frame, not normalised; 0 for none."""
+    """(H, W, 3) mean normal of the surface in the pixel, in the mesh's frame, not normalised; 0 for no surface."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A mesh with its acceleration structure: built once, rendered from any number of cameras."""
+    """A mesh with its acceleration structure, which is built once for any number of cameras."""
 
     mesh: Mesh
     normals: Floats
     """(V, 3) unit vertex normals."""
     embree: rtcore_scene.EmbreeScene
+    """Acceleration structure of Embree."""
 
 
 def build_scene(mesh: Mesh) -> Scene:
-    """Build the scene of a mesh: vertex normals, and Embree's acceleration structure over the triangles."""
+    """Build the scene of a mesh: its vertex normals and Embree's acceleration structure of its triangles."""
     embree = rtcore_scene.EmbreeScene()
     TriangleMesh(embree, np.ascontiguousarray(mesh.vertices[mesh.triangles], np.float32))
     return Scene(mesh, vertex_normals(mesh.vertices, mesh.triangles), embree)
 
 
 def cast_rays(scene: Scene, camera: Camera, samples: int = 1) -> Hits:
-    """Cast rays on a regular grid over a camera's image; only inside the bounding box of the projected mesh.
+    """Cast rays on a regular grid over a camera's image, limited to the bounding box of the projected mesh.
 
     Args:
-        scene: The mesh, in the frame that the camera's ``world_to_camera`` takes.
-        camera: OpenCV axes, metres.
-        samples: Rays along a pixel's edge; 2 gives 4 a pixel.
+        scene: The scene, in the frame that the camera's ``world_to_camera`` maps to the camera.
+        camera: The camera.
+        samples: Number of rays along each edge of a pixel; 2 gives 4 rays per pixel.
 
     Returns:
-        The nearest hit of each ray, (height x samples, width x samples).
+        The nearest hit of each ray, as arrays (height x samples, width x samples).
     """
     h, w = camera.height * samples, camera.width * samples
     triangle = np.full((h, w), -1, np.int64)
@@ -105,7 +111,7 @@ def cast_rays(scene: Scene, camera: Camera, samples: int = 1) -> Hits:
         return Hits(triangle, u, v, depth)
     x, y = np.meshgrid((np.arange(x0, x1) + 0.5) / samples, (np.arange(y0, y1) + 0.5) / samples)
     pixel = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3)
-    # Directions with z = 1 in the camera, so that the ray's length parameter is the depth.
+    # Directions have z = 1 in the camera's frame, so that the ray's length parameter is the depth.
     directions = (pixel @ np.linalg.inv(camera.K).T @ camera.world_to_camera[:, :3]).astype(np.float32)
     origins = np.broadcast_to(camera.centre.astype(np.float32), directions.shape)
     nearest = scene.embree.run(
@@ -128,16 +134,19 @@ def render_mesh(
 ) -> RenderedImage:
     """Render a mesh.
 
-    Shading is diffuse (wrapped a little, as skin is) and glossy (Blinn and Phong), with shadows for the lights that
-    cast them. It is computed in linear light, then encoded as sRGB.
+    Shading is diffuse (lit slightly beyond a right angle, like skin) and glossy (Blinn and Phong), with shadows of the
+    lights that cast them. It is computed in linear light and then encoded as sRGB.
 
     Args:
-        mesh: With mesh colours, in the frame that the camera's ``world_to_camera`` takes; a ``Scene`` saves time
-            where several cameras render one mesh.
-        camera: OpenCV axes, metres.
-        lighting: In the mesh's frame.
-        background: Linear red, green, blue, one colour or (H, W, 3), 0 to 1.
-        samples: Rays along a pixel's edge; 2 gives 4 a pixel.
+        mesh: Mesh with colours, in the frame that the camera's ``world_to_camera`` maps to the camera. A ``Scene``
+            saves time if several cameras render the same mesh.
+        camera: The camera.
+        lighting: Lighting in the mesh's frame.
+        background: Linear red, green and blue from 0 to 1, as one colour or as an image (H, W, 3).
+        samples: Number of rays along each edge of a pixel; 2 gives 4 rays per pixel.
+
+    Returns:
+        The image with alpha, depth and normals.
     """
     scene = mesh if isinstance(mesh, Scene) else build_scene(mesh)
     hits = cast_rays(scene, camera, samples)
@@ -148,7 +157,7 @@ def render_mesh(
     point = _interpolate(scene.mesh.vertices, corners, weights)
     to_eye = _unit(camera.centre.astype(np.float32) - point)
     normal = _unit(_interpolate(scene.normals, corners, weights))
-    # Surfaces seen from behind (inside the mouth, under a fringe): turn the normal to the camera.
+    # A surface seen from behind (inside the mouth, under hair): turn its normal towards the camera.
     normal *= np.where(_dot(normal, to_eye) < 0, np.float32(-1), np.float32(1))[:, None]
     shaded = _shade(scene, point, normal, to_eye, sample_colours(scene.mesh, triangle, u, v), lighting)
 
@@ -173,13 +182,13 @@ def render_mesh(
 
 
 def encode_srgb(linear: Floats) -> NDArray[np.uint8]:
-    """Return linear light in 0 to 1, clipped, as 8-bit sRGB (IEC 61966-2-1)."""
+    """Return the 8-bit sRGB values (IEC 61966-2-1) of linear light, which is clipped to 0 to 1."""
     x = np.clip(linear, 0, 1)
     return (np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055) * 255 + 0.5).astype(np.uint8)
 
 
 def decode_srgb(rgb: NDArray[np.floating] | tuple[float, float, float]) -> Floats:
-    """Return the linear light of sRGB values in 0 to 1 (IEC 61966-2-1)."""
+    """Return the linear light of sRGB values from 0 to 1 (IEC 61966-2-1)."""
     x = np.asarray(rgb, np.float32)
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
@@ -209,7 +218,7 @@ def _shade(
     colours: Floats,
     lighting: Lighting,
 ) -> Floats:
-    """Return the linear light (N, 3) towards the camera from points with unit normals and colours (N, 4)."""
+    """Return the linear light (N, 3) that points with unit normals and colours (N, 4) reflect towards the camera."""
     albedo, gloss = colours[:, :3], colours[:, 3:]
     up = (normal[:, 1:2] + 1) / 2
     sky, ground = np.array(lighting.sky, np.float32), np.array(lighting.ground, np.float32)
@@ -234,6 +243,6 @@ def _visible(scene: Scene, point: Floats, normal: Floats, direction: Floats, fac
     visible = np.ones(len(point), np.float32)
     origins = np.ascontiguousarray(point[facing] + 1.5e-3 * normal[facing])
     rays = np.ascontiguousarray(np.broadcast_to(direction, origins.shape), np.float32)
-    # Not 0: skin scatters light.
+    # The shadow is not black, because skin scatters light.
     visible[facing] = np.where(scene.embree.run(origins, rays, query="OCCLUDED") >= 0, 0.25, 1.0)
     return visible

@@ -1,4 +1,4 @@
-"""Lighting and background of a studio image, drawn at random."""
+"""Random lighting and backgrounds of studio images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 
 
 def random_lighting(g: np.random.Generator) -> Lighting:
-    """Draw a key light in front, a weaker light from a side, and sometimes one from behind; world axes, +Y up."""
+    """Draw a key light in front, a weaker light from the side and sometimes one from behind, in a world with +Y up."""
 
     def light(yaw: float, pitch: float, strength: float, warmth: float, shadows: bool = False) -> Light:
         direction = (np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch))
@@ -34,11 +34,11 @@ def random_lighting(g: np.random.Generator) -> Lighting:
 
 
 def lighting_in_head_frame(lighting: Lighting, head_to_world: NDArray[np.float64]) -> Lighting:
-    """Return the world's lighting in the axes of a posed head; the ambient light turns with the head.
+    """Return the world's lighting in the axes of a posed head; ambient light keeps its direction relative to the head.
 
     Args:
-        lighting: In the world's axes.
-        head_to_world: The head's pose, (3, 4).
+        lighting: Lighting in the world's axes.
+        head_to_world: (3, 4) pose of the head.
     """
     turn = head_to_world[:, :3].T
     moved = [replace(light, direction=tuple((turn @ np.array(light.direction)).tolist())) for light in lighting.lights]
@@ -46,15 +46,15 @@ def lighting_in_head_frame(lighting: Lighting, head_to_world: NDArray[np.float64
 
 
 def random_background(g: np.random.Generator, width: int, height: int | None = None) -> Floats:
-    """Draw a background: a wall, a soft glow and, half of the time, blurred shapes.
+    """Draw a background: a wall, a soft glow and, in half of the cases, blurred shapes.
 
     Args:
-        g: The random generator.
-        width: Pixels.
-        height: Pixels; None for a square.
+        g: Random generator.
+        width: Width, pixels.
+        height: Height, pixels; None for a square.
 
     Returns:
-        (height, width, 3) linear light, 0 to 1.
+        (height, width, 3) linear light from 0 to 1.
     """
     height = height or width
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)

@@ -1,4 +1,4 @@
-"""The class of each triangle of a studio person: the truth from which segmentations are rendered."""
+"""Segmentation classes of the triangles of a studio person, from which true segmentations are rendered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipelines.studio.studio_head import JAW
 
 
 def triangle_parts(person: StudioPerson) -> NDArray[np.uint8]:
-    """Return the ``Part`` of each triangle of ``person.meshes(...)``, (F,), in the meshes' order."""
+    """Return the ``Part`` (F,) of each triangle of the meshes that ``person.meshes`` returns, in the same order."""
     head = person.head
     regions = head.model.regions.numpy()[head.triangles].mean(1)
     share = dict(zip(head.model.region_names, regions.T, strict=True))

@@ -1,4 +1,4 @@
-"""The open head as the studio needs it: numpy arrays, and the surface samples from which it is painted."""
+"""The open head in the form that the studio needs: numpy arrays, and samples of its surface for painting."""
 
 from __future__ import annotations
 
@@ -18,38 +18,39 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float32]
 ORDER = 6
-"""Order of the studio's mesh colours: grid points 0.5 to 1 mm apart on the face."""
+"""Order of the studio's mesh colours; on the face, grid points are 0.5 to 1 mm apart."""
 NECK, JAW, LEFT_EYE, RIGHT_EYE = 1, 2, 3, 4
-"""Indices of joints, as in ``ffavatar_model.head``."""
+"""Indices of the joints, as in ``ffavatar_model.head``."""
 
 
 @dataclass(frozen=True)
 class StudioHead:
-    """A head model and its template's surface, sampled at the grid points of mesh colours (F triangles, G points)."""
+    """A head model, with its template's surface sampled at the G grid points of each of F triangles."""
 
     model: HeadModel
+    """The head model."""
     template: Floats
-    """(V, 3) metres; origin between the eyes, x to the head's left, y up, z out of the face."""
+    """(V, 3) vertices, metres: origin between the eyes, x to the head's left, y up, z out of the face."""
     normals: Floats
     """(V, 3) unit normals of the template."""
     triangles: NDArray[np.int64]
-    """(F, 3), counter-clockwise from outside."""
+    """(F, 3) indices of vertices, counter-clockwise seen from outside."""
     weights: Floats
     """(V, 5) skinning weights."""
     eye_centres: Floats
     """(2, 3) centres of the left and the right eyeball, metres."""
     points: Floats
-    """(F, G, 3) template positions."""
+    """(F, G, 3) positions of the grid points on the template, metres."""
     regions: dict[str, Floats]
-    """Soft masks (F, G) by the region's name."""
+    """Name of the region → soft mask (F, G)."""
     openness: Floats
-    """(F, G) share of the sky that the template's surface sees: 0 in the mouth, 1 on the forehead."""
+    """(F, G) share of directions in which the surface is not blocked: 0 in the mouth, 1 on the forehead."""
 
     def parameters(self, actions: Mapping[str, NDArray[np.floating]]) -> tuple[Floats, Floats]:
         """Convert named actions to the head model's parameters.
 
         Args:
-            actions: Strengths (B,) by action.
+            actions: Action → strengths (B,).
 
         Returns:
             Expression coefficients (B, E) and axis-angles of the joints (B, 5, 3), radians.
@@ -64,9 +65,9 @@ class StudioHead:
         """Pose the head model.
 
         Args:
-            shape: Coefficients, (B, S).
-            expression: Coefficients, (B, E).
-            rotations: Axis-angles of the joints, (B, 5, 3), radians.
+            shape: (B, S) shape coefficients.
+            expression: (B, E) expression coefficients.
+            rotations: (B, 5, 3) axis-angles of the joints, radians.
 
         Returns:
             Vertices (B, V, 3), metres, and joint transforms (B, 5, 3, 4).
@@ -77,7 +78,7 @@ class StudioHead:
 
 
 def load_studio_head(cache: Path) -> StudioHead:
-    """Load the studio's head from the open head in a cache folder; it is built there when it is missing."""
+    """Load the studio's head from the open head in a cache folder, where it is built if it is missing."""
     from ffavatar_model.head.open_head import build_open_head
 
     return make_studio_head(build_open_head(cache))
@@ -85,6 +86,9 @@ def load_studio_head(cache: Path) -> StudioHead:
 
 def make_studio_head(model: HeadModel) -> StudioHead:
     """Sample a head model's template for painting and rendering.
+
+    Args:
+        model: The head model.
 
     Raises:
         ValueError: The head model lacks regions that painting needs.
@@ -113,7 +117,7 @@ def make_studio_head(model: HeadModel) -> StudioHead:
 
 
 def _openness(template: Floats, triangles: NDArray[np.int64], normals: Floats, n_rays: int = 64) -> Floats:
-    """Return the share (V,) of a cosine-weighted hemisphere over each vertex that nothing within 8 cm blocks."""
+    """Return the share (V,) of the cosine-weighted hemisphere over each vertex that is not blocked within 8 cm."""
     g = np.random.default_rng(0)
     scene = build_scene(Mesh(template, triangles, np.zeros((len(triangles), 3, 4), np.float32), 1))
     free = np.zeros(len(template), np.float32)

@@ -1,4 +1,4 @@
-"""Talking-head videos with truth: one camera and a head that turns, talks, looks about and blinks."""
+"""Talking-head videos with truth: one camera, and a head that turns, talks, looks around and blinks."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from pipelines.studio.studio_head import StudioHead
 
 Floats = NDArray[np.float64]
 SPAN = 0.5
-"""Metres that the image spans at the head: the face takes about a third of its width, as in a video call."""
+"""Length that the image spans at the head, metres; as in a video call, the face takes about a third of its width."""
 MAX_YAW, MAX_PITCH, MAX_ROLL = np.radians([30.0, 15.0, 10.0])
-"""Limits of the head's turning, radians."""
+"""Largest rotations of the head, radians."""
 
 TRUTH = pa.schema(
     [
@@ -42,22 +42,29 @@ TRUTH = pa.schema(
         pa.field("shape", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""One row a frame. Angles as in ``mfhq.schema.FACES``: yaw to the image's right, pitch up, roll clockwise."""
+"""Truth of a video, one row per frame.
+
+As in ``mfhq.schema.FACES``, positive yaw is to the image's right, positive pitch is up, and positive roll is clockwise.
+"""
 
 
 @dataclass(frozen=True)
 class TalkingHead:
-    """A planned video: everything but the images, which ``frames`` renders one by one."""
+    """A planned video without its images, which ``frames`` renders one by one."""
 
     person: StudioPerson
+    """Person who is shown."""
     camera: Camera
+    """Camera of the video."""
     fps: float
+    """Frames per second."""
     truth: pa.Table
-    """Rows of ``TRUTH``."""
+    """Truth of the frames, with the schema ``TRUTH``."""
     seed: int
+    """Seed of lighting and background."""
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
-        """Render the frames in order: RGB images (size, size, 3)."""
+        """Render the frames in order, as RGB images (size, size, 3)."""
         g = np.random.default_rng([self.seed, 1])
         lighting, background = random_lighting(g), random_background(g, self.camera.width)
         for row in self.truth.select(["expression", "rotations", "head_to_world"]).to_pylist():
@@ -75,14 +82,17 @@ def render_talking_head(
 
     Args:
         head: The studio's head.
-        identity_id: The person.
-        duration_s: Seconds.
-        fps: Frames a second.
-        size: Pixels a side, at least 32.
-        take: Another take is another performance, lighting and background of the same person.
+        identity_id: Id of the person.
+        duration_s: Duration of the video, seconds.
+        fps: Frames per second.
+        size: Side of the images, pixels; at least 32.
+        take: Number of the take; another take has another performance, lighting and background.
+
+    Returns:
+        The planned video.
 
     Raises:
-        ValueError: ``duration_s``, ``fps`` or ``size`` gives no video.
+        ValueError: The video would have no frame, or ``size`` is below 32.
     """
     n = round(duration_s * fps)
     if n < 1 or size < 32:
@@ -109,7 +119,7 @@ def render_talking_head(
             "frame_index": np.arange(n),
             "time_s": times,
             "identity_id": [identity_id] * n,
-            # The head's left is the image's right, seen from the front; nodding down is positive about +X.
+            # Seen from the front, the head's left is the image's right; a rotation about +X nods down.
             "yaw_deg": np.degrees(yaw),
             "pitch_deg": -np.degrees(pitch),
             "roll_deg": -np.degrees(roll),
@@ -124,14 +134,14 @@ def render_talking_head(
 
 
 def write_talking_head(video: TalkingHead, path: Path) -> Path:
-    """Render and write a video, and its truth (``TRUTH``) beside it as ``<name>.truth.parquet``.
+    """Render and write a video, and write its truth (``TRUTH``) next to it as ``<name>.truth.parquet``.
 
     Args:
         video: The planned video.
         path: The mp4 file to write.
 
     Returns:
-        The truth's path.
+        Path of the file with the truth.
     """
     import pyarrow.parquet as pq
 
@@ -142,7 +152,7 @@ def write_talking_head(video: TalkingHead, path: Path) -> Path:
 
 
 def _actions(g: np.random.Generator, times: Floats) -> dict[str, Floats]:
-    """Draw the strengths (T,) of actions over time: speech, blinks, and eyes that rest and jump."""
+    """Draw action → strengths (T,) over time: speech, blinks, and a gaze that rests and jumps."""
     actions = speech(g, times)
     blink = blinks(g, times)
     actions |= {"eyeBlinkLeft": blink, "eyeBlinkRight": blink}

@@ -1,4 +1,4 @@
-"""The truth of a rendered capture, written beside it: cameras, performance, shape, posed vertices."""
+"""Writing of the truth of a rendered capture: cameras, performance, shape and posed vertices."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ TIMESTEPS = pa.schema(
         pa.field("vertices", pa.list_(pa.float32()), nullable=False),
     ]
 )
-"""``moments.parquet``, one row a timestep: the head model's parameters, its pose in the rig's world (metres), and its
-posed vertices (V x 3, in the head's frame, metres)."""
+"""Schema of ``moments.parquet``, which has one row per timestep.
+
+A row holds the head model's parameters, its pose in the rig's world (metres), and its posed vertices (V x 3, in the
+head's frame, metres).
+"""
 
 
 def write_truth(folder: Path, capture: RigCapture) -> None:
     """Write the truth of a capture into a folder.
 
-    The files are ``moments.parquet`` (``TIMESTEPS``), ``cameras.parquet`` (``CAMERA``: full images, OpenCV axes,
-    metres) and ``person.json``.
+    The files are ``moments.parquet`` (schema ``TIMESTEPS``), ``cameras.parquet`` (schema ``CAMERA``: full images,
+    OpenCV axes, metres) and ``person.json`` (id, head model and shape of the person).
 
     Args:
-        folder: Made where it is missing.
-        capture: The planned capture; nothing is rendered.
+        folder: The folder, which is made if it does not exist.
+        capture: The planned capture, of which nothing is rendered.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
