@@ -1,1 +1,1 @@
-"""The engine: steps on items of shards, committed by markers, run on Ray Data."""
+"""The engine: runs steps on the items of shards with Ray Data, and commits their output by markers."""

@@ -331,7 +331,7 @@ def commit_part(
 def create_once(store: Store, path: str, data: bytes) -> bool:
     """Create a file unless it exists; a file that exists with the same content counts as created.
 
-    That is because the store's answer to an earlier attempt of this writer may have been lost.
+    The content decides because the store's answer to an earlier attempt of this writer may have been lost.
 
     Args:
         store: The corpus.

@@ -20,7 +20,7 @@ class Resources:
     cpus: float = 1.0
     gpus: float = 0.0
     batch: int = 8
-    """Items per call of ``fn``."""
+    """Number of items per call of ``fn``."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Step:
     output: pa.Schema
     """Schema of the table that ``fn`` returns; must contain ``key``, ``status`` and ``reason``."""
     load: Callable[[], Any]
-    """Builds the resource (models, decoders) once per worker; heavy imports belong inside it."""
+    """Function that builds the resource (models, decoders) once per worker; heavy imports belong inside it."""
     fn: Callable[[Any, pa.Table], pa.Table]
     resources: Resources = field(default_factory=Resources)
     config: Mapping[str, Any] = field(default_factory=dict)

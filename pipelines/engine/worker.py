@@ -35,7 +35,7 @@ Report = Callable[[str, OutcomeCounts], None]
 
 
 class StepWorker:
-    """Runs one step on items of any shard.
+    """Worker that runs one step on items of any shard.
 
     The step's resource is loaded at the first item that needs it, so a resume with nothing to do loads nothing.
     """

@@ -106,7 +106,7 @@ def _units(people: People, fresh: Vectors, group: Integers) -> Vectors:
 
 
 def _candidates(people: People, fresh: Vectors, at_least: float) -> Pairs:
-    """Return the near pairs (i < j) with at least one new track; rows number the people, then the new tracks."""
+    """Return the near pairs (i < j) with at least one new track; rows are numbered people first, then new tracks."""
     known = len(people.label)
     if not known:
         return near_pairs(fresh, at_least)

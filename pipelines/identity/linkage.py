@@ -51,7 +51,7 @@ BLOCK_SIZE = 4096
 BLOCKS_PER_VECTOR = 8
 """Number of blocks that each vector is put into.
 
-It holds for up to ``_COPIES_HOLD`` blocks; for every ten times as many blocks it grows by ``_COPIES_MORE``. Measured on
+It applies up to ``_COPIES_HOLD`` blocks; for ten times as many blocks it grows by ``_COPIES_MORE``. Measured on
 random embeddings in 1,951 blocks: the tracks of a person with two tracks meet in some block in 99 of 100 cases, those
 of a person with more tracks nearly always.
 """

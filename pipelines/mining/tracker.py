@@ -29,7 +29,7 @@ class _OpenTrack:
 
 
 class Tracker:
-    """Assigns the detections of one shot's sampled frames to tracks by position, size and embedding.
+    """Tracker that assigns the detections in one shot's sampled frames to tracks by position, size and embedding.
 
     A detection may continue a track if the track's last box has a similar size, and overlaps the detection or lies near
     it, measured in widths of the box. If the two overlap well and neither has another possible partner, the detection

@@ -60,11 +60,11 @@ class FaceFeatures:
     pose_deg: Floats
     """(N, 3) yaw, pitch and roll."""
     meshes: Floats
-    """(N, 468, 3) as ``aligned_meshes`` returns them."""
+    """(N, 468, 3) meshes from ``aligned_meshes``."""
     videos: npt.NDArray[np.object_]
-    """(N,) ids of the files."""
+    """(N,) id of each face's video."""
     times_s: Floats
-    """(N,)"""
+    """(N,) time of each face in its video, seconds."""
 
     @classmethod
     def of(cls, faces: pa.Table) -> FaceFeatures:

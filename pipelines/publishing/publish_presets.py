@@ -17,7 +17,7 @@ class Preset:
     min_sharpness: float
     min_exposure: float
     max_yaw_deg: float
-    """Upper bound on the absolute value, like ``max_pitch_deg``."""
+    """Upper bound on the absolute yaw; likewise ``max_pitch_deg`` for the pitch."""
     max_pitch_deg: float
     max_occlusion: float
     min_completeness: float

@@ -1,1 +1,1 @@
-"""People looked over by a reviewer: which clusters deserve an eye, a page for them, and decisions as rows."""
+"""Review of people: choice of the people to review, evidence for a page that shows them, and the decisions."""
