@@ -1,4 +1,4 @@
-"""Ava-256 (CC BY-NC 4.0): a reader of its files as they are distributed, straight from the zips, and a writer.
+"""Ava-256 (CC BY-NC 4.0): a reader of its files, directly from the distributed zips, and a writer.
 
-Source of every convention: the data set's datasheet and published loader (github.com/facebookresearch/ava-256).
+All conventions are those of the data set's datasheet and published loader (github.com/facebookresearch/ava-256).
 """

@@ -1,4 +1,4 @@
-"""Reading of single members of a zip, without unpacking it and within limits on their sizes."""
+"""Reading of single members of a zip without unpacking the zip, with limits on the members' sizes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import zlib
 from typing import BinaryIO, Self
 
 MAX_MEMBERS = 200_000
-"""Most members of a zip; an official one has at most some 10,000."""
+"""Largest number of members of a zip; official zips have at most about 10,000."""
 
 
 class ArchiveError(ValueError):
-    """A zip, or a member of it, that cannot or must not be read.
+    """Error for a zip, or a member of a zip, that cannot or must not be read.
 
-    ``reason`` is a code: archive_damaged (the zip), picture_damaged (a member), unsafe_member, too_large.
+    ``reason`` is a code: archive_damaged (the zip), picture_damaged (a member), unsafe_member or too_large.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -22,21 +22,21 @@ class ArchiveError(ValueError):
 
 
 class Archive:
-    """A zip open for reading.
+    """A zip that is open for reading.
 
-    It closes the stream, also where it raises.
+    ``close`` also closes the stream; the stream is closed, too, if the constructor raises an error.
     """
 
     def __init__(self, name: str, stream: BinaryIO) -> None:
         """Read the list of members.
 
         Args:
-            name: Name of the zip in messages.
-            stream: The zip, seekable.
+            name: Name of the zip for messages.
+            stream: Seekable stream of the zip.
 
         Raises:
-            ArchiveError: It is cut off or no zip; it names a member outside of its own folder (``../``, an absolute
-                path, a link); it lists more than ``MAX_MEMBERS``.
+            ArchiveError: The stream is incomplete or not a zip; a member is a link or lies outside of the zip's folder
+                (``../`` or an absolute path); or there are more than ``MAX_MEMBERS`` members.
         """
         self.name, self._stream = name, stream
         try:
@@ -65,18 +65,18 @@ class Archive:
         self._stream.close()
 
     def names(self) -> list[str]:
-        """Return every member's name, without directories."""
+        """Return the names of all members, without directories."""
         return [name for name in self._members if not name.endswith("/")]
 
     def read(self, member: str, limit: int) -> bytes | None:
         """Read a member.
 
         Args:
-            member: Name inside the zip.
-            limit: Most bytes that are unpacked, whatever the zip declares.
+            member: Name of the member inside the zip.
+            limit: Largest number of bytes that are unpacked, regardless of the size that the zip declares.
 
         Returns:
-            Its bytes; None where there is no such member.
+            Bytes of the member; None if there is no such member.
 
         Raises:
             ArchiveError: The member is longer than ``limit``, or its bytes are damaged.
@@ -99,7 +99,7 @@ class Archive:
 
 
 def _leaves_folder(info: zipfile.ZipInfo) -> bool:
-    """Return True when a member is a link, or would be unpacked outside of its folder."""
+    """Return True if a member is a link or would be unpacked outside of the zip's folder."""
     name = info.orig_filename.replace("\\", "/")
     is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
     return is_link or name.startswith("/") or name[1:2] == ":" or ".." in name.split("/")

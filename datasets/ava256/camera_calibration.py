@@ -1,4 +1,7 @@
-"""Reading and writing of ``camera_calibration.json``: transposed and in millimetres there, OpenCV and metres here."""
+"""Reading and writing of ``camera_calibration.json``.
+
+The file holds transposed matrices in millimetres; this module returns and takes OpenCV's convention in metres.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from ava256.naming import FULL_HEIGHT, FULL_WIDTH, MILLIMETRE
 
 Array = NDArray[np.float64]
 ORTHONORMAL = 1e-4
-"""Largest difference of an entry of ``R R^T`` from the identity."""
+"""Largest allowed difference between an entry of ``R R^T`` and the identity."""
 
 
 @dataclass(frozen=True)
@@ -22,14 +25,14 @@ class CalibratedCamera:
     """A camera of the rig, for the image of 4096 x 2668 pixels (height x width)."""
 
     K: Array
-    """(3, 3) pixels."""
+    """(3, 3) intrinsics, pixels."""
     distortion: Array
-    """(4,) radial and tangential: k1, k2, p1, p2, OpenCV's order. The published loader ignores it."""
+    """(4,) radial and tangential distortion in OpenCV's order: k1, k2, p1, p2. The published loader ignores it."""
     world_to_camera: Array
-    """(3, 4) OpenCV axes, metres."""
+    """(3, 4) transform from the world to the camera, OpenCV axes, metres."""
 
     def sized(self, width: int, height: int) -> Array:
-        """Return the intrinsics (3, 3) of the full image at another size; each axis is scaled on its own.
+        """Return the intrinsics (3, 3) of the resized full image; the x and y axes are scaled separately.
 
         Args:
             width: Width of the image, pixels.
@@ -39,22 +42,22 @@ class CalibratedCamera:
 
 
 class CalibrationError(ValueError):
-    """A calibration, or one entry of it, that describes no camera."""
+    """Error for a calibration, or an entry of a calibration, that does not describe a camera."""
 
 
 def read_calibration(data: bytes) -> dict[str, CalibratedCamera | CalibrationError]:
     """Read the cameras of a ``camera_calibration.json``.
 
-    The file holds ``K^T`` and ``T`` with ``world_to_camera = (T[:4, :3])^T``, translation in millimetres.
+    The file holds ``K^T`` and ``T``, where ``world_to_camera = (T[:4, :3])^T`` with the translation in millimetres.
 
     Args:
         data: Bytes of the file.
 
     Returns:
-        Camera id → camera, or the error of an entry that describes no camera.
+        Camera id → camera, or an error if the entry does not describe a camera.
 
     Raises:
-        CalibrationError: The bytes are no JSON with a list ``KRT``.
+        CalibrationError: The bytes are not JSON with a list ``KRT``.
     """
     try:
         entries = json.loads(data)["KRT"]
@@ -77,7 +80,7 @@ def _read_camera(name: str, entry: Mapping[str, Any]) -> CalibratedCamera | Cali
 
 
 def _find_problem(K: Array, T: Array) -> str:
-    """Describe what is wrong with intrinsics and a pose; empty when they are valid."""
+    """Describe a problem of intrinsics or a pose; empty if both are valid."""
     if not (np.isfinite(K).all() and np.isfinite(T).all()):
         return "numbers that are not finite"
     if not np.allclose(K[2], (0, 0, 1)) or min(K[0, 0], K[1, 1]) <= 0 or abs(K[1, 0]) > 1e-6:
@@ -88,14 +91,14 @@ def _find_problem(K: Array, T: Array) -> str:
 
 
 def is_rotation(matrix: Array) -> bool:
-    """Return True when a matrix (3, 3) is orthonormal within ``ORTHONORMAL`` and no reflection."""
+    """Return True if a matrix (3, 3) is orthonormal within ``ORTHONORMAL`` and is not a reflection."""
     return bool(
         np.allclose(matrix @ matrix.T, np.eye(3), atol=ORTHONORMAL) and abs(np.linalg.det(matrix) - 1) < 3 * ORTHONORMAL
     )
 
 
 def write_calibration(cameras: Mapping[str, CalibratedCamera]) -> bytes:
-    """Return the ``camera_calibration.json`` of cameras by id, as the data set has it.
+    """Return the ``camera_calibration.json`` of cameras, in the data set's form.
 
     Args:
         cameras: Camera id → camera, in the order of the file.

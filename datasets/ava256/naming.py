@@ -1,4 +1,4 @@
-"""Names, paths, sizes and classes of Ava-256, for reader and writer.
+"""Names, paths, sizes and classes of Ava-256, for the reader and the writer.
 
 ::
 
@@ -11,10 +11,11 @@
       keypoints_3d/keypoints_3d.zip                          {frame:06d}.npy, (N <= 274, 6), world, millimetres
       kinematic_tracking/registration_vertices.zip           {frame:06d}.ply, 7306 vertices, head, millimetres
       kinematic_tracking/registration_vertices_{mean.npy,variance.txt}
-      segmentation_parts/cam{camera}.zip                     cam{camera}/{frame:06d}.png, a class each pixel
+      segmentation_parts/cam{camera}.zip                     cam{camera}/{frame:06d}.png, one class per pixel
       uv_image/color_{mean.png,variance.txt}, color.zip      color/{frame:06d}.avif, 1000 x 1000
 
-Zips are stored, not compressed. Images are 4096 x 2668 (height x width) divided by a factor of the release.
+The zips are stored, not compressed. The size of images is 4096 x 2668 (height x width) divided by a factor that depends
+on the release.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ LICENCE = "CC-BY-NC-4.0"
 FULL_HEIGHT, FULL_WIDTH = 4096, 2668
 """Size of the image to which ``K`` of the calibration belongs, pixels."""
 N_VERTICES, N_KEYPOINTS = 7306, 274
+"""Numbers of the mesh's vertices and of the keypoints."""
 UV_SIZE = 1000
+"""Side of a texture, pixels."""
 MILLIMETRE = 1e-3
 """A millimetre in metres."""
 HELD_OUT_SEGMENT = "EXP_free_face"
-"""Segment that the datasheet recommends to hold out where one person is reconstructed."""
+"""Segment that the datasheet recommends to hold out for reconstruction of a single person."""
 
 HAIR, BODY, CHAIR, APPAREL, LENSES, UPPER_LIP, LOWER_LIP, UPPER_TEETH, LOWER_TEETH, TONGUE = range(1, 11)
 """Classes of ``segmentation_parts``; 0 is the background."""
@@ -56,32 +59,32 @@ class CaptureName:
     mct: str
     """Time, hhmm."""
     sid: str
-    """Subject: three letters, three digits."""
+    """Subject: three letters and three digits."""
 
     @property
     def folder(self) -> str:
-        """Name of the capture's folder, as the download script makes it."""
+        """Name of the capture's folder, as made by the download script."""
         return f"{self.mcd}--{self.mct}--{self.sid}"
 
     @classmethod
     def of_folder(cls, name: str) -> CaptureName | None:
-        """Read the name of a folder, also in the datasheet's spelling ``m--...--GHS``; None for any other folder."""
+        """Parse a capture's folder name, also in the datasheet's form ``m--...--GHS``; None for any other name."""
         match = _FOLDER.match(name)
         return cls(*match.groups()) if match else None
 
 
 def image_zip(camera: str) -> str:
-    """Return the path of a camera's images, below ``decoder``."""
+    """Return the path of the zip of a camera's images, below ``decoder``."""
     return f"image/cam{camera}.zip"
 
 
 def parts_zip(camera: str) -> str:
-    """Return the path of a camera's segmentations, below ``decoder``."""
+    """Return the path of the zip of a camera's segmentations, below ``decoder``."""
     return f"segmentation_parts/cam{camera}.zip"
 
 
 def camera_of_zip(name: str) -> str | None:
-    """Return the camera of a zip's file name; None for another file."""
+    """Return the camera in the file name of a zip; None if the name has another form."""
     match = _CAMERA_ZIP.match(name)
     return match[1] if match else None
 
@@ -112,10 +115,10 @@ def uv_member(frame: int) -> str:
 
 
 def frame_member(frame: int, extension: str) -> str:
-    """Return the name of a frame's member of the other zips: ``txt`` head pose, ``npy`` keypoints, ``ply`` vertices.
+    """Return the name of a frame's member in the zips of head poses, keypoints and vertices.
 
     Args:
         frame: Number of the frame.
-        extension: txt (head pose), npy (keypoints) or ply (vertices).
+        extension: Extension of the member: txt for a head pose, npy for keypoints, ply for vertices.
     """
     return f"{frame:06d}.{extension}"

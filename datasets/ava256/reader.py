@@ -1,4 +1,4 @@
-"""Reading of Ava-256 captures in a folder or under a remote prefix, complete or downloaded in part."""
+"""Reading of Ava-256 captures, local or remote, complete or partly downloaded."""
 
 from __future__ import annotations
 
@@ -19,16 +19,20 @@ from ava256.naming import CaptureName
 
 MEGABYTE = 1 << 20
 IMAGE_LIMIT, PARTS_LIMIT, SMALL_LIMIT, MESH_LIMIT = 48 * MEGABYTE, 12 * MEGABYTE, 64 << 10, 4 * MEGABYTE
-"""Most bytes to which a member may unpack: more than a raw image, a raw segmentation, a table, a mesh has."""
+"""Largest unpacked sizes, bytes, of an image, a segmentation, a pose or keypoint file, and a mesh.
+
+Official files are smaller.
+"""
 TEXT_LIMIT = 16 * MEGABYTE
+"""Largest size of a text file, bytes."""
 OPEN_ZIPS = 8
-"""Most zips that a capture keeps open at a time."""
+"""Largest number of zips that a capture keeps open."""
 
 
 class CaptureError(ValueError):
-    """A capture whose calibration or list of frames is missing or damaged.
+    """Error for a capture whose calibration or frame list is missing or damaged.
 
-    ``reason`` is a code: capture_incomplete (missing) or capture_damaged.
+    ``reason`` is a code: capture_incomplete (a file is missing) or capture_damaged.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -41,18 +45,20 @@ class ListedFrame:
     """A row of ``frame_list.csv``."""
 
     segment: str
+    """Name of the segment."""
     frame: int
+    """Number of the frame."""
 
 
 def find_captures(root: str, filesystem: Any) -> dict[CaptureName, str]:
-    """Find the captures below a folder; no file is opened.
+    """Find the captures below a folder, without opening a file.
 
     Args:
-        root: fsspec path of the folder of all captures, or of one capture's own folder.
-        filesystem: fsspec's.
+        root: Path of the folder of all captures, or of the folder of one capture.
+        filesystem: fsspec filesystem of ``root``.
 
     Returns:
-        Name → path of the capture's ``decoder`` folder.
+        Name of the capture → path of its folder ``decoder``.
     """
     root = root.rstrip("/")
     here = CaptureName.of_folder(root.rsplit("/", 1)[-1])
@@ -68,11 +74,11 @@ def find_captures(root: str, filesystem: Any) -> dict[CaptureName, str]:
 
 
 def read_listed_captures(root: str, filesystem: Any) -> list[CaptureName]:
-    """Read the captures that ``256_ids.csv`` lists; none where the file is missing.
+    """Read the captures that ``256_ids.csv`` lists; empty if the file is missing.
 
     Args:
-        root: fsspec path of the folder of all captures.
-        filesystem: fsspec's.
+        root: Path of the folder of all captures.
+        filesystem: fsspec filesystem of ``root``.
 
     Raises:
         CaptureError: The table lacks a column.
@@ -90,23 +96,24 @@ def read_listed_captures(root: str, filesystem: Any) -> list[CaptureName]:
 
 @dataclass
 class Ava256Capture:
-    """One capture. Values are in metres; None stands for a value that is missing, such as a zip not downloaded.
+    """One capture; all lengths are in metres.
 
-    Methods raise ``ArchiveError`` for a zip that cannot be read and ``ValueDamaged`` for a value that is damaged.
+    Methods return None for a missing value, for example if a zip was not downloaded. They raise ``ArchiveError`` if a
+    zip cannot be read, and ``ValueDamaged`` if a value is damaged.
     """
 
     folder: str
-    """Path of the ``decoder`` folder."""
+    """Path of the folder ``decoder``."""
     filesystem: Any
-    """fsspec's file system of ``folder``."""
+    """fsspec filesystem of ``folder``."""
     _zips: OrderedDict[str, Archive | ArchiveError | None] = field(default_factory=OrderedDict, repr=False)
 
     @cached_property
     def calibration(self) -> dict[str, CalibratedCamera | CalibrationError]:
-        """Cameras by id.
+        """Camera id → camera, or an error if its entry does not describe a camera.
 
         Raises:
-            CaptureError: The file is missing, or no calibration.
+            CaptureError: The file is missing or is not a calibration.
         """
         try:
             return read_calibration(self._text(naming.CALIBRATION))
@@ -115,7 +122,7 @@ class Ava256Capture:
 
     @cached_property
     def frames(self) -> list[ListedFrame]:
-        """Every listed frame, in the order of the list.
+        """All listed frames, in the order of the list.
 
         Raises:
             CaptureError: The list is missing or damaged.
@@ -130,7 +137,10 @@ class Ava256Capture:
             ) from error
 
     def files(self) -> dict[str, tuple[int, str]]:
-        """Return path below the folder → size and stamp (entity tag, or time of the last change) of every file."""
+        """Return path below ``folder`` → (size, stamp) of each file.
+
+        The stamp is an entity tag or a modification time.
+        """
         files = self.filesystem.find(self.folder, detail=True)
         return {
             str(path).rpartition("/decoder/")[2]: (
@@ -141,7 +151,7 @@ class Ava256Capture:
         }
 
     def image(self, camera: str, frame: int) -> NDArray[np.uint8] | None:
-        """Read an image, (H, W, 3) RGB.
+        """Read an image (H, W, 3) RGB.
 
         Args:
             camera: Id of the camera.
@@ -151,7 +161,7 @@ class Ava256Capture:
         return None if data is None else values.decode_avif(data)
 
     def parts(self, camera: str, frame: int) -> NDArray[np.uint8] | None:
-        """Read a segmentation, (H, W) classes: ``naming.HAIR`` and the others.
+        """Read a segmentation (H, W), whose values are the classes of ``naming``, for example ``naming.HAIR``.
 
         Args:
             camera: Id of the camera.
@@ -161,23 +171,23 @@ class Ava256Capture:
         return None if data is None else values.decode_classes(data)
 
     def head_to_world(self, frame: int) -> NDArray[np.float64] | None:
-        """Read the pose (3, 4) of the head's own coordinate frame, in which ``vertices`` are."""
+        """Read the transform (3, 4) to the world from the head's frame, which is also the frame of ``vertices``."""
         data = self._member(naming.HEAD_POSE, naming.frame_member(frame, "txt"), SMALL_LIMIT)
         return None if data is None else values.read_pose(data)
 
     def keypoints(self, frame: int) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]] | None:
-        """Read the keypoints: indices (N,), world points (N, 3), summed confidence and count of inliers (N, 2)."""
+        """Read keypoints: indices (N,), world points (N, 3), and summed confidence and count of inliers (N, 2)."""
         data = self._member(naming.KEYPOINTS, naming.frame_member(frame, "npy"), SMALL_LIMIT)
         return None if data is None else values.read_keypoints(data)
 
     def vertices(self, frame: int) -> NDArray[np.float64] | None:
-        """Read the vertices (7306, 3) of the registered mesh, in the head's own coordinate frame."""
+        """Read the vertices (7306, 3) of the registered mesh, in the head's frame."""
         data = self._member(naming.VERTICES, naming.frame_member(frame, "ply"), MESH_LIMIT)
         return None if data is None else values.read_vertices(data)
 
     @cached_property
     def mean_vertices(self) -> NDArray[np.float64] | None:
-        """(7306, 3) mean of ``vertices`` over the capture."""
+        """Mean (7306, 3) of ``vertices`` over the capture."""
         path = f"{self.folder}/{naming.VERTICES_MEAN}"
         if not self.filesystem.exists(path):
             return None
@@ -185,13 +195,13 @@ class Ava256Capture:
             return values.read_mean_vertices(stream.read(MESH_LIMIT))
 
     def has_zip(self, path: str) -> bool:
-        """Return True when a zip exists.
+        """Return True if a zip exists.
 
         Args:
-            path: Path below the ``decoder`` folder.
+            path: Path below the folder ``decoder``.
 
         Raises:
-            ArchiveError: It exists and cannot be read.
+            ArchiveError: The zip exists but cannot be read.
         """
         return self._archive(path) is not None
 
@@ -219,7 +229,7 @@ class Ava256Capture:
         return None if archive is None else archive.read(member, limit)
 
     def _archive(self, path: str) -> Archive | None:
-        """Return the zip, kept open; None where it does not exist."""
+        """Return a zip, which stays open; None if it does not exist."""
         if path not in self._zips:
             self._zips[path] = self._open(path)
             while len(self._zips) > OPEN_ZIPS:

@@ -14,14 +14,15 @@ from ava256.naming import FULL_HEIGHT, FULL_WIDTH, MILLIMETRE
 Image = NDArray[np.uint8]
 Points = NDArray[np.float64]
 MAX_PIXELS = FULL_HEIGHT * FULL_WIDTH
+"""Largest number of pixels in an image."""
 FARTHEST = 5.0
-"""Largest distance of a head from the world's origin, metres."""
+"""Largest allowed distance between a head and the world's origin, metres."""
 
 
 class ValueDamaged(ValueError):
-    """Bytes that do not hold a valid value.
+    """Error for bytes that do not hold a valid value.
 
-    ``reason`` is a code: picture_damaged, too_large, pose_invalid, value_damaged.
+    ``reason`` is a code: picture_damaged, too_large, pose_invalid or value_damaged.
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -30,25 +31,25 @@ class ValueDamaged(ValueError):
 
 
 def decode_avif(data: bytes) -> Image:
-    """Decode an AVIF as RGB (H, W, 3).
+    """Decode an AVIF image as RGB (H, W, 3).
 
     Raises:
-        ValueDamaged: It does not decode, or declares more pixels than a full image has.
+        ValueDamaged: The bytes do not decode, or the image has more pixels than a full image.
     """
     return _decode(data, "AVIF", ("RGB",))
 
 
 def decode_classes(data: bytes) -> Image:
-    """Decode a PNG of classes, a grey level or a palette index each, as (H, W).
+    """Decode a PNG image whose grey levels or palette indices are classes, as (H, W).
 
     Raises:
-        ValueDamaged: It does not decode, or declares more pixels than a full image has.
+        ValueDamaged: The bytes do not decode, or the image has more pixels than a full image.
     """
     return _decode(data, "PNG", ("L", "P"))
 
 
 def _decode(data: bytes, kind: str, modes: tuple[str, ...]) -> Image:
-    """Decode an image in one of Pillow's modes; an image of another mode is converted to the first."""
+    """Decode an image of the format ``kind``; if its mode is not in ``modes``, convert it to the first of them."""
     try:
         with PIL.Image.open(io.BytesIO(data), formats=(kind,)) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -57,16 +58,16 @@ def _decode(data: bytes, kind: str, modes: tuple[str, ...]) -> Image:
             return np.asarray(image if image.mode in modes else image.convert(modes[0]), np.uint8)
     except ValueDamaged:
         raise
-    except Exception as error:  # Pillow raises many kinds for broken files
+    except Exception as error:  # Pillow raises many kinds of errors for broken files
         raise ValueDamaged("picture_damaged", f"{len(data)} bytes are no {kind} ({error})") from error
 
 
 def encode_avif(rgb: Image, quality: int = 85) -> bytes:
-    """Encode RGB (H, W, 3) as AVIF, 8 bits, 4:2:0.
+    """Encode an image as AVIF with 8 bits and 4:2:0.
 
     Args:
-        rgb: (H, W, 3).
-        quality: 0 to 100.
+        rgb: (H, W, 3) RGB.
+        quality: Quality from 0 to 100.
     """
     out = io.BytesIO()
     PIL.Image.fromarray(rgb, "RGB").save(out, "AVIF", quality=quality, speed=8, max_threads=1)
@@ -74,9 +75,10 @@ def encode_avif(rgb: Image, quality: int = 85) -> bytes:
 
 
 def encode_lossless(values: Image) -> bytes:
-    """Encode classes (H, W), or RGB (H, W, 3), as PNG.
+    """Encode classes (H, W) or RGB (H, W, 3) as PNG.
 
-    Formats import nothing of ours but ``mfhq.schema``, so this is not ``pipelines.media.image_codec.encode_png``.
+    ``encode_png`` of ``pipelines.media.image_codec`` is not used, because packages of data formats do not import
+    pipelines.
     """
     out = io.BytesIO()
     PIL.Image.fromarray(values).save(out, "PNG")
@@ -87,10 +89,11 @@ def read_pose(data: bytes) -> Points:
     """Read a head-to-world pose (3, 4), metres.
 
     Args:
-        data: Text of the file: 3 x 4 numbers, millimetres.
+        data: Text of the file: 3 x 4 numbers, translation in millimetres.
 
     Raises:
-        ValueDamaged: It is not 3 x 4 numbers, no rotation, or too far away: another unit or another matrix.
+        ValueDamaged: The text does not hold 3 x 4 numbers, the first three columns are not a rotation, or the head is
+            more than ``FARTHEST`` from the origin (which indicates another unit or matrix).
     """
     try:
         pose = np.loadtxt(io.BytesIO(data), dtype=np.float64).reshape(3, 4)
@@ -116,11 +119,14 @@ def write_pose(head_to_world: Points) -> bytes:
 def read_keypoints(data: bytes) -> tuple[NDArray[np.int64], Points, Points]:
     """Read the keypoints of a frame.
 
+    Args:
+        data: Bytes of the ``.npy`` file.
+
     Returns:
         Indices (N,), world points (N, 3) in metres, and (N, 2) summed confidence and count of the inliers.
 
     Raises:
-        ValueDamaged: The bytes are no array of six columns.
+        ValueDamaged: The bytes are not an array with six columns.
     """
     try:
         rows = np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64).reshape(-1, 6)
@@ -130,24 +136,24 @@ def read_keypoints(data: bytes) -> tuple[NDArray[np.int64], Points, Points]:
 
 
 def write_keypoints(index: NDArray[np.integer], points: Points, inliers: Points) -> bytes:
-    """Return the ``.npy`` of keypoints.
+    """Return the bytes of the ``.npy`` file of keypoints.
 
     Args:
-        index: (N,) indices.
-        points: (N, 3) in the world, metres.
-        inliers: (N, 2) summed confidence and count.
+        index: (N,) indices of the keypoints.
+        points: (N, 3) positions in the world, metres.
+        inliers: (N, 2) summed confidence and count of the inliers.
     """
     return _npy(np.concatenate([index[:, None], points / MILLIMETRE, inliers], axis=1).astype(np.float32))
 
 
 def read_vertices(data: bytes) -> Points:
-    """Read vertices (V, 3) of a PLY (ASCII or little-endian floats), metres, in the head's own coordinate frame.
+    """Read the vertices (V, 3) of a PLY file (ASCII or binary little-endian), in the head's frame, metres.
 
     Args:
         data: Bytes of the file.
 
     Raises:
-        ValueDamaged: It is no such PLY.
+        ValueDamaged: The bytes are not such a PLY file.
     """
     try:
         head, _, body = data.partition(b"end_header\n")
@@ -167,7 +173,7 @@ def read_vertices(data: bytes) -> Points:
 
 
 def write_vertices(vertices: Points) -> bytes:
-    """Return the PLY of vertices (V, 3) in metres."""
+    """Return the bytes of the PLY file of vertices (V, 3) in metres."""
     head = (
         f"ply\nformat binary_little_endian 1.0\nelement vertex {len(vertices)}\n"
         "property float x\nproperty float y\nproperty float z\nend_header\n"
@@ -179,7 +185,7 @@ def read_mean_vertices(data: bytes) -> Points:
     """Read the mean vertices (V, 3) of ``registration_vertices_mean.npy``, metres.
 
     Raises:
-        ValueDamaged: The bytes are no array of three columns.
+        ValueDamaged: The bytes are not an array with three columns.
     """
     try:
         return np.load(io.BytesIO(data), allow_pickle=False).astype(np.float64).reshape(-1, 3) * MILLIMETRE
@@ -188,7 +194,7 @@ def read_mean_vertices(data: bytes) -> Points:
 
 
 def write_mean_vertices(vertices: Points) -> bytes:
-    """Return the ``.npy`` of mean vertices (V, 3) in metres."""
+    """Return the bytes of the ``.npy`` file of mean vertices (V, 3) in metres."""
     return _npy((vertices / MILLIMETRE).astype(np.float32))
 
 

@@ -1,4 +1,4 @@
-"""Writing of captures as Ava-256 has them: the same paths, members, keys, shapes, dtypes and units."""
+"""Writing of captures in Ava-256's format: with the same paths, members, keys, shapes, dtypes and units."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ from ava256.reader import ListedFrame
 
 Points = NDArray[np.float64]
 _STAMP = (2000, 1, 1, 0, 0, 0)
-"""Time of every member, fixed so that the same content gives the same bytes."""
+"""Time stamp of every member, which is constant so that the same content gives the same bytes."""
 
 
 class CaptureWriter:
-    """A writer of one capture, frame by frame; a context manager.
+    """A context manager that writes one capture, frame by frame.
 
-    The capture's folder appears when the block ends without an error. Arguments are in metres with OpenCV axes; the
-    files hold millimetres and transposed matrices.
+    The folder of the capture is created when the ``with`` block ends without an error. Arguments are in metres with
+    OpenCV axes; the files hold millimetres and transposed matrices.
     """
 
     def __init__(
         self, root: Path, name: CaptureName, cameras: Mapping[str, CalibratedCamera], frames: Iterable[ListedFrame]
     ) -> None:
-        """Begin a capture: write its calibration and its list of frames.
+        """Begin a capture: write its calibration and its frame list.
 
         Args:
-            root: Folder of all captures; made if it does not exist.
+            root: Folder of all captures, which is made if it does not exist.
             name: Name of the capture.
             cameras: Camera id → camera.
-            frames: The frames to be listed, in order.
+            frames: Frames for the frame list, in order.
 
         Raises:
             FileExistsError: The capture exists already.
@@ -83,7 +83,7 @@ class CaptureWriter:
 
     @property
     def truth(self) -> Path:
-        """Folder beside ``decoder`` for truth that the official data does not have."""
+        """Folder next to ``decoder`` for truth that the official data does not contain."""
         return self._temporary / "truth"
 
     def image(self, camera: str, frame: int, rgb: NDArray[np.uint8], quality: int = 85) -> None:
@@ -92,18 +92,18 @@ class CaptureWriter:
         Args:
             camera: Id of the camera.
             frame: Number of the frame.
-            rgb: (H, W, 3).
-            quality: Quality of the AVIF, 0 to 100.
+            rgb: (H, W, 3) RGB.
+            quality: Quality of the AVIF image, 0 to 100.
         """
         self.add_image(camera, frame, values.encode_avif(rgb, quality))
 
     def add_image(self, camera: str, frame: int, avif: bytes) -> None:
-        """Add an image that is encoded already.
+        """Add an image that is already encoded.
 
         Args:
             camera: Id of the camera.
             frame: Number of the frame.
-            avif: Bytes of the image.
+            avif: Bytes of the AVIF image.
         """
         self._add(naming.image_zip(camera), naming.image_member(camera, frame), avif)
 
@@ -113,16 +113,16 @@ class CaptureWriter:
         Args:
             camera: Id of the camera.
             frame: Number of the frame.
-            classes: (H, W): ``naming.HAIR`` and the others.
+            classes: (H, W) classes of ``naming``, for example ``naming.HAIR``.
         """
         self._add(naming.parts_zip(camera), naming.parts_member(camera, frame), values.encode_lossless(classes))
 
     def head_pose(self, frame: int, head_to_world: Points) -> None:
-        """Add the pose of the coordinate frame in which ``vertices`` are.
+        """Add the pose of the head's frame, which is also the frame of ``vertices``.
 
         Args:
             frame: Number of the frame.
-            head_to_world: (3, 4), metres.
+            head_to_world: (3, 4) transform from the head to the world, metres.
         """
         self._add(naming.HEAD_POSE, naming.frame_member(frame, "txt"), values.write_pose(head_to_world))
 
@@ -132,8 +132,8 @@ class CaptureWriter:
         Args:
             frame: Number of the frame.
             index: (N,) indices of the keypoints.
-            points: (N, 3) in the world, metres.
-            inliers: (N, 2) summed confidence and count.
+            points: (N, 3) positions in the world, metres.
+            inliers: (N, 2) summed confidence and count of the inliers.
         """
         data = values.write_keypoints(index, points, inliers)
         self._add(naming.KEYPOINTS, naming.frame_member(frame, "npy"), data)
@@ -143,10 +143,10 @@ class CaptureWriter:
 
         Args:
             frame: Number of the frame.
-            vertices: (7306, 3) in the head's own coordinate frame, metres.
+            vertices: (7306, 3) positions in the head's frame, metres.
 
         Raises:
-            ValueError: They have another shape.
+            ValueError: The vertices have another shape.
         """
         if vertices.shape != (naming.N_VERTICES, 3):
             raise ValueError(f"vertices of shape {vertices.shape}: the mesh has ({naming.N_VERTICES}, 3)")
@@ -156,11 +156,11 @@ class CaptureWriter:
         self._add(naming.VERTICES, naming.frame_member(frame, "ply"), values.write_vertices(vertices))
 
     def textures(self, frames: Iterable[int], rgb: NDArray[np.uint8]) -> None:
-        """Add one texture for all of the frames, with its mean and its variance (none over time).
+        """Add the same texture for all frames, and the files of the textures' mean and variance.
 
         Args:
             frames: Numbers of the frames.
-            rgb: (H, W, 3).
+            rgb: (H, W, 3) RGB texture.
         """
         data = values.encode_avif(rgb)
         for frame in frames:
@@ -180,11 +180,11 @@ class CaptureWriter:
 
 
 def write_ids(root: Path, names: Iterable[CaptureName]) -> None:
-    """Write ``256_ids.csv`` with these captures and those that it lists already.
+    """Add captures to ``256_ids.csv``.
 
     Args:
         root: Folder of all captures.
-        names: Captures to be listed.
+        names: Names of the captures.
     """
     path = root / naming.IDS_FILE
     known = {line for line in path.read_text().splitlines()[1:] if line} if path.exists() else set()

@@ -1,1 +1,1 @@
-"""NeRSemble: its layouts on disk, cameras, colour calibration, tracking, and the benchmark's hold-out recordings."""
+"""NeRSemble: its layouts on disk, cameras, colour calibration, tracking, and the benchmark's held-out recordings."""

@@ -1,7 +1,7 @@
-"""The NeRSemble benchmark's hold-out recordings, and the videos of a submission.
+"""The NeRSemble benchmark's held-out recordings, and the videos of a submission.
 
-Source: ``nersemble-benchmark`` 0.2.0 (``constants.py``, ``data/submission_data.py``): ids, sequences, cameras, sizes,
-frame rates, encoder setting, names inside the zip.
+Ids, sequences, cameras, sizes, frame rates, the encoder setting and the names inside the zip are taken from
+``nersemble-benchmark`` 0.2.0 (``constants.py``, ``data/submission_data.py``).
 """
 
 from __future__ import annotations
@@ -16,13 +16,17 @@ from nersemble.errors import NersembleError
 from nersemble.layout import SERIALS, TASKS
 
 CRF = 14
-"""x264's constant rate factor of every submitted video."""
+"""Constant rate factor of x264 for all submitted videos."""
 
 NVS_SEQUENCES = {388: "GLASSES", 422: "EXP-2-eyes", 443: "FREE", 445: "EXP-6-tongue-1", 475: "HAIR"}
+"""Participant → sequence of the novel-view-synthesis task."""
 NVS_HELD_OUT = ("222200046", "222200037", "222200039")
+"""Serial numbers of the cameras that the novel-view-synthesis task hides."""
 NVS_TRAIN = tuple(serial for serial in SERIALS if serial not in NVS_HELD_OUT)
+"""Serial numbers of the public cameras of the novel-view-synthesis task."""
 
 MONO_PARTICIPANTS = (393, 404, 461, 477, 486)
+"""Participants of the monocular avatar task."""
 MONO_TRAIN_SEQUENCES = (
     "EXP-1-head",
     "EXP-2-eyes",
@@ -43,9 +47,13 @@ MONO_TRAIN_SEQUENCES = (
     "SEN-07-fond_note_fried",
     "SEN-08-clothes_and_lodging",
 )
+"""Public sequences of the monocular avatar task."""
 MONO_TEST_SEQUENCES = ("FREE", "EMO-1-shout+laugh", "SEN-09-frown_events_bad", "SEN-10-port_strong_smokey")
+"""Hidden sequences of the monocular avatar task."""
 MONO_TRAIN = "222200037"
+"""Serial number of the public camera of the monocular avatar task."""
 MONO_HELD_OUT = ("222200046", "220700191", "222200039")
+"""Serial numbers of the hidden cameras of the monocular avatar task."""
 
 SVFR_PARTICIPANTS = (
     17,
@@ -69,18 +77,21 @@ SVFR_PARTICIPANTS = (
     320,
     372,
 )
-"""Participants of the single-view reconstruction task."""
+"""Participants of the single-view face reconstruction task."""
 
 HELD_OUT_PARTICIPANTS = frozenset({*NVS_SEQUENCES, *MONO_PARTICIPANTS, *SVFR_PARTICIPANTS})
-"""Participants that are never in the split train: the hidden truth of the three tasks shows them."""
+"""Participants in the hidden truth of the three tasks, who are never in the split train."""
 
 
 class SubmissionVideo(NamedTuple):
     """One video of a submission."""
 
     participant: int
+    """Number of the participant."""
     sequence: str
+    """Name of the sequence."""
     serial: str
+    """Serial number of the camera."""
 
     @property
     def member(self) -> str:
@@ -93,16 +104,20 @@ class BenchmarkTask:
     """A task of the benchmark whose submission consists of videos."""
 
     name: str
+    """Name of the task, which is also its folder."""
     fps: float
+    """Frames per second."""
     width: int
+    """Width of the videos, pixels."""
     height: int
+    """Height of the videos, pixels."""
     recordings: tuple[tuple[int, str], ...]
-    """(participant, sequence) pairs to be rendered."""
+    """(participant, sequence) of each recording that is to be rendered."""
     serials: tuple[str, ...]
-    """Cameras from which they are rendered."""
+    """Serial numbers of the cameras for which recordings are rendered."""
 
     def videos(self) -> Iterator[SubmissionVideo]:
-        """Yield every video of a complete submission."""
+        """Yield all videos of a complete submission."""
         for participant, sequence in self.recordings:
             for serial in self.serials:
                 yield SubmissionVideo(participant, sequence, serial)
@@ -125,17 +140,17 @@ if tuple(TASKS_BY_NAME) != TASKS:
 def read_frame_counts(folder: Path, task: BenchmarkTask) -> dict[tuple[int, str], int]:
     """Read the number of frames of a task's recordings from ``{folder}/{task}/metadata.json``.
 
-    The kit reads the same file from the benchmark's address.
+    The official kit reads the same file from the benchmark's server.
 
     Args:
         folder: Folder of the benchmark.
         task: The task.
 
     Returns:
-        (participant, sequence) → frames, for the recordings that the file lists.
+        (participant, sequence) → number of frames, for the task's recordings that the file lists.
 
     Raises:
-        NersembleError: The file is missing, or does not have the task's form.
+        NersembleError: The file is missing or has another form.
     """
     path = folder / task.name / "metadata.json"
     try:

@@ -1,6 +1,7 @@
 """Reading and writing of ``camera_params.json`` and ``color_calibration.json``.
 
-Cameras are OpenCV's, world to camera, metres, with one intrinsic matrix for all, or one a camera.
+Cameras have OpenCV axes; extrinsics map the world to the camera, in metres. There is one intrinsic matrix for all
+cameras or one per camera.
 """
 
 from __future__ import annotations
@@ -19,47 +20,51 @@ from nersemble.layout import FULL_HEIGHT, FULL_WIDTH
 Array = NDArray[np.float64]
 
 NEAREST, FARTHEST = 0.1, 10.0
-"""Least and largest distance of a head rig's cameras from its middle, metres; other units fall outside."""
+"""Range of plausible distances between cameras and the head, metres; values in other units lie outside of it.
+
+The check uses the cameras' own middle and allows a quarter of ``NEAREST``.
+"""
 
 
 @dataclass(frozen=True)
 class CameraParams:
-    """The cameras of one participant: those that have both a pose and a K."""
+    """The cameras of one participant that have both a pose and a K."""
 
     world_to_camera: Mapping[str, Array]
-    """Serial → (3, 4), OpenCV axes, metres."""
+    """Serial number → transform (3, 4) from the world to the camera, OpenCV axes, metres."""
     K: Mapping[str, Array]
-    """Serial → (3, 3), pixels of an image of ``size``; of the camera's own images where that is None."""
+    """Serial number → intrinsics (3, 3), in pixels of an image of ``size``, or of the camera's video if it is None."""
     size: tuple[int, int] | None
     """(width, height) of the image to which K belongs: the full image in the data set, None in the benchmark."""
     shared: bool
-    """True for one K for all cameras, as in the data set."""
+    """True if all cameras share one K, as in the data set."""
 
     def intrinsics(self, serial: str, width: int, height: int) -> Array:
         """Return the intrinsics of a camera's video, which may be a scaled copy of the full image.
 
         Args:
-            serial: The camera.
+            serial: Serial number of the camera.
             width: Width of the video, pixels.
             height: Height of the video, pixels.
 
         Returns:
-            (3, 3) K, pixels of the video.
+            K (3, 3), in pixels of the video.
 
         Raises:
-            NersembleError: There is no such camera, or the video has another shape than the image to which K belongs.
+            NersembleError: There is no such camera, the video has another aspect ratio than the image to which K
+                belongs, or the centre of K is far from the middle of a full image.
         """
         if serial not in self.K:
             raise NersembleError(f"camera {serial} is not in the calibration; it has {sorted(self.K)}")
         K = self.K[serial]
         if self.size is not None:
             sx, sy = width / self.size[0], height / self.size[1]
-            # A copy loses up to a pixel a side where a factor does not divide the size, another one for 4:2:0.
+            # A copy loses up to one pixel per side if a factor does not divide the size, and another one for 4:2:0.
             if abs(width - sy * self.size[0]) > 2 and abs(height - sx * self.size[1]) > 2:
                 full = f"{self.size[0]} x {self.size[1]}"
                 raise NersembleError(f"camera {serial}: video of {width} x {height} px is no scaled copy of {full}")
             K = np.diag([sx, sy, 1.0]) @ K
-        # A full image has K's centre near its middle; in a crop (the benchmark's 512 x 512) it may lie anywhere.
+        # In a full image, the centre of K is near the middle; in a crop (the benchmark's 512 x 512) it can be anywhere.
         full_shape = abs(width / height - FULL_WIDTH / FULL_HEIGHT) < 0.01
         if full_shape and not (0.3 * width < K[0, 2] < 0.7 * width and 0.3 * height < K[1, 2] < 0.7 * height):
             centre = f"({K[0, 2]:.0f}, {K[1, 2]:.0f})"
@@ -75,9 +80,9 @@ def read_camera_params(path: Path, full_size: tuple[int, int] | None = (FULL_WID
         full_size: (width, height) of the image to which K belongs; None for the benchmark's files.
 
     Raises:
-        NersembleError: The file is missing or no JSON, or its values are no OpenCV cameras in metres: a K that is not
-            upper triangular (transposed), an improper rotation, cameras nearer than 0.1 m to their middle or farther
-            than 10 m (other units).
+        NersembleError: The file is missing or not JSON, or its values are not OpenCV cameras in metres: a K is not
+            upper triangular (it is transposed), a rotation is improper, or the median distance of the cameras from
+            their middle is not between 0.025 m and 10 m (which indicates another unit).
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -104,7 +109,7 @@ def read_camera_params(path: Path, full_size: tuple[int, int] | None = (FULL_WID
 
 
 def write_camera_params(path: Path, params: CameraParams) -> None:
-    """Write a ``camera_params.json`` as the official data has it; the folder is made.
+    """Write a ``camera_params.json`` in the official form; the folder is made if it does not exist.
 
     Args:
         path: The file.
@@ -121,16 +126,16 @@ def write_camera_params(path: Path, params: CameraParams) -> None:
 
 
 def read_colours(path: Path) -> dict[str, Array]:
-    """Read a ``color_calibration.json``, a download of its own.
+    """Read a ``color_calibration.json``, which users download separately.
 
     Args:
         path: The file.
 
     Returns:
-        Serial → (3, T) matrix (``nersemble.colour``); empty where the file is missing.
+        Serial number → matrix (3, T) for ``nersemble.colour``; empty if the file is missing.
 
     Raises:
-        NersembleError: The file is no colour calibration.
+        NersembleError: The file is not a colour calibration.
     """
     if not path.is_file():
         return {}
@@ -141,11 +146,11 @@ def read_colours(path: Path) -> dict[str, Array]:
 
 
 def write_colours(path: Path, matrices: Mapping[str, Array]) -> None:
-    """Write a ``color_calibration.json``; the folder is made.
+    """Write a ``color_calibration.json``; the folder is made if it does not exist.
 
     Args:
         path: The file.
-        matrices: Serial → (3, T) matrix.
+        matrices: Serial number → matrix (3, T).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({serial: np.asarray(m).tolist() for serial, m in matrices.items()}), encoding="utf-8")

@@ -1,10 +1,10 @@
-"""Colour calibration of NeRSemble v2: a polynomial for each camera, applied in linear light.
+"""Colour calibration of NeRSemble v2: one polynomial per camera, applied in linear light.
 
-``color_calibration.json`` holds for each serial a matrix (3, T). As ``nersemble_data`` 0.0.6 applies it
-(``util/color_correction.py``): decode sRGB to linear light, expand (R, G, B) to the T terms of Cheung, Westland, Connah
-and Ripamonti (2004), "A comparative study of the characterisation of colour cameras by means of neural networks
-and polynomial transforms", multiply, encode again, clip. The kit corrects the image after scaling it down, and so does
-this project.
+``color_calibration.json`` holds a matrix (3, T) per serial number. It is applied as in ``nersemble_data`` 0.0.6
+(``util/color_correction.py``): sRGB is decoded to linear light, (R, G, B) is expanded to the T terms of Cheung,
+Westland, Connah and Ripamonti (2004), "A comparative study of the characterisation of colour cameras by means of neural
+networks and polynomial transforms", multiplied by the matrix, encoded as sRGB again, and clipped. Like the official
+kit, this project corrects an image after it was scaled down.
 """
 
 from __future__ import annotations
@@ -56,26 +56,29 @@ CHEUNG_2004: dict[int, tuple[str, ...]] = {
     22: (*_THIRD, "rrgb", "rggb", "rgbb"),
     35: (*_THIRD, *_FOURTH, ""),
 }
-"""Number of terms → monomials, in their order: ``"rrg"`` is R squared times G, ``""`` is 1. The numbers and
-orders are those of colour-science 0.4.7 (``matrix_augmented_Cheung2004``), which the kit calls."""
+"""Number of terms → monomials in order: ``"rrg"`` is R squared times G, ``""`` is 1.
+
+The numbers and orders are those of colour-science 0.4.7 (``matrix_augmented_Cheung2004``), which the official kit
+calls.
+"""
 
 
 CHUNK_PIXELS = 1 << 14
-"""Pixels that are corrected together: their terms stay in a processor's cache."""
+"""Number of pixels that are corrected together, so that their terms fit into the processor's cache."""
 
 
 def expand_terms(linear: Floats, terms: int) -> Floats:
     """Expand linear light (3, N) to the monomials of ``CHEUNG_2004``.
 
     Args:
-        linear: (3, N) red, green, blue, 0 to 1.
+        linear: (3, N) linear red, green and blue, 0 to 1.
         terms: Number of monomials.
 
     Returns:
-        (terms, N).
+        (terms, N) values of the monomials.
 
     Raises:
-        NersembleError: Cheung (2004) defines no polynomial of so many terms.
+        NersembleError: Cheung (2004) does not define a polynomial with this number of terms.
     """
     if terms not in CHEUNG_2004:
         raise NersembleError(f"colour calibration of {terms} terms; Cheung (2004) has {list(CHEUNG_2004)}")
@@ -91,19 +94,20 @@ def expand_terms(linear: Floats, terms: int) -> Floats:
 
 
 def correct_colours(rgb: NDArray[np.uint8], matrix: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Correct the colours of an image with its camera's matrix.
+    """Correct the colours of an image with the matrix of its camera.
 
-    Values outside 0 to 1 are clipped; others are rounded (the kit cuts their fraction off: half a level darker).
+    Corrected values are clipped to 0 to 1 and rounded to levels. (The official kit truncates instead, so that its
+    images are half a level darker on average.)
 
     Args:
-        rgb: (..., 3) encoded sRGB.
-        matrix: (3, T) of ``color_calibration.json``.
+        rgb: (..., 3) sRGB.
+        matrix: (3, T) matrix from ``color_calibration.json``.
 
     Returns:
-        (..., 3) encoded sRGB.
+        (..., 3) corrected sRGB.
 
     Raises:
-        NersembleError: The matrix has another shape.
+        NersembleError: The matrix does not have three rows and an allowed number of terms.
     """
     matrix = np.asarray(matrix, np.float32)
     if matrix.ndim != 2 or matrix.shape[0] != 3:
@@ -118,20 +122,23 @@ def correct_colours(rgb: NDArray[np.uint8], matrix: NDArray[np.floating]) -> NDA
 
 
 def encode_srgb(linear: Floats) -> NDArray[np.uint8]:
-    """Encode linear light as 8-bit sRGB (IEC 61966-2-1), clipped to 0 to 1; exact to a level for steps of 1 / 65535."""
+    """Encode linear light, clipped to 0 to 1, as 8-bit sRGB (IEC 61966-2-1).
+
+    The light is first rounded to steps of 1 / 65535, so that a level may differ by one from the exact result.
+    """
     index = np.clip(linear * np.float32(65535) + np.float32(0.5), 0, 65535).astype(np.uint16)
     return _level_of_linear()[index]
 
 
 @cache
 def _linear_of_level() -> Floats:
-    """Return the linear light (256,) of each level."""
+    """Return the linear light (256,) of each 8-bit level."""
     x = np.arange(256) / 255
     return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 @cache
 def _level_of_linear() -> NDArray[np.uint8]:
-    """Return the level (65536,) of each of so many steps of linear light."""
+    """Return the 8-bit level of each of 65,536 steps of linear light, (65536,)."""
     x = np.arange(65536) / 65535
     return (np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055) * 255 + 0.5).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""The error of NeRSemble folders and files."""
+"""The error for invalid folders and files of NeRSemble."""
 
 from __future__ import annotations
 
 
 class NersembleError(ValueError):
-    """Data that violates the format; the message is one line that names the file, the value and the expectation."""
+    """Error for data that violates the format; the message is one line with the file, the value and the expectation."""

@@ -1,8 +1,8 @@
-"""The benchmark's FLAME tracking, ``flame2023_tracking_v2.npz``: parameters and head pose of each frame.
+"""The benchmark's FLAME tracking, ``flame2023_tracking_v2.npz``: FLAME parameters and head pose per frame.
 
-The transform of the head is no part of FLAME: rotation by Euler angles XYZ (intrinsic: first about X, then about the
-turned Y, then Z; ``nersemble_benchmark.models.flame`` 0.2.0 through scipy's ``"XYZ"``), times ``scale``, plus
-``translation``. FLAME itself is posed with a zero root rotation.
+FLAME itself is posed with a zero root rotation. The head's transform is applied afterwards: rotation by Euler angles
+XYZ, multiplication by ``scale``, addition of ``translation``. The Euler angles are intrinsic: first about X, then about
+the rotated Y, then about the rotated Z (scipy's ``"XYZ"``, as in ``nersemble_benchmark.models.flame`` 0.2.0).
 """
 
 from __future__ import annotations
@@ -24,55 +24,59 @@ from nersemble.errors import NersembleError
 Floats = NDArray[np.float32]
 
 N_SHAPE, N_EXPRESSION = 300, 100
+"""Numbers of shape and expression coefficients."""
 MAX_BYTES = 64 << 20
-"""Most bytes to which a file may unpack; 50,000 frames have 28 MB."""
+"""Largest unpacked size of a file, bytes; 50,000 frames have 28 MB."""
 
 
 @dataclass(frozen=True)
 class FlameTracking:
-    """Tracking of a sequence of T frames; field names and shapes are the file's."""
+    """Tracking of a sequence of T frames; names and shapes of the fields are those of the file."""
 
     shape: Floats
-    """(1, 300)."""
+    """(1, 300) shape coefficients."""
     expression: Floats
-    """(T, 100)."""
+    """(T, 100) expression coefficients."""
     rotation: Floats
-    """(T, 3) Euler angles XYZ, radians."""
+    """(T, 3) rotations of the head: Euler angles XYZ, radians."""
     rotation_matrices: Floats
-    """(T, 3, 3) the same as matrices."""
+    """(T, 3, 3) the same rotations as matrices."""
     translation: Floats
-    """(T, 3) metres."""
+    """(T, 3) translations of the head, metres."""
     jaw: Floats
-    """(T, 3) axis-angle, radians."""
+    """(T, 3) axis-angles of the jaw, radians."""
     frames: NDArray[np.int64]
     """(T,) frame numbers."""
     scale: Floats
-    """(1, 1)."""
+    """(1, 1) scale of the head."""
     neck: Floats
-    """(T, 3) axis-angle, radians."""
+    """(T, 3) axis-angles of the neck, radians."""
     eyes: Floats
-    """(T, 6) axis-angle, radians: left eye, right eye."""
+    """(T, 6) axis-angles of the left and the right eye, radians."""
 
     def __len__(self) -> int:
         return len(self.expression)
 
     def joint_rotations(self) -> Floats:
-        """Return the axis-angle (T, 5, 3), radians, of root (zero), neck, jaw, left and right eye."""
+        """Return the axis-angles (T, 5, 3), radians, of root (zero), neck, jaw, left eye and right eye."""
         n = len(self)
         parts = (np.zeros((n, 3)), self.neck, self.jaw, self.eyes[:, :3], self.eyes[:, 3:])
         return np.stack(parts, axis=1).astype(np.float32)
 
     def head_to_world(self) -> NDArray[np.float64]:
-        """Return M (T, 3, 4) with the scale: a point p of the posed FLAME head is at ``M[:, :3] @ p + M[:, 3]``."""
+        """Return the head's transforms M (T, 3, 4) with the scale.
+
+        At frame t, a point p of the posed FLAME head is at ``M[t, :, :3] @ p + M[t, :, 3]`` in the world.
+        """
         linear = rotations_from_euler_xyz(np.asarray(self.rotation, np.float64)) * float(self.scale.reshape(-1)[0])
         return np.concatenate([linear, np.asarray(self.translation, np.float64)[..., None]], axis=-1)
 
 
 def rotations_from_euler_xyz(angles: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the rotations Rx · Ry · Rz (T, 3, 3) of angles (T, 3) in radians.
+    """Return the rotations Rx · Ry · Rz (T, 3, 3) of intrinsic Euler angles XYZ.
 
     Args:
-        angles: (T, 3) about X, then about the turned Y, then about the turned Z.
+        angles: (T, 3) angles about X, about the rotated Y, and about the rotated Z, radians.
     """
     x, y, z = np.moveaxis(np.asarray(angles, np.float64), -1, 0)
     zero, one = np.zeros_like(x), np.ones_like(x)
@@ -87,7 +91,7 @@ def rotations_from_euler_xyz(angles: NDArray[np.floating]) -> NDArray[np.float64
 
 
 def euler_xyz_from_rotations(rotations: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the angles (T, 3), radians, of rotations (T, 3, 3); inverts ``rotations_from_euler_xyz``.
+    """Return the angles (T, 3), radians, of rotations (T, 3, 3); the inverse of ``rotations_from_euler_xyz``.
 
     The second angle is within ±90 degrees.
     """
@@ -103,9 +107,8 @@ def read_tracking(path: Path) -> FlameTracking:
         path: The file.
 
     Raises:
-        NersembleError: The file is missing or no npz, unpacks to more than ``MAX_BYTES``, lacks a key, or holds an
-            array
-            of another shape or values that are not finite.
+        NersembleError: The file is missing or not an npz file, unpacks to more than ``MAX_BYTES``, lacks a key, or
+            holds an array with another shape or with values that are not finite.
     """
     names = [f.name for f in fields(FlameTracking)]
     try:
@@ -148,15 +151,15 @@ def read_tracking(path: Path) -> FlameTracking:
 
 
 def write_tracking(path: Path, tracking: FlameTracking, head: Mapping[str, str] | None = None) -> None:
-    """Write a tracking file; the folder is made.
+    """Write a tracking file; the folder is made if it does not exist.
 
-    The mark of another head is the archive's comment, which numpy and the kit ignore: the arrays are exactly the
-    official ones.
+    If the head model is not FLAME, it is named in the comment of the zip archive, which numpy and the official kit
+    ignore. The arrays have the official form in any case.
 
     Args:
         path: The file.
-        tracking: Its content.
-        head: Name and digest of the head model, where that is not FLAME (``read_head_mark``).
+        tracking: Content of the file.
+        head: Name and digest of the head model, for ``read_head_mark``; None for FLAME.
     """
     data = io.BytesIO()
     np.savez(data, **{f.name: getattr(tracking, f.name) for f in fields(tracking)})
@@ -168,7 +171,7 @@ def write_tracking(path: Path, tracking: FlameTracking, head: Mapping[str, str] 
 
 
 def read_head_mark(path: Path) -> dict[str, str] | None:
-    """Read name and digest of the head model that marks a tracking file; None for the official ones (FLAME)."""
+    """Read name and digest of the head model from a tracking file's mark; None for official files (FLAME)."""
     try:
         with zipfile.ZipFile(path) as archive:
             content = json.loads(archive.comment or b"null")

@@ -1,7 +1,7 @@
-"""Layouts of NeRSemble's files: v2 (videos), v1 (an image a timestep) and the benchmark's folders.
+"""Layouts of NeRSemble's files: v2 (videos), v1 (one image per timestep) and the benchmark's folders.
 
-Names and templates are those of the official kits, ``nersemble-data`` 0.0.6 and ``nersemble-benchmark`` 0.2.0, and for
-v1 of the paper's code (``NeRSembleDataManager``).
+Names and path templates are those of the official kits, ``nersemble-data`` 0.0.6 and ``nersemble-benchmark`` 0.2.0;
+those of v1 are from the paper's code (``NeRSembleDataManager``).
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ SERIALS = (
     "222200045",
     "221501007",
 )
-"""Serials of the 16 cameras."""
+"""Serial numbers of the 16 cameras."""
 FRONT_SERIAL = "222200037"
-"""The camera in front of the face, which the benchmark calls the centre one."""
+"""Serial number of the camera in front of the face, which the benchmark calls the centre camera."""
 FULL_WIDTH, FULL_HEIGHT = 2200, 3208
-"""Size of a camera's image, pixels; the data set's one intrinsic matrix belongs to this size."""
+"""Size of a camera's image, pixels, to which the data set's shared intrinsic matrix belongs."""
 FPS = 73.0
+"""Frames per second."""
 
 BACKGROUND = "BACKGROUND"
+"""Name of the folder with the images of the empty room."""
 SEQUENCES = (
     "GLASSES",
     "EXP-1-head",
@@ -65,7 +67,7 @@ SEQUENCES = (
     "SEN-09-frown_events_bad",
     "SEN-10-port_strong_smokey",
 )
-"""Names of the performances; the benchmark spells ``SEN-07-fond_note_fried``."""
+"""Names of the sequences; the benchmark spells one of them ``SEN-07-fond_note_fried``."""
 
 PARTICIPANTS_CSV, SEQUENCES_CSV = "metadata_participants.csv", "metadata_sequences.csv"
 
@@ -78,21 +80,21 @@ class Layout(StrEnum):
     V1 = "v1"
     """``{id}/camera_params.json``, ``{id}/sequences/{SEQ}/frame_{t}/images-2x*/cam_{serial}.png``."""
     BENCHMARK = "benchmark"
-    """``{task}/{id}/…`` as in v2, with one intrinsic matrix a camera."""
+    """``{task}/{id}/…`` as in v2, with one intrinsic matrix per camera."""
 
 
 TASKS = ("mono_flame_avatar", "nvs")
-"""The benchmark's tasks that consist of videos, which are also their folders."""
+"""Names of the benchmark's tasks that consist of videos, which are also the names of their folders."""
 
 
 def find_layout(root: Path) -> Layout:
     """Detect the layout of a folder.
 
     Args:
-        root: The folder that holds the participants, or the benchmark's tasks.
+        root: Folder that holds the participants or the benchmark's tasks.
 
     Raises:
-        NersembleError: It is no folder, or has none of the layouts.
+        NersembleError: The folder does not exist or has none of the layouts.
     """
     if not root.is_dir():
         raise NersembleError(f"{root}: no such folder; give the folder that holds the participants, such as {root}/018")
@@ -110,12 +112,12 @@ def find_layout(root: Path) -> Layout:
 
 
 def list_participants(root: Path) -> list[str]:
-    """Return the names of the participants' folders: three digits, ascending."""
+    """Return the names of the participants' folders (three digits), ascending."""
     return sorted(p.name for p in root.iterdir() if p.is_dir() and p.name.isdecimal() and len(p.name) == 3)
 
 
 def calibration_path(person: Path, layout: Layout = Layout.V2) -> Path:
-    """Return the path of the cameras of a participant's folder.
+    """Return the path of the camera calibration in a participant's folder.
 
     Args:
         person: Folder of the participant.
@@ -125,7 +127,7 @@ def calibration_path(person: Path, layout: Layout = Layout.V2) -> Path:
 
 
 def colour_path(person: Path) -> Path:
-    """Return the path of v2's colour calibration of a participant's folder."""
+    """Return the path of the colour calibration in a participant's folder (v2)."""
     return person / "calibration" / "color_calibration.json"
 
 
@@ -135,18 +137,18 @@ def video_path(person: Path, sequence: str, serial: str) -> Path:
     Args:
         person: Folder of the participant.
         sequence: Name of the sequence.
-        serial: Serial of the camera.
+        serial: Serial number of the camera.
     """
     return person / "sequences" / sequence / "images" / f"cam_{serial}.mp4"
 
 
 def alpha_path(person: Path, sequence: str, serial: str) -> Path:
-    """Return the path of the benchmark's matte of a video, itself a video.
+    """Return the path of the video of mattes that the benchmark provides for a video.
 
     Args:
         person: Folder of the participant.
         sequence: Name of the sequence.
-        serial: Serial of the camera.
+        serial: Serial number of the camera.
     """
     return person / "sequences" / sequence / "alpha_maps" / f"cam_{serial}.mp4"
 
@@ -156,7 +158,7 @@ def background_path(person: Path, serial: str) -> Path:
 
     Args:
         person: Folder of the participant.
-        serial: Serial of the camera.
+        serial: Serial number of the camera.
     """
     return person / "sequences" / BACKGROUND / f"image_{serial}.jpg"
 
@@ -172,7 +174,7 @@ def tracking_path(person: Path, sequence: str) -> Path:
 
 
 def list_sequences(person: Path) -> list[str]:
-    """Return the sequences that a participant's folder holds, without the images of the empty room."""
+    """Return the names of the sequences in a participant's folder, without ``BACKGROUND``."""
     folder = person / "sequences"
     if not folder.is_dir():
         return []
@@ -180,7 +182,7 @@ def list_sequences(person: Path) -> list[str]:
 
 
 def list_serials(person: Path, sequence: str) -> list[str]:
-    """Return the cameras of which a sequence has a video, in the order of ``SERIALS``, unknown ones last.
+    """Return the serial numbers of a sequence's videos, in the order of ``SERIALS``; unknown ones are last.
 
     Args:
         person: Folder of the participant.

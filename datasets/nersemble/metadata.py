@@ -1,4 +1,4 @@
-"""Reading and writing of ``metadata_participants.csv`` and ``metadata_sequences.csv``: people and their sequences."""
+"""Reading and writing of ``metadata_participants.csv`` and ``metadata_sequences.csv``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nersemble.errors import NersembleError
 from nersemble.layout import BACKGROUND, PARTICIPANTS_CSV, SEQUENCES, SEQUENCES_CSV
 
 RECORDED = ("x", "m")
-"""Marks of a sequence that was recorded; source: ``nersemble_data`` 0.0.6, ``util/metadata.py``."""
+"""Marks of recorded sequences, from ``nersemble_data`` 0.0.6 (``util/metadata.py``)."""
 
 
 def read_participants(root: Path) -> dict[int, dict[str, str]]:
@@ -20,7 +20,7 @@ def read_participants(root: Path) -> dict[int, dict[str, str]]:
         root: Folder of the data.
 
     Returns:
-        Participant → column → value, columns as the file names them; empty without the file.
+        Participant → name of the column in the file → value; empty if the file is missing.
 
     Raises:
         NersembleError: The file has no column ``ID`` of numbers.
@@ -29,15 +29,16 @@ def read_participants(root: Path) -> dict[int, dict[str, str]]:
 
 
 def read_sequences(root: Path) -> dict[int, tuple[str, ...]]:
-    """Read the sequences that were recorded.
+    """Read the recorded sequences of each participant.
 
-    Columns that name none of ``SEQUENCES`` are ignored: a name becomes a folder's, and no table may lead elsewhere.
+    Columns that are not in ``SEQUENCES`` are ignored. Sequence names become names of folders, so a table must not be
+    able to name an arbitrary path.
 
     Args:
         root: Folder of the data.
 
     Returns:
-        Participant → sequences, in the table's order; empty without the file.
+        Participant → names of the recorded sequences, in the order of the table; empty if the file is missing.
 
     Raises:
         NersembleError: The file has no column ``ID`` of numbers.
@@ -50,12 +51,12 @@ def read_sequences(root: Path) -> dict[int, tuple[str, ...]]:
 
 
 def write_tables(root: Path, people: Mapping[int, Mapping[str, str]], recorded: Mapping[int, Sequence[str]]) -> None:
-    """Write both tables.
+    """Write the tables of participants and sequences.
 
     Args:
         root: Folder of the data.
         people: Participant → column → value.
-        recorded: Participant → recorded sequences.
+        recorded: Participant → names of the recorded sequences.
     """
     columns = ["ID", *dict.fromkeys(name for facts in people.values() for name in facts)]
     with (root / PARTICIPANTS_CSV).open("w", newline="", encoding="utf-8") as stream:

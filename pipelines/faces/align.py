@@ -40,7 +40,7 @@ Matrix = npt.NDArray[np.float64]
 
 
 def crop_transform(landmarks5: npt.ArrayLike, size: int = 512, margin: float = 0.0) -> Matrix:
-    """Compute the similarity from the frame to a square crop that holds the whole head.
+    """Compute the similarity from the frame to a square crop that holds the complete head.
 
     In a frontal face the eyes lie at (0.39, 0.53) and (0.61, 0.53) of the crop, the mouth at (0.5, 0.78). The size of
     the face is the larger of two estimates: one from the distance between the eyes, which shrinks when the head turns,
@@ -186,7 +186,7 @@ def _cut_visible_part(
 ) -> tuple[npt.NDArray[np.uint8], Matrix]:
     """Cut the part of a frame that the crop shows, with ``reserve`` pixels around it.
 
-    The part begins at multiples of 64 pixels, so that halving it averages the same pixels as halving the whole frame.
+    The part begins at multiples of 64 pixels, so that halving it averages the same pixels as halving the full frame.
 
     Returns:
         The part, and the transform (2, 3) from pixels of the part to pixels of the crop.

@@ -80,7 +80,7 @@ def _square_transform(centre: tuple[float, float], side: float, turn: float, siz
 
 
 def _face_square(mesh: npt.NDArray[np.float32]) -> tuple[tuple[float, float], float, float]:
-    """Return centre, side and turn (radians) of the square around a mesh whose upper edge is parallel to the eyes."""
+    """Return centre, side and turn (radians) of the square around a mesh; its upper edge is parallel to the eyes."""
     left, right = (mesh[i, :2].astype(np.float64) for i in EYE_CORNERS)
     turn = math.atan2(right[1] - left[1], right[0] - left[0])
     level = np.array([[math.cos(turn), math.sin(turn)], [-math.sin(turn), math.cos(turn)]])

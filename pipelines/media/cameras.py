@@ -84,7 +84,7 @@ def compose(outer: Array, inner: Array) -> Array:
 def rotation_yxz(yaw: float, pitch: float, roll: float) -> Array:
     """Return the rotation (3, 3) that first tilts about +Z, then nods about +X, then turns about +Y.
 
-    Applied to a head, positive yaw turns its face to its own left, and positive pitch makes it look down.
+    For a head, positive yaw turns the face to the head's own left, and positive pitch turns it down.
 
     Args:
         yaw: Turn about +Y, radians.

@@ -58,7 +58,7 @@ class DecodeCounts:
 
 
 Frame = tuple[int, float, np.ndarray]
-"""(frame index, time in seconds, (H, W, 3) uint8 RGB)."""
+"""Decoded frame: (index, time in seconds, (H, W, 3) uint8 RGB)."""
 
 
 def requested_indices(request: dict[str, Any], n_frames: int) -> list[int]:

@@ -119,7 +119,7 @@ class ProcessDecoder:
 
     @property
     def summary(self) -> DecodeSummary:
-        """Counts of the last call of ``frames`` that was read to its end."""
+        """Counts of the last call of ``frames`` or ``survey`` that was read to its end."""
         return self._summary
 
     def frames(

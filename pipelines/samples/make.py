@@ -79,7 +79,7 @@ def make_samples(
         directory: Folder of the clips; made if it does not exist.
         quick: Make clips of three to four seconds instead of four to five.
         people: Labels of the people whose clips are made; all by default.
-        head_cache: Folder of the open head, which is built there once (a minute); by default the project's cache.
+        head_cache: Folder of the open head, by default the project's cache; the head is built there once, in a minute.
 
     Returns:
         The paths of all clips, sorted.

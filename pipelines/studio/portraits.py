@@ -40,7 +40,7 @@ MISS = 0.02
 
 @dataclass(frozen=True)
 class PersonImages:
-    """N square images of one person, whose side has S pixels."""
+    """N square images of one person, S x S pixels each."""
 
     identity_id: str
     """Id of the person."""
@@ -49,8 +49,7 @@ class PersonImages:
     matte: NDArray[np.uint8]
     """(N, S, S) mattes, 255 is the person."""
     landmarks: Floats
-    """(N, 468, 2) true positions of the face-mesh points as shares of the image's side; zero for points that the head
-    model lacks."""
+    """(N, 468, 2) true positions of the face-mesh points as shares of the side; zero for points without truth."""
     K: Floats
     """(N, 3, 3) intrinsics, pixels."""
     head_to_camera: Floats

@@ -14,7 +14,10 @@ from pipelines.studio.mesh import Mesh, sample_colours, vertex_normals
 
 Floats = NDArray[np.float32]
 WRAP = 0.15
-"""Largest negative cosine between normal and light at which the surface is still lit, because skin scatters light."""
+"""Limit of diffuse light: a surface is lit if the cosine between normal and light exceeds -``WRAP``.
+
+The limit is below zero because skin scatters light.
+"""
 
 
 @dataclass(frozen=True)

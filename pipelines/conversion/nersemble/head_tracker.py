@@ -19,9 +19,11 @@ from pipelines.media.cameras import Array, Camera
 Image = NDArray[np.uint8]
 
 SHAPE_SD, SIZE_SD, ORIGIN_SD = 0.005, 0.1, 0.03
-"""Standard deviations of a person's head from the mean head: of landmarks (metres), of the size (share), and of the
-distance between the point between the eyes and the head model's origin (metres).
+"""Standard deviations of three priors.
 
+``SHAPE_SD`` is that of a person's landmarks around those of the mean head (metres), ``SIZE_SD`` that of the head's size
+relative to the mean head (share), ``ORIGIN_SD`` that of the point between the eyes around the head model's origin
+(metres).
 With one view, only these priors can distinguish a large head from a near one.
 """
 SPARE = 1.25

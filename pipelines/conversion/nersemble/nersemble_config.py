@@ -27,7 +27,7 @@ class NersembleConfig(ConversionConfig):
     exists; otherwise the matting model. model: always the matting model.
     """
     val_every: int = 20
-    """Inverse share of the participants that are in the split val, chosen by a hash of their number; 0 for none."""
+    """Rate of the split val: about one participant in ``val_every`` is in it, by a hash of the number; 0 for none."""
     decode_silence_s: float = 60.0
     """Time without a frame after which the decoder of a video is stopped, seconds."""
     decode_limit_s: float = 1800.0

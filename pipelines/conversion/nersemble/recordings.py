@@ -99,7 +99,10 @@ def split_of_participant(participant: int, val_every: int) -> str:
 
     Args:
         participant: Number of the participant. People whom any task of the benchmark holds out are always in test.
-        val_every: Inverse share of the other participants that are in val; 0 for none.
+        val_every: Rate of the split val: about one in ``val_every`` of the other participants is in it; 0 for none.
+
+    Returns:
+        Name of the split.
     """
     if participant in HELD_OUT_PARTICIPANTS:
         return "test"
