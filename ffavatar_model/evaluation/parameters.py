@@ -42,6 +42,15 @@ class GroundTruth:
     rotations: Tensor
     """(D, 5, 3)."""
 
+    def driving_parameters(self, model: FFAvatar) -> DrivingParameters:
+        """Return the true parameters (D, ...) on a model's device, with as many coefficients as its estimator gives."""
+        device = model.rig.points.device
+        return DrivingParameters(
+            self.expression[:, : model.estimator.n_expression].to(device),
+            self.rotations.to(device),
+            camera_to_pose(self.head_to_camera, self.K, self.images.shape[-1]).to(device),
+        )
+
 
 @torch.inference_mode()
 def evaluate_estimator(model: FFAvatar, people: Sequence[GroundTruth]) -> dict[str, Any]:
@@ -61,12 +70,7 @@ def evaluate_estimator(model: FFAvatar, people: Sequence[GroundTruth]) -> dict[s
     for person in people:
         estimated = model.estimate(person.images.to(device)[None])
         estimated = DrivingParameters(*(x[0] for x in estimated))
-        true = DrivingParameters(
-            person.expression[:, : estimated.expression.shape[-1]].to(device),
-            person.rotations.to(device),
-            camera_to_pose(person.head_to_camera, person.K, person.images.shape[-1]).to(device),
-        )
-        pairs.append((estimated, true))
+        pairs.append((estimated, person.driving_parameters(model)))
     errors = [rotation_angle(total_rotation(e).transpose(-1, -2) @ total_rotation(t)).cpu() for e, t in pairs]
     estimated, true = (
         DrivingParameters(*(torch.cat(values) for values in zip(*parameters, strict=True)))

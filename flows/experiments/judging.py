@@ -113,7 +113,7 @@ def evaluate_model(model: FFAvatar, portraits: HeldOut, around: HeldOut) -> dict
         report["gain_of_4_views_db"] = _paired_gain(rows, ("ours", 1), ("ours", 4))
         report["over_nearest_db"] = _paired_gain(rows, ("nearest", 4), ("ours", 4))
         report["cross"] = _summary(list(cross_reenact(model, subjects)), ("method", "views"))
-        report["estimator"] = _to_json(evaluate_estimator(model, [ground_truth(*person) for person in portraits]))
+        report["estimator"] = to_json(evaluate_estimator(model, [ground_truth(*person) for person in portraits]))
     if around:
         rows = list(self_reenact(model, [make_subject(*person) for person in around], (1, 4)))
         report["around"] = _summary(rows, ("method", "views"))
@@ -153,7 +153,7 @@ def _sector(azimuth: float) -> str:
 
 
 def _summary(rows: list[dict[str, Any]], by: tuple[str, ...]) -> list[dict[str, Any]]:
-    return [_to_json(row) for row in summarise(rows, by, METRICS)]
+    return [to_json(row) for row in summarise(rows, by, METRICS)]
 
 
 def _paired_gain(rows: list[dict[str, Any]], a: tuple[str, int], b: tuple[str, int]) -> Any:
@@ -166,15 +166,15 @@ def _paired_gain(rows: list[dict[str, Any]], a: tuple[str, int], b: tuple[str, i
         for person, values in per_person.items()
         if a in values and b in values
     ]
-    return _to_json(summarise(gains, (), ("gain",))[0]["gain"]) if gains else None
+    return to_json(summarise(gains, (), ("gain",))[0]["gain"]) if gains else None
 
 
-def _to_json(value: Any) -> Any:
-    """Make a value ready for JSON, with numbers rounded."""
+def to_json(value: Any) -> Any:
+    """Make a value ready for JSON: dataclasses become dictionaries, and numbers are rounded to four digits."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _to_json(dataclasses.asdict(value))
+        return to_json(dataclasses.asdict(value))
     if isinstance(value, dict):
-        return {name: _to_json(v) for name, v in value.items()}
+        return {name: to_json(v) for name, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_to_json(v) for v in value]
+        return [to_json(v) for v in value]
     return round(value, 4) if isinstance(value, float) else value

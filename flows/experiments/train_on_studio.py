@@ -29,6 +29,7 @@ from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import TrainConfig, Trainer, build_config, recipe
 from flows.experiments.compare import METRICS_FILE
 from flows.experiments.device_images import ResidentData
+from flows.experiments.following import evaluate_following, make_rendered_subject
 from flows.experiments.judging import HeldOut, evaluate_model, render_sheet
 from flows.experiments.mixture import Mixture
 from flows.experiments.rendering import RenderedArrays, RenderOrder, render_in_background, to_resident_images
@@ -234,6 +235,8 @@ def write_results(trainer: Trainer, report: dict[str, Any], out: Path, portraits
         if held_out:
             Image.fromarray(render_sheet(model, held_out)).save(out / f"{name}.jpg", quality=92)
     report["after"] = evaluate_model(model, portraits, around)
+    people = [make_rendered_subject(*person) for person in portraits]
+    report["following"] = evaluate_following(model, people) if people else {}
     (out / METRICS_FILE).write_text(json.dumps(report, indent=1))
     log.info("%s", json.dumps(report["after"], indent=1))
 
