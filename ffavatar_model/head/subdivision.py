@@ -13,8 +13,9 @@ from ffavatar_model.head.interface import HeadModel
 def subdivide(head: HeadModel) -> HeadModel:
     """Return a head with each edge's midpoint as a new vertex, and four triangles for each old one.
 
-    FLAME's 5,023 vertices become 20,018. Every per-vertex quantity of a midpoint is the mean over the ends of its edge. Joints are regressed from the old
-    vertices alone, so the old vertices of the posed, subdivided head have the same positions as before.
+    FLAME's 5,023 vertices become 20,018. Every per-vertex quantity of a midpoint is the mean over the ends of its edge.
+    Joints are regressed from the old vertices alone, so the old vertices of the posed, subdivided head have the same
+    positions as before.
     """
     edges, faces = edge_midpoints(head.triangles, head.n_vertices)
 
