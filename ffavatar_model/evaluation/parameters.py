@@ -1,4 +1,7 @@
-"""The estimator against the ground truth of rendered people: head rotation, lips, and motion of the posed head."""
+"""Comparison of the estimator with the ground truth of rendered people.
+
+Head rotation, gaps of lips and lids, displacements of landmarks, gaze and expression coefficients are compared.
+"""
 
 from __future__ import annotations
 
@@ -23,27 +26,27 @@ from ffavatar_model.networks.rig import Rig
 
 Array = NDArray[np.float64]
 GROUPS = {"mouth": ("lips",), "lids": ("right_lids", "left_lids"), "brows": ("right_brow", "left_brow")}
-"""Parts of the face whose displacement is measured together."""
+"""Groups of face parts whose displacements are measured together."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GroundTruth:
-    """Images of one person, with the parameters that they were rendered from."""
+    """Rendered images of one person, with the parameters from which they were rendered."""
 
     person: str
     images: Tensor
-    """(D, 3, H, W) as the model takes them."""
+    """(D, 3, H, W) aligned crops, RGB in 0 to 1, over the background."""
     K: Tensor
-    """(D, 3, 3) for images of that size."""
+    """(D, 3, 3) intrinsics for images of this size, pixels."""
     head_to_camera: Tensor
-    """(D, 3, 4)."""
+    """(D, 3, 4) transforms from head to camera, metres."""
     expression: Tensor
-    """(D, E) coefficients of the model's own head."""
+    """(D, E) expression coefficients of the model's head model."""
     rotations: Tensor
-    """(D, 5, 3)."""
+    """(D, 5, 3) joint rotations, axis-angle, radians."""
 
     def driving_parameters(self, model: FFAvatar) -> DrivingParameters:
-        """Return the true parameters (D, ...) on a model's device, with as many coefficients as its estimator gives."""
+        """Return the true parameters (D, ...), with the coefficients that a model's estimator gives, on its device."""
         device = model.rig.points.device
         return DrivingParameters(
             self.expression[:, : model.estimator.n_expression].to(device),
@@ -61,10 +64,10 @@ def evaluate_estimator(model: FFAvatar, people: Sequence[GroundTruth]) -> dict[s
         people: People that the model was not trained on.
 
     Returns:
-        ``rotation_deg``: median angle of the head's rotation (pose and neck together), an interval over people;
-        ``lip_gap_r``, ``lid_gap_r``: correlation of gaps with the true ones; ``r2``: share of the variance of the
-        landmarks' displacement (mean head, joints but neck and root included) that the estimate explains, by part;
-        ``expression_r``: each direction's correlation; ``gaze_r``: correlation of the eyes' nod and turn.
+        ``rotation_deg`` is the median error of the head's rotation (pose and neck together), degrees, with an interval
+        over people. ``lip_gap_r`` and ``lid_gap_r`` are correlations of estimated and true gaps. ``r2`` is, for each of
+        ``GROUPS``, the share of the variance of ``displacements`` that the estimate explains. ``expression_r`` is the
+        correlation of each coefficient, and ``gaze_r`` that of the eyes' nod and turn.
     """
     device, pairs = model.rig.points.device, []
     for person in people:
@@ -96,7 +99,7 @@ def evaluate_estimator(model: FFAvatar, people: Sequence[GroundTruth]) -> dict[s
 
 
 def total_rotation(parameters: DrivingParameters) -> Tensor:
-    """Return the head's rotation (D, 3, 3) in the image: pose and neck together; turning either looks the same."""
+    """Return the head's rotation (D, 3, 3) in the image, by pose and neck together, as both look the same."""
     facing = torch.diag(parameters.pose.new_tensor((1.0, -1.0, -1.0)))
     return (
         rotation_from_6d(parameters.pose[..., :6]) @ facing @ axis_angle_to_matrix(parameters.rotations[..., NECK, :])
@@ -104,7 +107,7 @@ def total_rotation(parameters: DrivingParameters) -> Tensor:
 
 
 def displacements(rig: Rig, parameters: DrivingParameters) -> Tensor:
-    """Return (D, L, 3) metres by which expression, jaw and eyes move the landmarks of the mean head."""
+    """Return the displacements (D, L, 3), metres, of the mean head's landmarks by expression, jaw and eyes."""
     rotations = parameters.rotations.clone()
     rotations[:, [ROOT, NECK]] = 0
     moving = DrivingParameters(parameters.expression[None], rotations[None], parameters.pose[None])
@@ -113,12 +116,12 @@ def displacements(rig: Rig, parameters: DrivingParameters) -> Tensor:
 
 
 def _gaze(parameters: DrivingParameters) -> Tensor:
-    """(2, D) nod and turn of both eyes, radians."""
+    """Return nod and turn (2, D), radians, averaged over both eyes."""
     return parameters.rotations[:, LEFT_EYE:, :2].mean(1).T
 
 
 def _gap_correlation(estimated: Tensor, true: Tensor, pairs: Sequence[tuple[int, int]], index: Tensor) -> float:
-    """Correlation of the change of vertical gaps, averaged over the pairs that the head has."""
+    """Compute the correlation of estimated and true changes of a vertical gap, a mean over pairs of landmarks."""
     gaps = []
     for values in (estimated, true):
         rows = [landmark_rows(pair, index) for pair in pairs]
@@ -128,14 +131,14 @@ def _gap_correlation(estimated: Tensor, true: Tensor, pairs: Sequence[tuple[int,
 
 
 def _explained_variance(estimated: Tensor, true: Tensor, rows: Tensor) -> float:
-    """R² of displacements (D, L, 3) at some landmarks."""
+    """Compute R² of displacements (D, L, 3) at the landmarks ``rows``."""
     error = (estimated[:, rows] - true[:, rows]).square().sum()
     spread = (true[:, rows] - true[:, rows].mean(0)).square().sum()
     return float(1 - error / spread.clamp_min(1e-12))
 
 
 def _correlation(a: Tensor, b: Tensor) -> float:
-    """Pearson's r; 0 where one does not vary."""
+    """Compute Pearson's r; 0 if one of the variables is constant."""
     a, b = (x.double() - x.double().mean() for x in (a, b))
     scale = float(a.norm() * b.norm())
     return float((a * b).sum()) / scale if scale > 1e-9 else 0.0
