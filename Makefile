@@ -14,7 +14,7 @@ demo: install   ## the whole loop on sample clips, or on your own: make demo VID
 	@"$(VENV)/bin/ffavatar" demo $(if $(VIDEOS),--videos "$(VIDEOS)")
 
 test: install   ## every test that this machine can run
-	@"$(VENV)/bin/python" -m pytest -q -n 2 --dist loadscope
+	@infra/test.sh
 
 soak: install   ## the tests that take minutes each
 	@"$(VENV)/bin/python" -m pytest -q -m soak

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
 from infra.settings import Settings, load_settings, quiet_services
 
@@ -21,33 +20,12 @@ if TYPE_CHECKING:
     from pipelines.studio.studio_head import StudioHead
 
 
-ROOT = Path(__file__).resolve().parents[1]
-RAY_MARK = "pytest.mark.ray"
-
-
-class OneProcessForRay(LoadScopeScheduling):
-    """Scheduler of ``pytest -n 2``: one process takes every file that uses Ray, so that Ray starts once per run.
-
-    The other files are shared out one by one; the tests of a file stay together, so that what a module's fixture
-    makes is made once. (``--dist loadgroup`` does not group under pytest 9.2, which sets a test's id for good.)
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        file = nodeid.split("::", 1)[0]
-        return "ray" if RAY_MARK in (ROOT / file).read_text(encoding="utf-8") else file
-
-
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> OneProcessForRay:
-    """Use ``OneProcessForRay`` in place of pytest-xdist's own schedulers."""
-    return OneProcessForRay(config, log)
-
-
+@pytest.hookimpl(tryfirst=True)  # before the marks are selected by ``-m``
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Refuse a file that uses Ray or Prefect's server and does not carry the mark that ``OneProcessForRay`` reads."""
+    """Mark every test that uses Ray or Prefect's server with ``ray``: ``make test`` runs those in a process of their own."""
     for item in items:
-        uses = {"ray_session", "prefect_server"} & set(getattr(item, "fixturenames", ()))
-        if uses and RAY_MARK not in item.path.read_text(encoding="utf-8"):
-            raise pytest.UsageError(f"{item.nodeid} uses {', '.join(sorted(uses))}: mark it with @{RAY_MARK}")
+        if {"ray_session", "prefect_server"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.ray)
 
 
 @pytest.fixture(scope="session")

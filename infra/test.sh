@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Runs the tests in two processes: those that use Ray or Prefect's server (marked `ray`, by tests/conftest.py where it is
+# forgotten), so that each service starts once, and beside them all others. Prints both outputs, one after the other.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+python=${VENV:-.venv}/bin/python
+output=$(mktemp); trap 'rm -f "$output"' EXIT
+"$python" -m pytest -q -m "ray and not soak" > "$output" 2>&1 &
+services=$!
+"$python" -m pytest -q -m "not ray and not soak"; others=$?
+wait "$services"; with_ray=$?
+cat "$output"
+exit $((others > with_ray ? others : with_ray))
