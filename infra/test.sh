@@ -4,9 +4,10 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${VENV:-.venv}/bin/python
-output=$(mktemp); trap 'rm -f "$output"' EXIT
+output=$(mktemp)
 "$python" -m pytest -q -m "ray and not soak" > "$output" 2>&1 &
 services=$!
+trap 'kill "$services" 2>/dev/null; rm -f "$output"' EXIT
 "$python" -m pytest -q -m "not ray and not soak"; others=$?
 wait "$services"; with_ray=$?
 cat "$output"
