@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.hookimpl(tryfirst=True)  # before the marks are selected by ``-m``
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark every test that uses Ray or Prefect's server with ``ray``: ``make test`` gives those a process of their own."""
+    """Mark tests that use Ray or Prefect's server with ``ray``: ``make test`` gives them a process of their own."""
     for item in items:
         if {"ray_session", "prefect_server"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.ray)
