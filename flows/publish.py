@@ -1,4 +1,4 @@
-"""Flow ``publish``: cluster what has been mined and commit a snapshot."""
+"""Flow ``publish``: cluster the mined tracks and commit a snapshot."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
 from mfhq.decisions import read_decisions
+from mfhq.schema import FACES, VIDEOS
 from pipelines.engine.state import fingerprints
 from pipelines.mining.steps import AFTER, mining_steps
 from pipelines.publishing.publish_presets import preset_named
 from pipelines.publishing.publish_snapshot import publish_snapshot
+from pipelines.publishing.thresholds import apply_where
 
 FUNNEL = "SELECT stage, reason, items, round(share, 3) AS share, round(seconds, 1) AS seconds FROM funnel"
 
@@ -30,15 +32,18 @@ def publish_command(corpus: str, preset: str, pack: str | None, where: str | Non
 
     Args:
         corpus: URI of the corpus.
-        preset: Name of the publish thresholds.
-        pack: Face pack, a name or a folder; None for the embedded one.
-        where: SQL condition on the faces and the columns of their videos.
+        preset: Name of a preset of the publish thresholds.
+        pack: Name or folder of the face pack; None for the embedded pack.
+        where: SQL condition on the faces and the columns of their videos; None for all faces.
 
     Raises:
-        ValueError: No such preset.
+        ValueError: There is no such preset.
+        CatalogError: ``where`` is no SQL condition on these columns.
     """
     settings = load_settings()
     preset_named(preset)
+    if where:
+        apply_where(FACES.empty_table(), VIDEOS.empty_table(), where)  # refused now, not after an hour of clustering
     publish(corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home), where=where or "")
 
 
@@ -46,18 +51,19 @@ def publish_command(corpus: str, preset: str, pack: str | None, where: str | Non
 def publish(
     *, corpus: str, pack: str = "", preset: str = PUBLISH_PRESET, home: str = "", parent: str = "", where: str = ""
 ) -> dict[str, Any]:
-    """Cluster the mined tracks into identities and publish a snapshot, with no inference.
+    """Cluster the mined tracks into identities and publish a snapshot; no network runs.
 
     Args:
         corpus: URI of the corpus.
-        pack: Face pack, a name or a folder; empty for the embedded one.
-        preset: Name of the publish thresholds.
-        home: Folder of runs and logs; empty for the one of the environment.
-        parent: Id of the run that this one belongs to.
-        where: SQL condition on the faces (``pipelines.publishing.thresholds.apply_where``).
+        pack: Name or folder of the face pack; empty for the embedded pack.
+        preset: Name of a preset of the publish thresholds.
+        home: Folder of runs and logs; empty for the one that the environment sets (``infra.settings``).
+        parent: Id of the run that this run is a part of; empty for none.
+        where: SQL condition on the faces (``pipelines.publishing.thresholds.apply_where``); empty for all faces.
 
     Returns:
-        ``snapshot``, ``digest``, ``created`` (False where the newest snapshot holds the same), ``rows`` by table.
+        ``snapshot`` (its name), ``digest`` of the snapshot, ``created`` (False if the newest snapshot already has the
+        same rows), and ``rows`` (number per table).
     """
     settings, store = load_settings(home or None), open_store(corpus)
     prints = fingerprints(mining_steps(pack_name=pack or None), AFTER)
@@ -95,7 +101,7 @@ def show_funnel(funnel: pa.Table, uri: str, version: str) -> None:
     """Print a snapshot's funnel.
 
     Args:
-        funnel: Result of ``FUNNEL``.
+        funnel: Result of the query ``FUNNEL``.
         uri: URI of the corpus.
         version: Name of the snapshot.
     """

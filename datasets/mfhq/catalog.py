@@ -15,9 +15,10 @@ from mfhq.manifest import FileEntry, Manifest, versions
 from mfhq.named_queries import named_queries
 from mfhq.parquet import StoredParquet, from_parquet
 from mfhq.schema import TABLES
+from mfhq.sql_fence import RefusedSql, check_query, lock_database, open_database
 from mfhq.store import Store
 from mfhq.takedowns import DenyList, snapshot_deny_list
-from mfhq.views import ID_COLUMNS, create_views
+from mfhq.views import DICTIONARY, ID_COLUMNS, create_views
 
 if TYPE_CHECKING:
     import duckdb
@@ -170,23 +171,35 @@ class Snapshot:
             raise CatalogError(f"{lost}: missing, and {self.version} needs it; publish the corpus again") from error
 
     @contextlib.contextmanager
-    def connect(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open a DuckDB connection with every view of ``mfhq.schema.TABLES``, and close it after the block.
+    def connect(self, biometric: bool = False, trusted: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open a DuckDB connection with a view of each of ``mfhq.schema.TABLES``, and close it after the block.
 
-        The database is in memory and holds views only: nothing that is done in it changes the corpus. Column comments
-        and the view ``dictionary`` (table_name, column_name, type, unit, description) say what the columns mean.
+        The database is in memory and holds views only. It opens the snapshot's files and no others, loads no
+        extension, and its configuration is locked (``mfhq.sql_fence``). Column comments and the view ``dictionary``
+        (table_name, column_name, type, unit, description) say what the columns mean.
+
+        Args:
+            biometric: Create the views of ``mfhq.paths.PRIVATE_TABLES`` too (``embeddings``).
+            trusted: Let queries open any file; for the user's own machine.
         """
-        import duckdb
-
-        with duckdb.connect(config={"autoinstall_known_extensions": False}) as connection:
-            create_views(connection, self.store, self.manifest)
+        with open_database() as connection:
+            files, folders = create_views(connection, self.store, self.manifest, private=biometric)
+            lock_database(connection, files, folders, trusted)
             yield connection
 
-    def query(self, sql: str) -> pa.Table:
+    def query(self, sql: str, biometric: bool = False, trusted: bool = False) -> pa.Table:
         """Run one SQL query, or one of ``mfhq/sql`` by its name, such as ``@funnel``.
 
+        Args:
+            sql: A query that only reads, over the snapshot's views and nothing else (``mfhq.sql_fence``).
+            biometric: Let it read ``embeddings``, which identify people.
+            trusted: Let it read any file too; for the user's own machine.
+
+        Returns:
+            The rows.
+
         Raises:
-            CatalogError: DuckDB refuses it, it is something else than a query, or no query has that name.
+            CatalogError: DuckDB refuses it, it is something else than such a query, or no query has that name.
         """
         import duckdb
 
@@ -195,14 +208,14 @@ class Snapshot:
             if sql.strip()[1:] not in named:
                 raise CatalogError(f"no query {sql.strip()!r}; there are {', '.join('@' + name for name in named)}")
             sql = named[sql.strip()[1:]]
-        readers = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.PRAGMA}
+        hidden = frozenset() if biometric else paths.PRIVATE_TABLES
         try:
-            statements = duckdb.extract_statements(sql)
-            if len(statements) != 1 or statements[0].type not in readers:
-                raise CatalogError("a corpus answers one query (SELECT, DESCRIBE, SUMMARIZE, SHOW, EXPLAIN) at a time")
-            with self.connect() as connection:
-                return connection.sql(sql).to_arrow_table()
-        except duckdb.Error as error:
+            with self.connect(biometric, trusted) as connection:
+                checked = check_query(connection, sql, {*TABLES, DICTIONARY} - hidden, hidden, trusted)
+                return connection.sql(checked).to_arrow_table()
+        except RefusedSql as error:
+            raise CatalogError(f"SQL: {error}") from error
+        except (duckdb.Error, UnicodeError) as error:
             lines = [line.strip() for line in str(error).splitlines()]
             text = " ".join(line for line in lines if line and not line.startswith(("LINE", "^")))
             raise CatalogError(f"SQL: {text}; `ffavatar sql` with no query lists the views") from error

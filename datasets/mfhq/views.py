@@ -62,27 +62,38 @@ def published_files(store: Store, manifest: Manifest, name: str) -> list[str]:
     return [] if deleted else files
 
 
-def create_views(connection: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest) -> None:
+def create_views(
+    connection: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest, private: bool = True
+) -> tuple[list[str], list[str]]:
     """Create every view of ``TABLES`` with its column types, also those without rows, and ``DICTIONARY``.
 
     Args:
         connection: An open DuckDB connection.
         store: The corpus.
         manifest: Manifest of the snapshot.
+        private: Create the views of ``PRIVATE_TABLES`` too.
+
+    Returns:
+        The files and the folders that the views read, as DuckDB compares them with its ``allowed_paths`` and
+        ``allowed_directories``: each as it is, and as it is spelled where wildcards are escaped.
     """
     scheme = store.uri.partition("://")[0]
+    root = "" if scheme == "file" else f"{scheme}://"
     if scheme != "file":  # DuckDB's own S3 reader is an extension to download; this one reads through fsspec
         connection.register_filesystem(store.filesystem)
+    read: list[str] = []
     denied = snapshot_deny_list(store, manifest.clean_of).tokens
     unfinished = DenyList(tuple(read_takedowns(store, unfinished=True))).tokens
     for name, schema in TABLES.items():
-        files = published_files(store, manifest, name)
+        if name in PRIVATE_TABLES and not private:
+            continue
+        files = [root + store.url(path) for path in published_files(store, manifest, name)]
+        read += files
         if name == "attempts":
-            files = list(store.list(LEDGER))
+            files = [root + store.url(path) for path in store.list(LEDGER)]
         columns = [f"CAST({_quote_name(f.name)} AS {sql_type(f.type)}) AS {_quote_name(f.name)}" for f in schema]
         if files:
-            prefix = "" if scheme == "file" else f"{scheme}://"
-            names = ", ".join(_quote_text(_escape_wildcards(prefix + store.url(path))) for path in files)
+            names = ", ".join(_quote_text(_escape_wildcards(file)) for file in files)
             source = f"read_parquet([{names}])"
         elif name == "runs" and next(store.list(RUNS), None):
             source = _inline(corpus_tables.read_runs(store))
@@ -98,6 +109,8 @@ def create_views(connection: duckdb.DuckDBPyConnection, store: Store, manifest: 
             connection.execute(f"COMMENT ON COLUMN {name}.{_quote_name(f.name)} IS {_quote_text(describe_column(f))}")
     connection.execute(f"CREATE VIEW {DICTIONARY} AS SELECT * FROM {_inline(dictionary_table())}")
     connection.execute(f"COMMENT ON VIEW {DICTIONARY} IS 'one row is a column of a view'")
+    ledger = root + store.url(LEDGER).rstrip("/") + "/"  # as a folder: it may hold many thousands of files
+    return _both_spellings(read), _both_spellings([ledger])
 
 
 def _exclusion(schema: pa.Schema, tokens: Iterable[str]) -> str:
@@ -150,6 +163,10 @@ def _quote_name(name: str) -> str:
 
 def _quote_text(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
+
+
+def _both_spellings(paths: list[str]) -> list[str]:
+    return list(dict.fromkeys([*paths, *map(_escape_wildcards, paths)]))
 
 
 def _escape_wildcards(path: str) -> str:

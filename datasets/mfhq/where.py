@@ -5,6 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from mfhq.catalog import CatalogError
+from mfhq.sql_fence import RefusedSql, check_condition, lock_database, open_database
 
 
 def rows_where(table: pa.Table, condition: str, what: str) -> pa.Array:
@@ -12,7 +13,7 @@ def rows_where(table: pa.Table, condition: str, what: str) -> pa.Array:
 
     Args:
         table: The table.
-        condition: The condition.
+        condition: One expression that is true or false, without comments and subqueries.
         what: Name of the condition in errors, for example ``--where``.
 
     Returns:
@@ -24,19 +25,22 @@ def rows_where(table: pa.Table, condition: str, what: str) -> pa.Array:
     import duckdb
 
     numbered = table.append_column("_row", pa.array(range(table.num_rows), pa.int64()))
-    query = f"SELECT _row FROM rows WHERE (\n{condition}\n)"
-    columns = ", ".join(table.column_names)
+    hint = f"the columns are {', '.join(table.column_names)}"
     try:
-        if len(duckdb.extract_statements(query)) != 1:
-            raise CatalogError(f"{what} {condition!r}: one SQL condition is needed, on the columns {columns}")
-        with duckdb.connect(
-            config={"autoinstall_known_extensions": False, "enable_external_access": False}
-        ) as connection:
+        with open_database() as connection:
+            check_condition(connection, condition)
             connection.register("rows", numbered)
+            lock_database(connection)
+            (kind,) = connection.sql(f"SELECT (\n{condition}\n) FROM rows LIMIT 0").types
+            if kind != "BOOLEAN":
+                raise RefusedSql(f"a {kind}, and not true or false; compare it with something")
+            query = f"SELECT _row FROM rows WHERE (\n{condition}\n)"
             matching = [row for (row,) in connection.execute(query).fetchall()]
-    except duckdb.Error as error:
+    except RefusedSql as error:
+        raise CatalogError(f"{what} {condition!r}: {error}; {hint}") from error
+    except (duckdb.Error, UnicodeError) as error:
         message = " ".join(line.strip() for line in str(error).splitlines() if line.strip() and "LINE" not in line)
-        raise CatalogError(f"{what} {condition!r}: {message[:300]}; the columns are {columns}") from error
+        raise CatalogError(f"{what} {condition!r}: {message[:300]}; {hint}") from error
     mask = [False] * table.num_rows
     for row in matching:
         mask[row] = True

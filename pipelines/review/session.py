@@ -64,7 +64,7 @@ class Review:
     def _open(self) -> None:
         self.snapshot = Catalog(self.store).open()
         with contextlib.ExitStack() as stack:
-            self._connection = stack.enter_context(self.snapshot.connect())
+            self._connection = stack.enter_context(self.snapshot.connect(biometric=True))
             self._closing = stack.pop_all()
         self._crops: dict[str, Mapping[str, Any]] = {}
         self.cases = self._choose()

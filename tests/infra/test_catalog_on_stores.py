@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import duckdb
 import pyarrow as pa
 import pytest
 
@@ -61,13 +62,30 @@ def test_publish_read_and_query(store):
 
 def test_every_view_is_there_with_its_types_also_when_empty(store):
     publish_capture(store)
-    with Catalog(store).open().connect() as connection:
+    with Catalog(store).open().connect(biometric=True) as connection:
         for name, schema in TABLES.items():
             described = connection.execute(f"DESCRIBE {name}").fetchall()
             assert [row[0] for row in described] == schema.names, name
         assert connection.execute("SELECT count(*), max(crop.length) FROM faces").fetchall() == [(0, None)]
         types = {row[0]: row[1] for row in connection.execute("DESCRIBE faces").fetchall()}
     assert types["mesh468"] == "FLOAT[]" and types["crop"].startswith("STRUCT") and types["x0"] == "FLOAT"
+
+
+def test_nothing_beside_the_snapshot_is_read(store):
+    """Neither another object of the same bucket by its path, nor a file of the snapshot past its view."""
+    publish_capture(store)
+    snapshot = Catalog(store).open()
+    (file,) = snapshot.manifest.tables["views"].files
+    store.write("tables/views/other.parquet", store.read(file.path))
+    root = "" if store.uri.startswith("file:") else "s3://"
+    with snapshot.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM views").fetchall() == [(2,)]
+        with pytest.raises(duckdb.PermissionException):
+            connection.execute("FROM read_blob($1)", [root + store.url("tables/views/other.parquet")]).fetchall()
+    for path in ("tables/views/other.parquet", file.path):
+        for source in ("'{}'", "read_parquet('{}')", "read_text('{}')"):
+            with pytest.raises(CatalogError, match=r"no view|refused"):
+                snapshot.query("FROM " + source.format(root + store.url(path)))
 
 
 def test_nothing_published(store):

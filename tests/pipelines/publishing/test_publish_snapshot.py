@@ -68,7 +68,7 @@ def test_people_their_faces_and_splits(corpus, toy):
     differ = {row["identity_id"]: row for row in snapshot.table("diversity").to_pylist()}
     assert all(differ[p["identity_id"]]["n_chosen"] == p["n_faces"] for p in people)
     assert all(row["nearest"] > row["nearest_at_random"] > 0 for row in differ.values())
-    means = snapshot.query("SELECT track_id FROM embeddings WHERE face_id = ''")
+    means = snapshot.query("SELECT track_id FROM embeddings WHERE face_id = ''", biometric=True)
     assert sorted(means["track_id"].to_pylist()) == sorted(snapshot.table("assignments")["track_id"].to_pylist())
     chosen = snapshot.table("identity_faces").to_pylist()
     track_of = dict(zip(*(snapshot.table("faces")[c].to_pylist() for c in ("face_id", "track_id")), strict=True))
@@ -275,8 +275,8 @@ def test_without_the_biometric_prefix_readers_and_publishers_go_on(corpus, toy, 
     for path in list(store.list("biometric")):
         store.delete(path)
     snapshot = Catalog(store).open()
-    assert snapshot.query("SELECT count(*) AS n FROM embeddings").to_pylist() == [{"n": 0}]
-    assert snapshot.query("SELECT track_id, vector FROM embeddings").num_rows == 0
+    assert snapshot.query("SELECT count(*) AS n FROM embeddings", biometric=True).to_pylist() == [{"n": 0}]
+    assert snapshot.query("SELECT track_id, vector FROM embeddings", biometric=True).num_rows == 0
     assert snapshot.query("@people").num_rows == 4
     with pytest.raises(StoreError, match="step embeddings has not run"):
         mined_tables(*corpus)

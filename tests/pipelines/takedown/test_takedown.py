@@ -402,7 +402,7 @@ def hidden(store, names, toy):
     """No reader and no publisher shows any of the names."""
     for version in ("v1", "v2"):
         snapshot = Catalog(store).open(version)
-        with snapshot.connect() as connection:
+        with snapshot.connect(biometric=True) as connection:
             for table, ids in SHOWN.items():
                 read = snapshot.table(table, ids).to_pydict()
                 asked = connection.sql(f"SELECT {', '.join(ids)} FROM {table}").to_arrow_table().to_pydict()
