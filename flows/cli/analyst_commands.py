@@ -1,4 +1,4 @@
-"""Commands for analysts: questions about a published corpus."""
+"""Commands for analysts: SQL queries, report and comparison of published snapshots."""
 
 from __future__ import annotations
 
@@ -15,11 +15,16 @@ from flows.cli.options import CORPUS, DEMO_CORPUS, SNAPSHOT
 @SNAPSHOT
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
 @click.option("--json", "form", flag_value="json", help="Print JSON lines.")
-def sql(query: str | None, corpus: str, snapshot: str | None, form: str | None) -> None:
-    """Answer QUERY over a corpus's views; without one, list the views and their columns."""
+@click.option("--biometric", is_flag=True, help="Let the query read embeddings, which identify people.")
+@click.option("--trusted", is_flag=True, help="Let the query read any file too; for your own machine and your own SQL.")
+def sql(query: str | None, corpus: str, snapshot: str | None, form: str | None, biometric: bool, trusted: bool) -> None:
+    """Answer QUERY over a corpus's views; without one, list the views and their columns.
+
+    A query reads the views and nothing else, and writes nothing.
+    """
     from flows.corpus.sql import sql_command
 
-    sql_command(corpus, query, snapshot, form or "table")
+    sql_command(corpus, query, snapshot, form or "table", biometric, trusted)
 
 
 @click.command()

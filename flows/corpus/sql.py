@@ -6,13 +6,19 @@ import csv
 import json
 import sys
 
-from infra.console import CallError, print_table, say
+from infra.console import CallError, err, print_table, say
 from infra.storage import open_store
 from mfhq.catalog import Catalog
+from mfhq.paths import PRIVATE_TABLES
 from mfhq.schema import TABLES
 
+TRUSTED = "--trusted: this query may read every file that you may read, embeddings among them; it still writes nothing"
+"""Line on standard error that says what the option opens."""
 
-def sql_command(corpus: str, query: str | None, version: str | None, form: str) -> None:
+
+def sql_command(
+    corpus: str, query: str | None, version: str | None, form: str, biometric: bool = False, trusted: bool = False
+) -> None:
     """Run ``ffavatar sql``: print the result of a query; without one, describe the views.
 
     Args:
@@ -20,6 +26,8 @@ def sql_command(corpus: str, query: str | None, version: str | None, form: str) 
         query: One SQL query, or ``@NAME`` of a named one.
         version: Name of the snapshot; None for the newest.
         form: table, csv or json (one line a row).
+        biometric: Let the query read ``embeddings``.
+        trusted: Let the query read any file; one line on standard error says so.
 
     Raises:
         CallError: The query is empty.
@@ -32,11 +40,13 @@ def sql_command(corpus: str, query: str | None, version: str | None, form: str) 
         say("{uri} {version}: the views are", uri=corpus, version=snapshot.version)
         for name, schema in TABLES.items():
             rows = [(f.name, str(f.type), (f.metadata or {}).get(b"description", b"").decode()) for f in schema]
-            print_table(
-                f"{name}: {(schema.metadata or {})[b'description'].decode()}", ("column", "type", "meaning"), rows
-            )
+            private = " (with --biometric)" if name in PRIVATE_TABLES else ""
+            title = f"{name}{private}: {(schema.metadata or {})[b'description'].decode()}"
+            print_table(title, ("column", "type", "meaning"), rows)
         return
-    result = snapshot.query(query)
+    if trusted:
+        err.print(TRUSTED, markup=False)
+    result = snapshot.query(query, biometric, trusted)
     names = result.column_names
     rows = list(zip(*(column.to_pylist() for column in result.columns), strict=True))
     if form == "csv":

@@ -71,7 +71,7 @@ SURFACE = {
     "retry": {"corpus", "where", "preset", "pack"},
     "report": {"corpus", "snapshot", "out"},
     "review": {"corpus", "reviewer", "port", "each"},
-    "sql": {"query", "corpus", "snapshot", "form"},
+    "sql": {"query", "corpus", "snapshot", "form", "biometric", "trusted"},
     "studio": {"layout", "identities", "cameras", "moments", "seconds", "size", "seed", "out"},
     "takedown": {"corpus", "videos", "sources", "identities", "photographs", "pack", "yes"},
     "train": {

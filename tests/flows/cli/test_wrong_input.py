@@ -261,6 +261,6 @@ def test_a_folder_of_one_broken_file_gives_a_snapshot_of_nobody(
     assert row["uri"].endswith("letter.mp4")
     assert (row["status"], row["reason"], row["n_frames"]) == ("rejected", "not_a_video", None)
     for name in ("shots", "tracks", "faces", "embeddings", "identities", "assignments", "identity_faces"):
-        assert len(snapshot.query(f"SELECT * FROM {name}")) == 0, name
+        assert len(snapshot.query(f"SELECT * FROM {name}", biometric=True)) == 0, name
     (counted,) = snapshot.query("SELECT reason, items FROM funnel WHERE stage = 'videos'").to_pylist()
     assert counted == {"reason": "not_a_video", "items": 1}
