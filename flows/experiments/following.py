@@ -35,7 +35,7 @@ from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.networks.gaussians import CanonicalAvatar
 from flows.experiments.clip_images import load_images
 from flows.experiments.judging import ground_truth, make_subject, to_json
-from flows.experiments.rendering import RenderedArrays, RenderOrder
+from flows.experiments.rendering import RenderedArrays, RenderOrder, plan_orders
 from pipelines.faces.weight_cache import cache_dir
 
 CROP_PX = 256
@@ -98,8 +98,6 @@ def load_held_out(folder: Path, people: int, size: int) -> list[LandmarkedSubjec
         people: Upper bound on their number.
         size: Pixels along an image's edge.
     """
-    from flows.experiments.train_on_studio import plan_orders  # that module imports this one
-
     found = []
     for order in plan_orders("pretrain", range(0), people, 8, 1, size)[0]:
         path = folder / order.file_name

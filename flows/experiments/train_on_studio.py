@@ -32,7 +32,13 @@ from flows.experiments.device_images import ResidentData
 from flows.experiments.following import evaluate_following, make_rendered_subject
 from flows.experiments.judging import HeldOut, evaluate_model, render_sheet
 from flows.experiments.mixture import Mixture
-from flows.experiments.rendering import RenderedArrays, RenderOrder, render_in_background, to_resident_images
+from flows.experiments.rendering import (
+    RenderedArrays,
+    RenderOrder,
+    plan_orders,
+    render_in_background,
+    to_resident_images,
+)
 from mfhq.ids import digest
 from pipelines.faces.weight_cache import cache_dir
 
@@ -169,33 +175,6 @@ def _build_trainer(config: TrainConfig, cache: Path, device: torch.device, init:
     if init is not None:
         load_weights(init, trainer.model)
     return trainer
-
-
-def plan_orders(
-    stage: str, people: range, held: int, timesteps: int, cameras: int, size: int
-) -> tuple[list[RenderOrder], list[RenderOrder]]:
-    """Plan the people to render.
-
-    Args:
-        stage: ``pretrain`` trains on portraits, another on images from all round.
-        people: Numbers of the people to train on.
-        held: Number of held-out people.
-        timesteps: Expressions a person.
-        cameras: Cameras a person, all round.
-        size: Pixels along an image's edge.
-
-    Returns:
-        Orders for held-out people, of every kind that the stage is evaluated on, and for people to train on.
-    """
-
-    def order(group: str, i: int, kind: Any, n: int, c: int) -> RenderOrder:
-        return RenderOrder(digest(["studio experiment", group, i]), kind, n, c, size)
-
-    held_out = [order("held", i, "portraits", 8, 1) for i in range(held)]
-    if stage == "pretrain":
-        return held_out, [order("train", i, "portraits", timesteps, 1) for i in people]
-    held_out += [order("held", i, "around", 2, 12) for i in range(max(1, held // 3))]
-    return held_out, [order("around", i, "around", timesteps, cameras) for i in people]
 
 
 def count_images(orders: Sequence[RenderOrder]) -> int:
