@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from mlflow.entities import Dataset, DatasetInput, InputTag, RunStatus
@@ -111,6 +112,7 @@ class TrackedRun:
     @contextmanager
     def log_system_metrics(self) -> Iterator[None]:
         """Log the usage of this machine's CPU, memory, disk, network and GPU (``system/…``) while the block runs."""
+        psutil.cpu_percent()  # counts from the call before: without this, MLflow's first sample is 0 %
         monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.tracking_uri)
         monitor.start()
         try:
