@@ -1,4 +1,4 @@
-"""How the source is written."""
+"""Tests of the source's style: sizes of files and functions, docstrings, formatting."""
 
 from __future__ import annotations
 

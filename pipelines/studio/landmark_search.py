@@ -40,90 +40,12 @@ VIEWS = ((0.0, 0.0), (-0.26, 0.0), (0.26, 0.0), (0.0, 0.14), (0.0, -0.14), (-0.1
 LIGHTING = Lighting((Light((0.4, 0.5, 1.0), (0.6, 0.58, 0.55)), Light((-0.8, 0.2, 0.5), (0.25, 0.25, 0.28))))
 """Lighting of the images."""
 JAW_OPEN = 0.28
-"""Opening of the jaw, radians, for the detection of the points in ``MOUTH``, because the lips touch at rest."""
-MOUTH = (
-    61,
-    146,
-    91,
-    181,
-    84,
-    17,
-    314,
-    405,
-    321,
-    375,
-    291,
-    409,
-    270,
-    269,
-    267,
-    0,
-    37,
-    39,
-    40,
-    185,
-    78,
-    95,
-    88,
-    178,
-    87,
-    14,
-    317,
-    402,
-    318,
-    324,
-    308,
-    415,
-    310,
-    311,
-    312,
-    13,
-    82,
-    81,
-    80,
-    191,
-    76,
-    62,
-    306,
-    292,
-    77,
-    90,
-    180,
-    85,
-    16,
-    315,
-    404,
-    320,
-    307,
-    96,
-    89,
-    179,
-    86,
-    15,
-    316,
-    403,
-    319,
-    325,
-    184,
-    74,
-    73,
-    72,
-    11,
-    302,
-    303,
-    304,
-    408,
-    183,
-    42,
-    41,
-    38,
-    12,
-    268,
-    271,
-    272,
-    407,
+"""Opening of the jaw, radians, for the detection of the mouth, because the lips touch at rest."""
+AROUND_LIPS = (
+    *(76, 62, 306, 292, 77, 90, 180, 85, 16, 315, 404, 320, 307, 96, 89, 179, 86, 15, 316, 403),
+    *(319, 325, 184, 74, 73, 72, 11, 302, 303, 304, 408, 183, 42, 41, 38, 12, 268, 271, 272, 407),
 )
-"""Indices of the face mesh's points on the lips."""
+"""Indices of the face mesh's points on the lips beside those of ``ffavatar_model.head.face_parts.LIPS``."""
 MAX_SPREAD, REACH = 0.004, 0.006
 """Two limits, metres.
 
@@ -165,14 +87,16 @@ def find_landmarks(head: HeadModel, detect: Detect) -> LandmarkCorrespondences:
         ValueError: Fewer than 100 points remain, usually because the detector finds no face in the renderings.
     """
     from ffavatar_model.head import pose_head_numpy
+    from ffavatar_model.head.face_parts import LIPS
 
     rotations = np.zeros((2, 5, 3), np.float32)
     rotations[1, JAW, 0] = JAW_OPEN
     postures, _ = pose_head_numpy(head, np.zeros((2, 0)), np.zeros((2, 0)), rotations)
     painted, outer = _template_mesh(head)
     triangle, weights = np.full((len(VIEWS), N_MESH), -1, np.int64), np.zeros((len(VIEWS), N_MESH, 3), np.float32)
+    mouth = np.array((*LIPS, *AROUND_LIPS))
     for jaw_open, posture in enumerate(postures):
-        points = np.array(MOUTH) if jaw_open else np.setdiff1d(np.arange(N_MESH), MOUTH)
+        points = mouth if jaw_open else np.setdiff1d(np.arange(N_MESH), mouth)
         scene = build_scene(painted.posed(posture))
         skin = build_scene(Mesh(posture.astype(np.float32), painted.triangles[outer], painted.colours[outer], 1))
         for v, (yaw, pitch) in enumerate(VIEWS):

@@ -26,7 +26,7 @@ def test_angles_come_back(angles: tuple[float, float, float]) -> None:
 
 
 def test_what_the_signs_mean() -> None:
-    """Where the nose's tip (4) and the eye of the image's right (263) go, seen from between the eyes (168)."""
+    """Offsets of the nose's tip (4) and of the eye on the image's right (263) from the point between the eyes (168)."""
 
     def seen(yaw: float, pitch: float, roll: float) -> np.ndarray:
         mesh = mesh_of(rotation_from_angles(yaw, pitch, roll))
