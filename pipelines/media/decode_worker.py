@@ -31,12 +31,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
+from importlib import import_module
 from typing import IO, Any
 
 import numpy as np
 
+from pipelines.media.containers import OPEN_OPTIONS, check_container, check_frame
 from pipelines.media.frame_memory import SLOTS, FrameMemory
 from pipelines.media.probe import probe_file
+from pipelines.media.sandbox import load_confinement, name_for_libraries, run_confined
 from pipelines.media.shots import ShotConfig
 from pipelines.media.survey import SurveyConfig, Surveyor
 
@@ -88,6 +92,7 @@ def decode_by_decord(request: dict[str, Any], counts: DecodeCounts) -> Iterator[
     decord.logging.set_level(decord.logging.QUIET)
     width, height = request.get("size") or (-1, -1)
     try:
+        check_container(request["path"])  # decord's own FFmpeg opens the files that a playlist names
         reader = decord.VideoReader(request["path"], width=width, height=height, num_threads=request["threads"])
     except Exception as error:
         counts.error = _shorten(error)
@@ -120,7 +125,7 @@ def decode_by_pyav(request: dict[str, Any], counts: DecodeCounts) -> Iterator[Fr
     import av
 
     try:
-        with av.open(request["path"]) as container:
+        with av.open(request["path"], options=OPEN_OPTIONS) as container:
             if not container.streams.video:
                 counts.error = "no video stream"
                 return
@@ -128,7 +133,7 @@ def decode_by_pyav(request: dict[str, Any], counts: DecodeCounts) -> Iterator[Fr
         counts.n_indexed = len(times)
         index_of = {pts: i for i, pts in enumerate(times)}
         requested = set(requested_indices(request, len(times)))
-        with av.open(request["path"]) as container:
+        with av.open(request["path"], options=OPEN_OPTIONS) as container:
             stream = container.streams.video[0]
             stream.codec_context.thread_count = request["threads"]
             selective = request.get("indices") is not None
@@ -163,6 +168,7 @@ def to_upright_rgb(frame: Any, size: list[int] | None) -> np.ndarray:
     Returns:
         (H, W, 3) uint8.
     """
+    check_frame(frame.width, frame.height)
     turns = round(frame.rotation / 90) % 4  # PyAV gives degrees anticlockwise, np.rot90 turns anticlockwise
     if size:
         width, height = size if turns % 2 == 0 else size[::-1]
@@ -213,7 +219,7 @@ BACKENDS: dict[str, Backend] = {"decord": decode_by_decord, "pyav": decode_by_py
 
 
 def answer_requests(requests: IO[bytes], answers: IO[bytes], memory: FrameMemory) -> None:
-    """Answer requests until the stream of requests ends.
+    """Answer requests until the stream of requests ends, each in a confined process of its own (``sandbox.py``).
 
     Args:
         requests: Stream of one JSON request per line, and one empty line per copied frame.
@@ -223,24 +229,38 @@ def answer_requests(requests: IO[bytes], answers: IO[bytes], memory: FrameMemory
     Raises:
         BrokenPipeError: The process that reads the frames has ended.
     """
+    load_confinement()
+    import_module("av")
     for line in iter(requests.readline, b""):
         request = json.loads(line)
-        if "probe" in request:
-            _send(answers, {"kind": "probed", **probe_file(request["probe"])})
-            continue
-        counts = DecodeCounts()
-        frames = BACKENDS[request["backend"]](request, counts)
-        sender = _FrameSender(requests, answers, memory)
-        if not request.get("survey"):
-            for index, time_s, pixels in frames:
-                sender.send_frame(pixels, frame_index=index, time_s=time_s)
-            sender.send_end(counts)
-            continue
-        config = request["survey"]
-        surveyor = Surveyor(SurveyConfig(**config | {"shots": ShotConfig(**config["shots"])}))
-        for index, time_s, pixels, after_cut in surveyor.sample(frames):
-            sender.send_frame(pixels, frame_index=index, time_s=time_s, after_cut=after_cut)
-        sender.send_end(counts, surveyor.features().to_bytes())
+        if request.get("backend") == "decord":
+            import_module("decord")  # once, and not in each confined process
+        path = request.get("probe") or request["path"]
+        work = partial(_answer_request, request, requests, answers, memory)
+        status = run_confined(path, work, request["memory_bytes"])
+        if status:
+            sys.exit(status)
+
+
+def _answer_request(request: dict[str, Any], requests: IO[bytes], answers: IO[bytes], memory: FrameMemory) -> None:
+    """Answer one request, in the confined process."""
+    if "probe" in request:
+        _send(answers, {"kind": "probed", **probe_file(name_for_libraries(request["probe"]))})
+        return
+    request["path"] = name_for_libraries(request["path"])
+    counts = DecodeCounts()
+    frames = BACKENDS[request["backend"]](request, counts)
+    sender = _FrameSender(requests, answers, memory)
+    if not request.get("survey"):
+        for index, time_s, pixels in frames:
+            sender.send_frame(pixels, frame_index=index, time_s=time_s)
+        sender.send_end(counts)
+        return
+    config = request["survey"]
+    surveyor = Surveyor(SurveyConfig(**config | {"shots": ShotConfig(**config["shots"])}))
+    for index, time_s, pixels, after_cut in surveyor.sample(frames):
+        sender.send_frame(pixels, frame_index=index, time_s=time_s, after_cut=after_cut)
+    sender.send_end(counts, surveyor.features().to_bytes())
 
 
 class _FrameSender:

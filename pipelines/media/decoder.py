@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from pipelines.media.frame_memory import FrameMemory, open_frame_memory
+from pipelines.media.sandbox import MEMORY_BYTES, worker_environment
 from pipelines.media.shot_features import ShotFeatures
 from pipelines.media.survey import SampledFrame, SurveyConfig
 
@@ -112,6 +113,8 @@ class ProcessDecoder:
     """Longest wait for the next frame, seconds."""
     limit_s: float = 1800.0
     """Longest wait for all frames of one call, seconds; the caller's own time between frames does not count."""
+    memory_bytes: int = MEMORY_BYTES
+    """Memory that the decoding of a file may take, bytes."""
     _summary: DecodeSummary = field(default=DecodeSummary(), repr=False)
     _features: ShotFeatures = field(default_factory=ShotFeatures.empty, repr=False, compare=False)
     _process: subprocess.Popen[bytes] | None = field(default=None, repr=False, compare=False)
@@ -179,6 +182,7 @@ class ProcessDecoder:
         """
         self._summary = DecodeSummary()
         request = {"path": str(path), "backend": self.backend, "threads": self.threads, **options}
+        request["memory_bytes"] = self.memory_bytes
         process = self._running_process()
         finished = False
         deadline = _Deadline(self.silence_s, self.limit_s)
@@ -213,7 +217,7 @@ class ProcessDecoder:
         """
         process, finished = self._running_process(), False
         try:
-            _write(process, json.dumps({"probe": str(path)}).encode() + b"\n")
+            _write(process, json.dumps({"probe": str(path), "memory_bytes": self.memory_bytes}).encode() + b"\n")
             header, _ = _read_message(process, _Deadline(self.silence_s, self.limit_s), str(path))
             finished = True
             header.pop("kind")
@@ -251,7 +255,7 @@ class ProcessDecoder:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 bufsize=0,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"},
+                env=worker_environment(os.pathsep.join(paths)),
             )
         return self._process
 

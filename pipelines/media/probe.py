@@ -5,10 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from pipelines.media.containers import (
+    FRAME_TOO_LARGE,
+    NOT_A_VIDEO,
+    OPEN_OPTIONS,
+    PLAYLIST,
+    FrameTooLarge,
+    check_frame,
+    is_playlist,
+)
+
 EMPTY_FILE = "empty_file"
 """The file has zero bytes."""
-NOT_A_VIDEO = "not_a_video"
-"""The file is not a container that the decoder knows."""
 NO_INDEX = "no_index"
 """The file is an mp4 or mov without ``moov`` box, because it was cut off while it was written or copied."""
 NO_VIDEO_STREAM = "no_video_stream"
@@ -22,11 +30,12 @@ def probe_file(path: str | Path) -> dict[str, Any]:
         path: A local file.
 
     Returns:
-        ``reason`` (one of this module's constants, or empty if the file is a readable video) and ``detail`` (the
-        library's message). For a video there are also ``codec``, ``width`` and ``height`` (pixels of the upright
-        frame), ``fps`` (average, frames per second), ``duration_s``, ``n_frames`` (stated by the container, including
-        frames that an edit list cuts; None if it states no number) and ``rotation_deg`` (anticlockwise rotation that
-        makes the stored frame upright: 0, 90, 180 or 270). ``fps`` and ``duration_s`` are None if unknown.
+        ``reason`` (a constant of this module or of ``containers.py``; empty if the file is a readable video) and
+        ``detail`` (the library's message). For a video there are also ``codec``, ``width`` and ``height`` (pixels of
+        the upright frame), ``fps`` (average, frames per second), ``duration_s``, ``n_frames`` (stated by the container,
+        including frames that an edit list cuts; None if it states no number) and ``rotation_deg`` (anticlockwise
+        rotation that makes the stored frame upright: 0, 90, 180 or 270). ``fps`` and ``duration_s`` are None if
+        unknown.
 
     Raises:
         OSError: The file does not exist or cannot be opened.
@@ -37,10 +46,16 @@ def probe_file(path: str | Path) -> dict[str, Any]:
     if Path(path).stat().st_size == 0:
         return {"reason": EMPTY_FILE, "detail": "zero bytes"}
     try:
-        with av.open(str(path)) as container:
+        if is_playlist(path):
+            return {"reason": PLAYLIST, "detail": "it names other files"}
+        with av.open(str(path), options=OPEN_OPTIONS) as container:
             if not container.streams.video:
                 return {"reason": NO_VIDEO_STREAM, "detail": f"streams: {[s.type for s in container.streams]}"}
+            size = container.streams.video[0].codec_context
+            check_frame(size.width, size.height)
             return {"reason": "", "detail": "", **_stream_metadata(container)}
+    except (FrameTooLarge, MemoryError) as error:
+        return {"reason": FRAME_TOO_LARGE, "detail": f"{error}"[:300]}
     except FFmpegError as error:
         reason = NO_INDEX if is_mp4_without_index(path) else NOT_A_VIDEO
         return {"reason": reason, "detail": f"{type(error).__name__}: {error}"[:300]}

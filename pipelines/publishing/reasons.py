@@ -28,6 +28,8 @@ REASONS: tuple[Reason, ...] = (
     Reason("unreachable", "the source list names a file that could not be read", "check the path and the rights"),
     Reason("empty_file", "the file has no bytes", "fetch it again"),
     Reason("not_a_video", "no container that the decoder knows", "leave it out, or convert it"),
+    Reason("playlist", "the file names other files instead of holding frames; none was opened", "list those files"),
+    Reason("frame_too_large", "a frame has more pixels, or takes more memory, than a file may", "make it smaller"),
     Reason("no_index", "the container lacks its index: cut off while it was written or copied", "fetch it again"),
     Reason("no_video_stream", "the container holds no images", "leave it out"),
     Reason("no_frame_decoded", "the container opens, and not one frame decodes", "fetch it again"),

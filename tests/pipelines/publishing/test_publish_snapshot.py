@@ -18,7 +18,8 @@ from mfhq.schema import ALIASES, ASSIGNMENTS, CAMERAS, CAPTURES, DECISIONS, TAKE
 from mfhq.store import StoreError
 from pipelines.engine.state import fingerprints
 from pipelines.identity.aliases import extend_aliases
-from pipelines.media.probe import EMPTY_FILE, NO_INDEX, NO_VIDEO_STREAM, NOT_A_VIDEO
+from pipelines.media.containers import FRAME_TOO_LARGE, NOT_A_VIDEO, PLAYLIST
+from pipelines.media.probe import EMPTY_FILE, NO_INDEX, NO_VIDEO_STREAM
 from pipelines.mining.crops import CUT_BY_BORDER, TOO_SMALL
 from pipelines.mining.probe_step import UNREACHABLE
 from pipelines.mining.scores_step import MESH_UNSURE
@@ -144,7 +145,16 @@ def test_every_reason_is_documented(corpus, toy):
     codes = {r for name in ("videos", "tracks", "faces") for r in snapshot.table(name)["reason"].to_pylist()}
     known = {reason.code for reason in REASONS}
     assert codes - known == {"", "ValueError"} and {"blurred", "turned_away"} < codes
-    assert {EMPTY_FILE, NOT_A_VIDEO, NO_INDEX, NO_VIDEO_STREAM, UNREACHABLE, NO_FRAME_DECODED} <= known
+    assert {
+        EMPTY_FILE,
+        NOT_A_VIDEO,
+        PLAYLIST,
+        FRAME_TOO_LARGE,
+        NO_INDEX,
+        NO_VIDEO_STREAM,
+        UNREACHABLE,
+        NO_FRAME_DECODED,
+    } <= known
     assert {DECODED_IN_PART, NO_FACE, CUT_BY_BORDER, TOO_SMALL, MESH_UNSURE} <= known
     assert len(known) == len(REASONS)
 
