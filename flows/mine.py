@@ -100,7 +100,7 @@ def run_mining(source: str, corpus: str, pack: str, run_id: str) -> list[dict[st
         The ``summary_row`` of each step.
     """
     store, filesystem = open_store(corpus), remote_filesystem(source)
-    listed = list_sources(source, filesystem)
+    listed = list_sources(source, filesystem, warn=lambda line: say("{line}", line=line))
     sources, skipped = sources_to_mine(listed, store, filesystem)
     if skipped:
         say("skipping {n} files: {reason}", n=skipped, reason=TAKEN_DOWN)

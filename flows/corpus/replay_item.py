@@ -12,6 +12,7 @@ from infra.storage import open_store
 from pipelines.engine.replay import Replay, replay_item
 from pipelines.engine.sources import read_sources
 from pipelines.engine.state import bind_steps
+from pipelines.media.local_files import canonical_uri
 from pipelines.mining.schemas import SOURCES
 from pipelines.mining.steps import AFTER, mining_steps
 
@@ -23,7 +24,7 @@ def replay_command(item: str, step: str, corpus: str, pack: str | None) -> int:
     """Run ``ffavatar replay``: run one step on one item, and print the recorded result beside the new one.
 
     Args:
-        item: A ``video_id``, its beginning, or the end of the video's URI.
+        item: A path or URI of the video, the end of its URI, a ``video_id`` or its beginning.
         step: Name of the step.
         corpus: URI of the corpus.
         pack: Name or folder of the face pack; None for the embedded pack.
@@ -40,7 +41,9 @@ def replay_command(item: str, step: str, corpus: str, pack: str | None) -> int:
     if step not in bound:
         raise CallError(f"no step {step!r}; there are {', '.join(bound)}")
     sources = read_sources(store, SOURCES, "video_id")
-    rows = [row for row in sources.to_pylist() if row["video_id"].startswith(item) or row["uri"].endswith(item)]
+    everything = sources.to_pylist()
+    rows = [row for row in everything if canonical_uri(row["uri"]) == canonical_uri(item)]
+    rows = rows or [row for row in everything if row["video_id"].startswith(item) or row["uri"].endswith(item)]
     if len(rows) != 1:
         count = f"{len(rows)} items" if rows else "no item"
         raise CallError(f"{item}: {count} of {store.uri}; give a video_id, its beginning, or the end of its URI")

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfhq.parquet import from_parquet, to_parquet
@@ -29,6 +30,8 @@ def first_of_each(table: pa.Table, key: str) -> pa.Table:
 def record_sources(store: Store, sources: pa.Table, key: str) -> None:
     """Record the new rows: those with an unknown key, or with a changed URI, licence or consent.
 
+    A null keeps what is recorded of its item: mined again without a list, a video keeps its licence and consent.
+
     Each call writes one file, whose number follows that of the newest file. If two calls run at once, the second finds
     its number taken, and compares its rows again with the recorded ones.
 
@@ -39,10 +42,28 @@ def record_sources(store: Store, sources: pa.Table, key: str) -> None:
     """
     while True:
         number = max((_number(path) for path in store.list(SOURCES)), default=0) + 1
-        known = set(_rows(read_sources(store, sources.schema, key)))
+        recorded = read_sources(store, sources.schema, key)
+        known = set(_rows(recorded))
+        sources = fill_from_recorded(sources, recorded, key)
         fresh = sources.filter(pa.array([row not in known for row in _rows(sources)], pa.bool_()))
         if not fresh.num_rows or store.create(f"{SOURCES}{number:08d}.parquet", to_parquet(fresh.sort_by(key))):
             return
+
+
+def fill_from_recorded(sources: pa.Table, recorded: pa.Table, key: str) -> pa.Table:
+    """Replace nulls by what is recorded of the same item.
+
+    Args:
+        sources: The rows.
+        recorded: Rows of the same schema, one a key.
+        key: The name of the key column.
+    """
+    place = pc.index_in(sources[key], value_set=recorded[key].combine_chunks())
+    columns = [
+        pc.coalesce(sources[field.name], recorded[field.name].take(place)) if field.nullable else sources[field.name]
+        for field in sources.schema
+    ]
+    return pa.table(columns, schema=sources.schema)
 
 
 def read_sources(store: Store, schema: pa.Schema, key: str) -> pa.Table:

@@ -1,13 +1,22 @@
-"""Local paths of source files, for decoders that can read only local files."""
+"""Names and local paths of source files, for decoders that can read only local files."""
 
 from __future__ import annotations
 
+import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
+
+NOT_A_FILE = "not_a_file"
+"""Reason: the name is that of a pipe, a socket, a device or a folder; it is never opened."""
+SPARSE_FILE = "sparse_file"
+"""Reason: the file says that it is large, and nearly nothing of it is stored."""
+
+_SPARSE_BYTES, _SPARSE_RATIO = 1 << 30, 100
 
 
 def is_remote(uri: str) -> bool:
@@ -19,7 +28,47 @@ def local_path(uri: str) -> Path:
     """Return the path of a ``file://`` URI, or of a plain path."""
     if not uri.startswith("file://"):
         return Path(uri)
-    return Path(unquote(uri.removeprefix("file://").removeprefix("localhost")))
+    return Path(unquote(uri.removeprefix("file://").removeprefix("localhost"), errors="surrogateescape"))
+
+
+def canonical_uri(uri: str, folder: str | Path = "") -> str:
+    """Return the one spelling under which a corpus records a source.
+
+    Args:
+        uri: A path, a ``file://`` URI or a remote URI.
+        folder: Folder, or remote prefix, where a relative path starts; empty for the working directory.
+
+    Returns:
+        A remote URI as it is. A local file's absolute path without ``.`` and ``..`` (symbolic links are kept), or its
+        ``file://`` URI if the name is not UTF-8, which no table can hold otherwise.
+    """
+    if is_remote(uri):
+        return uri
+    if isinstance(folder, str) and is_remote(folder):
+        return f"{folder.rstrip('/')}/{uri}"
+    path = os.path.normpath(Path(folder).expanduser().absolute() / local_path(uri).expanduser())
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return "file://" + quote(os.fsencode(path))
+    return path
+
+
+def file_fault(path: Path) -> str:
+    """Return the reason why a file must not be opened: ``NOT_A_FILE``, ``SPARSE_FILE``, or empty if it may be.
+
+    Args:
+        path: A local file, which is only looked up.
+
+    Raises:
+        OSError: It is not there, or may not be looked up.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        return NOT_A_FILE
+    stored = status.st_blocks * 512
+    is_sparse = status.st_size >= _SPARSE_BYTES and stored * _SPARSE_RATIO < status.st_size
+    return SPARSE_FILE if is_sparse else ""
 
 
 @contextmanager

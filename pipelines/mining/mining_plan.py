@@ -20,7 +20,8 @@ from mfhq.store import Store
 from mfhq.takedowns import read_deny_list
 from pipelines.engine.state import TASK_ITEMS, BoundStep, read_outcomes, select_finished
 from pipelines.mining.digests import CACHED, cached_digests
-from pipelines.mining.source_listing import LIST_EXTENSIONS, list_sources, listed_uris
+from pipelines.mining.source_listing import list_sources
+from pipelines.mining.source_lists import LIST_EXTENSIONS, read_list
 
 LEDGER_FILES = 400
 """Upper bound on the files of the ledger from which a step's cost is estimated."""
@@ -131,7 +132,7 @@ def make_mining_plan(
 def _read_sources(source: str, filesystem: Any) -> pa.Table:
     """Return a table of the source's files: uri, and for a folder or a prefix also size and stamp."""
     if os.fspath(source).lower().endswith(LIST_EXTENSIONS):
-        return pa.table({"uri": listed_uris(source, filesystem)})
+        return read_list(source, filesystem).select(["uri"])
     rows = [(s.uri, s.size, s.stamp) for s in list_sources(source, filesystem)]
     columns = list(zip(*rows, strict=True))
     return pa.table([pa.array(c, t) for c, t in zip(columns, CACHED.types[:3], strict=True)], names=CACHED.names[:3])

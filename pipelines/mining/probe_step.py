@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 
 from mfhq.schema import FAILED, OK, REJECTED
 from pipelines.engine.step import Resources, Step
+from pipelines.media.local_files import file_fault, is_remote, local_path
 from pipelines.mining.config import MiningConfig
 from pipelines.mining.schemas import PROBED, SOURCES
 from pipelines.mining.video_tools import VideoTools, video_tools
@@ -52,8 +54,17 @@ def probe_videos(tools: VideoTools, sources: pa.Table) -> pa.Table:
 def _probe_source(tools: VideoTools, source: dict[str, Any]) -> dict[str, Any]:
     row = {name: source[name] for name in ("video_id", "uri", "licence", "consent")}
     if source["size"] < 0:
-        return row | {"status": FAILED, "reason": UNREACHABLE}
+        return row | _describe_unread(source["uri"])
     with tools.local(source["uri"]) as path:
         metadata = tools.second.probe(path)
     metadata.pop("detail")
     return row | metadata | {"status": REJECTED if metadata["reason"] else OK}
+
+
+def _describe_unread(uri: str) -> dict[str, Any]:
+    """Return status and reason of a file that was not read: it must not be opened, or it could not be."""
+    with suppress(OSError, ValueError):
+        fault = "" if is_remote(uri) else file_fault(local_path(uri))
+        if fault:
+            return {"status": REJECTED, "reason": fault}
+    return {"status": FAILED, "reason": UNREACHABLE}

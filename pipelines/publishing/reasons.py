@@ -26,6 +26,8 @@ REASONS: tuple[Reason, ...] = (
         "nothing: it is to stay away",
     ),
     Reason("unreachable", "the source list names a file that could not be read", "check the path and the rights"),
+    Reason("not_a_file", "the name is that of a pipe, a socket or a device; it is never opened", "leave it out"),
+    Reason("sparse_file", "the file says that it is large, and nearly nothing of it is stored", "fetch it again"),
     Reason("empty_file", "the file has no bytes", "fetch it again"),
     Reason("not_a_video", "no container that the decoder knows", "leave it out, or convert it"),
     Reason("playlist", "the file names other files instead of holding frames; none was opened", "list those files"),

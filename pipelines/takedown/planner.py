@@ -15,7 +15,7 @@ from mfhq.corpus_tables import read_runs
 from mfhq.ids import digest, shard_of
 from mfhq.store import Store
 from mfhq.takedowns import IDENTITY, PHOTOGRAPH, SOURCE, VIDEO, Takedown, token
-from pipelines.media.local_files import is_remote, local_path
+from pipelines.media.local_files import canonical_uri
 from pipelines.takedown.inventory import (
     FaceEmbeddings,
     Inventory,
@@ -98,11 +98,11 @@ class TakedownPlanner:
 
     def plan_source(self, uri: str) -> Removal:
         """Plan the removal of a source file, by its URI; a file that was never mined will not be mined."""
-        names = {uri} if is_remote(uri) else {uri, str(local_path(uri).expanduser().absolute())}
+        names = {uri, canonical_uri(uri)}
         videos = {
             video
             for video, uris in self.inventory.uris_of.items()
-            if names & {_local_path_or_uri(u) for u in uris} or names & uris
+            if names & uris or names & {canonical_uri(u) for u in uris}
         }
         return self._complete(Removal(SOURCE, uri, videos=videos, uris=names))
 
@@ -305,8 +305,3 @@ def _sum_by_person(embedded: FaceEmbeddings, identity_of: dict[str, str]) -> dic
 
 def _unit(vector: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return vector / max(float(np.linalg.norm(vector)), 1e-12)
-
-
-def _local_path_or_uri(uri: str) -> str:
-    """Return a local URI as the path that a source list holds; a remote URI unchanged."""
-    return uri if is_remote(uri) else str(local_path(uri))

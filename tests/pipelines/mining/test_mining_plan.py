@@ -12,7 +12,7 @@ from infra.storage import open_store
 from pipelines.engine.state import bind_steps
 from pipelines.mining.digests import CACHE_PREFIX, CACHED
 from pipelines.mining.mining_plan import make_mining_plan
-from pipelines.mining.source_listing import SourceError
+from pipelines.mining.source_lists import SourceError
 from tests.support import toy_mining
 from tests.support.toy_run import run_toy
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 from pathlib import Path
 
 import fsspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
 from infra.storage import open_store
+from pipelines.media.local_files import NOT_A_FILE, SPARSE_FILE, canonical_uri, file_fault, local_path
 from pipelines.mining.digests import digest_sources, known_digests
-from pipelines.mining.source_listing import SourceError, list_sources
+from pipelines.mining.probe_step import probe_videos
+from pipelines.mining.source_listing import list_sources
+from pipelines.mining.source_lists import SourceError
 
 
 @pytest.fixture
@@ -76,10 +81,14 @@ def test_what_gives_nothing_says_so_in_one_line(folder, tmp_path):
 
 def test_a_remote_prefix_and_a_remote_list(folder):
     memory = fsspec.filesystem("memory")
-    memory.pipe({"/bucket/one/a.mp4": b"aaa", "/bucket/one/readme.md": b"no", "/bucket/list.txt": b"one/a.mp4\n"})
+    hidden = {"/bucket/one/.hidden/b.mp4": b"no", "/bucket/one/._a.mp4": b"no"}
+    named = {"/bucket/one/a.mp4": b"aaa", "/bucket/one/readme.md": b"no", "/bucket/list.txt": b"one/a.mp4\n"}
+    memory.pipe(named | hidden)
     for source in ("memory://bucket/one", "memory://bucket/list.txt"):
-        (found,) = list_sources(source, memory)
+        said: list[str] = []
+        (found,) = list_sources(source, memory, said.append)
         assert memory.cat_file(found.uri) == b"aaa" and found.size == 3
+        assert ["(.md 1)" in line for line in said] == ([True] if source.endswith("one") else [])
     with pytest.raises(SourceError, match="no video under this prefix"):
         list_sources("memory://bucket/none", memory)
 
@@ -110,3 +119,74 @@ def test_a_file_that_cannot_be_read_is_a_row_of_its_own(folder, tmp_path):
     rows = digest_sources(list_sources(folder / "list.txt"), open_store(tmp_path / "corpus")).to_pylist()
     assert sorted((Path(r["uri"]).name, r["size"]) for r in rows) == [("b.MP4", 2), ("gone.mp4", -1)]
     assert len({r["video_id"] for r in rows}) == 2
+
+
+def test_a_source_has_one_uri_however_it_is_named(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder / "deep")
+    (tmp_path / "list.txt").write_text("my videos/deep/../b.MP4\n")
+    names = ["..", "../deep/..", str(folder), folder.as_uri(), "../../my videos/."]
+    assert {tuple(s.uri for s in list_sources(name)) for name in names} == {tuple(s.uri for s in list_sources(folder))}
+    assert [s.uri for s in list_sources("../../list.txt")] == [str(folder / "b.MP4")] == [canonical_uri("../b.MP4")]
+    assert canonical_uri("file:///a%20b/../c.mp4") == "/c.mp4" and canonical_uri("s3://b/../x") == "s3://b/../x"
+
+
+def test_a_name_that_is_not_utf8_harms_nobody(folder, tmp_path):
+    name = folder / os.fsdecode(b"caf\xe9.mp4")
+    name.write_bytes(b"eee")
+    (tmp_path / "list.txt").write_bytes(b"my videos/caf\xe9.mp4\nmy videos/b.MP4\n")
+    for source in (folder, tmp_path / "list.txt"):
+        rows = digest_sources(list_sources(source), open_store(tmp_path / "corpus")).to_pylist()
+        (row,) = [r for r in rows if r["uri"].endswith("caf%E9.mp4")]
+        assert row["video_id"] == hashlib.sha256(b"eee").hexdigest() and local_path(row["uri"]) == name
+
+
+def test_what_is_no_file_is_a_row_and_never_opened(folder):
+    os.mkfifo(folder / "pipe.mp4")
+    with (folder / "sparse.mp4").open("wb") as file:
+        file.truncate(50 << 30)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(folder / "socket.mp4"))
+        (folder / "list.txt").write_text("pipe.mp4\nsparse.mp4\nsocket.mp4\n/dev/zero\nb.MP4\n")
+        found = {Path(s.uri).name: s.size for s in list_sources(folder / "list.txt")}
+    assert found == {"pipe.mp4": -1, "sparse.mp4": -1, "socket.mp4": -1, "zero": -1, "b.MP4": 2}
+    assert {s.size for s in list_sources(folder) if Path(s.uri).stem in ("pipe", "sparse", "socket")} == {-1}
+    assert [file_fault(folder / f"{name}.mp4") for name in ("pipe", "socket", "sparse")] == [
+        NOT_A_FILE,
+        NOT_A_FILE,
+        SPARSE_FILE,
+    ]
+    sources = digest_sources(list_sources(folder / "list.txt"), open_store(folder / "corpus"))
+    probed = probe_videos(None, sources.filter(pc.less(sources["size"], 0))).to_pylist()  # no decoder is asked
+    reasons = {Path(row["uri"]).name: (row["status"], row["reason"]) for row in probed}
+    assert reasons == {
+        "pipe.mp4": ("rejected", NOT_A_FILE),
+        "socket.mp4": ("rejected", NOT_A_FILE),
+        "zero": ("rejected", NOT_A_FILE),
+        "sparse.mp4": ("rejected", SPARSE_FILE),
+    }
+
+
+def test_what_is_passed_over_is_counted(folder, tmp_path):
+    for name in ("a.f4v", "b.qt", "c.mp4.part", "none"):
+        (folder / name).write_bytes(b"x")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/away.mp4").write_bytes(b"away")
+    (folder / "deep/loop").symlink_to(folder)
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    said: list[str] = []
+    names = {os.path.relpath(s.uri, folder) for s in list_sources(folder, warn=said.append)}
+    assert names == {"a.f4v", "b.qt", "b.MP4", "copy.mov", "deep/er/a.mkv", "empty.mp4"}
+    assert [line.split(": ", 1)[1].split(";")[0].split(", such")[0] for line in said] == [
+        "passed over 2 linked folders",
+        "passed over 3 files whose names are not of videos (.part 1, .txt 1, no extension 1)",
+    ]
+    assert [Path(s.uri).name for s in list_sources(folder / "linked")] == ["away.mp4"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every folder")
+def test_a_folder_that_may_not_be_read_is_counted(folder):
+    (folder / "deep/er").chmod(0)
+    said: list[str] = []
+    assert len(list_sources(folder, warn=said.append)) == 3
+    (folder / "deep/er").chmod(0o700)
+    assert "1 unreadable folders" in said[0]
