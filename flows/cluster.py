@@ -24,7 +24,7 @@ from mfhq.schema import ALIASES, ASSIGNMENTS
 from mfhq.store import Store
 from pipelines.engine.commits import read_step
 from pipelines.engine.ray_data import run_steps
-from pipelines.engine.state import fingerprints
+from pipelines.engine.state import corpus_fingerprints, fingerprints
 from pipelines.identity.assign import Clustering
 from pipelines.identity.cluster_corpus import cluster_corpus
 from pipelines.identity.config import ClusterConfig
@@ -86,7 +86,7 @@ def tracked_clustering(settings: Settings, store: Store, pack: str, parent: str 
     """
     config = ClusterConfig(threshold=clustering_threshold(pack))
     described = {"corpus": store.uri, "pack": pack, "full": full, **asdict(config)}
-    prints = fingerprints(mining_steps(pack_name=pack or None), AFTER)
+    prints = corpus_fingerprints(store, mining_steps(pack_name=pack or None), AFTER)
     with tracked_run(settings, "cluster", f"cluster {store.uri}", described, parent) as run:
         search = partial(search_on_ray, settings, store, run.run_id)
         clustering = cluster_corpus(store, prints, config, full=full, search=search)

@@ -18,7 +18,7 @@ from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
 from mfhq.decisions import read_decisions
 from mfhq.schema import FACES, VIDEOS
-from pipelines.engine.state import fingerprints
+from pipelines.engine.state import corpus_fingerprints
 from pipelines.mining.steps import AFTER, mining_steps
 from pipelines.publishing.publish_presets import preset_named
 from pipelines.publishing.publish_snapshot import publish_snapshot
@@ -66,7 +66,7 @@ def publish(
         same rows), and ``rows`` (number per table).
     """
     settings, store = load_settings(home or None), open_store(corpus)
-    prints = fingerprints(mining_steps(pack_name=pack or None), AFTER)
+    prints = corpus_fingerprints(store, mining_steps(pack_name=pack or None), AFTER)
     clustering = decided_clustering(store, tracked_clustering(settings, store, pack, parent))
     thresholds = preset_named(preset)
     described = {"preset": asdict(thresholds), "where": where}

@@ -14,7 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,8 +22,9 @@ import pyarrow.compute as pc
 from mfhq.byte_ranges import ByteRange, read_ranges
 from mfhq.parquet import from_parquet, prune_schema, to_parquet
 from mfhq.paths import shard_prefix, step_prefix
-from mfhq.schema import BLOB_REF, schema_hash
+from mfhq.schema import BLOB_REF, STATUSES, schema_hash
 from mfhq.store import Store, StoreError
+from pipelines.engine.nested_tables import conform_table, has_column
 from pipelines.engine.step import Step
 
 log = logging.getLogger(__name__)
@@ -45,16 +46,26 @@ class StepLocation:
     key: str
     schema: pa.Schema = field(hash=False)
     """Schema of the table that the step's ``fn`` returns, with images as ``large_binary``."""
+    former: tuple[StepLocation, ...] = ()
+    """Output of former definitions of the step that is gone on with, the newest first."""
+    keeps: tuple[str, ...] = STATUSES
+    """Statuses of the items that count as finished; of a former location, those of ``step.Former``."""
 
     @classmethod
-    def of(cls, step: Step, fingerprint: str) -> StepLocation:
+    def of(cls, step: Step, fingerprint: str, former: tuple[StepLocation, ...] = ()) -> StepLocation:
         """Return the location of a step's output.
 
         Args:
             step: The step.
             fingerprint: The step's fingerprint, which depends on those of the steps before it (``state.bind_steps``).
+            former: Locations of the output that is gone on with.
         """
-        return cls(step.name, fingerprint, step.private, step.key, step.output)
+        return cls(step.name, fingerprint, step.private, step.key, step.output, former)
+
+    @property
+    def family(self) -> tuple[StepLocation, ...]:
+        """The former locations, the oldest first, then this one: a row of a later one replaces that of an earlier."""
+        return (*reversed(self.former), self)
 
     @property
     def prefix(self) -> str:
@@ -105,7 +116,8 @@ class Marker:
 def describe_step(store: Store, location: StepLocation, step: Step, upstream: str) -> None:
     """Write ``step.json`` beside a step's output, once.
 
-    The file holds the values that the fingerprint is computed from: name, version, config, weights and schema.
+    The file holds the values that the fingerprint is computed from: name, version, config, weights and schema; and the
+    former outputs in this corpus that are gone on with.
 
     Args:
         store: The corpus.
@@ -123,10 +135,17 @@ def describe_step(store: Store, location: StepLocation, step: Step, upstream: st
         "config": dict(step.config),
         "weights": dict(step.weights),
         "schema": base64.b64encode(step.output.serialize().to_pybytes()).decode(),
+        "continues": [
+            {"name": former.name, "fingerprint": former.fingerprint, "keeps": list(former.keeps)}
+            for former in location.former
+            if store.exists(f"{former.prefix}step.json")
+        ],
     }
     path = f"{location.prefix}step.json"
     if not store.exists(path):
         store.create(path, json.dumps(about, indent=1, default=str).encode())
+    elif (kept := json.loads(store.read(path))).get("continues", []) != about["continues"]:
+        store.write(path, json.dumps({**kept, "continues": about["continues"]}, indent=1).encode())
 
 
 def locate_step(store: Store, name: str, fingerprint: str) -> StepLocation:
@@ -146,7 +165,11 @@ def locate_step(store: Store, name: str, fingerprint: str) -> StepLocation:
         except FileNotFoundError:
             continue
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(about["schema"])))
-        return StepLocation(name, fingerprint, private, about["key"], schema)
+        former = tuple(
+            replace(locate_step(store, old["name"], old["fingerprint"]), former=(), keeps=tuple(old["keeps"]))
+            for old in about.get("continues", ())
+        )
+        return StepLocation(name, fingerprint, private, about["key"], schema, former)
     raise StoreError(f"{store.uri}: step {name} has not run with fingerprint {fingerprint}; mine the corpus first")
 
 
@@ -170,6 +193,21 @@ def read_markers(store: Store, prefix: str, known: Mapping[str, Marker] | None =
         with ThreadPoolExecutor(READER_THREADS) as pool:
             markers = dict(zip(fresh, map(Marker.from_json, pool.map(store.read, fresh)), strict=True))
     return {path: known.get(path) or markers[path] for path in paths}
+
+
+def read_family_markers(store: Store, location: StepLocation, shard: int | None = None) -> dict[str, Marker]:
+    """Read the markers of a step's output and of the former output that it goes on with.
+
+    Args:
+        store: The corpus.
+        location: The step's location.
+        shard: The logical shard; all by default.
+
+    Returns:
+        The markers by path; of two parts with the same item, the one that counts comes later.
+    """
+    folders = (part.prefix if shard is None else part.shard_folder(shard) for part in location.family)
+    return {path: marker for folder in folders for path, marker in read_markers(store, folder).items()}
 
 
 class BlobFile:
@@ -349,7 +387,7 @@ def read_part(store: Store, location: StepLocation, marker: Marker, columns: Seq
 
     Args:
         store: The corpus.
-        location: The step's location.
+        location: The step's location; a part of former output is read in its current schema.
         marker: The part's marker.
         columns: The columns to read, all by default; ``faces.score`` is the field ``score`` of the structs in the list
             ``faces``.
@@ -360,6 +398,12 @@ def read_part(store: Store, location: StepLocation, marker: Marker, columns: Seq
     Raises:
         StoreError: The file is missing or damaged, or its schema differs from the step's current one.
     """
+    owner = next(part for part in location.family if marker.data.startswith(part.prefix))
+    names = list(columns) if columns is not None else location.stored_schema.names
+    if owner is not location:
+        target = prune_schema(location.stored_schema, names)
+        kept = [name for name in names if has_column(owner.stored_schema, name)]
+        return conform_table(read_part(store, replace(owner, former=()), marker, kept), target)
     problem = ""
     try:
         data = store.read(marker.data)
@@ -406,7 +450,7 @@ def read_step(
     location = locate_step(store, name, fingerprint)
     names = list(columns) if columns is not None else [f.name for f in location.schema]
     read = list(dict.fromkeys([location.key, *names]))
-    markers = read_markers(store, location.prefix if shard is None else location.shard_folder(shard))
+    markers = read_family_markers(store, location, shard)
     selected = [marker for path, marker in markers.items() if parts is None or path in parts]
     with ThreadPoolExecutor(READER_THREADS) as pool:
         tables = list(pool.map(lambda marker: read_part(store, location, marker, read), selected))

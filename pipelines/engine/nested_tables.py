@@ -55,3 +55,50 @@ def conform_to_schema(columns: Mapping[str, pa.Array | pa.ChunkedArray], schema:
     n = len(next(iter(columns.values())))
     arrays = [columns[f.name].cast(f.type) if f.name in columns else pa.nulls(n, f.type) for f in schema]
     return pa.table(arrays, schema=schema)
+
+
+def has_column(schema: pa.Schema, name: str) -> bool:
+    """Return True if a schema has a column; ``faces.score`` is the field ``score`` of structs in the list ``faces``.
+
+    Args:
+        schema: The schema.
+        name: Name of the column or field.
+    """
+    top, _, below = name.partition(".")
+    if top not in schema.names:
+        return False
+    return not below or has_column(pa.schema(list(schema.field(top).type.value_type)), below)
+
+
+def conform_table(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return the rows in another schema: what they lack is null, at any depth, and what it lacks is left out.
+
+    Args:
+        table: The rows.
+        schema: Names and types of the result.
+    """
+    columns = {f.name: table[f.name].combine_chunks() for f in schema if f.name in table.column_names}
+    arrays = [
+        _conform_array(columns[f.name], f.type) if f.name in columns else pa.nulls(table.num_rows, f.type)
+        for f in schema
+    ]
+    return pa.table(arrays, schema=schema)
+
+
+def _conform_array(array: pa.Array | pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if array.type == kind:
+        return array
+    if pa.types.is_list(kind) and pa.types.is_list(array.type):
+        lengths = array.value_lengths().fill_null(0).cast(pa.int32())
+        offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
+        values = _conform_array(array.flatten(), kind.value_type)
+        return pa.ListArray.from_arrays(offsets, values, type=kind, mask=array.is_null())
+    if pa.types.is_struct(kind) and pa.types.is_struct(array.type):
+        known = {f.name: array.field(i) for i, f in enumerate(array.type)}
+        children = [
+            _conform_array(known[f.name], f.type) if f.name in known else pa.nulls(len(array), f.type) for f in kind
+        ]
+        return pa.StructArray.from_arrays(children, fields=list(kind), mask=array.is_null())
+    return array.cast(kind)

@@ -28,10 +28,9 @@ from ray.util.annotations import RayDeprecationWarning
 
 from mfhq.store import Store
 from mfhq.takedowns import read_deny_list
-from pipelines.engine.commits import describe_step
 from pipelines.engine.progress import StepProgress, StepSummary, progress_of
 from pipelines.engine.sources import first_of_each, record_sources
-from pipelines.engine.state import BoundStep, OutcomeCounts, Plan, Task, bind_steps, make_plan
+from pipelines.engine.state import BoundStep, OutcomeCounts, Plan, Task, bind_steps, make_plan, resume_steps
 from pipelines.engine.step import Step
 from pipelines.engine.worker import StepWorker
 
@@ -107,8 +106,7 @@ def run_steps(
     sources = first_of_each(sources.select(bound[0].step.input.names).cast(bound[0].step.input), bound[0].step.key)
     sources = _without_denied(sources, store, bound[0].step.key)
     record_sources(store, sources, bound[0].step.key)
-    for b in bound:
-        describe_step(store, b.location, b.step, b.upstream.name if b.upstream else "")
+    bound = resume_steps(store, bound, described=True)
     for losses_left in range(MAX_LOST_NODES, -1, -1):
         plan = make_plan(bound, sources, store, max_attempts)
         totals = plan.finished

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mfhq.ids import shard_of
 from mfhq.store import Store, StoreError
-from pipelines.engine.commits import StepLocation, fetch_blobs, read_part
+from pipelines.engine.commits import StepLocation, fetch_blobs
 from pipelines.engine.state import BoundStep, ShardState
 
 MAX_LIST = 16
@@ -83,10 +82,7 @@ def _recorded_row(store: Store, location: StepLocation, item_id: str) -> pa.Tabl
     state = ShardState(store, location, shard_of(item_id)).refresh()
     if item_id not in state.items:
         return None
-    part = state.items[item_id].part
-    marker = next(m for m in state.markers.values() if m.part == part)
-    rows = read_part(store, location, marker)
-    return rows.filter(pc.equal(rows[location.key], item_id))
+    return state.read([item_id])[0]
 
 
 def _leaves(value: Any, name: str, hidden: bool) -> Iterator[tuple[str, Any]]:

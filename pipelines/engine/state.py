@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -20,11 +20,23 @@ from mfhq.corpus_tables import read_attempts
 from mfhq.ids import shard_of
 from mfhq.schema import FAILED, OK, REJECTED
 from mfhq.store import Store
-from pipelines.engine.commits import ATTEMPT, READER_THREADS, Marker, StepLocation, read_markers, read_part
-from pipelines.engine.step import Step
+from pipelines.engine.commits import (
+    ATTEMPT,
+    READER_THREADS,
+    Marker,
+    StepLocation,
+    describe_step,
+    read_family_markers,
+    read_markers,
+    read_part,
+)
+from pipelines.engine.step import Former, Step
 
 TASK_ITEMS = 128
 """Upper bound on the items of a task; they belong to one shard and go through the steps together."""
+
+FORMERLY_KEPT = Former(version=0).keeps
+"""Statuses kept of a step that is unchanged itself, and reads a step of which a former definition is gone on with."""
 
 MAX_NAMED_FAILURES = 100
 """Upper bound on the failed items that ``OutcomeCounts`` lists by id."""
@@ -35,9 +47,13 @@ OUTCOME = pa.schema(
         pa.field("status", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("attempt", pa.int32()),
+        pa.field("stale", pa.bool_()),
     ]
 )
-"""Schema of the newest outcome of an item in one step."""
+"""Schema of the newest outcome of an item in one step.
+
+An outcome is stale if it is that of a former definition of the step, and does not count (``step.Former.keeps``).
+"""
 
 
 @dataclass(frozen=True)
@@ -87,13 +103,24 @@ def bind_steps(steps: Sequence[Step], after: Mapping[str, str] | None = None) ->
         upstream = bound[name].location if name is not None else None
         if upstream is not None and upstream.key != step.key:
             raise ValueError(f"step {step.name!r} has key {step.key!r}, and {name!r} before it {upstream.key!r}")
-        fingerprint = step.fingerprint(upstream.fingerprint if upstream else "")
-        bound[step.name] = BoundStep(step, StepLocation.of(step, fingerprint), upstream)
+        bound[step.name] = BoundStep(step, _locate(step, upstream), upstream)
         previous = step.name
     unknown = set(after) - set(bound)
     if unknown:
         raise ValueError(f"after names {sorted(unknown)}, which are no steps; steps are {list(bound)}")
     return list(bound.values())
+
+
+def _locate(step: Step, upstream: StepLocation | None) -> StepLocation:
+    """Return the location of a step's output; its former ones are those of every former chain of fingerprints."""
+    before = [upstream.fingerprint, *(old.fingerprint for old in upstream.former)] if upstream else [""]
+    former = []
+    for old in (None, *step.continues):
+        then = step.as_former(old) if old else step
+        for parent in before:
+            place = StepLocation.of(then, then.fingerprint(parent))
+            former.append(replace(place, keeps=old.keeps if old else FORMERLY_KEPT))
+    return StepLocation.of(step, former[0].fingerprint, tuple(former[1:]))
 
 
 def fingerprints(steps: Sequence[Step], after: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -104,6 +131,38 @@ def fingerprints(steps: Sequence[Step], after: Mapping[str, str] | None = None) 
         after: As in ``bind_steps``.
     """
     return {bound.step.name: bound.location.fingerprint for bound in bind_steps(steps, after)}
+
+
+def resume_steps(store: Store, bound: Sequence[BoundStep], described: bool = False) -> list[BoundStep]:
+    """Limit the former locations of the steps to those that the corpus has, and describe the steps that go on with one.
+
+    Args:
+        store: The corpus.
+        bound: The steps.
+        described: True describes every step (``commits.describe_step``), because the steps are about to run.
+
+    Returns:
+        The same steps.
+    """
+    resumed: dict[str, BoundStep] = {}
+    for b in bound:
+        former = tuple(old for old in b.location.former if store.exists(f"{old.prefix}step.json"))
+        upstream = resumed[b.upstream.name].location if b.upstream else None
+        resumed[b.step.name] = BoundStep(b.step, replace(b.location, former=former), upstream)
+        if former or described:
+            describe_step(store, resumed[b.step.name].location, b.step, upstream.name if upstream else "")
+    return list(resumed.values())
+
+
+def corpus_fingerprints(store: Store, steps: Sequence[Step], after: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return ``fingerprints``, under which a corpus's output is read, also if only former definitions of a step ran.
+
+    Args:
+        store: The corpus.
+        steps: The steps, each after the step whose output it reads.
+        after: As in ``bind_steps``.
+    """
+    return {b.step.name: b.location.fingerprint for b in resume_steps(store, bind_steps(steps, after))}
 
 
 @dataclass
@@ -180,14 +239,22 @@ class ItemState:
     status: str
     reason: str
     attempt: int
+    """Number of attempts; 0 if the outcome does not count any more (``step.Former.keeps``)."""
     part: int
+    former: int = 0
+    """Position of the part's location in ``StepLocation.former``, counted from 1; 0 for the current location."""
+
+    @property
+    def is_ok(self) -> bool:
+        """True if the outcome is ``ok`` and counts."""
+        return self.status == OK and self.attempt > 0
 
     def finished(self, max_attempts: int) -> bool:
         """Return True for an item that is not processed again: ok, rejected, or quarantined.
 
         An item is quarantined when it has failed ``max_attempts`` times.
         """
-        return self.status != FAILED or self.attempt >= max_attempts
+        return self.attempt > 0 and (self.status != FAILED or self.attempt >= max_attempts)
 
 
 class ShardState:
@@ -203,13 +270,17 @@ class ShardState:
         self.store, self.location, self.shard = store, location, shard
         self.items: dict[str, ItemState] = {}
         self.markers: dict[str, Marker] = {}
+        self._began = False
 
     def refresh(self) -> ShardState:
         """Read the parts that were committed since the last call, and return this state."""
-        folder = self.location.shard_folder(self.shard)
-        for path, marker in read_markers(self.store, folder, self.markers).items():
-            if path not in self.markers:
-                self.add(marker)
+        first = len(self.location.former) if not self._began else 0
+        for age in range(first, -1, -1):
+            folder = self._location(age).shard_folder(self.shard)
+            for path, marker in read_markers(self.store, folder, self.markers).items():
+                if path not in self.markers:
+                    self._add(age, path, marker)
+        self._began = True
         return self
 
     def add(self, marker: Marker, rows: pa.Table | None = None) -> None:
@@ -219,23 +290,51 @@ class ShardState:
             marker: The part's marker.
             rows: The part's rows; read from the corpus by default.
         """
-        self.markers[f"{self.location.shard_folder(self.shard)}{marker.part:04d}.json"] = marker
+        self._add(0, f"{self.location.shard_folder(self.shard)}{marker.part:04d}.json", marker, rows)
+
+    def _location(self, former: int) -> StepLocation:
+        return self.location.former[former - 1] if former else self.location
+
+    def _add(self, former: int, path: str, marker: Marker, rows: pa.Table | None = None) -> None:
+        self.markers[path] = marker
         names = [self.location.key, "status", "reason", ATTEMPT]
         rows = read_part(self.store, self.location, marker, names) if rows is None else rows
+        keeps = self._location(former).keeps
         columns = (rows[name].to_pylist() for name in names)
         for key, status, reason, attempt in zip(*columns, strict=True):
             known = self.items.get(key)
-            if known is None or known.part <= marker.part:
-                self.items[key] = ItemState(status, reason, attempt, marker.part)
+            if known is None or (-known.former, known.part) <= (-former, marker.part):
+                counted = attempt if status in keeps else 0
+                self.items[key] = ItemState(status, reason, counted, marker.part, former)
 
     @property
     def next_part(self) -> int:
         """Number of the next part, one more than the last known part's; another writer may have taken it since."""
-        return 1 + max((marker.part for marker in self.markers.values()), default=-1)
+        own = self.location.shard_folder(self.shard)
+        return 1 + max((marker.part for path, marker in self.markers.items() if path.startswith(own)), default=-1)
 
     def ok(self, keys: Iterable[str]) -> list[str]:
         """Return the keys of the items with status ``ok``, in the same order."""
-        return [key for key in keys if key in self.items and self.items[key].status == "ok"]
+        return [key for key in keys if key in self.items and self.items[key].is_ok]
+
+    def read(self, keys: Sequence[str]) -> tuple[pa.Table, list[str]]:
+        """Read the newest rows of items.
+
+        Args:
+            keys: Ids of items that have a row.
+
+        Returns:
+            (Rows in the order of the ids, with references instead of images; sha256 of each file that was read).
+        """
+        parts = {(self.items[key].former, self.items[key].part) for key in keys}
+        tables, inputs = [self.location.stored_schema.empty_table()], []
+        for former, part in sorted(parts):
+            marker = self.markers[f"{self._location(former).shard_folder(self.shard)}{part:04d}.json"]
+            newest = [key for key in keys if (self.items[key].former, self.items[key].part) == (former, part)]
+            rows = read_part(self.store, self.location, marker)
+            tables.append(rows.filter(pc.is_in(rows[self.location.key], value_set=pa.array(newest, pa.string()))))
+            inputs.append(marker.sha256)
+        return pa.concat_tables(tables).sort_by(self.location.key), inputs
 
 
 @dataclass(frozen=True)
@@ -301,7 +400,7 @@ def _finished_states(
     """Return the item's state in each step that it reached; None if a step must still process it."""
     reached: dict[str, ItemState] = {}
     for b in bound:
-        if b.upstream is not None and (b.upstream.name not in reached or reached[b.upstream.name].status != OK):
+        if b.upstream is not None and (b.upstream.name not in reached or not reached[b.upstream.name].is_ok):
             continue
         item = states[b.step.name].get(key)
         if item is None or not item.finished(max_attempts):
@@ -323,14 +422,17 @@ def read_outcomes(store: Store, location: StepLocation) -> pa.Table:
         One row per item, schema ``OUTCOME``, in no particular order.
     """
     columns = [location.key, "status", "reason", ATTEMPT]
+    owner_of = {part.prefix: part for part in location.family}
 
     def read(marker: Marker) -> pa.Table:
         with store.filesystem.open(store.url(marker.data), "rb") as stream:
             table = pq.ParquetFile(stream).read(columns, use_threads=False)
-        return table.select(columns).rename_columns(OUTCOME.names).cast(OUTCOME)
+        keeps = next(part.keeps for prefix, part in owner_of.items() if marker.data.startswith(prefix))
+        stale = pc.invert(pc.is_in(table["status"], value_set=pa.array(keeps, pa.string())))
+        return table.select(columns).append_column("stale", stale).rename_columns(OUTCOME.names).cast(OUTCOME)
 
     with ThreadPoolExecutor(READER_THREADS) as pool:
-        tables = list(pool.map(read, read_markers(store, location.prefix).values()))
+        tables = list(pool.map(read, read_family_markers(store, location).values()))
     table = pa.concat_tables([OUTCOME.empty_table(), *tables]).combine_chunks()
     if pc.count_distinct(table["item_id"]).as_py() == table.num_rows:
         return table
@@ -347,7 +449,7 @@ def select_finished(outcomes: pa.Table, max_attempts: int) -> pa.Table:
         max_attempts: Number of attempts after which a failed item counts as finished.
     """
     is_final = pc.or_(pc.not_equal(outcomes["status"], FAILED), pc.greater_equal(outcomes["attempt"], max_attempts))
-    return outcomes.filter(is_final)
+    return outcomes.filter(pc.and_not(is_final, outcomes["stale"]))
 
 
 def failed_items(store: Store, bound: Sequence[BoundStep], uri_of: Mapping[str, str]) -> pa.Table:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
 from mfhq.ids import digest
-from mfhq.schema import FAILED, schema_hash
+from mfhq.schema import FAILED, OK, REJECTED, schema_hash
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,29 @@ class Resources:
     gpus: float = 0.0
     batch: int = 8
     """Number of items per call of ``fn``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Former:
+    """Former definition of a step, whose finished output stays valid under the current definition.
+
+    A field that is None was the same as now. Columns of the current output that the former one lacks are read as null.
+    """
+
+    version: int
+    name: str | None = None
+    config: Mapping[str, Any] | None = None
+    weights: Mapping[str, str] | None = None
+    output: pa.Schema | None = None
+    keeps: tuple[str, ...] = (OK, REJECTED)
+    """Statuses of the items that count as finished; the others are processed again, as if they were new.
+
+    ``ok`` is always kept: later steps have gone on from these items.
+    """
+
+    def __post_init__(self) -> None:
+        if OK not in self.keeps:
+            raise ValueError(f"keeps is {self.keeps}; it must have {OK!r}, because later steps have read these items")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +75,8 @@ class Step:
     """Name to sha256 of every weight file that ``load`` reads; part of the fingerprint."""
     private: bool = False
     """True stores the output under the corpus's biometric prefix (face embeddings)."""
+    continues: tuple[Former, ...] = ()
+    """Former definitions whose output is gone on with, the newest first; no part of the fingerprint."""
 
     def __post_init__(self) -> None:
         for column in (self.key, "status", "reason"):
@@ -59,6 +84,12 @@ class Step:
                 raise ValueError(f"step {self.name}: output schema lacks {column!r}; it has {self.output.names}")
         if self.key not in self.input.names:
             raise ValueError(f"step {self.name}: input schema lacks its key {self.key!r}; it has {self.input.names}")
+
+        for former in self.continues:
+            known = (former.output or self.output).names
+            required = [f.name for f in self.output if f.name not in known and not f.nullable]
+            if required:
+                raise ValueError(f"step {self.name}: {required} may not be null, and version {former.version} has none")
 
     def fingerprint(self, upstream: str = "") -> str:
         """Return the digest of everything that determines the output.
@@ -74,6 +105,16 @@ class Step:
         return digest(
             [self.name, self.version, dict(self.config), dict(self.weights), schema_hash(self.output), upstream], 16
         )
+
+    def as_former(self, former: Former) -> Step:
+        """Return this step with the name, version, config, weights and output of a former definition.
+
+        Args:
+            former: One of ``continues``.
+        """
+        fields = ("name", "config", "weights", "output")
+        given = {name: getattr(former, name) for name in fields if getattr(former, name) is not None}
+        return replace(self, version=former.version, continues=(), **given)
 
 
 def run_isolated(step: Step, resource: Any, rows: pa.Table) -> Iterator[tuple[pa.Table, dict[str, str]]]:

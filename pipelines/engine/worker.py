@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from mfhq.schema import FAILED
 from mfhq.store import Store
-from pipelines.engine.commits import ATTEMPT, BlobFile, StepLocation, commit_part, fetch_blobs, pack_blobs, read_part
+from pipelines.engine.commits import ATTEMPT, BlobFile, StepLocation, commit_part, fetch_blobs, pack_blobs
 from pipelines.engine.ledger import Attempts
 from pipelines.engine.state import BoundStep, OutcomeCounts, ShardState
 from pipelines.engine.step import run_isolated
@@ -132,23 +132,14 @@ class StepWorker:
     ) -> tuple[pa.Table, list[str]]:
         """Read the items' input rows in the order of the ids (images as references), and the sha256 of their files."""
         step = self.bound.step
-        wanted_keys = pa.array(keys, pa.string())
         if upstream is None:
             if sources is None:
                 raise ValueError(f"step {step.name} reads the sources; pass their rows")
-            rows = sources.filter(pc.is_in(sources[step.key], value_set=wanted_keys)).select(step.input.names)
+            rows = sources.filter(pc.is_in(sources[step.key], value_set=pa.array(keys, pa.string())))
+            rows = rows.select(step.input.names)
             rows = rows.sort_by(step.key).cast(step.input)
             return rows, [hashlib.sha256(repr(rows.to_pylist()).encode()).hexdigest()]
-        parts = {upstream.items[key].part for key in keys}
-        tables, inputs = [], []
-        for marker in upstream.markers.values():
-            if marker.part in parts:
-                rows = read_part(self.store, upstream.location, marker)
-                latest = [k for k in rows[step.key].to_pylist() if upstream.items[k].part == marker.part]
-                tables.append(rows.filter(pc.is_in(rows[step.key], value_set=pa.array(latest, pa.string()))))
-                inputs.append(marker.sha256)
-        rows = pa.concat_tables(tables)
-        rows = rows.filter(pc.is_in(rows[step.key], value_set=wanted_keys)).sort_by(step.key)
+        rows, inputs = upstream.read(keys)
         if sources is not None:
             rows = _update_columns(rows, sources, step.key, self.bound.from_sources(sources.schema))
         return rows.combine_chunks(), inputs

@@ -15,7 +15,7 @@ from mfhq.ids import N_SHARDS, digest, shard_of
 from mfhq.schema import ALIASES
 from mfhq.store import Store
 from mfhq.takedowns import DenyList, read_deny_list
-from pipelines.engine.commits import locate_step, read_markers, read_step
+from pipelines.engine.commits import locate_step, read_family_markers, read_step
 from pipelines.identity.aliases import extend_aliases
 from pipelines.identity.assign import Clustering, assign_tracks, assignment_rows
 from pipelines.identity.clustering_store import (
@@ -69,7 +69,7 @@ def cluster_corpus(
     parts = {
         path: marker.sha256
         for step in STEPS
-        for path, marker in read_markers(store, locate_step(store, step, fingerprints[step]).prefix).items()
+        for path, marker in read_family_markers(store, locate_step(store, step, fingerprints[step])).items()
     }
     last, denied = newest_clustering(store), read_deny_list(store)
     request = ClusteringRequest(asdict(config), parts, [takedown.takedown_id for takedown in denied.takedowns])

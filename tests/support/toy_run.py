@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pipelines.engine.commits import describe_step
 from pipelines.engine.sources import record_sources
-from pipelines.engine.state import OutcomeCounts, bind_steps, group_by_shard
+from pipelines.engine.state import OutcomeCounts, bind_steps, group_by_shard, resume_steps
 from pipelines.engine.worker import StepWorker
 from tests.support import toy_mining
 
 
-def run_toy(store, n, run_id="run", max_attempts=3, seconds=0.0, batch=3):
+def run_toy(store, n, run_id="run", max_attempts=3, seconds=0.0, batch=3, steps=None):
     """Run every toy step on n videos, in this process and without Ray; return the outcomes by step."""
     sources = toy_mining.sources(n)
-    bound = bind_steps(toy_mining.toy_steps(seconds, batch), toy_mining.AFTER)
+    bound = resume_steps(store, bind_steps(steps or toy_mining.toy_steps(seconds, batch), toy_mining.AFTER), True)
     record_sources(store, sources, "video_id")
     counts = {b.step.name: OutcomeCounts() for b in bound}
     for b in bound:
-        describe_step(store, b.location, b.step, b.upstream.name if b.upstream else "")
         worker = StepWorker(b, store, run_id, max_attempts)
         for shard, keys in group_by_shard(sources["video_id"].to_pylist()):
             counts[b.step.name].add(worker.process(shard, keys, sources))
