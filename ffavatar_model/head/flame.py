@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ffavatar_model.head.interface import JAW, LEFT_EYE, N_JOINTS, NECK, PARENTS, RIGHT_EYE, HeadModel
-from ffavatar_model.head.safe_pickle import RefusedPickle, read_arrays
+from ffavatar_model.head.safe_pickle import MAX_BYTES, RefusedPickle, read_arrays
 
 N_SHAPE = 300
 """Number of shape directions. They are the first of the ``shapedirs``; the rest are expression directions."""
@@ -44,6 +44,8 @@ def load_flame(path: Path, n_shape: int = N_SHAPE, jaw_rotates: bool | None = No
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such FLAME file; it comes from flame.is.tue.mpg.de after a registration")
+    if path.stat().st_size > MAX_BYTES:
+        raise ValueError(f"{path}: refused as a FLAME model: it has more than {MAX_BYTES} bytes")
     try:
         arrays = read_arrays(path.read_bytes())
     except RefusedPickle as error:

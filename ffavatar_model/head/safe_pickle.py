@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 from collections.abc import Callable
 from typing import Any
 
@@ -75,7 +76,7 @@ class _Reader(pickle.Unpickler):
         if root == "chumpy":
             return _record(f"{module}.{name}")
         if module in ("copy_reg", "copyreg") and name == "_reconstructor":
-            return lambda kind, base, state: kind() if _is_record(kind) else _refuse(f"an object of {kind!r}")
+            return lambda kind, base, state: kind() if _is_record(kind) else _refuse("an object of no class")
         if module in ("__builtin__", "builtins") and name == "object":
             return object
         if module in ("__builtin__", "builtins") and name in ("set", "frozenset"):
@@ -83,7 +84,7 @@ class _Reader(pickle.Unpickler):
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "scalar":
             return _constructor("scalar")
         if module == "_codecs" and name == "encode":
-            return lambda text, encoding: str(text).encode("latin1") if encoding == "latin1" else _refuse(encoding)
+            return _encode_latin1
         return _refuse(f"{module}.{name}")
 
 
@@ -101,8 +102,32 @@ def _is_record(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, _Record)
 
 
+def _encode_latin1(text: Any, encoding: Any) -> bytes:
+    if not isinstance(text, str) or encoding != "latin1":
+        _refuse("another encoding than latin1")
+    return str(text).encode("latin1")
+
+
 def _refuse(what: str) -> Any:
     raise RefusedPickle(f"it asks for {what}, which no model file needs")
+
+
+def _check_claims(data: bytes) -> None:
+    """Refuse a pickle that claims more than its bytes can hold, before the C reader allocates it.
+
+    A place in the memo is a number in the file, up to 2³², and the reader makes room for all places below it; so does a
+    length for the bytes that should follow. Here, reading a short stream to its end allocates nothing.
+
+    Args:
+        data: The pickle.
+
+    Raises:
+        RefusedPickle: A place in the memo is not below the number of bytes.
+        ValueError: A value is longer than the rest of the file (``pickletools``).
+    """
+    for operation, argument, _ in pickletools.genops(data):
+        if operation.name.endswith("PUT") and not (isinstance(argument, int) and 0 <= argument < len(data)):
+            raise RefusedPickle(f"it asks for place {argument} of its memo with {len(data)} bytes")
 
 
 def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
@@ -120,6 +145,7 @@ def read_arrays(data: bytes) -> dict[str, NDArray[Any]]:
     if len(data) > MAX_BYTES:
         raise RefusedPickle(f"it has {len(data)} bytes, more than {MAX_BYTES}")
     try:
+        _check_claims(data)
         loaded = _Reader(data).load()
     except RefusedPickle:
         raise
@@ -159,7 +185,9 @@ def _rebuild(raw: Any, dtype: Any, shape: Any, order: str) -> NDArray[Any]:
     if not (isinstance(dtype, _Record) and dtype.label == "dtype"):
         raise ValueError("it has no dtype")
     byte_order = dtype.state[1] if dtype.state else "|"
-    kind = np.dtype(str(dtype.args[0]))
+    if not isinstance(dtype.args[0], str):  # the text of other values can be far longer than the file
+        raise ValueError("its dtype has no name")
+    kind = np.dtype(dtype.args[0])
     if kind.kind not in PLAIN_KINDS or kind.fields is not None or order not in ("C", "F"):
         raise ValueError(f"dtype {kind} is not a plain number")
     if byte_order == ">":

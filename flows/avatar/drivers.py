@@ -17,6 +17,8 @@ from flows.avatar.photos import Image
 from infra.console import CallError
 from pipelines.media.decoder import ProcessDecoder
 
+_NAME_A_VIDEO = "name a video of a face"
+
 
 class TimedFrame(NamedTuple):
     """One frame and its time."""
@@ -75,7 +77,11 @@ class FileDriver:
             raise CallError(f"--driver {path}: no such file; name a video of a face, a camera's index, or - for a pipe")
         self._decoder = ProcessDecoder()
         self._path = path
-        self.fps = float(self._decoder.probe(path).get("fps") or 25.0)
+        metadata = self._decoder.probe(path)
+        if metadata["reason"]:
+            self._decoder.close()
+            raise CallError(f"--driver {path}: is not a video that can be read ({metadata['reason']}); {_NAME_A_VIDEO}")
+        self.fps = float(metadata.get("fps") or 25.0)
 
     def frames(self) -> Iterator[TimedFrame]:
         """Yield every frame.
@@ -88,7 +94,7 @@ class FileDriver:
             empty = False
             yield TimedFrame(frame.time_s, frame.rgb)
         if empty:
-            raise CallError(f"--driver {self.name}: is not a video that can be read; name a video of a face")
+            raise CallError(f"--driver {self.name}: is not a video that can be read; {_NAME_A_VIDEO}")
 
     def close(self) -> None:
         """Stop the decoder's process."""

@@ -16,6 +16,7 @@ from infra.settings import Settings
 from pipelines.faces.pack import pack_status
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.faces.weight_files import describe_weights
+from pipelines.media.sandbox import measure_confinement
 
 PACKAGES = (
     "torch",
@@ -71,6 +72,11 @@ def doctor_command(settings: Settings) -> None:
             ("Ray (RAY_ADDRESS)", settings.ray_address or "started on this machine, per command"),
             ("Prefect (PREFECT_API_URL)", os.environ.get("PREFECT_API_URL") or "embedded server, per command"),
         ],
+    )
+    print_table(
+        "confinement of the process that decodes files",
+        ("of", "in force", "how, or why not"),
+        [(part.name, "yes" if part.in_force else "no", part.reason) for part in measure_confinement()],
     )
     print_table(
         "face weights",

@@ -21,6 +21,16 @@ def doctor() -> None:
 
 
 @click.command()
+@click.option("-o", "--out", "file", type=click.Path(path_type=Path), help="File to write; default standard output.")
+@click.option("--licences", is_flag=True, help="Print a table of packages, weights and their licences instead.")
+def sbom(file: Path | None, licences: bool) -> None:
+    """Write the software bill of materials of this installation (CycloneDX, JSON)."""
+    from flows.cli.sbom import sbom_command
+
+    sbom_command(file, licences)
+
+
+@click.command()
 @click.option("--videos", type=click.Path(path_type=Path), help="Your own folder of videos; default made samples.")
 @click.option("-o", "--out", default="demo", show_default=True, type=click.Path(path_type=Path), help="Output folder.")
 @click.option("--seconds", default=75.0, show_default=True, help="Training time of each stage.")
@@ -74,5 +84,5 @@ def takedown(
         sys.exit(status)
 
 
-COMMANDS = (doctor, demo, review, takedown)
+COMMANDS = (doctor, sbom, demo, review, takedown)
 """Commands that ``flows.cli`` adds to the group."""

@@ -214,7 +214,7 @@ def _try_forbidden(path: str) -> None:
         path: The one file that may be read.
     """
     load_confinement()
-    parts = confine(path, 1 << 28)
+    parts = confine(path)
     Path(path).read_bytes()
 
     def read() -> None:
@@ -227,7 +227,7 @@ def _try_forbidden(path: str) -> None:
         os.execv(sys.executable, [sys.executable, "-c", ""])
 
     def fill() -> None:
-        bytearray(1 << 30)
+        bytearray(MEMORY_BYTES + (1 << 30))
 
     tried = {"files": (read,), "calls": (connect, start), "memory": (fill,)}
     measured = []

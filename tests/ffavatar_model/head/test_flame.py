@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import sys
+import tracemalloc
 import types
 
 import numpy as np
@@ -216,6 +217,36 @@ def test_other_streams_are_refused_quickly_in_one_line(tmp_path, data):
     with pytest.raises(ValueError, match=r"flame\.pkl") as error:
         load_flame(path, N_SHAPE)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "says"),
+    [
+        (b"\x80\x02]r\xff\xff\xff\x1f.", "place 536870911 of its memo"),  # room for 2^29 pointers: 4 GB
+        (b"\x80\x02]r\x09\x00\x00\x00.", "place 9 of its memo with 9 bytes"),
+        (b"]p536870911\n.", "place 536870911 of its memo"),
+        (b"\x80\x05\x96" + (2**32).to_bytes(8, "little") + b".", "ValueError: expected 4294967296 bytes"),
+        (b"\x80\x02X" + (2**32 - 1).to_bytes(4, "little") + b".", "ValueError: expected 4294967295 bytes"),
+        (b"\x80\x02T" + (2**31 - 1).to_bytes(4, "little") + b".", "ValueError: expected 2147483647 bytes"),
+    ],
+)
+def test_a_pickle_of_a_few_bytes_takes_no_gigabytes(data, says):
+    tracemalloc.start()
+    with pytest.raises(RefusedPickle, match=says):
+        read_arrays(data)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    tracemalloc.stop()
+
+
+def test_a_value_s_text_is_never_made():
+    """Twenty lists, each of which holds the one before ten times: their text would have 10^20 characters."""
+    laughs = b"](" + b"K\x01" * 10 + b"eq\x000"
+    for place in range(20):
+        laughs += b"](" + (b"h" + bytes([place])) * 10 + b"eq" + bytes([place + 1]) + b"0"
+    dtype = laughs + b"cnumpy\ndtype\nh\x14\x85R"
+    array = b"cnumpy.core.numeric\n_frombuffer\n(U\x08AAAAAAAA" + dtype + b"K\x01\x85U\x01CtR"
+    with pytest.raises(RefusedPickle, match="its dtype has no name"):
+        read_arrays(b"\x80\x02}U\x01a" + array + b"s.")
 
 
 def test_a_sparse_matrix_may_not_claim_more_than_it_holds():

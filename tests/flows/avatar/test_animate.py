@@ -141,16 +141,23 @@ def test_a_camera_gives_its_newest_frame_and_its_video_is_whole_after_ctrl_c(
 
 
 @pytest.mark.parametrize(
-    ("driver", "named"), [("nowhere.mp4", "no such file"), ("text.mp4", "not a video"), ("grey.mp4", "shows no face")]
+    ("driver", "named"),
+    [
+        ("nowhere.mp4", "no such file"),
+        ("text.mp4", "not a video"),
+        ("list.mp4", "playlist"),
+        ("grey.mp4", "shows no face"),
+    ],
 )
 def test_a_driver_that_cannot_be_used_is_named_and_nothing_is_left(driver: str, named: str, performer, tmp_path: Path):
     (tmp_path / "text.mp4").write_text("a letter\n" * 99)
+    (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1.0,\ngrey.mp4\n")
     write_video(tmp_path / "grey.mp4", [np.full((64, 64, 3), 99, np.uint8)] * 3, 25)
     for call in (animate_video, export_sequence):
         with pytest.raises(CallError, match=named) as error:
             call(performer.avatar, str(tmp_path / driver), tmp_path / "out")
         assert driver in str(error.value)
-    assert {path.name for path in tmp_path.iterdir()} == {"text.mp4", "grey.mp4"}
+    assert {path.name for path in tmp_path.iterdir()} == {"text.mp4", "list.mp4", "grey.mp4"}
 
 
 def test_the_command_says_how_large_the_page_is(performer, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

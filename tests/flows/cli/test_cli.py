@@ -25,6 +25,7 @@ SURFACE = {
     "bench mine": {"videos", "decode_minutes", "plain_seconds"},
     "bench plan": {"rows", "known"},
     "bench personalize": {"size", "head", "overrides"},
+    "bench publish": {"people", "faces_per_person"},
     "bench reconstruct": {"size", "head", "overrides"},
     "bench render": {"size", "head", "overrides"},
     "bench train": {"size", "head", "overrides"},
@@ -34,6 +35,7 @@ SURFACE = {
     "diff": {"before", "after", "corpus"},
     "demo": {"videos", "out", "seconds"},
     "doctor": set(),
+    "sbom": {"file", "licences"},
     "evaluate": {
         "checkpoint",
         "corpus",

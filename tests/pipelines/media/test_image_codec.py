@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -81,3 +82,23 @@ def test_files_that_are_no_photographs_are_named_in_one_line(image: np.ndarray, 
         with pytest.raises(ImageFileError) as error:
             read_photograph(path)
         assert str(error.value) == f"{path}: {message}"
+
+
+def test_only_photographs_of_a_bounded_size_are_read(tmp_path):
+    image = np.zeros((8, 8, 3), np.uint8)
+    for kind in ("EPS", "ICO", "PPM", "TGA"):
+        PIL.Image.fromarray(image).save(tmp_path / f"{kind}.png", kind)
+        with pytest.raises(ImageFileError, match="not an image that can be read"):
+            read_photograph(tmp_path / f"{kind}.png")
+    for kind in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF"):
+        PIL.Image.fromarray(image).save(tmp_path / "any.name", kind)
+        assert read_photograph(tmp_path / "any.name").shape == (8, 8, 3)
+    PIL.Image.new("1", (16385, 8192)).save(tmp_path / "large.png")
+    with pytest.raises(ImageFileError, match=r"16385 x 8192 pixels; at most 134217728 are read"):
+        read_photograph(tmp_path / "large.png")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageFileError, match="is a pipe"):
+        read_photograph(tmp_path / "pipe.jpg")
