@@ -97,12 +97,53 @@ class FaceAnalyzer:
             ValueError: The frame is not (H, W, 3) of uint8.
         """
         _check_image(frame)
-        height, width = frame.shape[:2]
-        detector = self._analysis.det_model
-        size = detector.static_input_size or self.det_size  # the detectors of some packs have one fixed size
-        size = size or detection_size(width, height, min_side=self.min_input)
-        canvas, scale = _letterbox(frame, size)
-        boxes, landmarks = detect_faces(detector, canvas)
+        return self._detect(frame, self.input_size(*frame.shape[1::-1]))
+
+    def detect_area(
+        self, frame: npt.NDArray[np.uint8], area: tuple[int, int, int, int], longer_side: int
+    ) -> list[Detection]:
+        """Find the faces in a part of a frame, best score first.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB.
+            area: Left, upper, right and lower edge of the part, pixels; the last two are exclusive.
+            longer_side: Length to which the longer side of the part is scaled, pixels.
+
+        Returns:
+            The faces, in pixels of the frame.
+
+        Raises:
+            ValueError: The frame is not (H, W, 3) of uint8, or the area is empty.
+        """
+        left, top, right, bottom = area
+        part = frame[top:bottom, left:right]
+        _check_image(part)
+        size = self.input_size(right - left, bottom - top, longer_side)
+        corner = np.array([left, top], np.float32)
+        return [
+            Detection(found.box + np.tile(corner, 2), found.score, found.landmarks5 + corner)
+            for found in self._detect(part, size)
+        ]
+
+    def input_size(self, width: int, height: int, longer_side: int | None = None) -> tuple[int, int]:
+        """Return the size (width, height) of the detector's input for an image; its area determines the time taken.
+
+        Args:
+            width: Width of the image, pixels.
+            height: Height of the image, pixels.
+            longer_side: Length to which the image's longer side is scaled, pixels; None for the size that suits a
+                frame. The detectors of some packs have one fixed size, which is returned always.
+        """
+        fixed = self._analysis.det_model.static_input_size or self.det_size
+        if fixed:
+            return fixed
+        if longer_side is None:
+            return detection_size(width, height, min_side=self.min_input)
+        return _round_up(width, height, longer_side / max(width, height))
+
+    def _detect(self, image: npt.NDArray[np.uint8], size: tuple[int, int]) -> list[Detection]:
+        canvas, scale = _letterbox(image, size)
+        boxes, landmarks = detect_faces(self._analysis.det_model, canvas)
         return [
             Detection(
                 box=(row[:4] / scale).astype(np.float32),
@@ -161,6 +202,11 @@ def detection_size(width: int, height: int, min_face: float = 60.0, min_side: in
     """
     longer = max(width, height)
     scale = max(min(1.0, RELIABLE_FACE / min_face), min_side / longer)
+    return _round_up(width, height, scale)
+
+
+def _round_up(width: int, height: int, scale: float) -> tuple[int, int]:
+    """Scale a size, and round both sides up to multiples of ``STRIDE``."""
     sides = (max(1, math.ceil(round(side * scale, 3) / STRIDE)) * STRIDE for side in (width, height))
     return next(sides), next(sides)
 

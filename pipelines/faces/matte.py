@@ -49,7 +49,7 @@ class MatteModel:
         probability = self._model.run(np.asarray(small, np.uint8))[0].reshape(side, side)
         probability = probability * connected_to_face(probability)
         matte = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(np.clip(matte * 255 + 0.5, 0, 255), np.uint8)
+        return np.asarray(cv2.convertScaleAbs(matte, alpha=255), np.uint8)  # rounds, and clips at 255
 
 
 def connected_to_face(probability: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:

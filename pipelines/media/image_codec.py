@@ -23,7 +23,8 @@ WEBP_EFFORT = 1
 PNG_EFFORT = 1
 """zlib's level, 1 (fastest) to 9 (smallest).
 
-A 512-pixel matte takes 2.4 ms and 13.5 kB at level 1, and 4.4 ms and 10.3 kB at level 6.
+A 512-pixel matte takes 2.4 ms and 13.5 kB at level 1, and 4.4 ms and 10.3 kB at level 6. With one filter for all lines
+(each line minus the one above) in place of a choice for each, it takes 0.6 ms and 13.6 kB.
 """
 
 
@@ -105,7 +106,8 @@ def encode_png(image: Image) -> bytes:
     """
     _check_image(image)
     pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    done, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, PNG_EFFORT])
+    settings = [cv2.IMWRITE_PNG_COMPRESSION, PNG_EFFORT, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
+    done, data = cv2.imencode(".png", pixels, settings)
     if not done:
         raise ValueError(f"image of shape {image.shape} cannot be written as PNG")
     return bytes(data)
