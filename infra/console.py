@@ -15,6 +15,8 @@ from rich.progress import Task as RichTask
 from rich.table import Table
 from rich.text import Text
 
+from infra.shown_text import mask_logs, shown_text
+
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -34,21 +36,22 @@ def say(text: str, **values: Any) -> None:
 
     Args:
         text: Format string; rich markup in it is rendered.
-        values: Values for the format string. Numbers may have a format; markup in other values is not rendered.
+        values: Values for the format string. Numbers may have a format. Of other values markup is not rendered, secrets
+            are masked, and control characters are spelled out (``infra.shown_text``).
     """
-    shown = {k: v if isinstance(v, int | float) else str(v).replace("[", r"\[") for k, v in values.items()}
+    shown = {k: v if isinstance(v, int | float) else _plain(v) for k, v in values.items()}
     out.print(text.format(**shown) if values else text)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print a table.
+    """Print a table, with cells as ``say`` prints values; an id is in one line, however narrow the terminal is.
 
     Args:
         title: Line above the table.
         columns: Headings; a column of numbers is right-aligned.
         rows: Rows, each with one cell per column; None is an empty cell.
     """
-    drawn = Table(title=title, title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
+    drawn = Table(title=_plain(title), title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) or row[index] is None for row in rows)
         drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
@@ -62,7 +65,11 @@ def _cell(value: Any) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".")
-    return str(value).replace("[", r"\[")
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    return shown_text(str(value)).replace("[", r"\[")
 
 
 class StepCounts(Protocol):
@@ -110,7 +117,7 @@ class ProgressBar:
             title: Name of the work, printed at the start of each line.
             every_s: Seconds between two lines if the output is not a terminal.
         """
-        self._title, self._every_s = title, every_s
+        self._title, self._every_s = shown_text(title), every_s
         self._began, self._printed_at = time.monotonic(), 0.0
         self._parts: dict[str, tuple[int, int, Mapping[str, int]]] = {}
         self._is_printed = False
@@ -143,6 +150,7 @@ class ProgressBar:
             total: Number of items of the part.
             failed: Number of failed items by reason.
         """
+        part = shown_text(part)
         self._parts[part] = (done, total, failed or {})
         self._is_printed = False
         if self._display is not None:
@@ -175,11 +183,11 @@ class ProgressBar:
 
 
 def _by_reason(failed: Mapping[str, int]) -> str:
-    return " ".join(f"{reason}:{n}" for reason, n in failed.items())
+    return shown_text(" ".join(f"{reason}:{n}" for reason, n in failed.items()))
 
 
 def start_log(folder: Path, command: str) -> Path:
-    """Write every log record of this process to a new file.
+    """Write every log record of this process to a new file, without secrets; only the user may read the folder.
 
     Args:
         folder: Folder of the log files; created if missing.
@@ -188,7 +196,8 @@ def start_log(folder: Path, command: str) -> Path:
     Returns:
         Path of the file, which is created with the first record.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    mask_logs()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{command}.log"
     handler = logging.FileHandler(path, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
@@ -208,15 +217,20 @@ def report_error(error: BaseException, log_file: Path | None) -> int:
         The exit status: ``WRONG_CALL`` for errors of the call, ``SOME_FAILED`` for all others.
     """
     if log_file is not None:
-        logging.getLogger(__name__).error("%s", "".join(traceback.format_exception(error)))
+        logging.getLogger(__name__).error("%s", "".join(traceback.format_exception(error)))  # masked by ``mask_logs``
     expected = _raised_by_us(error)
     line = " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
     if not expected:
         line = f"{type(error).__name__}: {line}" if line else type(error).__name__
     details = f" (details: {log_file})" if log_file and not expected else ""
-    err.print(f"ffavatar: {line}{details}", markup=False)
+    complain(f"{line}{details}")
     wrong = expected and isinstance(error, ValueError | LookupError | FileNotFoundError)
     return WRONG_CALL if wrong else SOME_FAILED
+
+
+def complain(line: str) -> None:
+    """Print the one line that says why a command ended, on standard error."""
+    err.print(shown_text(f"ffavatar: {line}"), markup=False)
 
 
 def _raised_by_us(error: BaseException) -> bool:

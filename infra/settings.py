@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,8 @@ MAX_FAILURES = 1
 """Most restarts of a training job from its last checkpoint."""
 TIMEOUT_S = 1800
 """Longest time that training workers wait for one another, and for a place in the cluster, seconds."""
+PRIVATE_FOLDER = 0o700
+"""Mode of the folders that only the user may enter: the home of runs and logs, and biometric data."""
 PUBLISH_PRESET = "small"
 """Default preset of the publish thresholds (``pipelines.publishing.publish_presets``)."""
 MODEL_PRESET = "tiny"
@@ -58,6 +62,21 @@ def load_settings(home: str | Path | None = None) -> Settings:
     )
 
 
+@contextmanager
+def setup_lock(home: Path, service: str) -> Iterator[None]:
+    """Hold a lock between processes while a service's database is made, so that two first commands both succeed.
+
+    Args:
+        home: Folder of runs and logs, on one machine; created if missing.
+        service: Name of the service.
+    """
+    from filelock import FileLock
+
+    home.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+    with FileLock(home / f".{service}.lock"):
+        yield
+
+
 def quiet_services(settings: Settings) -> None:
     """Set environment variables that Prefect, Ray and MLflow read; call this function before importing them.
 
@@ -69,7 +88,8 @@ def quiet_services(settings: Settings) -> None:
         ValueError: The folder ``home`` cannot be created.
     """
     try:
-        (settings.home / "prefect").mkdir(parents=True, exist_ok=True)
+        settings.home.mkdir(parents=True, exist_ok=True, mode=PRIVATE_FOLDER)
+        (settings.home / "prefect").mkdir(exist_ok=True, mode=PRIVATE_FOLDER)
     except OSError as error:
         raise ValueError(f"{settings.home}: cannot be made ({error.strerror}); set FFAVATAR_HOME to another") from error
     for name, value in {

@@ -9,8 +9,8 @@ import contextlib
 import errno
 import logging
 import os
-import tempfile
 import urllib.parse
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from infra.s3_ranges import S3Ranges
+from infra.settings import PRIVATE_FOLDER
+from mfhq.masking import has_credentials, mask_secrets
+from mfhq.paths import BIOMETRIC
 from mfhq.store import Store, StoreError, StoreUriError
 
 if TYPE_CHECKING:
@@ -27,6 +30,8 @@ ENDPOINT_VARIABLES = ("FFAVATAR_S3_ENDPOINT", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOI
 """Environment variables with the URL of an S3 endpoint other than Amazon's; the first one that is set is used."""
 
 _TEMPORARY = ".part-"
+_FILE, _PRIVATE_FILE = 0o666, 0o600
+"""Modes of new files, of which the umask is taken away: everybody's, and those below ``BIOMETRIC``."""
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +46,13 @@ def open_store(uri: str | os.PathLike[str]) -> Store:
         uri: ``file:///folder``, a plain path, or ``s3://bucket/prefix``.
 
     Raises:
-        StoreUriError: The URI has an unknown scheme, names no bucket, or names a file instead of a folder.
+        StoreUriError: The URI has an unknown scheme or credentials in it, names no bucket, or names a file.
         StoreError: The bucket does not exist, or the endpoint does not answer; the message tells what to do.
     """
     text = os.fspath(uri)
+    if has_credentials(text):
+        way_out = "they would be stored with every run; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        raise StoreUriError(f"{mask_secrets(text)}: has credentials in it; {way_out}")
     scheme, separator, rest = text.partition("://")
     if not separator:
         return _open_folder(text, Path(text))
@@ -74,7 +82,10 @@ def _open_folder(text: str, path: Path) -> FolderStore:
 
 @dataclass(frozen=True)
 class FolderStore:
-    """Store of a corpus in a folder; the file system must have hard links, which implement the conditional create."""
+    """Store of a corpus in a folder; the file system must have hard links, which implement the conditional create.
+
+    Modes follow the umask; files below ``mfhq.paths.BIOMETRIC`` are for the user alone, in folders for the user alone.
+    """
 
     root: str
     """Absolute path of the folder, which is created at the first write."""
@@ -156,14 +167,14 @@ class FolderStore:
         """Yield a temporary file beside ``path`` with the synced data, to be renamed or linked; then remove it."""
         target = self._path(path)
         with self._errors(path):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
-            temporary = Path(name)
+            private = _make_folder(target.parent, Path(self.root))
+            temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
+            mode = _PRIVATE_FILE if private else _FILE
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
             try:
                 with os.fdopen(descriptor, "wb") as stream:
                     stream.write(data)
                     stream.flush()
-                    os.fchmod(stream.fileno(), 0o644)
                     os.fsync(stream.fileno())
                 yield temporary
             finally:
@@ -187,6 +198,22 @@ class FolderStore:
                 errno.ENOTDIR: "a file stands where a folder is needed; use another folder",
             }.get(error.errno or 0, error.strerror or str(error))
             raise StoreError(f"{Path(self.root, path).as_uri()}: {hint}") from error
+
+
+def _make_folder(folder: Path, root: Path) -> bool:
+    """Make a folder of the corpus in ``root``; return True if it is private, and then other users may not enter it."""
+    private = BIOMETRIC.strip("/")
+    if private not in folder.parts:
+        folder.mkdir(parents=True, exist_ok=True)
+        return False
+    top = len(folder.parts) - folder.parts[::-1].index(private)
+    Path(*folder.parts[: top - 1]).mkdir(parents=True, exist_ok=True)
+    for depth in range(top, len(folder.parts) + 1):
+        part = Path(*folder.parts[:depth])
+        part.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
+        if part.is_relative_to(root) and part.stat().st_mode & 0o077:  # from before such folders were closed
+            part.chmod(PRIVATE_FOLDER)
+    return True
 
 
 @dataclass(frozen=True)
@@ -318,7 +345,7 @@ class S3Store:
         except PermissionError as error:
             raise StoreError(f"{uri}: access denied ({_one_line(error)}); check the credentials") from error
         except (BotoCoreError, ClientError, OSError) as error:
-            server = self.endpoint or "Amazon S3"
+            server = mask_secrets(self.endpoint or "Amazon S3")
             raise StoreError(
                 f"{uri}: {server} failed ({_one_line(error)}); check the network and {ENDPOINT_VARIABLES[0]}"
             ) from error
@@ -326,4 +353,4 @@ class S3Store:
 
 def _one_line(error: BaseException) -> str:
     """Return an error's message as one line of at most 200 characters."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+    return " ".join(mask_secrets(str(error)).split())[:200] or type(error).__name__

@@ -20,8 +20,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
 
-from infra.settings import Settings
+from infra.settings import Settings, setup_lock
 from mfhq.ids import digest, digest_file
+from mfhq.masking import mask_secrets
 
 logging.getLogger("mlflow").setLevel(logging.WARNING)  # at INFO it prints a line for every database table it creates
 
@@ -53,14 +54,14 @@ class TrackedRun:
             self._client.log_metric(self.run_id, name, float(value), step=step)
 
     def log_params(self, values: Mapping[str, Any]) -> None:
-        """Log settings; those in nested mappings get dotted names, and long values are truncated."""
+        """Log settings, with secrets masked; those in nested mappings get dotted names, and long values are cut."""
         for name, value in _flat(values):
-            self._client.log_param(self.run_id, name, str(value)[:_PARAM_LENGTH])
+            self._client.log_param(self.run_id, name, mask_secrets(str(value))[:_PARAM_LENGTH])
 
     def set_tags(self, values: Mapping[str, str]) -> None:
-        """Set tags of the run."""
+        """Set tags of the run, with secrets masked."""
         for name, value in values.items():
-            self._client.set_tag(self.run_id, name, value)
+            self._client.set_tag(self.run_id, name, mask_secrets(value))
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         """Store a file as an artifact of the run.
@@ -100,8 +101,8 @@ class TrackedRun:
         return config
 
     def log_json(self, value: Any, name: str) -> None:
-        """Store a value as the run's artifact ``name``, a JSON file."""
-        self._client.log_dict(self.run_id, value, name)
+        """Store a value as the run's artifact ``name``, a JSON file with secrets masked."""
+        self._client.log_dict(self.run_id, _masked(value), name)
 
     def log_table(self, value: pa.Table, name: str) -> None:
         """Store a table as the run's artifact ``name``, a Parquet file."""
@@ -160,6 +161,15 @@ class TrackedRun:
         return str(version)
 
 
+def _masked(value: Any) -> Any:
+    """Return a value of JSON with the secrets in its texts masked."""
+    if isinstance(value, Mapping):
+        return {key: _masked(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_masked(inner) for inner in value]
+    return mask_secrets(value) if isinstance(value, str) else value
+
+
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -208,30 +218,31 @@ def tracked_run(
     Yields:
         The run.
     """
-    settings.home.mkdir(parents=True, exist_ok=True)
-    client = MlflowClient(tracking_uri=settings.tracking_uri)
+    with setup_lock(settings.home, "mlflow"):  # the first command makes the database and the experiment
+        client = MlflowClient(tracking_uri=settings.tracking_uri)
+        experiment_id = _experiment_id(client, settings)
     if not run_id:
-        run_id = _create_run(client, settings, kind, name, config, parent_run_id)
+        run_id = _create_run(client, settings, experiment_id, kind, name, config, parent_run_id)
     client.update_run(run_id, status=RunStatus.to_string(RunStatus.RUNNING))
     run = TrackedRun(settings.tracking_uri, run_id)
     try:
         yield run
     except BaseException as error:
-        run.set_tags({"error": f"{type(error).__name__}: {error}"[:_PARAM_LENGTH]})
+        run.set_tags({"error": mask_secrets(f"{type(error).__name__}: {error}")[:_PARAM_LENGTH]})
         client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
         raise
     client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
 
 
 def _create_run(
-    client: MlflowClient, settings: Settings, kind: str, name: str, config: Mapping[str, Any], parent_run_id: str
+    client: MlflowClient,
+    settings: Settings,
+    experiment_id: str,
+    kind: str,
+    name: str,
+    config: Mapping[str, Any],
+    parent_run_id: str,
 ) -> str:
-    experiment = client.get_experiment_by_name(EXPERIMENT)
-    if experiment is None:
-        embedded = settings.tracking_uri.startswith("sqlite:")
-        experiment_id = client.create_experiment(EXPERIMENT, artifact_location=settings.artifacts if embedded else None)
-    else:
-        experiment_id = experiment.experiment_id
     tags = {"kind": kind, "git_revision": git_revision(), "config_hash": config_hash(config)}
     if parent_run_id:
         tags |= {"mlflow.parentRunId": parent_run_id, "parent_run_id": parent_run_id}
@@ -239,6 +250,21 @@ def _create_run(
     run.log_params(config)
     run.log_json(dict(config), CONFIG_FILE)
     return run.run_id
+
+
+def _experiment_id(client: MlflowClient, settings: Settings) -> str:
+    """Return the id of the experiment, which is created if it is missing."""
+    found = client.get_experiment_by_name(EXPERIMENT)
+    if found is None:
+        embedded = settings.tracking_uri.startswith("sqlite:")
+        try:
+            location = settings.artifacts if embedded else None
+            return str(client.create_experiment(EXPERIMENT, artifact_location=location))
+        except MlflowException:  # a command on another machine was first
+            found = client.get_experiment_by_name(EXPERIMENT)
+            if found is None:
+                raise
+    return str(found.experiment_id)
 
 
 def file_digest(path: Path) -> str:

@@ -27,10 +27,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "pipelines.studio": ("pipelines", "mfhq", "ava256", "nersemble", "ffavatar_model.head"),
     "ffavatar_model": ("ffavatar_model",),
     "ffavatar_model.data": ("ffavatar_model", "mfhq"),
-    "infra": ("infra", "mfhq.ids", "mfhq.store"),
+    "infra": ("infra", "mfhq.ids", "mfhq.masking", "mfhq.paths", "mfhq.store"),
     "flows": OURS,
 }
-"""``mfhq.store`` is the protocol that ``infra/storage.py`` fulfils, and its error."""
+"""``mfhq.store`` is the protocol that ``infra/storage.py`` fulfils, and its error; ``mfhq.masking`` masks secrets,
+``mfhq.paths`` says where biometric data lie."""
 
 NOBODY_IMPORTS = "flows"
 

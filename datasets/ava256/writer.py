@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-import tempfile
+import uuid
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -50,7 +50,8 @@ class CaptureWriter:
         if self.folder.exists():
             raise FileExistsError(f"{self.folder}: exists already; choose another folder, or remove it")
         root.mkdir(parents=True, exist_ok=True)
-        self._temporary = Path(tempfile.mkdtemp(prefix=".part-", dir=root))
+        self._temporary = Path(root, f".part-{uuid.uuid4().hex}")
+        self._temporary.mkdir()  # with the mode that the umask gives, as it is renamed
         self._decoder = self._temporary / "decoder"
         self._zips: dict[str, zipfile.ZipFile] = {}
         self._sum: Points = np.zeros((naming.N_VERTICES, 3))
@@ -78,7 +79,6 @@ class CaptureWriter:
             variance = (self._squares / (self._count * mean.size) - (mean**2).mean()) / naming.MILLIMETRE**2
             self._text(naming.VERTICES_MEAN, values.write_mean_vertices(mean))
             self._text(naming.VERTICES_VARIANCE, f"{max(variance, 0.0):.6f}\n".encode())
-        self._temporary.chmod(0o755)
         self._temporary.rename(self.folder)
 
     @property

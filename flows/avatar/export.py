@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,8 @@ def export_sequence(
     animator = open_animator(avatar, checkpoint)
     source = open_driver(driver)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    part.mkdir()  # with the mode that the umask gives, as it is renamed
     try:
         n, origin = 0, None
         for n, frame in enumerate(track_driver(animator, FaceAligner(pack), source), 1):
@@ -155,7 +156,6 @@ def export_sequence(
             origin = position if origin is None else origin
             means, rotations = _move(posed.means[0, 0], posed.rotations[0, 0], rotation, position - origin)
             _write(part / f"{n - 1:06d}.ply", posed.avatar, means, rotations)
-        part.chmod(0o755)
         part.replace(folder)
         return n
     finally:

@@ -20,8 +20,9 @@ from flows.cli import (
     operate_commands,
     train_commands,
 )
-from infra.console import WRONG_CALL, err, report_error, start_log
+from infra.console import WRONG_CALL, CallError, complain, err, report_error, start_log
 from infra.settings import load_settings, quiet_services
+from mfhq.masking import has_credentials
 
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended."""
@@ -54,16 +55,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         settings = load_settings()
         quiet_services(settings)
+        refuse_credentials(words)
         log_file = start_log(settings.logs, words[0] if words and words[0].isalpha() else "help")
         cli.main(args=words, prog_name="ffavatar", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as shown:
         err.print(shown.ctx.get_help(), markup=False)
         sys.exit(WRONG_CALL)
     except click.ClickException as wrong:
-        err.print(f"ffavatar: {wrong.format_message()}", markup=False)
+        complain(" ".join(wrong.format_message().split()))
         sys.exit(WRONG_CALL)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        err.print("ffavatar: interrupted; what was committed stays, and the same command goes on from there")
+        complain("interrupted; what was committed stays, and the same command goes on from there")
         sys.exit(INTERRUPTED)
     except Exception as error:
         sys.exit(report_error(error, log_file))
+
+
+def refuse_credentials(words: Sequence[str]) -> None:
+    """Refuse words that are URIs with a password: every user sees a process's words, and Prefect stores them.
+
+    Args:
+        words: Words after ``ffavatar``.
+
+    Raises:
+        CallError: A word is a URI with a user name or a password in it; the message does not repeat them.
+    """
+    for word in words:
+        value = word.partition("=")[2] if word.startswith("--") and "=" in word else word
+        if has_credentials(value):
+            raise CallError(
+                f"{value}: a password in an argument can be read by every user of the machine; leave it out, and set "
+                "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY for s3://"
+            )
