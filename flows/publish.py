@@ -17,7 +17,7 @@ from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
 from mfhq.decisions import read_decisions
-from mfhq.schema import FACES, VIDEOS
+from mfhq.schema import VIDEOS, stored_schema
 from pipelines.engine.state import corpus_fingerprints
 from pipelines.mining.steps import AFTER, mining_steps
 from pipelines.publishing.publish_presets import preset_named
@@ -43,7 +43,7 @@ def publish_command(corpus: str, preset: str, pack: str | None, where: str | Non
     settings = load_settings()
     preset_named(preset)
     if where:
-        apply_where(FACES.empty_table(), VIDEOS.empty_table(), where)  # refused now, not after an hour of clustering
+        apply_where(stored_schema("faces").empty_table(), VIDEOS.empty_table(), where)  # refused now, not after an hour of clustering
     publish(corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home), where=where or "")
 
 

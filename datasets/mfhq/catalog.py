@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mfhq import corpus_tables, paths
 from mfhq.manifest import FileEntry, Manifest, versions
 from mfhq.named_queries import named_queries
-from mfhq.parquet import StoredParquet, from_parquet
+from mfhq.parquet import StoredParquet, StoredRows, from_parquet
 from mfhq.schema import TABLES
 from mfhq.sql_fence import RefusedSql, check_query, lock_database, open_database
 from mfhq.store import Store
@@ -22,6 +23,10 @@ from mfhq.views import DICTIONARY, ID_COLUMNS, create_views
 
 if TYPE_CHECKING:
     import duckdb
+
+
+MESH = "mesh468"
+"""Column of the view ``faces`` that the table ``meshes`` holds."""
 
 
 class CatalogError(ValueError):
@@ -113,11 +118,25 @@ class Snapshot:
             return table.select(columns) if columns is not None else table
         selected = list(columns) if columns is not None else schema.names
         denied, read = self._deny_list(schema, selected)
-        tables = [schema.empty_table().select(read)]
+        if name == "faces" and MESH in read and self.manifest.meshes_apart:
+            without = [column for column in read if column != MESH]
+            rows = self._read_files(name, list(dict.fromkeys([*without, "face_id"])))
+            meshes = self._read_files("meshes", ["face_id", MESH])
+            if not meshes["face_id"].equals(rows["face_id"]):
+                meshes = meshes.take(pc.index_in(rows["face_id"], value_set=meshes["face_id"].combine_chunks()))
+            table = rows.append_column(schema.field(MESH), meshes[MESH])
+        else:
+            table = self._read_files(name, read)
+        return denied.prune(table).select(selected)
+
+    def _read_files(self, name: str, columns: Sequence[str]) -> pa.Table:
+        """Read columns of all files of a table."""
+        schema = TABLES[name]
+        tables = [schema.empty_table().select(list(columns))]
         for file in self._files(name):
             with self._explain_missing(file.path):
-                tables.append(from_parquet(self.store.read(file.path), schema, read))
-        return denied.prune(pa.concat_tables(tables)).select(selected)
+                tables.append(from_parquet(self.store.read(file.path), schema, columns))
+        return pa.concat_tables(tables)
 
     def parts(
         self, name: str, columns: Sequence[str], numbers: Collection[int] | None = None
@@ -138,14 +157,26 @@ class Snapshot:
         schema = _checked_schema(name, columns)
         yield -1, schema.empty_table().select(list(columns))
         denied, read = self._deny_list(schema, columns)
-        number = 0
+        meshes = None
+        if name == "faces" and MESH in read and self.manifest.meshes_apart:
+            read = list(dict.fromkeys([*(column for column in read if column != MESH), "face_id"]))
+            meshes = StoredRows(self.store, [file.path for file in self._files("meshes")], TABLES["meshes"])
+        number = row = 0
         for file in self._files(name):
             with self._explain_missing(file.path):
                 stored = StoredParquet(self.store, file.path, schema)
                 for group in range(stored.row_groups):
                     if numbers is None or number in numbers:
-                        yield number, denied.prune(stored.read(group, read)).select(list(columns))
-                    number += 1
+                        part = stored.read(group, read)
+                        if meshes is not None:
+                            part = self._with_meshes(part, meshes.read(row, part.num_rows, ["face_id", MESH]))
+                        yield number, denied.prune(part).select(list(columns))
+                    number, row = number + 1, row + stored.group_rows(group)
+
+    def _with_meshes(self, faces: pa.Table, meshes: pa.Table) -> pa.Table:
+        if not meshes["face_id"].equals(faces["face_id"]):
+            raise CatalogError(f"{self.store.uri} {self.version}: its meshes are in another order than its faces")
+        return faces.append_column(TABLES["faces"].field(MESH), meshes[MESH])
 
     def _deny_list(self, schema: pa.Schema, columns: Sequence[str]) -> tuple[DenyList, list[str]]:
         """Return the deny list, and the columns to read so that it can be applied."""
@@ -154,7 +185,7 @@ class Snapshot:
         return denied, list(dict.fromkeys([*columns, *ids]))
 
     def _files(self, name: str) -> tuple[FileEntry, ...]:
-        entry = self.manifest.tables.get(name)
+        entry = self.manifest.tables.get("faces" if name == "meshes" and not self.manifest.meshes_apart else name)
         return entry.files if entry else ()
 
     @contextlib.contextmanager

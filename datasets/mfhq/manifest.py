@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import pyarrow as pa
+
 from mfhq.ids import digest
 from mfhq.paths import SNAPSHOTS
-from mfhq.schema import NOT_DIGESTED
+from mfhq.schema import NOT_DIGESTED, TABLES, schema_hash, stored_schema
 from mfhq.store import Store
 
 
@@ -39,6 +41,15 @@ class TableEntry:
     """Digest of the rows, not of the files (``pipelines.publishing.table_digest``)."""
     files: tuple[FileEntry, ...]
     """Files of the table."""
+
+    def schema(self, name: str) -> pa.Schema:
+        """Return the schema of the files: that of the view if an earlier version wrote them, else the stored one.
+
+        Args:
+            name: Name of the table.
+        """
+        whole = TABLES[name]
+        return whole if self.schema_hash == schema_hash(whole) else stored_schema(name)
 
 
 @dataclass(frozen=True)
@@ -70,6 +81,12 @@ class Manifest:
     def name(self) -> str:
         """Name of the snapshot, for example ``v0003``."""
         return f"v{self.version:04d}"
+
+    @property
+    def meshes_apart(self) -> bool:
+        """True if the files of ``faces`` hold no meshes; those of earlier versions do."""
+        faces = self.tables.get("faces")
+        return faces is None or faces.schema_hash == schema_hash(stored_schema("faces"))
 
     def to_json(self) -> bytes:
         """Return the contents of the manifest's file."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bisect
 import io
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,6 +103,10 @@ class StoredParquet:
         """Number of row groups."""
         return int(self._file.num_row_groups)
 
+    def group_rows(self, group: int) -> int:
+        """Return the number of rows of a row group."""
+        return int(self._file.metadata.row_group(group).num_rows)
+
     def read(self, group: int, columns: Sequence[str]) -> pa.Table:
         """Read the rows of a row group.
 
@@ -111,6 +117,38 @@ class StoredParquet:
         selected = prune_schema(self._schema, columns)
         table = self._file.read_row_group(group, columns=_parquet_paths(columns), use_threads=False)
         return table.select(selected.names).cast(selected)
+
+
+class StoredRows:
+    """Rows of several Parquet files in a store, one file after the other; a range of rows reads its row groups only."""
+
+    def __init__(self, store: Store, paths: Sequence[str], schema: pa.Schema) -> None:
+        """Open the files, and read their footers.
+
+        Args:
+            store: The corpus.
+            paths: Paths of the files, in their order.
+            schema: Schema of the table.
+        """
+        self._schema = schema
+        self._files = [StoredParquet(store, path, schema) for path in paths]
+        groups = [(file, group) for file in self._files for group in range(file.row_groups)]
+        self._groups = groups
+        self._starts = [0, *itertools.accumulate(file.group_rows(group) for file, group in groups)]
+
+    def read(self, start: int, n: int, columns: Sequence[str]) -> pa.Table:
+        """Read a range of rows.
+
+        Args:
+            start: Number of the first row.
+            n: Number of rows; fewer are returned at the end.
+            columns: Columns to read.
+        """
+        first = max(0, bisect.bisect_right(self._starts, start) - 1)
+        last = bisect.bisect_left(self._starts, start + n)
+        tables = [prune_schema(self._schema, columns).empty_table()]
+        tables += [file.read(group, columns) for file, group in self._groups[first:last]]
+        return pa.concat_tables(tables).slice(start - self._starts[first], n)
 
 
 class _StoredFile(io.RawIOBase):

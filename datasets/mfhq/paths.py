@@ -18,6 +18,7 @@
     takedowns/{takedown}.done                                   marker: no file contains the withdrawn ids any more
     runs/{run}.json                                             a run that made or read a snapshot
     tables/{table}/{digest}.parquet                             published tables (biometric/tables/... for embeddings)
+    publishing/{key}.json                                       names of files that publishing can use again
     snapshots/v0001.json                                        a snapshot's manifest (conditional create)
 
 The two kinds of clusterings differ in their use. Those in ``biometric/clusterings/`` have everything that is needed to
@@ -37,6 +38,7 @@ RUNS = "runs/"
 DECISIONS = "decisions/"
 TAKEDOWNS = "takedowns/"
 SNAPSHOTS = "snapshots/"
+PUBLISHING = "publishing/"
 
 CLUSTERINGS = f"{BIOMETRIC}clusterings/"
 """Prefix of the data that new tracks are added to. It may be deleted; then the next clustering clusters all tracks."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -57,7 +57,8 @@ def published_files(store: Store, manifest: Manifest, name: str) -> list[str]:
         manifest: Manifest of the snapshot.
         name: A key of ``mfhq.schema.TABLES``.
     """
-    files = [file.path for file in manifest.tables[name].files] if name in manifest.tables else []
+    stored = "faces" if name == "meshes" and not manifest.meshes_apart else name
+    files = [file.path for file in manifest.tables[stored].files] if stored in manifest.tables else []
     deleted = name in PRIVATE_TABLES and not any(map(store.exists, files))
     return [] if deleted else files
 
@@ -93,8 +94,10 @@ def create_views(
             files = [root + store.url(path) for path in store.list(LEDGER)]
         columns = [f"CAST({_quote_name(f.name)} AS {sql_type(f.type)}) AS {_quote_name(f.name)}" for f in schema]
         if files:
-            names = ", ".join(_quote_text(_escape_wildcards(file)) for file in files)
-            source = f"read_parquet([{names}])"
+            source = scan_sql(files)
+            meshes = [root + store.url(path) for path in published_files(store, manifest, "meshes")]
+            if name == "faces" and manifest.meshes_apart:
+                source = _with_meshes(source, scan_sql(meshes))
         elif name == "runs" and next(store.list(RUNS), None):
             source = _inline(corpus_tables.read_runs(store))
         else:
@@ -111,6 +114,26 @@ def create_views(
     connection.execute(f"COMMENT ON VIEW {DICTIONARY} IS 'one row is a column of a view'")
     ledger = root + store.url(LEDGER).rstrip("/") + "/"  # as a folder: it may hold many thousands of files
     return _both_spellings(read), _both_spellings([ledger])
+
+
+def scan_sql(files: Sequence[str], options: str = "") -> str:
+    """Return DuckDB's call that reads Parquet files.
+
+    Args:
+        files: The files, as the connection's file system names them.
+        options: Further arguments of the call, as SQL.
+    """
+    names = ", ".join(_quote_text(_escape_wildcards(file)) for file in files)
+    return f"read_parquet([{names}]{', ' + options if options else ''})"
+
+
+def _with_meshes(faces: str, meshes: str) -> str:
+    """Join the meshes to the faces; DuckDB leaves the join out of a query that does not read them.
+
+    It can do so because the grouping shows that a face has one mesh.
+    """
+    grouped = f"SELECT face_id, first(mesh468) AS mesh468 FROM {meshes} GROUP BY face_id"
+    return f"(SELECT f.*, m.mesh468 FROM {faces} f LEFT JOIN ({grouped}) m ON f.face_id = m.face_id)"
 
 
 def _exclusion(schema: pa.Schema, tokens: Iterable[str]) -> str:

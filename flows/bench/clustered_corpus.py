@@ -94,7 +94,7 @@ def _commit(
         "embeddings": {
             "track_id": names,
             "face_id": names,
-            "vector": _lists(pa.array(vectors.ravel()), vectors.shape[1]),
+            "vector": equal_lists(pa.array(vectors.ravel()), vectors.shape[1]),
         },
     }
     for b in bind_steps(mining_steps(), AFTER):
@@ -102,7 +102,7 @@ def _commit(
             continue
         describe_step(store, b.location, b.step, b.upstream.name if b.upstream else "")
         nested = "tracks" if b.step.name == "tracks" else "faces"
-        items = _to_structs(b.location.stored_schema.field(nested).type.value_type, values[b.step.name], len(rows))
+        items = build_structs(b.location.stored_schema.field(nested).type.value_type, values[b.step.name], len(rows))
         offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32())
         columns = {
             b.step.key: keys,
@@ -111,15 +111,21 @@ def _commit(
             "_attempt": 1,
             nested: pa.ListArray.from_arrays(offsets, items),
         }
-        table = _to_structs(pa.struct(list(b.location.stored_schema)), columns, len(keys))
+        table = build_structs(pa.struct(list(b.location.stored_schema)), columns, len(keys))
         commit_part(store, b.location, shard, part, pa.Table.from_struct_array(table), BlobFile(), [], "bench")
 
 
-def _lists(values: pa.Array, each: int) -> pa.Array:
+def equal_lists(values: pa.Array, each: int) -> pa.Array:
+    """Return the values as lists of equal length.
+
+    Args:
+        values: N × ``each`` values.
+        each: Length of a list.
+    """
     return pa.ListArray.from_arrays(pa.array(np.arange(0, len(values) + 1, each), pa.int32()), values)
 
 
-def _to_structs(kind: pa.DataType, values: Mapping[str, Any], n: int) -> pa.Array:
+def build_structs(kind: pa.DataType, values: Mapping[str, Any], n: int) -> pa.Array:
     """Build an array of n structs of the type ``kind``.
 
     For each field, ``values`` has one value, n values, or a dictionary that is built as n lists of one struct each. A
@@ -129,11 +135,11 @@ def _to_structs(kind: pa.DataType, values: Mapping[str, Any], n: int) -> pa.Arra
     for f in kind:
         value = values.get(f.name)
         if isinstance(value, dict):
-            arrays.append(_lists(_to_structs(f.type.value_type, value, n), 1).cast(f.type))
+            arrays.append(equal_lists(build_structs(f.type.value_type, value, n), 1).cast(f.type))
         elif isinstance(value, pa.Array):
             arrays.append(value.cast(f.type))
         elif isinstance(value, (list, np.ndarray)):
-            arrays.append(pa.array(value, f.type))
+            arrays.append(pa.array(np.asarray(value).astype(str) if f.type == pa.string() else value).cast(f.type))
         elif value is None and f.nullable:
             arrays.append(pa.nulls(n, f.type))
         else:

@@ -88,6 +88,16 @@ def cluster_bench(
     bench_cluster(sizes, widths, methods or METHODS, seed, vectors, threshold, new)
 
 
+@bench.command("publish")
+@click.option("--people", default=1_000_000, show_default=True, type=click.IntRange(20), help="Drawn, in TMPDIR.")
+@click.option("--faces-per-person", default=8, show_default=True, type=click.IntRange(2))
+def publish_bench(people: int, faces_per_person: int) -> None:
+    """Measure publishing: a first snapshot, other thresholds, one per cent more videos."""
+    from flows.bench.bench_publish import bench_publish
+
+    bench_publish(people, faces_per_person)
+
+
 @bench.command("convert")
 @click.argument("dataset", type=click.Choice(DATASETS))
 @click.option("--size", default=512, show_default=True, type=click.IntRange(16), help="Pixels a side of a crop.")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from pipelines.identity.constraints import Vectors
 
@@ -14,7 +14,7 @@ _TRACKS = 2048
 """Number of tracks whose means are computed at once."""
 
 
-def agreement(track_ids: Sequence[str], vectors: Vectors) -> npt.NDArray[np.float32]:
+def agreement(track_ids: pa.ChunkedArray, vectors: Vectors) -> npt.NDArray[np.float32]:
     """Compare each face with the other faces of its track.
 
     Args:
@@ -22,15 +22,16 @@ def agreement(track_ids: Sequence[str], vectors: Vectors) -> npt.NDArray[np.floa
         vectors: (N, D) unit embedding of each face.
 
     Returns:
-        (N,) cosine similarity of each face with the mean of its track's other faces; 1 if there are none.
+        (N,) cosine similarity of each face with the mean of its track's other faces; NaN if there are none.
     """
-    found = np.ones(len(track_ids), np.float32)
-    for members in _by_track(track_ids).values():
-        own = np.asarray(vectors, np.float64)[members]
-        others = own.sum(axis=0) - own
-        length = np.linalg.norm(others, axis=1)
-        if len(members) > 1:
-            found[members] = np.round((own * others).sum(axis=1) / np.maximum(length, 1e-12), 4)
+    found = np.full(len(track_ids), np.nan, np.float32)
+    for tracks in _tracks_by_size(track_ids):
+        if tracks.shape[1] == 1:
+            continue
+        own = np.asarray(vectors)[tracks].astype(np.float64)
+        others = own.sum(axis=1, keepdims=True) - own
+        length = np.linalg.norm(others, axis=2)
+        found[tracks] = np.round((own * others).sum(axis=2) / np.maximum(length, 1e-12), 4)
     return found
 
 
@@ -80,8 +81,12 @@ def _means_of(
     return np.round(sums / np.linalg.norm(sums, axis=1, keepdims=True), 6)
 
 
-def _by_track(track_ids: Sequence[str]) -> dict[str, list[int]]:
-    faces: dict[str, list[int]] = defaultdict(list)
-    for i, track_id in enumerate(track_ids):
-        faces[track_id].append(i)
-    return faces
+def _tracks_by_size(track_ids: pa.ChunkedArray) -> Iterator[npt.NDArray[np.int64]]:
+    """Yield (T, F) row numbers of the faces of up to ``_TRACKS`` tracks with F faces each, in the order of the rows."""
+    codes = track_ids.combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    rows, counts = np.argsort(codes, kind="stable"), np.bincount(codes)
+    first = np.cumsum(counts) - counts
+    for n_faces in np.unique(counts).tolist():
+        every = np.flatnonzero(counts == n_faces)
+        for at in range(0, len(every), _TRACKS):
+            yield rows[first[every[at : at + _TRACKS], None] + np.arange(n_faces)]

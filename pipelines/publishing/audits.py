@@ -1,17 +1,21 @@
-"""Checks of a snapshot before it is published; a check that fails prevents the commit."""
+"""Checks of a snapshot before it is published, by queries on its files; a check that fails prevents the commit."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from mfhq.schema import BLOB_REF, STATUSES, TABLES, key_of, schema_hash
+from mfhq.manifest import TableEntry
+from mfhq.schema import BLOB_REF, STATUSES, TABLES, key_of, schema_hash, stored_schema
 from mfhq.store import Store
+from pipelines.publishing.published_query import query_tables
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 class AuditError(ValueError):
@@ -25,8 +29,6 @@ class Reference:
     table: str
     columns: tuple[str, ...]
     target: str
-    target_columns: tuple[str, ...] = ()
-    """Names of these columns in the target table; empty if they are the same as ``columns``."""
 
 
 REFERENCES: tuple[Reference, ...] = (
@@ -34,6 +36,7 @@ REFERENCES: tuple[Reference, ...] = (
     Reference("tracks", ("video_id", "shot_index"), "shots"),
     Reference("faces", ("video_id",), "videos"),
     Reference("faces", ("track_id",), "tracks"),
+    Reference("meshes", ("face_id",), "faces"),
     Reference("embeddings", ("track_id",), "tracks"),
     Reference("embeddings", ("face_id",), "faces"),
     Reference("assignments", ("track_id",), "tracks"),
@@ -47,99 +50,123 @@ REFERENCES: tuple[Reference, ...] = (
 )
 """Every reference between the tables of a snapshot."""
 
+_SPLITS = """WITH people AS (SELECT identity_id, split FROM identities),
+trained AS (SELECT identity_id FROM people GROUP BY identity_id HAVING min(split) = 'train' AND max(split) = 'train'),
+every AS (FROM people UNION ALL SELECT identity_id, split FROM views WHERE identity_id NOT IN (FROM trained))
+SELECT identity_id, list_sort(list(DISTINCT split)) FROM every GROUP BY identity_id
+HAVING min(split) <> max(split) ORDER BY identity_id LIMIT 1"""
+_SEGMENTS = """SELECT identity_id, capture_id, coalesce(segment, ''), list_sort(list(DISTINCT split)) FROM views
+GROUP BY ALL HAVING min(split) <> max(split) ORDER BY ALL LIMIT 1"""
 
-def audit_tables(tables: Mapping[str, pa.Table], store: Store) -> None:
-    """Check schemas, nulls, keys, statuses, references, splits and packed images of a snapshot.
+
+def audit_tables(store: Store, entries: Mapping[str, TableEntry], fresh: Iterable[str]) -> None:
+    """Check nulls, keys, statuses, references, splits and packed images of a snapshot.
 
     Args:
-        tables: Table name to rows.
-        store: The corpus that holds the packed images.
+        store: The corpus that holds the files and the packed images.
+        entries: The snapshot's tables.
+        fresh: Names of the tables that are published for the first time; the others alone have been checked before.
 
     Raises:
         AuditError: The first problem.
     """
-    for name, table in tables.items():
-        _audit_table(name, table)
-    for reference in REFERENCES:
-        if reference.table in tables:
-            _audit_reference(reference, tables)
-    _audit_splits(tables)
-    for name, table in tables.items():
-        _audit_packed_files(name, table, store)
+    fresh = set(fresh)
+    for name, entry in entries.items():
+        if entry.schema_hash not in (schema_hash(stored_schema(name)), schema_hash(TABLES[name])):
+            raise AuditError(f"table {name} of the snapshot before has an older schema; publish it again too")
+    with query_tables(store, entries) as connection:
+        for name in sorted(fresh & set(entries)):
+            _audit_table(connection, name)
+        for reference in REFERENCES:
+            if {reference.table, reference.target} & fresh and reference.table in entries:
+                _audit_reference(connection, reference)
+        if {"identities", "views"} & fresh:
+            _audit_splits(connection)
+        for name in sorted(fresh & set(entries)):
+            _audit_packed_files(connection, name, store)
 
 
-def _audit_table(name: str, table: pa.Table) -> None:
-    """Check schema, nulls, uniqueness of the key and statuses."""
-    schema = TABLES[name]
-    if schema_hash(table.schema) != schema_hash(schema):
-        differing = [f.name for f in schema if f.name not in table.schema.names or table.schema.field(f.name) != f]
-        raise AuditError(f"table {name}: schema differs from mfhq.schema at {differing or table.schema.names}")
-    for f in schema:
-        if not f.nullable and table[f.name].null_count:
-            raise AuditError(f"table {name}: column {f.name} holds {table[f.name].null_count} nulls; it may hold none")
-    keys = table.select(key_of(schema))
-    counts = keys.append_column("_n", pa.array([1] * table.num_rows, pa.int64()))
-    counts = counts.group_by(list(key_of(schema))).aggregate([("_n", "sum")])
-    duplicates = counts.filter(pc.greater(counts["_n_sum"], 1))
-    if duplicates.num_rows:
-        example = {column: duplicates[column][0].as_py() for column in key_of(schema)}
-        raise AuditError(f"table {name}: {duplicates.num_rows} keys are not unique, for example {example}")
+def _audit_table(connection: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Check nulls, uniqueness of the key and statuses."""
+    schema = stored_schema(name)
+    required = [f.name for f in schema if not f.nullable]
+    counts = ", ".join(f'count(*) FILTER ("{column}" IS NULL)' for column in required)
+    for column, nulls in zip(required, _row(connection, f"SELECT {counts} FROM {name}"), strict=True):
+        if nulls:
+            raise AuditError(f"table {name}: column {column} holds {nulls} nulls; it may hold none")
+    keys = ", ".join(f'"{column}"' for column in key_of(schema))
+    twice = f"SELECT {keys} FROM {name} GROUP BY {keys} HAVING count(*) > 1"
+    if n := _row(connection, f"SELECT count(*) FROM ({twice})")[0]:
+        example = dict(zip(key_of(schema), _row(connection, f"{twice} ORDER BY {keys} LIMIT 1"), strict=True))
+        raise AuditError(f"table {name}: {n} keys are not unique, for example {example}")
     if "status" in schema.names:
-        unknown = sorted(set(table["status"].unique().to_pylist()) - set(STATUSES))
-        if unknown:
-            raise AuditError(f"table {name}: status {unknown[0]!r}; it must be one of {STATUSES}")
+        listed = ", ".join(f"'{status}'" for status in STATUSES)
+        if unknown := _row(connection, f"SELECT min(status) FROM {name} WHERE status NOT IN ({listed})")[0]:
+            raise AuditError(f"table {name}: status {unknown!r}; it must be one of {STATUSES}")
 
 
-def _audit_reference(reference: Reference, tables: Mapping[str, pa.Table]) -> None:
+def _audit_reference(connection: duckdb.DuckDBPyConnection, reference: Reference) -> None:
     """Check that every row's reference occurs in the target table."""
-    table = tables[reference.table]
-    target = tables.get(reference.target, TABLES[reference.target].empty_table())
-    known = set(_rows(target, reference.target_columns or reference.columns))
-    for row in _rows(table, reference.columns):
-        if row not in known and row != ("",):
-            values = ", ".join(f"{c} {v!r}" for c, v in zip(reference.columns, row, strict=True))
-            raise AuditError(f"table {reference.table}: {values} stands in no row of {reference.target}")
+    columns = ", ".join(f'"{column}"' for column in reference.columns)
+    same = " AND ".join(f'a."{column}" = b."{column}"' for column in reference.columns)
+    some = " OR ".join(f"CAST(\"{column}\" AS VARCHAR) <> ''" for column in reference.columns)
+    rows = f"(SELECT {columns} FROM {reference.table} WHERE {some})"
+    found = connection.execute(f"SELECT {columns} FROM {rows} a ANTI JOIN {reference.target} b ON {same} LIMIT 1")
+    if row := found.fetchone():
+        values = ", ".join(f"{c} {v!r}" for c, v in zip(reference.columns, row, strict=True))
+        raise AuditError(f"table {reference.table}: {values} stands in no row of {reference.target}")
 
 
-def _audit_splits(tables: Mapping[str, pa.Table]) -> None:
+def _audit_splits(connection: duckdb.DuckDBPyConnection) -> None:
     """Check that each person is in one split; only complete segments of a person in train may be in val or test."""
-    splits: defaultdict[str, set[str]] = defaultdict(set)
-    segments: defaultdict[tuple[str, ...], set[str]] = defaultdict(set)
-    if "identities" in tables:
-        for identity, split in _rows(tables["identities"], ("identity_id", "split")):
-            splits[identity].add(split)
-    trained = {identity for identity, names in splits.items() if names == {"train"}}
-    columns = ("identity_id", "capture_id", "segment", "split")
-    for identity, capture, segment, split in _rows(tables["views"], columns) if "views" in tables else ():
-        segments[identity, capture, segment or ""].add(split)
-        if identity not in trained:
-            splits[identity].add(split)
-    for identity, names in splits.items():
-        if len(names) > 1:
-            raise AuditError(f"identity {identity!r} is in the splits {sorted(names)}; a person must be in one")
-    for (identity, capture, segment), names in segments.items():
-        if len(names) > 1:
-            where = f"segment {segment!r} of capture {capture!r} (identity {identity!r})"
-            raise AuditError(f"{where} is in the splits {sorted(names)}; hold out a whole segment")
+    if row := connection.execute(_SPLITS).fetchone():
+        raise AuditError(f"identity {row[0]!r} is in the splits {row[1]}; a person must be in one")
+    if row := connection.execute(_SEGMENTS).fetchone():
+        where = f"segment {row[2]!r} of capture {row[1]!r} (identity {row[0]!r})"
+        raise AuditError(f"{where} is in the splits {row[3]}; hold out a whole segment")
 
 
-def _audit_packed_files(name: str, table: pa.Table, store: Store) -> None:
+def _audit_packed_files(connection: duckdb.DuckDBPyConnection, name: str, store: Store) -> None:
     """Check that every packed file exists and is long enough."""
-    ends: dict[str, int] = {}
-    for f in TABLES[name]:
-        if f.type == BLOB_REF:
-            refs = table[f.name].combine_chunks().drop_null()
-            for ref in refs.to_pylist():
-                ends[ref["uri"]] = max(ends.get(ref["uri"], 0), ref["offset"] + ref["length"])
-    for uri, end in ends.items():
-        try:
-            size = store.size(uri)
-        except FileNotFoundError:
-            size = -1
-        if size < end:
-            problem = "is missing" if size < 0 else f"has {size} bytes, and an image ends at {end}"
-            raise AuditError(f"table {name}: {store.uri}/{uri} {problem}; mine the corpus again")
+    for f in stored_schema(name):
+        if f.type != BLOB_REF:
+            continue
+        ref = f'"{f.name}"'
+        ends = f"SELECT {ref}.uri, max({ref}.offset + {ref}.length) FROM {name} WHERE {ref} IS NOT NULL GROUP BY 1"
+        with ThreadPoolExecutor(16) as pool:
+            rows = connection.execute(f"{ends} ORDER BY 1").fetchall()
+            sizes = list(pool.map(lambda row: _size(store, row[0]), rows))
+        for (uri, end), size in zip(rows, sizes, strict=True):
+            if size < end:
+                problem = "is missing" if size < 0 else f"has {size} bytes, and an image ends at {end}"
+                raise AuditError(f"table {name}: {store.uri}/{uri} {problem}; mine the corpus again")
 
 
-def _rows(table: pa.Table, columns: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
-    return zip(*(table[column].to_pylist() for column in columns), strict=True)
+def _size(store: Store, path: str) -> int:
+    """Return the size of a file, bytes; -1 if it is missing."""
+    try:
+        return store.size(path)
+    except FileNotFoundError:
+        return -1
+
+
+def _row(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[Any, ...]:
+    row = connection.execute(query).fetchone()
+    assert row is not None, "an aggregate has one row"
+    return row
+
+
+def audit_schema(name: str, table: pa.Table) -> None:
+    """Check that a table has exactly the columns of its view.
+
+    Args:
+        name: Name of the table.
+        table: The rows.
+
+    Raises:
+        AuditError: There is no such table, or a column is missing or unknown.
+    """
+    if name not in TABLES:
+        raise AuditError(f"no table {name!r} in mfhq.schema; there are {', '.join(TABLES)}")
+    if differing := sorted(set(table.column_names) ^ set(TABLES[name].names)):
+        raise AuditError(f"table {name}: columns {differing} are missing or not in mfhq.schema")

@@ -1,19 +1,16 @@
-"""Selection of a person's faces for training: those that differ most in pose, expression and time."""
+"""Selection of people's faces for training: those that differ most in pose, expression and time."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from mfhq.schema import IDENTITY_FACES, OK
-from pipelines.publishing.publish_presets import Preset
-
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 POSE_DEG = 20.0
 """Difference of two heads' poses that counts as 1: the norm of the differences of yaw, pitch and roll."""
@@ -22,18 +19,14 @@ EXPRESSION = 0.15
 TIME_S = 10.0
 """Time between two frames of one video that counts as 1, the maximum; between two videos the difference is 1, too."""
 WEIGHTS = {"pose": 1.0, "expression": 1.0, "time": 0.5}
+BEST = len(WEIGHTS)
+"""Number of the reason ``best`` in ``REASONS``."""
+REASONS = (*WEIGHTS, "best")
+"""Why a face is chosen: ``best`` for the first, else the largest difference from the faces before it."""
 MOST_CANDIDATES = 256
 """Upper bound on the faces of one person to choose from: the best by ``face_quality``."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Chosen face of a person."""
-
-    face_id: str
-    rank: int
-    why: str
-    """``best`` for the first face, else the largest difference from the faces before it: pose, expression or time."""
+N_POINTS = 468
+"""Number of points of a mesh."""
 
 
 def face_quality(faces: pa.Table) -> Floats:
@@ -55,143 +48,176 @@ def face_quality(faces: pa.Table) -> Floats:
 
 @dataclass(frozen=True)
 class FaceFeatures:
-    """Pose, mesh and time of N faces of one person, from which their differences are computed."""
+    """Pose, mesh and time of N faces, from which their differences are computed."""
 
+    quality: Floats
+    """(N,) ``face_quality``."""
     pose_deg: Floats
     """(N, 3) yaw, pitch and roll."""
-    meshes: Floats
-    """(N, 468, 3) meshes from ``aligned_meshes``."""
-    videos: npt.NDArray[np.object_]
-    """(N,) id of each face's video."""
+    meshes: npt.NDArray[np.float32]
+    """(N, 468, 3) meshes, pixels; NaN where there is none."""
+    videos: Integers
+    """(N,) number of each face's video."""
     times_s: Floats
     """(N,) time of each face in its video, seconds."""
 
     @classmethod
-    def of(cls, faces: pa.Table) -> FaceFeatures:
-        """Return the features of ``mfhq.schema.FACES`` rows; a missing value counts as 0."""
-        pose = np.stack([_column(faces, name) for name in ("yaw_deg", "pitch_deg", "roll_deg")], axis=1)
-        videos = np.array(faces["video_id"].to_pylist(), object)
-        return cls(pose, aligned_meshes(faces), videos, _column(faces, "time_s"))
+    def of(cls, faces: pa.Table, meshes: npt.NDArray[np.float32]) -> FaceFeatures:
+        """Return the features of faces.
 
-    def weighted_differences(self, others: npt.NDArray[np.int64]) -> Floats:
-        """Return the differences of all N faces from M of them, one per entry of ``WEIGHTS``.
+        Args:
+            faces: ``mfhq.schema.FACES`` rows; a missing value counts as 0.
+            meshes: (N, 1404) their meshes, NaN where there is none.
+        """
+        pose = np.stack([_column(faces, name) for name in ("yaw_deg", "pitch_deg", "roll_deg")], axis=1)
+        videos = faces["video_id"].combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+        points = meshes.reshape(len(meshes), N_POINTS, 3)
+        return cls(face_quality(faces), pose, points, videos, _column(faces, "time_s"))
+
+
+@dataclass(frozen=True)
+class PeopleBatch:
+    """Faces of B people with n faces each, and how their meshes overlap."""
+
+    quality: Floats
+    """(B, n) ``face_quality``."""
+    pose_deg: Floats
+    """(B, n, 3) yaw, pitch and roll."""
+    videos: Integers
+    """(B, n) number of each face's video."""
+    times_s: Floats
+    """(B, n) seconds."""
+    covariances: Floats
+    """(B, n, n, 3, 3) sum over the points of the outer product of two faces' centred meshes, whose radius is 1."""
+    has_mesh: Bools
+    """(B, n) False for a face without a mesh."""
+
+    @classmethod
+    def of(cls, features: FaceFeatures, rows: Integers) -> PeopleBatch:
+        """Return the batch of these faces.
+
+        Args:
+            features: Features of N faces.
+            rows: (B, n) row numbers, one person a row.
+        """
+        points, (people, n) = features.meshes[rows], rows.shape
+        has_mesh = ~np.isnan(points[:, :, 0, 0])
+        points[~has_mesh] = 0
+        flat = np.ascontiguousarray(points.transpose(0, 1, 3, 2), np.float64).reshape(people, 3 * n, N_POINTS)
+        sums = flat.sum(axis=2)
+        products = flat @ flat.transpose(0, 2, 1)
+        products -= sums[:, :, None] * sums[:, None] / N_POINTS  # as if the meshes were centred
+        products = np.ascontiguousarray(products.reshape(people, n, 3, n, 3).transpose(0, 1, 3, 2, 4))
+        radius = np.maximum(np.sqrt(np.einsum("bnnii->bn", products) / N_POINTS), 1e-9)
+        products /= (radius[:, :, None] * radius[:, None])[..., None, None]
+        return cls(
+            features.quality[rows],
+            features.pose_deg[rows],
+            features.videos[rows],
+            features.times_s[rows],
+            products,
+            has_mesh,
+        )
+
+    def take(self, order: Integers) -> PeopleBatch:
+        """Return the batch with some of each person's faces.
+
+        Args:
+            order: (B, m) places of the faces in this batch.
+        """
+        person = np.arange(len(order))[:, None]
+        return PeopleBatch(
+            self.quality[person, order],
+            self.pose_deg[person, order],
+            self.videos[person, order],
+            self.times_s[person, order],
+            self.covariances[person[..., None], order[:, :, None], order[:, None, :]],
+            self.has_mesh[person, order],
+        )
+
+    def take_people(self, people: Integers) -> PeopleBatch:
+        """Return the batch with some of the people.
+
+        Args:
+            people: (P,) their places in this batch.
+        """
+        return PeopleBatch(*(getattr(self, f.name)[people] for f in fields(PeopleBatch)))
+
+    def differences(self, reference: Integers) -> Floats:
+        """Return the weighted differences of each two faces of a person, one per entry of ``WEIGHTS``.
 
         Each difference is at most its weight. The distance of two faces is the root of the sum of their squares.
 
         Args:
-            others: (M,) row numbers.
+            reference: (B,) place of the face to whose mesh the others are aligned.
 
         Returns:
-            (3, N, M), in the order of ``WEIGHTS``.
+            (3, B, n, n), in the order of ``WEIGHTS``.
         """
-        turn = np.linalg.norm(self.pose_deg[:, None] - self.pose_deg[None, others], axis=2)
-        delay = np.abs(self.times_s[:, None] - self.times_s[None, others])
+        turn = np.linalg.norm(self.pose_deg[:, :, None] - self.pose_deg[:, None], axis=3)
+        delay = np.abs(self.times_s[:, :, None] - self.times_s[:, None])
+        same_video = self.videos[:, :, None] == self.videos[:, None]
         differences = {
             "pose": np.minimum(turn / POSE_DEG, 1),
-            "expression": np.minimum(_mesh_distances(self.meshes, others) / EXPRESSION, 1),
-            "time": np.where(self.videos[:, None] == self.videos[None, others], np.minimum(delay / TIME_S, 1), 1.0),
+            "expression": np.minimum(self.mesh_distances(reference) / EXPRESSION, 1),
+            "time": np.where(same_video, np.minimum(delay / TIME_S, 1), 1.0),
         }
         return np.stack([weight * differences[name] for name, weight in WEIGHTS.items()])
 
+    def mesh_distances(self, reference: Integers) -> Floats:
+        """Return the distance of each two meshes of a person, both aligned to a third one (Kabsch's method).
 
-def choose_faces(faces: pa.Table, most: int, min_difference: float) -> list[Choice]:
-    """Choose the most diverse faces of one person by farthest-point sampling, beginning with the best face.
+        Args:
+            reference: (B,) place of the face to whose mesh the others are aligned.
 
-    The result does not depend on the order of the rows.
+        Returns:
+            (B, n, n) root mean square distance of the points, in units of the mesh's radius; 0 if a mesh is missing.
+        """
+        u, _, vt = np.linalg.svd(self.covariances[np.arange(len(reference)), :, reference])
+        u[..., 2] *= np.sign(np.linalg.det(u @ vt))[..., None]
+        rotations = u @ vt
+        aligned = (rotations[:, :, None] * (self.covariances @ rotations[:, None])).sum(axis=(3, 4))
+        own = np.einsum("bnnii->bn", self.covariances)
+        squares = np.maximum(own[:, :, None] + own[:, None] - 2 * aligned, 0) / N_POINTS
+        present = self.has_mesh[:, :, None] & self.has_mesh[:, None]
+        distances = np.where(present & (squares > 1e-13), np.sqrt(squares), 0.0)
+        return distances * (1 - np.eye(distances.shape[1]))
+
+
+def choose_faces(batch: PeopleBatch, most: int, min_difference: float) -> tuple[Integers, Integers]:
+    """Choose the most diverse faces of each person by farthest-point sampling, beginning with the best face.
 
     Args:
-        faces: Ok faces of the person, ``mfhq.schema.FACES``.
-        most: Upper bound on the number of faces.
+        batch: Ok faces of B people, each person's in the order of their ids.
+        most: Upper bound on the number of faces of a person.
         min_difference: Least distance of a further face from every face chosen before it.
 
     Returns:
-        The choices in the order of their rank.
+        (B, most) places of the chosen faces in the order of their rank, -1 for none; and the numbers of their reasons
+        in ``REASONS``.
     """
-    faces = faces.sort_by("face_id")
-    order = np.argsort(-face_quality(faces), kind="stable")[:MOST_CANDIDATES]
-    faces = faces.take(pa.array(order))
-    ids, features = faces["face_id"].to_pylist(), FaceFeatures.of(faces)
-    choices = [Choice(ids[0], 0, "best")] if ids else []
-    nearest, why, latest = np.full(len(ids), np.inf), np.full(len(ids), "", object), 0
-    is_open = np.ones(len(ids), bool)
-    while ids and len(choices) < most:
-        is_open[latest] = False
-        differences = features.weighted_differences(np.array([latest]))[:, :, 0]
-        distance = np.round(np.sqrt((differences**2).sum(axis=0)), 6)
-        closer = distance < nearest
-        nearest[closer] = distance[closer]
-        why[closer] = np.array(list(WEIGHTS), object)[differences.argmax(axis=0)][closer]
-        latest = int(np.argmax(np.where(is_open, nearest, -1)))
-        if not is_open[latest] or nearest[latest] < min_difference:
+    order = np.argsort(-batch.quality, axis=1, kind="stable")[:, :MOST_CANDIDATES]
+    ranked, person = batch.take(order), np.arange(len(order))
+    differences = ranked.differences(ranked.has_mesh.argmax(axis=1))
+    distances, largest = np.round(np.sqrt((differences**2).sum(axis=0)), 6), differences.argmax(axis=0)
+    chosen, why = np.full((len(order), most), -1, np.int64), np.full((len(order), most), BEST, np.int64)
+    nearest, reason = np.full(order.shape, np.inf), np.zeros(order.shape, np.int64)
+    is_open, latest, goes_on = np.ones(order.shape, bool), np.zeros(len(order), np.int64), np.ones(len(order), bool)
+    chosen[:, 0] = order[:, 0]
+    for rank in range(1, min(most, order.shape[1])):
+        is_open[person, latest] = False
+        closer = distances[person, :, latest] < nearest
+        nearest = np.where(closer, distances[person, :, latest], nearest)
+        reason = np.where(closer, largest[person, :, latest], reason)
+        latest = np.where(is_open, nearest, -1.0).argmax(axis=1)
+        goes_on &= is_open[person, latest] & (nearest[person, latest] >= min_difference)
+        if not goes_on.any():
             break
-        choices.append(Choice(ids[latest], len(choices), str(why[latest])))
-    return choices
-
-
-def aligned_meshes(faces: pa.Table) -> Floats:
-    """Return the faces' meshes without position, size and rotation, aligned to the first mesh (Kabsch's method).
-
-    Args:
-        faces: N rows with ``mesh468``.
-
-    Returns:
-        (N, 468, 3), in units of the mesh's radius; NaN for a missing mesh.
-    """
-    meshes = np.full((faces.num_rows, 468, 3), np.nan)
-    column = faces["mesh468"].combine_chunks()
-    present = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
-    if not len(present):
-        return meshes
-    points = column.flatten().to_numpy(zero_copy_only=False).astype(np.float64).reshape(-1, 468, 3)
-    points -= points.mean(axis=1, keepdims=True)
-    points /= np.maximum(np.sqrt((points**2).sum(axis=2).mean(axis=1)), 1e-9)[:, None, None]
-    u, _, vt = np.linalg.svd(np.einsum("npi,pj->nij", points, points[0]))
-    flip = np.sign(np.linalg.det(u @ vt))
-    u[:, :, 2] *= flip[:, None]
-    meshes[present] = points @ (u @ vt)
-    return meshes
-
-
-def _mesh_distances(meshes: Floats, others: npt.NDArray[np.int64]) -> Floats:
-    """Return the (N, M) root mean square distance of each mesh from M of them; 0 if either is missing."""
-    columns = [np.sqrt(((meshes - meshes[other]) ** 2).sum(axis=2).mean(axis=1)) for other in others]
-    return np.nan_to_num(np.stack(columns, axis=1))
+        chosen[goes_on, rank] = order[person, latest][goes_on]
+        why[goes_on, rank] = reason[person, latest][goes_on]
+    return chosen, why
 
 
 def _column(faces: pa.Table, name: str) -> Floats:
     """Return a column as (N,) float64; a missing value is 0."""
     return faces[name].cast(pa.float64()).fill_null(0).to_numpy()
-
-
-def faces_of_people(faces: pa.Table, identity_of: Mapping[str, str]) -> dict[str, list[int]]:
-    """Group the ok faces by person.
-
-    Args:
-        faces: ``mfhq.schema.FACES`` rows.
-        identity_of: Track to person; faces of other tracks are left out.
-
-    Returns:
-        Person to row numbers, sorted by person.
-    """
-    columns = zip(faces["track_id"].to_pylist(), faces["status"].to_pylist(), strict=True)
-    rows_of: defaultdict[str, list[int]] = defaultdict(list)
-    for row, (track, status) in enumerate(columns):
-        if status == OK and track in identity_of:
-            rows_of[identity_of[track]].append(row)
-    return dict(sorted(rows_of.items()))
-
-
-def identity_faces_table(faces: pa.Table, identity_of: Mapping[str, str], preset: Preset) -> pa.Table:
-    """Build the table ``identity_faces``: one row per face that is chosen for a person.
-
-    Args:
-        faces: ``mfhq.schema.FACES`` rows; only ok faces can be chosen.
-        identity_of: Track to person.
-        preset: Number of faces per person, and their least difference.
-    """
-    rows = [
-        {"identity_id": identity, "face_id": choice.face_id, "rank": choice.rank, "why": choice.why}
-        for identity, members in faces_of_people(faces, identity_of).items()
-        for choice in choose_faces(faces.take(pa.array(members)), preset.faces_per_identity, preset.min_difference)
-    ]
-    return pa.Table.from_pylist(rows, schema=IDENTITY_FACES)

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 
 import pyarrow as pa
 
-from mfhq.schema import FUNNEL, OK
+from mfhq.manifest import TableEntry
+from mfhq.paths import LEDGER
+from mfhq.schema import ATTEMPTS, FUNNEL, OK
+from mfhq.store import Store
+from mfhq.takedowns import DenyList, read_takedowns, token_sql
+from mfhq.views import sql_type
+from pipelines.engine.commits import locate_step
 from pipelines.publishing.publish_presets import Preset
+from pipelines.publishing.published_query import query_tables, scan
 
-STEP_OF_STAGE = {"videos": ("probe",), "shots": (), "tracks": ("tracks",), "faces": ("scores", "embeddings")}
+STEPS_OF_STAGE = {"videos": ("probe",), "shots": (), "tracks": ("tracks",), "faces": ("scores", "embeddings")}
 """Stage to the steps whose seconds are charged to it; step ``tracks`` also finds the shots.
 
 The seconds that a step spent on a video are divided equally among the items that the step found in the video.
 """
 
+_OUTCOME = "CASE WHEN status = 'ok' THEN 'ok' WHEN reason = '' THEN status ELSE reason END"
+_CHARGED = """SELECT c.reason, sum(s.seconds * c.n / t.n) FROM
+(SELECT video_id, {outcome} AS reason, count(*) AS n FROM {stage} GROUP BY ALL) c
+JOIN (SELECT video_id, count(*) AS n FROM {stage} GROUP BY ALL) t USING (video_id)
+JOIN spent s ON s.item_id = c.video_id WHERE list_contains([{steps}], s.step) GROUP BY ALL"""
+_LEFT_OVER = """SELECT {outcome}, sum(s.seconds) FROM videos v JOIN spent s ON s.item_id = v.video_id
+WHERE list_contains([{steps}], s.step) AND v.video_id NOT IN (SELECT video_id FROM {stage}) GROUP BY ALL"""
+
 
 def funnel_table(
-    tables: Mapping[str, pa.Table], ledger: pa.Table, fingerprints: Mapping[str, str], preset: Preset
+    store: Store, entries: Mapping[str, TableEntry], fingerprints: Mapping[str, str], preset: Preset
 ) -> pa.Table:
     """Build the table ``funnel``: items and seconds by stage and reason.
 
@@ -26,40 +41,40 @@ def funnel_table(
     total processing time of these videos under these fingerprints, including attempts that failed or were lost.
 
     Args:
-        tables: The snapshot's tables videos, shots, tracks, faces and identities.
-        ledger: ``mfhq.schema.ATTEMPTS`` rows.
-        fingerprints: Step name to fingerprint; attempts under other fingerprints do not count.
+        store: The corpus, whose ledger is read.
+        entries: The snapshot's tables videos, shots, tracks, faces and identities.
+        fingerprints: Step name to fingerprint; attempts under others do not count, but for those that it continues.
         preset: Identities below its ``min_faces_per_identity`` have the reason ``few_faces``.
     """
-    spent: defaultdict[tuple[str, str], float] = defaultdict(float)
-    columns = (ledger[name].to_pylist() for name in ("step", "fingerprint", "item_id", "seconds"))
-    for step, fingerprint, item, time in zip(*columns, strict=True):
-        if fingerprints.get(step) == fingerprint:
-            spent[step, item] += time or 0.0
     seconds: defaultdict[tuple[str, str], float] = defaultdict(float)
-    items: dict[str, Counter[str]] = {}
-    for stage in ("shots", "tracks", "faces", "videos"):
-        table = tables[stage]
-        reasons = _reasons(table)
-        items[stage] = Counter(reasons)
-        videos = table["video_id"].to_pylist()
-        siblings = Counter(videos)
-        for step in STEP_OF_STAGE[stage]:
-            for video, reason in zip(videos, reasons, strict=True):
-                seconds[stage, reason] += spent.get((step, video), 0.0) / siblings[video]
-            for video in siblings:
-                spent.pop((step, video), None)
-    for video, reason in zip(tables["videos"]["video_id"].to_pylist(), _reasons(tables["videos"]), strict=True):
-        seconds["videos", reason] += sum(spent.pop((step, video), 0.0) for step in fingerprints)
-    few = [n < preset.min_faces_per_identity for n in tables["identities"]["n_faces"].to_pylist()]
-    items["identities"] = Counter("few_faces" if is_few else OK for is_few in few)
+    items: dict[str, dict[str, int]] = {}
+    with query_tables(store, entries) as connection:
+        connection.execute(f"CREATE TABLE spent AS {_spent(store, fingerprints)}")
+        for stage, steps in STEPS_OF_STAGE.items():
+            outcome = f"'{OK}'" if stage == "shots" else _OUTCOME
+            counted = connection.execute(f"SELECT {outcome}, count(*) FROM {stage} GROUP BY ALL").fetchall()
+            items[stage] = {reason: n for reason, n in counted if n}
+            listed = ", ".join(f"'{step}'" for step in steps)
+            if not steps:
+                continue
+            for reason, spent in connection.execute(
+                _CHARGED.format(outcome=outcome, stage=stage, steps=listed)
+            ).fetchall():
+                seconds[stage, reason] += spent
+            if stage != "videos":
+                left = _LEFT_OVER.format(outcome=_OUTCOME, stage=stage, steps=listed)
+                for reason, spent in connection.execute(left).fetchall():
+                    seconds["videos", reason] += spent
+        few = f"CASE WHEN n_faces < {preset.min_faces_per_identity} THEN 'few_faces' ELSE '{OK}' END"
+        counted = connection.execute(f"SELECT {few}, count(*) FROM identities GROUP BY ALL").fetchall()
+        items["identities"] = {reason: n for reason, n in counted if n}
     rows = [
         {
             "stage": stage,
             "reason": reason,
             "items": count,
             "seconds": round(seconds[stage, reason], 3),
-            "share": count / items[stage].total(),
+            "share": count / sum(items[stage].values()),
         }
         for stage in ("videos", "shots", "tracks", "faces", "identities")
         for reason, count in sorted(items[stage].items(), key=lambda entry: (entry[0] != OK, -entry[1], entry[0]))
@@ -67,9 +82,21 @@ def funnel_table(
     return pa.Table.from_pylist(rows, schema=FUNNEL)
 
 
-def _reasons(table: pa.Table) -> list[str]:
-    """Return, for each row, ``ok`` if its status is ok, else its reason (its status if it has no reason)."""
-    if "status" not in table.column_names:
-        return [OK] * table.num_rows
-    columns = zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)
-    return [OK if status == OK else reason or status for status, reason in columns]
+def _spent(store: Store, fingerprints: Mapping[str, str]) -> str:
+    """Return the query for the seconds spent on each item by each step (step, item_id, seconds)."""
+    paths = [path for path in store.list(LEDGER) if path.endswith(".parquet")]
+    if not paths:
+        columns = ", ".join(f'CAST(NULL AS {sql_type(f.type)}) AS "{f.name}"' for f in ATTEMPTS)
+        ledger = f"(SELECT {columns} FROM (SELECT 1) WHERE false)"
+    else:
+        ledger = scan(store, paths)
+    steps = " OR ".join(
+        f"(step = '{step}' AND fingerprint = '{location.fingerprint}')"
+        for step, fingerprint in fingerprints.items()
+        for location in locate_step(store, step, fingerprint).family
+    )
+    withdrawn = DenyList(tuple(read_takedowns(store, unfinished=True))).tokens
+    tokens = ", ".join(f"'{token}'" for token in sorted(withdrawn))
+    allowed = f" AND {token_sql('item_id')} NOT IN ({tokens})" if tokens else ""
+    columns = "step, item_id, sum(coalesce(seconds, 0)) AS seconds"
+    return f"SELECT {columns} FROM {ledger} WHERE ({steps}){allowed} GROUP BY ALL"

@@ -1,97 +1,42 @@
-"""Publication of a mined corpus: from the steps' outputs and a clustering to a snapshot."""
+"""Publication of a mined corpus: from the steps' outputs and a clustering to a snapshot.
+
+Nothing is read as a whole. The videos are published in segments (``segments``), a chunk of some ten thousand faces at a
+time; what the same parts gave before is used again. The people are made block by block from the files so written, and
+the audits and the funnel are queries on them. So the memory does not grow with the corpus, but for its clustering.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pyarrow as pa
 
 from mfhq.catalog import Catalog
-from mfhq.corpus_tables import read_attempts
 from mfhq.ids import digest
-from mfhq.schema import ALIASES, EMBEDDINGS, REJECTED
+from mfhq.manifest import Manifest, versions
+from mfhq.parquet import StoredRows
+from mfhq.paths import snapshot_path
+from mfhq.schema import ALIASES, ASSIGNMENTS, EMBEDDINGS
 from mfhq.store import Store
-from mfhq.takedowns import DenyList, read_deny_list
-from pipelines.engine.commits import read_step
-from pipelines.engine.sources import first_of_each, recorded_sources
+from mfhq.takedowns import read_deny_list
 from pipelines.identity.aliases import extend_aliases
-from pipelines.mining.digests import drop_superseded_failures
-from pipelines.mining.schemas import SOURCES
-from pipelines.publishing.diversity import diversity_table
-from pipelines.publishing.face_selection import identity_faces_table
 from pipelines.publishing.funnel import funnel_table
-from pipelines.publishing.identities import identities_table, select_assignments
+from pipelines.publishing.identity_lookup import IdentityLookup
+from pipelines.publishing.people_tables import people_tables
 from pipelines.publishing.publish_presets import SMALL, Preset
-from pipelines.publishing.publish_tables import SnapshotRef, publish_tables
-from pipelines.publishing.reasons import TAKEN_DOWN
-from pipelines.publishing.thresholds import (
-    apply_to_faces,
-    apply_to_tracks,
-    apply_to_videos,
-    apply_where,
-    set_status,
-)
-from pipelines.publishing.unnest import STEPS, face_embeddings, faces_table, shots_table, tracks_table, videos_table
+from pipelines.publishing.publish_tables import SnapshotRef, commit_snapshot, write_tables
+from pipelines.publishing.published_videos import published_sources, published_videos
+from pipelines.publishing.segment_tables import SegmentPublisher
+from pipelines.publishing.segments import VideoSegment, plan_segments
+from pipelines.publishing.step_outputs import StepOutputs
+from pipelines.publishing.table_files import TableFiles, write_table
+from pipelines.publishing.unnest import STEPS
 
-
-def mined_tables(
-    store: Store, fingerprints: Mapping[str, str], preset: Preset = SMALL, where: str = ""
-) -> dict[str, pa.Table]:
-    """Read the mined tables and apply the preset's thresholds; nothing is written.
-
-    Args:
-        store: The corpus.
-        fingerprints: Step name to fingerprint, for each of ``unnest.STEPS``.
-        preset: The thresholds.
-        where: Additional SQL condition on the faces (``thresholds.apply_where``); empty for none.
-
-    Returns:
-        The tables videos, shots, tracks, faces and embeddings, by name.
-
-    Raises:
-        CatalogError: DuckDB refuses the condition.
-        StoreError: A step has not run under its fingerprint.
-    """
-    denied = read_deny_list(store)
-    outputs = {step: denied.prune(read_step(store, step, fingerprints[step])) for step in STEPS}
-    sources = denied.prune(first_of_each(drop_superseded_failures(recorded_sources(store, SOURCES)), "video_id"))
-    tables = build_tables(outputs, sources, preset, where)
-    if denied.frozen:
-        tables["videos"] = _mark_taken_down(tables["videos"], denied)
-    return tables
-
-
-def _mark_taken_down(videos: pa.Table, denied: DenyList) -> pa.Table:
-    """Reject, as ``taken_down``, the unfinished videos whose mining a take-down stopped."""
-    status, reason = videos["status"].to_pylist(), videos["reason"].to_pylist()
-    for row, (video, code) in enumerate(zip(videos["video_id"].to_pylist(), list(reason), strict=True)):
-        if code == "not_finished" and denied.blocks_mining(video):
-            status[row], reason[row] = REJECTED, TAKEN_DOWN
-    return set_status(videos, status, reason)
-
-
-def build_tables(
-    outputs: Mapping[str, pa.Table], sources: pa.Table, preset: Preset, where: str = ""
-) -> dict[str, pa.Table]:
-    """Build the tables of ``mined_tables`` from the steps' outputs; a pure function.
-
-    Args:
-        outputs: Step name to the step's output, with images as references.
-        sources: ``mining.schemas.SOURCES`` rows, one per video.
-        preset: The thresholds.
-        where: SQL condition on the faces; empty for none.
-    """
-    faces = apply_to_faces(faces_table(outputs), preset)
-    videos = videos_table(sources, outputs)
-    faces = apply_where(faces, videos, where) if where else faces
-    tracks = apply_to_tracks(tracks_table(outputs), faces, preset)
-    return {
-        "videos": apply_to_videos(videos, tracks),
-        "shots": shots_table(outputs),
-        "tracks": tracks,
-        "faces": faces,
-        "embeddings": face_embeddings(outputs),
-    }
+SEGMENT_TABLES = ("shots", "tracks", "faces", "meshes", "embeddings")
+_MOST_WORKERS = 4
 
 
 def publish_snapshot(
@@ -105,7 +50,6 @@ def publish_snapshot(
     decisions: pa.Table | None = None,
     takedowns: pa.Table | None = None,
     run_id: str = "",
-    tables: Mapping[str, pa.Table] | None = None,
     where: str = "",
 ) -> SnapshotRef:
     """Publish the steps' outputs under these fingerprints, unless the latest snapshot has the same content.
@@ -121,37 +65,72 @@ def publish_snapshot(
         decisions: The table of this name, published unchanged; by default that of the previous snapshot.
         takedowns: The table of this name, published unchanged; by default the take-downs on record.
         run_id: The tracking run, for the manifest.
-        tables: Result of ``mined_tables`` for the same arguments, if it has been read already.
-        where: Additional SQL condition on the faces (``mined_tables``); it is recorded in the manifest.
+        where: SQL condition on the faces (``thresholds.apply_where``), recorded in the manifest; empty for all faces.
 
     Raises:
         AuditError: The snapshot would not be consistent.
+        CatalogError: DuckDB refuses the condition.
         StoreError: A step has not run, or the corpus cannot be read or written.
     """
-    snapshot = dict(tables or mined_tables(store, fingerprints, preset, where))
-    assigned = select_assignments(assignments, snapshot["tracks"])
-    identity_of = dict(zip(assigned["track_id"].to_pylist(), assigned["identity_id"].to_pylist(), strict=True))
-    chosen = identity_faces_table(snapshot["faces"], identity_of, preset)
+    steps = {step: fingerprints[step] for step in STEPS}
     means = track_embeddings if track_embeddings is not None else EMBEDDINGS.empty_table()
-    if aliases is not None:
-        catalog = Catalog(store)
-        previous = catalog.open().table("aliases") if catalog.versions() else ALIASES.empty_table()
-        snapshot["aliases"] = extend_aliases(previous, aliases, assigned)
-    optional = (("decisions", decisions), ("takedowns", takedowns))
-    snapshot |= {name: table for name, table in optional if table is not None}
-    snapshot |= {
-        "embeddings": pa.concat_tables([snapshot["embeddings"], means.cast(EMBEDDINGS)]),
-        "assignments": assigned,
-        "identity_faces": chosen,
-        "identities": identities_table(assigned, snapshot["tracks"], means, chosen, preset),
-        "diversity": diversity_table(snapshot["faces"], identity_of, chosen),
+    optional = {
+        name: table for name, table in (("decisions", decisions), ("takedowns", takedowns)) if table is not None
     }
-    step_fingerprints = {step: fingerprints[step] for step in STEPS}
-    snapshot["funnel"] = funnel_table(snapshot, read_attempts(store), step_fingerprints, preset)
-    about = {
-        "preset": preset.to_dict(),
-        "fingerprints": step_fingerprints,
-        "clustering": digest(sorted(set(assigned["cluster_version"].to_pylist())), 16),
-        **({"where": where} if where else {}),
-    }
-    return publish_tables(store, snapshot, run_id=run_id, about=about)
+    while True:
+        denied = read_deny_list(store)
+        people = IdentityLookup(denied.prune(assignments), denied.prune(means))
+        outputs = StepOutputs(store, steps, denied)
+        segments = plan_segments(outputs.markers["tracks"], former_segments(store))
+        fresh = _publish_segments(segments, outputs, people, preset, where)
+        fresh |= people_tables(store, fresh, people, preset)
+        if aliases is not None:
+            optional["aliases"] = _all_aliases(store, aliases, fresh["assignments"])
+        fresh |= write_tables(store, optional, denied)
+        entries = {name: files.entry(name) for name, files in fresh.items()}
+        funnel = funnel_table(store, entries, steps, preset)
+        fresh["funnel"] = write_table(store, "funnel", [funnel])
+        about = {
+            "preset": preset.to_dict(),
+            "fingerprints": steps,
+            "clustering": digest(sorted(people.assignments["cluster_version"].unique().to_pylist()), 16),
+            "segments": [segment.ranges() for segment in segments],
+            **({"where": where} if where else {}),
+        }
+        if (published := commit_snapshot(store, fresh, denied, run_id=run_id, about=about)) is not None:
+            return published
+
+
+def former_segments(store: Store) -> Sequence[Any]:
+    """Return the segments of the newest snapshot that was published from the steps' outputs; none if there is none.
+
+    Args:
+        store: The corpus.
+    """
+    for number in sorted(versions(store), reverse=True):
+        about = Manifest.from_json(store.read(snapshot_path(number))).about
+        if "segments" in about:
+            return list(about["segments"])
+    return []
+
+
+def _publish_segments(
+    segments: Sequence[VideoSegment], outputs: StepOutputs, people: IdentityLookup, preset: Preset, where: str
+) -> dict[str, TableFiles]:
+    """Write the tables of the videos."""
+    sources = published_sources(outputs.store, outputs.denied)
+    publisher = SegmentPublisher(outputs, people, preset, where, sources)
+    tables = {name: TableFiles() for name in SEGMENT_TABLES}
+    with ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, _MOST_WORKERS))) as pool:
+        for found in pool.map(publisher.publish, segments):
+            tables = {name: files + found[name] for name, files in tables.items()}
+    rows = published_videos(outputs, sources, tables["tracks"])
+    return {**tables, "videos": write_table(outputs.store, "videos", rows)}
+
+
+def _all_aliases(store: Store, fresh: pa.Table, assignments: TableFiles) -> pa.Table:
+    """Return the aliases of the newest snapshot, extended by those of this clustering."""
+    catalog = Catalog(store)
+    previous = catalog.open().table("aliases") if catalog.versions() else ALIASES.empty_table()
+    assigned = StoredRows(store, [file.path for file in assignments.files], ASSIGNMENTS)
+    return extend_aliases(previous, fresh, assigned.read(0, assignments.sum.rows, ["identity_id"]))

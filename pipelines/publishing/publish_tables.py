@@ -1,9 +1,8 @@
-"""Publication of tables as a snapshot: audit the tables, write files named by their content, create the manifest."""
+"""Publication of tables as a snapshot: write files named by their content, audit them, create the manifest."""
 
 from __future__ import annotations
 
 import datetime
-import hashlib
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -11,21 +10,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from mfhq.manifest import FileEntry, Manifest, TableEntry, snapshot_digest, versions
-from mfhq.parquet import from_parquet, to_parquet
-from mfhq.paths import snapshot_path, table_path
-from mfhq.schema import NOT_DIGESTED, TABLES, key_of, schema_hash
+from mfhq.manifest import Manifest, TableEntry, snapshot_digest, versions
+from mfhq.parquet import from_parquet
+from mfhq.paths import snapshot_path
+from mfhq.schema import MESHES, NOT_DIGESTED, TABLES, key_of
 from mfhq.store import Store
 from mfhq.takedowns import DenyList, read_deny_list, takedowns_table
 from mfhq.views import published_files
 from pipelines.engine.commits import create_once
-from pipelines.publishing.audits import AuditError, audit_tables
-from pipelines.publishing.table_digest import table_digest
+from pipelines.publishing.audits import audit_schema, audit_tables
+from pipelines.publishing.table_files import TableFiles, conform, write_table
 
 log = logging.getLogger(__name__)
-
-FILE_BYTES = 512 << 20
-"""Upper bound on the bytes of a file, measured before compression."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ def publish_tables(
 
     Args:
         store: The corpus.
-        tables: Table name to rows (``mfhq.schema.TABLES``).
+        tables: Table name to rows (``mfhq.schema.TABLES``); the meshes of ``faces`` are published as ``meshes``.
         run_id: The tracking run, for the manifest.
         about: Settings of the publication, for the manifest.
 
@@ -60,23 +56,64 @@ def publish_tables(
         AuditError: The tables do not fit ``mfhq.schema`` or each other; nothing is published.
         StoreError: The corpus cannot be written.
     """
-    if unknown := set(tables) - set(TABLES):
-        raise AuditError(f"no table {sorted(unknown)[0]!r} in mfhq.schema; there are {', '.join(TABLES)}")
+    for name, table in tables.items():
+        audit_schema(name, table)
     while True:
         denied = read_deny_list(store)
-        fresh = {name: _conform(denied.prune(table), name) for name, table in tables.items()}
-        if denied:
-            fresh.setdefault("takedowns", _conform(takedowns_table(denied.takedowns), "takedowns"))
+        fresh = write_tables(store, tables, denied)
+        if (published := commit_snapshot(store, fresh, denied, run_id=run_id, about=about)) is not None:
+            return published
+
+
+def write_tables(store: Store, tables: Mapping[str, pa.Table], denied: DenyList) -> dict[str, TableFiles]:
+    """Write tables that are in memory, without withdrawn rows, each sorted by its key.
+
+    Args:
+        store: The corpus.
+        tables: Table name to rows.
+        denied: The take-downs; unless ``tables`` has a table of them, they are written too.
+    """
+    tables = {name: denied.prune(table) for name, table in tables.items()}
+    if denied:
+        tables.setdefault("takedowns", takedowns_table(denied.takedowns))
+    if "faces" in tables and "mesh468" in tables["faces"].column_names:
+        tables["meshes"] = tables["faces"].select(MESHES.names)
+        tables["faces"] = tables["faces"].drop_columns(["mesh468"])
+    return {name: write_table(store, name, [_sorted(table, name)]) for name, table in tables.items()}
+
+
+def commit_snapshot(
+    store: Store,
+    fresh: Mapping[str, TableFiles],
+    denied: DenyList,
+    *,
+    run_id: str = "",
+    about: Mapping[str, Any] | None = None,
+) -> SnapshotRef | None:
+    """Audit tables that are written and commit them as the next snapshot, with the other tables of the previous one.
+
+    Args:
+        store: The corpus.
+        fresh: Table name to its files.
+        denied: The take-downs whose rows the files lack.
+        run_id: The tracking run, for the manifest.
+        about: Settings of the publication, for the manifest.
+
+    Returns:
+        The snapshot; None if another take-down was recorded since ``denied`` was read.
+
+    Raises:
+        AuditError: The tables do not fit each other; nothing is published.
+        StoreError: The corpus cannot be written.
+    """
+    while read_deny_list(store) == denied:
         latest = max(versions(store), default=0)
         parent = Manifest.from_json(store.read(snapshot_path(latest))) if latest else None
-        carried_entries = _carried_entries(store, parent, set(fresh)) if parent else {}
-        carried = {name: _read_table(store, name, entry) for name, entry in carried_entries.items()}
-        late = DenyList(tuple(t for t in denied.takedowns if not parent or t.takedown_id not in parent.clean_of))
-        for name, table in carried.items():
-            if (pruned := late.prune(table)).num_rows != table.num_rows:
-                fresh[name] = _conform(pruned, name)
-        audit_tables({**carried, **fresh}, store)
-        entries = {**carried_entries, **{name: _write_table(store, name, table) for name, table in fresh.items()}}
+        entries = {name: files.entry(name) for name, files in fresh.items()}
+        carried = _carried_entries(store, parent, set(fresh)) if parent else {}
+        changed = _without_withdrawn(store, parent, carried, denied) if parent else {}
+        entries = {**carried, **changed, **entries}
+        audit_tables(store, entries, {*fresh, *changed})
         digest = snapshot_digest(entries)
         rows = {name: entries[name].rows for name in TABLES if name in entries}
         if parent and (parent.redacted_digest or parent.digest) == digest:
@@ -95,44 +132,34 @@ def publish_tables(
             log.info("published %s %s in %s", manifest.name, digest[:12], store.uri)
             return SnapshotRef(manifest.name, digest, True, rows)
         log.info("%s was taken by another publisher; trying the next", manifest.name)
+    return None
 
 
 def _carried_entries(store: Store, parent: Manifest, fresh: Collection[str]) -> dict[str, TableEntry]:
     """Return the parent's tables that have rows, are not replaced, and were not deleted for privacy."""
-    tables = {name: entry for name, entry in parent.tables.items() if name not in fresh and entry.rows}
+    replaced = {*fresh, *(("meshes",) if "faces" in fresh else ())}
+    tables = {name: entry for name, entry in parent.tables.items() if name not in replaced and entry.rows}
     return {name: entry for name, entry in tables.items() if published_files(store, parent, name)}
 
 
-def _conform(table: pa.Table, name: str) -> pa.Table:
-    """Cast a table to its schema, and sort it by its key, unless the snapshot's digest does not cover it."""
-    schema = TABLES[name]
-    if set(table.column_names) != set(schema.names):
-        differing = sorted(set(table.column_names) ^ set(schema.names))
-        raise AuditError(f"table {name}: columns {differing} are missing or not in mfhq.schema")
-    rows = pa.table([table[f.name].cast(f.type) for f in schema], schema=schema)
+def _without_withdrawn(
+    store: Store, parent: Manifest, carried: Mapping[str, TableEntry], denied: DenyList
+) -> dict[str, TableEntry]:
+    """Write those of the carried tables anew that hold rows which a take-down withdrew since they were published."""
+    late = DenyList(tuple(t for t in denied.takedowns if t.takedown_id not in parent.clean_of))
+    changed: dict[str, TableEntry] = {}
+    for name, entry in carried.items() if late else ():
+        parts = [from_parquet(store.read(file.path), entry.schema(name)) for file in entry.files]
+        left = [late.prune(part) for part in parts]
+        if sum(part.num_rows for part in left) != entry.rows:
+            changed |= {
+                n: f.entry(n) for n, f in write_tables(store, {name: pa.concat_tables(left)}, DenyList()).items()
+            }
+    return changed
+
+
+def _sorted(table: pa.Table, name: str) -> pa.Table:
+    rows = conform(table, name)
     if name in NOT_DIGESTED:
         return rows
-    return rows.sort_by([(column, "ascending") for column in key_of(schema)]).replace_schema_metadata(schema.metadata)
-
-
-def _write_table(store: Store, name: str, table: pa.Table) -> TableEntry:
-    """Write a table in as few files as ``FILE_BYTES`` allows; a file of an earlier snapshot is not written again."""
-    n_files = max(1, -(-table.nbytes // FILE_BYTES)) if table.num_rows else 0
-    step = -(-table.num_rows // n_files) if n_files else 1
-    files = []
-    for start in range(0, table.num_rows, step):
-        rows = table.slice(start, step)
-        data = to_parquet(rows)
-        sha = hashlib.sha256(data).hexdigest()
-        path = table_path(name, sha[:32])
-        if not store.exists(path):
-            store.write(path, data)
-        files.append(FileEntry(path, rows.num_rows, len(data), sha))
-    return TableEntry(table.num_rows, schema_hash(TABLES[name]), table_digest(table), tuple(files))
-
-
-def _read_table(store: Store, name: str, entry: TableEntry) -> pa.Table:
-    schema = TABLES[name]
-    if entry.schema_hash != schema_hash(schema):
-        raise AuditError(f"table {name} of the snapshot before has an older schema; publish it again too")
-    return pa.concat_tables([schema.empty_table(), *(from_parquet(store.read(f.path), schema) for f in entry.files)])
+    return rows.sort_by([(column, "ascending") for column in key_of(rows.schema)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from mfhq.schema import OK, REJECTED
 from mfhq.where import rows_where
+from pipelines.mining.scores_step import MESH_UNSURE
 from pipelines.publishing.publish_presets import Preset
 
 
@@ -42,15 +43,17 @@ def apply_to_faces(faces: pa.Table, preset: Preset) -> pa.Table:
         ("compressed", score("compression", 0) > preset.max_compression),
         ("disagrees", score("agreement", 1) < preset.min_agreement),
     )
-    reason = np.array(faces["reason"].to_pylist(), dtype=object)
-    status = np.array(faces["status"].to_pylist(), dtype=object)
-    if not preset.needs_mesh:
-        unsure = reason == "mesh_unsure"
-        status[unsure], reason[unsure] = OK, ""
-    for code, fails in checks:
-        rejected = fails & (status == OK)
-        status[rejected], reason[rejected] = REJECTED, code
-    return set_status(faces, list(status), list(reason))
+    ok, unsure = (pc.equal(faces[name], value).to_numpy() for name, value in (("status", OK), ("reason", MESH_UNSURE)))
+    accepted = unsure & (not preset.needs_mesh)
+    codes = np.full(faces.num_rows, -1, np.int8)  # -1, the None below: status and reason stay as they are
+    is_open = ok | accepted
+    for code, (_, fails) in enumerate(checks):
+        codes[fails & is_open & (codes < 0)] = code
+    failed = pa.array(np.array([*(name for name, _ in checks), None], object)[codes], pa.string())
+    accepted_now = pa.array(accepted & (codes < 0))
+    status = pc.if_else(accepted_now, OK, pc.if_else(failed.is_valid(), REJECTED, faces["status"]))
+    reason = pc.if_else(accepted_now, "", pc.coalesce(failed, faces["reason"]))
+    return set_status(faces, status, reason)
 
 
 NOT_SELECTED = "not_selected"
@@ -77,10 +80,11 @@ def apply_where(faces: pa.Table, videos: pa.Table, condition: str) -> pa.Table:
         if name not in faces.column_names:
             rows = rows.append_column(name, videos[name].take(video_rows))
     meets = rows_where(rows, condition, "--where")
-    rejected = pc.and_(pc.invert(meets), pc.equal(faces["status"], OK)).to_pylist()
-    columns = zip(rejected, faces["status"].to_pylist(), faces["reason"].to_pylist(), strict=True)
-    states = [(REJECTED, NOT_SELECTED) if is_rejected else (status, reason) for is_rejected, status, reason in columns]
-    return set_status(faces, [status for status, _ in states], [reason for _, reason in states])
+    rejected = pc.and_(pc.invert(meets), pc.equal(faces["status"], OK))
+    status, reason = (
+        pc.if_else(rejected, value, faces[name]) for name, value in (("status", REJECTED), ("reason", NOT_SELECTED))
+    )
+    return set_status(faces, status, reason)
 
 
 def apply_to_tracks(tracks: pa.Table, faces: pa.Table, preset: Preset) -> pa.Table:
@@ -95,69 +99,77 @@ def apply_to_tracks(tracks: pa.Table, faces: pa.Table, preset: Preset) -> pa.Tab
         The tracks with new status and reason. A rejected track's reason is the most common one of its faces, or
         ``too_brief`` if it has too few detections.
     """
-    usable, reasons = Counter[str](), defaultdict[str, Counter[str]](Counter)
-    columns = (faces[name].to_pylist() for name in ("track_id", "status", "reason"))
-    for track, status, reason in zip(*columns, strict=True):
-        usable[track] += status == OK
-        if status != OK:
-            reasons[track][reason] += 1
-    status_of, reason_of = [], []
-    columns = (tracks[name].to_pylist() for name in ("track_id", "status", "reason", "n_faces"))
-    for track, status, reason, detections in zip(*columns, strict=True):
-        if status == OK and usable[track] < preset.min_faces_per_track:
-            status, reason = REJECTED, most_common_reason(reasons[track], "no_candidate")
-        elif status == OK and detections < preset.min_detections:
-            status, reason = REJECTED, "too_brief"
-        status_of.append(status)
-        reason_of.append(reason)
-    return set_status(tracks, status_of, reason_of)
+    usable = faces.filter(pc.equal(faces["status"], OK)).group_by("track_id").aggregate([([], "count_all")])
+    n_usable = _value_of(tracks["track_id"], usable, "track_id", "count_all").fill_null(0)
+    common = _value_of(tracks["track_id"], most_common_reasons(faces, "track_id"), "track_id", "reason")
+    ok = pc.equal(tracks["status"], OK)
+    empty = pc.and_(ok, pc.less(n_usable, preset.min_faces_per_track))
+    brief = pc.and_(pc.and_not(ok, empty), pc.less(tracks["n_faces"], preset.min_detections))
+    reason = pc.if_else(empty, common.fill_null("no_candidate"), pc.if_else(brief, "too_brief", tracks["reason"]))
+    return set_status(tracks, pc.if_else(pc.or_(empty, brief), REJECTED, tracks["status"]), reason)
 
 
-def apply_to_videos(videos: pa.Table, tracks: pa.Table) -> pa.Table:
-    """Reject the videos in which no track is ok.
+def apply_to_videos(videos: pa.Table, outcomes: pa.Table) -> pa.Table:
+    """Reject the ok videos without an ok track; the reason is the most common one of their tracks, or ``no_face``.
 
     Args:
         videos: ``mfhq.schema.VIDEOS`` rows with the status that the steps gave.
-        tracks: ``mfhq.schema.TRACKS`` rows after the thresholds.
-
-    Returns:
-        The videos with new status and reason. A rejected video's reason is the most common one of its tracks.
+        outcomes: One row per video with tracks: video_id, usable (True if a track is ok), reason (the most common one
+            of its other tracks; null for none).
     """
-    usable, reasons = set[str](), defaultdict[str, Counter[str]](Counter)
-    columns = (tracks[name].to_pylist() for name in ("video_id", "status", "reason"))
-    for video, status, reason in zip(*columns, strict=True):
-        if status == OK:
-            usable.add(video)
-        else:
-            reasons[video][reason] += 1
-    status_of, reason_of = [], []
-    columns = (videos[name].to_pylist() for name in ("video_id", "status", "reason"))
-    for video, status, reason in zip(*columns, strict=True):
-        rejected = status == OK and video not in usable
-        status_of.append(REJECTED if rejected else status)
-        reason_of.append(most_common_reason(reasons[video], "no_face") if rejected else reason)
-    return set_status(videos, status_of, reason_of)
+    usable = _value_of(videos["video_id"], outcomes, "video_id", "usable").fill_null(False)
+    reason = _value_of(videos["video_id"], outcomes, "video_id", "reason").fill_null("no_face")
+    rejected = pc.and_not(pc.equal(videos["status"], OK), usable)
+    status = pc.if_else(rejected, REJECTED, videos["status"])
+    return set_status(videos, status, pc.if_else(rejected, reason, videos["reason"]))
 
 
-def most_common_reason(reasons: Counter[str], default: str) -> str:
-    """Return the most common reason code.
+def outcomes_of_videos(tracks: pa.Table) -> pa.Table:
+    """Return the outcomes of the videos of these tracks, as ``apply_to_videos`` takes them.
 
     Args:
-        reasons: Reason code to its count; among equally common codes the alphabetically first is returned.
-        default: Code to return if ``reasons`` is empty.
+        tracks: ``mfhq.schema.TRACKS`` rows after the thresholds, all tracks of each video.
     """
-    return min(reasons, key=lambda code: (-reasons[code], code)) if reasons else default
+    usable = pa.table({"video_id": tracks["video_id"], "usable": pc.equal(tracks["status"], OK)})
+    found = usable.group_by("video_id").aggregate([("usable", "max")]).rename_columns(["video_id", "usable"])
+    common = most_common_reasons(tracks, "video_id")
+    return found.append_column("reason", _value_of(found["video_id"], common, "video_id", "reason"))
 
 
-def set_status(table: pa.Table, status: list[str], reason: list[str]) -> pa.Table:
+def most_common_reasons(table: pa.Table, key: str) -> pa.Table:
+    """Return the most common reason of the rows of each key that are not ok; of equally common ones the first.
+
+    Args:
+        table: Rows with status, reason and the column ``key``.
+        key: Name of the column.
+
+    Returns:
+        Columns ``key`` and reason; keys whose rows are all ok have no row.
+    """
+    rejected = table.filter(pc.not_equal(table["status"], OK)).select([key, "reason"])
+    counts = rejected.group_by([key, "reason"]).aggregate([([], "count_all")])
+    counts = counts.sort_by([(key, "ascending"), ("count_all", "descending"), ("reason", "ascending")])
+    keys = counts[key].combine_chunks()
+    is_first = np.ones(len(keys), bool)
+    is_first[1:] = pc.not_equal(keys.slice(1), keys.slice(0, max(len(keys) - 1, 0))).to_numpy(zero_copy_only=False)
+    return counts.filter(pa.array(is_first)).select([key, "reason"])
+
+
+def _value_of(keys: pa.ChunkedArray, table: pa.Table, key: str, column: str) -> pa.ChunkedArray:
+    """Return, for each key, the value of a column in the row of this key; null if there is none."""
+    return table[column].take(pc.index_in(keys, value_set=table[key].combine_chunks()))
+
+
+def set_status(table: pa.Table, status: Any, reason: Any) -> pa.Table:
     """Replace the columns ``status`` and ``reason`` of a table.
 
     Args:
         table: N rows.
-        status: N values.
-        reason: N values.
+        status: N values, an array or a list.
+        reason: N values, likewise.
     """
     for name, values in (("status", status), ("reason", reason)):
         index = table.schema.get_field_index(name)
-        table = table.set_column(index, table.schema.field(index), pa.array(values, pa.string()))
+        column = values if isinstance(values, (pa.Array, pa.ChunkedArray)) else pa.array(values, pa.string())
+        table = table.set_column(index, table.schema.field(index), column)
     return table

@@ -16,11 +16,11 @@ from mfhq.manifest import FileEntry, Manifest, TableEntry, snapshot_digest, vers
 from mfhq.parquet import from_parquet, to_parquet
 from mfhq.paths import BIOMETRIC, snapshot_path, table_path
 from mfhq.pruning import collect_references
-from mfhq.schema import TABLES, schema_hash
+from mfhq.schema import TABLES, schema_hash, stored_schema
 from mfhq.store import Store
 from mfhq.takedowns import DenyList
 from pipelines.identity.vector_lists import lists_to_vectors
-from pipelines.publishing.table_digest import table_digest
+from pipelines.publishing.table_digest import RowSum, sum_rows
 from pipelines.takedown.rewrite import Changes, erase_ranges, redact_table
 
 TABLE_FOLDERS = ("tables/", f"{BIOMETRIC}tables/")
@@ -115,19 +115,25 @@ def _redact_entry(files: _PublishedFiles, name: str, entry: TableEntry) -> Table
     kept = tuple(file for file in found if file is not None)
     if kept == entry.files:
         return entry
-    return table_entry(files.store, name, kept)
+    return table_entry(files.store, name, kept, entry.schema(name))
 
 
-def table_entry(store: Store, name: str, kept: tuple[FileEntry, ...]) -> TableEntry:
+def table_entry(
+    store: Store, name: str, kept: tuple[FileEntry, ...], schema: pa.Schema | None = None
+) -> TableEntry:
     """Return the manifest's entry of a table.
 
     Args:
         store: The corpus.
         name: The table.
         kept: The files of the table.
+        schema: Schema of the files; by default that of a file which is written now.
     """
-    table = _read_files(store, name, kept)
-    return TableEntry(table.num_rows, schema_hash(TABLES[name]), table_digest(table), kept)
+    schema = schema if schema is not None else stored_schema(name)
+    total = RowSum()
+    for file in kept:
+        total += sum_rows(from_parquet(store.read(file.path), schema))
+    return TableEntry(total.rows, schema_hash(schema), total.digest(schema), kept)
 
 
 def _table(store: Store, name: str, entry: TableEntry | None) -> pa.Table:

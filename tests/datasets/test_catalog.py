@@ -52,9 +52,7 @@ def test_tables_and_columns(catalog):
 
 def test_a_table_in_parts_reads_only_what_is_asked_for(catalog, monkeypatch):
     names = sorted(hashlib.sha256(bytes([i % 256, i // 256])).hexdigest() for i in range(900))
-    monkeypatch.setattr(
-        "pipelines.publishing.publish_tables.to_parquet", lambda table: to_parquet(table, row_group_rows=400)
-    )
+    monkeypatch.setattr("pipelines.publishing.table_files.ROW_GROUP", 400)
     publish_tables(catalog.store, people(*names))
     snapshot, asked = catalog.open(), []
     parts = list(snapshot.parts("identities", ["split", "identity_id"]))

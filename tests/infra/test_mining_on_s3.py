@@ -10,9 +10,10 @@ from infra.storage import open_store
 from mfhq.catalog import Catalog
 from mfhq.store import StoreError
 from pipelines.engine.state import fingerprints
-from pipelines.publishing.publish_snapshot import mined_tables, publish_snapshot
+from pipelines.publishing.publish_snapshot import publish_snapshot
 from tests.support import toy_mining as toy
 from tests.support.faulty_s3 import faulty
+from tests.support.mined_tables import mined_tables
 from tests.support.toy_run import run_toy
 
 
@@ -21,7 +22,7 @@ def test_a_folder_and_a_bucket_give_one_digest(s3_server, tmp_path):
     for store in (open_store(tmp_path), open_store("s3://corpora/mined")):
         run_toy(store, 6)
         cut = mined_tables(store, prints)
-        made.append(publish_snapshot(store, prints, toy.assign(cut), tables=cut))
+        made.append(publish_snapshot(store, prints, toy.assign(cut)))
         again = run_toy(store, 6, run_id="again")
         assert again["tracks"].before == again["tracks"].items > 0
         assert Catalog(store).open().query("@cost")["attempts"].to_pylist()
@@ -46,5 +47,5 @@ def test_answers_of_503_and_answers_that_are_lost_change_nothing(s3_server, tmp_
     prints = fingerprints(toy.toy_steps(), toy.AFTER)
     for store in (open_store("s3://corpora/failing"), open_store(tmp_path)):
         cut = mined_tables(store, prints)
-        made.append(publish_snapshot(store, prints, toy.assign(cut), tables=cut).digest)
+        made.append(publish_snapshot(store, prints, toy.assign(cut)).digest)
     assert made[0] == made[1]

@@ -19,7 +19,8 @@ from pipelines.identity.clustering_store import record_clustering
 from pipelines.mining.digests import CACHED
 from pipelines.mining.recrop_step import faces_to_recrop
 from pipelines.publishing.publish_presets import preset_named
-from pipelines.publishing.publish_snapshot import mined_tables, publish_snapshot
+from pipelines.publishing.publish_snapshot import publish_snapshot
+from tests.support.mined_tables import mined_tables
 
 N = 14
 PAIR = ".and-1"
@@ -52,7 +53,6 @@ def cut(store, toy, **kwargs):
         prints,
         toy.assign(tables),
         preset,
-        tables=tables,
         track_embeddings=toy.means(tables),
         decisions=decisions,
         run_id="p",

@@ -24,7 +24,8 @@ from pipelines.engine.state import (
     select_finished,
 )
 from pipelines.engine.step import Former
-from pipelines.publishing.publish_snapshot import mined_tables, publish_snapshot
+from pipelines.publishing.publish_snapshot import publish_snapshot
+from tests.support.mined_tables import mined_tables
 
 OLD, N = 24, 40
 

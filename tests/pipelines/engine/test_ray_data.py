@@ -19,7 +19,8 @@ from pipelines.engine.progress import progress_of
 from pipelines.engine.ray_data import EngineError, run_steps, worker_groups
 from pipelines.engine.state import OutcomeCounts, bind_steps, fingerprints
 from pipelines.engine.step import Resources
-from pipelines.publishing.publish_snapshot import mined_tables, publish_snapshot
+from pipelines.publishing.publish_snapshot import publish_snapshot
+from tests.support.mined_tables import mined_tables
 
 N = 20
 
@@ -45,7 +46,7 @@ def mined(on_ray, tmp_path_factory):
 def published(store, toy):
     prints = fingerprints(toy.toy_steps(), toy.AFTER)
     cut = mined_tables(store, prints)
-    return publish_snapshot(store, prints, toy.assign(cut), tables=cut)
+    return publish_snapshot(store, prints, toy.assign(cut))
 
 
 @pytest.mark.ray

@@ -27,10 +27,11 @@ from mfhq.store import StoreError
 from pipelines.engine.commits import read_markers, read_step
 from pipelines.engine.state import bind_steps, fingerprints
 from pipelines.mining.steps import AFTER, mining_steps
-from pipelines.publishing.publish_snapshot import mined_tables, publish_snapshot
+from pipelines.publishing.publish_snapshot import publish_snapshot
 from pipelines.samples.make import make_samples
 from tests.support import toy_mining
 from tests.support.faulty_s3 import faulty
+from tests.support.mined_tables import mined_tables
 from tests.support.toy_run import run_toy
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(900)]
@@ -43,7 +44,7 @@ def published(store):
     toy = toy_mining
     prints = fingerprints(toy.toy_steps(), toy.AFTER)
     cut = mined_tables(store, prints)
-    return publish_snapshot(store, prints, toy.assign(cut), tables=cut)
+    return publish_snapshot(store, prints, toy.assign(cut))
 
 
 def finished(store):

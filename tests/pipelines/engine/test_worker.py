@@ -14,7 +14,8 @@ from pipelines.engine import worker as worker_module
 from pipelines.engine.commits import Marker, commit_part, describe_step, locate_step, read_markers, read_step
 from pipelines.engine.state import bind_steps, fingerprints, group_by_shard, make_plan
 from pipelines.engine.worker import StepWorker
-from pipelines.publishing.publish_snapshot import mined_tables, publish_snapshot
+from pipelines.publishing.publish_snapshot import publish_snapshot
+from tests.support.mined_tables import mined_tables
 
 N = 24
 
@@ -25,7 +26,7 @@ def prints(toy):
 
 def published(store, toy):
     cut = mined_tables(store, prints(toy))
-    return publish_snapshot(store, prints(toy), toy.assign(cut), tables=cut)
+    return publish_snapshot(store, prints(toy), toy.assign(cut))
 
 
 def test_each_item_has_its_outcome_and_bad_ones_are_alone(tmp_path, toy, mine):

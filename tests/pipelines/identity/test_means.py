@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -47,11 +48,12 @@ def test_a_track_that_changes_hands_counts_for_whom_it_shows_longer():
     ids, vectors = ["t"] * 5, np.stack([first, first, first, second, second])
     _, means = track_means(ids, vectors, [1, 1, 1, 9, 9])
     np.testing.assert_allclose(means[0], first, atol=1e-5)
-    agree = agreement(ids, vectors)
+    agree = agreement(pa.chunked_array([ids]), vectors)
     assert agree[:3].min() > agree[3:].max()
 
 
-def test_agreement_is_with_the_others_and_one_alone_agrees():
-    vectors = np.stack([unit(1, 0), unit(1, 1), unit(0, 1)])
-    np.testing.assert_allclose(agreement(["a", "a", "b"], vectors), [0.7071, 0.7071, 1.0], atol=1e-4)
-    assert agreement([], np.zeros((0, 2), np.float32)).shape == (0,)
+def test_agreement_is_with_the_others_and_one_alone_has_none():
+    vectors = np.stack([unit(1, 0), unit(0, 1), unit(1, 1)])
+    found = agreement(pa.chunked_array([["a", "b", "a"]]), vectors)
+    np.testing.assert_allclose(found, [0.7071, np.nan, 0.7071], atol=1e-4)
+    assert agreement(pa.chunked_array([], pa.string()), np.zeros((0, 2), np.float32)).shape == (0,)

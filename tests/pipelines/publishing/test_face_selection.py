@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 
 from mfhq.schema import BLOB_REF, FACES
-from pipelines.publishing.diversity import MOST_SAMPLED, measure_diversity
-from pipelines.publishing.face_selection import aligned_meshes, choose_faces
+from pipelines.publishing.diversity import MOST_SAMPLED
+from pipelines.publishing.diversity import measure_diversity as measure_batch
+from pipelines.publishing.face_selection import REASONS, FaceFeatures, PeopleBatch
+from pipelines.publishing.face_selection import choose_faces as choose_batch
 from pipelines.publishing.identities import split_of_identity
 from pipelines.publishing.publish_presets import SMALL
 from pipelines.publishing.table_digest import table_digest
@@ -35,6 +37,30 @@ def faces(rows):
     return pa.Table.from_pylist([{**base, "face_id": f"f{i:02d}", **row} for i, row in enumerate(rows)], schema=FACES)
 
 
+def batch_of(table):
+    """The faces of one person as a batch."""
+    column = table["mesh468"].to_pylist()
+    meshes = np.array([[np.nan] * 1404 if points is None else points for points in column], np.float32)
+    return PeopleBatch.of(FaceFeatures.of(table, meshes), np.arange(table.num_rows)[None])
+
+
+def choose_faces(table, most, min_difference):
+    """[(face id, rank, why)] of one person."""
+    table = table.sort_by("face_id")
+    (places,), (why,) = choose_batch(batch_of(table), most, min_difference)
+    ids = table["face_id"].to_pylist()
+    return [
+        (ids[place], rank, REASONS[w]) for rank, (place, w) in enumerate(zip(places, why, strict=True)) if place >= 0
+    ]
+
+
+def measure_diversity(table, chosen):
+    table = table.sort_by("face_id")
+    ids = table["face_id"].to_pylist()
+    found = measure_batch(batch_of(table), np.isin(ids, chosen)[None], [ids[0]])
+    return {name: float(value) for name, (value,) in found.items()}
+
+
 def mesh(seed=0):
     return np.random.default_rng(seed).normal(size=(468, 3))
 
@@ -50,12 +76,12 @@ def test_best_first_then_what_differs_most():
         {"mesh468": face.ravel(), "video_id": "other"},
     ]
     chosen = choose_faces(faces(rows), 4, 0.02)
-    assert [(c.face_id, c.rank) for c in chosen[:1]] == [("f00", 0)] and chosen[0].why == "best"
-    assert {c.face_id: c.why for c in chosen[1:]} == {"f02": "pose", "f03": "expression", "f04": "time"}
+    assert chosen[0] == ("f00", 0, "best")
+    assert {face: why for face, _, why in chosen[1:]} == {"f02": "pose", "f03": "expression", "f04": "time"}
 
 
 def test_copies_of_a_face_are_not_chosen_twice():
-    assert [c.face_id for c in choose_faces(faces([{}] * 5), 8, 0.02)] == ["f00"]
+    assert [face for face, _, _ in choose_faces(faces([{}] * 5), 8, 0.02)] == ["f00"]
 
 
 def test_the_order_of_the_rows_does_not_matter():
@@ -72,8 +98,19 @@ def test_a_mesh_is_the_same_wherever_the_head_is():
     turn = np.linalg.qr(np.random.default_rng(3).normal(size=(3, 3)))[0]
     turn *= np.sign(np.linalg.det(turn))
     table = faces([{"mesh468": face.ravel()}, {"mesh468": (3 * face @ turn + 7).ravel()}, {"mesh468": None}])
-    first, second, missing = aligned_meshes(table)
-    assert np.allclose(first, second, atol=1e-4) and np.isnan(missing).all()
+    (distances,) = batch_of(table).mesh_distances(np.array([0]))
+    assert np.allclose(distances, 0, atol=1e-6)
+    other = mesh()
+    other[:40, 1] += 1.0
+    (distances,) = batch_of(faces([{"mesh468": m.ravel()} for m in (face, face @ turn, other)])).mesh_distances(
+        np.array([0])
+    )
+    points = [m - m.mean(axis=0) for m in (face, other)]
+    a, b = (m / np.sqrt((m**2).sum(axis=1).mean()) for m in points)
+    u, _, vt = np.linalg.svd(b.T @ a)
+    expected = np.sqrt(((a - b @ u @ vt) ** 2).sum(axis=1).mean())  # Kabsch's method, point by point
+    assert distances[0, 2] == pytest.approx(expected, rel=1e-6) and distances[1, 2] == pytest.approx(expected, rel=1e-5)
+    assert np.allclose(distances, distances.T, atol=1e-9) and distances.diagonal().sum() == 0
 
 
 def sitting(n, seed=1):
@@ -97,7 +134,7 @@ def test_at_random_is_the_mean_over_every_draw():
 
 def test_chosen_faces_differ_more_than_faces_drawn_at_random():
     table = sitting(MOST_SAMPLED + 36)
-    chosen = [choice.face_id for choice in choose_faces(table, 8, 0.02)]
+    chosen = [face for face, _, _ in choose_faces(table, 8, 0.02)]
     found = measure_diversity(table, chosen)
     assert found["distance"] > 1.2 * found["distance_at_random"] and found["nearest"] > 1.2 * found["nearest_at_random"]
     assert measure_diversity(table.take(pa.array(range(99, -1, -1))), chosen[::-1]) == found
@@ -120,6 +157,6 @@ def test_a_digest_is_of_the_content():
 
     same = table_digest(table())
     assert table_digest(table(uri="b", offset=9)) == same
-    assert table_digest(pa.concat_tables([table(), table()]).slice(1, 2).take(pa.array([1, 0]))) == same
+    assert table_digest(pa.concat_tables([table(), table()]).slice(1, 2)) == same
     for change in ({"sha": "y"}, {"mesh": [1.0, 3.0]}, {"name": ""}, {"face_id": "h"}, {"crop": None}):
         assert table_digest(table(**change)) != same, change

@@ -64,7 +64,8 @@ def take_down(store, removal):
 
 
 def a_video(store, kind="-good-0."):
-    return next(row["video_id"] for row in Catalog(store).open().table("videos").to_pylist() if kind in row["uri"])
+    rows = Catalog(store).open().table("videos").sort_by("video_id").to_pylist()
+    return next(row["video_id"] for row in rows if kind in row["uri"])
 
 
 def pictures_of(store, snapshot):
