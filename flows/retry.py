@@ -21,6 +21,7 @@ from mfhq.where import rows_where
 from pipelines.engine.ray_data import run_steps
 from pipelines.engine.sources import read_sources
 from pipelines.engine.state import bind_steps, failed_items
+from pipelines.mining.digests import drop_superseded_failures, look_again
 from pipelines.mining.schemas import SOURCES
 from pipelines.mining.steps import AFTER, mining_steps
 
@@ -106,7 +107,9 @@ def run_failed_items(corpus: str, where: str, pack: str, run_id: str) -> list[di
     sources = read_sources(store, SOURCES, "video_id")
     rows = sources.filter(pc.is_in(sources["video_id"], value_set=chosen["item_id"].combine_chunks()))
     attempts = int(pc.max(chosen["attempts"]).as_py()) + MORE_ATTEMPTS
-    steps = mining_steps(pack_name=pack or None, filesystem=remote_filesystem(store.uri))
+    filesystem = remote_filesystem(store.uri)
+    rows = look_again(rows, store, filesystem)
+    steps = mining_steps(pack_name=pack or None, filesystem=filesystem)
     with ProgressBar("retry") as progress:
         summaries = run_steps(
             steps, rows, store, run_id, after=AFTER, max_attempts=attempts, on_progress=progress.update_step
@@ -115,7 +118,7 @@ def run_failed_items(corpus: str, where: str, pack: str, run_id: str) -> list[di
 
 
 def list_failed_items(corpus: str, pack: str) -> tuple[pa.Table, dict[str, str]]:
-    """List all failed items of a corpus, quarantined or not.
+    """List all failed items of a corpus, quarantined or not, but for files that were unreachable and were read later.
 
     Args:
         corpus: URI of the corpus.
@@ -126,7 +129,8 @@ def list_failed_items(corpus: str, pack: str) -> tuple[pa.Table, dict[str, str]]
         each source file to its URI.
     """
     store = open_store(corpus)
-    sources = read_sources(store, SOURCES, "video_id")
+    sources = drop_superseded_failures(read_sources(store, SOURCES, "video_id"))
     uri_of = dict(zip(sources["video_id"].to_pylist(), sources["uri"].to_pylist(), strict=True))
     steps = mining_steps(pack_name=pack or None, filesystem=remote_filesystem(store.uri))
-    return failed_items(store, bind_steps(steps, AFTER), uri_of), uri_of
+    failed = failed_items(store, bind_steps(steps, AFTER), uri_of)
+    return failed.filter(pc.not_equal(failed["uri"], "")), uri_of

@@ -17,7 +17,7 @@ from mfhq.store import Store
 from mfhq.takedowns import DenyList, read_deny_list
 from pipelines.media.local_files import is_remote, local_path
 from pipelines.mining.schemas import SOURCES
-from pipelines.mining.source_listing import Source
+from pipelines.mining.source_listing import Source, stat_source
 
 CACHE_PREFIX = "cache/digests"
 """Folder, in a corpus, of the cache that maps (uri, size, stamp) to video_id.
@@ -106,6 +106,28 @@ def sources_to_mine(listed: Sequence[Source], store: Store, filesystem: Any = No
     is_mined = [not denied.blocks_mining(video) for video in digested["video_id"].to_pylist()]
     sources = digested.filter(pa.array(is_mined, pa.bool_()))
     return sources, len(listed) - len(allowed) + digested.num_rows - sources.num_rows
+
+
+def look_again(sources: pa.Table, store: Store, filesystem: Any = None) -> pa.Table:
+    """Look up again the sources that could not be read; one that is there now gets the id of its bytes.
+
+    Args:
+        sources: ``SOURCES`` rows.
+        store: The corpus.
+        filesystem: fsspec, for remote files.
+
+    Returns:
+        ``SOURCES`` rows: those that were read, unchanged, and the others as they are found now, unless a take-down
+        names them.
+    """
+    is_read = pc.greater_equal(sources["size"], 0)
+    unread = [stat_source(row, filesystem) for row in sources.filter(pc.invert(is_read)).to_pylist()]
+    if not unread:
+        return sources
+    found, _ = sources_to_mine(unread, store, filesystem)
+    read = sources.filter(is_read)
+    known = pc.is_in(found["video_id"], value_set=read["video_id"].combine_chunks())
+    return pa.concat_tables([read, found.filter(pc.invert(known))])
 
 
 def drop_superseded_failures(recorded: pa.Table) -> pa.Table:

@@ -67,7 +67,7 @@ def list_sources(
         scheme = text.split("://")[0]
         raise SourceError(f"{text}: no file system for {scheme}:// sources; {USAGE}")
     if text.lower().endswith(LIST_EXTENSIONS):
-        sources = [_stat_source(entry, filesystem) for entry in read_list(text, filesystem).to_pylist()]
+        sources = [stat_source(entry, filesystem) for entry in read_list(text, filesystem).to_pylist()]
     elif remote:
         sources = _list_prefix(text, filesystem, warn)
     else:
@@ -97,7 +97,7 @@ def _list_folder(text: str, warn: Callable[[str], None]) -> list[Source]:
     if root.is_file():
         if not _is_video(root.name):
             raise SourceError(f"{text}: neither a video nor a list of them; {USAGE}")
-        return [_stat_source({"uri": canonical_uri(str(root))}, None)]
+        return [stat_source({"uri": canonical_uri(str(root))}, None)]
     if not root.is_dir():
         what = "is no folder and no file" if root.exists() else "no such folder"
         raise SourceError(f"{text}: {what}; {USAGE}")
@@ -112,7 +112,7 @@ def _list_folder(text: str, warn: Callable[[str], None]) -> list[Source]:
         if paths:
             warn(f"{text}: passed over {len(paths)} {kind}, such as {canonical_uri(min(paths))}; name them as sources")
     _warn_of_others(names, text, warn)
-    sources = [_stat_source({"uri": canonical_uri(name)}, None) for name in names if _is_video(name)]
+    sources = [stat_source({"uri": canonical_uri(name)}, None) for name in names if _is_video(name)]
     if not sources:
         raise SourceError(f"{text}: no video in this folder; {_extensions()} are taken for videos")
     return sources
@@ -133,13 +133,21 @@ def _warn_of_others(names: Iterable[str], text: str, warn: Callable[[str], None]
         )
 
 
-def _stat_source(entry: dict[str, str | None], filesystem: Any) -> Source:
-    """Return a list entry with the size and stamp of its file; size -1 if it is missing or must not be opened."""
+def stat_source(entry: dict[str, Any], filesystem: Any) -> Source:
+    """Look a file up.
+
+    Args:
+        entry: ``uri``, and if known ``licence`` and ``consent``.
+        filesystem: fsspec, for a remote file.
+
+    Returns:
+        The entry with the size and stamp of its file; size -1 if it is missing or must not be opened.
+    """
     uri = str(entry["uri"])
     size, stamp = -1, ""
     try:
         if is_remote(uri):
-            info = filesystem.info(uri)
+            info = filesystem.info(uri) if filesystem is not None else {"size": -1}
             size, stamp = int(info["size"]), _stamp(info)
         elif not file_fault(local_path(uri)):
             facts = local_path(uri).stat()

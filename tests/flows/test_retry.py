@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import pyarrow as pa
 import pytest
 
 from infra.storage import open_store
 from mfhq.catalog import CatalogError
 from mfhq.corpus_tables import read_attempts
+from pipelines.engine.sources import read_sources
+from pipelines.mining.digests import digest_sources
+from pipelines.mining.schemas import SOURCES
+from pipelines.mining.source_listing import Source
 from tests.support import toy_mining
 from tests.support.toy_run import run_toy
 
@@ -48,3 +55,19 @@ def test_failed_items_are_run_again_and_named(corpus, capsys):
     (arguments,) = published
     assert arguments["preset"] == "mfhq" and arguments["parent"]
     assert read_attempts(store, "tracks").num_rows == before.num_rows + MORE_ATTEMPTS
+
+
+@pytest.mark.ray
+def test_a_file_that_is_there_again_is_mined(corpus, tmp_path):
+    from flows.retry import list_failed_items, retry_command
+
+    store, published = corpus
+    path = tmp_path / "away-good-1.mp4"
+    (listed,) = digest_sources([Source(str(path), -1, "", "CC0", "yes")], store).to_pylist()
+    run_toy(store, N, sources=pa.Table.from_pylist([listed], schema=SOURCES))
+    path.write_bytes(b"here again")
+    assert retry_command(store.uri, f"uri = '{path}'", None, "small") == 0 and published
+    recorded = {row["video_id"]: row for row in read_sources(store, SOURCES, "video_id").to_pylist()}
+    row = recorded[hashlib.sha256(b"here again").hexdigest()]
+    assert (row["uri"], row["licence"], row["consent"]) == (str(path), "CC0", "yes")
+    assert str(path) not in list_failed_items(store.uri, "")[0]["uri"].to_pylist()

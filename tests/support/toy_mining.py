@@ -37,6 +37,8 @@ def probe(resource, table):
     rows = [
         {**row, "status": "rejected", "reason": "not_a_video"}
         if "junk" in row["uri"]
+        else {**row, "status": "failed", "reason": "unreachable"}
+        if row["size"] < 0
         else {
             **row,
             "status": "ok",

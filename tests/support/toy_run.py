@@ -8,9 +8,9 @@ from pipelines.engine.worker import StepWorker
 from tests.support import toy_mining
 
 
-def run_toy(store, n, run_id="run", max_attempts=3, seconds=0.0, batch=3, steps=None):
+def run_toy(store, n, run_id="run", max_attempts=3, seconds=0.0, batch=3, steps=None, sources=None):
     """Run every toy step on n videos, in this process and without Ray; return the outcomes by step."""
-    sources = toy_mining.sources(n)
+    sources = toy_mining.sources(n) if sources is None else sources
     bound = resume_steps(store, bind_steps(steps or toy_mining.toy_steps(seconds, batch), toy_mining.AFTER), True)
     record_sources(store, sources, "video_id")
     counts = {b.step.name: OutcomeCounts() for b in bound}

@@ -36,8 +36,8 @@ def test_a_corrected_list_wins_and_a_repeated_one_adds_nothing(store):
     new = ("b", "/new.mp4", 3, "CC BY", "signed")
     record_sources(store, listed(new, old[1]), "video_id")
     assert on_record(store) == [old[1], new]
-    record_sources(store, listed(old[0]), "video_id")  # and back
-    assert on_record(store) == [old[1], old[0]]
+    record_sources(store, listed(old[0]), "video_id")  # moved back, by a list that says nothing of its licence
+    assert on_record(store) == [old[1], (*old[0][:3], "CC BY", "signed")]
     assert len(list(store.list("sources"))) == 3
 
 
