@@ -13,9 +13,12 @@ import logging
 import secrets
 import socket
 import sys
+import tempfile
 import threading
+import webbrowser
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -34,6 +37,8 @@ MAX_BODY_BYTES = 1 << 20
 """Largest body of a request, bytes."""
 IDLE_S = 30.0
 """Seconds after which a silent connection is closed, and a request with an incomplete body is refused."""
+MAX_CONNECTIONS = 100
+"""Most open connections; a new one then closes the one that has been idle for the longest time."""
 SHUTDOWN_S = 1
 """Seconds that open responses (event streams) have to end when the server stops."""
 
@@ -129,6 +134,23 @@ class LocalServer:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._socket.close()
+
+
+@contextlib.contextmanager
+def opened_in_browser(url: str) -> Iterator[None]:
+    """Open a page in the user's browser; the address, which has the key in it, is in no process's arguments.
+
+    The browser is given a file that leads to the page. Only the user may read it, and it is removed after the block.
+
+    Args:
+        url: Address of the page.
+    """
+    with tempfile.TemporaryDirectory(prefix="ffavatar-view-", ignore_cleanup_errors=True) as folder:
+        leads = Path(folder) / "page.html"  # in a folder of mode 0700
+        leads.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}">\n')
+        leads.chmod(0o600)
+        webbrowser.open(leads.as_uri())
+        yield
 
 
 class _Guard:
@@ -227,14 +249,21 @@ class _IdleClosingProtocol(H11Protocol):
     """
 
     app: _Guard
+    _since = 0.0
     _idle_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._since = self.loop.time()
         self._restart_timer()
+        open_now = [c for c in self.connections if isinstance(c, _IdleClosingProtocol) and not c.transport.is_closing()]
+        if len(open_now) > MAX_CONNECTIONS:
+            idle = [other for other in open_now if other is not self and not other.is_answering]
+            min(idle, key=lambda other: other._since, default=self).transport.close()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self._since = self.loop.time()
         self._restart_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -248,9 +277,14 @@ class _IdleClosingProtocol(H11Protocol):
         if not self.transport.is_closing():
             self._idle_timer = self.loop.call_later(IDLE_S, self._close_if_idle)
 
+    @property
+    def is_answering(self) -> bool:
+        """True while a response is being written."""
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _close_if_idle(self) -> None:
-        if self.cycle is not None and not self.cycle.response_complete:
-            self._restart_timer()  # a response is being written
+        if self.is_answering:
+            self._restart_timer()
         else:
             self.transport.close()
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import lzma
 import zipfile
 import zlib
 from typing import BinaryIO, Self
 
+DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError),
+    *(NotImplementedError, MemoryError),
+)
+"""Errors that a damaged member raises: each method of compression has its own; a damaged header may ask for memory."""
 MAX_MEMBERS = 200_000
 """Largest number of members of a zip; official zips have at most about 10,000."""
 
@@ -89,7 +95,7 @@ class Archive:
         try:
             with self._zip.open(info) as stream:
                 data = stream.read(limit + 1)
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, NotImplementedError) as error:
+        except DAMAGE as error:
             raise ArchiveError("picture_damaged", f"{self.name}: {member} cannot be read ({error})") from error
         if len(data) > limit:
             raise ArchiveError("too_large", f"{self.name}: {member} unpacks to more than {limit} bytes")

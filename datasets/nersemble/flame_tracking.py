@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -27,6 +28,12 @@ N_SHAPE, N_EXPRESSION = 300, 100
 """Numbers of shape and expression coefficients."""
 MAX_BYTES = 64 << 20
 """Largest unpacked size of a file, bytes; 50,000 frames have 28 MB."""
+
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError),
+    *(NotImplementedError, MemoryError),
+)
+"""Errors of a damaged file: each method of compression has its own."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ def read_tracking(path: Path) -> FlameTracking:
         ) from None
     except NersembleError:
         raise
-    except (OSError, EOFError, ValueError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
         raise NersembleError(f"{path}: no tracking file ({type(error).__name__}: {error})") from error
     if missing := [name for name in names if name not in values]:
         raise NersembleError(f"{path}: lacks {missing}; it has {sorted([*values, *unknown])}")
@@ -175,7 +182,7 @@ def read_head_mark(path: Path) -> dict[str, str] | None:
     try:
         with zipfile.ZipFile(path) as archive:
             content = json.loads(archive.comment or b"null")
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None
     head = content.get("head") if isinstance(content, dict) else None
     return {str(k): str(v) for k, v in head.items()} if isinstance(head, dict) else None

@@ -26,7 +26,7 @@ def avatar_page(packed: bytes, title: str, stream: str | None = None) -> str:
     Returns:
         The page's HTML.
     """
-    policy = POLICY if stream is None else f"{POLICY}; connect-src 'self'"
+    policy = page_policy(stream is not None)
     shaders = "\n".join(f'<script type="x-shader" id="{name}">{_read(name)}</script>' for name in SHADERS)
     parts = {
         "POLICY": html.escape(policy, quote=True),
@@ -43,6 +43,17 @@ def avatar_page(packed: bytes, title: str, stream: str | None = None) -> str:
         name, _, after = part.partition("}}")
         texts += [parts[name], after]
     return "".join(texts)
+
+
+def page_policy(streams: bool, as_header: bool = False) -> str:
+    """Return the page's Content Security Policy.
+
+    Args:
+        streams: True if the page may connect to its own server, for a driver's frames.
+        as_header: True for the value of an HTTP header, which can also forbid that other pages frame this one.
+    """
+    policy = f"{POLICY}; connect-src 'self'" if streams else POLICY
+    return f"{policy}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'" if as_header else policy
 
 
 def _read(name: str) -> str:

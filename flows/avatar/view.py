@@ -6,8 +6,8 @@ import base64
 import json
 import logging
 import threading
-import webbrowser
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,14 @@ from starlette.routing import Route
 
 from ffavatar_model.animation.animator import Animator
 from ffavatar_model.animation.smoothing import OneEuro
-from ffavatar_model.viewer import avatar_page
+from ffavatar_model.viewer import avatar_page, page_policy
 from ffavatar_model.viewer.packing import track_frame
 from flows.avatar.animate import DriverFrame, open_animator, track_driver
 from flows.avatar.drivers import CameraDriver, Driver, open_driver
 from flows.avatar.export import pack_avatar_file
 from flows.avatar.photos import FaceAligner
 from infra.console import out, say
-from infra.local_app import LocalApp, LocalServer, iterate_in_thread
+from infra.local_app import LocalApp, LocalServer, iterate_in_thread, opened_in_browser
 
 STREAM = "driver"
 """Path of the driver's events, relative to the page."""
@@ -59,9 +59,8 @@ def view_command(
     page = avatar_page(pack_avatar_file(avatar), avatar.stem, STREAM if feed else None)
     with LocalServer(view_app(page, feed), port) as server:
         say("{avatar}: open {url} in a browser of this machine, end with Ctrl-C", avatar=avatar, url=server.url)
-        if out.is_terminal:
-            webbrowser.open(server.url)
-        server.serve()
+        with opened_in_browser(server.url) if out.is_terminal else nullcontext():
+            server.serve()
     if feed is not None:
         feed.close()
 
@@ -167,4 +166,11 @@ def view_app(page: str, feed: DriverFeed | None = None) -> LocalApp:
             raise HTTPException(404, "no driver")
         return StreamingResponse(iterate_in_thread(feed.events()), headers={"Content-Type": "text/event-stream"})
 
-    return LocalApp(routes=[Route("/", show_page), Route(f"/{STREAM}", stream_driver)], wrong_host_status=403)
+    return LocalApp(
+        routes=[Route("/", show_page), Route(f"/{STREAM}", stream_driver)],
+        headers={
+            "Content-Security-Policy": page_policy(feed is not None, as_header=True),
+            "Cross-Origin-Opener-Policy": "same-origin",
+        },
+        wrong_host_status=403,
+    )

@@ -80,8 +80,8 @@ def review_app(review: Review) -> LocalApp:
     async def decide(request: Request) -> Response:
         try:
             decision = json.loads(await request.body())
-        except ValueError as error:
-            raise ReviewError(f"a decision is JSON ({error})") from error
+        except (ValueError, RecursionError) as error:
+            raise ReviewError(f"a decision is JSON, and not nested ({type(error).__name__})") from error
         if not isinstance(decision, dict):
             raise ReviewError("a decision is a JSON object: kind, identity_id, track_ids or other_id")
         return JSONResponse(await run_in_threadpool(review.decide, decision))

@@ -193,9 +193,11 @@ class Review:
             return {"saved": new_rows.num_rows, "snapshot": self.snapshot.version}
 
     def _decisions(self, request: Mapping[str, Any]) -> list[Decision]:
-        kind, identity_id, other_id = (str(request.get(name) or "") for name in ("kind", "identity_id", "other_id"))
+        kind, identity_id, other_id = (request.get(name) or "" for name in ("kind", "identity_id", "other_id"))
         track_ids = request.get("track_ids") or []
-        if not isinstance(track_ids, list) or not all(isinstance(track, str) for track in track_ids):
+        if not all(map(_is_id, (kind, identity_id, other_id))):
+            raise ReviewError("kind, identity_id and other_id must be plain texts")
+        if not isinstance(track_ids, list) or not all(map(_is_id, track_ids)):
             raise ReviewError(f"track_ids is {type(track_ids).__name__}; it must be a list of ids")
         newest = Catalog(self.store).open()
         if newest.version != self.snapshot.version:
@@ -226,6 +228,11 @@ class Review:
         now = next((row["now"] for row in aliases if row["identity_id"] == identity_id), "")
         where = f"it is {now} since" if now else "it was split up, merged or taken down"
         return f"identity {identity_id} is gone from {self.snapshot.version}: {where}; look at the cases again"
+
+
+def _is_id(value: Any) -> bool:
+    """Return True for a text that a query can be asked with; JSON can hold halves of characters."""
+    return isinstance(value, str) and value.isprintable()
 
 
 def _phrase(record: Any, identity_id: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -70,6 +71,34 @@ def test_a_bomb_that_declares_less_than_it_unpacks_to():
         assert struct.unpack_from("<I", data, where) == (5_000_000,)
         struct.pack_into("<I", data, where, 100)
     assert reason(bytes(data)) in ("picture_damaged", "too_large")
+
+
+def test_a_bomb_is_not_unpacked():
+    """The limit holds for the bytes that are made, and not only for those that are handed on."""
+    bomb = zipped(("a/000001.avif", b"\0" * 100_000_000), method=zipfile.ZIP_DEFLATED)
+    tracemalloc.start()
+    try:
+        assert reason(bomb) == "too_large"
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_byte_anywhere_has_a_reason_by_every_method_of_compression(method):
+    picture = bytes(range(64)) * 3
+    whole = zipped(("a/000001.avif", picture), method=method)
+    reasons = set()
+    for place in range(len(whole)):
+        for bit in (0x01, 0x80):
+            data = bytearray(whole)
+            data[place] ^= bit
+            try:
+                with Archive("cam1.zip", io.BytesIO(bytes(data))) as archive:
+                    assert archive.read("a/000001.avif", 1000) in (picture, None)
+            except ArchiveError as error:
+                reasons.add(error.reason)
+    assert reasons >= {"archive_damaged", "picture_damaged"}
 
 
 def test_a_flipped_byte_is_seen():

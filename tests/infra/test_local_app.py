@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import re
 import socket
+import stat
+import subprocess
+import sys
 import threading
 import time
+import webbrowser
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from starlette.requests import Request
@@ -15,7 +21,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from infra import local_app
-from infra.local_app import LocalApp, LocalServer, iterate_in_thread
+from infra.local_app import LocalApp, LocalServer, iterate_in_thread, opened_in_browser
 
 
 @pytest.fixture
@@ -102,6 +108,40 @@ def test_connections_that_hang_are_closed(server):
     chunked = f"{head}Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n"
     assert exchange(server, chunked.encode()).startswith((b"HTTP/1.1 413", b"HTTP/1.1 400"))
     assert time.monotonic() - start < 20
+
+
+def test_the_longest_idle_connection_makes_room_for_a_new_one(server, monkeypatch):
+    monkeypatch.setattr(local_app, "IDLE_S", 30.0)
+    monkeypatch.setattr(local_app, "MAX_CONNECTIONS", 5)
+    idle = [socket.create_connection((server.host, server.port), timeout=20) for _ in range(12)]
+    for _ in range(3):
+        answer = open_page(server, "")
+        assert answer.status == 200 and answer.read() == b"the page"
+    assert [connection.recv(1) for connection in idle[:6]] == [b""] * 6, "closed by the server"
+    for connection in idle:
+        connection.close()
+
+
+def test_the_key_is_in_no_process_arguments(monkeypatch):
+    """The browser gets the path of a file that only the user can read, and that leads to the page."""
+    program = "import sys, time; print(sys.argv[1:], flush=True); time.sleep(60)"
+    started: list[subprocess.Popen[str]] = []
+
+    def start(url: str) -> bool:
+        started.append(subprocess.Popen([sys.executable, "-c", program, url], stdout=subprocess.PIPE, text=True))
+        return True
+
+    monkeypatch.setattr(webbrowser, "open", start)
+    with opened_in_browser("http://127.0.0.1:1/the-secret-key/"):
+        given = started[0].stdout.readline()
+        commands = [process / "cmdline" for process in Path("/proc").iterdir() if process.name.isdecimal()]
+        assert not [path for path in commands if path.exists() and b"the-secret-key" in path.read_bytes()]
+        (file,) = (Path(url.removeprefix("file://")) for url in re.findall(r"file://[^']+", given))
+        assert "http://127.0.0.1:1/the-secret-key/" in file.read_text()
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600 and stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    assert not file.exists()
+    started[0].kill()
+    started[0].wait()
 
 
 def test_an_event_stream_outlasts_the_idle_time_and_ends_with_its_reader(server, items):

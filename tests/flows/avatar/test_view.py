@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ffavatar_model.viewer import avatar_page
 from flows.avatar.animate import open_animator, track_driver
 from flows.avatar.drivers import open_driver
 from flows.avatar.export import export_page
 from flows.avatar.photos import FaceAligner
+from flows.avatar.view import view_app
 from flows.cli import main
+from infra.local_app import LocalServer
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,27 @@ def test_the_served_page_plays_the_driver_as_it_is_estimated(browser: Any, perfo
         killer.cancel()
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("host", ["evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "0.0.0.0:{port}"])
+def test_the_served_page_is_closed_to_other_hosts_and_pages(host: str) -> None:
+    """Without a browser: another name for this machine, a wrong key, and what the page may load."""
+    with LocalServer(view_app(avatar_page(b"", "an avatar"))) as server:
+        thread = threading.Thread(target=server.serve, daemon=True)
+        thread.start()
+        try:
+            path = f"/{server.key}/"
+            assert answer(server.port, path, host.format(port=server.port)) == 403
+            assert answer(server.port, "/no-key/") == 404 and answer(server.port, f"{path}driver") == 404
+            connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+            connection.request("GET", path)
+            page = connection.getresponse()
+            policy = page.headers["Content-Security-Policy"]
+            assert page.status == 200 and b"an avatar" in page.read()
+            assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "connect-src" not in policy
+        finally:
+            server.stop()
+            thread.join(30)
 
 
 def test_an_exported_page_with_a_driver_plays_it(

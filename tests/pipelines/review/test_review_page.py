@@ -85,6 +85,32 @@ def test_a_decision_from_the_page_is_saved_and_a_broken_one_is_not(server, revie
     assert read_decisions(review.store).num_rows == 1
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[" * 100_000,
+        b'{"kind":' * 50_000,
+        b'{"kind": "accept", "identity_id": "ann", "track_ids": ["\\ud800"]}',
+        b'{"kind": "accept", "identity_id": "\\ud800\\u0000", "track_ids": ["ann-4"]}',
+        b'{"kind": {"a": []}, "identity_id": ["ann"], "track_ids": {"ann-4": 1}}',
+        b'{"kind": "accept", "identity_id": "ann", "track_ids": [["ann-4"], NaN]}',
+        b'{"kind": "merge", "identity_id": "ann", "other_id": 1e999}',
+        b"1" * 10_000,
+        b"\xff\xfe{}",
+        b'"' + b"a" * 100_000,
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+def test_json_that_is_deep_or_odd_is_a_bad_request(server, review, body):
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.request("POST", f"/{server.key}/decide", body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    assert answer.status == 400 and json.loads(answer.read())["error"]
+    assert read_decisions(review.store).num_rows == 0
+    assert ask(server)[0] == 200, "the page goes on"
+
+
 def test_a_review_by_the_keyboard_alone(server, review, browser, people_published):
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
