@@ -53,7 +53,7 @@ def measure_nersemble(size: int, time_in_turns: Callable[[Ways], dict[str, float
         root = Path(folder) / "long"
         write_videos(root, FEW_CAMERAS, LONG, SMALL_WIDTH)
         yield {"codec": "H.264", **_measure_memory(plan_nersemble(str(root), NersembleConfig(size=size, frames=0)))}
-        root, decoder = Path(folder) / "full", ProcessDecoder("pyav")
+        root, decoder = Path(folder) / "full", ProcessDecoder()
         videos = write_videos(root, N_CAMERAS, N_FRAMES, FULL_WIDTH)
         plan = plan_nersemble(str(root), NersembleConfig(size=size, frames=N_FRAMES))
         tools, views = plan.step.load(), N_FRAMES * len(videos)
@@ -130,7 +130,7 @@ def write_videos(root: Path, n_cameras: int, n_frames: int, width: int) -> list[
     """
     import cv2
 
-    g, decoder = np.random.default_rng(0), ProcessDecoder("pyav")
+    g, decoder = np.random.default_rng(0), ProcessDecoder()
     head = load_studio_head(cache_dir())
     capture = plan_session(head, PERSON, n_cameras, 2, SMALL_WIDTH, 0, STUDIO_SEQUENCES[:1])
     list(write_sessions(root, {PERSON: capture}))

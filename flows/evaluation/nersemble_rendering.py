@@ -23,7 +23,7 @@ from nersemble.camera_params import read_camera_params
 from nersemble.flame_tracking import read_tracking
 from nersemble.layout import alpha_path, calibration_path, list_serials, tracking_path, video_path
 from pipelines.conversion.head_finder import LANDMARK_INDEX, HeadFinder
-from pipelines.conversion.nersemble.camera_videos import CameraVideo, Decoders, read_timesteps
+from pipelines.conversion.nersemble.camera_videos import CameraVideo, read_timesteps
 from pipelines.conversion.triangulation import fit_similarity, triangulate
 from pipelines.faces.align import warp_crop
 from pipelines.media.cameras import Array, Camera
@@ -175,7 +175,7 @@ def estimate_frames(
         CallError: No timestep shows a head in two cameras.
     """
     names = list_front_cameras(person.folder, sequence, person.cameras)
-    decoders = {name: Decoders(ProcessDecoder("pyav"), ProcessDecoder("decord")) for name in names}
+    decoders = {name: ProcessDecoder() for name in names}
     frames = list(range(n_frames))
     size = (person.task.width, person.task.height)
     videos = {n: CameraVideo(video_path(person.folder, sequence, n), decoders[n], frames, size) for n in names}
@@ -206,7 +206,7 @@ def estimate_frames(
             transform = np.column_stack([fit.scale * fit.head_to_world[:, :3], fit.head_to_world[:, 3]])
             estimates.append((parameters.expression[0, 0].cpu(), parameters.rotations[0, 0].cpu(), transform))
     finally:
-        for decoder in (d for pair in decoders.values() for d in pair):
+        for decoder in decoders.values():
             decoder.close()
     last = next((estimate for estimate in estimates if estimate is not None), None)
     if last is None:

@@ -29,37 +29,36 @@ class DecodedFrame(NamedTuple):
     frame_index: int
     """Rank of the frame by presentation time, from 0."""
     time_s: float
-    """Presentation time, seconds."""
+    """Time since the first frame, seconds."""
     rgb: np.ndarray
-    """(H, W, 3) uint8 RGB, upright."""
+    """(H, W, 3) uint8 RGB, upright, with square pixels; BT.709, also of HDR video."""
 
 
 @dataclass(frozen=True)
 class DecodeSummary:
     """Counts of the frames of one call of ``frames`` or ``survey``.
 
-    The fields have the meaning of those of ``decode_worker.DecodeCounts``.
+    The fields have the meaning of those of ``frame_reader.DecodeCounts``.
     """
 
     n_indexed: int = 0
-    """Number of frames that the container's packets should give."""
+    """Number of frames that the file's packets should give."""
     n_decoded: int = 0
     """Number of decoded frames."""
     n_corrupt: int = 0
     """Number of packets that did not decode and of frames flagged as damaged."""
     n_discarded: int = 0
     """Number of packets that the container marks as not shown."""
+    n_missing: int = 0
+    """Number of packets that the container promises after the last one: the file was cut off."""
     error: str = ""
     """Message of the decoder; empty if it reported no error."""
 
-    def is_complete(self, promised: int | None = None) -> bool:
-        """Return True if every frame of the file was decoded, in a call without ``indices``.
-
-        Args:
-            promised: Number of frames stated by the container; None if it states no number.
-        """
-        complete = self.n_decoded == self.n_indexed and not self.error and not self.n_corrupt
-        return complete and promised in (None, self.n_indexed + self.n_discarded)
+    @property
+    def is_complete(self) -> bool:
+        """True if every frame of the file was decoded, in a call without ``indices``."""
+        lost = self.n_corrupt or self.n_missing or self.error
+        return not lost and self.n_decoded >= self.n_indexed
 
 
 class DecodeTimeout(RuntimeError):
@@ -105,10 +104,8 @@ class ProcessDecoder:
     instance can be pickled; two threads must not use it at the same time.
     """
 
-    backend: str = "decord"
-    """Library that decodes: decord or pyav."""
     threads: int = 1
-    """Number of threads of the library."""
+    """Number of threads of the decoding library."""
     silence_s: float = 60.0
     """Longest wait for the next frame, seconds."""
     limit_s: float = 1800.0
@@ -181,7 +178,7 @@ class ProcessDecoder:
         ``rgb`` of the header is a copy of the frame's pixels. The counts of the last message become ``summary``.
         """
         self._summary = DecodeSummary()
-        request = {"path": str(path), "backend": self.backend, "threads": self.threads, **options}
+        request = {"path": str(path), "threads": self.threads, **options}
         request["memory_bytes"] = self.memory_bytes
         process = self._running_process()
         finished = False

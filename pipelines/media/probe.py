@@ -14,6 +14,7 @@ from pipelines.media.containers import (
     check_frame,
     is_playlist,
 )
+from pipelines.media.video_stream import Geometry, frame_geometry, select_stream
 
 EMPTY_FILE = "empty_file"
 """The file has zero bytes."""
@@ -49,11 +50,11 @@ def probe_file(path: str | Path) -> dict[str, Any]:
         if is_playlist(path):
             return {"reason": PLAYLIST, "detail": "it names other files"}
         with av.open(str(path), options=OPEN_OPTIONS) as container:
-            if not container.streams.video:
+            stream = select_stream(container)
+            if stream is None:
                 return {"reason": NO_VIDEO_STREAM, "detail": f"streams: {[s.type for s in container.streams]}"}
-            size = container.streams.video[0].codec_context
-            check_frame(size.width, size.height)
-            return {"reason": "", "detail": "", **_stream_metadata(container)}
+            check_frame(stream.codec_context.width, stream.codec_context.height)
+            return {"reason": "", "detail": "", **_stream_metadata(container, stream)}
     except (FrameTooLarge, MemoryError) as error:
         return {"reason": FRAME_TOO_LARGE, "detail": f"{error}"[:300]}
     except FFmpegError as error:
@@ -61,38 +62,38 @@ def probe_file(path: str | Path) -> dict[str, Any]:
         return {"reason": reason, "detail": f"{type(error).__name__}: {error}"[:300]}
 
 
-def _stream_metadata(container: Any) -> dict[str, Any]:
-    stream = container.streams.video[0]
-    rotation = _rotation(container)
-    width, height = stream.codec_context.width, stream.codec_context.height
-    if rotation % 180:
-        width, height = height, width
+def _stream_metadata(container: Any, stream: Any) -> dict[str, Any]:
     duration = None
     if stream.duration is not None:
         duration = float(stream.duration * stream.time_base)
     elif container.duration is not None:
         duration = container.duration / 1e6  # in units of AV_TIME_BASE: microseconds
+    rate = stream.average_rate or stream.guessed_rate
+    size = stream.codec_context.width, stream.codec_context.height
+    size, geometry = _first_frame(container, stream, size)
+    width, height = geometry.upright_size(*size)
+    check_frame(width, height)
     return {
         "codec": stream.codec_context.name,
         "width": width,
         "height": height,
-        "fps": float(stream.average_rate) if stream.average_rate else None,
+        "fps": float(rate) if rate else None,
         "duration_s": duration,
         "n_frames": stream.frames or None,
-        "rotation_deg": rotation,
+        "rotation_deg": geometry.rotation_deg,
     }
 
 
-def _rotation(container: Any) -> int:
-    """Return the anticlockwise degrees in the first frame's display matrix; 0 if no frame decodes."""
+def _first_frame(container: Any, stream: Any, size: tuple[int, int]) -> tuple[tuple[int, int], Geometry]:
+    """Return (width, height) and geometry of the first frame; ``size`` and square pixels if none decodes."""
     from av.error import FFmpegError
 
     try:
-        for frame in container.decode(video=0):
-            return round(frame.rotation / 90) % 4 * 90
+        for frame in container.decode(stream):
+            return (frame.width, frame.height), frame_geometry(frame, stream.sample_aspect_ratio)
     except FFmpegError:
         pass
-    return 0
+    return size, Geometry()
 
 
 def is_mp4_without_index(path: str | Path) -> bool:

@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from pipelines.media.shots import ShotConfig
 
+SETTINGS_SINCE_4 = ("decisive_overlap", "small_faces_input_px", "whole_search_s", "area_input_px", "area_sides")
+"""Settings of ``TrackConfig`` that version 3 of the step ``tracks`` did not have."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrackConfig:
@@ -19,8 +22,18 @@ class TrackConfig:
     detector_threshold: float = 0.6
     """Lower bound on the detector score of a face that is tracked."""
     detector_input_px: int = 224
-    """Least length of the longer side of the detector's input, pixels. A frame is scaled to a larger input if faces of
-    60 pixels would otherwise become too small (``faces.analysis.detection_size``)."""
+    """Least length of the longer side of the detector's input for a whole frame, pixels. A frame is scaled to a larger
+    input if faces of 60 pixels would otherwise become too small (``faces.analysis.detection_size``)."""
+    small_faces_input_px: int = 384
+    """Longer side of a second, larger input for small faces, pixels, if the first one is smaller. Large faces are
+    left to the first: in the second they are found in pieces."""
+    whole_search_s: float = 1.0
+    """Time from which the next sampled frame is searched for faces as a whole again, seconds; before it, only the areas
+    around known faces are (``face_search``)."""
+    area_input_px: int = 128
+    """Longer side of the detector's input for the area around a known face, pixels."""
+    area_sides: float = 2.2
+    """Side of the area around a known face, in units of the longer side of its box."""
     max_gap_s: float = 1.0
     """Longest time between two detections of one track, seconds; after a longer gap the track ends."""
     min_overlap: float = 0.1
@@ -30,6 +43,9 @@ class TrackConfig:
     clear_overlap: float = 0.4
     """Intersection over union from which a face continues a track without a comparison of embeddings, if neither has
     another possible partner."""
+    decisive_overlap: float = 0.6
+    """Intersection over union from which a face continues a track without a comparison of embeddings, if all other
+    possible partners of the two overlap with them by half of it at most."""
     min_likeness: float = 0.3
     """Lower bound on the cosine similarity of the embeddings of face and track, for every other pair of the two."""
     max_scaling: float = 1.8
@@ -53,11 +69,12 @@ class TrackConfig:
 
     def __post_init__(self) -> None:
         counts = ("candidates", "candidate_spacing_s", "fewest_candidates")
-        sizes = (*counts, "detector_input_px", "crop_px", "max_upscale", "min_width_px")
+        inputs = ("detector_input_px", "small_faces_input_px", "whole_search_s", "area_input_px", "area_sides")
+        sizes = (*counts, *inputs, "crop_px", "max_upscale", "min_width_px")
         for name in ("samples_per_second", "max_gap_s", "max_jump", *sizes):
             if not getattr(self, name) > 0:
                 raise ValueError(f"TrackConfig.{name} is {getattr(self, name)}; it must be positive")
-        for name in ("detector_threshold", "min_overlap", "clear_overlap", "min_completeness"):
+        for name in ("detector_threshold", "min_overlap", "clear_overlap", "decisive_overlap", "min_completeness"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"TrackConfig.{name} is {getattr(self, name)}; it must be from 0 to 1")
         if self.max_scaling < 1:
@@ -77,9 +94,24 @@ class MiningConfig:
     decode_silence_s: float = 60.0
     """Longest wait for a decoder's next frame, seconds; then the decoder is stopped."""
     decode_limit_s: float = 1800.0
-    """Upper bound on the time to decode one file in one step, seconds."""
+    """Upper bound on the time to decode one short file in one step, seconds; ``decode_limit`` adds to it."""
+    decode_limit_per_s: float = 10.0
+    """Time that is added for each second of a video, seconds."""
+    decode_limit_per_mb: float = 1.0
+    """Time that is added for each megabyte of a file, seconds."""
 
     def __post_init__(self) -> None:
         for name in ("decode_threads", "decode_silence_s", "decode_limit_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"MiningConfig.{name} is {getattr(self, name)}; it must be positive")
+
+    def decode_limit(self, duration_s: float, size: int) -> float:
+        """Return the upper bound on the time to decode a file in one step, seconds; it grows with the file.
+
+        Args:
+            duration_s: Duration that the container states, seconds; 0 if it is unknown.
+            size: Size of the file, bytes.
+        """
+        return (
+            self.decode_limit_s + self.decode_limit_per_s * max(0.0, duration_s) + self.decode_limit_per_mb * size / 1e6
+        )

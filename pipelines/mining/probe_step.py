@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from mfhq.schema import FAILED, OK, REJECTED
-from pipelines.engine.step import Resources, Step
+from pipelines.engine.step import Former, Resources, Step
 from pipelines.media.local_files import file_fault, is_remote, local_path
 from pipelines.mining.config import MiningConfig
 from pipelines.mining.schemas import PROBED, SOURCES
@@ -28,7 +28,8 @@ def probe_step(config: MiningConfig, filesystem: Any = None) -> Step:
     """
     return Step(
         name="probe",
-        version=1,
+        version=2,
+        continues=(Former(version=1),),
         key="video_id",
         input=SOURCES,
         output=PROBED,
@@ -42,7 +43,7 @@ def probe_videos(tools: VideoTools, sources: pa.Table) -> pa.Table:
     """Read the metadata of each source.
 
     Args:
-        tools: The decoders.
+        tools: The decoder.
         sources: ``SOURCES`` rows.
 
     Returns:
@@ -56,7 +57,7 @@ def _probe_source(tools: VideoTools, source: dict[str, Any]) -> dict[str, Any]:
     if source["size"] < 0:
         return row | _describe_unread(source["uri"])
     with tools.local(source["uri"]) as path:
-        metadata = tools.second.probe(path)
+        metadata = tools.decoder.probe(path)
     metadata.pop("detail")
     return row | metadata | {"status": REJECTED if metadata["reason"] else OK}
 

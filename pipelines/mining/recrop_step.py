@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,12 +15,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfhq.ids import digest
-from mfhq.schema import FACES, OK
+from mfhq.schema import FACES, FAILED, OK
 from pipelines.engine.step import Resources, Step
 from pipelines.faces.align import crop_size, crop_transform, warp_crop
 from pipelines.media.image_codec import encode_png, encode_webp
 from pipelines.mining.config import MiningConfig
-from pipelines.mining.video_tools import VideoTools, video_tools
+from pipelines.mining.probe_step import UNREACHABLE
+from pipelines.mining.video_tools import SOURCE_CHANGED, SourceChanged, VideoTools, video_tools
 
 TO_RECROP = pa.schema(
     [
@@ -27,7 +30,7 @@ TO_RECROP = pa.schema(
         pa.field("faces", pa.string(), nullable=False),
     ]
 )
-"""Schema of a video to crop: ``faces`` is a JSON list of face_id, frame_index, landmarks5, sorted by frame."""
+"""Schema of a video to crop: ``faces`` is a JSON list of face_id, frame_index, time_s, landmarks5, sorted by frame."""
 
 RECROPPED = pa.schema(
     [
@@ -52,13 +55,16 @@ RECROPPED = pa.schema(
 """Schema of the output: crop (WebP, RGB) and matte (PNG, grey) of each face, ``size`` pixels wide and high."""
 
 
-class FrameMissing(RuntimeError):
-    """Failure to decode a frame that was decoded when the source was mined."""
+FRAME_MISSING = "frame_missing"
+"""Reason: a frame does not decode, or is shown at another time than when the source was mined."""
+
+TIME_SLACK_S = 0.02
+"""Largest difference between the times of a frame when it was mined and now, seconds."""
 
 
 @dataclass
 class RecropTools:
-    """Resource of the step: a worker's decoders and its matte model (``MatteModel``)."""
+    """Resource of the step: a worker's decoder and its matte model (``MatteModel``)."""
 
     videos: VideoTools
     matte: Any
@@ -75,7 +81,8 @@ def faces_to_recrop(faces: pa.Table, videos: pa.Table) -> pa.Table:
         ``TO_RECROP`` rows ordered by ``video_id``.
     """
     faces_of: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    used = faces.filter(pc.equal(faces["status"], OK)).select(["video_id", "face_id", "frame_index", "landmarks5"])
+    columns = ["video_id", "face_id", "frame_index", "time_s", "landmarks5"]
+    used = faces.filter(pc.equal(faces["status"], OK)).select(columns)
     for row in used.to_pylist():
         faces_of[row.pop("video_id")].append(row)
     uri_of = dict(zip(videos["video_id"].to_pylist(), videos["uri"].to_pylist(), strict=True))
@@ -98,7 +105,7 @@ def recrop_step(videos: pa.Table, size: int, config: MiningConfig | None = None,
     Args:
         videos: All ``TO_RECROP`` rows of the run.
         size: Side of a crop, pixels; smaller if ``max_upscale`` demands it.
-        config: Limits of the decoders, quality of the crops; by default ``MiningConfig()``.
+        config: Limits of the decoder, quality of the crops; by default ``MiningConfig()``.
         filesystem: fsspec, for sources that are not local; must be picklable.
     """
     from pipelines.faces.weight_files import WEIGHTS
@@ -107,7 +114,7 @@ def recrop_step(videos: pa.Table, size: int, config: MiningConfig | None = None,
     config = replace(config, tracks=replace(config.tracks, crop_px=size))
     return Step(
         name="recrop",
-        version=1,
+        version=2,
         key="video_id",
         input=TO_RECROP,
         output=RECROPPED,
@@ -125,10 +132,10 @@ def recrop_step(videos: pa.Table, size: int, config: MiningConfig | None = None,
 
 
 def load_recrop_tools(config: MiningConfig, filesystem: Any) -> RecropTools:
-    """Open the decoders and load the matte model.
+    """Open the decoder and load the matte model.
 
     Args:
-        config: Limits of the decoders.
+        config: Limits of the decoder.
         filesystem: fsspec, for sources that are not local.
     """
     from pipelines.faces.matte import MatteModel
@@ -137,39 +144,49 @@ def load_recrop_tools(config: MiningConfig, filesystem: Any) -> RecropTools:
 
 
 def recrop_videos(config: MiningConfig, tools: RecropTools, rows: pa.Table) -> pa.Table:
-    """Cut the crops and mattes of each video's faces.
+    """Cut the crops and mattes of each video's faces; a video fails as a whole, and alone.
 
     Args:
         config: Size and quality of the crops.
-        tools: The decoders and the matte model.
+        tools: The decoder and the matte model.
         rows: ``TO_RECROP`` rows.
 
     Returns:
-        ``RECROPPED`` rows.
-
-    Raises:
-        FrameMissing: A frame can no longer be decoded.
+        ``RECROPPED`` rows. A video fails if its file is not there (``unreachable``), has other bytes
+        (``source_changed``), or lacks a frame at its time (``frame_missing``).
     """
     return pa.Table.from_pylist([_recrop_video(config, tools, row) for row in rows.to_pylist()], schema=RECROPPED)
 
 
 def _recrop_video(config: MiningConfig, tools: RecropTools, row: dict[str, Any]) -> dict[str, Any]:
+    common = {"video_id": row["video_id"], "status": FAILED, "faces": None}
     faces = json.loads(row["faces"])
+    try:
+        with tools.videos.local(row["uri"], row["video_id"]) as path:
+            tools.videos.set_limit(path, faces[-1]["time_s"])
+            crops = _crop_faces(config, tools, path, faces)
+    except OSError:
+        return common | {"reason": UNREACHABLE}
+    except SourceChanged:
+        return common | {"reason": SOURCE_CHANGED}
+    if len(crops) < len(faces):
+        return common | {"reason": FRAME_MISSING}
+    return common | {"status": OK, "reason": "", "faces": crops}
+
+
+def _crop_faces(
+    config: MiningConfig, tools: RecropTools, path: Path, faces: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Return the crops of the faces whose frames are found at their times, in the order of the frames."""
     faces_in: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for face in faces:
         faces_in[face["frame_index"]].append(face)
-    crops: dict[tuple[int, str], dict[str, Any]] = {}
-    with tools.videos.local(row["uri"]) as path:
-        for decoder in (tools.videos.first, tools.videos.second):
-            for frame in decoder.frames(path, indices=sorted(set(faces_in) - {i for i, _ in crops})):
-                for face in faces_in[frame.frame_index]:
-                    crops[frame.frame_index, face["face_id"]] = _crop_face(config, tools, frame.rgb, face)
-            if len(crops) == len(faces):
-                break
-    if len(crops) < len(faces):
-        missing = f"{len(faces) - len(crops)} faces of {len(faces)} are in frames that do not decode any more"
-        raise FrameMissing(f"{row['uri']}: {missing}; fetch the file again")
-    return {"video_id": row["video_id"], "status": OK, "reason": "", "faces": [crops[key] for key in sorted(crops)]}
+    return [
+        _crop_face(config, tools, frame.rgb, face)
+        for frame in tools.videos.decoder.frames(path, indices=sorted(faces_in))
+        for face in faces_in[frame.frame_index]
+        if abs(frame.time_s - face["time_s"]) <= TIME_SLACK_S
+    ]
 
 
 def _crop_face(config: MiningConfig, tools: RecropTools, rgb: np.ndarray, face: dict[str, Any]) -> dict[str, Any]:
@@ -183,26 +200,30 @@ def _crop_face(config: MiningConfig, tools: RecropTools, rgb: np.ndarray, face: 
     }
 
 
-def recropped_faces(faces: pa.Table, recropped: pa.Table, crop_px: int) -> pa.Table:
+def recropped_faces(
+    faces: pa.Table, recropped: pa.Table, crop_px: int, kept: Mapping[str, int] | None = None
+) -> pa.Table:
     """Replace crops and mattes by the new ones, and scale the meshes, which are in pixels of the crop.
 
     Args:
         faces: ``mfhq.schema.FACES`` rows.
         recropped: ``RECROPPED`` rows, with images as references; faces that it lacks stay as they are.
         crop_px: Side of the crops that are replaced (``TrackConfig.crop_px``), pixels.
+        kept: ``video_id`` to another side of its crops, because an earlier recrop failed on the video.
 
     Returns:
         ``mfhq.schema.FACES`` rows in the same order.
     """
     new = {face["face_id"]: face for row in recropped.to_pylist() for face in row["faces"] or ()}
-    max_upscale = MiningConfig().tracks.max_upscale
+    max_upscale, kept = MiningConfig().tracks.max_upscale, kept or {}
     columns = {name: faces[name].to_pylist() for name in ("crop", "matte", "mesh468")}
-    for i, (face_id, landmarks) in enumerate(zip(faces["face_id"].to_pylist(), faces["landmarks5"], strict=True)):
+    keys = zip(faces["face_id"].to_pylist(), faces["video_id"].to_pylist(), faces["landmarks5"], strict=True)
+    for i, (face_id, video_id, landmarks) in enumerate(keys):
         if face_id in new:
             columns["crop"][i], columns["matte"][i] = new[face_id]["crop"], new[face_id]["matte"]
             if columns["mesh468"][i] is not None:
-                scale = new[face_id]["size"] / crop_size(landmarks.as_py(), crop_px, max_upscale)
-                columns["mesh468"][i] = np.round(np.asarray(columns["mesh468"][i]) * scale, 2)
+                former = crop_size(landmarks.as_py(), kept.get(video_id, crop_px), max_upscale)
+                columns["mesh468"][i] = np.round(np.asarray(columns["mesh468"][i]) * new[face_id]["size"] / former, 2)
     for name, values in columns.items():
         index = FACES.get_field_index(name)
         faces = faces.set_column(index, FACES.field(name), pa.array(values, FACES.field(name).type))

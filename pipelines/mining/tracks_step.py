@@ -9,27 +9,27 @@ from typing import Any
 
 import pyarrow as pa
 
-from mfhq.schema import OK, REJECTED
-from pipelines.engine.step import Resources, Step
-from pipelines.media.decoder import DecoderCrashed, DecodeSummary, DecodeTimeout, ProcessDecoder
+from mfhq.schema import FAILED, OK, REJECTED
+from pipelines.engine.step import Former, Resources, Step
+from pipelines.media.decoder import DecodeSummary, ProcessDecoder
 from pipelines.media.shots import find_shots
 from pipelines.media.survey import SurveyConfig
-from pipelines.mining.config import MiningConfig
+from pipelines.mining.config import SETTINGS_SINCE_4, MiningConfig
 from pipelines.mining.schemas import PROBED, TRACKED
 from pipelines.mining.shot_tracks import Segment, follow_shots, match_segments
-from pipelines.mining.video_tools import VideoTools, video_tools
+from pipelines.mining.video_tools import SOURCE_CHANGED, SourceChanged, VideoTools, video_tools
 
 NO_FACE = "no_face"
 """Reason: the sampled frames show no face."""
 DECODED_IN_PART = "decoded_in_part"
-"""Reason: fewer frames decode than the container states; the decoded frames are used."""
+"""Reason: frames are damaged or cut off; the decoded ones are used."""
 NO_FRAME_DECODED = "no_frame_decoded"
 """Reason: the container opens, but none of its frames decodes."""
 
 
 @dataclass
 class TrackTools:
-    """Resource of the step: decoders and face pack (``FaceAnalyzer``) of one worker."""
+    """Resource of the step: decoder and face pack (``FaceAnalyzer``) of one worker."""
 
     videos: VideoTools
     detector: Any
@@ -48,25 +48,28 @@ def tracks_step(config: MiningConfig, pack_name: str | None = None, filesystem: 
     """
     from pipelines.faces.pack import face_pack
 
+    settings = {"shots": asdict(config.shots), "tracks": asdict(config.tracks)}
+    former_tracks = {name: value for name, value in settings["tracks"].items() if name not in SETTINGS_SINCE_4}
     return Step(
         name="tracks",
-        version=3,
+        version=4,
+        continues=(Former(version=3, config={**settings, "tracks": former_tracks}),),
         key="video_id",
         input=PROBED,
         output=TRACKED,
         load=partial(load_track_tools, config, pack_name, filesystem),
         fn=partial(track_videos, config),
         resources=Resources(cpus=1, batch=1),
-        config={"shots": asdict(config.shots), "tracks": asdict(config.tracks)},
+        config=settings,
         weights=face_pack(pack_name).files,
     )
 
 
 def load_track_tools(config: MiningConfig, pack_name: str | None, filesystem: Any) -> TrackTools:
-    """Open the decoders, and load the pack with its detector at the config's threshold.
+    """Open the decoder, and load the pack with its detector at the config's threshold.
 
     Args:
-        config: Limits of the decoders, threshold and input size of the detector.
+        config: Limits of the decoder, threshold and input size of the detector.
         pack_name: As in ``tracks_step``.
         filesystem: As in ``tracks_step``.
     """
@@ -84,11 +87,9 @@ def load_track_tools(config: MiningConfig, pack_name: str | None, filesystem: An
 def track_videos(config: MiningConfig, tools: TrackTools, videos: pa.Table) -> pa.Table:
     """Find the shots and tracks of each video.
 
-    A video that decord does not decode completely is decoded again by PyAV, which continues after damaged data.
-
     Args:
         config: Settings of the shots and the tracks.
-        tools: The decoders and the detector.
+        tools: The decoder and the detector.
         videos: ``PROBED`` rows.
 
     Returns:
@@ -99,12 +100,12 @@ def track_videos(config: MiningConfig, tools: TrackTools, videos: pa.Table) -> p
 
 def _track_video(config: MiningConfig, tools: TrackTools, row: dict[str, Any]) -> dict[str, Any]:
     promised = row["n_frames"]
-    with tools.videos.local(row["uri"]) as path:
-        survey = partial(_survey, config, tools, row["video_id"], path)
-        try:
-            result = survey(tools.videos.first, promised)
-        except (DecodeTimeout, DecoderCrashed, _Incomplete):
-            result = survey(tools.videos.second)
+    try:
+        with tools.videos.local(row["uri"], row["video_id"]) as path:
+            tools.videos.set_limit(path, row["duration_s"])
+            result = _survey(config, tools, row["video_id"], path)
+    except SourceChanged:
+        return {"video_id": row["video_id"], "status": FAILED, "reason": SOURCE_CHANGED}
     out = {
         "video_id": row["video_id"],
         "n_frames": promised if promised is not None else result.summary.n_indexed,
@@ -116,11 +117,7 @@ def _track_video(config: MiningConfig, tools: TrackTools, row: dict[str, Any]) -
         return out | {"status": REJECTED, "reason": NO_FRAME_DECODED}
     if not result.tracks:
         return out | {"status": REJECTED, "reason": NO_FACE}
-    return out | {"status": OK, "reason": "" if result.summary.is_complete(promised) else DECODED_IN_PART}
-
-
-class _Incomplete(Exception):
-    """Signal that the decoder returned fewer frames than the container states."""
+    return out | {"status": OK, "reason": "" if result.summary.is_complete else DECODED_IN_PART}
 
 
 @dataclass
@@ -133,23 +130,19 @@ class _Survey:
     summary: DecodeSummary
 
 
-def _survey(
-    config: MiningConfig, tools: TrackTools, video_id: str, path: Path, decoder: ProcessDecoder, *promised: int | None
-) -> _Survey:
-    """Decode a video with one decoder, and find its shots and tracks.
+def _survey(config: MiningConfig, tools: TrackTools, video_id: str, path: Path) -> _Survey:
+    """Decode a video, and find its shots and tracks.
 
     Faces are tracked while the frames are decoded, from hard cut to hard cut. If a gradual transition is found in
-    between afterwards, the sampled frames of the shots on both sides of it are decoded and tracked once more. If
-    ``promised``, the container's number of frames, is given, ``_Incomplete`` is raised if fewer were decoded.
+    between afterwards, the sampled frames of the shots on both sides of it are decoded and tracked once more.
     """
+    decoder: ProcessDecoder = tools.videos.decoder
     segments: list[Segment] = []
     for frame in decoder.survey(path, SurveyConfig(per_second=config.tracks.samples_per_second, shots=config.shots)):
         if frame.after_cut:
             segments.append(Segment(config.tracks, video_id))
         segments[-1].follow(frame, tools.detector)
     summary = decoder.summary
-    if promised and not summary.is_complete(*promised):
-        raise _Incomplete
     shots = find_shots(decoder.features, config.shots)
     segment_of = match_segments(segments, shots)
     unmatched = [shot for number, shot in enumerate(shots) if number not in segment_of]

@@ -1,45 +1,71 @@
-"""Decoders and file access, shared by the steps that open videos."""
+"""Decoder and file access, shared by the steps that open videos."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfhq.ids import digest_file
 from pipelines.media.decoder import ProcessDecoder
 from pipelines.media.local_files import local_file
 from pipelines.mining.config import MiningConfig
 
+SOURCE_CHANGED = "source_changed"
+"""Reason: the file has other bytes than when its id was computed: it was replaced under its name."""
+
+
+class SourceChanged(RuntimeError):
+    """Error for a file whose bytes are not those of its ``video_id``."""
+
 
 @dataclass
 class VideoTools:
-    """Decoders of one worker; the second (PyAV) decodes files that the first (decord) cannot."""
+    """Decoder of one worker."""
 
-    first: ProcessDecoder
-    second: ProcessDecoder
+    decoder: ProcessDecoder
+    config: MiningConfig
     filesystem: Any = None
     """fsspec, for sources that are not local."""
 
-    def local(self, uri: str) -> AbstractContextManager[Path]:
-        """Return a context manager that makes the source a local file and yields its path."""
-        return local_file(uri, self.filesystem)
+    @contextmanager
+    def local(self, uri: str, video_id: str = "") -> Iterator[Path]:
+        """Yield the path of a source, as a local file.
+
+        Args:
+            uri: The source.
+            video_id: Digest that the file's bytes must have; empty if it is not known yet.
+
+        Raises:
+            SourceChanged: The bytes have another digest.
+        """
+        with local_file(uri, self.filesystem) as path:
+            if video_id:
+                with path.open("rb") as stream:
+                    if digest_file(stream) != video_id:
+                        raise SourceChanged(f"{uri}: other bytes than those of {video_id[:12]}; mine it again")
+            yield path
+
+    def set_limit(self, path: Path, duration_s: float | None) -> None:
+        """Give the decoder the time that a file may take (``MiningConfig.decode_limit``).
+
+        Args:
+            path: The file.
+            duration_s: Duration that its container states, seconds; None if it is unknown.
+        """
+        self.decoder.limit_s = self.config.decode_limit(duration_s or 0.0, path.stat().st_size)
 
 
 def video_tools(config: MiningConfig, filesystem: Any = None) -> VideoTools:
-    """Return decoders with the config's limits; each starts its process with its first file.
+    """Return a decoder with the config's limits; it starts its process with its first file.
 
     Args:
-        config: Threads and time limits of a decoder.
+        config: Threads and time limits of the decoder.
         filesystem: fsspec, for sources that are not local.
     """
-    first, second = (
-        ProcessDecoder(
-            backend=backend,
-            threads=config.decode_threads,
-            silence_s=config.decode_silence_s,
-            limit_s=config.decode_limit_s,
-        )
-        for backend in ("decord", "pyav")
+    decoder = ProcessDecoder(
+        threads=config.decode_threads, silence_s=config.decode_silence_s, limit_s=config.decode_limit_s
     )
-    return VideoTools(first, second, filesystem)
+    return VideoTools(decoder, config, filesystem)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,16 +15,9 @@ Image = NDArray[np.uint8]
 ENDS_EARLY = "video_ends_early"
 """Reason: the video has fewer frames than the longest video of its sequence."""
 DAMAGED = "video_damaged"
-"""Reason: neither decoder can decode the frame."""
+"""Reason: the frame does not decode."""
 TOO_SLOW = "video_hangs"
 """Reason: the decoder returned nothing within its time limit, or its process died."""
-
-
-class Decoders(NamedTuple):
-    """The two decoders of a camera; the second decodes the frames that the first cannot decode."""
-
-    first: ProcessDecoder
-    second: ProcessDecoder
 
 
 class CameraVideo:
@@ -33,15 +25,17 @@ class CameraVideo:
 
     Args:
         path: The video.
-        decoders: Decoders of the camera.
+        decoder: Decoder of the camera.
         indices: Indices of the requested frames, ascending.
         size: (width, height) to which frames are resized; None keeps the size of the video.
     """
 
-    def __init__(self, path: Path, decoders: Decoders, indices: Sequence[int], size: tuple[int, int] | None) -> None:
-        self.path, self.decoders, self.size = path, decoders, size
+    def __init__(
+        self, path: Path, decoder: ProcessDecoder, indices: Sequence[int], size: tuple[int, int] | None
+    ) -> None:
+        self.path, self.decoder, self.size = path, decoder, size
         self._indices = list(indices)
-        self._error, self._n_indexed, self._decoder = "", -1, 0
+        self._error, self._n_indexed = "", -1
         self._frames = self._decode()
         self._next = next(self._frames, None)
 
@@ -56,28 +50,20 @@ class CameraVideo:
         return ENDS_EARLY if 0 <= self._n_indexed <= index else DAMAGED
 
     def close(self) -> None:
-        """Skip the rest of the video; the first decoder stays open if it has returned all requested frames."""
-        if self._decoder == 0 and (self._next is None or self._next.frame_index == self._indices[-1]):
+        """Skip the rest of the video; the decoder stays open if it has returned all requested frames."""
+        if self._next is None or self._next.frame_index == self._indices[-1]:
             next(self._frames, None)
         self._frames.close()
 
     def _decode(self) -> Generator[DecodedFrame, None, None]:
-        remaining = list(self._indices)
-        for number, decoder in enumerate(self.decoders):
-            self._decoder = number
-            if not remaining:
-                return
-            try:
-                for frame in decoder.frames(self.path, indices=remaining, size=self.size):
-                    remaining = [i for i in remaining if i > frame.frame_index]
-                    yield frame
-            except (DecodeTimeout, DecoderCrashed):
-                self._error = TOO_SLOW
-                continue
-            summary = decoder.summary
-            self._n_indexed = max(self._n_indexed, summary.n_indexed)
-            if not summary.error:
-                return
+        if not self._indices:
+            return
+        try:
+            yield from self.decoder.frames(self.path, indices=self._indices, size=self.size)
+        except (DecodeTimeout, DecoderCrashed):
+            self._error = TOO_SLOW
+            return
+        self._n_indexed = self.decoder.summary.n_indexed
 
 
 def read_timesteps(

@@ -35,7 +35,6 @@ from pipelines.conversion.nersemble.camera_videos import (
     DAMAGED,
     TOO_SLOW,
     CameraVideo,
-    Decoders,
     read_timesteps,
     select_frame_indices,
 )
@@ -99,18 +98,15 @@ class ConversionTools:
     """Matting model."""
     config: NersembleConfig
     """Settings of the conversion."""
-    decoders: dict[str, Decoders] = field(default_factory=dict)
-    """Name of the camera → decoders."""
+    decoders: dict[str, ProcessDecoder] = field(default_factory=dict)
+    """Name of the camera → decoder."""
 
-    def decoders_of(self, camera: str) -> Decoders:
-        """Return the decoders of a camera; each camera has its own, because all videos of a sequence are open at once.
-
-        PyAV is tried first, because decord decodes ahead of a slow reader and can fill the memory with the rest of the
-        video.
-        """
+    def decoder_of(self, camera: str) -> ProcessDecoder:
+        """Return the decoder of a camera; each has its own, because all videos of a sequence are open at once."""
         if camera not in self.decoders:
-            limits = {"silence_s": self.config.decode_silence_s, "limit_s": self.config.decode_limit_s}
-            self.decoders[camera] = Decoders(*(ProcessDecoder(backend=b, **limits) for b in ("pyav", "decord")))  # type: ignore[arg-type]
+            self.decoders[camera] = ProcessDecoder(
+                silence_s=self.config.decode_silence_s, limit_s=self.config.decode_limit_s
+            )
         return self.decoders[camera]
 
 
@@ -208,7 +204,7 @@ def _probe(
     cameras, unreadable, lengths, fps = {}, {}, [0], FPS
     for name in serials:
         try:
-            facts = tools.decoders_of(name).first.probe(video_path(person, sequence, name))
+            facts = tools.decoder_of(name).probe(video_path(person, sequence, name))
         except (DecodeTimeout, DecoderCrashed):
             unreadable[name] = TOO_SLOW
             continue
@@ -237,11 +233,11 @@ def _views(
     factor = decode_factor(recording.cameras, config)
     sized = {n: c.resized(c.width // factor, c.height // factor) for n, c in recording.cameras.items()}
     videos = {
-        name: CameraVideo(video_path(person, sequence, name), tools.decoders_of(name), indices, _size(camera, factor))
+        name: CameraVideo(video_path(person, sequence, name), tools.decoder_of(name), indices, _size(camera, factor))
         for name, camera in sized.items()
     }
     alphas = {
-        name: CameraVideo(path, tools.decoders_of(f"alpha/{name}"), indices, _size(camera, factor))
+        name: CameraVideo(path, tools.decoder_of(f"alpha/{name}"), indices, _size(camera, factor))
         for name, camera in sized.items()
         if config.matte == "auto" and (path := alpha_path(person, sequence, name)).is_file()
     }

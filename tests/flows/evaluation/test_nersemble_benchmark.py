@@ -59,7 +59,7 @@ def own(benchmark, tmp_path) -> Path:
 
 
 def frames_of(path: Path) -> list[np.ndarray]:
-    return [frame.rgb for frame in ProcessDecoder("pyav").frames(path)]
+    return [frame.rgb for frame in ProcessDecoder().frames(path)]
 
 
 def overlap(ours: np.ndarray, theirs: np.ndarray) -> float:

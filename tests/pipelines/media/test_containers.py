@@ -68,9 +68,8 @@ def test_other_texts_are_no_videos(folder, kind):
     assert probe_file(path)["reason"] == NOT_A_VIDEO
 
 
-@pytest.mark.parametrize("backend", ["decord", "pyav"])
-def test_no_decoder_gives_a_frame_of_a_playlist(folder, backend):
-    decoder = ProcessDecoder(backend=backend)
+def test_no_decoder_gives_a_frame_of_a_playlist(folder):
+    decoder = ProcessDecoder()
     for name, text in {"hls.mp4": PLAYLISTS["hls"], "concat.mp4": PLAYLISTS["concat"]}.items():
         (folder / name).write_text(text)
         assert list(decoder.frames(folder / name)) == [] and decoder.summary.error
@@ -85,10 +84,9 @@ def test_a_movie_whose_data_lie_in_another_file_gives_no_frame_of_it(folder):
     moov = named[named.index(b"moov") - 4 :]
     path = folder / "reference.mov"
     path.write_bytes(named[: named.index(b"mdat") - 4] + moov)
-    for backend in ("decord", "pyav"):
-        decoder = ProcessDecoder(backend=backend)
-        assert list(decoder.frames(path)) == []
-        decoder.close()
+    decoder = ProcessDecoder()
+    assert list(decoder.frames(path)) == []
+    decoder.close()
 
 
 def test_a_picture_named_like_a_video_is_none(folder):
@@ -105,6 +103,6 @@ def test_a_frame_has_a_largest_size(folder):
     path = folder / "huge.mp4"
     coder = ["-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-threads", "1"]
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *source, *coder, str(path)], check=True)
-    decoder = ProcessDecoder(backend="pyav")
+    decoder = ProcessDecoder()
     assert decoder.probe(path)["reason"] == FRAME_TOO_LARGE
     decoder.close()

@@ -218,7 +218,7 @@ def test_what_is_missing_or_broken_is_a_row_and_the_rest_is_converted(nersemble_
     from pipelines.media.decoder import ProcessDecoder
     from pipelines.media.video_writer import write_video
 
-    frames = [frame.rgb for frame in ProcessDecoder(backend="pyav").frames(short)]
+    frames = [frame.rgb for frame in ProcessDecoder().frames(short)]
     write_video(short, frames[:1], 73)
     broken.write_bytes(broken.read_bytes()[: 2 * broken.stat().st_size // 3])  # the index stays, the frames go
     gone.unlink()
