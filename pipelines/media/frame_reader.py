@@ -72,7 +72,7 @@ def read_frames(
         timeline = _open_timeline(str(path), counts)
         if timeline is None:
             return
-        reader = _Reader(str(path), timeline, counts, size, threads)
+        reader = _FrameDecoder(str(path), timeline, counts, size, threads)
         if indices is None:
             yield from reader.read_all(step)
         else:
@@ -81,8 +81,8 @@ def read_frames(
         counts.error = counts.error or shorten_error(error)
 
 
-class _Reader:
-    """Reader of one file's frames."""
+class _FrameDecoder:
+    """Decoder of one file's frames."""
 
     def __init__(
         self, path: str, timeline: Timeline, counts: DecodeCounts, size: Sequence[int] | None, threads: int
