@@ -87,7 +87,7 @@ def publish(corpus: str, preset: str, pack: str | None, where: str | None) -> No
 @click.option("--size", required=True, type=click.IntRange(32, 4096), help="Pixels of the crops' side, at most.")
 def recrop(corpus: str, size: int) -> None:
     """Cut the newest snapshot's faces anew from their source files, and publish them."""
-    from flows.corpus.recrop import recrop_command
+    from flows.recrop import recrop_command
 
     if status := recrop_command(corpus, size):
         sys.exit(status)
