@@ -9,10 +9,11 @@ the command.
 A request for metadata has the key ``probe``, a path; the answer is one message ``{"kind": "probed", ...}``
 (``probe.py``).
 
-A request for frames has ``path``, and ``step`` or ``indices`` (ascending), ``size`` ([width, height] or null) and
-``threads``, as ``frame_reader.read_frames`` takes them. The answers are messages ``{"kind": "frame", "frame_index",
-"time_s", "shape", "number", "slot_bytes"}`` in order, then one message ``{"kind": "end", ...}`` with the fields of
-``DecodeCounts``. The parent sends an empty line each time it has copied a frame.
+A request for frames has ``path``, ``backend`` (a key of ``READERS``), and ``step`` or ``indices`` (ascending), ``size``
+([width, height] or null) and ``threads``, as ``frame_reader.read_frames`` takes them. The answers are messages
+``{"kind": "frame", "frame_index", "time_s", "shape", "number", "slot_bytes"}`` in order, then one message
+``{"kind": "end", ...}`` with the fields of ``DecodeCounts``. The parent sends an empty line each time it has copied a
+frame.
 
 If a request has ``survey`` (the fields of ``SurveyConfig``), every frame is decoded and measured, but only the sampled
 frames are sent (``survey.py``). Their messages also have ``after_cut``, and the data of the ``end`` message is the
@@ -27,6 +28,7 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
 from importlib import import_module
@@ -34,12 +36,16 @@ from typing import IO, Any
 
 import numpy as np
 
+from pipelines.media.decord_reader import read_frames_by_decord
 from pipelines.media.frame_memory import SLOTS, FrameMemory
-from pipelines.media.frame_reader import DecodeCounts, read_frames
+from pipelines.media.frame_reader import DecodeCounts, Frame, read_frames
 from pipelines.media.probe import probe_file
 from pipelines.media.sandbox import load_confinement, name_for_libraries, run_confined
 from pipelines.media.shots import ShotConfig
 from pipelines.media.survey import SurveyConfig, Surveyor
+
+READERS: dict[str, Callable[..., Iterator[Frame]]] = {"pyav": read_frames, "decord": read_frames_by_decord}
+"""Backend to its function."""
 
 
 def answer_requests(requests: IO[bytes], answers: IO[bytes], memory: FrameMemory) -> None:
@@ -57,6 +63,8 @@ def answer_requests(requests: IO[bytes], answers: IO[bytes], memory: FrameMemory
     import_module("av")  # once, and not in each confined process
     for line in iter(requests.readline, b""):
         request = json.loads(line)
+        if request.get("backend") == "decord":
+            import_module("decord")
         path = request.get("probe") or request["path"]
         work = partial(_answer_request, request, requests, answers, memory)
         status = run_confined(path, work, request["memory_bytes"])
@@ -72,7 +80,7 @@ def _answer_request(request: dict[str, Any], requests: IO[bytes], answers: IO[by
     counts = DecodeCounts()
     options: dict[str, Any] = {name: request.get(name) for name in ("indices", "size")}
     options |= {name: request.get(name) or 1 for name in ("step", "threads")}
-    frames = read_frames(name_for_libraries(request["path"]), counts, **options)
+    frames = READERS[request["backend"]](name_for_libraries(request["path"]), counts, **options)
     sender = _FrameSender(requests, answers, memory)
     if not request.get("survey"):
         for index, time_s, pixels in frames:

@@ -106,6 +106,8 @@ class ProcessDecoder:
 
     threads: int = 1
     """Number of threads of the decoding library."""
+    backend: str = "pyav"
+    """Library that decodes: pyav, or decord for files on which it can be trusted (``decord_reader.py``)."""
     silence_s: float = 60.0
     """Longest wait for the next frame, seconds."""
     limit_s: float = 1800.0
@@ -178,7 +180,7 @@ class ProcessDecoder:
         ``rgb`` of the header is a copy of the frame's pixels. The counts of the last message become ``summary``.
         """
         self._summary = DecodeSummary()
-        request = {"path": str(path), "threads": self.threads, **options}
+        request = {"path": str(path), "backend": self.backend, "threads": self.threads, **options}
         request["memory_bytes"] = self.memory_bytes
         process = self._running_process()
         finished = False

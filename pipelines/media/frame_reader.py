@@ -67,9 +67,9 @@ def read_frames(
         size: (width, height) to which frames are resized; None keeps their size.
         threads: Number of threads of the decoder.
     """
-    counts = counts or DecodeCounts()
+    counts = counts if counts is not None else DecodeCounts()
     try:
-        timeline = _open_timeline(str(path), counts)
+        timeline = open_timeline(str(path), counts)
         if timeline is None:
             return
         reader = _FrameDecoder(str(path), timeline, counts, size, threads)
@@ -184,8 +184,16 @@ def shorten_error(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:200] if lines else ''}"
 
 
-def _open_timeline(path: str, counts: DecodeCounts) -> Timeline | None:
-    """Return the numbers and times of a file's frames, and count them; None if the file has no video stream."""
+def open_timeline(path: str, counts: DecodeCounts) -> Timeline | None:
+    """Return the numbers and times of a file's frames, and count them; None if the file has no video stream.
+
+    Args:
+        path: A local file.
+        counts: Counts of the frames, which are updated.
+
+    Raises:
+        FFmpegError: The file cannot be opened.
+    """
     import av
 
     with av.open(path, options=OPEN_OPTIONS) as container:

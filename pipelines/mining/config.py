@@ -83,12 +83,18 @@ class TrackConfig:
             raise ValueError(f"TrackConfig.webp_quality is {self.webp_quality}; it must be from 1 to 101 (lossless)")
 
 
+DECODERS = ("pyav", "decord")
+"""Libraries that decode, the default first."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MiningConfig:
     """Settings of all mining steps."""
 
     shots: ShotConfig = field(default_factory=ShotConfig)
     tracks: TrackConfig = field(default_factory=TrackConfig)
+    decoder: str = "pyav"
+    """Library that decodes: pyav, or decord for files on which it can be trusted."""
     decode_threads: int = 1
     """Number of threads of one decoder; it does not change the result."""
     decode_silence_s: float = 60.0
@@ -101,6 +107,8 @@ class MiningConfig:
     """Time that is added for each megabyte of a file, seconds."""
 
     def __post_init__(self) -> None:
+        if self.decoder not in DECODERS:
+            raise ValueError(f"MiningConfig.decoder is {self.decoder!r}; it must be one of {', '.join(DECODERS)}")
         for name in ("decode_threads", "decode_silence_s", "decode_limit_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"MiningConfig.{name} is {getattr(self, name)}; it must be positive")

@@ -66,6 +66,9 @@ def video_tools(config: MiningConfig, filesystem: Any = None) -> VideoTools:
         filesystem: fsspec, for sources that are not local.
     """
     decoder = ProcessDecoder(
-        threads=config.decode_threads, silence_s=config.decode_silence_s, limit_s=config.decode_limit_s
+        threads=config.decode_threads,
+        backend=config.decoder,
+        silence_s=config.decode_silence_s,
+        limit_s=config.decode_limit_s,
     )
     return VideoTools(decoder, config, filesystem)
