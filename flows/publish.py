@@ -18,6 +18,7 @@ from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
 from mfhq.decisions import read_decisions
 from mfhq.schema import VIDEOS, stored_schema
+from pipelines.engine.ledger import compact_ledger
 from pipelines.engine.state import corpus_fingerprints
 from pipelines.mining.steps import AFTER, mining_steps
 from pipelines.publishing.publish_presets import preset_named
@@ -71,6 +72,7 @@ def publish(
     thresholds = preset_named(preset)
     described = {"preset": asdict(thresholds), "where": where}
     with tracked_run(settings, "publish", f"publish {corpus}", described, parent) as run:
+        compact_ledger(store)
         published = publish_snapshot(
             store,
             prints,

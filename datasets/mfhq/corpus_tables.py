@@ -15,6 +15,12 @@ from mfhq.schema import RUNS as RUNS_SCHEMA
 from mfhq.store import Store
 from mfhq.takedowns import DenyList, read_takedowns
 
+COMPACTION = "compaction.json"
+"""Name of the record of an unfinished compaction, in a folder of the ledger: a new file, and those that it replaces.
+
+The others count until the new file exists, and do not count any more from then on.
+"""
+
 _THREADS = 16
 """Number of files that are read at the same time."""
 
@@ -26,11 +32,37 @@ def read_attempts(store: Store, step: str = "") -> pa.Table:
         store: The corpus.
         step: Name of the step whose attempts are read; empty for all steps.
     """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        paths = list(store.list(f"{LEDGER}{step}"))
-        tables = list(pool.map(lambda path: from_parquet(store.read(path), ATTEMPTS), paths))
+    for retries_left in (2, 1, 0):
+        try:
+            with ThreadPoolExecutor(_THREADS) as pool:
+                paths = ledger_files(store, step)
+                tables = list(pool.map(lambda path: from_parquet(store.read(path), ATTEMPTS), paths))
+            break
+        except FileNotFoundError:  # the ledger was compacted after it was listed
+            if not retries_left:
+                raise
     denied = DenyList(tuple(read_takedowns(store, unfinished=True)))
     return denied.prune(pa.concat_tables([ATTEMPTS.empty_table(), *tables]))
+
+
+def ledger_files(store: Store, step: str = "") -> list[str]:
+    """Return the paths of the ledger's files, sorted; each attempt is in exactly one of them.
+
+    While the ledger is compacted (``pipelines.engine.ledger``), the files that a compacted one replaces are left out.
+
+    Args:
+        store: The corpus.
+        step: A step, or a step and a fingerprint with a slash between them; empty for all.
+    """
+    paths = list(store.list(f"{LEDGER}{step}"))
+    records = [path for path in paths if path.endswith(f"/{COMPACTION}")]
+    try:
+        begun = [json.loads(store.read(path)) for path in records]
+    except FileNotFoundError:  # it ended after the list was made
+        return ledger_files(store, step)
+    known = set(paths)
+    replaced = {path for record in begun if record["file"] in known for path in record["replaces"]}
+    return [path for path in paths if path.endswith(".parquet") and path not in replaced]
 
 
 def record_run(

@@ -91,7 +91,7 @@ def create_views(
         files = [root + store.url(path) for path in published_files(store, manifest, name)]
         read += files
         if name == "attempts":
-            files = [root + store.url(path) for path in store.list(LEDGER)]
+            files = [root + store.url(path) for path in corpus_tables.ledger_files(store)]
         columns = [f"CAST({_quote_name(f.name)} AS {sql_type(f.type)}) AS {_quote_name(f.name)}" for f in schema]
         if files:
             source = scan_sql(files)

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from mfhq.corpus_tables import ledger_files
 from mfhq.ids import N_SHARDS
-from mfhq.paths import LEDGER
 from mfhq.schema import OK
 from mfhq.store import Store
 from mfhq.takedowns import read_deny_list
@@ -163,8 +163,8 @@ def _mean_cost(store: Store, step: str, fingerprint: str) -> tuple[float | None,
         with store.filesystem.open(store.url(path), "rb") as stream:
             return pq.ParquetFile(stream).read(["seconds", "bytes"], use_threads=False)
 
-    for prefix in (f"{LEDGER}{step}/{fingerprint}/", f"{LEDGER}{step}/"):
-        paths = list(store.list(prefix))
+    for prefix in (f"{step}/{fingerprint}/", f"{step}/"):
+        paths = ledger_files(store, prefix)
         if paths:
             paths = sorted(random.Random(0).sample(paths, min(LEDGER_FILES, len(paths))))
             with ThreadPoolExecutor(16) as pool:

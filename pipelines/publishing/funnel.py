@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from mfhq.corpus_tables import ledger_files
 from mfhq.manifest import TableEntry
-from mfhq.paths import LEDGER
 from mfhq.schema import ATTEMPTS, FUNNEL, OK
 from mfhq.store import Store
 from mfhq.takedowns import DenyList, read_takedowns, token_sql
@@ -84,7 +84,7 @@ def funnel_table(
 
 def _spent(store: Store, fingerprints: Mapping[str, str]) -> str:
     """Return the query for the seconds spent on each item by each step (step, item_id, seconds)."""
-    paths = [path for path in store.list(LEDGER) if path.endswith(".parquet")]
+    paths = ledger_files(store)
     if not paths:
         columns = ", ".join(f'CAST(NULL AS {sql_type(f.type)}) AS "{f.name}"' for f in ATTEMPTS)
         ledger = f"(SELECT {columns} FROM (SELECT 1) WHERE false)"

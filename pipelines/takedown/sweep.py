@@ -11,6 +11,7 @@ from functools import cache
 from mfhq.paths import CLUSTERINGS, LEDGER
 from mfhq.store import Store
 from mfhq.takedowns import DenyList, Takedown, done_path, read_deny_list, read_takedowns, record_path
+from pipelines.engine.ledger import end_compactions
 from pipelines.takedown.inventory import STEPS, list_shard_folders, list_steps_of_other_items, shard_number
 from pipelines.takedown.redaction import TABLE_FOLDERS, list_published_image_files, redact_snapshots
 from pipelines.takedown.rewrite import Changes, rewrite_folder, rewrite_in_place, rewrite_renamed
@@ -54,6 +55,7 @@ def sweep(store: Store, names: Collection[str] = ()) -> SweepReport:
         names: The ids and URIs that the take-downs name, if the caller has them. Files that are neither tables nor
             packed images are searched for them.
     """
+    end_compactions(store)
     changes = Changes()
     for _ in range(MAX_PASSES):
         denied = read_deny_list(store)
