@@ -9,10 +9,10 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from ffavatar_model.head.open_head import build_open_head
+from flows.corpus.flow_session import opened, run_flow
 from flows.corpus.run_record import record_tracked_run
 from infra.console import ProgressBar, say
-from infra.ray_session import ray_session
-from infra.settings import load_settings
+from infra.shown_text import masked_errors
 from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.ids import digest
@@ -47,17 +47,8 @@ def studio_command(
     if layout == "mfhq":
         write_talking_heads(Path(out), identities, seconds, size, seed)
         return
-    settings = load_settings()
-    with ray_session(settings):
-        render_capture_corpus(
-            out=out,
-            identities=identities,
-            cameras=cameras,
-            timesteps=timesteps,
-            size=size,
-            seed=seed,
-            home=str(settings.home),
-        )
+    described = {"identities": identities, "cameras": cameras, "timesteps": timesteps, "size": size, "seed": seed}
+    run_flow(render_capture_corpus, out=out, **described)
 
 
 def write_talking_heads(folder: Path, identities: int, seconds: float, size: int, seed: int) -> None:
@@ -105,7 +96,7 @@ def render_capture_corpus(
         "size": size,
         "seed": seed,
     }
-    with tracked_run(load_settings(home or None), "studio", f"studio {out}", config) as run:
+    with opened(home) as settings, tracked_run(settings, "studio", f"studio {out}", config) as run:
         fingerprint = render_missing_captures(out, identities, cameras, timesteps, size, seed, run.run_id)
         store = open_store(out)
         tables = capture_tables(read_step(store, "render_capture", fingerprint))
@@ -128,6 +119,7 @@ def render_capture_corpus(
 
 
 @task(name="render captures", cache_policy=NO_CACHE)
+@masked_errors()
 def render_missing_captures(
     out: str, identities: int, cameras: int, timesteps: int, size: int, seed: int, run_id: str
 ) -> str:

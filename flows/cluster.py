@@ -10,16 +10,17 @@ from typing import Any
 from prefect import flow
 
 from flows.corpus.calibrate import clustering_threshold
+from flows.corpus.flow_session import opened, run_flow
 from flows.corpus.run_record import record_tracked_run
-from infra.console import ProgressBar, say
+from infra.console import CallError, ProgressBar, say
 from infra.ray_session import ray_session
-from infra.settings import Settings, load_settings
+from infra.settings import Settings
 from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
 from mfhq.decisions import read_decisions
 from mfhq.ids import digest
-from mfhq.paths import CLUSTERINGS
+from mfhq.paths import CLUSTERINGS, step_prefix
 from mfhq.schema import ALIASES, ASSIGNMENTS
 from mfhq.store import Store
 from pipelines.engine.commits import read_step
@@ -43,12 +44,27 @@ def cluster_command(corpus: str, pack: str | None, full: bool) -> None:
         full: True to cluster every track again; False to add the new tracks to the known identities.
 
     Raises:
-        CallError: The pack has no calibrated threshold.
+        CallError: Nothing is mined in the corpus, or the pack has no calibrated threshold.
     """
-    settings = load_settings()
-    open_store(corpus)
     clustering_threshold(pack or "")
-    cluster(corpus=corpus, pack=pack or "", full=full, home=str(settings.home))
+    check_mined(open_store(corpus), pack or "")
+    run_flow(cluster, corpus=corpus, pack=pack or "", full=full)
+
+
+def check_mined(store: Store, pack: str) -> None:
+    """Check that a corpus has tracks to cluster, from the mining steps of a face pack.
+
+    Args:
+        store: The corpus.
+        pack: Name or folder of the face pack; empty for the embedded pack.
+
+    Raises:
+        CallError: It has none.
+    """
+    prints = corpus_fingerprints(store, mining_steps(pack_name=pack or None), AFTER)
+    if not store.exists(f"{step_prefix('tracks', prints['tracks'], private=False)}step.json"):
+        with_pack = f" with --pack {pack}" if pack else ""
+        raise CallError(f"{store.uri}: nothing is mined in it{with_pack}; `ffavatar mine SOURCE --corpus` comes first")
 
 
 @flow(name="cluster", validate_parameters=False)
@@ -64,8 +80,9 @@ def cluster(*, corpus: str, pack: str = "", full: bool = False, home: str = "") 
     Returns:
         ``version`` of the clustering, and the numbers of ``tracks`` and ``identities``.
     """
-    settings, store = load_settings(home or None), open_store(corpus)
-    clustering = tracked_clustering(settings, store, pack, full=full)
+    with opened(home, with_ray=False) as settings:
+        store = open_store(corpus)
+        clustering = tracked_clustering(settings, store, pack, full=full)
     result = {"version": clustering.version, **_counts(clustering)}
     say("{uri}: {tracks} tracks of {identities} people ({version})", uri=store.uri, **result)
     return result

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.utilities.annotations import quote
 
-from ffavatar_model.config import from_dict, override, to_dict
+from ffavatar_model.config import override, to_dict
+from flows.corpus.flow_session import opened, run_flow
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.corpus.run_record import record_tracked_run
 from infra.console import SOME_FAILED, CallError, ProgressBar, say
-from infra.ray_session import ray_session
-from infra.settings import load_settings
+from infra.shown_text import masked_errors
 from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.schema import FAILED, OK, REJECTED
@@ -42,6 +43,9 @@ DATASETS: dict[str, tuple[type[ConversionConfig], Planner]] = {
 }
 """Configuration class and planner of each data set, by the data set's name."""
 
+_PLANNED: dict[tuple[str, str, tuple[str, ...]], ConversionPlan] = {}
+"""Plans that the command made, which its flow takes: a flow's parameters are small records that Prefect stores."""
+
 SHOWN = 20
 """Most absent items, and most failed items, that the terminal lists; the artifact and the MLflow run list all."""
 
@@ -62,14 +66,10 @@ def convert_command(dataset: str, source: str, corpus: str, overrides: Sequence[
         CallError: There is no such data set, or it has no such setting.
         CaptureSourceError: The source contains no file of the data set.
     """
-    settings = load_settings()
-    config = conversion_config(dataset, overrides)
     open_store(corpus)
-    plan_conversion(dataset, source, config)
-    with ray_session(settings):
-        result = convert(
-            dataset=dataset, source=source, corpus=corpus, overrides=list(overrides), home=str(settings.home)
-        )
+    key = (dataset, source, tuple(overrides))
+    _PLANNED[key] = plan_conversion(dataset, source, conversion_config(dataset, overrides))
+    result = run_flow(convert, dataset=dataset, source=source, corpus=corpus, overrides=list(overrides))
     return SOME_FAILED if result["failed"] else 0
 
 
@@ -121,10 +121,11 @@ def convert(
         missing from the source or cannot be used).
     """
     config = conversion_config(dataset, overrides or [])
-    plan = plan_conversion(dataset, source, config)
     described = {"dataset": dataset, "source": source, "corpus": corpus, "config": to_dict(config)}
-    with tracked_run(load_settings(home or None), "convert", f"convert {dataset} {source}", described) as run:
-        converted = run_conversion(dataset, source, corpus, to_dict(config), run.run_id)
+    with opened(home) as settings, tracked_run(settings, "convert", f"convert {dataset} {source}", described) as run:
+        key = (dataset, source, tuple(overrides or ()))
+        plan = _PLANNED.pop(key, None) or plan_conversion(dataset, source, config)
+        converted = run_conversion(source, corpus, cast(ConversionPlan, quote(plan)), run.run_id)
         store = open_store(corpus)
         rows = read_items(store, plan, converted["fingerprint"])
         tables = capture_tables(rows)
@@ -161,21 +162,20 @@ def convert(
 
 
 @task(name="conversion step", cache_policy=NO_CACHE)
-def run_conversion(dataset: str, source: str, corpus: str, config: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+@masked_errors()
+def run_conversion(source: str, corpus: str, plan: ConversionPlan, run_id: str) -> dict[str, Any]:
     """Convert the items that the corpus does not contain yet.
 
     Args:
-        dataset: A key of ``DATASETS``.
-        source: Folder or s3:// prefix of the captures.
+        source: Folder or s3:// prefix of the captures, which the progress names.
         corpus: URI of the corpus.
-        config: Configuration of the data set as a dictionary.
+        plan: The plan; a caller quotes it, so that Prefect does not look through it.
         run_id: Id of the run, which the ledger records with each attempt.
 
     Returns:
         ``fingerprint`` of the step, ``seconds`` of worker time, and the numbers of ``items``, ``before`` (items
         finished by earlier calls), ``ok``, ``rejected`` and ``failed``.
     """
-    plan = plan_conversion(dataset, source, from_dict(DATASETS[dataset][0], config))
     with ProgressBar(f"converting {source}") as progress:
         (summary,) = run_steps([plan.step], plan.items, open_store(corpus), run_id, on_progress=progress.update_step)
     names = ("fingerprint", "items", "before", "ok", "rejected", "failed", "seconds")

@@ -9,10 +9,12 @@ import pyarrow as pa
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
-from flows.cluster import decided_clustering, tracked_clustering
+from flows.cluster import check_mined, decided_clustering, tracked_clustering
+from flows.corpus.calibrate import clustering_threshold
+from flows.corpus.flow_session import opened, run_flow
 from flows.corpus.run_record import record_tracked_run
 from infra.console import print_table
-from infra.settings import PUBLISH_PRESET, load_settings
+from infra.settings import PUBLISH_PRESET
 from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
@@ -39,13 +41,16 @@ def publish_command(corpus: str, preset: str, pack: str | None, where: str | Non
 
     Raises:
         ValueError: There is no such preset.
+        CallError: Nothing is mined in the corpus, or the pack has no calibrated threshold.
         CatalogError: ``where`` is no SQL condition on these columns.
     """
-    settings = load_settings()
     preset_named(preset)
     if where:
-        apply_where(stored_schema("faces").empty_table(), VIDEOS.empty_table(), where)  # refused now, not after an hour of clustering
-    publish(corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home), where=where or "")
+        # refused now, not after an hour of clustering
+        apply_where(stored_schema("faces").empty_table(), VIDEOS.empty_table(), where)
+    clustering_threshold(pack or "")
+    check_mined(open_store(corpus), pack or "")
+    run_flow(publish, corpus=corpus, pack=pack or "", preset=preset, where=where or "")
 
 
 @flow(name="publish", validate_parameters=False)
@@ -66,30 +71,31 @@ def publish(
         ``snapshot`` (its name), ``digest`` of the snapshot, ``created`` (False if the newest snapshot already has the
         same rows), and ``rows`` (number per table).
     """
-    settings, store = load_settings(home or None), open_store(corpus)
-    prints = corpus_fingerprints(store, mining_steps(pack_name=pack or None), AFTER)
-    clustering = decided_clustering(store, tracked_clustering(settings, store, pack, parent))
-    thresholds = preset_named(preset)
-    described = {"preset": asdict(thresholds), "where": where}
-    with tracked_run(settings, "publish", f"publish {corpus}", described, parent) as run:
-        compact_ledger(store)
-        published = publish_snapshot(
-            store,
-            prints,
-            clustering.assignments,
-            thresholds,
-            track_embeddings=clustering.track_embeddings,
-            aliases=clustering.aliases,
-            decisions=read_decisions(store),
-            run_id=run.run_id,
-            where=where,
-        )
-        run.log_snapshot(store.uri, published.version, published.digest, "output")
-        funnel = Catalog(store).open(published.version).query(FUNNEL)
-        run.log_metrics({f"funnel/{r['stage']}/{r['reason']}": r["items"] for r in funnel.to_pylist()})
-        run.log_json(funnel.to_pylist(), "funnel.json")
-        record_tracked_run(store, run, "publish", published.version, asdict(thresholds), parent)
-    create_table_artifact(table=funnel.to_pylist(), key="funnel", description=f"{store.uri} {published.version}")
+    with opened(home, with_ray=False) as settings:
+        store = open_store(corpus)
+        prints = corpus_fingerprints(store, mining_steps(pack_name=pack or None), AFTER)
+        clustering = decided_clustering(store, tracked_clustering(settings, store, pack, parent))
+        thresholds = preset_named(preset)
+        described = {"preset": asdict(thresholds), "where": where}
+        with tracked_run(settings, "publish", f"publish {corpus}", described, parent) as run:
+            compact_ledger(store)
+            published = publish_snapshot(
+                store,
+                prints,
+                clustering.assignments,
+                thresholds,
+                track_embeddings=clustering.track_embeddings,
+                aliases=clustering.aliases,
+                decisions=read_decisions(store),
+                run_id=run.run_id,
+                where=where,
+            )
+            run.log_snapshot(store.uri, published.version, published.digest, "output")
+            funnel = Catalog(store).open(published.version).query(FUNNEL)
+            run.log_metrics({f"funnel/{r['stage']}/{r['reason']}": r["items"] for r in funnel.to_pylist()})
+            run.log_json(funnel.to_pylist(), "funnel.json")
+            record_tracked_run(store, run, "publish", published.version, asdict(thresholds), parent)
+        create_table_artifact(table=funnel.to_pylist(), key="funnel", description=f"{store.uri} {published.version}")
     show_funnel(funnel, store.uri, published.version)
     return {
         "snapshot": published.version,

@@ -8,11 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import flow
 
+from flows.corpus.flow_session import opened, run_flow
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.corpus.run_record import record_tracked_run
 from infra.console import SOME_FAILED, ProgressBar, say
-from infra.ray_session import ray_session
-from infra.settings import load_settings
 from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
@@ -37,10 +36,8 @@ def recrop_command(corpus: str, size: int) -> int:
     Raises:
         CatalogError: Nothing is published in the corpus.
     """
-    settings = load_settings()
     Catalog(open_store(corpus)).open()
-    with ray_session(settings):
-        result = recrop(corpus=corpus, size=size, home=str(settings.home))
+    result = run_flow(recrop, corpus=corpus, size=size)
     for uri, reason in result["failures"].items():
         say("  failed {uri}: {reason}", uri=uri, reason=reason)
     text = "{n} faces at up to {size} px in {version}" if result["n_faces"] else "no face was cut; {version} stays"
@@ -60,14 +57,14 @@ def recrop(*, corpus: str, size: int, home: str = "") -> dict[str, Any]:
     Returns:
         ``snapshot`` (its name), ``n_faces`` (number of faces with a new crop) and ``failures`` (URI to reason).
     """
-    settings, store = load_settings(home or None), open_store(corpus)
+    store = open_store(corpus)
     snapshot = Catalog(store).open()
     faces, videos = snapshot.table("faces"), snapshot.table("videos")
     to_cut = faces_to_recrop(faces, videos)
     step = recrop_step(to_cut, size, filesystem=remote_filesystem(store.uri))
     uri_of = dict(zip(to_cut["video_id"].to_pylist(), to_cut["uri"].to_pylist(), strict=True))
     described = {"corpus": corpus, "size": size, "from": snapshot.version}
-    with tracked_run(settings, "recrop", f"recrop {corpus}", described) as run:
+    with opened(home) as settings, tracked_run(settings, "recrop", f"recrop {corpus}", described) as run:
         with ProgressBar("recrop") as progress:
             (summary,) = run_steps([step], to_cut, store, run.run_id, on_progress=progress.update_step)
         cut = read_step(store, "recrop", summary.fingerprint)

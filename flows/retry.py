@@ -9,12 +9,13 @@ import pyarrow.compute as pc
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.corpus.flow_session import opened, run_flow
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.mine import collect_failures, summary_row
 from flows.publish import publish
 from infra.console import SOME_FAILED, ProgressBar, say
-from infra.ray_session import ray_session
-from infra.settings import PUBLISH_PRESET, load_settings
+from infra.settings import PUBLISH_PRESET
+from infra.shown_text import masked_errors
 from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.where import rows_where
@@ -24,6 +25,7 @@ from pipelines.engine.state import bind_steps, failed_items
 from pipelines.mining.digests import drop_superseded_failures, look_again
 from pipelines.mining.schemas import SOURCES
 from pipelines.mining.steps import AFTER, mining_steps
+from pipelines.publishing.publish_presets import preset_named
 
 MORE_ATTEMPTS = 3
 """Margin of attempts: the limit for all chosen items is their largest number of attempts on record plus this."""
@@ -43,15 +45,15 @@ def retry_command(corpus: str, where: str, pack: str | None, preset: str) -> int
 
     Raises:
         CatalogError: DuckDB refuses the condition.
+        ValueError: There is no such preset.
     """
-    settings = load_settings()
+    preset_named(preset)
     failed, uri_of = list_failed_items(corpus, pack or "")
     n_chosen = pc.sum(rows_where(failed, where, "--where")).as_py() or 0
     say("{n} of {of} failed items are tried again", n=n_chosen, of=failed.num_rows)
     if not n_chosen:
         return 0
-    with ray_session(settings):
-        result = retry(corpus=corpus, where=where, pack=pack or "", preset=preset, home=str(settings.home))
+    result = run_flow(retry, corpus=corpus, where=where, pack=pack or "", preset=preset)
     for item, reason in result["failures"].items():
         say("  failed {uri}: {reason}", uri=uri_of.get(item, item), reason=reason)
     return SOME_FAILED if result["failures"] else 0
@@ -79,14 +81,14 @@ def retry(
     Raises:
         CatalogError: DuckDB refuses the condition.
     """
-    settings = load_settings(home or None)
-    with tracked_run(settings, "mine", f"retry {corpus}", {"where": where}) as run:
+    with opened(home) as settings, tracked_run(settings, "mine", f"retry {corpus}", {"where": where}) as run:
         summaries = run_failed_items(corpus, where, pack, run.run_id)
         published = publish(corpus=corpus, pack=pack, preset=preset, home=home, parent=run.run_id)
     return {**published, "failures": collect_failures(summaries), "run_id": run.run_id}
 
 
 @task(name="retry steps", cache_policy=NO_CACHE)
+@masked_errors()
 def run_failed_items(corpus: str, where: str, pack: str, run_id: str) -> list[dict[str, Any]]:
     """Run every mining step on the failed items that meet an SQL condition.
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Task as RichTask
 from rich.table import Table
@@ -54,10 +56,13 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
     drawn = Table(title=_plain(title), title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) or row[index] is None for row in rows)
-        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        words = [word for row in rows for word in shown_text(str(row[index])).split()]
+        longest = 0 if numeric else max(map(cell_len, words), default=0)
+        drawn.add_column(name, justify="right" if numeric else "left", overflow="fold", min_width=longest or None)
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))
-    out.print(drawn)
+    needed = Measurement.get(out, out.options.update(max_width=1 << 20), drawn).minimum
+    out.print(drawn, width=max(out.width, needed))  # a line is longer than the terminal, rather than an id broken
 
 
 def _cell(value: Any) -> str:

@@ -58,14 +58,20 @@ def _score_csv(analyzer: FaceAnalyzer, table: Path) -> tuple[Scores, Scores]:
 
     Paths in the csv are relative to the csv's folder.
     """
-    with table.open(newline="", encoding="utf-8") as opened:
-        reader = csv.DictReader(opened)
-        if not {"a", "b", "same"} <= set(reader.fieldnames or ()):
-            raise CallError(f"{table}: has the columns {reader.fieldnames}; it needs a, b (files) and same (1 or 0)")
-        listed = list(reader)
+    way_out = "it needs a, b (files) and same (1 or 0); or give a folder a person"
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as opened:
+            reader = csv.DictReader(opened)
+            if not {"a", "b", "same"} <= set(reader.fieldnames or ()):
+                raise CallError(f"{table}: has the columns {str(reader.fieldnames)[:200]}; {way_out}")
+            listed = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise CallError(f"{table}: is no csv of pairs, {way_out}") from error
     for number, row in enumerate(listed, 2):
         if (row["same"] or "").strip().lower() not in TRUE + FALSE:
             raise CallError(f"{table}, line {number}: same is {row['same']!r}; it must be 1 or 0")
+        if not row["a"] or not row["b"]:
+            raise CallError(f"{table}, line {number}: names no two files; {way_out}")
     pairs = [(table.parent / row["a"], table.parent / row["b"], row["same"].strip().lower() in TRUE) for row in listed]
     rows, vectors = embed_stills(analyzer, sorted({path for a, b, _ in pairs for path in (a, b)}))
     scored = [(vectors[rows[a]] @ vectors[rows[b]], same) for a, b, same in pairs if a in rows and b in rows]

@@ -43,6 +43,8 @@ def overlap_command(source: str | None, corpus: str, pack: str | None) -> int:
             face.
         CatalogError: The corpus has no published snapshot.
     """
+    if source is not None and "://" not in source and not Path(source).is_dir():
+        raise CallError(f"{source}: no such folder; give a folder of stills, or the URI of a corpus")
     used_pack, min_similarity = face_pack(pack), 1 - clustering_threshold(pack or "")
     snapshot = Catalog(open_store(corpus)).open()
     names, vectors = _clustered_people(snapshot, used_pack)

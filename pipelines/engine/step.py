@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from mfhq.ids import digest
+from mfhq.masking import mask_secrets
 from mfhq.schema import FAILED, OK, REJECTED, schema_hash
 
 
@@ -145,7 +146,7 @@ def run_isolated(step: Step, resource: Any, rows: pa.Table) -> Iterator[tuple[pa
             yield from run_isolated(step, resource, rows.slice(half))
             return
         key = rows[step.key][0].as_py()
-        short = "".join(traceback.format_exception(error, limit=-3))[-2000:]
+        short = mask_secrets("".join(traceback.format_exception(error, limit=-3)))[-2000:]
         yield failed_row(step, key, type(error).__name__), {key: short}
     else:
         yield out, {}

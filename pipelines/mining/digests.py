@@ -108,6 +108,25 @@ def sources_to_mine(listed: Sequence[Source], store: Store, filesystem: Any = No
     return sources, len(listed) - len(allowed) + digested.num_rows - sources.num_rows
 
 
+def find_merged(listed: Sequence[Source], sources: pa.Table, store: Store) -> list[tuple[str, str]]:
+    """Find the files that were merged with others of the same bytes, by the corpus's cache.
+
+    Args:
+        listed: The files of a source.
+        sources: ``SOURCES`` rows that stand for them.
+        store: The corpus.
+
+    Returns:
+        URI of each merged file, and URI of the file whose row stands for both.
+    """
+    uri_of = dict(zip(sources["video_id"].to_pylist(), sources["uri"].to_pylist(), strict=True))
+    if len(uri_of) == len(listed):
+        return []
+    known = known_digests(store)
+    kept = ((s.uri, uri_of.get(known.get((s.uri, s.size, s.stamp), ""))) for s in sorted(listed))
+    return [(uri, other) for uri, other in kept if other is not None and other != uri]
+
+
 def look_again(sources: pa.Table, store: Store, filesystem: Any = None) -> pa.Table:
     """Look up again the sources that could not be read; one that is there now gets the id of its bytes.
 

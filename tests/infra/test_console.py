@@ -45,3 +45,19 @@ def test_work_that_never_reports_prints_nothing(monkeypatch: pytest.MonkeyPatch)
         text = output(monkeypatch, terminal)
         ProgressBar("mining").close()
         assert not text.getvalue().strip()
+
+
+def test_an_id_is_in_one_line_of_a_table_however_narrow_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = io.StringIO()
+    monkeypatch.setattr(console, "out", Console(file=text, force_terminal=False, width=60, soft_wrap=True))
+    ids = [f"{number:064x}" for number in (1, 2)]
+    meaning = "what this row is said to mean, in more words than a line has"
+    console.print_table(
+        "people", ("identity", "n", "uri", "meaning"), [(i, 3, f"/videos/{i}.mp4", meaning) for i in ids]
+    )
+    lines = text.getvalue().splitlines()
+    assert all(any(i in line and f"/videos/{i}.mp4" in line for line in lines) for i in ids)
+    text.seek(0)
+    text.truncate()
+    console.print_table("", ("a", "meaning"), [("x", meaning)])
+    assert max(map(len, text.getvalue().splitlines())) <= 60, "text is wrapped as before"
