@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ffavatar_model.networks.efficientnet import EfficientNetDistance
 from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.networks.gaussians import CanonicalAvatar
 from ffavatar_model.networks.lpips import LPIPS
@@ -64,6 +65,47 @@ def structural(rgb: Tensor, target: Tensor, window: int = 11, sigma: float = 1.5
 def perceptual(network: LPIPS, rgb: Tensor, target: Tensor) -> Tensor:
     """Compute LPIPS (N,) between images (N, 3, H, W) in 0 to 1; the complete crops with background are compared."""
     return network(rgb, target)
+
+
+def efficientnet(
+    network: EfficientNetDistance, rgb: Tensor, target: Tensor, points: Tensor, valid: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Compute the EfficientNet distance of complete crops, and of the faces in them at twice the scale.
+
+    Args:
+        network: The network.
+        rgb: (N, 3, H, W) renderings, 0 to 1.
+        target: (N, 3, H, W) images that they are compared with, 0 to 1.
+        points: (N, 468, 2) face-mesh points in the targets, image widths; points at zero are not used.
+        valid: (N,) bool, False for targets without face-mesh points.
+
+    Returns:
+        Two times (N,) distances; the second is 0 if ``valid`` is False.
+    """
+    grid = face_box_grid(points, rgb.shape[-1])
+    boxes = [F.grid_sample(x, grid, padding_mode="border", align_corners=False) for x in (rgb, target)]
+    face = network(*boxes)
+    return network(rgb, target), torch.where(valid, face, torch.zeros_like(face))
+
+
+def face_box_grid(points: Tensor, size: int, share: float = 0.5) -> Tensor:
+    """Return the sampling grid of a square box around face-mesh points, for ``torch.nn.functional.grid_sample``.
+
+    Args:
+        points: (N, P, 2) points, image widths; points at zero are not used.
+        size: Pixels along the edge of the sampled box.
+        share: Side of the box, as a share of the image's side.
+
+    Returns:
+        (N, size, size, 2) positions, -1 to 1 in the image; the box is moved to lie inside the image.
+    """
+    there = (points != 0).any(-1, keepdim=True)
+    low = torch.where(there, points, torch.ones_like(points)).amin(1)
+    high = torch.where(there, points, torch.zeros_like(points)).amax(1)
+    centre = ((low + high) / 2).clamp(share / 2, 1 - share / 2)
+    line = ((torch.arange(size, device=points.device) + 0.5) / size - 0.5) * share
+    down, right = torch.meshgrid(line, line, indexing="ij")
+    return 2 * (centre[:, None, None] + torch.stack((right, down), -1)) - 1
 
 
 def ssim_scale(images: Tensor) -> Tensor:

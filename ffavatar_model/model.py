@@ -69,6 +69,8 @@ class Output(NamedTuple):
     """(B, D, L, 2) projected landmarks of the rendered head, image widths (0 left or top, 1 right or bottom)."""
     estimated_landmarks: Tensor
     """(B, D, L, 2) landmarks projected by the estimated pose; ``landmarks`` if no known camera was rendered."""
+    irises: Tensor
+    """(B, D, I, 2) projected centres of the irises, the head's own left first; I is 0 if the head has no eyeballs."""
     avatar: CanonicalAvatar
     parameters: DrivingParameters
     """Rendered parameters (B, D, ...); drivers of one timestep share expression and joint rotations."""
@@ -346,9 +348,10 @@ class FFAvatar(nn.Module):
             camera = estimated if head_to_camera is None else head_to_camera
             points = self.rig.landmarks(posed.means)
             landmarks = project_points(points, camera, K) / size
+            irises = project_points(posed.means[..., self.rig.iris_points, :], camera, K) / size
             by_estimate = landmarks if head_to_camera is None else project_points(points, estimated, K) / size
             rendered = self.render(posed, camera, K, background)
-        return Output(rendered, landmarks, by_estimate, avatar, parameters, estimated_parameters)
+        return Output(rendered, landmarks, by_estimate, irises, avatar, parameters, estimated_parameters)
 
 
 def face_visibility(head_to_camera: Tensor) -> Tensor:

@@ -113,7 +113,7 @@ def prepare_batch(raw: RawBatch, augment: Augment, degrade: Degrade) -> Batch:
         images = images.unflatten(0, shape)
         return images[:, :n_sources], images[:, n_sources:]
 
-    pixels, landmarks = raw.pixels.flatten(0, 1).contiguous().float() / 255, raw.landmarks
+    pixels, landmarks, irises = raw.pixels.flatten(0, 1).contiguous().float() / 255, raw.landmarks, raw.irises
     draws = raw.draws.flatten(0, 1)
     if augment.reframes:
         frames = framing_transforms(augment, raw.draws)
@@ -121,6 +121,7 @@ def prepare_batch(raw: RawBatch, augment: Augment, degrade: Degrade) -> Batch:
         frames[:, n_sources:] = torch.where(raw.known_camera[..., None, None], unchanged, frames[:, n_sources:])
         pixels = reframe(pixels, frames.flatten(0, 1))
         landmarks = reframe_points(landmarks, frames[:, n_sources:])
+        irises = None if irises is None else reframe_points(irises, frames[:, n_sources:])
     rgb, matte = pixels.split((3, 1), 1)
     if augment.light:
         gains = (augment.light * raw.light[:, :1] + augment.light / 3 * raw.light[:, 1:]).exp()
@@ -134,14 +135,15 @@ def prepare_batch(raw: RawBatch, augment: Augment, degrade: Degrade) -> Batch:
         rough = over_background(rgb, degrade_mattes(matte, degrade, draws))
         sources, estimator_drivers = split(degrade_images(rough, degrade, draws, _noise(raw, rgb)))
     unchanged_fields = raw.tensors()
-    for name in ("pixels", "landmarks", "draws", "light"):
-        del unchanged_fields[name]
+    for name in ("pixels", "landmarks", "irises", "draws", "light"):
+        unchanged_fields.pop(name, None)
     return Batch(
         sources=sources,
         drivers=drivers,
         estimator_drivers=estimator_drivers,
         mattes=split(matte)[1],
         landmarks=landmarks,
+        irises=irises,
         ids=raw.ids,
         known=raw.known,
         padded=raw.padded,

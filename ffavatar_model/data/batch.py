@@ -34,6 +34,8 @@ class _BatchFields:
     """True if ``known_camera`` is True for all drivers: a plain bool, so reading it does not wait for the device."""
     padded: bool
     """True if at least one source is padding."""
+    irises: Tensor | None = None
+    """(B, D, 2, 2) centres of the irises in image widths, the head's own left first; None if they are not known."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by field name."""

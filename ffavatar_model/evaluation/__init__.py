@@ -3,7 +3,7 @@
 Results are means over people with confidence intervals.
 """
 
-from ffavatar_model.evaluation.image_metrics import ms_ssim, psnr, ssim
+from ffavatar_model.evaluation.image_metrics import ms_ssim, psnr, sharpness_ratio, ssim
 from ffavatar_model.evaluation.intervals import Interval, bootstrap, summarise
 from ffavatar_model.evaluation.parameters import GroundTruth, evaluate_estimator
 from ffavatar_model.evaluation.protocol import PROTOCOL
@@ -32,6 +32,7 @@ __all__ = [
     "ms_ssim",
     "psnr",
     "self_reenact",
+    "sharpness_ratio",
     "ssim",
     "summarise",
 ]

@@ -77,6 +77,31 @@ def ms_ssim(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Te
     return total
 
 
+def sharpness_ratio(rendered: Tensor, target: Tensor, matte: Tensor | None = None) -> Tensor:
+    """Compute the ratio of the mean absolute Laplacian of renderings to that of their targets, in luminance.
+
+    Args:
+        rendered: (N, 3, H, W) renderings.
+        target: (N, 3, H, W) images that they are compared with.
+        matte: (N, 1, H, W) weights of the pixels; None weights all pixels equally.
+
+    Returns:
+        (N,) ratios: 1 is as sharp as the target, below 1 is blurred.
+    """
+    kernel = target.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None]
+    weight = torch.ones_like(target[:, :1]) if matte is None else matte
+    weight = weight[..., 1:-1, 1:-1]
+    ours, theirs = (
+        (F.conv2d(luminance(x), kernel).abs() * weight).sum((1, 2, 3)) for x in (rendered.clamp(0, 1), target)
+    )
+    return ours / theirs.clamp_min(1e-9)
+
+
+def luminance(images: Tensor) -> Tensor:
+    """Return the luma (N, 1, H, W) of RGB images (N, 3, H, W), with the weights of Rec. 601."""
+    return (images * images.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1, keepdim=True)
+
+
 def _similarity_maps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Return maps of SSIM and of its contrast-structure part, (N, 3, H', W'), one value per full window."""
     offset = torch.arange(WINDOW, dtype=a.dtype, device=a.device) - WINDOW // 2

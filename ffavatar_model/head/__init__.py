@@ -3,7 +3,7 @@
 from ffavatar_model.head.actions import actions_to_parameters
 from ffavatar_model.head.head_file import load_head, save_head
 from ffavatar_model.head.interface import JOINT_NAMES, N_JOINTS, PARENTS, HeadModel
-from ffavatar_model.head.landmarks import landmark_points, with_landmarks
+from ffavatar_model.head.landmarks import iris_vertices, landmark_points, with_landmarks
 from ffavatar_model.head.posing import PosedHead, blend_shapes, joint_positions, pose_head, pose_head_numpy
 from ffavatar_model.head.skinning import axis_angle_to_matrix, axis_angle_to_quaternion, linear_blend_skinning
 from ffavatar_model.head.subdivision import subdivide
@@ -18,6 +18,7 @@ __all__ = [
     "axis_angle_to_matrix",
     "axis_angle_to_quaternion",
     "blend_shapes",
+    "iris_vertices",
     "joint_positions",
     "landmark_points",
     "linear_blend_skinning",

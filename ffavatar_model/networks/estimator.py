@@ -12,6 +12,9 @@ from ffavatar_model.camera import POSE_SIZE
 from ffavatar_model.config import require
 from ffavatar_model.networks.backbone import Backbone
 
+FACE_CENTRE = (0.5, 0.64)
+"""Centre of the face in an aligned crop, as shares of its side: right and down."""
+
 
 class DrivingParameters(NamedTuple):
     """Parameters that pose a head, with any leading dimensions."""
@@ -39,6 +42,9 @@ class Estimator(nn.Module):
         """Upper bound on the number of expression coefficients; the head model may have fewer."""
         expression_limit: float = 4.0
         """Largest absolute value of an expression coefficient."""
+        crop: float = 1.0
+        """Side of the part of an aligned crop that the estimator sees, as a share of its side: 0.61 shows eyes at a
+        distance of 0.36 of the part's side. Estimated poses are those in the complete crop."""
         neck_limit: float = 0.3
         """Largest entry of the neck's axis-angle vector, radians; small, as rotations of neck and head look alike."""
         jaw_limit: float = 0.6
@@ -51,6 +57,7 @@ class Estimator(nn.Module):
         def __post_init__(self) -> None:
             for name in ("expression_limit", "neck_limit", "jaw_limit", "eye_limit", "gain"):
                 require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
+            require(0 < self.crop <= 1, "crop", self.crop, "above 0, at most 1")
 
     start: Tensor
 
@@ -76,7 +83,7 @@ class Estimator(nn.Module):
 
     def raw(self, images: Tensor) -> Tensor:
         """Compute values without limits (N, n_expression + 21) from aligned crops (N, 3, H, W), RGB in 0 to 1."""
-        (tokens,) = self.backbone(images)
+        (tokens,) = self.backbone(crop_face(images, self.config.crop))
         # The mean of the tokens has no information on their positions; a few channels of each token add it.
         layout = self.places(self.pool(tokens).flatten(1))
         return self.config.gain * self.head(torch.cat((tokens.mean(1), layout), -1)).float()
@@ -97,3 +104,21 @@ class Estimator(nn.Module):
         """Estimate parameters from aligned crops (..., 3, H, W), with the same leading dimensions."""
         leading = images.shape[:-3]
         return self.limit(self.raw(images.flatten(0, -4)).unflatten(0, leading))
+
+
+def crop_face(images: Tensor, share: float) -> Tensor:
+    """Cut a square around the face out of aligned crops.
+
+    Args:
+        images: (..., H, W) aligned crops, square.
+        share: Side of the square, as a share of the side of the crops; 1 returns the crops.
+
+    Returns:
+        (..., S, S), whole pixels of the crops.
+    """
+    if share == 1:
+        return images
+    full = images.shape[-1]
+    side = round(share * full)
+    left, top = (min(max(0, round(at * full - side / 2)), full - side) for at in FACE_CENTRE)
+    return images[..., top : top + side, left : left + side]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ffavatar_model.camera import aligned_pose, pose_to_camera, project_points, virtual_intrinsics
-from ffavatar_model.head import HeadModel, axis_angle_to_matrix, axis_angle_to_quaternion
+from ffavatar_model.head import HeadModel, axis_angle_to_matrix, axis_angle_to_quaternion, iris_vertices
 from ffavatar_model.head.interface import LEFT_EYE, PARENTS, RIGHT_EYE
 from ffavatar_model.head.skinning import (
     apply_transforms,
@@ -63,6 +63,8 @@ class Rig(nn.Module):
     """(P, 5) skinning weights."""
     joints: Tensor
     """(5, 3) joints of the mean head at rest, metres."""
+    iris_points: Tensor
+    """(I,) points at the centres of the irises, see ``iris_vertices``."""
     landmark_corners: Tensor
     """(L, 3) points at the corners of each landmark's triangle."""
     landmark_barycentric: Tensor
@@ -94,6 +96,7 @@ class Rig(nn.Module):
             "landmark_corners": head.triangles[head.landmark_triangles],
             "landmark_barycentric": head.landmark_barycentric,
             "landmark_index": head.landmark_index,
+            "iris_points": iris_vertices(head),
             "shape_directions": shape_directions.flatten(0, 1).T,
             "joint_directions": joint_directions.flatten(0, 1).T,
             "triangles": head.triangles if n_shape else head.triangles[:0],

@@ -20,8 +20,15 @@ class Optimizer:
     """Peak learning rate."""
     mean_head_lr: float = 4e-3
     """Peak learning rate of parameters with one row per point: the learned mean head and a person's own Gaussians."""
+    shape_lr: float = 1.0
+    """Factor of the learning rate of the shape predictor's layers."""
     final: float = 0.05
     """Learning rate at the end of the run, as a share of the peak."""
+    decay_from: float = 0.0
+    """Completed share of the run at which the cosine schedule begins; the rate is constant until then.
+
+    In a chain of runs, ``final=1`` keeps the rate constant in all runs but the last.
+    """
     warmup: int = 3000
     """Number of steps over which the learning rate grows to its peak."""
     weight_decay: float = 0.05
@@ -31,10 +38,11 @@ class Optimizer:
     """Norm to which larger gradients are clipped."""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "mean_head_lr", "clip"):
+        for name in ("lr", "mean_head_lr", "shape_lr", "clip"):
             require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
         require(self.warmup >= 0, "warmup", self.warmup, "0 or more steps")
         require(0 <= self.final <= 1, "final", self.final, "0 to 1")
+        require(0 <= self.decay_from < 1, "decay_from", self.decay_from, "0 to below 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,6 +14,7 @@ from ffavatar_model.data.batch import Batch
 from ffavatar_model.data.images import BACKGROUND
 from ffavatar_model.head.face_parts import PARTS, RIGID, landmark_rows
 from ffavatar_model.model import FFAvatar, Output, face_visibility
+from ffavatar_model.networks.efficientnet import EfficientNetDistance, load_efficientnet
 from ffavatar_model.networks.lpips import LPIPS, LPIPS_FILE_HINT, load_lpips
 
 
@@ -54,6 +55,8 @@ class Objective(nn.Module):
         """Weight of LPIPS of complete crops over the background, at about 256 pixels; it needs ``lpips_file``."""
         lpips_file: str = ""
         """File of LPIPS's weights on each worker's machine (see ``networks.lpips``); read if ``lpips`` is not 0."""
+        perceptual: float = 0.0
+        """Weight of the EfficientNet distance of crops, and of faces at twice the scale; it needs a package."""
         mask: float = 1.0
         """Weight of the difference of alpha and matte at the start of the run; it changes linearly."""
         mask_final: float = 0.5
@@ -74,6 +77,8 @@ class Objective(nn.Module):
         """Weight of the landmarks of lips, lids and brows, relative to their part's mean; fades like ``landmark``."""
         motion: float = 0.0
         """Weight of the motion of lips, lids and brows (``losses.motion``), for unknown cameras; it does not fade."""
+        gaze: float = 0.0
+        """Weight of the motion of irises, as ``motion``; 0 for batches without their positions."""
         shape: float = 1e-4
         """Weight of squared shape coefficients, if the model predicts them."""
         pose: float = 1.0
@@ -93,7 +98,8 @@ class Objective(nn.Module):
         def __post_init__(self) -> None:
             require(0 < self.landmark_until <= 1, "landmark_until", self.landmark_until, "above 0, at most 1")
             require(0 <= self.landmark_floor <= 1, "landmark_floor", self.landmark_floor, "0 to 1")
-            require(self.lpips >= 0, "lpips", self.lpips, "0 (off) or more")
+            for name in ("lpips", "perceptual", "motion", "gaze"):
+                require(getattr(self, name) >= 0, name, getattr(self, name), "0 (off) or more")
 
         def load_lpips(self) -> LPIPS | None:
             """Load LPIPS; return None if ``lpips`` is 0.
@@ -111,12 +117,21 @@ class Objective(nn.Module):
                 )
             return load_lpips(Path(self.lpips_file))
 
+        def load_efficientnet(self) -> EfficientNetDistance | None:
+            """Load the network of the EfficientNet distance; return None if ``perceptual`` is 0.
+
+            Raises:
+                ValueError: Its package is missing, damaged or of another version; the message is one line.
+            """
+            return load_efficientnet() if self.perceptual else None
+
     background: Tensor
     rigid: Tensor
 
     def __init__(self, config: Objective.Config, model: FFAvatar) -> None:
         super().__init__()
         self.config, self.model, self.lpips = config, model, config.load_lpips()
+        self.efficientnet = config.load_efficientnet()
         self.register_buffer("background", torch.tensor(BACKGROUND), persistent=False)
         parts = [landmark_rows(points, model.rig.landmark_index) for points in PARTS.values()]
         self._parts = [f"part_{i}" for i, rows in enumerate(parts) if len(rows) > 2]
@@ -187,11 +202,20 @@ class Objective(nn.Module):
                 terms["structural"] = c.structural * losses.structural(rendering, target).mean()
             if self.lpips is not None:
                 terms["lpips"] = c.lpips * losses.perceptual(self.lpips, rendering, target).mean()
+        if self.efficientnet is not None:
+            terms["perceptual"] = c.perceptual * self._perceptual(self.efficientnet, batch, rendered.rgb)
         if len(model.rig.landmark_index):
             faded = self.landmarks_faded(float(progress)) if landmarks_faded is None else landmarks_faded
             terms |= self._landmark_terms(batch, output, progress, faded)
         total = torch.stack(list(terms.values())).sum()
         return total, {name: value.detach() for name, value in terms.items()}, output
+
+    def _perceptual(self, network: EfficientNetDistance, batch: Batch, rgb: Tensor) -> Tensor:
+        """Compute the mean EfficientNet distance of complete crops and of faces."""
+        rendering, target = (losses.ssim_scale(x.float().flatten(0, 1)) for x in (rgb, batch.drivers))
+        points, valid = batch.landmarks.flatten(0, 1), batch.has_landmarks.flatten()
+        complete, face = losses.efficientnet(network, rendering, target, points, valid)
+        return complete.mean() + face.mean()
 
     def _landmark_terms(self, batch: Batch, output: Output, progress: float | Tensor, faded: bool) -> dict[str, Tensor]:
         """Compute the weighted landmark terms; if cameras are known, estimated poses are compared with them."""
@@ -219,4 +243,9 @@ class Objective(nn.Module):
             distance = losses.motion(output.landmarks, detected, batch.has_landmarks, self.rigid)
             of_parts = [distance[..., rows].mean() for rows in map(self.get_buffer, self._parts)]
             terms["motion"] = c.motion * torch.stack(of_parts).mean()
+        irises = batch.irises if len(self.model.rig.iris_points) and len(self.rigid) > 2 else None
+        if c.gaze and irises is not None and not batch.known:
+            points = torch.cat((output.landmarks, output.irises), -2)
+            distance = losses.motion(points, torch.cat((detected, irises), -2), batch.has_landmarks, self.rigid)
+            terms["gaze"] = c.gaze * distance[..., len(self.model.rig.landmark_index) :].mean()
         return terms

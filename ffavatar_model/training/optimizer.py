@@ -20,8 +20,8 @@ Each row gets gradients from few pixels, so the learning rate of these parameter
 def build_optimizer(config: Optimizer, model: nn.Module, graphed: bool = False) -> torch.optim.AdamW:
     """Build AdamW over the trainable parameters.
 
-    There are three groups of parameters: matrices (with weight decay), vectors, and per-point values. A group's
-    ``peak`` is its peak learning rate.
+    There are three groups of parameters: matrices (with weight decay), vectors, and per-point values. If the shape
+    predictor has a learning rate of its own, its parameters are a fourth. A group's ``peak`` is its peak learning rate.
 
     Args:
         config: Settings of the optimizer.
@@ -31,12 +31,15 @@ def build_optimizer(config: Optimizer, model: nn.Module, graphed: bool = False) 
     Raises:
         ValueError: No parameter requires a gradient.
     """
-    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "vectors": [], "points": []}
+    groups: dict[str, list[nn.Parameter]] = {"matrices": [], "vectors": [], "points": [], "shape": []}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             kind = "points" if name in PER_POINT else "matrices" if parameter.ndim > 1 else "vectors"
+            if config.shape_lr != 1 and name.startswith("identity."):
+                kind = "shape"
             groups[kind].append(parameter)
     rates = {"matrices": config.lr, "vectors": config.lr, "points": config.mean_head_lr}
+    rates["shape"] = config.shape_lr * config.lr
     settings: list[dict[str, Any]] = [
         {
             "params": parameters,
@@ -60,11 +63,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: Optimizer, step:
     """Set the current learning rate as each group's ``rate``, and as its ``lr`` unless that is a tensor.
 
     The rate is the group's peak, times a linear warm-up over ``config.warmup`` steps, times a cosine over the run's
-    progress from 1 to ``config.final``.
+    progress after ``config.decay_from``, from 1 to ``config.final``.
 
     Args:
         optimizer: Result of ``build_optimizer``.
-        config: Only ``warmup`` and ``final`` are read.
+        config: Only ``warmup``, ``decay_from`` and ``final`` are read.
         step: Number of steps taken so far.
         progress: Completed share of the run, 0 to 1.
 
@@ -72,7 +75,8 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, config: Optimizer, step:
         Learning rate of the first group.
     """
     warm = min(1.0, (step + 1) / max(1, config.warmup))
-    share = config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    decayed = max(0.0, min(1.0, (progress - config.decay_from) / (1 - config.decay_from)))
+    share = config.final + (1 - config.final) * 0.5 * (1 + math.cos(math.pi * decayed))
     for group in optimizer.param_groups:
         group["rate"] = group["peak"] * warm * share
         if not isinstance(group["lr"], torch.Tensor):  # the launch of a graphed step fills a tensor

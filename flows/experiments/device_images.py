@@ -36,6 +36,8 @@ class ResidentImages:
     """(N, 468, 2) face-mesh points in image widths."""
     has_landmarks: Tensor
     """(N,) bool."""
+    irises: Tensor | None = None
+    """(N, 2, 2) centres of the irises in image widths, where they are known."""
     K: Tensor | None = None
     """(N, 3, 3) where cameras are known."""
     head_to_camera: Tensor | None = None
@@ -84,11 +86,13 @@ class ResidentData:
         self.people: list[_Person] = []
         self.ids: list[str] = []
         self._known: list[bool] = []
+        self._irises_known = True
         self._order = PermutedOrder(config.seed, digest)
         shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
             "pixels": ((4, size, size), torch.uint8),
             "landmarks": ((N_MESH, 2), torch.float16),
             "has_landmarks": ((), torch.bool),
+            "irises": ((2, 2), torch.float16),
             "K": ((3, 3), torch.float32),
             "head_to_camera": ((3, 4), torch.float32),
             "known": ((), torch.bool),
@@ -117,6 +121,7 @@ class ResidentData:
             "pixels": torch.cat((images.rgb, images.matte), 1),
             "landmarks": images.landmarks,
             "has_landmarks": images.has_landmarks,
+            "irises": torch.zeros(n, 2, 2) if images.irises is None else images.irises,
             "K": virtual_intrinsics(self.size).expand(n, 3, 3) if images.K is None else images.K,
             "head_to_camera": torch.eye(3, 4).expand(n, 3, 4) if images.K is None else images.head_to_camera,
             "known": torch.full((n,), images.K is not None),
@@ -130,6 +135,7 @@ class ResidentData:
         with self._lock:
             self.ids.extend(images.ids)
             self._known.extend([images.K is not None] * n)
+            self._irises_known &= images.irises is not None
             rows = list(range(begin, begin + n))
             self.people.append(_Person(images.person, rows, timestep.tolist(), may_be_source))
 
@@ -177,6 +183,7 @@ class ResidentData:
             source_mask=torch.ones(len(picks), n_sources, dtype=torch.bool, device=self.device),
             landmarks=stored["landmarks"][drivers].float(),
             has_landmarks=stored["has_landmarks"][drivers],
+            irises=stored["irises"][drivers].float() if self._irises_known else None,
             K=stored["K"][drivers],
             head_to_camera=stored["head_to_camera"][drivers],
             known_camera=stored["known"][drivers],

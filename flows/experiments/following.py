@@ -22,15 +22,16 @@ from torch import Tensor
 from ffavatar_model.camera import pose_to_camera, project_points, virtual_intrinsics
 from ffavatar_model.data.dataset import LoadedImage
 from ffavatar_model.data.images import compose_image
-from ffavatar_model.evaluation import GroundTruth, Interval, Subject, bootstrap, psnr
+from ffavatar_model.evaluation import GroundTruth, Interval, Subject, bootstrap, psnr, sharpness_ratio, ssim
 from ffavatar_model.evaluation.parameters import GROUPS, displacements
 from ffavatar_model.evaluation.reenactment import driving_parameters, render_drivers
 from ffavatar_model.head import load_head
 from ffavatar_model.head.face_parts import PARTS, RIGID, landmark_rows
 from ffavatar_model.head.interface import JAW, LEFT_EYE
 from ffavatar_model.io.weights import load_model
-from ffavatar_model.losses import fit_image_similarity
+from ffavatar_model.losses import efficientnet, fit_image_similarity
 from ffavatar_model.model import FFAvatar
+from ffavatar_model.networks.efficientnet import EfficientNetDistance, load_efficientnet
 from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.networks.gaussians import CanonicalAvatar
 from flows.experiments.clip_images import load_images
@@ -107,18 +108,32 @@ def load_held_out(folder: Path, people: int, size: int) -> list[LandmarkedSubjec
     return found
 
 
+def load_network(device: torch.device | str) -> EfficientNetDistance | None:
+    """Load the network of the EfficientNet distance; return None, with a line that says so, if it cannot be loaded."""
+    try:
+        return load_efficientnet().to(device)
+    except ValueError as error:
+        click.echo(f"left out: {error}", err=True)
+        return None
+
+
 @torch.inference_mode()
-def evaluate_following(model: FFAvatar, people: Sequence[LandmarkedSubject]) -> dict[str, Any]:
+def evaluate_following(
+    model: FFAvatar, people: Sequence[LandmarkedSubject], network: EfficientNetDistance | None = None
+) -> dict[str, Any]:
     """Evaluate one forward pass from each person's sources.
 
     Args:
         model: The model to measure.
         people: People that it was not trained on.
+        network: Network of the EfficientNet distance, on the model's device; None leaves that distance out.
 
     Returns:
         Intervals over people, ready for JSON. ``landmark_px`` of all landmarks and by part: median over drivers of the
         mean error, pixels of ``CROP_PX``. ``psnr`` and ``hull_psnr`` (dB): inside the matte and inside the convex hull
-        of the landmarks, of the drivers noted as ``held`` (all of them where none is). ``motion_…_r`` by part: the
+        of the landmarks, of the drivers noted as ``held`` (all of them where none is), and so ``hull_ssim``,
+        ``hull_sharpness`` (``sharpness_ratio``), ``efficientnet`` of the crop and ``efficientnet_face`` of the face
+        at twice the scale. ``motion_…_r`` by part: the
         correlation of what expression and joints do to the model's landmarks in the image with what the detected ones
         do beside a head at rest in the same pose. Where the truth is known, ``true_…_r`` and ``true_…_r2``: correlation
         and explained share of the displacement on the mean head by part, and of the gaze's nod and turn. Each person's
@@ -129,7 +144,7 @@ def evaluate_following(model: FFAvatar, people: Sequence[LandmarkedSubject]) -> 
     values: dict[str, list[float]] = {}
     products: dict[str, list[Products]] = {}
     for person in people:
-        person_values, person_products = _evaluate_person(model, person, rows)
+        person_values, person_products = _evaluate_person(model, person, rows, network)
         for name, value in person_values.items():
             values.setdefault(name, []).append(value)
         for name, product in person_products.items():
@@ -169,7 +184,7 @@ def hull_matte(points: Tensor, size: int) -> Tensor:
 
 
 def _evaluate_person(
-    model: FFAvatar, person: LandmarkedSubject, rows: Mapping[str, Tensor]
+    model: FFAvatar, person: LandmarkedSubject, rows: Mapping[str, Tensor], network: EfficientNetDistance | None
 ) -> tuple[dict[str, float], dict[str, Products]]:
     """One person's values and products; ``rows`` are the landmarks of each part."""
     device, subject = model.rig.points.device, person.subject
@@ -194,8 +209,12 @@ def _evaluate_person(
     drivers, mattes = subject.drivers.to(device), subject.mattes.to(device)
     held = [i for i, note in enumerate(subject.notes) if note.get("held", True)] or list(range(len(drivers)))
     hulls = torch.stack([hull_matte(points, size) for points in person.landmarks]).to(device)
-    values["psnr"] = float(psnr(rendered, drivers, mattes)[held].mean())
-    values["hull_psnr"] = float(psnr(rendered, drivers, hulls)[held].mean())
+    values |= _compare_images(rendered[held], drivers[held], mattes[held], hulls[held])
+    if network is not None:
+        there = torch.ones(len(held), dtype=torch.bool, device=device)
+        points = person.landmarks.to(device)[held]
+        distances = efficientnet(network, rendered[held], drivers[held], points, there)
+        values |= {n: float(d.mean()) for n, d in zip(("efficientnet", "efficientnet_face"), distances, strict=True)}
     if person.truth is not None:
         estimated, true = DrivingParameters(*(x[0] for x in parameters)), person.truth.driving_parameters(model)
         moved, truly_moved = displacements(model.rig, estimated), displacements(model.rig, true)
@@ -204,6 +223,17 @@ def _evaluate_person(
             gaze, true_gaze = (x.rotations[:, LEFT_EYE:, axis].mean(1) for x in (estimated, true))
             products[f"true_{name}"] = _products(gaze, true_gaze)
     return values, products
+
+
+def _compare_images(rendered: Tensor, drivers: Tensor, mattes: Tensor, hulls: Tensor) -> dict[str, float]:
+    """Mean image metrics inside the mattes and inside the hulls of the landmarks."""
+    metrics = {
+        "psnr": psnr(rendered, drivers, mattes),
+        "hull_psnr": psnr(rendered, drivers, hulls),
+        "hull_ssim": ssim(rendered, drivers, hulls),
+        "hull_sharpness": sharpness_ratio(rendered, drivers, hulls),
+    }
+    return {name: float(value.mean()) for name, value in metrics.items()}
 
 
 def _project_landmarks(model: FFAvatar, avatar: CanonicalAvatar, parameters: DrivingParameters, size: int) -> Tensor:
@@ -237,6 +267,7 @@ def main(
     """Evaluate each of CHECKPOINTS on real clips and on held-out rendered people."""
     head_model = load_head(next(((head or cache_dir()) / "heads").glob("open-head-v*.safetensors")))
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = load_network(device)
     for checkpoint in checkpoints:
         model = load_model(checkpoint, head_model, device)
         kinds = {"clips": [make_clip_subject(path.stem, load_images(path)) for path in clips]}
@@ -244,7 +275,9 @@ def main(
         for kind, subjects in kinds.items():
             if not subjects:
                 continue
-            line = json.dumps({"checkpoint": str(checkpoint), "people": kind, **evaluate_following(model, subjects)})
+            line = json.dumps(
+                {"checkpoint": str(checkpoint), "people": kind, **evaluate_following(model, subjects, network)}
+            )
             click.echo(line)
             if out is not None:
                 with out.open("a") as stream:

@@ -82,6 +82,7 @@ def render_person(head: StudioHead, order: RenderOrder) -> RenderedArrays:
     return {
         "pixels": np.concatenate([images.rgb.transpose(0, 3, 1, 2), np.stack(mattes)[:, None]], 1),
         "landmarks": images.landmarks,
+        "irises": images.irises,
         "K": images.K,
         "head_to_camera": images.head_to_camera,
         "moment": images.timestep,
@@ -101,6 +102,7 @@ def to_resident_images(order: RenderOrder, rendered: RenderedArrays) -> Resident
         rgb=pixels[:, :3],
         matte=pixels[:, 3:],
         landmarks=torch.from_numpy(rendered["landmarks"]),
+        irises=torch.from_numpy(rendered["irises"]),
         has_landmarks=torch.from_numpy(azimuth <= np.degrees(FRONTAL)),
         K=torch.from_numpy(rendered["K"]) if known else None,
         head_to_camera=torch.from_numpy(rendered["head_to_camera"]) if known else None,

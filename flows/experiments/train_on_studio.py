@@ -29,7 +29,7 @@ from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import TrainConfig, Trainer, build_config, recipe
 from flows.experiments.compare import METRICS_FILE
 from flows.experiments.device_images import ResidentData
-from flows.experiments.following import evaluate_following, make_rendered_subject
+from flows.experiments.following import evaluate_following, load_network, make_rendered_subject
 from flows.experiments.judging import HeldOut, evaluate_model, render_sheet
 from flows.experiments.mixture import Mixture
 from flows.experiments.rendering import (
@@ -85,6 +85,7 @@ class LogReporter:
     help="multiview: share of the steps on portraits of stage 1.",
 )
 @click.option("--mixed-people", default=256, help="Of stage 1 that --mix draws from.")
+@click.option("--mixed-skip", default=0, help="People of stage 1 left out first.")
 @click.option("--processes", default=15, help="That render.")
 @click.option("--before", is_flag=True, help="Evaluate the model that it begins with, too.")
 @click.option("--profile", "profiled", is_flag=True, help="Say where the time of ten more steps goes.")
@@ -105,6 +106,7 @@ def main(
     cameras: int,
     mix: float,
     mixed_people: int,
+    mixed_skip: int,
     processes: int,
     before: bool,
     profiled: bool,
@@ -118,7 +120,8 @@ def main(
     config = build_config(stage, [f"max_seconds={seconds}", *overrides], size)
     px = config.model.image_size
     held_out_orders, orders = plan_orders(stage, range(skip, skip + people), held, moments, cameras, px)
-    mixed_orders = plan_orders("pretrain", range(mixed_people if mix else 0), 0, 8, 1, px)[1]
+    mixed = range(mixed_skip, mixed_skip + mixed_people) if mix else range(0)
+    mixed_orders = plan_orders("pretrain", mixed, 0, 8, 1, px)[1]
     own, portraits_data = (
         ResidentData(settings, px, digest([name, skip, people, moments, cameras, px]), count_images(ordered), device)
         for name, settings, ordered in (
@@ -215,7 +218,7 @@ def write_results(trainer: Trainer, report: dict[str, Any], out: Path, portraits
             Image.fromarray(render_sheet(model, held_out)).save(out / f"{name}.jpg", quality=92)
     report["after"] = evaluate_model(model, portraits, around)
     people = [make_rendered_subject(*person) for person in portraits]
-    report["following"] = evaluate_following(model, people) if people else {}
+    report["following"] = evaluate_following(model, people, load_network(trainer.device)) if people else {}
     (out / METRICS_FILE).write_text(json.dumps(report, indent=1))
     log.info("%s", json.dumps(report["after"], indent=1))
 

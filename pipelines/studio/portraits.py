@@ -50,6 +50,8 @@ class PersonImages:
     """(N, S, S) mattes, 255 is the person."""
     landmarks: Floats
     """(N, 468, 2) true positions of the face-mesh points as shares of the side; zero for points without truth."""
+    irises: Floats
+    """(N, 2, 2) true positions of the centres of the irises, the left eye first, as shares of the side."""
     K: Floats
     """(N, 3, 3) intrinsics, pixels."""
     head_to_camera: Floats
@@ -151,7 +153,7 @@ def _render(
     posed, _ = head.pose(shape, expression, rotations)
     backgrounds = [random_background(g, size) for _ in cameras]
     rows: dict[str, list[Any]] = {
-        name: [] for name in ("rgb", "matte", "landmarks", "K", "camera", "timestep", "azimuth")
+        name: [] for name in ("rgb", "matte", "landmarks", "irises", "K", "camera", "timestep", "azimuth")
     }
     for timestep, mesh in enumerate(person.meshes(expression, rotations)):
         turn = rotation_yxz(*np.clip(g.normal(scale=[0.28, 0.13, 0.1]), -0.7, 0.7))
@@ -167,6 +169,7 @@ def _render(
             rows["rgb"].append(rgb)
             rows["matte"].append(matte)
             rows["landmarks"].append(np.where(np.any(points, -1, keepdims=True), pixels / size, 0.0))
+            rows["irises"].append(in_head_frame.project(posed[timestep][head.irises])[0] / size)
             rows["K"].append(crop.K)
             rows["camera"].append(in_head_frame.world_to_camera)
             rows["timestep"].append(timestep)
@@ -177,6 +180,7 @@ def _render(
         rgb=np.stack(rows["rgb"]),
         matte=np.stack(rows["matte"]),
         landmarks=np.stack(rows["landmarks"]).astype(np.float32),
+        irises=np.stack(rows["irises"]).astype(np.float32),
         K=np.stack(rows["K"]).astype(np.float32),
         head_to_camera=np.stack(rows["camera"]).astype(np.float32),
         timestep=timesteps,

@@ -39,6 +39,8 @@ class StudioHead:
     """(V, 5) skinning weights."""
     eye_centres: Floats
     """(2, 3) centres of the left and the right eyeball, metres."""
+    irises: NDArray[np.int64]
+    """(2,) vertices at the centres of the left and the right iris."""
     points: Floats
     """(F, G, 3) positions of the grid points on the template, metres."""
     regions: dict[str, Floats]
@@ -93,6 +95,8 @@ def make_studio_head(model: HeadModel) -> StudioHead:
     Raises:
         ValueError: The head model lacks regions that painting needs.
     """
+    from ffavatar_model.head import iris_vertices
+
     needed = {"lips", "eyelids", "ears", "mouth_interior", "left_eye", "right_eye", "tongue"}
     if missing := sorted(needed - set(model.region_names)):
         raise ValueError(f"head model {model.name!r} lacks the regions {missing}: the studio renders the open head")
@@ -110,6 +114,7 @@ def make_studio_head(model: HeadModel) -> StudioHead:
         triangles=triangles,
         weights=model.skinning_weights.numpy(),
         eye_centres=joints[[LEFT_EYE, RIGHT_EYE]],
+        irises=iris_vertices(model).numpy(),
         points=grid[..., :3],
         regions={name: grid[..., 3 + i] for i, name in enumerate(model.region_names)},
         openness=grid[..., -1],

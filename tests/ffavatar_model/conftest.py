@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pytest
@@ -16,6 +16,7 @@ from torch import Tensor
 from ffavatar_model.camera import aligned_pose, pose_to_camera, project_points, rotation_to_6d, virtual_intrinsics
 from ffavatar_model.data.sampling import SamplingConfig
 from ffavatar_model.head import HeadModel, axis_angle_to_matrix, landmark_points
+from ffavatar_model.head.interface import LEFT_EYE, N_JOINTS, RIGHT_EYE
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.networks.backbone import Backbone
 from ffavatar_model.networks.encoder import ImageEncoder
@@ -183,6 +184,21 @@ def make_people(head: HeadModel, n_people: int, n_faces: int, size: int = 48) ->
 @pytest.fixture(scope="session")
 def head() -> HeadModel:
     return make_head()
+
+
+@pytest.fixture(scope="session")
+def shaped_head(head: HeadModel) -> HeadModel:
+    """The egg with two shape directions, and with eyeballs: what lies near an eye's centre follows that eye alone."""
+    random = torch.Generator().manual_seed(3)
+    zeros = torch.zeros(head.n_vertices)
+    wide = torch.stack((0.1 * head.template[:, 0], zeros, zeros), -1)
+    other = 0.002 * torch.randn(head.n_vertices, 3, generator=random)
+    weights, centres = head.skinning_weights.clone(), head.joint_regressor @ head.template
+    for joint in (LEFT_EYE, RIGHT_EYE):
+        ball = (head.template[:, :2] - centres[joint, :2]).norm(dim=-1) < 0.015
+        ball &= head.template[:, 2] > -0.05
+        weights[ball] = torch.eye(N_JOINTS)[joint]
+    return replace(head, shape_directions=torch.stack((wide, other), -1), skinning_weights=weights)
 
 
 @pytest.fixture(scope="session")

@@ -8,21 +8,12 @@ import pytest
 import torch
 
 from ffavatar_model.data.dataset import IdentityDataset
-from ffavatar_model.head import HeadModel, pose_head
+from ffavatar_model.head import pose_head
 from ffavatar_model.io.weights import check_and_load, load_weights, save_weights
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.networks.lifting import point_normals
 from ffavatar_model.training import Trainer, recipe
 from ffavatar_model.training.objective import Objective
-
-
-@pytest.fixture(scope="module")
-def shaped_head(head: HeadModel) -> HeadModel:
-    random = torch.Generator().manual_seed(3)
-    zeros = torch.zeros(head.n_vertices)
-    wide = torch.stack((0.1 * head.template[:, 0], zeros, zeros), -1)
-    other = 0.002 * torch.randn(head.n_vertices, 3, generator=random)
-    return replace(head, shape_directions=torch.stack((wide, other), -1))
 
 
 def test_a_model_with_shape_begins_as_one_without(shaped_head, model_config, tmp_path):

