@@ -154,7 +154,7 @@ def main(
         if before:
             report["before"] = evaluate_model(trainer.model.eval(), portraits, around)
         reporter = LogReporter()
-        folder = work / f"checkpoints-{stage}"
+        folder = work / f"checkpoints-{out.name}"  # runs that share ``work`` must not remove each other's
         try:
             outcome = trainer.train(data, None, reporter, folder, None, None)
         except RuntimeError as error:
