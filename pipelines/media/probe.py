@@ -68,7 +68,8 @@ def _stream_metadata(container: Any, stream: Any) -> dict[str, Any]:
         duration = float(stream.duration * stream.time_base)
     elif container.duration is not None:
         duration = container.duration / 1e6  # in units of AV_TIME_BASE: microseconds
-    rate = stream.average_rate or stream.guessed_rate
+    rates = (stream.average_rate, stream.guessed_rate)
+    rate = next(filter(None, rates if stream.duration or container.duration else rates[::-1]), None)
     size = stream.codec_context.width, stream.codec_context.height
     size, geometry = _first_frame(container, stream, size)
     width, height = geometry.upright_size(*size)

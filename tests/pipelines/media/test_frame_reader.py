@@ -63,6 +63,13 @@ def test_an_index_names_the_same_frame_when_it_is_sought(folder, name):
         assert [(index, number_of(rgb)) for index, _, rgb in frames] == [(i, i) for i in indices]
 
 
+def test_the_rate_of_a_bare_stream_is_that_of_its_codec(videos, folder):
+    ffmpeg("-r", "30", "-i", videos / "whole.mp4", *X264, folder / "thirty.h264")
+    assert probe_file(folder / "thirty.h264")["fps"] == pytest.approx(30)
+    frames, _ = read(folder / "thirty.h264")
+    assert frames[-1][1] == pytest.approx(59 / 30, abs=1e-3)
+
+
 def test_threads_change_nothing(folder):
     one, four = (read(folder / "plain.ts", threads=n)[0] for n in (1, 4))
     assert all(a[:2] == b[:2] and np.array_equal(a[2], b[2]) for a, b in zip(one, four, strict=True))
