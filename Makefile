@@ -26,4 +26,7 @@ lint: install   ## ruff and the type checker
 lock:           ## resolve pyproject.toml anew (needs uv)
 	@infra/lock.sh
 
-.PHONY: help install demo test soak lint lock
+audit:          ## known vulnerabilities of the locked versions (needs pip-audit, and an advisory database at hand)
+	@pip-audit --disable-pip --require-hashes -r requirements.lock -r requirements.torch.lock
+
+.PHONY: help install demo test soak lint lock audit
