@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,21 +54,24 @@ def bench_mine(videos: Path | None, decode_minutes: float, plain_seconds: float)
         decodable = [path for path in _list_videos(videos, Path(scratch)) if _decode(str(path)) > 0]
         if not decodable:
             raise CallError("decord decodes none of the videos to its end; name a folder of other videos")
-        _, seconds = decode_all(decodable, cores)
+        _, seconds = decode_all(decodable, cores, _decode)
         copies = max(1, round(60 * decode_minutes / seconds))
         sources = _copy_videos(decodable, copies, Path(scratch) / "sources")
-        n_frames, decoding = decode_all(sources, cores)
-        emit(
-            "mine",
-            what="decode",
-            decoder="decord",
-            files=len(sources),
-            copies=copies,
-            frames=n_frames,
-            wall_s=round(decoding, 1),
-            frames_per_s=round(n_frames / decoding, 1),
-        )
+        n_frames, decoding = decode_all(sources, cores, _decode)
+        _, own_decoding = decode_all(sources, cores, _decode_as_mining)
+        for decoder, wall_s in (("decord", decoding), ("pyav", own_decoding)):
+            emit(
+                "mine",
+                what="decode",
+                decoder=decoder,
+                files=len(sources),
+                copies=copies,
+                frames=n_frames,
+                wall_s=round(wall_s, 1),
+                frames_per_s=round(n_frames / wall_s, 1),
+            )
         ours = _mine(Path(scratch) / "sources", Path(scratch) / "corpus", decoding)
+        ours["ratio_to_own_decode"] = round(ours["warm_wall_s"] / own_decoding, 2)
         plain = plain_loop(decodable, face_pack(None).root, face_pack(None).threshold or 0.0, plain_seconds)
         per_frame = plain.seconds / plain.frames
         comparison = _compare(plain, open_store(Path(scratch) / "corpus"), Path(scratch) / "sources")
@@ -101,25 +104,26 @@ def _list_videos(videos: Path | None, scratch: Path) -> list[Path]:
     return sorted(path for path in videos.iterdir() if path.suffix.lower() in (".mp4", ".mov", ".mkv", ".webm"))
 
 
-def decode_all(videos: Sequence[Path], cores: int) -> tuple[int, float]:
-    """Decode every frame once to RGB with decord, in one process per core; the processes are started before.
+def decode_all(videos: Sequence[Path], cores: int, decode: Callable[[str], int]) -> tuple[int, float]:
+    """Decode every frame once to RGB, in one process per core; the processes are started before.
 
     Args:
         videos: The files.
         cores: Number of processes.
+        decode: Function that decodes the file of this path, and returns its number of frames; it can be pickled.
 
     Returns:
         Number of frames, and seconds.
     """
     with multiprocessing.get_context("spawn").Pool(cores) as pool:
-        pool.map(_decode, [str(videos[0])] * cores, chunksize=1)
+        pool.map(decode, [str(videos[0])] * cores, chunksize=1)
         began = time.perf_counter()
-        frames = sum(pool.imap_unordered(_decode, map(str, videos)))
+        frames = sum(pool.imap_unordered(decode, map(str, videos)))
         return frames, time.perf_counter() - began
 
 
 def _decode(path: str) -> int:
-    """Decode a video, and return its number of frames; 0 if decord fails on a frame."""
+    """Decode a video with decord, and return its number of frames; 0 if decord fails on a frame."""
     import decord
 
     decord.logging.set_level(decord.logging.QUIET)
@@ -130,6 +134,13 @@ def _decode(path: str) -> int:
     except Exception:  # a native decoder may raise anything on a bad file
         return 0
     return len(reader)
+
+
+def _decode_as_mining(path: str) -> int:
+    """Decode a video with the decoder that mining uses, and return its number of frames."""
+    from pipelines.media.frame_reader import read_frames
+
+    return sum(1 for _ in read_frames(path))
 
 
 def _copy_videos(videos: Sequence[Path], copies: int, folder: Path) -> list[Path]:
@@ -183,7 +194,8 @@ def _compare(plain: PlainRun, store: Store, sources: Path) -> dict[str, dict[str
     prints = fingerprints(mining_steps(), AFTER)
     tables = {step: read_step(store, step, prints[step]) for step in ("probe", "tracks", "scores", "embeddings")}
     names = {row["video_id"]: Path(row["uri"]).name for row in tables["probe"].select(["video_id", "uri"]).to_pylist()}
-    fps = {names[row["video_id"]]: row["fps"] for row in tables["probe"].select(["video_id", "fps"]).to_pylist()}
+    described = ("fps", "width", "height")
+    probed = {names[row["video_id"]]: tuple(row[name] for name in described) for row in tables["probe"].to_pylist()}
     first_copy = {f"{Path(name).stem}.0000{Path(name).suffix}": name for name in plain.videos}
     compared = {video for video, name in names.items() if name in first_copy}
     own = {name: t.filter(pa.array([v in compared for v in t["video_id"].to_pylist()])) for name, t in tables.items()}
@@ -192,9 +204,10 @@ def _compare(plain: PlainRun, store: Store, sources: Path) -> dict[str, dict[str
     ours: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in own["tracks"].to_pylist():
         ours[first_copy[names[row["video_id"]]]] += row["tracks"] or []
-    rate = {original: fps[copy] or 25.0 for copy, original in first_copy.items()}
+    rate = {original: probed[copy][0] or 25.0 for copy, original in first_copy.items()}
+    size = {original: probed[copy][1:] for copy, original in first_copy.items()}
     long = [t for t in plain.tracks if t.frames[-1] + 1 - t.frames[0] >= rate[t.video]]
-    covering = [[i for i, track in enumerate(ours[t.video]) if covers_track(track, t)] for t in long]
+    covering = [[i for i, track in enumerate(ours[t.video]) if covers_track(track, t, *size[t.video])] for t in long]
     covered = defaultdict(set)
     for number, (track, indices) in enumerate(zip(long, covering, strict=True)):
         for i in indices:
@@ -224,19 +237,28 @@ def _count_breaks(tracks: Sequence[dict[str, Any]]) -> int:
     return len(tracks) - len({track["shot_index"] for track in tracks})
 
 
-def covers_track(track: dict[str, Any], plain: PlainTrack) -> bool:
+def covers_track(track: dict[str, Any], plain: PlainTrack, width: int, height: int) -> bool:
     """Return True if a mined track covers a plain track.
 
-    It does if in more than half of the frames that both have, the boxes overlap by half (IoU) or more.
+    It does if in more than half of the frames that both have, the boxes overlap by half (IoU) or more. The parts of the
+    boxes inside the frame are compared: how far a detector extends a face that the frame cuts is no difference.
 
     Args:
         track: A track in the output of the step ``tracks``, with its candidate faces.
         plain: A track of the plain loop.
+        width: Width of the frame, pixels.
+        height: Height of the frame, pixels.
     """
     box_at = dict(zip(plain.frames, plain.boxes, strict=True))
     shared = [face for face in track["faces"] if face["frame_index"] in box_at]
+    size = np.array([width, height, width, height])
     overlaps = [
-        float(iou(np.array([[f["x0"], f["y0"], f["x1"], f["y1"]]]), box_at[f["frame_index"]][None])[0, 0])
+        float(
+            iou(
+                np.clip([[f["x0"], f["y0"], f["x1"], f["y1"]]], 0, size),
+                np.clip(box_at[f["frame_index"]][None], 0, size),
+            )[0, 0]
+        )
         for f in shared
     ]
     return bool(overlaps) and float(np.mean(np.array(overlaps) >= 0.5)) > 0.5

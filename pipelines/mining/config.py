@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from pipelines.media.shots import ShotConfig
-
-SETTINGS_SINCE_4 = ("decisive_overlap", "small_faces_input_px", "whole_search_s", "area_input_px", "area_sides")
-"""Settings of ``TrackConfig`` that version 3 of the step ``tracks`` did not have."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +37,7 @@ class TrackConfig:
     """Longest time between two detections of one track, seconds; after a longer gap the track ends."""
     min_overlap: float = 0.1
     """Lower bound on the intersection over union of a detected face and the last box of the track that it continues."""
-    max_jump: float = 1.5
+    max_jump: float = 1.0
     """Alternative to ``min_overlap``: upper bound on the distance of the boxes' centres, in widths of the wider box."""
     clear_overlap: float = 0.4
     """Intersection over union from which a face continues a track without a comparison of embeddings, if neither has
@@ -85,6 +84,27 @@ class TrackConfig:
 
 DECODERS = ("pyav", "decord")
 """Libraries that decode, the default first."""
+
+
+SETTINGS_SINCE_4 = ("decisive_overlap", "small_faces_input_px", "whole_search_s", "area_input_px", "area_sides")
+"""Settings of ``TrackConfig`` that version 3 of the step ``tracks`` did not have."""
+
+DEFAULTS_BEFORE_4 = {"max_jump": 1.5}
+"""Defaults of ``TrackConfig`` in version 3 that are others now."""
+
+
+def former_track_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings with which version 3 of the step ``tracks`` did what these settings ask for.
+
+    Args:
+        settings: Fields of a ``TrackConfig``; those that have their default had the default of then.
+    """
+    default = asdict(TrackConfig())
+    known = {name: value for name, value in settings.items() if name not in SETTINGS_SINCE_4}
+    return {
+        name: DEFAULTS_BEFORE_4[name] if name in DEFAULTS_BEFORE_4 and value == default[name] else value
+        for name, value in known.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,6 +17,7 @@ from pipelines.media.shots import Shot
 from pipelines.mining.candidates import SpreadBest
 from pipelines.mining.config import TrackConfig
 from pipelines.mining.crops import FramePatch, MeasuredFace, copy_patch, crop_candidate, is_alignable, measure_face
+from pipelines.mining.face_search import FaceSearch
 from pipelines.mining.tracker import Tracker
 
 Frame = Any
@@ -78,19 +79,23 @@ class Segment:
     frames: list[int] = field(default_factory=list)
     tracks: dict[int, TrackBuilder] = field(default_factory=dict)
     """Track number to track; the numbers are in the order of the tracks' first faces."""
-    _tracker: Tracker | None = None
+    _tracker: Tracker = field(init=False)
+    _search: FaceSearch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._tracker, self._search = Tracker(self.config), FaceSearch(self.config)
 
     def follow(self, frame: Frame, detector: Any) -> None:
         """Detect and track the faces of the next sampled frame.
 
         Args:
             frame: The frame.
-            detector: Its ``detect(rgb)`` returns the faces of a frame; its ``embed(rgb, landmarks5)`` returns a face's
-                embedding, and is called only for faces whose boxes are ambiguous.
+            detector: Finds the faces (``FaceSearch.find``); its ``embed(rgb, landmarks5)`` returns a face's embedding,
+                and is called only for faces whose boxes are ambiguous.
         """
-        self._tracker = self._tracker or Tracker(self.config)
         self.frames.append(frame.frame_index)
-        detections = [detection for detection in detector.detect(frame.rgb) if is_alignable(detection)]
+        found = self._search.find(frame, self._tracker.known_faces(frame.time_s), detector)
+        detections = [detection for detection in found if is_alignable(detection)]
         faces = [measure_face(frame.rgb, detection, self.config) for detection in detections]
         faces.sort(key=lambda face: face.box)
         embed = [cache(partial(detector.embed, face.aligned, ARCFACE_112)) for face in faces]

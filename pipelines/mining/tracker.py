@@ -20,6 +20,16 @@ _FORBIDDEN = 1e6
 """Cost of a detection that cannot continue a track."""
 
 
+@dataclass(frozen=True, eq=False)
+class KnownFace:
+    """Last face of a track that later frames may continue."""
+
+    box: Boxes
+    """(4,) x0, y0, x1, y1, pixels."""
+    missed: bool
+    """True if the last frame did not show the face."""
+
+
 @dataclass
 class _OpenTrack:
     number: int
@@ -32,9 +42,9 @@ class Tracker:
     """Tracker that assigns the detections in one shot's sampled frames to tracks by position, size and embedding.
 
     A detection may continue a track if the track's last box has a similar size, and overlaps the detection or lies near
-    it, measured in widths of the box. If the two overlap well and neither has another possible partner, the detection
-    continues the track. Otherwise their embeddings must be similar, too. The assignment with the least total cost is
-    taken; a detection that continues no track begins a new one.
+    it, measured in widths of the box. If the two overlap well and neither has another partner that comes near this, the
+    detection continues the track (``clear_pairs``). Otherwise their embeddings must be similar, too. The assignment
+    with the least total cost is taken; a detection that continues no track begins a new one.
     """
 
     def __init__(self, config: TrackConfig) -> None:
@@ -42,6 +52,14 @@ class Tracker:
         self._config = config
         self._open: list[_OpenTrack] = []
         self._n_tracks = 0
+        self._last_s = 0.0
+
+    def known_faces(self, time_s: float) -> list[KnownFace]:
+        """Return the last faces of the tracks that a frame at this time may continue, in the order of the tracks."""
+        return [KnownFace(track.box, track.time_s < self._last_s) for track in self._open_tracks(time_s)]
+
+    def _open_tracks(self, time_s: float) -> list[_OpenTrack]:
+        return [track for track in self._open if time_s - track.time_s <= self._config.max_gap_s + 1e-3]
 
     def update(self, time_s: float, boxes: Sequence[npt.ArrayLike], embed: Sequence[EmbedFace]) -> list[int]:
         """Assign the faces of the next frame to tracks.
@@ -54,11 +72,14 @@ class Tracker:
         Returns:
             The N track numbers: 0, 1, ... in the order of appearance in this shot.
         """
-        self._open = [track for track in self._open if time_s - track.time_s <= self._config.max_gap_s + 1e-3]
+        self._open, self._last_s = self._open_tracks(time_s), time_s
         detected = np.asarray(boxes, np.float64).reshape(-1, 4)
         last = np.array([track.box for track in self._open]).reshape(-1, 4)
-        cost = pair_costs(last, detected, self._config)
-        for row, column in np.argwhere(ambiguous_pairs(cost, iou(last, detected), self._config.clear_overlap)):
+        cost, overlap = pair_costs(last, detected, self._config), iou(last, detected)
+        clear = clear_pairs(cost, overlap, self._config)
+        taken = clear.any(axis=1, keepdims=True) | clear.any(axis=0, keepdims=True)
+        cost[taken & ~clear] = _FORBIDDEN
+        for row, column in np.argwhere((cost < _FORBIDDEN) & ~clear):
             similarity = float(self._open[row].embed() @ embed[column]())
             is_similar = similarity >= self._config.min_likeness
             cost[row, column] = cost[row, column] + 1 - similarity if is_similar else _FORBIDDEN
@@ -103,20 +124,24 @@ def pair_costs(last: Boxes, detected: Boxes, config: TrackConfig) -> Boxes:
     return np.where(allowed, 1 - overlap + distance / 2, _FORBIDDEN)
 
 
-def ambiguous_pairs(cost: Boxes, overlap: Boxes, clear_overlap: float) -> npt.NDArray[np.bool_]:
-    """Select the pairs whose embeddings have to be compared.
+def clear_pairs(cost: Boxes, overlap: Boxes, config: TrackConfig) -> npt.NDArray[np.bool_]:
+    """Select the pairs that belong together by their boxes alone.
 
     Args:
         cost: (T, D) costs from ``pair_costs``.
         overlap: (T, D) intersection over union.
-        clear_overlap: Overlap from which a pair without alternatives needs no comparison.
+        config: ``clear_overlap`` is the least overlap of a pair without alternatives. A pair with alternatives must
+            overlap by ``decisive_overlap`` or more, and its alternatives by half of that at most.
 
     Returns:
-        (T, D), True for a possible pair that has alternatives or overlaps by less than ``clear_overlap``.
+        (T, D), True at most once in each row and column.
     """
     possible = cost < _FORBIDDEN
     unique = (possible.sum(axis=1, keepdims=True) == 1) & (possible.sum(axis=0, keepdims=True) == 1)
-    return possible & ~(unique & (overlap >= clear_overlap))
+    high = possible & (overlap >= config.decisive_overlap)
+    near = possible & (overlap > config.decisive_overlap / 2)
+    alone = (near.sum(axis=1, keepdims=True) == 1) & (near.sum(axis=0, keepdims=True) == 1)
+    return (unique & possible & (overlap >= config.clear_overlap)) | (high & alone)
 
 
 def iou(first: Boxes, second: Boxes) -> Boxes:

@@ -14,7 +14,7 @@ from pipelines.engine.step import Former, Resources, Step
 from pipelines.media.decoder import DecodeSummary, ProcessDecoder
 from pipelines.media.shots import find_shots
 from pipelines.media.survey import SurveyConfig
-from pipelines.mining.config import DECODERS, SETTINGS_SINCE_4, MiningConfig
+from pipelines.mining.config import DECODERS, MiningConfig, former_track_settings
 from pipelines.mining.schemas import PROBED, TRACKED
 from pipelines.mining.shot_tracks import Segment, follow_shots, match_segments
 from pipelines.mining.video_tools import SOURCE_CHANGED, SourceChanged, VideoTools, video_tools
@@ -50,13 +50,12 @@ def tracks_step(config: MiningConfig, pack_name: str | None = None, filesystem: 
 
     settings = {"shots": asdict(config.shots), "tracks": asdict(config.tracks)}
     others = [{**settings, "decoder": name} for name in DECODERS if name != config.decoder]
-    former_tracks = {name: value for name, value in settings["tracks"].items() if name not in SETTINGS_SINCE_4}
     return Step(
         name="tracks",
         version=4,
         continues=(
             *(Former(version=4, config=other) for other in others),
-            Former(version=3, config={**settings, "tracks": former_tracks}),
+            Former(version=3, config={**settings, "tracks": former_track_settings(settings["tracks"])}),
         ),
         key="video_id",
         input=PROBED,

@@ -38,8 +38,14 @@ def test_faces_that_move_a_little_keep_their_tracks_without_embeddings():
 def test_faces_that_pass_each_other_are_told_apart_by_their_embeddings():
     tracker = Tracker(TrackConfig())
     assert tracker.update(0.0, [box(10), box(50)], embed_as(0.0, 1.5)) == [0, 1]
-    assert tracker.update(0.2, [box(48), box(12)], embed_as(0.1, 1.4)) == [0, 1]
-    assert tracker.update(0.4, [box(48), box(90)], embed_as(1.4, 0.1)) == [1, 0]
+    assert tracker.update(0.2, [box(26), box(36)], embed_as(1.4, 0.1)) == [1, 0]  # each overlaps with both
+    assert tracker.update(0.4, [box(10), box(52)], embed_as(1.4, 0.1)) == [1, 0]
+
+
+def test_boxes_decide_where_only_one_overlaps_well():
+    tracker = Tracker(TrackConfig(decisive_overlap=0.6))
+    assert tracker.update(0.0, [box(10), box(50)], [not_needed] * 2) == [0, 1]
+    assert tracker.update(0.2, [box(14), box(46)], [not_needed] * 2) == [0, 1]  # 0.82 against 0.05
 
 
 def test_a_face_where_another_was_is_another():
