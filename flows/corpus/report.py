@@ -7,6 +7,7 @@ from pathlib import Path
 from infra.console import say
 from infra.storage import open_store
 from mfhq.catalog import Catalog, read_blob
+from pipelines.mining.speed_of_light import read_limits
 from pipelines.report import render_report
 
 
@@ -32,7 +33,14 @@ def report_command(corpus: str, version: str | None, out: Path) -> Path:
 
     with snapshot.connect() as connection:
         page = render_report(
-            connection, blob, out, version=snapshot.version, digest=snapshot.digest, corpus=store.uri, mattes=True
+            connection,
+            blob,
+            out,
+            version=snapshot.version,
+            digest=snapshot.digest,
+            corpus=store.uri,
+            mattes=True,
+            limits=read_limits(store),
         )
     say("report {page}", page=page)
     return page

@@ -23,7 +23,7 @@ class MatteModel:
     """The segmentation network, which runs at 256 pixels; parts not connected to the face in the middle are removed."""
 
     def __init__(self, model: LiteModel) -> None:
-        self._model = model
+        self.model = model
 
     @classmethod
     def load(cls) -> Self:
@@ -43,10 +43,10 @@ class MatteModel:
             crop: (H, W, 3) RGB.
         """
         height, width = crop.shape[:2]
-        side = self._model.side
+        side = self.model.side
         shrink = height > side or width > side
         small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR)
-        probability = self._model.run(np.asarray(small, np.uint8))[0].reshape(side, side)
+        probability = self.model.run(np.asarray(small, np.uint8))[0].reshape(side, side)
         probability = probability * connected_to_face(probability)
         matte = cv2.resize(probability, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(cv2.convertScaleAbs(matte, alpha=255), np.uint8)  # rounds, and clips at 255

@@ -29,7 +29,7 @@ class MeshDetector:
     """The mesh network, which runs twice: on the region where an aligned crop has its face, then on the found face."""
 
     def __init__(self, model: LiteModel) -> None:
-        self._model = model
+        self.model = model
 
     @classmethod
     def load(cls) -> Self:
@@ -62,9 +62,9 @@ class MeshDetector:
         self, crop: npt.NDArray[np.uint8], centre: tuple[float, float], side: float, turn: float
     ) -> tuple[npt.NDArray[np.float32], float]:
         """Run the model on a square of the crop: centre and side in pixels, turned clockwise by ``turn`` radians."""
-        size = self._model.side
+        size = self.model.side
         to_input = _square_transform(centre, side, turn, size)
-        points, logit = self._model.run(warp_crop(crop, to_input, size))
+        points, logit = self.model.run(warp_crop(crop, to_input, size))
         mesh = points.reshape(N_POINTS, 3).astype(np.float64)
         xy = transform_points(invert_transform(to_input), mesh[:, :2])
         z = mesh[:, 2] / scale_of(to_input)

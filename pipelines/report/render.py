@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from pipelines.mining.speed_of_light import MachineLimits, stage_speeds
 from pipelines.report import formatting
 from pipelines.report import report_queries as queries
 from pipelines.report.charts import histogram
@@ -33,6 +34,7 @@ def render_report(
     corpus: str = "",
     title: str = "Face corpus",
     mattes: bool = False,
+    limits: Mapping[str, MachineLimits] | None = None,
 ) -> Path:
     """Write ``report.html`` into a folder.
 
@@ -48,6 +50,7 @@ def render_report(
         corpus: URI of the corpus, which is shown in the command for running a query again.
         title: Heading of the page.
         mattes: Use the mattes to dim the background of the chosen faces.
+        limits: Name of a machine to its limits, with which the stages' times are compared (``speed_of_light``).
 
     Returns:
         Path of the page.
@@ -84,6 +87,7 @@ def render_report(
             videos=answers["videos"],
             rights=answers["rights"],
             attempts=answers["attempts"],
+            speeds=stage_speeds(answers["work"], limits or {}),
         )
     )
     folder = Path(out_dir)
@@ -107,6 +111,7 @@ _QUERIES: dict[str, queries.ReportQuery] = {
         queries.VIDEOS,
         queries.RIGHTS,
         queries.ATTEMPTS,
+        queries.WORK,
     )
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipelines.mining.speed_of_light import WORK_QUERY
+
 SHOWN_IDENTITIES = 48
 """Largest number of identities, and of captures, that are shown."""
 SHOWN_FACES = 8
@@ -178,6 +180,8 @@ SELECT step, count(DISTINCT item_id) AS items, count(*) AS attempts, count(*) FI
        sum(seconds) AS seconds, sum(seconds) / count(*) AS seconds_each, sum(bytes) AS bytes
 FROM attempts GROUP BY step ORDER BY seconds DESC NULLS LAST, step""",
 )
+
+WORK = ReportQuery("work", WORK_QUERY)
 
 CAPTURES = ReportQuery(
     "captures",

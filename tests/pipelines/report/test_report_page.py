@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from pipelines.media.image_codec import decode_image
+from pipelines.mining.speed_of_light import MachineLimits
 from pipelines.report import render_report
 
 _VOID = {"meta", "img", "line", "rect", "br", "link", "input"}
@@ -84,6 +85,16 @@ def test_numbers_are_the_corpus_s(page: _Page) -> None:
     assert page.row("All are chosen")[1:] == ["1", "3", "3", "0.3", "0.3", "0.2", "0.2"]
     assert page.row("c.mp4")[7:] == ["60 / 80", "1", "1 / 2", "1"]
     assert page.row("probe")[1:9] == ["4", "4", "4", "0", "0", "1 s", "250 ms", "4.8 kB"]
+
+
+def test_the_stages_are_compared_with_the_limits_of_their_machine(corpus: Any, tmp_path: Path) -> None:
+    limits = MachineLimits(megapixel_s=1.0, score_s=1.0, embed_s=1.0, write_s=0.125, write_byte_s=0.0)
+    page = _parse(
+        render_report(corpus.connect(), corpus.read_blob, tmp_path, version="v0007", limits={"h": limits})
+    )
+    at = page.text.index("Speed of light")
+    assert ["probe", "4", "1 s", "store", "500 ms", "2", "holds the rest up"] in page.cells
+    assert "Least time" in page.text[at:]
 
 
 def test_refused_items_stand_under_their_reason(page: _Page) -> None:
