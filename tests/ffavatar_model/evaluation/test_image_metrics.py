@@ -8,7 +8,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import Tensor
 
-from ffavatar_model.evaluation import ms_ssim, psnr, ssim
+from ffavatar_model.evaluation import ms_ssim, psnr, sharpness_ratio, ssim
 
 
 @pytest.fixture
@@ -62,3 +62,16 @@ def test_equal_images_score_best_and_more_noise_scores_less(pair: tuple[Tensor, 
         half = torch.lerp(target, rendered, 0.5)
         assert (metric(rendered, target) < metric(half, target)).all()
     assert (ms_ssim(rendered, target) > ssim(rendered, target)).all(), "coarse scales average the noise away"
+
+
+def test_blur_lowers_the_sharpness_ratio_inside_the_matte_alone(pair: tuple[Tensor, Tensor]) -> None:
+    target, smooth = pair
+    blurred = torch.nn.functional.avg_pool2d(target, 5, 1, 2, count_include_pad=False)
+    torch.testing.assert_close(sharpness_ratio(target, target), torch.ones(2))
+    assert (sharpness_ratio(blurred, target) < 0.5).all() and (sharpness_ratio(target, smooth) > 2).all()
+    torch.testing.assert_close(sharpness_ratio(0.5 * target, target), torch.full((2,), 0.5))
+    half = torch.zeros(2, 1, 96, 80)
+    half[..., :40] = 1
+    mixed = torch.cat((target[..., :41], blurred[..., 41:]), -1)  # the Laplacian reads one pixel beyond the matte
+    torch.testing.assert_close(sharpness_ratio(mixed, target, half), torch.ones(2))
+    assert (sharpness_ratio(mixed, target, 1 - half) < 0.6).all()

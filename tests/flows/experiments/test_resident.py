@@ -15,7 +15,7 @@ from flows.experiments.mixture import Mixture
 SIZE = 64
 
 
-def a_person(name: str, n: int = 5, around: bool = False) -> ResidentImages:
+def a_person(name: str, n: int = 5, around: bool = False, irises: bool = True) -> ResidentImages:
     """White dots on black, and their landmark."""
     g = torch.Generator().manual_seed(ord(name))
     at = torch.randint(22, 42, (n, 2), generator=g)
@@ -40,6 +40,7 @@ def a_person(name: str, n: int = 5, around: bool = False) -> ResidentImages:
         landmarks=landmarks,
         matte=torch.full((n, 1, SIZE, SIZE), 255, dtype=torch.uint8),
         has_landmarks=torch.ones(n, dtype=torch.bool),
+        irises=landmarks[:, :2] if irises else None,
         **known,
     )
 
@@ -60,6 +61,9 @@ def test_a_dot_and_its_landmark_move_together() -> None:
     total = brightness.sum((-1, -2))
     x, y = (brightness.sum(-2) * line).sum(-1) / total / SIZE, (brightness.sum(-1) * line).sum(-1) / total / SIZE
     torch.testing.assert_close(torch.stack((x, y), -1), batch.landmarks[:, :, 0], atol=4e-3, rtol=0)
+    assert batch.irises is not None
+    torch.testing.assert_close(batch.irises, batch.landmarks[:, :, :2])
+    assert data_of(a_person("a"), a_person("b", irises=False)).batch([0, 1]).irises is None
     assert batch.padded is False and batch.known is False and batch.source_mask.all()
 
 
