@@ -9,26 +9,39 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.corpus.calibrate import clustering_threshold
+from flows.corpus.flow_session import opened, run_flow
 from flows.corpus.progress_artifact import ProgressArtifact
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.corpus.run_record import record_tracked_run
+from flows.corpus.speed_report import report_speed
 from flows.publish import publish
 from infra.console import SOME_FAILED, ProgressBar, say
-from infra.ray_session import ray_session
-from infra.settings import PUBLISH_PRESET, load_settings
+from infra.settings import PUBLISH_PRESET
+from infra.shown_text import masked_errors
 from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
 from pipelines.engine.progress import StepProgress
 from pipelines.engine.ray_data import StepSummary, run_steps
-from pipelines.mining.digests import sources_to_mine
+from pipelines.mining.config import DECODERS, MiningConfig
+from pipelines.mining.digests import find_merged, sources_to_mine
 from pipelines.mining.source_listing import list_sources
 from pipelines.mining.steps import AFTER, mining_steps
 from pipelines.publishing.publish_presets import preset_named
 from pipelines.publishing.reasons import TAKEN_DOWN
 
+MAX_NAMED = 20
+"""Most files of the same bytes as another that are named."""
 
-def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int:
+
+def mine_command(
+    source: str,
+    corpus: str,
+    pack: str | None,
+    preset: str,
+    decoder: str = DECODERS[0],
+    decode_limit_s: float = MiningConfig().decode_limit_s,
+) -> int:
     """Run ``ffavatar mine``.
 
     Args:
@@ -36,6 +49,8 @@ def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int
         corpus: URI of the corpus.
         pack: Name or folder of the face pack; None for the embedded pack.
         preset: Name of a preset of the publish thresholds.
+        decoder: Library that decodes (``DECODERS``).
+        decode_limit_s: Time that decoding a short file may take, seconds; more is added for a long one.
 
     Returns:
         The exit status: 1 if items failed, otherwise 0.
@@ -44,13 +59,12 @@ def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int
         CallError: The pack has no calibrated threshold.
         ValueError: There is no such preset, or the source cannot be listed; the message names the error.
     """
-    settings = load_settings()
     preset_named(preset)
     store = open_store(corpus)
     list_sources(source, remote_filesystem(source))
     clustering_threshold(pack or "")
-    with ray_session(settings):
-        result = mine(source=source, corpus=corpus, pack=pack or "", preset=preset, home=str(settings.home))
+    limits = {"decoder": decoder, "decode_limit_s": decode_limit_s}
+    result = run_flow(mine, source=source, corpus=corpus, pack=pack or "", preset=preset, **limits)
     if result["failures"]:
         videos = Catalog(store).open(result["snapshot"]).table("videos", ["video_id", "uri"])
         uri_of = dict(zip(*(column.to_pylist() for column in videos.columns), strict=True))
@@ -60,7 +74,16 @@ def mine_command(source: str, corpus: str, pack: str | None, preset: str) -> int
 
 
 @flow(name="mine", validate_parameters=False)
-def mine(*, source: str, corpus: str, pack: str = "", preset: str = PUBLISH_PRESET, home: str = "") -> dict[str, Any]:
+def mine(
+    *,
+    source: str,
+    corpus: str,
+    pack: str = "",
+    preset: str = PUBLISH_PRESET,
+    home: str = "",
+    decoder: str = DECODERS[0],
+    decode_limit_s: float = MiningConfig().decode_limit_s,
+) -> dict[str, Any]:
     """Mine a source into a corpus; the same call again mines new files, and continues after an interruption.
 
     Args:
@@ -69,25 +92,32 @@ def mine(*, source: str, corpus: str, pack: str = "", preset: str = PUBLISH_PRES
         pack: Name or folder of the face pack; empty for the embedded pack.
         preset: Name of a preset of the publish thresholds.
         home: Folder of runs and logs; empty for the one that the environment sets (``infra.settings``).
+        decoder: Library that decodes (``DECODERS``).
+        decode_limit_s: Time that decoding a short file may take, seconds; more is added for a long one.
 
     Returns:
         The result of ``flows.publish.publish``, ``failures`` (item id to reason), and ``run_id``.
     """
-    settings = load_settings(home or None)
     described = {"source": source, "corpus": corpus, "pack": pack, "preset": asdict(preset_named(preset))}
-    with tracked_run(settings, "mine", f"mine {source}", described) as run:
-        summaries = run_mining(source, corpus, pack, run.run_id)
+    with opened(home) as settings, tracked_run(settings, "mine", f"mine {source}", described) as run:
+        config = MiningConfig(decoder=decoder, decode_limit_s=decode_limit_s)
+        summaries = run_mining(source, corpus, pack, run.run_id, config)
         counted = ("items", "ok", "rejected", "failed", "seconds")
         run.log_metrics({f"{s['step']}/{name}": s[name] for s in summaries for name in counted})
         published = publish(corpus=corpus, pack=pack, preset=preset, home=home, parent=run.run_id)
         store = open_store(corpus)
+        snapshot = Catalog(store).open(published["snapshot"])
+        run.log_metrics(report_speed(store, snapshot, run.run_id, source, pack))
         run.log_snapshot(store.uri, published["snapshot"], published["digest"], "output")
         record_tracked_run(store, run, "mine", published["snapshot"], described, "")
     return {**published, "failures": collect_failures(summaries), "run_id": run.run_id}
 
 
 @task(name="mining steps", cache_policy=NO_CACHE)
-def run_mining(source: str, corpus: str, pack: str, run_id: str) -> list[dict[str, Any]]:
+@masked_errors()
+def run_mining(
+    source: str, corpus: str, pack: str, run_id: str, config: MiningConfig | None = None
+) -> list[dict[str, Any]]:
     """Run every mining step on every shard of a source.
 
     Args:
@@ -95,6 +125,7 @@ def run_mining(source: str, corpus: str, pack: str, run_id: str) -> list[dict[st
         corpus: URI of the corpus.
         pack: Name or folder of the face pack; empty for the embedded pack.
         run_id: Id of the run, which the ledger records with each attempt.
+        config: Settings of the steps; by default ``MiningConfig()``.
 
     Returns:
         The ``summary_row`` of each step.
@@ -111,8 +142,13 @@ def run_mining(source: str, corpus: str, pack: str, run_id: str) -> list[dict[st
         source=source,
         uri=store.uri,
     )
+    merged = find_merged(listed, sources, store)
+    for uri, kept in merged[:MAX_NAMED]:
+        say("  {uri}: the same bytes as {kept}, which stands for both", uri=uri, kept=kept)
+    if len(merged) > MAX_NAMED:
+        say("  and {n} more of the same bytes as another", n=len(merged) - MAX_NAMED)
     artifact = ProgressArtifact(f"mining {source} into {store.uri}")
-    steps = mining_steps(pack_name=pack or None, filesystem=filesystem)
+    steps = mining_steps(config, pack or None, filesystem)
     with ProgressBar("mining") as progress:
 
         def report(counts: StepProgress) -> None:

@@ -16,11 +16,20 @@ from flows.cli.options import CORPUS, DATASETS, OFFICIAL_LAYOUTS, PACK, PRESET
 @CORPUS
 @PACK
 @PRESET
-def mine(source: str, corpus: str, pack: str | None, preset: str) -> None:
+@click.option(
+    "--decoder", type=click.Choice(["pyav", "decord"]), default="pyav", help="Library; decord where it can be trusted."
+)
+@click.option(
+    "--decode-limit",
+    type=click.FloatRange(1),
+    default=1800.0,
+    help="Seconds to decode a short file; a long one gets more.",
+)
+def mine(source: str, corpus: str, pack: str | None, preset: str, decoder: str, decode_limit: float) -> None:
     """Ingest SOURCE (a folder, an s3:// prefix, or a txt, csv or parquet list) up to a published snapshot."""
     from flows.mine import mine_command
 
-    if status := mine_command(source, corpus, pack, preset):
+    if status := mine_command(source, corpus, pack, preset, decoder, decode_limit):
         sys.exit(status)
 
 

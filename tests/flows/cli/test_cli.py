@@ -48,7 +48,7 @@ SURFACE = {
         "out",
     },
     "export": {"avatar", "out", "page", "driver", "checkpoint", "pack"},
-    "mine": {"source", "corpus", "pack", "preset"},
+    "mine": {"source", "corpus", "pack", "preset", "decoder", "decode_limit"},
     "overlap": {"source", "corpus", "pack"},
     "plan": {"source", "corpus", "pack", "workers"},
     "publish": {"corpus", "preset", "pack", "where"},
@@ -89,6 +89,7 @@ SURFACE = {
         "max_failures",
         "timeout_s",
     },
+    "verify": {"corpus", "deep"},
     "view": {"avatar", "driver", "smooth", "checkpoint", "pack", "port"},
 }
 
