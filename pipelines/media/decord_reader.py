@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from pipelines.media.containers import OPEN_OPTIONS
+from pipelines.media.containers import OPEN_OPTIONS, check_frame
 from pipelines.media.frame_reader import DecodeCounts, Frame, open_timeline, read_frames
 from pipelines.media.timeline import Timeline
 from pipelines.media.tone_mapping import is_hdr
@@ -93,6 +93,7 @@ def _trusted_timeline(path: str, counts: DecodeCounts) -> Timeline | None:
         with av.open(path, options=OPEN_OPTIONS) as container:
             stream: Any = select_stream(container)
             frame = next(container.decode(stream))
+            check_frame(frame.width, frame.height)
             plain = frame_geometry(frame, stream.sample_aspect_ratio or Fraction(1)) == Geometry()
             known = stream.codec_context.name in ("h264", "hevc", "vp9", "mpeg4")
             single = len(container.streams.video) == 1

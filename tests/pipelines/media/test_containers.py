@@ -68,8 +68,9 @@ def test_other_texts_are_no_videos(folder, kind):
     assert probe_file(path)["reason"] == NOT_A_VIDEO
 
 
-def test_no_decoder_gives_a_frame_of_a_playlist(folder):
-    decoder = ProcessDecoder()
+@pytest.mark.parametrize("backend", ["decord", "pyav"])
+def test_no_decoder_gives_a_frame_of_a_playlist(folder, backend):
+    decoder = ProcessDecoder(backend=backend)
     for name, text in {"hls.mp4": PLAYLISTS["hls"], "concat.mp4": PLAYLISTS["concat"]}.items():
         (folder / name).write_text(text)
         assert list(decoder.frames(folder / name)) == [] and decoder.summary.error
@@ -103,6 +104,8 @@ def test_a_frame_has_a_largest_size(folder):
     path = folder / "huge.mp4"
     coder = ["-c:v", "mjpeg", "-pix_fmt", "yuvj420p", "-threads", "1"]
     subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *source, *coder, str(path)], check=True)
-    decoder = ProcessDecoder()
-    assert decoder.probe(path)["reason"] == FRAME_TOO_LARGE
-    decoder.close()
+    for backend in ("pyav", "decord"):
+        decoder = ProcessDecoder(backend=backend)
+        assert decoder.probe(path)["reason"] == FRAME_TOO_LARGE
+        assert list(decoder.frames(path)) == [] and "16000 x 16000 pixels" in decoder.summary.error
+        decoder.close()
