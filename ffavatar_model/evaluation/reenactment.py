@@ -129,7 +129,7 @@ def cross_reenact(
         values = _motion_metrics(model, rendered, drivers, judges)
         if judges.embed is not None:
             first_source = subject.sources[:1].to(device).expand(len(rendered), -1, -1, -1)
-            values["csim"] = _cosine_similarity(judges.embed, rendered, first_source)
+            values["csim"] = embedding_similarity(judges.embed, rendered, first_source)
         for i in range(len(drivers)):
             row = {name: float(value[i]) for name, value in values.items()}
             yield {"person": subject.person, "driver": other.person, "method": "cross", "views": views, **row}
@@ -187,7 +187,7 @@ def compute_metrics(
     if judges.lpips is not None:
         values["lpips"] = judges.lpips(rendered, target)
     if judges.embed is not None:
-        values["csim"] = _cosine_similarity(judges.embed, rendered, target)
+        values["csim"] = embedding_similarity(judges.embed, rendered, target)
     return values | _motion_metrics(model, rendered, target, judges)
 
 
@@ -216,7 +216,7 @@ def _keypoint_distance(find: FindLandmarks, a: Tensor, b: Tensor) -> Tensor:
     return (ours - theirs).norm(dim=-1).mean().cpu()
 
 
-def _cosine_similarity(embed: Embed, rendered: Tensor, target: Tensor) -> Tensor:
+def embedding_similarity(embed: Embed, rendered: Tensor, target: Tensor) -> Tensor:
     """Compute the cosine similarities (D,) of face embeddings; NaN if no face is found in an image."""
     similarities = []
     for a, b in zip(rendered, target, strict=True):

@@ -22,9 +22,9 @@ from torch import Tensor
 from ffavatar_model.camera import pose_to_camera, project_points, virtual_intrinsics
 from ffavatar_model.data.dataset import LoadedImage
 from ffavatar_model.data.images import compose_image
-from ffavatar_model.evaluation import GroundTruth, Interval, Subject, bootstrap, psnr, sharpness_ratio, ssim
+from ffavatar_model.evaluation import Embed, GroundTruth, Interval, Subject, bootstrap, psnr, sharpness_ratio, ssim
 from ffavatar_model.evaluation.parameters import GROUPS, displacements
-from ffavatar_model.evaluation.reenactment import driving_parameters, render_drivers
+from ffavatar_model.evaluation.reenactment import driving_parameters, embedding_similarity, render_drivers
 from ffavatar_model.head import load_head
 from ffavatar_model.head.face_parts import PARTS, RIGID, landmark_rows
 from ffavatar_model.head.interface import JAW, LEFT_EYE
@@ -119,7 +119,10 @@ def load_network(device: torch.device | str) -> EfficientNetDistance | None:
 
 @torch.inference_mode()
 def evaluate_following(
-    model: FFAvatar, people: Sequence[LandmarkedSubject], network: EfficientNetDistance | None = None
+    model: FFAvatar,
+    people: Sequence[LandmarkedSubject],
+    network: EfficientNetDistance | None = None,
+    embed: Embed | None = None,
 ) -> dict[str, Any]:
     """Evaluate one forward pass from each person's sources.
 
@@ -127,24 +130,25 @@ def evaluate_following(
         model: The model to measure.
         people: People that it was not trained on.
         network: Network of the EfficientNet distance, on the model's device; None leaves that distance out.
+        embed: Embedder of faces; None leaves ``csim`` out.
 
     Returns:
         Intervals over people, ready for JSON. ``landmark_px`` of all landmarks and by part: median over drivers of the
         mean error, pixels of ``CROP_PX``. ``psnr`` and ``hull_psnr`` (dB): inside the matte and inside the convex hull
-        of the landmarks, of the drivers noted as ``held`` (all of them where none is), and so ``hull_ssim``,
-        ``hull_sharpness`` (``sharpness_ratio``), ``efficientnet`` of the crop and ``efficientnet_face`` of the face
-        at twice the scale. ``motion_…_r`` by part: the
-        correlation of what expression and joints do to the model's landmarks in the image with what the detected ones
-        do beside a head at rest in the same pose. Where the truth is known, ``true_…_r`` and ``true_…_r2``: correlation
-        and explained share of the displacement on the mean head by part, and of the gaze's nod and turn. Each person's
-        own mean is subtracted from all motion.
+        of the landmarks, of the drivers noted as ``held`` (all of them where none is). Of the same drivers:
+        ``hull_ssim``; ``hull_sharpness`` (``sharpness_ratio``); ``csim``, the similarity of face embeddings where a
+        face is found; ``efficientnet`` of the crop and ``efficientnet_face`` of the face at twice the scale.
+        ``motion_…_r`` by part: the correlation of what expression and joints do to the model's landmarks in the image
+        with what the detected ones do beside a head at rest in the same pose. Where the truth is known, ``true_…_r``
+        and ``true_…_r2``: correlation and explained share of the displacement on the mean head by part, and of the
+        gaze's nod and turn. Each person's own mean is subtracted from all motion.
     """
     index = model.rig.landmark_index
     rows = {name: torch.cat([landmark_rows(PARTS[p], index) for p in parts]) for name, parts in GROUPS.items()}
     values: dict[str, list[float]] = {}
     products: dict[str, list[Products]] = {}
     for person in people:
-        person_values, person_products = _evaluate_person(model, person, rows, network)
+        person_values, person_products = _evaluate_person(model, person, rows, network, embed)
         for name, value in person_values.items():
             values.setdefault(name, []).append(value)
         for name, product in person_products.items():
@@ -184,7 +188,11 @@ def hull_matte(points: Tensor, size: int) -> Tensor:
 
 
 def _evaluate_person(
-    model: FFAvatar, person: LandmarkedSubject, rows: Mapping[str, Tensor], network: EfficientNetDistance | None
+    model: FFAvatar,
+    person: LandmarkedSubject,
+    rows: Mapping[str, Tensor],
+    network: EfficientNetDistance | None,
+    embed: Embed | None,
 ) -> tuple[dict[str, float], dict[str, Products]]:
     """One person's values and products; ``rows`` are the landmarks of each part."""
     device, subject = model.rig.points.device, person.subject
@@ -210,6 +218,9 @@ def _evaluate_person(
     held = [i for i, note in enumerate(subject.notes) if note.get("held", True)] or list(range(len(drivers)))
     hulls = torch.stack([hull_matte(points, size) for points in person.landmarks]).to(device)
     values |= _compare_images(rendered[held], drivers[held], mattes[held], hulls[held])
+    if embed is not None:
+        similarity = embedding_similarity(embed, rendered[held], drivers[held])
+        values |= {} if similarity.isnan().all() else {"csim": float(similarity.nanmean())}
     if network is not None:
         there = torch.ones(len(held), dtype=torch.bool, device=device)
         points = person.landmarks.to(device)[held]
@@ -255,6 +266,7 @@ def _products(estimated: Tensor, true: Tensor) -> Products:
 @click.option("--held", type=click.Path(path_type=Path, exists=True), help="Folder of rendered people.")
 @click.option("--people", default=48, help="Held-out rendered people, at most.")
 @click.option("--head", type=click.Path(path_type=Path), help="Cache folder that holds heads/open-head-v*.safetensors.")
+@click.option("--csim", is_flag=True, help="Compare face embeddings, too (slow: on the CPU).")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="A JSON line a checkpoint and kind of people.")
 def main(
     checkpoints: Sequence[Path],
@@ -262,12 +274,17 @@ def main(
     held: Path | None,
     people: int,
     head: Path | None,
+    csim: bool,
     out: Path | None,
 ) -> None:
     """Evaluate each of CHECKPOINTS on real clips and on held-out rendered people."""
     head_model = load_head(next(((head or cache_dir()) / "heads").glob("open-head-v*.safetensors")))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = load_network(device)
+    network, embed = load_network(device), None
+    if csim:  # detector and embedder are not needed where a model is trained
+        from flows.evaluation.judges import open_judges
+
+        embed = open_judges(None, None, torch.device(device)).embed
     for checkpoint in checkpoints:
         model = load_model(checkpoint, head_model, device)
         kinds = {"clips": [make_clip_subject(path.stem, load_images(path)) for path in clips]}
@@ -276,7 +293,7 @@ def main(
             if not subjects:
                 continue
             line = json.dumps(
-                {"checkpoint": str(checkpoint), "people": kind, **evaluate_following(model, subjects, network)}
+                {"checkpoint": str(checkpoint), "people": kind, **evaluate_following(model, subjects, network, embed)}
             )
             click.echo(line)
             if out is not None:

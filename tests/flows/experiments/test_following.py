@@ -34,6 +34,10 @@ def test_a_head_that_follows_itself_misses_nothing() -> None:
     found = evaluate_following(model, people)
     assert found["landmark_px"]["value"] < 1e-3 and found["landmark_px"]["n"] == 2
     assert found["motion_mouth_r"]["value"] == pytest.approx(1, abs=0.02)
+    assert "csim" not in found and 0 < found["hull_sharpness"]["value"] < 1, "random images are sharper than a head"
+    same = evaluate_following(model, people, embed=lambda image: torch.ones(3))
+    assert same["csim"]["value"] == pytest.approx(1)
+    assert "csim" not in evaluate_following(model, people, embed=lambda image: None)
     people[0].landmarks[...] += torch.tensor([4 / 256, 3 / 256])
     assert evaluate_following(model, people)["landmark_px"]["high"] == pytest.approx(5, abs=1e-2)
 
