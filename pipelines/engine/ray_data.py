@@ -1,8 +1,8 @@
 """Execution of steps on Ray Data: tasks stream through pools of workers that keep their models loaded.
 
-A task is a few items of one shard. Only ids, source rows and counts travel between the steps; the steps' rows and
-images go through the corpus, where every part is committed by a marker (``pipelines.engine.commits``). Therefore the
-same call, repeated after an interruption, continues where it stopped. This module needs a running Ray
+A task is a few items of one shard. Between the steps travel ids, source rows, counts, and what a step made for the next
+(``pipelines.engine.handover``); every part is also committed to the corpus by a marker (``pipelines.engine.commits``).
+Therefore the same call, repeated after an interruption, continues where it stopped. This module needs a running Ray
 (``infra.ray_session`` starts one), and is the only module in ``pipelines`` that imports Ray.
 
 ``run_steps`` is the entry point. ``worker_groups`` decides which steps share a worker process, which resources a worker
@@ -16,6 +16,7 @@ import logging
 import threading
 import time
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -28,9 +29,10 @@ from ray.util.annotations import RayDeprecationWarning
 
 from mfhq.store import Store
 from mfhq.takedowns import read_deny_list
+from pipelines.engine.handover import Handover
 from pipelines.engine.progress import StepProgress, StepSummary, progress_of
 from pipelines.engine.sources import first_of_each, record_sources
-from pipelines.engine.state import BoundStep, OutcomeCounts, Plan, Task, bind_steps, make_plan, resume_steps
+from pipelines.engine.state import BoundStep, OutcomeCounts, Plan, ShardState, Task, bind_steps, make_plan, resume_steps
 from pipelines.engine.step import Step
 from pipelines.engine.worker import StepWorker
 
@@ -40,7 +42,7 @@ POLL_SECONDS = 0.5
 MAX_RESTARTS = 2
 """Upper bound on the restarts of a worker whose process died on the same items."""
 MAX_LOST_NODES = 3
-"""Number of times that a call continues with the remaining nodes after it lost some."""
+"""Number of times in a row that a call continues after a loss of nodes although no item made progress in between."""
 NODE_LOSS_TIMEOUT_S = 30.0
 """Seconds to wait for the cluster to report a lost node."""
 
@@ -49,14 +51,15 @@ TASK_ROW = pa.schema(
         pa.field("shard", pa.int32()),
         pa.field("keys", pa.list_(pa.string())),
         pa.field("sources", pa.binary()),
+        pa.field("passed", pa.list_(pa.struct([("step", pa.string()), ("rows", pa.large_binary())]))),
         pa.field("counts", pa.string()),
         pa.field("error", pa.string()),
     ]
 )
 """Schema of a task's row, which Ray Data carries from step to step.
 
-``sources`` is an Arrow IPC stream of the items' source rows; ``counts`` is JSON (step name to the fields of
-``OutcomeCounts``).
+``sources`` is an Arrow IPC stream of the items' source rows; ``passed`` has rows that steps of this call made and a
+later one reads (``engine.handover``); ``counts`` is JSON (step name to the fields of ``OutcomeCounts``).
 """
 
 
@@ -99,7 +102,7 @@ def run_steps(
         A summary of each step, in the order of ``steps``.
 
     Raises:
-        EngineError: The run cannot continue, or nodes were lost more than ``MAX_LOST_NODES`` times.
+        EngineError: The run cannot continue, or nodes were lost again and again without any progress.
         ValueError: The steps do not fit together, or the sources lack a column.
     """
     bound = bind_steps(steps, after)
@@ -107,9 +110,13 @@ def run_steps(
     sources = _without_denied(sources, store, bound[0].step.key)
     record_sources(store, sources, bound[0].step.key)
     bound = resume_steps(store, bound, described=True)
-    for losses_left in range(MAX_LOST_NODES, -1, -1):
+    losses_left, outcomes = MAX_LOST_NODES, -1
+    while True:
         plan = make_plan(bound, sources, store, max_attempts)
         totals = plan.finished
+        done = plan.n_outcomes + sum(counts.items for counts in totals.values())
+        losses_left = MAX_LOST_NODES if done > outcomes else losses_left - 1
+        outcomes = done
         if plan.tasks:
             n_items = sum(len(task.keys) for task in plan.tasks)
             log.info("%d tasks, %d of %d items to work on", len(plan.tasks), n_items, len(sources))
@@ -164,6 +171,7 @@ def _run_tasks(
         for i, group in enumerate(groups):
             later_steps = [b for later in groups[i + 1 :] for b in later.steps]
             sources_needed = any(b.from_sources(sources.schema) for b in later_steps)
+            later_inputs = {b.upstream.name for b in later_steps if b.upstream}
             with warnings.catch_warnings():  # Ray offers no other way yet to limit the restarts
                 warnings.simplefilter("ignore", RayDeprecationWarning)
                 dataset = dataset.map_batches(
@@ -175,6 +183,7 @@ def _run_tasks(
                         ray.cloudpickle.dumps((group.steps, store, run_id, max_attempts)),
                         counter,
                         not sources_needed,
+                        later_inputs,
                     ),
                     num_cpus=group.cpus,
                     num_gpus=group.gpus or None,
@@ -206,7 +215,14 @@ def _task_row(task: Task, row_of: Mapping[str, int], sources: pa.Table) -> pa.Ta
     with pa.ipc.new_stream(sink, rows.schema) as writer:
         writer.write_table(rows)
     serialized = sink.getvalue().to_pybytes()
-    row = {"shard": task.shard, "keys": list(task.keys), "sources": serialized, "counts": "{}", "error": ""}
+    row = {
+        "shard": task.shard,
+        "keys": list(task.keys),
+        "sources": serialized,
+        "passed": [],
+        "counts": "{}",
+        "error": "",
+    }
     return pa.Table.from_pylist([row], schema=TASK_ROW)
 
 
@@ -216,8 +232,8 @@ class _GroupWorker:
     An error that is not caused by an item is passed on to the driver as one line of text.
     """
 
-    def __init__(self, pickled: bytes, counter: Any, drop_sources: bool) -> None:
-        self.pickled, self.counter, self.drop_sources = pickled, counter, drop_sources
+    def __init__(self, pickled: bytes, counter: Any, drop_sources: bool, later_inputs: set[str]) -> None:
+        self.pickled, self.counter, self.drop_sources, self.later_inputs = pickled, counter, drop_sources, later_inputs
         self.workers: list[StepWorker] = []
 
     def __call__(self, block: pa.Table) -> pa.Table:
@@ -231,16 +247,22 @@ class _GroupWorker:
             if not self.workers:  # here and not in __init__, so that an error of unpickling is reported like any other
                 steps, store, run_id, max_attempts = ray.cloudpickle.loads(self.pickled)
                 report = self._report if self.counter is not None else None
-                self.workers = [StepWorker(b, store, run_id, max_attempts, report) for b in steps]
+                states = OrderedDict[tuple[str, int], ShardState]()
+                self.workers = [StepWorker(b, store, run_id, max_attempts, report, states) for b in steps]
             sources = pa.ipc.open_stream(row["sources"]).read_all() if row["sources"] else None
+            inputs = {worker.bound.upstream.name for worker in self.workers if worker.bound.upstream}
+            handover = Handover(inputs | self.later_inputs)
+            handover.add_bytes([(passed["step"], passed["rows"]) for passed in row["passed"] or ()])
             for worker in self.workers if not row["error"] else ():
                 step = worker.bound.step.name
-                counts[step] = asdict(worker.process(row["shard"], row["keys"], sources))
+                counts[step] = asdict(worker.process(row["shard"], row["keys"], sources, handover))
         except Exception as error:
             log.exception("step %s, shard %d", step, row["shard"])
             text = " ".join(str(error).split()) or type(error).__name__
             return row | {"error": text if step in text else f"step {step}: {text}"}
-        return row | {"counts": json.dumps(counts), "sources": None if self.drop_sources else row["sources"]}
+        passed = [{"step": name, "rows": data} for name, data in handover.to_bytes(self.later_inputs).items()]
+        sources = None if self.drop_sources else row["sources"]
+        return row | {"counts": json.dumps(counts), "sources": sources, "passed": passed}
 
     def _report(self, name: str, counts: OutcomeCounts) -> None:
         self.counter.add.remote(name, counts)

@@ -317,23 +317,28 @@ class ShardState:
         """Return the keys of the items with status ``ok``, in the same order."""
         return [key for key in keys if key in self.items and self.items[key].is_ok]
 
-    def read(self, keys: Sequence[str]) -> tuple[pa.Table, list[str]]:
+    def read(self, keys: Sequence[str], wanted: Sequence[str] | None = None) -> tuple[pa.Table, list[str]]:
         """Read the newest rows of items.
 
         Args:
             keys: Ids of items that have a row.
+            wanted: Those of the ids whose rows are read; all by default.
 
         Returns:
-            (Rows in the order of the ids, with references instead of images; sha256 of each file that was read).
+            (Rows of the wanted items in the order of the ids, with references instead of images; sha256 of each file
+            that has a row of one of the keys).
         """
-        parts = {(self.items[key].former, self.items[key].part) for key in keys}
+        newest: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
+        for key in keys:
+            newest[self.items[key].former, self.items[key].part].append(key)
+        is_wanted = set(keys if wanted is None else wanted)
         tables, inputs = [self.location.stored_schema.empty_table()], []
-        for former, part in sorted(parts):
+        for (former, part), members in sorted(newest.items()):
             marker = self.markers[f"{self._location(former).shard_folder(self.shard)}{part:04d}.json"]
-            newest = [key for key in keys if (self.items[key].former, self.items[key].part) == (former, part)]
-            rows = read_part(self.store, self.location, marker)
-            tables.append(rows.filter(pc.is_in(rows[self.location.key], value_set=pa.array(newest, pa.string()))))
             inputs.append(marker.sha256)
+            if members := [key for key in members if key in is_wanted]:
+                rows = read_part(self.store, self.location, marker)
+                tables.append(rows.filter(pc.is_in(rows[self.location.key], value_set=pa.array(members, pa.string()))))
         return pa.concat_tables(tables).sort_by(self.location.key), inputs
 
 
@@ -350,6 +355,8 @@ class Plan:
     """The tasks of a call, and the outcomes of the items that earlier calls finished."""
 
     tasks: list[Task] = field(default_factory=list)
+    n_outcomes: int = 0
+    """Number of outcomes, over all steps, that the items of the tasks have already."""
     finished: dict[str, OutcomeCounts] = field(default_factory=dict)
     """Step name to the outcomes of the items that are in no task."""
 
@@ -377,6 +384,7 @@ def make_plan(bound: Sequence[BoundStep], sources: pa.Table, store: Store, max_a
             reached = _finished_states(bound, states, key, max_attempts)
             if reached is None:
                 unfinished.append(key)
+                plan.n_outcomes += sum(key in items for items in states.values())
                 continue
             for name, item in reached.items():
                 plan.finished[name].count(key, item.status, item.reason, before=True)

@@ -7,6 +7,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 from mfhq.schema import FAILED
 from mfhq.store import Store
 from pipelines.engine.commits import ATTEMPT, BlobFile, StepLocation, commit_part, fetch_blobs, pack_blobs
+from pipelines.engine.handover import Handover
 from pipelines.engine.ledger import Attempts
 from pipelines.engine.state import BoundStep, OutcomeCounts, ShardState
 from pipelines.engine.step import run_isolated
@@ -41,7 +43,13 @@ class StepWorker:
     """
 
     def __init__(
-        self, bound: BoundStep, store: Store, run_id: str, max_attempts: int = 3, report: Report | None = None
+        self,
+        bound: BoundStep,
+        store: Store,
+        run_id: str,
+        max_attempts: int = 3,
+        report: Report | None = None,
+        states: OrderedDict[tuple[str, int], ShardState] | None = None,
     ) -> None:
         """Prepare a worker; nothing is loaded or read yet.
 
@@ -51,14 +59,17 @@ class StepWorker:
             run_id: Id of the run, written into the ledger and the markers.
             max_attempts: Number of attempts, including earlier runs, after which a failed item is finished.
             report: Receives the outcomes of each batch.
+            states: States of shards that the workers of a process share; by default the worker has its own.
         """
         self.bound, self.store, self.run_id, self.max_attempts = bound, store, run_id, max_attempts
         self.report = report or (lambda name, counts: None)
         self._resource: Any = None
         self._loaded = False
-        self._states: OrderedDict[tuple[str, int], ShardState] = OrderedDict()
+        self._states = OrderedDict[tuple[str, int], ShardState]() if states is None else states
 
-    def process(self, shard: int, keys: Sequence[str], sources: pa.Table | None = None) -> OutcomeCounts:
+    def process(
+        self, shard: int, keys: Sequence[str], sources: pa.Table | None = None, handover: Handover | None = None
+    ) -> OutcomeCounts:
         """Run the step on the items that are not finished, and commit the output.
 
         Items whose upstream row is not ok are skipped. Items that are finished are counted and not touched. A failed
@@ -69,6 +80,7 @@ class StepWorker:
             keys: Ids of items of this shard.
             sources: The source rows of the items; required if the step reads the sources. Another step takes some of
                 its columns (the URI) from them: those that ``BoundStep.from_sources`` returns.
+            handover: Rows of the steps before, which are not read from the corpus then; it receives the step's rows.
 
         Returns:
             The outcomes of the items that reached this step.
@@ -89,13 +101,13 @@ class StepWorker:
         pending = [key for key in reaching if key not in finished]
         if not pending:
             return counts
-        rows, inputs = self._input_rows(upstream, pending, sources)
-        part = _PendingPart(self, state, inputs)
+        given = self._input_rows(upstream, pending, sources, handover or Handover())
+        part = _PendingPart(self, state, given.digests, handover or Handover())
         attempts = {key: state.items[key].attempt if key in state.items else 0 for key in pending}
-        while rows.num_rows:
+        while pending:
             failed: list[str] = []
-            for start in range(0, rows.num_rows, step.resources.batch):
-                batch = rows.slice(start, step.resources.batch)
+            for start in range(0, len(pending), step.resources.batch):
+                batch = given.read(pending[start : start + step.resources.batch])
                 batch_counts = OutcomeCounts()
                 for out, seconds in self._run_batch(batch, attempts, part):
                     final, retry = _split_failed(out, step.key, attempts, self.max_attempts)
@@ -107,7 +119,7 @@ class StepWorker:
                 counts.add(batch_counts)
                 self.report(step.name, batch_counts)
                 part.commit_if_due()
-            rows = rows.filter(pc.is_in(rows[step.key], value_set=pa.array(failed, pa.string())))
+            pending = sorted(failed)
         part.commit()
         return counts
 
@@ -117,9 +129,8 @@ class StepWorker:
         """Yield the outputs of a batch with their seconds, and record each row's attempt in the ledger."""
         step = self.bound.step
         resource = self._load()
-        table = fetch_blobs(batch, step.input, self.store)
         started = time.perf_counter()
-        for out, errors in run_isolated(step, resource, table):
+        for out, errors in run_isolated(step, resource, batch):
             seconds = time.perf_counter() - started
             for key in out[step.key].to_pylist():
                 attempts[key] += 1
@@ -128,21 +139,24 @@ class StepWorker:
             started = time.perf_counter()
 
     def _input_rows(
-        self, upstream: ShardState | None, keys: list[str], sources: pa.Table | None
-    ) -> tuple[pa.Table, list[str]]:
-        """Read the items' input rows in the order of the ids (images as references), and the sha256 of their files."""
+        self, upstream: ShardState | None, keys: list[str], sources: pa.Table | None, handover: Handover
+    ) -> _Inputs:
+        """Gather the items' input rows: those that were passed on, and the others from the sources or the corpus."""
         step = self.bound.step
         if upstream is None:
             if sources is None:
                 raise ValueError(f"step {step.name} reads the sources; pass their rows")
             rows = sources.filter(pc.is_in(sources[step.key], value_set=pa.array(keys, pa.string())))
-            rows = rows.select(step.input.names)
-            rows = rows.sort_by(step.key).cast(step.input)
-            return rows, [hashlib.sha256(repr(rows.to_pylist()).encode()).hexdigest()]
-        rows, inputs = upstream.read(keys)
+            rows = rows.select(step.input.names).sort_by(step.key).cast(step.input)
+            digests = [hashlib.sha256(repr(rows.to_pylist()).encode()).hexdigest()]
+            return _Inputs(self.bound, self.store, rows, step.input.empty_table(), digests)
+        passed = handover.take(upstream.location, keys)
+        held = set(passed[step.key].to_pylist())
+        stored, digests = upstream.read(keys, [key for key in keys if key not in held])
         if sources is not None:
-            rows = _update_columns(rows, sources, step.key, self.bound.from_sources(sources.schema))
-        return rows.combine_chunks(), inputs
+            columns = self.bound.from_sources(sources.schema)
+            stored, passed = (_update_columns(rows, sources, step.key, columns) for rows in (stored, passed))
+        return _Inputs(self.bound, self.store, stored, passed, digests)
 
     def _shard_state(self, location: StepLocation, shard: int) -> ShardState:
         """Return the refreshed state of a shard; the least recently used states are dropped."""
@@ -165,22 +179,47 @@ class StepWorker:
         return self._resource
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """Input rows of a step's items."""
+
+    bound: BoundStep
+    store: Store
+    stored: pa.Table
+    """Rows with references instead of images."""
+    passed: pa.Table
+    """Rows with images, which were passed on in memory."""
+    digests: list[str]
+    """sha256 of each file that the rows are from."""
+
+    def read(self, keys: Sequence[str]) -> pa.Table:
+        """Return the rows of these items with their images, in the order of the ids."""
+        step, wanted = self.bound.step, pa.array(keys, pa.string())
+        stored = self.stored.filter(pc.is_in(self.stored[step.key], value_set=wanted))
+        passed = self.passed.filter(pc.is_in(self.passed[step.key], value_set=wanted))
+        fetched = fetch_blobs(stored, step.input, self.store)
+        return pa.concat_tables([fetched, passed.select(step.input.names).cast(step.input)]).sort_by(step.key)
+
+
 class _PendingPart:
     """Rows of a part that is not committed yet."""
 
-    def __init__(self, worker: StepWorker, state: ShardState, inputs: list[str]) -> None:
-        self.worker, self.state, self.inputs = worker, state, inputs
+    def __init__(self, worker: StepWorker, state: ShardState, inputs: list[str], handover: Handover) -> None:
+        self.worker, self.state, self.inputs, self.handover = worker, state, inputs, handover
         location = worker.bound.location
         self.attempts = Attempts(location.name, location.fingerprint, worker.run_id)
         self._begin()
 
     def _begin(self) -> None:
         self.file, self.tables, self.started = BlobFile(), list[pa.Table](), time.monotonic()
+        self.unpacked: list[pa.Table] = []
 
     def add(self, rows: pa.Table, attempts: dict[str, int]) -> None:
         if rows.num_rows:
             counts = pa.array([attempts[key] for key in rows[self.state.location.key].to_pylist()], pa.int32())
             packed = pack_blobs(rows, self.file)
+            if self.state.location.name in self.handover.wanted:
+                self.unpacked.append(rows)
             self.tables.append(packed.append_column(pa.field(ATTEMPT, pa.int32(), nullable=False), counts))
 
     def commit_if_due(self) -> None:
@@ -200,6 +239,10 @@ class _PendingPart:
             marker = commit_part(store, location, shard, number, rows, self.file, self.inputs, run_id)
             if marker is not None:
                 self.state.add(marker, rows)
+                for table in self.unpacked:
+                    self.handover.put(
+                        location, table.filter(pc.is_in(table[key], value_set=rows[key].combine_chunks()))
+                    )
                 break
             log.info("part %d of shard %d of %s was taken by another run", number, shard, location.name)
             items = self.state.refresh().items
