@@ -62,7 +62,7 @@ def read_calibration(data: bytes) -> dict[str, CalibratedCamera | CalibrationErr
     try:
         entries = json.loads(data)["KRT"]
         by_id = {str(entry["cameraId"]): entry for entry in entries}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CalibrationError(f"no calibration with a list 'KRT' of cameras ({error})") from error
     return {name: _read_camera(name, entry) for name, entry in by_id.items()}
 

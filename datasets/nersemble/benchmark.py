@@ -167,7 +167,7 @@ def read_frame_counts(folder: Path, task: BenchmarkTask) -> dict[tuple[int, str]
         raise NersembleError(
             f"{path}: missing; fetch {task.name}/metadata.json from the address in your access mail"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise NersembleError(f"{path}: no {task.name} metadata ({type(error).__name__}: {error})") from error
     return {recording: n for recording, n in counts.items() if recording in task.recordings}
 

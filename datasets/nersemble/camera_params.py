@@ -97,7 +97,7 @@ def read_camera_params(path: Path, full_size: tuple[int, int] | None = (FULL_WID
         raise NersembleError(
             f"{path}: the calibration is missing; download it with the kit's asset 'calibration'"
         ) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise NersembleError(f"{path}: no camera calibration ({type(error).__name__}: {error})") from error
     for serial, pose in poses.items():
         _check_pose(path, serial, pose)
@@ -141,7 +141,7 @@ def read_colours(path: Path) -> dict[str, Array]:
         return {}
     try:
         return {str(s): np.asarray(m, np.float64) for s, m in json.loads(path.read_text(encoding="utf-8")).items()}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise NersembleError(f"{path}: no colour calibration ({type(error).__name__}: {error})") from error
 
 

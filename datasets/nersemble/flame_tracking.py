@@ -31,7 +31,7 @@ MAX_BYTES = 64 << 20
 
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError, RuntimeError),
-    *(NotImplementedError, MemoryError),
+    *(NotImplementedError, MemoryError, RecursionError),
 )
 """Errors of a damaged file: each method of compression has its own."""
 

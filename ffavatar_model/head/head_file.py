@@ -49,12 +49,13 @@ def load_head(path: Path, device: torch.device | str = "cpu") -> HeadModel:
         tensors = load_file(path)
         with safe_open(path, "pt") as opened:
             header = json.loads((opened.metadata() or {}).get("head", "{}"))
-    except (SafetensorError, ValueError, OSError) as error:
+    except (SafetensorError, ValueError, OSError, RecursionError) as error:
         raise ValueError(
             f"{path}: not a readable safetensors file ({error}); delete it to have it built anew"
         ) from None
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{path}: head model format {header.get('format')!r}, this version reads {FORMAT}")
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        found = header.get("format") if isinstance(header, dict) else None
+        raise ValueError(f"{path}: head model format {found!r}, this version reads {FORMAT}")
     for name, tensor in tensors.items():
         expected = torch.int64 if name in _INTEGER else torch.float32
         if tensor.dtype != expected:

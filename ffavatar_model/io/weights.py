@@ -60,7 +60,7 @@ def read_header(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, "pt") as opened:
             header = json.loads((opened.metadata() or {}).get("ffavatar", "null"))
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a readable checkpoint ({error}); give a folder written by training") from None
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError(f"{path}: no checkpoint of format {FORMAT}; give a folder written by training")

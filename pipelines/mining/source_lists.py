@@ -54,7 +54,7 @@ def read_list(source: str | os.PathLike[str], filesystem: Any = None) -> pa.Tabl
         columns = _parse_list(_list_bytes(text, filesystem), text.lower())
         table = _to_text(_known_columns(columns), _folder_of(text))
         table = _merge_rows(table)
-    except (UnicodeError, pa.ArrowException, csv.Error) as error:
+    except (UnicodeError, OSError, pa.ArrowException, csv.Error) as error:  # OSError: a damaged Parquet page
         raise SourceError(f"{text}: cannot be read as a list ({str(error).splitlines()[0][:120]})") from error
     except _ListFault as fault:
         raise SourceError(f"{text}: {fault}") from None
