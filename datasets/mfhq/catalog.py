@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +13,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfhq import corpus_tables, paths
-from mfhq.manifest import FileEntry, Manifest, versions
+from mfhq.integrity import check_files, check_opened, check_read, is_image_whole
+from mfhq.manifest import FileEntry, Manifest, read_manifest, versions
 from mfhq.named_queries import named_queries
 from mfhq.parquet import StoredParquet, StoredRows, from_parquet
 from mfhq.schema import TABLES
-from mfhq.sql_fence import RefusedSql, check_query, lock_database, open_database
-from mfhq.store import Store
+from mfhq.sql_fence import FencedConnection, RefusedSql, check_query, lock_database, open_database, words_of
+from mfhq.store import Store, StoreError
 from mfhq.takedowns import DenyList, snapshot_deny_list
-from mfhq.views import DICTIONARY, ID_COLUMNS, create_views
+from mfhq.views import DICTIONARY, ID_COLUMNS, create_views, published_files
 
 if TYPE_CHECKING:
     import duckdb
 
+
+log = logging.getLogger(__name__)
+
+MOST_CHECKED_BYTES = 16 << 30
+"""Bytes of files whose sha256 is computed before a query, which takes about a second a gigabyte and core."""
 
 MESH = "mesh468"
 """Column of the view ``faces`` that the table ``meshes`` holds."""
@@ -38,10 +45,10 @@ def read_blob(store: Store, ref: Mapping[str, Any]) -> bytes:
 
     Args:
         store: The corpus.
-        ref: The image's ``mfhq.schema.BLOB_REF``, as a dictionary.
+        ref: The image's ``mfhq.schema.BLOB_REF``, as a dictionary; without ``sha256`` only the length is checked.
 
     Raises:
-        CatalogError: The packed file is missing or too short.
+        CatalogError: The packed file is missing or too short, or the image has another sha256 than its reference.
     """
     try:
         data = store.read(ref["uri"], ref["offset"], ref["length"])
@@ -50,6 +57,10 @@ def read_blob(store: Store, ref: Mapping[str, Any]) -> bytes:
     if len(data) != ref["length"]:
         where = f"{store.uri}/{ref['uri']} at {ref['offset']}"
         raise CatalogError(f"{where}: {len(data)} of an image's {ref['length']} bytes; mine the corpus again")
+    if not is_image_whole(data, ref):
+        where = f"{store.uri}/{ref['uri']} at {ref['offset']}"
+        cause = "damaged" if any(data) else "erased by a take-down since the snapshot was opened"
+        raise CatalogError(f"{where}: an image is {cause}; `ffavatar verify` says what to do")
     return data
 
 
@@ -68,6 +79,8 @@ class Catalog:
 
         Raises:
             CatalogError: Nothing is published, or not that version.
+            FormatError: A newer version of this project wrote it.
+            DamagedFileError: Its manifest is damaged.
         """
         known = list(versions(self.store))
         if not known:
@@ -79,7 +92,7 @@ class Catalog:
                 has = f"v{known[0]:04d} to v{known[-1]:04d}" if len(known) > 1 else f"v{known[0]:04d}"
                 raise CatalogError(f"{self.store.uri}: no snapshot {version!r}; there is {has}")
             number = int(named[1])
-        return Snapshot(self.store, Manifest.from_json(self.store.read(paths.snapshot_path(number))))
+        return Snapshot(self.store, read_manifest(self.store, number))
 
 
 @dataclass(frozen=True)
@@ -135,7 +148,8 @@ class Snapshot:
         tables = [schema.empty_table().select(list(columns))]
         for file in self._files(name):
             with self._explain_missing(file.path):
-                tables.append(from_parquet(self.store.read(file.path), schema, columns))
+                data = check_read(self.store, file.path, self.store.read(file.path), file.sha256)
+                tables.append(from_parquet(data, schema, columns))
         return pa.concat_tables(tables)
 
     def parts(
@@ -160,10 +174,14 @@ class Snapshot:
         meshes = None
         if name == "faces" and MESH in read and self.manifest.meshes_apart:
             read = list(dict.fromkeys([*(column for column in read if column != MESH), "face_id"]))
+            for file in self._files("meshes"):
+                with self._explain_missing(file.path):
+                    check_opened(self.store, file)
             meshes = StoredRows(self.store, [file.path for file in self._files("meshes")], TABLES["meshes"])
         number = row = 0
         for file in self._files(name):
             with self._explain_missing(file.path):
+                check_opened(self.store, file)
                 stored = StoredParquet(self.store, file.path, schema)
                 for group in range(stored.row_groups):
                     if numbers is None or number in numbers:
@@ -194,15 +212,63 @@ class Snapshot:
         try:
             yield
         except FileNotFoundError as error:
-            now = Manifest.from_json(self.store.read(paths.snapshot_path(self.manifest.version)))
+            now = read_manifest(self.store, self.manifest.version)
             if now.clean_of != self.manifest.clean_of:
                 again = "a take-down has rewritten it since it was opened; open it again"
                 raise CatalogError(f"{self.store.uri} {self.version}: {again}") from error
             lost = f"{self.store.uri}/{path}"
             raise CatalogError(f"{lost}: missing, and {self.version} needs it; publish the corpus again") from error
 
+    def check_tables(self, names: Collection[str]) -> None:
+        """Check the size and, once a process, the sha256 of every file of some tables; DuckDB checks neither.
+
+        Above ``MOST_CHECKED_BYTES`` of files that are checked for the first time, sizes and footers alone are.
+
+        Args:
+            names: Names of tables; those that no snapshot has are ignored.
+
+        Raises:
+            CatalogError: A file is missing.
+            DamagedFileError: A file is damaged.
+        """
+        if "attempts" in names:
+            corpus_tables.read_attempts(self.store)
+        whole, opened, left = list[FileEntry](), list[FileEntry](), MOST_CHECKED_BYTES
+        there = [name for name in sorted(names) if published_files(self.store, self.manifest, name)]
+        for file in (file for name in there for file in self._files(name)):
+            left -= file.n_bytes
+            (whole if left >= 0 else opened).append(file)
+        if opened:
+            log.warning(
+                "%s: %d files are checked by size and footer; `ffavatar verify` does all", self.version, len(opened)
+            )
+        for names_of in (whole, opened):
+            for file in names_of:
+                with self._explain_missing(file.path):
+                    self.store.size(file.path)
+        check_files(self.store, whole)
+        for file in opened:
+            check_opened(self.store, file)
+
     @contextlib.contextmanager
-    def connect(self, biometric: bool = False, trusted: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    def connect(self, biometric: bool = False, trusted: bool = False) -> Iterator[FencedConnection]:
+        """Open a DuckDB database with a view of each of ``mfhq.schema.TABLES``, and close it after the block.
+
+        It answers one query at a time, and only queries that ``query`` answers. Column comments and the view
+        ``dictionary`` (table_name, column_name, type, unit, description) say what the columns mean.
+
+        Args:
+            biometric: Create the views of ``mfhq.paths.PRIVATE_TABLES`` too (``embeddings``).
+            trusted: Let queries open any file; for the user's own machine.
+        """
+        hidden = frozenset() if biometric else paths.PRIVATE_TABLES
+        with self._open_views(biometric, trusted) as connection:
+            yield FencedConnection(connection, {*TABLES, DICTIONARY} - hidden, hidden, trusted)
+
+    @contextlib.contextmanager
+    def _open_views(
+        self, biometric: bool = False, trusted: bool = False, checked: bool = True
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """Open a DuckDB connection with a view of each of ``mfhq.schema.TABLES``, and close it after the block.
 
         The database is in memory and holds views only. It opens the snapshot's files and no others, loads no
@@ -212,9 +278,18 @@ class Snapshot:
         Args:
             biometric: Create the views of ``mfhq.paths.PRIVATE_TABLES`` too (``embeddings``).
             trusted: Let queries open any file; for the user's own machine.
+            checked: Check the files of all views first, but for meshes; a view whose files are missing or damaged
+                raises an error when it is read.
         """
+        damaged, hidden = dict[str, str](), frozenset() if biometric else paths.PRIVATE_TABLES
+        for name in {*self.manifest.tables, "attempts"} - hidden if checked else ():
+            try:
+                if name != "meshes":
+                    self.check_tables([name])
+            except (CatalogError, StoreError) as error:
+                damaged[name] = str(error)
         with open_database() as connection:
-            files, folders = create_views(connection, self.store, self.manifest, private=biometric)
+            files, folders = create_views(connection, self.store, self.manifest, biometric, damaged)
             lock_database(connection, files, folders, trusted)
             yield connection
 
@@ -230,7 +305,9 @@ class Snapshot:
             The rows.
 
         Raises:
-            CatalogError: DuckDB refuses it, it is something else than such a query, or no query has that name.
+            CatalogError: DuckDB refuses it, it is something else than such a query, no query has that name, or a file
+                that it needs is missing.
+            DamagedFileError: A file that it needs is damaged.
         """
         import duckdb
 
@@ -241,8 +318,9 @@ class Snapshot:
             sql = named[sql.strip()[1:]]
         hidden = frozenset() if biometric else paths.PRIVATE_TABLES
         try:
-            with self.connect(biometric, trusted) as connection:
+            with self._open_views(biometric, trusted, checked=False) as connection:
                 checked = check_query(connection, sql, {*TABLES, DICTIONARY} - hidden, hidden, trusted)
+                self.check_tables(self._tables_read(connection, checked) - hidden)
                 return connection.sql(checked).to_arrow_table()
         except RefusedSql as error:
             raise CatalogError(f"SQL: {error}") from error
@@ -250,6 +328,17 @@ class Snapshot:
             lines = [line.strip() for line in str(error).splitlines()]
             text = " ".join(line for line in lines if line and not line.startswith(("LINE", "^")))
             raise CatalogError(f"SQL: {text}; `ffavatar sql` with no query lists the views") from error
+
+    def _tables_read(self, connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+        """Return the tables whose files a query reads; all if DuckDB does not say."""
+        import duckdb
+
+        try:
+            names = words_of(connection, sql) & set(TABLES)
+            plan = str(connection.execute(f"EXPLAIN {sql}").fetchall()) if "faces" in names else ""
+        except duckdb.Error:
+            return set(TABLES)
+        return names | ({"meshes"} if MESH in plan else set())
 
 
 def _checked_schema(name: str, columns: Sequence[str] | None) -> pa.Schema:

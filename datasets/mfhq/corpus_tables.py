@@ -12,6 +12,7 @@ from mfhq.parquet import from_parquet
 from mfhq.paths import LEDGER, RUNS, run_path
 from mfhq.schema import ATTEMPTS
 from mfhq.schema import RUNS as RUNS_SCHEMA
+from mfhq.seals import open_json, seal_json
 from mfhq.store import Store
 from mfhq.takedowns import DenyList, read_takedowns
 
@@ -32,11 +33,16 @@ def read_attempts(store: Store, step: str = "") -> pa.Table:
         store: The corpus.
         step: Name of the step whose attempts are read; empty for all steps.
     """
+    uri, remedy = store.uri, "delete it; the attempts in it are lost, and nothing else"
     for retries_left in (2, 1, 0):
         try:
             with ThreadPoolExecutor(_THREADS) as pool:
                 paths = ledger_files(store, step)
-                tables = list(pool.map(lambda path: from_parquet(store.read(path), ATTEMPTS), paths))
+                tables = list(
+                    pool.map(
+                        lambda path: from_parquet(store.read(path), ATTEMPTS, None, f"{uri}/{path}", remedy), paths
+                    )
+                )
             break
         except FileNotFoundError:  # the ledger was compacted after it was listed
             if not retries_left:
@@ -93,13 +99,15 @@ def record_run(
         "config_hash": config_hash,
         "parent_run_id": parent_run_id,
     }
-    store.write(run_path(run_id), json.dumps(row, indent=1).encode())
+    store.write(run_path(run_id), seal_json(row))
 
 
 def read_runs(store: Store) -> pa.Table:
     """Read the recorded runs, schema ``RUNS``."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        rows = [json.loads(data) for data in pool.map(store.read, list(store.list(RUNS)))]
+        paths, remedy = list(store.list(RUNS)), "delete it; the tracking server still has the run"
+        contents = zip(paths, pool.map(store.read, paths), strict=True)
+        rows = [open_json(data, f"{store.uri}/{path}", remedy) for path, data in contents]
     return pa.Table.from_pylist(rows, schema=RUNS_SCHEMA)
 
 

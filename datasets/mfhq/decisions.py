@@ -83,7 +83,9 @@ def record_decisions(store: Store, rows: pa.Table) -> str:
 
 def read_decisions(store: Store) -> pa.Table:
     """Read all decisions, ordered by the time at which they were made; a later decision overrides an earlier one."""
-    files = [from_parquet(store.read(path), SCHEMA) for path in store.list(DECISIONS)]
+    remedy = "these decisions are lost: restore the file, or delete it and review again"
+    paths = store.list(DECISIONS)
+    files = [from_parquet(store.read(path), SCHEMA, None, f"{store.uri}/{path}", remedy) for path in paths]
     rows = pa.concat_tables([SCHEMA.empty_table(), *files])
     return rows.sort_by([("made_at", "ascending"), ("decision_id", "ascending")]).replace_schema_metadata(
         SCHEMA.metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,9 +11,21 @@ from typing import Any
 import pyarrow as pa
 
 from mfhq.ids import digest
-from mfhq.paths import SNAPSHOTS
+from mfhq.paths import SNAPSHOTS, snapshot_path
 from mfhq.schema import NOT_DIGESTED, TABLES, schema_hash, stored_schema
+from mfhq.seals import DamagedFileError, open_json, seal_json
 from mfhq.store import Store
+
+FORMAT = 2
+"""Version of the format that is written: 1 has meshes among the faces, and neither seals nor page checksums."""
+FEATURES = ("meshes",)
+"""What a reader of this format must know: the meshes are a table of their own."""
+
+_REMEDY = "delete it, and publish again; older snapshots stay readable"
+
+
+class FormatError(ValueError):
+    """Error of a snapshot that a newer version of this project wrote; the message names what this one lacks."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +40,14 @@ class FileEntry:
     """Size of the file, bytes."""
     sha256: str
     """Digest of the file's bytes, hexadecimal."""
+    footer_sha256: str = ""
+    """Digest of the file's footer, hexadecimal; empty in format 1."""
+
+    @classmethod
+    def of(cls, path: str, rows: int, data: bytes) -> FileEntry:
+        """Return the entry of a Parquet file with these bytes."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        return cls(path, rows, len(data), sha256, hashlib.sha256(data[-footer_bytes(data[-8:]) :]).hexdigest())
 
 
 @dataclass(frozen=True)
@@ -76,6 +97,10 @@ class Manifest:
     """Ids of the take-downs that removed rows after the snapshot was published; ``digest`` stays as published."""
     redacted_digest: str = ""
     """Digest of the remaining rows; empty if no rows were removed."""
+    format: int = FORMAT
+    """Version of the format."""
+    requires: tuple[str, ...] = FEATURES
+    """Features that a reader must know (``FEATURES``)."""
 
     @property
     def name(self) -> str:
@@ -90,18 +115,70 @@ class Manifest:
 
     def to_json(self) -> bytes:
         """Return the contents of the manifest's file."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True).encode()
+        return seal_json(asdict(self), sort_keys=True)
 
     @classmethod
-    def from_json(cls, data: bytes) -> Manifest:
-        """Parse the result of ``to_json``."""
+    def from_json(cls, data: bytes, where: str = "the manifest") -> Manifest:
+        """Parse the result of ``to_json``, or a manifest of an earlier format.
+
+        Args:
+            data: The document.
+            where: URI of the file, for errors.
+
+        Raises:
+            FormatError: A newer version wrote it.
+            DamagedFileError: It is not the document that was written.
+        """
+        _check_format(data, where)
+        row = {"format": 1, "requires": (), **open_json(data, where, _REMEDY)}
+        try:
+            tables = {
+                name: TableEntry(**{**entry, "files": tuple(FileEntry(**file) for file in entry["files"])})
+                for name, entry in row.pop("tables").items()
+            }
+            row |= {name: tuple(row.get(name, ())) for name in ("clean_of", "redacted_by", "requires")}
+            return cls(tables=tables, **row)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise DamagedFileError(f"{where}: is damaged (no manifest: {error}); {_REMEDY}") from error
+
+
+def _check_format(data: bytes, where: str) -> None:
+    """Raise ``FormatError`` for a newer format, whatever else the document holds."""
+    try:
         row = json.loads(data)
-        tables = {
-            name: TableEntry(**{**entry, "files": tuple(FileEntry(**file) for file in entry["files"])})
-            for name, entry in row.pop("tables").items()
-        }
-        row |= {name: tuple(row.get(name, ())) for name in ("clean_of", "redacted_by")}
-        return cls(tables=tables, **row)
+    except (ValueError, RecursionError):
+        return
+    number, requires = (row.get("format", 1), row.get("requires") or ()) if isinstance(row, dict) else (1, ())
+    newer = f"format {number}" if isinstance(number, int) and number > FORMAT else ""
+    unknown = ", ".join(str(name) for name in requires if name not in FEATURES) if isinstance(requires, list) else ""
+    if newer or unknown:
+        knows = f"this version reads format {FORMAT} with {', '.join(FEATURES)}"
+        lacks = " and ".join(part for part in (newer, unknown) if part)
+        raise FormatError(f"{where}: was written by a newer version ({lacks}; {knows}); install a newer ffavatar")
+
+
+def footer_bytes(end: bytes) -> int:
+    """Return the size of a Parquet file's footer, with the eight bytes at its end.
+
+    Args:
+        end: The last eight bytes of the file.
+    """
+    return int.from_bytes(end[:4], "little") + 8
+
+
+def read_manifest(store: Store, version: int) -> Manifest:
+    """Read the manifest of a snapshot.
+
+    Args:
+        store: The corpus.
+        version: Number of the snapshot.
+
+    Raises:
+        FormatError: A newer version wrote it.
+        DamagedFileError: It is not the document that was written.
+    """
+    path = snapshot_path(version)
+    return Manifest.from_json(store.read(path), f"{store.uri}/{path}")
 
 
 def snapshot_digest(tables: Mapping[str, TableEntry]) -> str:

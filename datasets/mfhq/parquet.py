@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mfhq.seals import PARQUET_KEY, UNSEALED, DamagedFileError, check_parquet, seal_parquet
 from mfhq.store import Store
 
+_VERIFY = "`ffavatar verify` says what else is, and what to do"
 _LARGE_BYTES = 4 << 20
 """Size of a file (bytes) above which reading with several threads is faster than with one."""
 
@@ -38,7 +41,7 @@ def storage_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def to_parquet(table: pa.Table, row_group_rows: int = 65_536) -> bytes:
-    """Encode a table as one Parquet file (zstd).
+    """Encode a table as one Parquet file (zstd), with a checksum of each page and a seal (``mfhq.seals``).
 
     Args:
         table: The table.
@@ -48,9 +51,17 @@ def to_parquet(table: pa.Table, row_group_rows: int = 65_536) -> bytes:
         Bytes of the file; with the same version of pyarrow, the same rows give the same bytes.
     """
     sink = pa.BufferOutputStream()
-    stored = table.cast(storage_schema(table.schema)).combine_chunks()
-    pq.write_table(stored, sink, compression="zstd", row_group_size=row_group_rows)
-    return sink.getvalue().to_pybytes()
+    stored = table.cast(storage_schema(_without_seal(table.schema))).combine_chunks()
+    with pq.ParquetWriter(sink, stored.schema, compression="zstd", write_page_checksum=True) as writer:
+        writer.write_table(stored, row_group_size=row_group_rows)
+        writer.add_key_value_metadata({PARQUET_KEY: UNSEALED})
+    return seal_parquet(sink.getvalue().to_pybytes())
+
+
+def _without_seal(schema: pa.Schema) -> pa.Schema:
+    """Return a schema without the seal of the file that it was read from."""
+    kept = {key: value for key, value in (schema.metadata or {}).items() if key != PARQUET_KEY}
+    return schema.with_metadata(kept or None)
 
 
 def prune_schema(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
@@ -67,18 +78,45 @@ def prune_schema(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
     return pa.schema([_prune_field(schema.field(top), _below(columns, top)) for top in tops])
 
 
-def from_parquet(data: bytes, schema: pa.Schema, columns: Sequence[str] | None = None) -> pa.Table:
+def from_parquet(
+    data: bytes, schema: pa.Schema, columns: Sequence[str] | None = None, where: str = "", remedy: str = ""
+) -> pa.Table:
     """Decode a file that ``to_parquet`` encoded.
 
     Args:
         data: Bytes of the file.
         schema: Schema of the table.
         columns: Columns to read, named as for ``prune_schema``; None for all.
+        where: URI of a file whose digest is recorded nowhere else, so that its seal is checked; empty for no check.
+        remedy: What to do if it is damaged, for the error.
+
+    Raises:
+        DamagedFileError: The seal is that of another content, or a file that is named by ``where`` does not decode.
     """
+    if where:
+        with explain_damage(where, remedy):
+            return from_parquet(check_parquet(data, where, remedy), schema, columns)
     selected = schema if columns is None else prune_schema(schema, columns)
-    file = pq.ParquetFile(pa.BufferReader(data))
+    file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
     table = file.read(columns=_parquet_paths(columns or schema.names), use_threads=len(data) > _LARGE_BYTES)
     return table.select(selected.names).cast(selected)
+
+
+@contextlib.contextmanager
+def explain_damage(where: str, remedy: str) -> Iterator[None]:
+    """Raise Arrow's errors about a Parquet file as a ``DamagedFileError``.
+
+    Args:
+        where: URI of the file.
+        remedy: What to do.
+    """
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        text = " ".join(str(error).split())[:120]
+        raise DamagedFileError(f"{where}: is damaged ({text}); {remedy}") from error
 
 
 class StoredParquet:
@@ -94,9 +132,12 @@ class StoredParquet:
 
         Raises:
             FileNotFoundError: There is no such file.
-            StoreError: The store cannot be reached or read.
+            StoreError: The store cannot be reached or read, or the file is damaged.
         """
-        self._schema, self._file = schema, pq.ParquetFile(pa.PythonFile(_StoredFile(store, path), mode="r"))
+        self._schema, self._where = schema, f"{store.uri}/{path}"
+        stream = pa.PythonFile(_StoredFile(store, path), mode="r")
+        with explain_damage(self._where, _VERIFY):
+            self._file = pq.ParquetFile(stream, page_checksum_verification=True)
 
     @property
     def row_groups(self) -> int:
@@ -115,7 +156,8 @@ class StoredParquet:
             columns: Columns to read, named as for ``prune_schema``.
         """
         selected = prune_schema(self._schema, columns)
-        table = self._file.read_row_group(group, columns=_parquet_paths(columns), use_threads=False)
+        with explain_damage(self._where, _VERIFY):
+            table = self._file.read_row_group(group, columns=_parquet_paths(columns), use_threads=False)
         return table.select(selected.names).cast(selected)
 
 

@@ -14,10 +14,11 @@ import json
 import re
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     import duckdb
+    import pyarrow as pa
 
 QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 """Kinds of query that only read; DuckDB 2 also takes INSERT, UPDATE, DELETE and COPY TO in a WITH clause."""
@@ -160,6 +161,55 @@ def check_query(
     return checked
 
 
+class FencedConnection:
+    """Connection that runs only what ``check_query`` lets through, on a database that ``lock_database`` has locked."""
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        views: Collection[str],
+        private: Collection[str] = (),
+        trusted: bool = False,
+    ) -> None:
+        """Fence a connection; the caller closes it.
+
+        Args:
+            connection: A connection of ``open_database``.
+            views: Names that may be read.
+            private: Names that are refused with a hint at ``--biometric``.
+            trusted: As in ``check_query``.
+        """
+        self._connection = connection
+        self._allowed = (views, private, trusted)
+
+    def execute(self, sql: str, parameters: Sequence[Any] | None = None) -> Self:
+        """Run one query, whose rows the methods below return.
+
+        Args:
+            sql: A query that only reads.
+            parameters: Values of ``?`` or ``$1`` in it.
+
+        Raises:
+            RefusedSql: It is something else.
+            duckdb.Error: DuckDB refuses it.
+        """
+        self._connection.execute(check_query(self._connection, sql, *self._allowed), parameters)
+        return self
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        """Return the remaining rows."""
+        return self._connection.fetchall()
+
+    def table(self, sql: str) -> pa.Table:
+        """Run one query as ``execute`` does, and return its rows as a table."""
+        return self._connection.sql(check_query(self._connection, sql, *self._allowed)).to_arrow_table()
+
+    @property
+    def description(self) -> list[Any]:
+        """Description of each column, whose first value is its name."""
+        return self._connection.description
+
+
 def check_condition(connection: duckdb.DuckDBPyConnection, condition: str) -> None:
     """Check that a text is one SQL expression that reads columns and nothing else.
 
@@ -235,6 +285,26 @@ def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> list[dict[str, An
         raise duckdb.ParserException(f"Parser Error: {tree['error_message']}")
     statements: list[dict[str, Any]] = tree["statements"]
     return statements
+
+
+def words_of(connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
+    """Return every text of a query's syntax tree in lower case, among them the names of the views that it reads.
+
+    Args:
+        connection: Any connection; nothing is run but DuckDB's parser.
+        sql: The query; not an EXPLAIN.
+
+    Raises:
+        duckdb.Error: It does not parse, or is no SELECT.
+    """
+    found, stack = set[str](), list[Any](_parse(connection, sql))
+    while stack:
+        part = stack.pop()
+        if isinstance(part, str):
+            found.add(part.lower().strip('"'))
+        elif isinstance(part, dict | list):
+            stack.extend(part.values() if isinstance(part, dict) else part)
+    return found
 
 
 def _walk(tree: Any) -> Iterator[dict[str, Any]]:

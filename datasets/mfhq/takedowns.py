@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -23,6 +22,7 @@ import pyarrow.compute as pc
 from mfhq.paths import TAKEDOWNS
 from mfhq.pruning import prune
 from mfhq.schema import TAKEDOWNS as SCHEMA
+from mfhq.seals import open_json, seal_json
 from mfhq.store import Store
 
 VIDEO, SOURCE, IDENTITY, PHOTOGRAPH = "video", "source", "identity", "photograph"
@@ -30,6 +30,7 @@ VIDEO, SOURCE, IDENTITY, PHOTOGRAPH = "video", "source", "identity", "photograph
 _PREFIX = "ffavatar take-down: "
 _LENGTH = 32
 _DONE = ".done"
+_REMEDY = "restore it from a copy, or delete it and take the same down again: without it, withdrawn data could be shown"
 
 
 def token(value: str) -> str:
@@ -70,12 +71,20 @@ class Takedown:
 
     def to_json(self) -> bytes:
         """Return the contents of the record's file."""
-        return json.dumps(asdict(self), indent=1).encode()
+        return seal_json(asdict(self))
 
     @classmethod
-    def from_json(cls, data: bytes) -> Takedown:
-        """Parse the result of ``to_json``."""
-        row = json.loads(data)
+    def from_json(cls, data: bytes, where: str = "the take-down's record") -> Takedown:
+        """Parse the result of ``to_json``.
+
+        Args:
+            data: The document.
+            where: URI of the file, for the error.
+
+        Raises:
+            DamagedFileError: It is not the document that was written.
+        """
+        row = open_json(data, where, _REMEDY)
         listed: dict[str, Any] = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
         return cls(**{**row, **listed})
 
@@ -101,7 +110,7 @@ def read_takedowns(store: Store, unfinished: bool = False) -> list[Takedown]:
     records = sorted(path for path in paths if path.endswith(".json"))
     if unfinished:
         records = [path for path in records if path.removesuffix(".json") + _DONE not in paths]
-    return [Takedown.from_json(store.read(path)) for path in records]
+    return [Takedown.from_json(store.read(path), f"{store.uri}/{path}") for path in records]
 
 
 def takedowns_table(takedowns: Iterable[Takedown]) -> pa.Table:
@@ -173,4 +182,4 @@ def snapshot_deny_list(store: Store, clean_of: Sequence[str]) -> DenyList:
     """
     paths = [path for path in store.list(TAKEDOWNS) if path.endswith(".json")]
     pending = [path for path in paths if path[len(TAKEDOWNS) : -len(".json")] not in clean_of]
-    return DenyList(tuple(Takedown.from_json(store.read(path)) for path in pending))
+    return DenyList(tuple(Takedown.from_json(store.read(path), f"{store.uri}/{path}") for path in pending))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -64,7 +64,11 @@ def published_files(store: Store, manifest: Manifest, name: str) -> list[str]:
 
 
 def create_views(
-    connection: duckdb.DuckDBPyConnection, store: Store, manifest: Manifest, private: bool = True
+    connection: duckdb.DuckDBPyConnection,
+    store: Store,
+    manifest: Manifest,
+    private: bool = True,
+    damaged: Mapping[str, str] | None = None,
 ) -> tuple[list[str], list[str]]:
     """Create every view of ``TABLES`` with its column types, also those without rows, and ``DICTIONARY``.
 
@@ -73,11 +77,14 @@ def create_views(
         store: The corpus.
         manifest: Manifest of the snapshot.
         private: Create the views of ``PRIVATE_TABLES`` too.
+        damaged: Table name to the error that its view raises when it is read. So does a view that DuckDB cannot make.
 
     Returns:
         The files and the folders that the views read, as DuckDB compares them with its ``allowed_paths`` and
         ``allowed_directories``: each as it is, and as it is spelled where wildcards are escaped.
     """
+    import duckdb
+
     scheme = store.uri.partition("://")[0]
     root = "" if scheme == "file" else f"{scheme}://"
     if scheme != "file":  # DuckDB's own S3 reader is an extension to download; this one reads through fsspec
@@ -93,7 +100,9 @@ def create_views(
         if name == "attempts":
             files = [root + store.url(path) for path in corpus_tables.ledger_files(store)]
         columns = [f"CAST({_quote_name(f.name)} AS {sql_type(f.type)}) AS {_quote_name(f.name)}" for f in schema]
-        if files:
+        if name in (damaged or {}):
+            source = f"({_raising_sql(schema, (damaged or {})[name])})"
+        elif files:
             source = scan_sql(files)
             meshes = [root + store.url(path) for path in published_files(store, manifest, "meshes")]
             if name == "faces" and manifest.meshes_apart:
@@ -103,10 +112,15 @@ def create_views(
         else:
             columns = [f"CAST(NULL AS {sql_type(f.type)}) AS {_quote_name(f.name)}" for f in schema]
             source = "(SELECT 1) WHERE false"
+        condition = _exclusion(schema, unfinished if name == "attempts" else denied)
         rows = f"SELECT {', '.join(columns)} FROM {source}"
-        if condition := _exclusion(schema, unfinished if name == "attempts" else denied):
-            rows = f"SELECT * FROM ({rows}) WHERE {condition}"
-        connection.execute(f"CREATE VIEW {name} AS {rows}")
+        try:
+            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM ({rows}) WHERE {condition or 'true'}")
+        except duckdb.Error as error:
+            text = (
+                f"{name}: a file of it is missing or damaged ({' '.join(str(error).split())[:300]}); `ffavatar verify`"
+            )
+            connection.execute(f"CREATE VIEW {name} AS {_raising_sql(schema, text)}")
         connection.execute(f"COMMENT ON VIEW {name} IS {_quote_text('one row is ' + _meta(schema, b'description'))}")
         for f in schema:
             connection.execute(f"COMMENT ON COLUMN {name}.{_quote_name(f.name)} IS {_quote_text(describe_column(f))}")
@@ -134,6 +148,14 @@ def _with_meshes(faces: str, meshes: str) -> str:
     """
     grouped = f"SELECT face_id, first(mesh468) AS mesh468 FROM {meshes} GROUP BY face_id"
     return f"(SELECT f.*, m.mesh468 FROM {faces} f LEFT JOIN ({grouped}) m ON f.face_id = m.face_id)"
+
+
+def _raising_sql(schema: pa.Schema, error: str) -> str:
+    """Return a query that has the columns of a table, and raises an error when it is run."""
+    columns = ", ".join(f"CAST(NULL AS {sql_type(f.type)}) AS {_quote_name(f.name)}" for f in schema)
+    return (
+        f"SELECT {columns} FROM range(1) AS r(i) WHERE error({_quote_text(error)} || CAST(i AS VARCHAR)[1:0]) IS NULL"
+    )
 
 
 def _exclusion(schema: pa.Schema, tokens: Iterable[str]) -> str:

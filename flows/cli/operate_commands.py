@@ -84,5 +84,16 @@ def takedown(
         sys.exit(status)
 
 
-COMMANDS = (doctor, sbom, demo, review, takedown)
+@click.command()
+@CORPUS
+@click.option("--deep", is_flag=True, help="Compare the digest of every file, not the size alone.")
+def verify(corpus: str, deep: bool) -> None:
+    """Check every file of the corpus: what is damaged, what needs it, what to do."""
+    from flows.corpus.verify import verify_command
+
+    if status := verify_command(corpus, deep):
+        sys.exit(status)
+
+
+COMMANDS = (doctor, sbom, demo, review, takedown, verify)
 """Commands that ``flows.cli`` adds to the group."""

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfhq.byte_ranges import ByteRange, read_ranges
+from mfhq.integrity import MINE_AGAIN, is_image_whole
 from mfhq.parquet import from_parquet, prune_schema, to_parquet
 from mfhq.paths import shard_prefix, step_prefix
 from mfhq.schema import BLOB_REF, STATUSES, schema_hash
+from mfhq.seals import DamagedFileError, open_json, seal_json
 from mfhq.store import Store, StoreError
 from pipelines.engine.nested_tables import conform_table, has_column
 from pipelines.engine.step import Step
@@ -103,14 +105,35 @@ class Marker:
     run_id: str
 
     @classmethod
-    def from_json(cls, data: bytes) -> Marker:
-        """Parse the output of ``to_json``."""
-        row = json.loads(data)
-        return cls(**{**row, "inputs": tuple(row["inputs"])})
+    def from_json(cls, data: bytes, where: str = "the marker") -> Marker:
+        """Parse the output of ``to_json``.
+
+        Args:
+            data: The document.
+            where: URI of the file, for the error.
+
+        Raises:
+            DamagedFileError: It is not the document that was written.
+        """
+        row = open_json(data, where, MINE_AGAIN)
+        try:
+            return cls(**{**row, "inputs": tuple(row["inputs"])})
+        except (KeyError, TypeError) as error:
+            raise DamagedFileError(f"{where}: is damaged (no marker: {error}); {MINE_AGAIN}") from error
+
+    @classmethod
+    def read(cls, store: Store, path: str) -> Marker:
+        """Read a marker (``from_json``).
+
+        Args:
+            store: The corpus.
+            path: Path of the marker.
+        """
+        return cls.from_json(store.read(path), f"{store.uri}/{path}")
 
     def to_json(self) -> bytes:
         """Return the JSON document that is stored in the corpus."""
-        return json.dumps(asdict(self), indent=1).encode()
+        return seal_json(asdict(self))
 
 
 def describe_step(store: Store, location: StepLocation, step: Step, upstream: str) -> None:
@@ -143,9 +166,11 @@ def describe_step(store: Store, location: StepLocation, step: Step, upstream: st
     }
     path = f"{location.prefix}step.json"
     if not store.exists(path):
-        store.create(path, json.dumps(about, indent=1, default=str).encode())
-    elif (kept := json.loads(store.read(path))).get("continues", []) != about["continues"]:
-        store.write(path, json.dumps({**kept, "continues": about["continues"]}, indent=1).encode())
+        store.create(path, seal_json(about))
+    elif (kept := open_json(store.read(path), f"{store.uri}/{path}", MINE_AGAIN)).get("continues", []) != about[
+        "continues"
+    ]:
+        store.write(path, seal_json({**kept, "continues": about["continues"]}))
 
 
 def locate_step(store: Store, name: str, fingerprint: str) -> StepLocation:
@@ -161,7 +186,8 @@ def locate_step(store: Store, name: str, fingerprint: str) -> StepLocation:
     """
     for private in (False, True):
         try:
-            about = json.loads(store.read(f"{step_prefix(name, fingerprint, private)}step.json"))
+            path = f"{step_prefix(name, fingerprint, private)}step.json"
+            about = open_json(store.read(path), f"{store.uri}/{path}", MINE_AGAIN)
         except FileNotFoundError:
             continue
         schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(about["schema"])))
@@ -188,10 +214,10 @@ def read_markers(store: Store, prefix: str, known: Mapping[str, Marker] | None =
     paths = [path for path in store.list(prefix) if path.endswith(".json") and not path.endswith("/step.json")]
     fresh = [path for path in paths if path not in known]
     if len(fresh) < 4:
-        markers = {path: Marker.from_json(store.read(path)) for path in fresh}
+        markers = {path: Marker.read(store, path) for path in fresh}
     else:
         with ThreadPoolExecutor(READER_THREADS) as pool:
-            markers = dict(zip(fresh, map(Marker.from_json, pool.map(store.read, fresh)), strict=True))
+            markers = dict(zip(fresh, pool.map(lambda path: Marker.read(store, path), fresh), strict=True))
     return {path: known.get(path) or markers[path] for path in paths}
 
 
@@ -297,14 +323,22 @@ def fetch_blobs(table: pa.Table, schema: pa.Schema, store: Store) -> pa.Table:
 
     Raises:
         FileNotFoundError: A packed file is missing.
-        StoreError: The corpus cannot be read.
+        StoreError: The corpus cannot be read, or an image has another sha256 than its reference.
     """
     references = [ref for f in schema if packed_type(f.type) != f.type for ref in _references(table[f.name], f.type)]
     contents = read_ranges(store, references)
 
+    def content(ref: Mapping[str, Any] | None) -> bytes | None:
+        if ref is None:
+            return None
+        data = contents[ref["uri"], ref["offset"], ref["length"]]
+        if not is_image_whole(data, ref):
+            where = f"{store.uri}/{ref['uri']} at {ref['offset']}"
+            raise DamagedFileError(f"{where}: an image is damaged; `ffavatar verify` says what to do")
+        return data
+
     def fetch(refs: pa.Array, _: pa.DataType) -> pa.Array:
-        values = [None if r is None else contents[r["uri"], r["offset"], r["length"]] for r in refs.to_pylist()]
-        return pa.array(values, pa.large_binary())
+        return pa.array([content(ref) for ref in refs.to_pylist()], pa.large_binary())
 
     resolved = _map_columns(table.select(schema.names), schema, lambda kind: kind == BLOB_REF, fetch, by_target=True)
     return resolved.cast(schema)
@@ -415,9 +449,18 @@ def read_part(store: Store, location: StepLocation, marker: Marker, columns: Seq
         elif marker.schema_hash != schema_hash(location.stored_schema):
             problem = f"has another schema than step {location.name} now gives (raise the step's version)"
     if problem:
-        way_out = f"delete {location.shard_folder(marker.shard)}{marker.part:04d}.json and run the same command again"
-        raise StoreError(f"{store.uri}/{marker.data}: {problem}; {way_out}")
+        raise DamagedFileError(f"{store.uri}/{marker.data}: {problem}; {remake_part(location, marker)}")
     return from_parquet(data, location.stored_schema, columns)
+
+
+def remake_part(location: StepLocation, marker: Marker) -> str:
+    """Return what to do if a file of a part is damaged.
+
+    Args:
+        location: The step's location.
+        marker: The part's marker.
+    """
+    return f"delete {location.shard_folder(marker.shard)}{marker.part:04d}.json and run the same command again"
 
 
 def read_step(

@@ -9,9 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mfhq.parquet import from_parquet, to_parquet
+from mfhq.parquet import explain_damage, from_parquet, to_parquet
 from mfhq.paths import SOURCES
+from mfhq.seals import check_parquet
 from mfhq.store import Store
+
+_REMEDY = "delete it and run `ffavatar mine` with the same source again, which records its rows anew"
 
 
 def first_of_each(table: pa.Table, key: str) -> pa.Table:
@@ -86,9 +89,11 @@ def recorded_sources(store: Store, schema: pa.Schema) -> pa.Table:
     """
     tables = [schema.empty_table()]
     for path in sorted(store.list(SOURCES), key=lambda path: (_number(path), path), reverse=True):
-        data = store.read(path)
-        if set(schema.names) <= set(pq.read_schema(pa.BufferReader(data)).names):
-            tables.append(from_parquet(data, schema))
+        data, where = store.read(path), f"{store.uri}/{path}"
+        with explain_damage(where, _REMEDY):
+            names = set(pq.read_schema(pa.BufferReader(check_parquet(data, where, _REMEDY))).names)
+            if set(schema.names) <= names:
+                tables.append(from_parquet(data, schema))
     return pa.concat_tables(tables)
 
 

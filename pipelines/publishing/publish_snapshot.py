@@ -16,9 +16,8 @@ import pyarrow as pa
 
 from mfhq.catalog import Catalog
 from mfhq.ids import digest
-from mfhq.manifest import Manifest, versions
+from mfhq.manifest import read_manifest, versions
 from mfhq.parquet import StoredRows
-from mfhq.paths import snapshot_path
 from mfhq.schema import ALIASES, ASSIGNMENTS, EMBEDDINGS
 from mfhq.store import Store
 from mfhq.takedowns import read_deny_list
@@ -108,7 +107,7 @@ def former_segments(store: Store) -> Sequence[Any]:
         store: The corpus.
     """
     for number in sorted(versions(store), reverse=True):
-        about = Manifest.from_json(store.read(snapshot_path(number))).about
+        about = read_manifest(store, number).about
         if "segments" in about:
             return list(about["segments"])
     return []

@@ -10,7 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from mfhq.manifest import Manifest, TableEntry, snapshot_digest, versions
+from mfhq.integrity import check_files
+from mfhq.manifest import Manifest, TableEntry, read_manifest, snapshot_digest, versions
 from mfhq.parquet import from_parquet
 from mfhq.paths import snapshot_path
 from mfhq.schema import MESHES, NOT_DIGESTED, TABLES, key_of
@@ -22,6 +23,10 @@ from pipelines.publishing.audits import audit_schema, audit_tables
 from pipelines.publishing.table_files import TableFiles, conform, write_table
 
 log = logging.getLogger(__name__)
+
+_CARRIED = (
+    "the next snapshot would carry it on: run again what made this table (convert, review ...), or restore the file"
+)
 
 
 @dataclass(frozen=True)
@@ -108,12 +113,14 @@ def commit_snapshot(
     """
     while read_deny_list(store) == denied:
         latest = max(versions(store), default=0)
-        parent = Manifest.from_json(store.read(snapshot_path(latest))) if latest else None
+        parent = read_manifest(store, latest) if latest else None
         entries = {name: files.entry(name) for name, files in fresh.items()}
         carried = _carried_entries(store, parent, set(fresh)) if parent else {}
+        check_files(store, [file for entry in carried.values() for file in entry.files], _CARRIED)
         changed = _without_withdrawn(store, parent, carried, denied) if parent else {}
         entries = {**carried, **changed, **entries}
-        audit_tables(store, entries, {*fresh, *changed})
+        audited = {name for name, entry in parent.tables.items() if entries.get(name) == entry} if parent else set()
+        audit_tables(store, entries, {*fresh, *changed} - audited)
         digest = snapshot_digest(entries)
         rows = {name: entries[name].rows for name in TABLES if name in entries}
         if parent and (parent.redacted_digest or parent.digest) == digest:

@@ -7,8 +7,9 @@ on the thresholds too; the tracks' mean embeddings on the clustering.
 
 from __future__ import annotations
 
-import json
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,16 +17,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfhq.ids import digest
+from mfhq.integrity import is_file_whole
 from mfhq.manifest import FileEntry
 from mfhq.parquet import StoredRows
 from mfhq.paths import PUBLISHING
 from mfhq.schema import TABLES
+from mfhq.seals import DamagedFileError, open_json, seal_json
 from mfhq.store import Store
 from pipelines.publishing.identity_lookup import IdentityLookup
 from pipelines.publishing.publish_presets import Preset
 from pipelines.publishing.segments import VideoSegment
 from pipelines.publishing.step_outputs import SegmentOutputs, StepOutputs
-from pipelines.publishing.table_digest import RowSum, sum_rows
+from pipelines.publishing.table_digest import RowSum
 from pipelines.publishing.table_files import MESH_ROW_GROUP, TableFiles, TableWriter, write_table
 from pipelines.publishing.thresholds import apply_to_faces, apply_to_tracks, apply_where
 from pipelines.publishing.unnest import (
@@ -127,7 +130,10 @@ class SegmentPublisher:
             return TableFiles()
         reader = StoredRows(self.store, [f.path for f in tracks.files], TABLES["tracks"])
         rows = self.people.means_of(reader.read(0, tracks.sum.rows, ["track_id"])["track_id"]).sort_by("track_id")
-        key = digest([mined_key, sum_rows(rows).lanes])
+        content = hashlib.sha256(b"".join(rows["track_id"].cast(pa.binary()).to_pylist()))
+        for chunk in rows["vector"].chunks:
+            content.update(chunk.flatten().to_numpy().data)
+        key = digest([mined_key, content.hexdigest()])
         found = _read_record(self.store, key)
         return (found or _write_record(self.store, key, {"means": write_table(self.store, "embeddings", [rows])}))[
             "means"
@@ -139,14 +145,15 @@ def _record_path(key: str) -> str:
 
 
 def _read_record(store: Store, key: str) -> dict[str, TableFiles] | None:
-    """Return the files of a record; None if there is none, or if one of the files is missing."""
+    """Return the files of a record; None if there is none, or if one of the files is missing or damaged."""
     try:
-        record = json.loads(store.read(_record_path(key))) if key else None
-    except FileNotFoundError:
+        record = open_json(store.read(_record_path(key)), _record_path(key), "publish again") if key else None
+    except (FileNotFoundError, DamagedFileError):
         record = None
-    if record is None or not all(store.exists(file["path"]) for table in record.values() for file in table["files"]):
-        return None
-    return {name: _table_files(table) for name, table in record.items()}
+    tables = {name: _table_files(table) for name, table in (record or {}).items()}
+    files = [file for table in tables.values() for file in table.files]
+    with ThreadPoolExecutor(4) as pool:
+        return tables if record and all(pool.map(lambda file: is_file_whole(store, file), files)) else None
 
 
 def _table_files(table: Mapping[str, Any]) -> TableFiles:
@@ -160,5 +167,5 @@ def _write_record(store: Store, key: str, tables: dict[str, TableFiles]) -> dict
             name: {"rows": t.sum.rows, "lanes": t.sum.lanes, "files": [asdict(file) for file in t.files]}
             for name, t in tables.items()
         }
-        store.write(_record_path(key), json.dumps(record, indent=1).encode())
+        store.write(_record_path(key), seal_json(record))
     return tables

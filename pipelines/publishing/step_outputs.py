@@ -11,10 +11,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mfhq.integrity import check_file
 from mfhq.parquet import StoredParquet, prune_schema
 from mfhq.store import Store
 from mfhq.takedowns import DenyList
-from pipelines.engine.commits import READER_THREADS, Marker, StepLocation, locate_step, read_family_markers, read_part
+from pipelines.engine.commits import (
+    READER_THREADS,
+    Marker,
+    StepLocation,
+    locate_step,
+    read_family_markers,
+    read_part,
+    remake_part,
+)
 from pipelines.mining.schemas import SCORES
 from pipelines.publishing.segments import VideoSegment
 from pipelines.publishing.unnest import STEPS
@@ -65,6 +74,7 @@ class StepOutputs:
         location, marker = self.locations[step], self.markers[step][path]
         if columns is None or not marker.data.startswith(location.prefix):  # of a former definition of the step
             return read_part(self.store, location, marker, columns or [f.name for f in location.schema])
+        check_file(self.store, marker.data, marker.n_bytes, marker.sha256, remake_part(location, marker))
         stored = StoredParquet(self.store, marker.data, location.stored_schema)
         parts = [stored.read(group, columns) for group in range(stored.row_groups)]
         return pa.concat_tables([prune_schema(location.stored_schema, columns).empty_table(), *parts])

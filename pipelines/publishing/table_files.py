@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mfhq.integrity import is_file_whole
 from mfhq.manifest import FileEntry, TableEntry
 from mfhq.parquet import storage_schema
 from mfhq.paths import table_path
@@ -132,11 +133,22 @@ class _OpenFile:
         self._sink.close()
         data = self._path.read_bytes()
         self._path.unlink()
-        sha = hashlib.sha256(data).hexdigest()
-        path = table_path(name, sha[:32])
-        if not store.exists(path):
-            store.write(path, data)
-        return TableFiles((FileEntry(path, self._sum.rows, len(data), sha),), self._sum)
+        return TableFiles((store_file(store, name, self._sum.rows, data),), self._sum)
+
+
+def store_file(store: Store, name: str, rows: int, data: bytes) -> FileEntry:
+    """Store a file of a published table, named by its content; a damaged file of this name is replaced.
+
+    Args:
+        store: The corpus.
+        name: Name of the table.
+        rows: Number of rows in the file.
+        data: Its bytes.
+    """
+    entry = FileEntry.of(table_path(name, hashlib.sha256(data).hexdigest()[:32]), rows, data)
+    if not is_file_whole(store, entry):
+        store.write(entry.path, data)
+    return entry
 
 
 def write_table(store: Store, name: str, parts: Iterable[pa.Table]) -> TableFiles:

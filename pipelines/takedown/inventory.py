@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mfhq.ids import shard_of
-from mfhq.manifest import Manifest, versions
-from mfhq.paths import BIOMETRIC, SOURCES, snapshot_path
+from mfhq.manifest import Manifest, read_manifest, versions
+from mfhq.paths import BIOMETRIC, SOURCES
 from mfhq.store import Store
 
 STEPS = ("steps/", f"{BIOMETRIC}steps/")
@@ -49,7 +49,7 @@ def take_inventory(store: Store) -> Inventory:
     """Read the ids, but no images or vectors, from every snapshot, the sources and the caches."""
     inventory = Inventory()
     for number in versions(store):
-        manifest = Manifest.from_json(store.read(snapshot_path(number)))
+        manifest = read_manifest(store, number)
         inventory.manifests[manifest.name] = manifest
     read: set[str] = set()
     for manifest in inventory.manifests.values():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections import Counter
 from collections.abc import Mapping
@@ -12,15 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mfhq.manifest import FileEntry, Manifest, TableEntry, snapshot_digest, versions
+from mfhq.manifest import FileEntry, Manifest, TableEntry, read_manifest, snapshot_digest, versions
 from mfhq.parquet import from_parquet, to_parquet
-from mfhq.paths import BIOMETRIC, snapshot_path, table_path
+from mfhq.paths import BIOMETRIC, snapshot_path
 from mfhq.pruning import collect_references
 from mfhq.schema import TABLES, schema_hash, stored_schema
 from mfhq.store import Store
 from mfhq.takedowns import DenyList
 from pipelines.identity.vector_lists import lists_to_vectors
 from pipelines.publishing.table_digest import RowSum, sum_rows
+from pipelines.publishing.table_files import store_file
 from pipelines.takedown.rewrite import Changes, erase_ranges, redact_table
 
 TABLE_FOLDERS = ("tables/", f"{BIOMETRIC}tables/")
@@ -61,12 +61,7 @@ def write_file(store: Store, name: str, table: pa.Table) -> FileEntry:
         name: The table.
         table: The rows.
     """
-    data = to_parquet(table)
-    sha = hashlib.sha256(data).hexdigest()
-    path = table_path(name, sha[:32])
-    if not store.exists(path):
-        store.write(path, data)
-    return FileEntry(path, table.num_rows, len(data), sha)
+    return store_file(store, name, table.num_rows, to_parquet(table))
 
 
 def redact_snapshots(store: Store, denied: DenyList) -> Changes:
@@ -83,7 +78,7 @@ def redact_snapshots(store: Store, denied: DenyList) -> Changes:
     files, done = _PublishedFiles(store, denied), Changes()
     for number in versions(store):
         path = snapshot_path(number)
-        manifest = Manifest.from_json(store.read(path))
+        manifest = read_manifest(store, number)
         pending = DenyList(tuple(t for t in denied.takedowns if t.takedown_id not in manifest.clean_of))
         if not pending:
             continue
@@ -118,9 +113,7 @@ def _redact_entry(files: _PublishedFiles, name: str, entry: TableEntry) -> Table
     return table_entry(files.store, name, kept, entry.schema(name))
 
 
-def table_entry(
-    store: Store, name: str, kept: tuple[FileEntry, ...], schema: pa.Schema | None = None
-) -> TableEntry:
+def table_entry(store: Store, name: str, kept: tuple[FileEntry, ...], schema: pa.Schema | None = None) -> TableEntry:
     """Return the manifest's entry of a table.
 
     Args:
@@ -207,7 +200,7 @@ def list_published_image_files(store: Store) -> set[str]:
     """Return the packed files that the ``faces`` and ``views`` of any snapshot refer to."""
     found, read = set[str](), set[str]()
     for number in versions(store):
-        tables = Manifest.from_json(store.read(snapshot_path(number))).tables
+        tables = read_manifest(store, number).tables
         for name, columns in (("faces", ["crop", "matte"]), ("views", ["image", "matte"])):
             for file in tables[name].files if name in tables else ():
                 if file.path not in read:
@@ -222,7 +215,7 @@ def _delete_unreferenced(store: Store, files: _PublishedFiles) -> Changes:
     named = {
         file.path
         for number in versions(store)
-        for entry in Manifest.from_json(store.read(snapshot_path(number))).tables.values()
+        for entry in read_manifest(store, number).tables.values()
         for file in entry.files
     }
     done = Changes()

@@ -144,7 +144,7 @@ def rewrite_part(store: Store, path: str, denied: DenyList) -> Changes:
         path: Path of the part's marker.
         denied: The take-downs.
     """
-    marker = Marker.from_json(store.read(path))
+    marker = Marker.read(store, path)
     table = read_table(store, marker.data)
     pruned = redact_table(table, denied)
     if pruned is table:
@@ -187,7 +187,7 @@ def rewrite_folder(store: Store, paths: Iterable[str], denied: DenyList, publish
     used: set[str] = set()
     for path in known:
         if path.endswith(".json"):
-            marker = Marker.from_json(store.read(path))
+            marker = Marker.read(store, path)
             used |= {marker.data, marker.blobs}
     for path in known:
         if path.endswith(".json") or path in used or not store.exists(path):
