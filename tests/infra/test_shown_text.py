@@ -6,6 +6,8 @@ import io
 import logging
 import os
 import stat
+import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -138,6 +140,21 @@ def test_mlflow_gets_no_secret(settings: Settings) -> None:
     assert run.read_config()["source"] == f"s3://{MASK}@bucket/x"
     found = [path for path in settings.home.rglob("*") if path.is_file() and b"hidden01" in path.read_bytes()]
     assert not found
+
+
+def test_a_service_that_does_not_answer_is_named_without_its_password(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow's own message repeats the whole address."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    away = replace(settings, tracking_uri="http://me:hidden01@127.0.0.1:1")
+    with (
+        pytest.raises(Exception, match=r"127\.0\.0\.1") as refused,
+        masked_errors(),
+        tracked_run(away, "mine", "a", {}),
+    ):
+        pass
+    assert "hidden01" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_a_corpus_uri_with_a_password_is_refused_and_not_repeated() -> None:
