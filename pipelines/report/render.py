@@ -16,7 +16,7 @@ from pipelines.report.charts import histogram
 from pipelines.report.thumbnails import ReadBlob, Thumbnails
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+    from mfhq.sql_fence import FencedConnection
 
 PAGE = "report.html"
 """File name of the page."""
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 def render_report(
-    connection: DuckDBPyConnection,
+    connection: FencedConnection,
     read_blob: ReadBlob,
     out_dir: str | Path,
     *,
@@ -42,7 +42,7 @@ def render_report(
     escaped. Embeddings are not read. The same snapshot gives the same bytes.
 
     Args:
-        connection: DuckDB connection with a view for each table of ``mfhq.schema.TABLES``, also for empty ones.
+        connection: Connection with a view for each table of ``mfhq.schema.TABLES``, also for empty ones.
         read_blob: Function that reads the bytes of an encoded image of the corpus, given (uri, offset, length).
         out_dir: Folder of the page; made if it does not exist.
         version: Name of the snapshot, for example ``v0003``.
@@ -129,7 +129,7 @@ def _environment() -> Environment:
     return environment
 
 
-def _rows(connection: DuckDBPyConnection, query: queries.ReportQuery) -> list[Row]:
+def _rows(connection: FencedConnection, query: queries.ReportQuery) -> list[Row]:
     cursor = connection.execute(query.sql)
     names = [column[0] for column in cursor.description]
     return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
@@ -172,7 +172,7 @@ def _group_by_reason(rows: Iterable[Row], thumbnails: Thumbnails) -> list[Row]:
     return groups
 
 
-def _charts(connection: DuckDBPyConnection) -> list[Row]:
+def _charts(connection: FencedConnection) -> list[Row]:
     def chart(query: queries.ReportQuery, title: str, unit: str, step: float, **options: Any) -> Row:
         return {"chart": histogram(title, unit, _rows(connection, query), step, **options), "query": query}
 

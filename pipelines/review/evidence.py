@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mfhq.decisions import MERGE, SPLIT, Decision
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+    from mfhq.sql_fence import FencedConnection
 
 MAX_TRACKS = 24
 """Upper bound on a person's tracks on the page: those without a decision come first, then the least similar."""
@@ -107,7 +107,7 @@ def find_contradictions(
     return sorted(others, key=lambda record: str(record.made_at), reverse=True)
 
 
-def read_tracks_of_person(connection: DuckDBPyConnection, identity_id: str) -> list[dict[str, Any]]:
+def read_tracks_of_person(connection: FencedConnection, identity_id: str) -> list[dict[str, Any]]:
     """Read every track of a person, the least similar first: track_id, similarity, width_px, frame, uri."""
     names = ("track_id", "similarity", "width_px", "frame", "uri")
     return [dict(zip(names, row, strict=True)) for row in connection.execute(_TRACKS, [identity_id]).fetchall()]
@@ -120,7 +120,7 @@ def select_tracks(
     return sorted(tracks, key=lambda track: track["track_id"] in decided)[:MAX_TRACKS]
 
 
-def read_faces_of_tracks(connection: DuckDBPyConnection, track_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+def read_faces_of_tracks(connection: FencedConnection, track_ids: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """Read the best ``MAX_FACES`` faces of each track, sorted by frame: face_id, frame, crop (reference)."""
     rows = connection.execute(_FACES, [list(track_ids)]).fetchall()
     faces = {}

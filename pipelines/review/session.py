@@ -83,7 +83,7 @@ class Review:
         identity_of = dict(zip(assigned["track_id"], assigned["identity_id"], strict=True))
         decided_tracks, _ = index_decisions(read_decisions(self.store).to_pylist())
         undecided = {identity for track, identity in identity_of.items() if track not in decided_tracks}
-        means = self._connection.sql(_EMBEDDED).to_arrow_table()
+        means = self._connection.table(_EMBEDDED)
         self.has_embeddings = bool(means.num_rows)
         decided = {person.identity_id for person in people} - undecided
         owner = [identity_of[track] for track in means["track_id"].to_pylist()]

@@ -121,7 +121,7 @@ def test_named_queries_run_on_any_corpus(catalog):
 
 
 def test_every_column_says_what_it_means(catalog):
-    with catalog.open().connect(biometric=True) as connection:
+    with catalog.open()._open_views(biometric=True) as connection:
         comments = connection.execute("SELECT view_name, comment FROM duckdb_views() WHERE NOT internal").fetchall()
         columns = connection.execute(
             "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal AND comment IS NOT NULL"

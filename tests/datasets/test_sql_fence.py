@@ -17,7 +17,7 @@ from infra.storage import open_store
 from mfhq.catalog import Catalog, CatalogError, Snapshot
 from mfhq.named_queries import named_queries
 from mfhq.schema import EMBEDDINGS, FACES, VIDEOS
-from mfhq.sql_fence import BLOCKED_FUNCTIONS, FILE_READERS, TABLE_FUNCTIONS
+from mfhq.sql_fence import BLOCKED_FUNCTIONS, FILE_READERS, TABLE_FUNCTIONS, RefusedSql
 from mfhq.where import rows_where
 from pipelines.publishing.publish_tables import publish_tables
 from pipelines.publishing.thresholds import apply_where
@@ -230,7 +230,7 @@ def test_duckdb_itself_opens_nothing_but_the_snapshot(statement: str, root: Path
     """The second check holds without the first: what the parser let through would still find no file."""
     a_python_table = pa.table({"a": [SECRET]})
     before = state(root)
-    with snapshot.connect() as connection:
+    with snapshot._open_views() as connection:
         with pytest.raises(duckdb.Error):
             connection.execute(spell(statement, root)).fetchall()
         assert connection.execute("SELECT count(*) FROM faces").fetchall()[0][0] > 0
@@ -239,11 +239,38 @@ def test_duckdb_itself_opens_nothing_but_the_snapshot(statement: str, root: Path
 
 def test_a_variable_of_python_is_no_table_and_settings_stay_locked_when_trusted(snapshot: Snapshot) -> None:
     a_python_table = pa.table({"a": [SECRET]})
-    with snapshot.connect(trusted=True) as connection:
+    with snapshot._open_views(trusted=True) as connection:
         for statement in ("FROM a_python_table", "SET python_enable_replacements = true"):
             with pytest.raises(duckdb.Error):
                 connection.execute(statement).fetchall()
     assert a_python_table.num_rows == 1
+
+
+@pytest.mark.parametrize("biometric", [False, True])
+def test_a_connection_for_code_of_ones_own_has_both_halves_of_the_fence(
+    root: Path, snapshot: Snapshot, biometric: bool
+) -> None:
+    """DuckDB may overwrite a file that it may open: what the connection runs is checked as a query is."""
+    before = state(root)
+    file = snapshot.store.url(snapshot.manifest.tables["faces"].files[0].path)
+    with snapshot.connect(biometric=biometric) as connection:
+        for statement in (
+            f"COPY (SELECT 1 AS a) TO '{file}' (FORMAT parquet)",
+            f"EXPLAIN ANALYZE COPY (SELECT 1 AS a) TO '{file}' (FORMAT parquet)",
+            f"WITH a AS (COPY (SELECT 1) TO '{file}') FROM a",
+            f"FROM read_parquet('{file}')",
+            "CREATE TABLE a AS SELECT 1",
+            "SELECT 1; SELECT 2",
+            "SET threads = 1",
+            "SELECT getenv('HOME')",
+        ):
+            with pytest.raises((RefusedSql, duckdb.Error)):
+                connection.execute(statement)
+        rows = connection.execute("SELECT count(*) AS n FROM faces WHERE score > ?", [0.0])
+        assert [column[0] for column in rows.description] == ["n"] and rows.fetchall()[0][0] > 0
+        assert connection.table("SELECT 1 AS a").to_pylist() == [{"a": 1}]
+        assert not [name for name in ("sql", "query", "cursor", "read_csv", "register") if hasattr(connection, name)]
+    assert state(root) == before
 
 
 HONEST = (
@@ -288,7 +315,7 @@ def test_every_named_query_works(snapshot: Snapshot) -> None:
 
 
 def test_a_large_query_spills_to_a_folder_that_is_removed(root: Path, snapshot: Snapshot) -> None:
-    with snapshot.connect() as connection:
+    with snapshot._open_views() as connection:
         (spill,) = connection.execute("SELECT current_setting('temp_directory')").fetchall()[0]
         assert Path(spill).stat().st_mode & 0o777 == 0o700
     assert not Path(spill).exists() and not list((root / "cwd").iterdir())
@@ -327,7 +354,7 @@ def test_embeddings_are_read_with_biometric_alone(sql: str, embedded: Snapshot) 
     with pytest.raises(CatalogError, match=r"--biometric|refused|no view|name embeddings does not exist") as refused:
         embedded.query(sql)
     assert "0.8" not in str(refused.value)
-    with embedded.connect() as connection, pytest.raises(duckdb.Error):
+    with embedded._open_views() as connection, pytest.raises(duckdb.Error):
         connection.execute(sql).fetchall()
 
 

@@ -78,7 +78,7 @@ def test_nothing_beside_the_snapshot_is_read(store):
     (file,) = snapshot.manifest.tables["views"].files
     store.write("tables/views/other.parquet", store.read(file.path))
     root = "" if store.uri.startswith("file:") else "s3://"
-    with snapshot.connect() as connection:
+    with snapshot._open_views() as connection:
         assert connection.execute("SELECT count(*) FROM views").fetchall() == [(2,)]
         with pytest.raises(duckdb.PermissionException):
             connection.execute("FROM read_blob($1)", [root + store.url("tables/views/other.parquet")]).fetchall()

@@ -24,7 +24,7 @@ def test_a_person_is_gone_from_a_bucket_to_the_last_byte(s3_server, monkeypatch)
     removal = TakedownPlanner(store).plan_identity("person-0", "toy", 0.5)
     record_takedown(store, removal.to_takedown(datetime.datetime(2024, 6, 1, tzinfo=datetime.UTC)))
     with Catalog(store).open().connect() as connection:  # on record, and nothing rewritten yet
-        shown = connection.sql("SELECT identity_id FROM identities ORDER BY 1").fetchall()
+        shown = connection.execute("SELECT identity_id FROM identities ORDER BY 1").fetchall()
     assert shown == [("person-1",), ("person-2",), ("person-3",)]
     swept = sweep(store, removal.names)
     assert swept.is_clean and swept.changes.snapshots == ["v0001", "v0002"]

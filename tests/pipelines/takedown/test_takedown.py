@@ -406,7 +406,7 @@ def hidden(store, names, toy):
         with snapshot.connect(biometric=True) as connection:
             for table, ids in SHOWN.items():
                 read = snapshot.table(table, ids).to_pydict()
-                asked = connection.sql(f"SELECT {', '.join(ids)} FROM {table}").to_arrow_table().to_pydict()
+                asked = connection.table(f"SELECT {', '.join(ids)} FROM {table}").to_pydict()
                 assert all(set(read[name]) == set(asked[name]) for name in ids)
                 assert not {value for values in read.values() for value in values} & names, (version, table)
     assert not any(name in json.dumps(read_attempts(store).to_pylist()) for name in names)
