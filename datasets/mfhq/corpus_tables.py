@@ -22,6 +22,9 @@ COMPACTION = "compaction.json"
 The others count until the new file exists, and do not count any more from then on.
 """
 
+LEDGER_REMEDY = "delete it; the attempts in it are lost, and nothing else"
+"""What to do about a damaged file of the ledger."""
+
 _THREADS = 16
 """Number of files that are read at the same time."""
 
@@ -33,14 +36,15 @@ def read_attempts(store: Store, step: str = "") -> pa.Table:
         store: The corpus.
         step: Name of the step whose attempts are read; empty for all steps.
     """
-    uri, remedy = store.uri, "delete it; the attempts in it are lost, and nothing else"
+    uri = store.uri
     for retries_left in (2, 1, 0):
         try:
             with ThreadPoolExecutor(_THREADS) as pool:
                 paths = ledger_files(store, step)
                 tables = list(
                     pool.map(
-                        lambda path: from_parquet(store.read(path), ATTEMPTS, None, f"{uri}/{path}", remedy), paths
+                        lambda path: from_parquet(store.read(path), ATTEMPTS, None, f"{uri}/{path}", LEDGER_REMEDY),
+                        paths,
                     )
                 )
             break

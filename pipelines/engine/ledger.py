@@ -17,7 +17,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mfhq.corpus_tables import COMPACTION, ledger_files
+from mfhq.corpus_tables import COMPACTION, LEDGER_REMEDY, ledger_files
 from mfhq.parquet import from_parquet, to_parquet
 from mfhq.paths import LEDGER, ledger_path
 from mfhq.schema import ATTEMPTS
@@ -146,13 +146,17 @@ def _batches(store: Store, paths: Sequence[str]) -> Iterator[tuple[list[str], pa
     with ThreadPoolExecutor(READERS) as pool:
         for start in range(0, len(paths), READERS * 4):
             some = paths[start : start + READERS * 4]
-            tables += pool.map(lambda path: from_parquet(store.read(path), ATTEMPTS), some)
+            tables += pool.map(lambda path: _read_file(store, path), some)
             names += some
             if sum(table.num_rows for table in tables) >= FULL_ROWS or len(names) >= FILES_AT_ONCE:
                 yield names, pa.concat_tables(tables)
                 names, tables = [], []
     if len(names) > 1:
         yield names, pa.concat_tables(tables)
+
+
+def _read_file(store: Store, path: str) -> pa.Table:
+    return from_parquet(store.read(path), ATTEMPTS, None, f"{store.uri}/{path}", LEDGER_REMEDY)
 
 
 def _delete(store: Store, paths: Sequence[str]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -16,6 +17,7 @@ from mfhq.ids import digest, digest_file
 from mfhq.store import Store
 from mfhq.takedowns import DenyList, read_deny_list
 from pipelines.media.local_files import is_remote, local_path
+from pipelines.media.source_copies import SourceCopies
 from pipelines.mining.schemas import SOURCES
 from pipelines.mining.source_listing import Source, stat_source
 
@@ -33,15 +35,23 @@ logger = logging.getLogger(__name__)
 _Digests = dict[tuple[str, int, str], str]
 """(uri, size, stamp) -> video_id."""
 
+Run = Callable[[Callable[[list[Source]], _Digests], Sequence[list[Source]]], Iterable[_Digests]]
+"""Function that calls a function on each group of files, and returns the results in any order."""
+
+THREADS = 4
+"""Number of files that a process reads at the same time."""
+
+GROUP_FILES, GROUP_BYTES, GROUPS = 1000, 8 << 30, 16
+"""Upper bounds on the files and bytes that are read before their digests are cached, and the least number of groups."""
+
 
 def digest_sources(
     sources: Sequence[Source],
     store: Store,
     filesystem: Any = None,
     *,
-    threads: int = 4,
-    chunk: int = 1000,
     denied: DenyList | None = None,
+    run: Run | None = None,
 ) -> pa.Table:
     """Determine the ``video_id`` of each source; files with the same bytes become one row.
 
@@ -53,22 +63,19 @@ def digest_sources(
         sources: The files.
         store: The corpus that holds the cache.
         filesystem: fsspec, for remote files.
-        threads: Number of files that are read in parallel.
-        chunk: Number of files after which the cache is written.
         denied: Take-downs; the digests of files that they name are not cached.
+        run: Reads the files by groups, for example on Ray; by default this process does. A group is cached when it has
+            been read.
 
     Returns:
         ``SOURCES`` rows ordered by ``video_id``; of files with the same bytes, the one with the lowest URI.
     """
     known = known_digests(store)
     pending = [s for s in sources if s.size >= 0 and (s.uri, s.size, s.stamp) not in known]
-    with ThreadPoolExecutor(threads) as pool:
-        for start in range(0, len(pending), chunk):
-            files = pending[start : start + chunk]
-            digests = pool.map(lambda s: _digest_source(s, filesystem), files)
-            fresh = {(s.uri, s.size, s.stamp): d for s, d in zip(files, digests, strict=True) if d}
-            _write_cache(store, {key: d for key, d in fresh.items() if not (denied and denied.names(d))})
-            known |= fresh
+    reader = partial(_digest_files, store, filesystem, denied)
+    groups = _group_files(pending)
+    for fresh in (run or map)(reader, groups):
+        known |= fresh
     rows: dict[str, dict[str, Any]] = {}
     for source in sorted(sources):
         video_id = known.get((source.uri, source.size, source.stamp)) if source.size >= 0 else None
@@ -87,7 +94,9 @@ def digest_sources(
     return pa.Table.from_pylist([rows[video_id] for video_id in sorted(rows)], schema=SOURCES)
 
 
-def sources_to_mine(listed: Sequence[Source], store: Store, filesystem: Any = None) -> tuple[pa.Table, int]:
+def sources_to_mine(
+    listed: Sequence[Source], store: Store, filesystem: Any = None, run: Run | None = None
+) -> tuple[pa.Table, int]:
     """Digest the sources and leave out those that take-downs name.
 
     A file whose URI a take-down names is not even read.
@@ -96,13 +105,14 @@ def sources_to_mine(listed: Sequence[Source], store: Store, filesystem: Any = No
         listed: The files of a source, as ``list_sources`` returns them.
         store: The corpus.
         filesystem: fsspec, for remote files.
+        run: As in ``digest_sources``.
 
     Returns:
         (``SOURCES`` rows, number of sources that were left out).
     """
     denied = read_deny_list(store)
     allowed = [source for source in listed if not denied.names(source.uri)]
-    digested = digest_sources(allowed, store, filesystem, denied=denied)
+    digested = digest_sources(allowed, store, filesystem, denied=denied, run=run)
     is_mined = [not denied.blocks_mining(video) for video in digested["video_id"].to_pylist()]
     sources = digested.filter(pa.array(is_mined, pa.bool_()))
     return sources, len(listed) - len(allowed) + digested.num_rows - sources.num_rows
@@ -178,11 +188,34 @@ def _write_cache(store: Store, fresh: _Digests) -> None:
     store.create(f"{CACHE_PREFIX}/{digest([list(row.values()) for row in rows], 24)}.parquet", buffer.getvalue())
 
 
+def _group_files(files: Sequence[Source]) -> list[list[Source]]:
+    """Divide files into groups, each of which is read by one process."""
+    most = max(1, min(GROUP_FILES, -(-len(files) // GROUPS)))
+    groups, n_bytes = list[list[Source]](), 0
+    for source in files:
+        if not groups or len(groups[-1]) >= most or n_bytes + source.size > GROUP_BYTES:
+            groups.append([])
+            n_bytes = 0
+        groups[-1].append(source)
+        n_bytes += source.size
+    return groups
+
+
+def _digest_files(store: Store, filesystem: Any, denied: DenyList | None, files: list[Source]) -> _Digests:
+    """Read files and cache their digests."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        digests = pool.map(lambda s: _digest_source(s, filesystem), files)
+        fresh = {(s.uri, s.size, s.stamp): d for s, d in zip(files, digests, strict=True) if d}
+    _write_cache(store, {key: d for key, d in fresh.items() if not (denied and denied.names(d))})
+    return fresh
+
+
 def _digest_source(source: Source, filesystem: Any) -> str | None:
-    """Return the sha256 of a file's bytes; None if it cannot be read."""
+    """Return the sha256 of a file's bytes; None if it cannot be read. A copy of a remote file is kept for a while."""
     try:
-        remote = is_remote(source.uri)
-        with filesystem.open(source.uri, "rb") if remote else local_path(source.uri).open("rb") as stream:
+        if is_remote(source.uri):
+            return SourceCopies(filesystem).fetch(source.uri)
+        with local_path(source.uri).open("rb") as stream:
             return digest_file(stream)
     except OSError as error:
         logger.warning("%s cannot be read: %s", source.uri, error)

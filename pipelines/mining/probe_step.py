@@ -13,7 +13,7 @@ from pipelines.engine.step import Former, Resources, Step
 from pipelines.media.local_files import file_fault, is_remote, local_path
 from pipelines.mining.config import MiningConfig
 from pipelines.mining.schemas import PROBED, SOURCES
-from pipelines.mining.video_tools import VideoTools, video_tools
+from pipelines.mining.video_tools import SOURCE_CHANGED, SourceChanged, VideoTools, video_tools
 
 UNREACHABLE = "unreachable"
 """Reason: the source list names a file that could not be read."""
@@ -56,8 +56,12 @@ def _probe_source(tools: VideoTools, source: dict[str, Any]) -> dict[str, Any]:
     row = {name: source[name] for name in ("video_id", "uri", "licence", "consent")}
     if source["size"] < 0:
         return row | _describe_unread(source["uri"])
-    with tools.local(source["uri"]) as path:
-        metadata = tools.decoder.probe(path)
+    known = source["video_id"] if is_remote(source["uri"]) else ""  # the copy that was digested
+    try:
+        with tools.local(source["uri"], known) as path:
+            metadata = tools.decoder.probe(path)
+    except SourceChanged:
+        return row | {"status": FAILED, "reason": SOURCE_CHANGED}
     metadata.pop("detail")
     return row | metadata | {"status": REJECTED if metadata["reason"] else OK}
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from mfhq.ids import digest_file
 from pipelines.media.decoder import ProcessDecoder
-from pipelines.media.local_files import local_file
+from pipelines.media.local_files import is_remote, local_file
+from pipelines.media.source_copies import BytesDiffer, SourceCopies
 from pipelines.mining.config import MiningConfig
 
 SOURCE_CHANGED = "source_changed"
@@ -41,6 +42,13 @@ class VideoTools:
         Raises:
             SourceChanged: The bytes have another digest.
         """
+        if is_remote(uri) and self.filesystem is not None:
+            try:
+                with SourceCopies(self.filesystem).open(uri, video_id) as path:
+                    yield path
+            except BytesDiffer as error:
+                raise SourceChanged(str(error)) from None
+            return
         with local_file(uri, self.filesystem) as path:
             if video_id:
                 with path.open("rb") as stream:

@@ -96,7 +96,7 @@ def test_a_remote_prefix_and_a_remote_list(folder):
 def test_ids_are_digests_of_the_bytes_and_each_file_is_read_once(folder, tmp_path, monkeypatch):
     store = open_store(tmp_path / "corpus")
     sources = list_sources(folder)
-    table = digest_sources(sources, store, chunk=2)
+    table = digest_sources(sources, store)
     ids = {os.path.relpath(row["uri"], folder): row["video_id"] for row in table.to_pylist()}
     expected = {"b.MP4": b"bb", "deep/er/a.mkv": b"aaa", "empty.mp4": b""}  # copy.mov has b.MP4's bytes
     assert ids == {name: hashlib.sha256(data).hexdigest() for name, data in expected.items()}
