@@ -35,6 +35,22 @@ _DIGEST_LENGTH = 36
 """Most characters of a dataset's digest that MLflow accepts."""
 
 
+def tracked_corpora(tracking_uri: str) -> set[str]:
+    """Return the URI of every corpus that a tracked run made or read.
+
+    Args:
+        tracking_uri: URI of MLflow's server or database.
+    """
+    client, found, token = MlflowClient(tracking_uri=tracking_uri), set[str](), None
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    while experiments:
+        page = client.search_runs(experiments, max_results=1000, page_token=token)
+        found |= {run.data.tags["corpus"] for run in page if "corpus" in run.data.tags}
+        if not (token := page.token):
+            break
+    return found
+
+
 class TrackedRun:
     """Run in MLflow; any process that has the tracking URI and the run's id can log to it."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,11 @@ from pathlib import Path
 import click
 
 from infra.console import SOME_FAILED, CallError, print_table, say
+from infra.settings import load_settings
 from infra.storage import open_store
-from mfhq.store import Store
+from mfhq.store import Store, StoreError
 from mfhq.takedowns import read_deny_list, read_takedowns
+from pipelines.takedown.outside import sweep_outside
 from pipelines.takedown.planner import Removal, TakedownPlanner, count_removed_tracks
 from pipelines.takedown.sweep import SweepReport, record_takedown, sweep
 
@@ -68,7 +71,35 @@ def takedown_command(corpus: str, targets: TakedownTargets, pack: str | None, ye
         record_takedown(store, removal.to_takedown(now))
     swept = sweep(store, {name for removal in removals for name in removal.names})
     _show_result(store, swept)
+    _sweep_outside(store, {name for removal in removals for name in removal.names})
     return 0 if swept.is_clean else SOME_FAILED
+
+
+def _other_corpora(store: Store) -> list[Store]:
+    """Open the other corpora that tracked runs made or read, as far as they are there."""
+    from infra.tracking import tracked_corpora
+
+    settings, found = load_settings(), list[Store]()
+    if settings.tracking_uri.startswith("sqlite") and not (settings.home / "mlflow.db").exists():
+        return []
+    for uri in sorted(tracked_corpora(settings.tracking_uri) - {store.uri}):
+        try:
+            found.append(open_store(uri))
+        except StoreError as error:
+            say("  not searched: {error}", error=error)
+    return found
+
+
+def _sweep_outside(store: Store, names: set[str]) -> None:
+    """Remove what is withdrawn from the home folder and ``TMPDIR``, and print what is left there."""
+    settings = load_settings()
+    runs = {run["run_id"] for takedown in read_takedowns(store) for run in takedown.runs}
+    done = sweep_outside([settings.home], Path(tempfile.gettempdir()), names, runs)
+    if done.left:
+        rows = [(str(path), sha256) for path, sha256 in done.left]
+        print_table("left outside the corpus: decide on each, and delete it", ("file", "sha256"), rows)
+    if done.removed:
+        say("{n} files outside the corpus were deleted or written again", n=len(done.removed))
 
 
 def _plan_removals(store: Store, targets: TakedownTargets, pack: str | None) -> list[Removal]:
@@ -83,7 +114,7 @@ def _plan_removals(store: Store, targets: TakedownTargets, pack: str | None) -> 
         say("{n} of what is named is on record already", n=on_record)
     if not (videos or sources or identities or targets.photographs):
         return []
-    planner = TakedownPlanner(store)
+    planner = TakedownPlanner(store, _other_corpora(store))
     model = ""
     threshold: float | None = None
     if identities or targets.photographs:

@@ -79,8 +79,18 @@ class Removal:
 class TakedownPlanner:
     """Planner of removals from a corpus, whose state it reads once."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, other_corpora: Sequence[Store] = ()) -> None:
+        """Read the corpus.
+
+        Args:
+            store: The corpus.
+            other_corpora: Corpora whose runs may have begun with the result of a run of this one.
+        """
         self.store = store
+        self.runs: list[dict[str, Any]] = read_runs(store).to_pylist()
+        for other in other_corpora:  # a snapshot's name means one of this corpus only
+            rows = read_runs(other).to_pylist()
+            self.runs += [row | {"snapshot": f"{other.uri} {row['snapshot']}"} for row in rows]
         self.folders = list_shard_folders(store)
         self.inventory: Inventory = take_inventory(store)
 
@@ -246,7 +256,7 @@ class TakedownPlanner:
                 views = read_columns(self.store, manifest, "views", "view_id", "capture_id")
                 images[version] = sum(bool(removed & set(row)) for rows in (chosen, views) for row in rows)
         removal.snapshots = sorted(images)
-        removal.runs = find_exposed_runs(read_runs(self.store).to_pylist(), images)
+        removal.runs = find_exposed_runs(self.runs, images)
 
 
 def find_exposed_runs(runs: Sequence[dict[str, Any]], images: dict[str, int]) -> list[dict[str, Any]]:
