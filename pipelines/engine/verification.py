@@ -86,14 +86,16 @@ def verify_corpus(
 
 
 def _run(check: _Check) -> Damage | None:
-    problem = ""
+    problem, remedy = "", check.remedy
     try:
         check.run()
     except FileNotFoundError:
         problem = "is missing"
-    except (StoreError, FormatError) as error:
+    except FormatError:
+        problem, remedy = "was written by a newer version", "install a newer ffavatar"
+    except StoreError as error:
         problem = str(error).partition(": ")[2].partition(";")[0] or str(error)
-    return Damage(check.path, problem, check.needed_by, check.remedy) if problem else None
+    return Damage(check.path, problem, check.needed_by, remedy) if problem else None
 
 
 def _plan(store: Store, deep: bool) -> Iterator[_Check | Damage]:

@@ -204,7 +204,10 @@ def test_a_source_goes_and_is_not_read_again(store, toy, tmp_path):
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(b"gone")
     gone.unlink()
-    sources, skipped = sources_to_mine([*listed, Source(str(copy), 4, "1")], store)
+    hard, symbolic = tmp_path / "hard.mp4", tmp_path / "symbolic.mp4"
+    hard.hardlink_to(copy), symbolic.symlink_to(copy)
+    again = [Source(str(path), 4, "1") for path in (copy, hard, symbolic)]
+    sources, skipped = sources_to_mine([*listed, *again], store)
     assert skipped == 2 and sources["uri"].to_pylist() == [str(kept)]
     assert all("gone" not in uri and "copy" not in uri for uri, _, _ in known_digests(store))
     elsewhere = TakedownPlanner(store).plan_source("s3://bucket/never-mined.mp4")
