@@ -21,6 +21,7 @@ from flows.train import StoppedError, check_call, show_result, train
 from infra.console import CallError, say
 from infra.ray_session import ray_session
 from infra.settings import MAX_FAILURES, MODEL_PRESET, TIMEOUT_S, load_settings
+from infra.shown_text import masked_errors
 from infra.storage import open_store
 from infra.tracking import config_hash, file_digest
 from mfhq.catalog import Catalog
@@ -126,6 +127,7 @@ def curriculum_command(
 
 
 @flow(name="curriculum", validate_parameters=False)
+@masked_errors()
 def curriculum(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Train the three stages, beginning with the first stage that has not passed yet.
 

@@ -25,6 +25,7 @@ from infra import ray_train
 from infra.console import CallError, print_table, say
 from infra.ray_session import ray_session
 from infra.settings import MAX_FAILURES, MODEL_PRESET, TIMEOUT_S, load_settings
+from infra.shown_text import masked_errors
 from infra.storage import open_store
 from infra.tracking import TrackedRun, config_hash, file_digest, tracked_run
 from mfhq.catalog import Catalog
@@ -138,6 +139,7 @@ def show_result(stage: str, result: dict[str, Any]) -> None:
 
 
 @task(name="ray train job", cache_policy=NO_CACHE)
+@masked_errors()
 def run_stage_job(
     job: dict[str, Any], name: str, workers: int, home: str, out: str, max_failures: int, timeout_s: int
 ) -> dict[str, Any]:
@@ -170,6 +172,7 @@ def run_stage_job(
 
 
 @flow(name="train", validate_parameters=False)
+@masked_errors()
 def train(
     *,
     stage: str,
