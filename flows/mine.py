@@ -22,7 +22,7 @@ from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
 from pipelines.engine.progress import StepProgress
-from pipelines.engine.ray_data import StepSummary, run_steps
+from pipelines.engine.ray_data import StepSummary, map_on_ray, run_steps
 from pipelines.mining.config import DECODERS, MiningConfig
 from pipelines.mining.digests import find_merged, sources_to_mine
 from pipelines.mining.source_listing import list_sources
@@ -132,7 +132,7 @@ def run_mining(
     """
     store, filesystem = open_store(corpus), remote_filesystem(source)
     listed = list_sources(source, filesystem, warn=lambda line: say("{line}", line=line))
-    sources, skipped = sources_to_mine(listed, store, filesystem)
+    sources, skipped = sources_to_mine(listed, store, filesystem, map_on_ray)
     if skipped:
         say("skipping {n} files: {reason}", n=skipped, reason=TAKEN_DOWN)
     say(

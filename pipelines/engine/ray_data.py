@@ -135,6 +135,40 @@ def run_steps(
     return [StepSummary.of(b, totals[b.step.name]) for b in bound]
 
 
+def map_on_ray(call: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """Call a function on each item, on one core each of the running Ray.
+
+    Args:
+        call: A function that can be pickled, and may be called twice on the same item.
+        items: Its arguments.
+
+    Yields:
+        The results, in any order.
+
+    Raises:
+        EngineError: A worker died again and again, or the function raised an error.
+    """
+    remote, waiting = ray.remote(num_cpus=1, max_retries=MAX_RESTARTS)(call_one), list(items)
+    pickled, running = ray.put(ray.cloudpickle.dumps(call)), list[Any]()
+    try:
+        while waiting or running:
+            room = max(2, int(2 * ray.cluster_resources().get("CPU", 1.0))) - len(running)
+            running += [remote.remote(pickled, item) for item in waiting[:room]]
+            waiting = waiting[max(room, 0) :]
+            done, running = ray.wait(running)
+            yield from ray.get(done)
+    except ray.exceptions.RayError as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise EngineError(
+            f"{lines[-1][:300] if lines else type(error).__name__}; run the same command again"
+        ) from error
+
+
+def call_one(pickled: bytes, item: Any) -> Any:
+    """Call a pickled function on an item: what a task of ``map_on_ray`` does."""
+    return ray.cloudpickle.loads(pickled)(item)
+
+
 def _without_denied(sources: pa.Table, store: Store, key: str) -> pa.Table:
     """Leave out the items that a take-down names, and those with a withdrawn person in them."""
     denied = read_deny_list(store)

@@ -16,7 +16,7 @@ from infra.storage import open_store
 from mfhq.corpus_tables import read_attempts
 from pipelines.engine.commits import locate_step, read_markers
 from pipelines.engine.progress import progress_of
-from pipelines.engine.ray_data import EngineError, run_steps, worker_groups
+from pipelines.engine.ray_data import EngineError, map_on_ray, run_steps, worker_groups
 from pipelines.engine.state import OutcomeCounts, bind_steps, fingerprints
 from pipelines.engine.step import Resources
 from pipelines.publishing.publish_snapshot import publish_snapshot
@@ -163,3 +163,12 @@ def test_totals_fall_while_earlier_steps_reject(toy):
     now = {"probe": OutcomeCounts(ok=6, rejected=2), "tracks": OutcomeCounts(ok=3, failed=1)}
     totals = {p.step: (p.done, p.total) for p in progress_of(bound, before, now, 10)}
     assert totals == {"probe": (8, 10), "tracks": (4, 8), "scores": (0, 7), "embeddings": (0, 7)}
+
+
+def test_a_function_is_called_on_each_item_and_its_error_is_one_line(ray_session, tmp_path):
+    folder, names = tmp_path, [f"{number}.txt" for number in range(7)]
+    for number, name in enumerate(names):
+        (folder / name).write_text(str(number))
+    assert sorted(map_on_ray(lambda name: int((folder / name).read_text()), names)) == list(range(7))
+    with pytest.raises(EngineError, match=r"FileNotFoundError.*; run the same command again$"):
+        list(map_on_ray(lambda name: (folder / name).read_text(), [*names, "none.txt"]))
