@@ -207,7 +207,14 @@ class FewToManyDataset(Dataset[RawBatch], ABC):
     def _read_pixels(self, reference: dict[str, Any] | None, grey: bool = False) -> NDArray[np.uint8] | None:
         if reference is None or not reference["uri"]:
             return None
-        return decode_image(self.read_blob(reference["uri"], reference["offset"], reference["length"]), grey=grey)
+        data = self.read_blob(reference["uri"], reference["offset"], reference["length"])
+        expected = reference.get("sha64")
+        if expected is not None and int(hashlib.sha256(data).hexdigest()[:16], 16) != expected:
+            raise ValueError(
+                f"{reference['uri']}: the {len(data)} bytes at {reference['offset']} are damaged (sha256 differs); "
+                "`ffavatar verify` says what to do"
+            )
+        return decode_image(data, grey=grey)
 
     @abstractmethod
     def _load(self, row: Row) -> LoadedImage:

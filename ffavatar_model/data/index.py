@@ -305,12 +305,21 @@ def sort_by_person(rows: pa.Table, *order: str) -> tuple[pa.Table, pa.Table]:
 
 
 def blob_columns(column: pa.ChunkedArray, name: str) -> dict[str, pa.ChunkedArray]:
-    """Flatten a column of type ``mfhq.schema.BLOB_REF`` into columns for a ``SharedTable``, without the digests.
+    """Flatten a column of type ``mfhq.schema.BLOB_REF`` into columns for a ``SharedTable``.
 
-    Column ``crop`` becomes ``crop.uri``, ``crop.offset`` and ``crop.length``.
+    Column ``crop`` becomes ``crop.uri``, ``crop.offset``, ``crop.length`` and ``crop.sha64``, the first 64 bits of the
+    digest (uint64, null where the writer gave none): enough to notice damage, at a quarter of the memory.
     """
     flat = {f"{name}.{field}": pc.struct_field(column, field) for field in ("uri", "offset", "length")}
-    return {**flat, f"{name}.uri": pc.dictionary_encode(flat[f"{name}.uri"])}
+    first_bits = _first_64_bits(pc.struct_field(column, "sha256"))
+    return {**flat, f"{name}.uri": pc.dictionary_encode(flat[f"{name}.uri"]), f"{name}.sha64": first_bits}
+
+
+def _first_64_bits(digests: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Convert hexadecimal digests to their first 64 bits as uint64; null stays null."""
+    heads = pc.utf8_slice_codeunits(pc.fill_null(digests, "0" * 16), 0, 16).cast(pa.large_string()).combine_chunks()
+    bits = np.frombuffer(bytes.fromhex("".join(heads.to_pylist())), ">u8").astype(np.uint64)
+    return pa.chunked_array([pa.array(bits, mask=digests.is_null().to_numpy())])
 
 
 def join_faces(identity_faces: pa.Table, faces: Faces) -> pa.Table:

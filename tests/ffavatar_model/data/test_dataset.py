@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import io
 import pickle
 import threading
@@ -211,3 +212,24 @@ def test_a_sample_s_ranges_are_read_together_and_give_the_same_sample(people, mo
     row = {**many.people[0][1][0], "crop": {"uri": "pack", "offset": 0, "length": 7}}
     with pytest.raises(ValueError, match=f"image {row['id']}: an image of 7 bytes does not decode"):
         many.load_image(row)
+
+
+def test_a_damaged_image_is_named_and_not_trained_on(people):
+    """One bit of a stored crop flips, in a place that still decodes: the digest tells."""
+    crops = people.faces["crop"].to_pylist()
+    for crop in crops:
+        crop["sha256"] = hashlib.sha256(people.read(crop["uri"], crop["offset"], crop["length"])).hexdigest()
+    schema = people.faces.schema
+    column = pa.array(crops, schema.field("crop").type)
+    faces = people.faces.set_column(schema.get_field_index("crop"), schema.field("crop"), column)
+
+    def flip(uri: str, offset: int, length: int) -> bytes:
+        data = people.read(uri, offset, length)
+        return data[:-1] + bytes([data[-1] ^ 1])
+
+    config = SamplingConfig(sources=(2, 2), drivers=3, cache=0, readers=1)
+    tables = {"identity_faces": people.identity_faces, "faces": faces}
+    assert len(IdentityDataset(config, 32, "digest", people.read, **tables)[[0]].ids) == 1
+    damaged = IdentityDataset(config, 32, "digest", flip, **tables)
+    with pytest.raises(ValueError, match=r"image .*bytes at \d+ are damaged .*ffavatar verify"):
+        damaged.load_image(damaged.people[0][1][0])

@@ -33,7 +33,7 @@ def tables(n: int) -> tuple[pa.Table, pa.Table]:
     draw = random.Random(0)
     faces, chosen = [], []
     for i in range(n):
-        crop, matte = ({"uri": f"pack{draw.randrange(3)}", "offset": i, "length": draw.randrange(1, 9)} for _ in "ab")
+        crop, matte = (_reference(draw, i) for _ in "ab")
         faces.append(
             {
                 "face_id": f"f{draw.randrange(10**9):09d}é",
@@ -55,6 +55,11 @@ def tables(n: int) -> tuple[pa.Table, pa.Table]:
     return pa.Table.from_pylist(faces, schema=FACES), pa.Table.from_pylist(chosen, schema=IDENTITY_FACES)
 
 
+def _reference(draw: random.Random, i: int) -> dict[str, Any]:
+    digest = draw.choice([None, draw.randbytes(32).hex()])
+    return {"uri": f"pack{draw.randrange(3)}", "offset": i, "length": draw.randrange(1, 9), "sha256": digest}
+
+
 def plainly(faces: pa.Table, chosen: pa.Table) -> list[tuple[str, list[dict[str, Any]]]]:
     by_id = {row["face_id"]: row for row in faces.to_pylist() if row["status"] == "ok" and row["crop"] is not None}
     people: dict[str, list[tuple[int, str]]] = {}
@@ -65,7 +70,10 @@ def plainly(faces: pa.Table, chosen: pa.Table) -> list[tuple[str, list[dict[str,
 
 
 def place(row: dict[str, Any] | None) -> dict[str, Any] | None:
-    return None if row is None else {name: row[name] for name in ("uri", "offset", "length")}
+    if row is None:
+        return None
+    digest = row.get("sha256")
+    return {name: row[name] for name in ("uri", "offset", "length")} | {"sha64": digest and int(digest[:16], 16)}
 
 
 @pytest.mark.parametrize(("part", "rows"), [(None, GATHERED_ROWS), (7, 20)])
