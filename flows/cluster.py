@@ -10,7 +10,7 @@ from typing import Any
 from prefect import flow
 
 from flows.corpus.calibrate import clustering_threshold
-from flows.corpus.flow_session import opened, run_flow
+from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.run_record import record_tracked_run
 from infra.console import CallError, ProgressBar, say
 from infra.ray_session import ray_session
@@ -46,8 +46,9 @@ def cluster_command(corpus: str, pack: str | None, full: bool) -> None:
     Raises:
         CallError: Nothing is mined in the corpus, or the pack has no calibrated threshold.
     """
+    store = open_corpus(corpus)
     clustering_threshold(pack or "")
-    check_mined(open_store(corpus), pack or "")
+    check_mined(store, pack or "")
     run_flow(cluster, corpus=corpus, pack=pack or "", full=full)
 
 

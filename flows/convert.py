@@ -14,7 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.utilities.annotations import quote
 
 from ffavatar_model.config import override, to_dict
-from flows.corpus.flow_session import opened, run_flow
+from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.corpus.run_record import record_tracked_run
 from infra.console import SOME_FAILED, CallError, ProgressBar, say
@@ -66,7 +66,7 @@ def convert_command(dataset: str, source: str, corpus: str, overrides: Sequence[
         CallError: There is no such data set, or it has no such setting.
         CaptureSourceError: The source contains no file of the data set.
     """
-    open_store(corpus)
+    open_corpus(corpus)
     key = (dataset, source, tuple(overrides))
     _PLANNED[key] = plan_conversion(dataset, source, conversion_config(dataset, overrides))
     result = run_flow(convert, dataset=dataset, source=source, corpus=corpus, overrides=list(overrides))

@@ -9,7 +9,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.corpus.calibrate import clustering_threshold
-from flows.corpus.flow_session import opened, run_flow
+from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.progress_artifact import ProgressArtifact
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.corpus.run_record import record_tracked_run
@@ -60,7 +60,7 @@ def mine_command(
         ValueError: There is no such preset, or the source cannot be listed; the message names the error.
     """
     preset_named(preset)
-    store = open_store(corpus)
+    store = open_corpus(corpus)
     list_sources(source, remote_filesystem(source))
     clustering_threshold(pack or "")
     limits = {"decoder": decoder, "decode_limit_s": decode_limit_s}

@@ -11,7 +11,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows.cluster import check_mined, decided_clustering, tracked_clustering
 from flows.corpus.calibrate import clustering_threshold
-from flows.corpus.flow_session import opened, run_flow
+from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.run_record import record_tracked_run
 from infra.console import print_table
 from infra.settings import PUBLISH_PRESET
@@ -45,11 +45,12 @@ def publish_command(corpus: str, preset: str, pack: str | None, where: str | Non
         CatalogError: ``where`` is no SQL condition on these columns.
     """
     preset_named(preset)
+    store = open_corpus(corpus)
     if where:
         # refused now, not after an hour of clustering
         apply_where(stored_schema("faces").empty_table(), VIDEOS.empty_table(), where)
     clustering_threshold(pack or "")
-    check_mined(open_store(corpus), pack or "")
+    check_mined(store, pack or "")
     run_flow(publish, corpus=corpus, pack=pack or "", preset=preset, where=where or "")
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import flow
 
-from flows.corpus.flow_session import opened, run_flow
+from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.corpus.run_record import record_tracked_run
 from infra.console import SOME_FAILED, ProgressBar, say
@@ -36,7 +36,7 @@ def recrop_command(corpus: str, size: int) -> int:
     Raises:
         CatalogError: Nothing is published in the corpus.
     """
-    Catalog(open_store(corpus)).open()
+    Catalog(open_corpus(corpus)).open()
     result = run_flow(recrop, corpus=corpus, size=size)
     for uri, reason in result["failures"].items():
         say("  failed {uri}: {reason}", uri=uri, reason=reason)

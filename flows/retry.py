@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.corpus.flow_session import opened, run_flow
+from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.mine import collect_failures, summary_row
 from flows.publish import publish
@@ -48,6 +48,7 @@ def retry_command(corpus: str, where: str, pack: str | None, preset: str) -> int
         ValueError: There is no such preset.
     """
     preset_named(preset)
+    open_corpus(corpus)
     failed, uri_of = list_failed_items(corpus, pack or "")
     n_chosen = pc.sum(rows_where(failed, where, "--where")).as_py() or 0
     say("{n} of {of} failed items are tried again", n=n_chosen, of=failed.num_rows)

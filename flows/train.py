@@ -18,6 +18,7 @@ from ffavatar_model.io.weights import MODEL_FILE, load_weights, model_file
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import build_config
 from flows.avatar.heads import prepare_head_file
+from flows.corpus.flow_session import open_corpus
 from flows.corpus.run_record import record_tracked_run
 from flows.training.job import Job, run_job
 from flows.training.stage_data import open_datasets
@@ -82,6 +83,7 @@ def train_command(
     if stage == "personalize" and not identity:
         raise CallError("train personalize needs --identity ID; list them: ffavatar sql 'SELECT * FROM identities'")
     settings = load_settings()
+    open_corpus(corpus)
     check_call(stage, corpus, init or "", identity or "", overrides, out, head or "")
     if resume:
         TrackedRun(settings.tracking_uri, resume).read_config()

@@ -181,6 +181,20 @@ def read_manifest(store: Store, version: int) -> Manifest:
     return Manifest.from_json(store.read(path), f"{store.uri}/{path}")
 
 
+def check_formats(store: Store) -> None:
+    """Check that this version can read the format of every snapshot, damaged or not.
+
+    Args:
+        store: The corpus.
+
+    Raises:
+        FormatError: A newer version wrote one of the manifests.
+    """
+    for version in versions(store):
+        path = snapshot_path(version)
+        _check_format(store.read(path), f"{store.uri}/{path}")
+
+
 def snapshot_digest(tables: Mapping[str, TableEntry]) -> str:
     """Return the digest of a snapshot with these tables; a table without rows does not change the digest."""
     return digest(sorted([name, t.digest] for name, t in tables.items() if t.rows and name not in NOT_DIGESTED), 64)

@@ -11,6 +11,9 @@ from prefect.settings import PREFECT_API_URL
 from infra.ray_session import ray_session
 from infra.settings import Settings, load_settings, quiet_services, setup_lock
 from infra.shown_text import mask_logs, masked_errors
+from infra.storage import open_store
+from mfhq.manifest import check_formats
+from mfhq.store import Store
 
 
 @contextmanager
@@ -31,6 +34,21 @@ def opened(home: str, with_ray: bool = True) -> Iterator[Settings]:
     mask_logs()
     with masked_errors(), ray_session(settings) if with_ray else nullcontext():
         yield settings
+
+
+def open_corpus(uri: str) -> Store:
+    """Open a corpus that a command will change or train on.
+
+    Args:
+        uri: URI of the corpus.
+
+    Raises:
+        StoreError: There can be no corpus at the URI.
+        FormatError: A newer version of this project wrote one of its snapshots.
+    """
+    store = open_store(uri)
+    check_formats(store)
+    return store
 
 
 def run_flow(called: Callable[..., Any], **parameters: Any) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from flows.corpus.flow_session import open_corpus
 from infra.console import SOME_FAILED, CallError, print_table, say
 from infra.settings import load_settings
 from infra.storage import open_store
@@ -55,7 +56,7 @@ def takedown_command(corpus: str, targets: TakedownTargets, pack: str | None, ye
         CallError: There is neither a target nor a take-down on record, or the user did not confirm.
         TakedownError: A target is not in the corpus; nothing was changed.
     """
-    store = open_store(corpus)
+    store = open_corpus(corpus)
     if unfinished := read_takedowns(store, unfinished=True):
         say("finishing {n} take-downs that were cut off", n=len(unfinished))
         sweep(store)
