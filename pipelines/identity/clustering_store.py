@@ -8,7 +8,6 @@ reviewer split off from another could take over the other's id.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ import pyarrow as pa
 from mfhq.parquet import from_parquet, to_parquet
 from mfhq.paths import CLUSTERINGS, clustering_path
 from mfhq.schema import ALIASES, ASSIGNMENTS, EMBEDDINGS
+from mfhq.seals import open_json, seal_json
 from mfhq.store import Store
 from pipelines.identity.constraints import Vectors
 from pipelines.identity.vector_lists import vectors_to_lists
@@ -49,6 +49,11 @@ SUMS = pa.schema(
 
 SCHEMAS = {"assignments": ASSIGNMENTS, "aliases": ALIASES, "places": SPANS, "sums": SUMS, "embeddings": EMBEDDINGS}
 """Schemas of a stored clustering's tables."""
+
+CLUSTER_ANEW = f"delete the folder {CLUSTERINGS}; the next clustering computes it anew"
+"""What to do about a damaged file of the newest clustering."""
+KEEP_OLDER_IDS = "delete it; people then keep the ids of an older clustering"
+"""What to do about a damaged file of a version's assignments."""
 
 _ROWS = 100_000
 """Upper bound on the rows of a file."""
@@ -91,26 +96,30 @@ class StoredClustering:
     def to_json(self) -> bytes:
         """Return the record as it is stored."""
         record = {"asked" if name == "request" else name: value for name, value in asdict(self).items()}
-        return json.dumps(record, indent=1).encode()
+        return seal_json(record)
 
     def table(self, store: Store, name: str) -> pa.Table:
         """Read one table of the clustering.
 
         Raises:
             FileNotFoundError: A file of the table was deleted.
+            DamagedFileError: A file is not the one that was written.
         """
-        schema = SCHEMAS[name]
-        return pa.concat_tables(
-            [schema.empty_table(), *(from_parquet(store.read(p), schema) for p in self.tables[name])]
-        )
+        schema, uri = SCHEMAS[name], store.uri
+        files = (from_parquet(store.read(p), schema, None, f"{uri}/{p}", CLUSTER_ANEW) for p in self.tables[name])
+        return pa.concat_tables([schema.empty_table(), *files])
 
 
 def newest_clustering(store: Store) -> StoredClustering | None:
-    """Read the record of the newest clustering; None if there is none, or if one of its files is missing."""
+    """Read the record of the newest clustering; None if there is none, or if one of its files is missing.
+
+    Raises:
+        DamagedFileError: The record is not the one that was written.
+    """
     path = _newest_record(store)
     if path is None:
         return None
-    record = json.loads(store.read(path))
+    record = open_json(store.read(path), f"{store.uri}/{path}", CLUSTER_ANEW)
     stored = StoredClustering(request=ClusteringRequest(**record.pop("asked")), **record)
     if all(store.exists(file) for files in stored.tables.values() for file in files):
         return stored
@@ -219,7 +228,9 @@ def read_clustering(store: Store, published: pa.Table) -> dict[str, str]:
     own = dict(zip(published["track_id"].to_pylist(), published["identity_id"].to_pylist(), strict=True))
     for version in published["cluster_version"].unique().to_pylist():
         try:
-            table = from_parquet(store.read(clustering_path(version)), ASSIGNMENTS, ["track_id", "identity_id"])
+            path = clustering_path(version)
+            columns = ["track_id", "identity_id"]
+            table = from_parquet(store.read(path), ASSIGNMENTS, columns, f"{store.uri}/{path}", KEEP_OLDER_IDS)
         except FileNotFoundError:
             continue
         own |= dict(zip(table["track_id"].to_pylist(), table["identity_id"].to_pylist(), strict=True))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 from infra.storage import open_store
 from mfhq.paths import CLUSTERINGS
+from mfhq.seals import KEY, DamagedFileError
 from mfhq.takedowns import DenyList
 from pipelines.engine.commits import read_step
 from pipelines.engine.state import fingerprints
@@ -17,13 +20,14 @@ from pipelines.identity import cluster_corpus as module
 from pipelines.identity import linkage
 from pipelines.identity.checks import EmbeddingError
 from pipelines.identity.cluster_corpus import cluster_corpus, gather_corpus
-from pipelines.identity.clustering_store import newest_clustering, read_clustering
+from pipelines.identity.clustering_store import SCHEMAS, newest_clustering, read_clustering
 from pipelines.identity.config import ClusterConfig
 from pipelines.identity.constraints import TrackSpans
 from pipelines.identity.gather import gather_tracks, join_tracks
 from pipelines.identity.linkage import cluster_rows, search_blocks
 from pipelines.identity.neighbours import neighbours_step, read_pairs, search_stored_blocks, write_blocks
 from pipelines.samples.synthetic_tracks import draw_tracks
+from tests.support import bit_flips
 
 CONFIG = ClusterConfig(threshold=0.5)
 
@@ -105,6 +109,38 @@ def test_a_clustering_whose_files_are_missing_is_none(mine, prints, tmp_path, ca
     again = cluster_corpus(store, prints, CONFIG)
     assert again.assignments.num_rows == first.assignments.num_rows and "some of its files are missing" in caplog.text
     assert newest_clustering(store).number == 2
+
+
+def test_a_flipped_bit_of_a_clustering_is_named_and_former_records_are_read(mine, prints, tmp_path):
+    store = open_store(tmp_path / "corpus")
+    mine(store, 12)
+    assigned = cluster_corpus(store, prints, CONFIG).assignments
+    whole = {name: newest_clustering(store).table(store, name) for name in SCHEMAS}
+
+    def read_all():
+        read_clustering(store, assigned)
+        return {name: newest_clustering(store).table(store, name) for name in SCHEMAS}
+
+    record = next(path for path in store.list(CLUSTERINGS) if path.endswith(".json"))
+    draw = random.Random(5)
+    files = [*store.list(CLUSTERINGS), *store.list("clusterings/")]
+    assert len(files) == len(SCHEMAS) + 1, "a record, assignments, and a file of each table but aliases, which is empty"
+    for path in files * 4:
+        bit = draw.randrange(8 * store.size(path))
+        bit_flips.flip(tmp_path / "corpus" / path, bit)
+        try:
+            same = read_all() == whole
+        except DamagedFileError as error:
+            same = path in str(error) and "delete" in str(error)
+        assert same, f"bit {bit} of {path}"
+        bit_flips.flip(tmp_path / "corpus" / path, bit)
+    row = json.loads(store.read(record))
+    bad = {**row, "joined": row["joined"] + 1}
+    store.write(record, json.dumps(bad).encode())
+    with pytest.raises(DamagedFileError, match=r"0001\.json: is damaged.*delete the folder"):
+        cluster_corpus(store, prints, CONFIG)
+    store.write(record, json.dumps({name: value for name, value in row.items() if name != KEY}).encode())
+    assert read_all() == whole, "one of a former version, which has no seal"
 
 
 @pytest.mark.parametrize("kind", [{"model": "other"}, {"width": 4}])
