@@ -12,6 +12,8 @@ N_SHARDS = 64
 
 A shard is a range of hashes of ids, independent of the cluster's size and of Ray's blocks."""
 
+_BLOCK_BYTES = 1 << 20
+
 
 def digest(value: object, length: int = 32) -> str:
     """Return the sha256 of a JSON-serialisable value with sorted keys.
@@ -24,9 +26,24 @@ def digest(value: object, length: int = 32) -> str:
     return hashlib.sha256(encoded).hexdigest()[:length]
 
 
-def digest_file(stream: BufferedIOBase) -> str:
-    """Return the sha256 of a stream's bytes, hexadecimal; for a source file this is its ``video_id``."""
-    return hashlib.file_digest(stream, "sha256").hexdigest()
+def digest_file(stream: BufferedIOBase, n_bytes: int | None = None) -> str:
+    """Return the sha256 of a stream's bytes, hexadecimal; for a source file this is its ``video_id``.
+
+    Args:
+        stream: The stream.
+        n_bytes: Most bytes that it may have; None for any number.
+
+    Raises:
+        OSError: It has more bytes.
+    """
+    if n_bytes is None:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+    whole, left = hashlib.sha256(), n_bytes
+    while block := stream.read(min(_BLOCK_BYTES, left + 1)):
+        whole.update(block)
+        if (left := left - len(block)) < 0:
+            raise OSError(f"more bytes come than the {n_bytes} of its size")
+    return whole.hexdigest()
 
 
 def child_id(parent_id: str, frame_index: int, box: Sequence[float]) -> str:

@@ -7,15 +7,21 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
 NOT_A_FILE = "not_a_file"
-"""Reason: the name is that of a pipe, a socket, a device or a folder; it is never opened."""
+"""Reason: the name is that of a pipe, a socket, a device, a folder or a file of the kernel; it is never opened."""
 SPARSE_FILE = "sparse_file"
 """Reason: the file says that it is large, and nearly nothing of it is stored."""
 
+_KERNEL = frozenset(
+    ("proc", "sysfs", "cgroup", "cgroup2", "debugfs", "tracefs", "securityfs", "configfs", "pstore", "bpf", "efivarfs")
+)
+"""Types of the file systems that the kernel makes up: a file's size there says nothing of its bytes."""
+_MOUNTS = Path("/proc/self/mountinfo")
 _SPARSE_BYTES, _SPARSE_RATIO = 1 << 30, 100
 
 
@@ -64,11 +70,20 @@ def file_fault(path: Path) -> str:
         OSError: It is not there, or may not be looked up.
     """
     status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
+    if not stat.S_ISREG(status.st_mode) or (not status.st_blocks and _is_of_kernel(status.st_dev)):
         return NOT_A_FILE
     stored = status.st_blocks * 512
     is_sparse = status.st_size >= _SPARSE_BYTES and stored * _SPARSE_RATIO < status.st_size
     return SPARSE_FILE if is_sparse else ""
+
+
+@lru_cache
+def _is_of_kernel(device: int) -> bool:
+    """Return True if a device number is that of a mounted file system of ``_KERNEL``."""
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    lines = _MOUNTS.read_text(errors="replace").splitlines() if _MOUNTS.exists() else []
+    mounted = (line.split(" - ", 1) for line in lines if line.split()[2] == wanted)
+    return any(after.split()[0] in _KERNEL for _, after in mounted)
 
 
 @contextmanager

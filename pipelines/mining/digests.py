@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -216,7 +217,7 @@ def _digest_source(source: Source, filesystem: Any) -> str | None:
         if is_remote(source.uri):
             return SourceCopies(filesystem).fetch(source.uri)
         with local_path(source.uri).open("rb") as stream:
-            return digest_file(stream)
+            return digest_file(stream, os.fstat(stream.fileno()).st_size)
     except OSError as error:
         logger.warning("%s cannot be read: %s", source.uri, error)
         return None

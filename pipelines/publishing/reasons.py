@@ -26,7 +26,11 @@ REASONS: tuple[Reason, ...] = (
         "nothing: it is to stay away",
     ),
     Reason("unreachable", "the source list names a file that could not be read", "check the path and the rights"),
-    Reason("not_a_file", "the name is that of a pipe, a socket or a device; it is never opened", "leave it out"),
+    Reason(
+        "not_a_file",
+        "the name is that of a pipe, a socket, a device or a file of the kernel; it is never opened",
+        "leave it out",
+    ),
     Reason("source_changed", "the file was replaced under its name after its id was computed", "mine the source again"),
     Reason("frame_missing", "a face's frame is not in the file any more at its time", "mine the source again"),
     Reason("sparse_file", "the file says that it is large, and nearly nothing of it is stored", "fetch it again"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import socket
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from infra.storage import open_store
+from mfhq.ids import digest_file
 from pipelines.media.local_files import NOT_A_FILE, SPARSE_FILE, canonical_uri, file_fault, local_path
 from pipelines.mining.digests import digest_sources, known_digests
 from pipelines.mining.probe_step import probe_videos
@@ -107,7 +109,7 @@ def test_ids_are_digests_of_the_bytes_and_each_file_is_read_once(folder, tmp_pat
     import pipelines.mining.digests as digests
 
     reading = digests.digest_file
-    monkeypatch.setattr(digests, "digest_file", lambda stream: read.append(stream.name) or reading(stream))
+    monkeypatch.setattr(digests, "digest_file", lambda stream, n: read.append(stream.name) or reading(stream, n))
     assert digest_sources(sources[::-1], store).equals(table) and not read
     (folder / "b.MP4").write_bytes(b"changed")
     changed = digest_sources(list_sources(folder), store)
@@ -164,6 +166,34 @@ def test_what_is_no_file_is_a_row_and_never_opened(folder):
         "zero": ("rejected", NOT_A_FILE),
         "sparse.mp4": ("rejected", SPARSE_FILE),
     }
+
+
+def test_files_that_the_kernel_makes_up_are_no_sources(folder):
+    made_up = [Path("/proc/self/maps"), Path("/proc/kmsg"), Path("/sys/kernel/mm/transparent_hugepage/enabled")]
+    made_up = [path for path in made_up if path.exists()]
+    assert made_up, "this machine has none"
+    (folder / "linked.mp4").symlink_to(made_up[0])
+    (folder / "list.txt").write_text("\n".join(["empty.mp4", "linked.mp4", *map(str, made_up)]))
+    listed = list_sources(folder / "list.txt")
+    assert {s.uri for s in listed if s.size >= 0} == {str(folder / "empty.mp4")}
+    sources = digest_sources(listed, open_store(folder / "corpus"))
+    probed = probe_videos(None, sources.filter(pc.less(sources["size"], 0))).to_pylist()
+    assert {(row["status"], row["reason"]) for row in probed} == {("rejected", NOT_A_FILE)}
+    assert len(probed) == len(made_up) + 1
+
+
+def test_a_digest_ends_at_the_size_that_the_file_has():
+    data = bytes(range(256)) * (5 << 12)  # several blocks
+    assert digest_file(io.BytesIO(data), len(data)) == hashlib.sha256(data).hexdigest()
+    assert digest_file(io.BytesIO(b""), 0) == hashlib.sha256(b"").hexdigest()
+    for stated in (0, 1, len(data) - 1):
+        with (
+            pytest.raises(OSError, match=f"more bytes come than the {stated}"),
+            Path("/dev/zero").open("rb") as endless,
+        ):
+            digest_file(endless, stated)
+        with pytest.raises(OSError, match="more bytes"):
+            digest_file(io.BytesIO(data), stated)
 
 
 def test_what_is_passed_over_is_counted(folder, tmp_path):
