@@ -89,9 +89,7 @@ def test_numbers_are_the_corpus_s(page: _Page) -> None:
 
 def test_the_stages_are_compared_with_the_limits_of_their_machine(corpus: Any, tmp_path: Path) -> None:
     limits = MachineLimits(megapixel_s=1.0, score_s=1.0, embed_s=1.0, write_s=0.125, write_byte_s=0.0)
-    page = _parse(
-        render_report(corpus.connect(), corpus.read_blob, tmp_path, version="v0007", limits={"h": limits})
-    )
+    page = _parse(render_report(corpus.connect(), corpus.read_blob, tmp_path, version="v0007", limits={"h": limits}))
     at = page.text.index("Speed of light")
     assert ["probe", "4", "1 s", "store", "500 ms", "2", "holds the rest up"] in page.cells
     assert "Least time" in page.text[at:]
