@@ -32,6 +32,8 @@ BROKEN = {
     "truncated_nomoov.mp4": ("rejected", "no_index"),
 }
 IN_PART = "truncated_faststart.mp4"
+CUT_BY_EDIT_LIST = {"vx_radio10.mp4": 1}
+"""Frames that the container counts and its edit list cuts: the last packet is marked as not shown."""
 UNFIT = {
     "blurred.mp4": ("rejected", "blurred"),
     "lowres.mp4": ("rejected", "too_small"),
@@ -183,7 +185,8 @@ def test_unfit_files_are_rejected_and_whole_ones_are_not(videos, manifest):
             assert said[file] == ("ok", ""), file
         else:
             assert said[file][0] == "rejected" and said[file][1], file
-        assert videos[file]["n_frames_decoded"] == videos[file]["n_frames"] == clip.frames, file
+        assert videos[file]["n_frames"] == clip.frames, file
+        assert videos[file]["n_frames_decoded"] == clip.frames - CUT_BY_EDIT_LIST.get(file, 0), file
 
 
 def test_hard_cuts_are_exact_to_a_frame_and_none_is_false(shots, manifest, videos):
