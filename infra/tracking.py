@@ -51,6 +51,16 @@ def tracked_corpora(tracking_uri: str) -> set[str]:
     return found
 
 
+class _LoadMonitor(SystemMetricsMonitor):
+    """MLflow's monitor, whose first sample of the CPU is a load and not 0 %."""
+
+    def monitor(self) -> None:
+        """Sample until the run ends; psutil counts from the call before it in this thread, so make one first."""
+        psutil.cpu_percent()
+        self._shutdown_event.wait(0.5)
+        super().monitor()
+
+
 class TrackedRun:
     """Run in MLflow; any process that has the tracking URI and the run's id can log to it."""
 
@@ -129,8 +139,7 @@ class TrackedRun:
     @contextmanager
     def log_system_metrics(self) -> Iterator[None]:
         """Log the usage of this machine's CPU, memory, disk, network and GPU (``system/…``) while the block runs."""
-        psutil.cpu_percent()  # counts from the call before: without this, MLflow's first sample is 0 %
-        monitor = SystemMetricsMonitor(self.run_id, resume_logging=True, tracking_uri=self.tracking_uri)
+        monitor = _LoadMonitor(self.run_id, resume_logging=True, tracking_uri=self.tracking_uri)
         monitor.start()
         try:
             yield
