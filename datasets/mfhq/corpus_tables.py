@@ -23,7 +23,7 @@ The others count until the new file exists, and do not count any more from then 
 """
 
 LEDGER_REMEDY = "delete it; the attempts in it are lost, and nothing else"
-"""What to do about a damaged file of the ledger."""
+"""Remedy, in an error, for a damaged file of the ledger."""
 
 _THREADS = 16
 """Number of files that are read at the same time."""

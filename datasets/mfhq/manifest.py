@@ -19,7 +19,7 @@ from mfhq.store import Store
 FORMAT = 2
 """Version of the format that is written: 1 has meshes among the faces, and neither seals nor page checksums."""
 FEATURES = ("meshes",)
-"""What a reader of this format must know: the meshes are a table of their own."""
+"""Feature that a reader of this format must support: the meshes are a table of their own."""
 
 _REMEDY = "delete it, and publish again; older snapshots stay readable"
 

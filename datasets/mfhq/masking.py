@@ -10,7 +10,7 @@ from functools import lru_cache
 from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
-"""What stands in the place of a secret."""
+"""Text that replaces a secret."""
 MIN_LENGTH = 8
 """Shortest value of a variable that is masked wherever it stands; a shorter one could be an ordinary word."""
 

@@ -48,7 +48,7 @@ class Damage:
     """Path of the file in the corpus."""
     problem: str
     needed_by: str
-    """What cannot be read, or not be made, without it."""
+    """Name of the data that cannot be read, or not be made, without it."""
     remedy: str
 
 

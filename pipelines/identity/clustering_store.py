@@ -51,9 +51,9 @@ SCHEMAS = {"assignments": ASSIGNMENTS, "aliases": ALIASES, "places": SPANS, "sum
 """Schemas of a stored clustering's tables."""
 
 CLUSTER_ANEW = f"delete the folder {CLUSTERINGS}; the next clustering computes it anew"
-"""What to do about a damaged file of the newest clustering."""
+"""Remedy, in an error, for a damaged file of the newest clustering."""
 KEEP_OLDER_IDS = "delete it; people then keep the ids of an older clustering"
-"""What to do about a damaged file of a version's assignments."""
+"""Remedy, in an error, for a damaged file of a version's assignments."""
 
 _ROWS = 100_000
 """Upper bound on the rows of a file."""

@@ -52,7 +52,7 @@ class Protection:
     name: str
     in_force: bool
     reason: str
-    """What it does, or why it is not in force."""
+    """Effect of the protection, or the reason why it is not in force."""
 
 
 def worker_environment(python_path: str) -> dict[str, str]:
