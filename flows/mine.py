@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.corpus.calibrate import clustering_threshold
+from flows.corpus.faces_device import faces_device
 from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.progress_artifact import ProgressArtifact
 from flows.corpus.remote_filesystem import remote_filesystem
@@ -148,6 +149,7 @@ def run_mining(
     if len(merged) > MAX_NAMED:
         say("  and {n} more of the same bytes as another", n=len(merged) - MAX_NAMED)
     artifact = ProgressArtifact(f"mining {source} into {store.uri}")
+    config = replace(config or MiningConfig(), device=faces_device().name)
     steps = mining_steps(config, pack or None, filesystem)
     with ProgressBar("mining") as progress:
 

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.corpus.faces_device import faces_device
 from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.mine import collect_failures, summary_row
@@ -22,6 +23,7 @@ from mfhq.where import rows_where
 from pipelines.engine.ray_data import run_steps
 from pipelines.engine.sources import read_sources
 from pipelines.engine.state import bind_steps, failed_items
+from pipelines.mining.config import MiningConfig
 from pipelines.mining.digests import drop_superseded_failures, look_again
 from pipelines.mining.schemas import SOURCES
 from pipelines.mining.steps import AFTER, mining_steps
@@ -112,7 +114,7 @@ def run_failed_items(corpus: str, where: str, pack: str, run_id: str) -> list[di
     attempts = int(pc.max(chosen["attempts"]).as_py()) + MORE_ATTEMPTS
     filesystem = remote_filesystem(store.uri)
     rows = look_again(rows, store, filesystem)
-    steps = mining_steps(pack_name=pack or None, filesystem=filesystem)
+    steps = mining_steps(MiningConfig(device=faces_device().name), pack or None, filesystem)
     with ProgressBar("retry") as progress:
         summaries = run_steps(
             steps, rows, store, run_id, after=AFTER, max_attempts=attempts, on_progress=progress.update_step

@@ -33,6 +33,8 @@ class Settings:
     """URI of MLflow's server or database; MLFLOW_TRACKING_URI, by default an SQLite file in ``home``."""
     ray_address: str | None
     """Address of a Ray cluster; RAY_ADDRESS, by default None: each command starts and stops Ray on this machine."""
+    faces_device: str
+    """Device of the face networks of mining; FFAVATAR_FACES_DEVICE: auto (a GPU if one can be used), cpu or cuda."""
     train_storage: str
     """Path or s3:// prefix of Ray Train's checkpoints; FFAVATAR_TRAIN_STORAGE, by default a folder in ``home``."""
 
@@ -58,6 +60,7 @@ def load_settings(home: str | Path | None = None) -> Settings:
         home=root,
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}",
         ray_address=os.environ.get("RAY_ADDRESS") or None,
+        faces_device=os.environ.get("FFAVATAR_FACES_DEVICE") or "auto",
         train_storage=os.environ.get("FFAVATAR_TRAIN_STORAGE") or str(root / "train"),
     )
 

@@ -13,6 +13,7 @@ import psutil
 from ffavatar_model.head.open_head import open_head_path
 from infra.console import print_table, say
 from infra.settings import Settings
+from pipelines.faces.device import choose_device, installed_providers
 from pipelines.faces.pack import pack_status
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.faces.weight_files import describe_weights
@@ -60,7 +61,7 @@ OPTIONAL = (
 
 def doctor_command(settings: Settings) -> None:
     """Run ``ffavatar doctor``: print tables of the machine, packages, places, weights and head models."""
-    print_table("machine", ("what", "value"), _describe_machine())
+    print_table("machine", ("what", "value"), _describe_machine(settings))
     print_table("packages", ("package", "version"), [(name, _version(name)) for name in PACKAGES])
     print_table(
         "places",
@@ -110,7 +111,7 @@ def doctor_command(settings: Settings) -> None:
         say("missing packages: {names}; run make install", names=", ".join(missing))
 
 
-def _describe_machine() -> list[tuple[str, object]]:
+def _describe_machine(settings: Settings) -> list[tuple[str, object]]:
     import imageio_ffmpeg
     import torch
 
@@ -123,8 +124,18 @@ def _describe_machine() -> list[tuple[str, object]]:
         ("memory", f"{memory.total / 2**30:.1f} GiB, {memory.available / 2**30:.1f} free"),
         ("disk here", f"{shutil.disk_usage(Path.cwd()).free / 2**30:.0f} GiB free"),
         ("GPU", ", ".join(gpus) or "none: everything runs on the CPU, with the PyTorch reference renderer"),
+        ("face networks (FFAVATAR_FACES_DEVICE)", _describe_faces_device(settings, len(gpus))),
         ("ffmpeg", f"{imageio_ffmpeg.get_ffmpeg_version()} (from imageio-ffmpeg)"),
     ]
+
+
+def _describe_faces_device(settings: Settings, gpus: int) -> str:
+    providers = installed_providers()
+    try:
+        device = choose_device(settings.faces_device, gpus, providers)
+    except ValueError as error:
+        return str(error)
+    return f"{device.name}: {device.reason}; installed: {', '.join(providers)}"
 
 
 def _version(name: str) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 import time
 import warnings
@@ -164,6 +165,11 @@ def map_on_ray(call: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any
         ) from error
 
 
+def cluster_gpus() -> float:
+    """Return the number of GPUs of the running Ray."""
+    return float(ray.cluster_resources().get("GPU", 0.0))
+
+
 def call_one(pickled: bytes, item: Any) -> Any:
     """Call a pickled function on an item: what a task of ``map_on_ray`` does."""
     return ray.cloudpickle.loads(pickled)(item)
@@ -269,6 +275,8 @@ class _GroupWorker:
     def __init__(self, pickled: bytes, counter: Any, drop_sources: bool, later_inputs: set[str]) -> None:
         self.pickled, self.counter, self.drop_sources, self.later_inputs = pickled, counter, drop_sources, later_inputs
         self.workers: list[StepWorker] = []
+        if not ray.get_gpu_ids():  # no library of a worker without a GPU may take one
+            os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
     def __call__(self, block: pa.Table) -> pa.Table:
         rows = [self._process_task(row) for row in block.to_pylist()]
@@ -399,10 +407,11 @@ class WorkerGroup:
 
 
 def worker_groups(bound: Sequence[BoundStep], cluster: Mapping[str, float], n_tasks: int) -> list[WorkerGroup]:
-    """Divide a cluster's resources among the steps.
+    """Divide a cluster's resources among the steps, so that one worker of each group fits at once.
 
     Consecutive steps without a GPU share their workers: a process takes seconds to start and hundreds of megabytes of
-    memory, and shared workers stay busy whichever step is the slowest. Each step with a GPU has its own workers.
+    memory, and shared workers stay busy whichever step is the slowest. Each step with a GPU has its own workers, and
+    all such steps have the same number; if the GPUs are too few for one worker of each, a worker has a smaller share.
 
     Args:
         bound: The steps in their order.
@@ -421,9 +430,12 @@ def worker_groups(bound: Sequence[BoundStep], cluster: Mapping[str, float], n_ta
     step_groups = [tuple(run) for _, run in runs]
     requested_cpus = [max(b.step.resources.cpus for b in steps) for steps in step_groups]
     scale = min(1.0, cores / max(sum(requested_cpus), 1e-3))
+    requested_gpus = [steps[0].step.resources.gpus for steps in step_groups]
+    gpu_scale = min(1.0, gpus / max(sum(requested_gpus), 1e-3))
     groups = []
-    for steps, cpus in zip(step_groups, requested_cpus, strict=True):
-        step_gpus = steps[0].step.resources.gpus
-        capacity = int(gpus / step_gpus if step_gpus else cores / max(cpus, 1.0))
-        groups.append(WorkerGroup(steps, int(1000 * cpus * scale) / 1000, step_gpus, max(1, min(capacity, n_tasks))))
+    for steps, cpus, step_gpus in zip(step_groups, requested_cpus, requested_gpus, strict=True):
+        capacity = int(min(gpus / sum(requested_gpus), cores) if step_gpus else cores / max(cpus, 1.0))
+        gpu_share = int(1000 * step_gpus * gpu_scale) / 1000
+        shares = (int(1000 * cpus * scale) / 1000, gpu_share if gpu_share <= 1 else float(int(gpu_share)))
+        groups.append(WorkerGroup(steps, *shares, max(1, min(capacity, n_tasks))))
     return groups

@@ -63,6 +63,7 @@ class FaceAnalyzer:
         det_thresh: float = 0.6,
         threads: int = 1,
         min_input: int = MIN_INPUT,
+        device: str = "cpu",
     ) -> None:
         """Load the models of a pack.
 
@@ -74,14 +75,16 @@ class FaceAnalyzer:
             threads: Number of onnxruntime's threads per operator. 1 gives the same results on all machines with the
                 same type of processor, and leaves the other cores to other workers.
             min_input: Smallest allowed length of the input's longer side, pixels, if ``det_size`` is None.
+            device: Device of the networks, ``cpu`` or ``cuda`` (``device.choose_device``).
 
         Raises:
             WeightsError: The pack lacks a model, or a model does not load.
+            RuntimeError: onnxruntime cannot run the networks on the device.
         """
         self.pack = pack
         self.det_size = det_size
         self.min_input = min_input
-        self._analysis = load_analysis(pack.root, threads)
+        self._analysis = load_analysis(pack.root, threads, device)
         self._analysis.prepare(ctx_id=0, det_thresh=det_thresh, det_size=det_size or (320, 320))
         self._recogniser = self._analysis.models["recognition"]
 

@@ -7,15 +7,17 @@ from pathlib import Path
 import onnxruntime
 from insightface.app import FaceAnalysis
 
+from pipelines.faces.device import CPU_PROVIDER, SETTING, providers_of
 from pipelines.faces.weight_cache import WeightsError
 
 
-def load_analysis(folder: Path, threads: int = 1) -> FaceAnalysis:
-    """Load the detector and the recogniser of a folder of ONNX files, on CUDA if it is available.
+def load_analysis(folder: Path, threads: int = 1, device: str = "cpu") -> FaceAnalysis:
+    """Load the detector and the recogniser of a folder of ONNX files.
 
     Args:
         folder: The folder of ``.onnx`` files.
         threads: Number of onnxruntime's threads per operator.
+        device: Device of the networks, ``cpu`` or ``cuda``; it is chosen once for a run (``device.choose_device``).
 
     Returns:
         The loaded analysis, not yet prepared (``FaceAnalysis.prepare``).
@@ -23,13 +25,12 @@ def load_analysis(folder: Path, threads: int = 1) -> FaceAnalysis:
     Raises:
         WeightsError: The folder lacks one of the two models or holds a file that does not load, or the detector finds
             no landmarks.
+        RuntimeError: onnxruntime cannot run the networks on the device.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    available = onnxruntime.get_available_providers()
-    providers = [p for p in ("CUDAExecutionProvider", "CPUExecutionProvider") if p in available]
-    modules = ["detection", "recognition"]
+    modules, providers = ["detection", "recognition"], providers_of(device)
     try:
         analysis = FaceAnalysis(str(folder), allowed_modules=modules, providers=providers, sess_options=options)
     except AssertionError as error:  # FaceAnalysis found no detector
@@ -45,6 +46,11 @@ def load_analysis(folder: Path, threads: int = 1) -> FaceAnalysis:
         )
     if not getattr(analysis.det_model, "use_kps", False):
         raise WeightsError(f"face pack {folder}: the detector gives no landmarks; use an SCRFD with five (`kps`)")
+    for model in analysis.models.values():
+        used = model.session.get_providers()[0]  # onnxruntime goes on without CUDA if it cannot start it
+        if used != providers[0]:
+            others = f"onnxruntime has {CPU_PROVIDER} only" if used == CPU_PROVIDER else f"onnxruntime took {used}"
+            raise RuntimeError(f"{providers[0]} does not start: {others}; mend CUDA, or set {SETTING}=cpu")
     return analysis
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from pipelines.faces.device import DEVICES, GPU_SHARE
 from pipelines.media.shots import ShotConfig
 
 
@@ -115,6 +116,8 @@ class MiningConfig:
     tracks: TrackConfig = field(default_factory=TrackConfig)
     decoder: str = "pyav"
     """Library that decodes: pyav, or decord for files on which it can be trusted."""
+    device: str = "cpu"
+    """Device of the face pack's networks, cpu or cuda (``faces.device.choose_device``)."""
     decode_threads: int = 1
     """Number of threads of one decoder; it does not change the result."""
     decode_silence_s: float = 60.0
@@ -129,9 +132,16 @@ class MiningConfig:
     def __post_init__(self) -> None:
         if self.decoder not in DECODERS:
             raise ValueError(f"MiningConfig.decoder is {self.decoder!r}; it must be one of {', '.join(DECODERS)}")
+        if self.device not in DEVICES[1:]:
+            raise ValueError(f"MiningConfig.device is {self.device!r}; it must be one of {', '.join(DEVICES[1:])}")
         for name in ("decode_threads", "decode_silence_s", "decode_limit_s"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"MiningConfig.{name} is {getattr(self, name)}; it must be positive")
+
+    @property
+    def gpus(self) -> float:
+        """Share of a GPU that a worker reserves for the face pack's networks."""
+        return GPU_SHARE if self.device == "cuda" else 0.0
 
     def decode_limit(self, duration_s: float, size: int) -> float:
         """Return the upper bound on the time to decode a file in one step, seconds; it grows with the file.

@@ -33,5 +33,5 @@ def mining_steps(
         probe_step(config, filesystem),
         tracks_step(config, pack_name, filesystem),
         scores_step(),
-        embeddings_step(pack_name),
+        embeddings_step(pack_name, config),
     ]

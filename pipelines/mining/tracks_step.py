@@ -62,7 +62,7 @@ def tracks_step(config: MiningConfig, pack_name: str | None = None, filesystem: 
         output=TRACKED,
         load=partial(load_track_tools, config, pack_name, filesystem),
         fn=partial(track_videos, config),
-        resources=Resources(cpus=1, batch=1),
+        resources=Resources(cpus=1, gpus=config.gpus, batch=1),
         config={**settings, "decoder": config.decoder},
         weights=face_pack(pack_name).files,
     )
@@ -83,6 +83,7 @@ def load_track_tools(config: MiningConfig, pack_name: str | None, filesystem: An
         face_pack(pack_name),
         det_thresh=config.tracks.detector_threshold,
         min_input=config.tracks.detector_input_px,
+        device=config.device,
     )
     return TrackTools(video_tools(config, filesystem), detector)
 

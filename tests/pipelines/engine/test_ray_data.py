@@ -151,7 +151,11 @@ def test_steps_with_a_gpu_have_their_own_workers(toy):
     bound = bind_steps(steps, toy.AFTER)
     groups = worker_groups(bound, {"CPU": 2.0, "GPU": 2.0}, 100)
     assert [[b.step.name for b in g.steps] for g in groups] == [["probe"], ["tracks"], ["scores"], ["embeddings"]]
-    assert [(g.gpus, g.workers) for g in groups][1:3] == [(0.5, 4), (1.0, 2)]
+    assert [(g.gpus, g.workers) for g in groups][1:3] == [(0.5, 1), (1.0, 1)], "3 GPUs for two of each are too many"
+    both = worker_groups(bound, {"CPU": 64.0, "GPU": 8.0}, 100)
+    assert [(g.gpus, g.workers) for g in both][1:3] == [(0.5, 5), (1.0, 5)]
+    one = worker_groups(bound, {"CPU": 64.0, "GPU": 1.0}, 100)
+    assert [(g.gpus, g.workers) for g in one][1:3] == [(0.333, 1), (0.666, 1)], "both fit at once on one GPU"
     assert sum(g.cpus for g in groups) <= 2, "one worker of each group fits at once"
     with pytest.raises(EngineError, match=r"step tracks needs 0\.5 GPUs, and Ray has 0; set its device to cpu"):
         worker_groups(bound, {"CPU": 2.0}, 100)
