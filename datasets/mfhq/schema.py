@@ -387,6 +387,40 @@ FUNNEL = table_schema(
     field("share", pa.float64(), "share of the stage's items", "0 to 1"),
 )
 
+CHOSEN = table_schema(
+    "a face chosen for training, with its person, pose, scores and images; ordered by person and rank",
+    ("identity_id", "face_id"),
+    field("identity_id", _ID, "the person", nullable=False),
+    field("rank", pa.int32(), "order of choice, from 0", nullable=False),
+    field("why", pa.string(), "what it adds: best, pose, expression or time", nullable=False),
+    field("split", pa.string(), "the person's split: train, val or test", nullable=False),
+    field("face_id", _ID, "the face", nullable=False),
+    field("track_id", _ID, "the track", nullable=False),
+    field("video_id", _ID, "the file", nullable=False),
+    *(FACES.field(name) for name in ("frame_index", "time_s")),
+    field("width_px", pa.float32(), "width of the face box", "px"),
+    *(FACES.field(name) for name in ("yaw_deg", "pitch_deg", "roll_deg")),
+    field(
+        "mouth_open",
+        pa.float32(),
+        "distance of the lips' inner edges, as a share of the mouth's width, on the mesh; null where there is no mesh",
+        "ratio",
+    ),
+    *(FACES.field(name) for name in ("score", "sharpness", "exposure", "occlusion", "crop", "matte")),
+)
+
+COSTS = table_schema(
+    "what a step spent on items of one outcome; every attempt counts",
+    ("step", "fingerprint", "status", "reason"),
+    field("step", pa.string(), "the step", nullable=False),
+    field("fingerprint", pa.string(), "the step's fingerprint", nullable=False),
+    *_status("attempt"),
+    field("items", pa.int64(), "items whose latest attempt has this outcome", nullable=False),
+    field("attempts", pa.int64(), "attempts that had this outcome", nullable=False),
+    field("seconds", pa.float64(), "time spent on these attempts", "s", nullable=False),
+    field("bytes", pa.int64(), "bytes written by them", "B", nullable=False),
+)
+
 TABLES: dict[str, pa.Schema] = {
     "videos": VIDEOS,
     "shots": SHOTS,
@@ -397,6 +431,7 @@ TABLES: dict[str, pa.Schema] = {
     "identities": IDENTITIES,
     "assignments": ASSIGNMENTS,
     "identity_faces": IDENTITY_FACES,
+    "chosen": CHOSEN,
     "diversity": DIVERSITY,
     "cameras": CAMERAS,
     "captures": CAPTURES,
@@ -407,12 +442,13 @@ TABLES: dict[str, pa.Schema] = {
     "takedowns": TAKEDOWNS,
     "runs": RUNS,
     "attempts": ATTEMPTS,
+    "costs": COSTS,
     "funnel": FUNNEL,
 }
 """Schema of every view of a corpus by its name; the names are a contract."""
 
-NOT_DIGESTED = frozenset({"runs", "attempts", "funnel"})
-"""Tables with run ids and times, which a snapshot's digest leaves out."""
+NOT_DIGESTED = frozenset({"runs", "attempts", "costs", "funnel", "chosen"})
+"""Tables that a snapshot's digest leaves out: those with run ids and times, and ``chosen``, a join of other tables."""
 
 
 def stored_schema(name: str) -> pa.Schema:
