@@ -10,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.corpus.calibrate import clustering_threshold
 from flows.corpus.faces_device import faces_device
-from flows.corpus.flow_session import open_corpus, opened, run_flow
+from flows.corpus.flow_session import call, in_prefect, open_corpus, opened, run_flow
 from flows.corpus.progress_artifact import ProgressArtifact
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.corpus.run_record import record_tracked_run
@@ -22,11 +22,13 @@ from infra.shown_text import masked_errors
 from infra.storage import open_store
 from infra.tracking import tracked_run
 from mfhq.catalog import Catalog
+from mfhq.store import Store
 from pipelines.engine.progress import StepProgress
-from pipelines.engine.ray_data import StepSummary, map_on_ray, run_steps
+from pipelines.engine.ray_data import MAX_ATTEMPTS, StepSummary, map_on_ray, run_steps
+from pipelines.engine.state import bind_steps, make_plan, resume_steps
 from pipelines.mining.config import DECODERS, MiningConfig
-from pipelines.mining.digests import find_merged, sources_to_mine
-from pipelines.mining.source_listing import list_sources
+from pipelines.mining.digests import find_merged, known_digests, sources_to_mine
+from pipelines.mining.source_listing import Source, list_sources
 from pipelines.mining.steps import AFTER, mining_steps
 from pipelines.publishing.publish_presets import preset_named
 from pipelines.publishing.reasons import TAKEN_DOWN
@@ -62,16 +64,38 @@ def mine_command(
     """
     preset_named(preset)
     store = open_corpus(corpus)
-    list_sources(source, remote_filesystem(source))
+    listed = list_sources(source, remote_filesystem(source))
     clustering_threshold(pack or "")
-    limits = {"decoder": decoder, "decode_limit_s": decode_limit_s}
-    result = run_flow(mine, source=source, corpus=corpus, pack=pack or "", preset=preset, **limits)
+    limits: dict[str, Any] = {"decoder": decoder, "decode_limit_s": decode_limit_s}
+    called: dict[str, Any] = {"source": source, "corpus": corpus, "pack": pack or "", "preset": preset, **limits}
+    if is_mined(listed, store, pack or "", MiningConfig(**limits)):
+        say("nothing is to be mined: publishing, without Ray and without a run of Prefect")
+        result = mine.fn(**called)
+    else:
+        result = run_flow(mine, **called)
     if result["failures"]:
         videos = Catalog(store).open(result["snapshot"]).table("videos", ["video_id", "uri"])
         uri_of = dict(zip(*(column.to_pylist() for column in videos.columns), strict=True))
         for item, reason in result["failures"].items():
             say("  failed {uri}: {reason}", uri=uri_of.get(item, item), reason=reason)
     return SOME_FAILED if result["failures"] else 0
+
+
+def is_mined(listed: list[Source], store: Store, pack: str, config: MiningConfig) -> bool:
+    """Return True if no step has work to do on a source; nothing but the corpus is read, and nothing is written.
+
+    Args:
+        listed: The files of the source.
+        store: The corpus.
+        pack: Name or folder of the face pack; empty for the embedded pack.
+        config: Settings of the steps.
+    """
+    known = known_digests(store)
+    if not known or any(s.size >= 0 and (s.uri, s.size, s.stamp) not in known for s in listed):
+        return False
+    sources, _ = sources_to_mine(listed, store)
+    bound = resume_steps(store, bind_steps(mining_steps(config, pack or None), AFTER))
+    return not make_plan(bound, sources, store, MAX_ATTEMPTS).tasks
 
 
 @flow(name="mine", validate_parameters=False)
@@ -100,12 +124,15 @@ def mine(
         The result of ``flows.publish.publish``, ``failures`` (item id to reason), and ``run_id``.
     """
     described = {"source": source, "corpus": corpus, "pack": pack, "preset": asdict(preset_named(preset))}
-    with opened(home) as settings, tracked_run(settings, "mine", f"mine {source}", described) as run:
+    with (
+        opened(home, with_ray=in_prefect()) as settings,
+        tracked_run(settings, "mine", f"mine {source}", described) as run,
+    ):
         config = MiningConfig(decoder=decoder, decode_limit_s=decode_limit_s)
-        summaries = run_mining(source, corpus, pack, run.run_id, config)
+        summaries = call(run_mining, source=source, corpus=corpus, pack=pack, run_id=run.run_id, config=config)
         counted = ("items", "ok", "rejected", "failed", "seconds")
         run.log_metrics({f"{s['step']}/{name}": s[name] for s in summaries for name in counted})
-        published = publish(corpus=corpus, pack=pack, preset=preset, home=home, parent=run.run_id)
+        published = call(publish, corpus=corpus, pack=pack, preset=preset, home=home, parent=run.run_id)
         store = open_store(corpus)
         snapshot = Catalog(store).open(published["snapshot"])
         run.log_metrics(report_speed(store, snapshot, run.run_id, source, pack))
@@ -148,17 +175,21 @@ def run_mining(
         say("  {uri}: the same bytes as {kept}, which stands for both", uri=uri, kept=kept)
     if len(merged) > MAX_NAMED:
         say("  and {n} more of the same bytes as another", n=len(merged) - MAX_NAMED)
-    artifact = ProgressArtifact(f"mining {source} into {store.uri}")
-    config = replace(config or MiningConfig(), device=faces_device().name)
+    artifact = ProgressArtifact(f"mining {source} into {store.uri}") if in_prefect() else None
+    config = config or MiningConfig()
+    if in_prefect():  # otherwise no network runs
+        config = replace(config, device=faces_device().name)
     steps = mining_steps(config, pack or None, filesystem)
     with ProgressBar("mining") as progress:
 
         def report(counts: StepProgress) -> None:
             progress.update_step(counts)
-            artifact.update(counts)
+            if artifact:
+                artifact.update(counts)
 
         summaries = run_steps(steps, sources, store, run_id, after=AFTER, on_progress=report)
-    artifact.close()
+    if artifact:
+        artifact.close()
     return [summary_row(s) for s in summaries]
 
 

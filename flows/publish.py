@@ -11,7 +11,7 @@ from prefect.artifacts import create_table_artifact
 
 from flows.cluster import check_mined, decided_clustering, tracked_clustering
 from flows.corpus.calibrate import clustering_threshold
-from flows.corpus.flow_session import open_corpus, opened, run_flow
+from flows.corpus.flow_session import in_prefect, open_corpus, opened, run_flow
 from flows.corpus.run_record import record_tracked_run
 from infra.console import print_table
 from infra.settings import PUBLISH_PRESET
@@ -96,7 +96,10 @@ def publish(
             run.log_metrics({f"funnel/{r['stage']}/{r['reason']}": r["items"] for r in funnel.to_pylist()})
             run.log_json(funnel.to_pylist(), "funnel.json")
             record_tracked_run(store, run, "publish", published.version, asdict(thresholds), parent)
-        create_table_artifact(table=funnel.to_pylist(), key="funnel", description=f"{store.uri} {published.version}")
+        if in_prefect():
+            create_table_artifact(
+                table=funnel.to_pylist(), key="funnel", description=f"{store.uri} {published.version}"
+            )
     show_funnel(funnel, store.uri, published.version)
     return {
         "snapshot": published.version,

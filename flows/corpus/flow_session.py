@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.settings import PREFECT_API_URL
 
 from infra.ray_session import ray_session
@@ -49,6 +50,21 @@ def open_corpus(uri: str) -> Store:
     store = open_store(uri)
     check_formats(store)
     return store
+
+
+def in_prefect() -> bool:
+    """Return True inside a run of Prefect, and False where a flow's function was called without one."""
+    return FlowRunContext.get() is not None or TaskRunContext.get() is not None
+
+
+def call(called: Any, **parameters: Any) -> Any:
+    """Call a flow or a task from a flow's function: as a run of Prefect, if the caller is one.
+
+    Args:
+        called: The flow or the task.
+        parameters: Its parameters.
+    """
+    return (called if in_prefect() else called.fn)(**parameters)
 
 
 def run_flow(called: Callable[..., Any], **parameters: Any) -> Any:

@@ -40,6 +40,8 @@ from pipelines.engine.worker import StepWorker
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
+MAX_ATTEMPTS = 3
+"""Number of attempts, including earlier calls, after which a failed item is quarantined."""
 MAX_RESTARTS = 2
 """Upper bound on the restarts of a worker whose process died on the same items."""
 MAX_LOST_NODES = 3
@@ -83,7 +85,7 @@ def run_steps(
     *,
     after: Mapping[str, str] | None = None,
     on_progress: Callable[[StepProgress], None] | None = None,
-    max_attempts: int = 3,
+    max_attempts: int = MAX_ATTEMPTS,
 ) -> list[StepSummary]:
     """Run the steps on the sources; finished items are not touched.
 
@@ -149,6 +151,8 @@ def map_on_ray(call: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any
     Raises:
         EngineError: A worker died again and again, or the function raised an error.
     """
+    if not items:
+        return
     remote, waiting = ray.remote(num_cpus=1, max_retries=MAX_RESTARTS)(call_one), list(items)
     pickled, running = ray.put(ray.cloudpickle.dumps(call)), list[Any]()
     try:
@@ -166,8 +170,8 @@ def map_on_ray(call: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any
 
 
 def cluster_gpus() -> float:
-    """Return the number of GPUs of the running Ray."""
-    return float(ray.cluster_resources().get("GPU", 0.0))
+    """Return the number of GPUs of the running Ray; 0 if none is running."""
+    return float(ray.cluster_resources().get("GPU", 0.0)) if ray.is_initialized() else 0.0
 
 
 def call_one(pickled: bytes, item: Any) -> Any:
