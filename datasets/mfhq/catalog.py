@@ -7,33 +7,30 @@ import logging
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfhq import corpus_tables, paths
-from mfhq.integrity import check_files, check_opened, check_read, is_image_whole
+from mfhq import corpus_tables
+from mfhq.fenced_connection import MESH, FencedConnection, Parameters
+from mfhq.integrity import check_files, check_footers, check_opened, check_read, is_image_whole
 from mfhq.manifest import FileEntry, Manifest, read_manifest, versions
-from mfhq.named_queries import named_queries
+from mfhq.named_queries import QuestionError, named_query
 from mfhq.parquet import StoredParquet, StoredRows, from_parquet
 from mfhq.schema import TABLES
-from mfhq.sql_fence import FencedConnection, RefusedSql, check_query, lock_database, open_database, words_of
-from mfhq.store import Store, StoreError
+from mfhq.sql_fence import RefusedSql
+from mfhq.store import Store
 from mfhq.takedowns import DenyList, snapshot_deny_list
-from mfhq.views import DICTIONARY, ID_COLUMNS, create_views, published_files
-
-if TYPE_CHECKING:
-    import duckdb
-
+from mfhq.views import ID_COLUMNS, published_files
 
 log = logging.getLogger(__name__)
 
-MOST_CHECKED_BYTES = 16 << 30
+MOST_CHECKED_BYTES = 1 << 30
 """Bytes of files whose sha256 is computed before a query, which takes about a second a gigabyte and core."""
-
-MESH = "mesh468"
-"""Column of the view ``faces`` that the table ``meshes`` holds."""
+MOST_FETCHED_BYTES = 64 << 20
+"""The same for a corpus that is not on a disk: its files would be fetched whole."""
 
 
 class CatalogError(ValueError):
@@ -222,7 +219,7 @@ class Snapshot:
     def check_tables(self, names: Collection[str]) -> None:
         """Check the size and, once a process, the sha256 of every file of some tables; DuckDB checks neither.
 
-        Above ``MOST_CHECKED_BYTES`` of files that are checked for the first time, sizes and footers alone are.
+        Above ``MOST_CHECKED_BYTES`` (``MOST_FETCHED_BYTES`` if they have to be fetched), sizes and footers alone are.
 
         Args:
             names: Names of tables; those that no snapshot has are ignored.
@@ -233,13 +230,14 @@ class Snapshot:
         """
         if "attempts" in names:
             corpus_tables.read_attempts(self.store)
-        whole, opened, left = list[FileEntry](), list[FileEntry](), MOST_CHECKED_BYTES
+        most = MOST_CHECKED_BYTES if self.store.uri.startswith("file:") else MOST_FETCHED_BYTES
+        whole, opened, left = list[FileEntry](), list[FileEntry](), most
         there = [name for name in sorted(names) if published_files(self.store, self.manifest, name)]
         for file in (file for name in there for file in self._files(name)):
             left -= file.n_bytes
             (whole if left >= 0 else opened).append(file)
         if opened:
-            log.warning(
+            log.info(
                 "%s: %d files are checked by size and footer; `ffavatar verify` does all", self.version, len(opened)
             )
         for names_of in (whole, opened):
@@ -247,12 +245,16 @@ class Snapshot:
                 with self._explain_missing(file.path):
                     self.store.size(file.path)
         check_files(self.store, whole)
-        for file in opened:
-            check_opened(self.store, file)
+        check_footers(self.store, opened)
 
-    @contextlib.contextmanager
-    def connect(self, biometric: bool = False, trusted: bool = False) -> Iterator[FencedConnection]:
-        """Open a DuckDB database with a view of each of ``mfhq.schema.TABLES``, and close it after the block.
+    def connect(
+        self,
+        biometric: bool = False,
+        trusted: bool = False,
+        before: Snapshot | None = None,
+        output: Path | None = None,
+    ) -> FencedConnection:
+        """Open a DuckDB database with a view of each of ``mfhq.schema.TABLES``, to be closed or used by ``with``.
 
         It answers one query at a time, and only queries that ``query`` answers. Column comments and the view
         ``dictionary`` (table_name, column_name, type, unit, description) say what the columns mean.
@@ -260,46 +262,21 @@ class Snapshot:
         Args:
             biometric: Create the views of ``mfhq.paths.PRIVATE_TABLES`` too (``embeddings``).
             trusted: Let queries open any file; for the user's own machine.
+            before: An earlier snapshot, whose views are there too, as ``before_faces`` and so on.
+            output: File into which ``FencedConnection.write`` may write.
         """
-        hidden = frozenset() if biometric else paths.PRIVATE_TABLES
-        with self._open_views(biometric, trusted) as connection:
-            yield FencedConnection(connection, {*TABLES, DICTIONARY} - hidden, hidden, trusted)
+        return FencedConnection(self, biometric, trusted, before, output)
 
-    @contextlib.contextmanager
-    def _open_views(
-        self, biometric: bool = False, trusted: bool = False, checked: bool = True
-    ) -> Iterator[duckdb.DuckDBPyConnection]:
-        """Open a DuckDB connection with a view of each of ``mfhq.schema.TABLES``, and close it after the block.
-
-        The database is in memory and holds views only. It opens the snapshot's files and no others, loads no
-        extension, and its configuration is locked (``mfhq.sql_fence``). Column comments and the view ``dictionary``
-        (table_name, column_name, type, unit, description) say what the columns mean.
-
-        Args:
-            biometric: Create the views of ``mfhq.paths.PRIVATE_TABLES`` too (``embeddings``).
-            trusted: Let queries open any file; for the user's own machine.
-            checked: Check the files of all views first, but for meshes; a view whose files are missing or damaged
-                raises an error when it is read.
-        """
-        damaged, hidden = dict[str, str](), frozenset() if biometric else paths.PRIVATE_TABLES
-        for name in {*self.manifest.tables, "attempts"} - hidden if checked else ():
-            try:
-                if name != "meshes":
-                    self.check_tables([name])
-            except (CatalogError, StoreError) as error:
-                damaged[name] = str(error)
-        with open_database() as connection:
-            files, folders = create_views(connection, self.store, self.manifest, biometric, damaged)
-            lock_database(connection, files, folders, trusted)
-            yield connection
-
-    def query(self, sql: str, biometric: bool = False, trusted: bool = False) -> pa.Table:
+    def query(
+        self, sql: str, biometric: bool = False, trusted: bool = False, parameters: Parameters | None = None
+    ) -> pa.Table:
         """Run one SQL query, or one of ``mfhq/sql`` by its name, such as ``@funnel``.
 
         Args:
             sql: A query that only reads, over the snapshot's views and nothing else (``mfhq.sql_fence``).
             biometric: Let it read ``embeddings``, which identify people.
             trusted: Let it read any file too; for the user's own machine.
+            parameters: Values of its parameters (``$name``), which are bound.
 
         Returns:
             The rows.
@@ -309,36 +286,44 @@ class Snapshot:
                 that it needs is missing.
             DamagedFileError: A file that it needs is damaged.
         """
-        import duckdb
+        with explain_refusal():
+            question = named_query(sql) if sql.strip().startswith("@") else None
+            with self.connect(biometric, trusted, self.earlier() if question and question.compares else None) as opened:
+                if question:
+                    return opened.table(question.sql, opened.bind(question, dict(parameters or {})))
+                return opened.table(sql, parameters)
 
-        if sql.strip().startswith("@"):
-            named = named_queries()
-            if sql.strip()[1:] not in named:
-                raise CatalogError(f"no query {sql.strip()!r}; there are {', '.join('@' + name for name in named)}")
-            sql = named[sql.strip()[1:]]
-        hidden = frozenset() if biometric else paths.PRIVATE_TABLES
-        try:
-            with self._open_views(biometric, trusted, checked=False) as connection:
-                checked = check_query(connection, sql, {*TABLES, DICTIONARY} - hidden, hidden, trusted)
-                self.check_tables(self._tables_read(connection, checked) - hidden)
-                return connection.sql(checked).to_arrow_table()
-        except RefusedSql as error:
-            raise CatalogError(f"SQL: {error}") from error
-        except (duckdb.Error, UnicodeError) as error:
-            lines = [line.strip() for line in str(error).splitlines()]
-            text = " ".join(line for line in lines if line and not line.startswith(("LINE", "^")))
-            raise CatalogError(f"SQL: {text}; `ffavatar sql` with no query lists the views") from error
+    def earlier(self, version: str = "") -> Snapshot:
+        """Return a snapshot to compare this one with.
 
-    def _tables_read(self, connection: duckdb.DuckDBPyConnection, sql: str) -> set[str]:
-        """Return the tables whose files a query reads; all if DuckDB does not say."""
-        import duckdb
+        Args:
+            version: Its name; by default the one before this one, or this one if it is the first.
 
-        try:
-            names = words_of(connection, sql) & set(TABLES)
-            plan = str(connection.execute(f"EXPLAIN {sql}").fetchall()) if "faces" in names else ""
-        except duckdb.Error:
-            return set(TABLES)
-        return names | ({"meshes"} if MESH in plan else set())
+        Raises:
+            CatalogError: There is no such snapshot.
+        """
+        catalog = Catalog(self.store)
+        if version:
+            return catalog.open(version)
+        older = [name for name in catalog.versions() if name < self.version]
+        return catalog.open(older[-1]) if older else self
+
+
+@contextlib.contextmanager
+def explain_refusal() -> Iterator[None]:
+    """Raise errors of a query as a ``CatalogError`` of one line with the way out."""
+    import duckdb
+
+    try:
+        yield
+    except QuestionError as error:
+        raise CatalogError(str(error)) from error
+    except RefusedSql as error:
+        raise CatalogError(f"SQL: {error}") from error
+    except (duckdb.Error, UnicodeError) as error:
+        lines = [line.strip() for line in str(error).splitlines()]
+        text = " ".join(line for line in lines if line and not line.startswith(("LINE", "^")))
+        raise CatalogError(f"SQL: {text}; `ffavatar sql` with no query lists the views") from error
 
 
 def _checked_schema(name: str, columns: Sequence[str] | None) -> pa.Schema:

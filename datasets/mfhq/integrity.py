@@ -100,9 +100,30 @@ def check_opened(store: Store, file: FileEntry) -> None:
     if file.n_bytes <= LARGE_BYTES or not file.footer_sha256:
         check_file(store, file.path, file.n_bytes, file.sha256)
         return
+    check_footers(store, [file])
+
+
+def check_footers(store: Store, files: Iterable[FileEntry]) -> None:
+    """Check size and footer of files of a manifest, several at a time; a file of format 1 has its size checked.
+
+    Args:
+        store: The corpus.
+        files: The files.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        DamagedFileError: The file is another one.
+    """
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(lambda file: _check_footer(store, file), files))
+
+
+def _check_footer(store: Store, file: FileEntry) -> None:
     size, where = store.size(file.path), f"{store.uri}/{file.path}"
     if size != file.n_bytes:
         raise DamagedFileError(f"{where}: is damaged ({size} bytes, {file.n_bytes} were written); {PUBLISH_AGAIN}")
+    if not file.footer_sha256:
+        return
     length = min(size, footer_bytes(store.read(file.path, size - 8, 8)))
     if hashlib.sha256(store.read(file.path, size - length, length)).hexdigest() != file.footer_sha256:
         raise DamagedFileError(f"{where}: is damaged (another footer than its record's); {PUBLISH_AGAIN}")

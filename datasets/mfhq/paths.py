@@ -18,8 +18,10 @@
     takedowns/{takedown}.done                                   marker: no file contains the withdrawn ids any more
     runs/{run}.json                                             a run that made or read a snapshot
     tables/{table}/{digest}.parquet                             published tables (biometric/tables/... for embeddings)
+    cache/unfinished/{step}/{fingerprint}/{shard}/...           parts of an item that a step has not finished
     publishing/{key}.json                                       names of files that publishing can use again
     snapshots/v0001.json                                        a snapshot's manifest (conditional create)
+    cards/v0001-{digest}.md, .json                              a snapshot's data card, as Markdown and as Croissant
 
 The two kinds of clusterings differ in their use. Those in ``biometric/clusterings/`` have everything that is needed to
 add new tracks to the newest clustering; only the newest is kept, and the folder may be deleted. Those in
@@ -38,6 +40,7 @@ RUNS = "runs/"
 DECISIONS = "decisions/"
 TAKEDOWNS = "takedowns/"
 SNAPSHOTS = "snapshots/"
+CARDS = "cards/"
 PUBLISHING = "publishing/"
 
 CLUSTERINGS = f"{BIOMETRIC}clusterings/"
@@ -68,6 +71,17 @@ def shard_prefix(step: str, fingerprint: str, private: bool, shard: int) -> str:
         shard: Number of the shard.
     """
     return f"{step_prefix(step, fingerprint, private)}{shard:04x}/"
+
+
+def unfinished_prefix(step: str, fingerprint: str, shard: int) -> str:
+    """Return the folder with the parts of a shard's items that a step has not finished, with a slash at its end.
+
+    Args:
+        step: Name of the step.
+        fingerprint: Fingerprint of the step.
+        shard: Number of the shard.
+    """
+    return f"cache/unfinished/{step}/{fingerprint}/{shard:04x}/"
 
 
 def ledger_path(step: str, fingerprint: str, shard: int, run_id: str, digest: str) -> str:
@@ -101,6 +115,17 @@ def clustering_path(version: str) -> str:
 def snapshot_path(version: int) -> str:
     """Return the path of a snapshot's manifest."""
     return f"{SNAPSHOTS}v{version:04d}.json"
+
+
+def card_path(version: int, digest: str, form: str) -> str:
+    """Return the path of a snapshot's data card.
+
+    Args:
+        version: Number of the snapshot.
+        digest: Digest of the card.
+        form: Ending of the file, without the dot.
+    """
+    return f"{CARDS}v{version:04d}-{digest}.{form}"
 
 
 def run_path(run_id: str) -> str:

@@ -14,11 +14,10 @@ import json
 import re
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import duckdb
-    import pyarrow as pa
 
 QUERY_NODES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 """Kinds of query that only read; DuckDB 2 also takes INSERT, UPDATE, DELETE and COPY TO in a WITH clause."""
@@ -159,55 +158,6 @@ def check_query(
         raise RefusedSql(f"{len(trees)} statements: {_ONE_QUERY}")
     _check_tree(trees[0], {name.lower() for name in views}, {name.lower() for name in private}, trusted)
     return checked
-
-
-class FencedConnection:
-    """Connection that runs only what ``check_query`` lets through, on a database that ``lock_database`` has locked."""
-
-    def __init__(
-        self,
-        connection: duckdb.DuckDBPyConnection,
-        views: Collection[str],
-        private: Collection[str] = (),
-        trusted: bool = False,
-    ) -> None:
-        """Fence a connection; the caller closes it.
-
-        Args:
-            connection: A connection of ``open_database``.
-            views: Names that may be read.
-            private: Names that are refused with a hint at ``--biometric``.
-            trusted: As in ``check_query``.
-        """
-        self._connection = connection
-        self._allowed = (views, private, trusted)
-
-    def execute(self, sql: str, parameters: Sequence[Any] | None = None) -> Self:
-        """Run one query, whose rows the methods below return.
-
-        Args:
-            sql: A query that only reads.
-            parameters: Values of ``?`` or ``$1`` in it.
-
-        Raises:
-            RefusedSql: It is something else.
-            duckdb.Error: DuckDB refuses it.
-        """
-        self._connection.execute(check_query(self._connection, sql, *self._allowed), parameters)
-        return self
-
-    def fetchall(self) -> list[tuple[Any, ...]]:
-        """Return the remaining rows."""
-        return self._connection.fetchall()
-
-    def table(self, sql: str) -> pa.Table:
-        """Run one query as ``execute`` does, and return its rows as a table."""
-        return self._connection.sql(check_query(self._connection, sql, *self._allowed)).to_arrow_table()
-
-    @property
-    def description(self) -> list[Any]:
-        """Description of each column, whose first value is its name."""
-        return self._connection.description
 
 
 def check_condition(connection: duckdb.DuckDBPyConnection, condition: str) -> None:

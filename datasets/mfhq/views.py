@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -63,71 +63,151 @@ def published_files(store: Store, manifest: Manifest, name: str) -> list[str]:
     return [] if deleted else files
 
 
-def create_views(
-    connection: duckdb.DuckDBPyConnection,
-    store: Store,
-    manifest: Manifest,
-    private: bool = True,
-    damaged: Mapping[str, str] | None = None,
-) -> tuple[list[str], list[str]]:
-    """Create every view of ``TABLES`` with its column types, also those without rows, and ``DICTIONARY``.
+DERIVED: dict[str, tuple[tuple[str, ...], str]] = {
+    "chosen": (
+        ("identity_faces", "identities", "faces"),
+        "(SELECT i.identity_id, i.rank, i.why, p.split, f.*, f.x1 - f.x0 AS width_px,"
+        " sqrt((f.mesh468[40] - f.mesh468[43])**2 + (f.mesh468[41] - f.mesh468[44])**2)"
+        " / nullif(sqrt((f.mesh468[235] - f.mesh468[925])**2 + (f.mesh468[236] - f.mesh468[926])**2), 0) AS mouth_open"
+        " FROM {0}identity_faces i JOIN {0}identities p USING (identity_id) JOIN {0}faces f USING (face_id))",
+    ),
+    "costs": (
+        ("attempts",),
+        "(SELECT step, fingerprint, status, reason, count(*) FILTER (latest) AS items, count(*) AS attempts,"
+        " coalesce(sum(seconds), 0) AS seconds, coalesce(sum(bytes), 0) AS bytes FROM (SELECT *, row_number()"
+        " OVER (PARTITION BY step, fingerprint, item_id ORDER BY attempt DESC) = 1 AS latest FROM {0}attempts)"
+        " GROUP BY ALL)",
+    ),
+}
+"""Tables that earlier versions did not publish: the views that answer in their place, and a query over these.
+
+Points 13 and 14 of the mesh are the lips' inner edges, 78 and 308 the corners of the mouth.
+"""
+
+
+class SnapshotViews:
+    """Views of a snapshot in a DuckDB database; a view gets its files when it is first needed.
+
+    So a connection opens no file and lists no folder at its start, whatever the size of the corpus.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        store: Store,
+        manifest: Manifest,
+        private: bool = True,
+        prefix: str = "",
+    ) -> None:
+        """Create a view of each of ``TABLES`` with its columns and comments, and without rows.
+
+        Args:
+            connection: An open DuckDB connection.
+            store: The corpus.
+            manifest: Manifest of the snapshot.
+            private: Create the views of ``PRIVATE_TABLES`` too.
+            prefix: Beginning of the views' names.
+        """
+        self._connection, self._store, self._manifest, self._prefix = connection, store, manifest, prefix
+        scheme = store.uri.partition("://")[0]
+        self._root = "" if scheme == "file" else f"{scheme}://"
+        self._denied = snapshot_deny_list(store, manifest.clean_of).tokens
+        self._tables = [name for name in TABLES if private or name not in PRIVATE_TABLES]
+        self._unfilled = set(self._tables)
+        statements = [sql for name in self._tables for sql in self._definition(name, "", "")]
+        connection.execute("; ".join(statements))
+
+    @property
+    def names(self) -> set[str]:
+        """Names of the views."""
+        return {self._prefix + name for name in self._tables}
+
+    def readable(self) -> tuple[list[str], list[str]]:
+        """Return the files and the folders that the views read.
+
+        They are spelled as DuckDB compares them with its ``allowed_paths`` and ``allowed_directories``: each as it is,
+        and as it is where wildcards are escaped.
+        """
+        files = [path for name in self._tables for path in self._locate(name)]
+        ledger = self._root + self._store.url(LEDGER).rstrip("/") + "/"  # it may hold many thousands of files
+        return _both_spellings(files), _both_spellings([ledger])
+
+    def unfilled(self, words: Iterable[str]) -> set[str]:
+        """Return the tables whose files a query needs that no query before it has needed.
+
+        Args:
+            words: Names in the query; those that are no views of these are ignored.
+        """
+        found, left = set[str](), [word.removeprefix(self._prefix) for word in words if word.startswith(self._prefix)]
+        while left:
+            name = left.pop()
+            if name in self._unfilled - found:
+                found.add(name)
+                left += DERIVED[name][0] if self._is_derived(name) else ()
+        return found
+
+    def fill(self, tables: Iterable[str]) -> None:
+        """Let views read their files.
+
+        Args:
+            tables: Result of ``unfilled``.
+
+        Raises:
+            duckdb.Error: A file is missing or damaged.
+        """
+        for name in sorted(tables, key=lambda name: name in DERIVED):
+            denied = self._denied
+            if name == "attempts":
+                denied = DenyList(tuple(read_takedowns(self._store, unfinished=True))).tokens
+            statements = self._definition(name, self._source(name), _exclusion(TABLES[name], denied))
+            self._connection.execute("; ".join(statements))
+            self._unfilled.discard(name)
+
+    def _is_derived(self, name: str) -> bool:
+        return name in DERIVED and name not in self._manifest.tables
+
+    def _locate(self, name: str) -> list[str]:
+        return [self._root + self._store.url(path) for path in published_files(self._store, self._manifest, name)]
+
+    def _source(self, name: str) -> str:
+        """Return what stands after FROM in a view; empty if it has no rows."""
+        if self._is_derived(name):
+            return DERIVED[name][1].format(self._prefix)
+        if name == "runs":
+            return _inline(corpus_tables.read_runs(self._store)) if next(self._store.list(RUNS), None) else ""
+        files = self._locate(name)
+        if name == "attempts":
+            files = [self._root + self._store.url(path) for path in corpus_tables.ledger_files(self._store)]
+        if not files:
+            return ""
+        if name == "faces" and self._manifest.meshes_apart:
+            return _with_meshes(scan_sql(files), scan_sql(self._locate("meshes")))
+        return scan_sql(files)
+
+    def _definition(self, name: str, source: str, condition: str) -> list[str]:
+        """Return the statements that define a view and its comments; it has no rows if the source is empty."""
+        schema, view = TABLES[name], self._prefix + name
+        values = (_quote_name(f.name) if source else "NULL" for f in schema)
+        columns = [
+            f"CAST({value} AS {sql_type(f.type)}) AS {_quote_name(f.name)}"
+            for value, f in zip(values, schema, strict=True)
+        ]
+        rows = f"SELECT {', '.join(columns)} FROM {source or '(SELECT 1) WHERE false'}"
+        return [
+            f"CREATE OR REPLACE VIEW {view} AS SELECT * FROM ({rows}) WHERE {condition or 'true'}",
+            f"COMMENT ON VIEW {view} IS {_quote_text('one row is ' + _meta(schema, b'description'))}",
+            *(f"COMMENT ON COLUMN {view}.{_quote_name(f.name)} IS {_quote_text(describe_column(f))}" for f in schema),
+        ]
+
+
+def create_dictionary(connection: duckdb.DuckDBPyConnection) -> None:
+    """Create the view ``DICTIONARY``, which describes the others.
 
     Args:
         connection: An open DuckDB connection.
-        store: The corpus.
-        manifest: Manifest of the snapshot.
-        private: Create the views of ``PRIVATE_TABLES`` too.
-        damaged: Table name to the error that its view raises when it is read. So does a view that DuckDB cannot make.
-
-    Returns:
-        The files and the folders that the views read, as DuckDB compares them with its ``allowed_paths`` and
-        ``allowed_directories``: each as it is, and as it is spelled where wildcards are escaped.
     """
-    import duckdb
-
-    scheme = store.uri.partition("://")[0]
-    root = "" if scheme == "file" else f"{scheme}://"
-    if scheme != "file":  # DuckDB's own S3 reader is an extension to download; this one reads through fsspec
-        connection.register_filesystem(store.filesystem)
-    read: list[str] = []
-    denied = snapshot_deny_list(store, manifest.clean_of).tokens
-    unfinished = DenyList(tuple(read_takedowns(store, unfinished=True))).tokens
-    for name, schema in TABLES.items():
-        if name in PRIVATE_TABLES and not private:
-            continue
-        files = [root + store.url(path) for path in published_files(store, manifest, name)]
-        read += files
-        if name == "attempts":
-            files = [root + store.url(path) for path in corpus_tables.ledger_files(store)]
-        columns = [f"CAST({_quote_name(f.name)} AS {sql_type(f.type)}) AS {_quote_name(f.name)}" for f in schema]
-        if name in (damaged or {}):
-            source = f"({_raising_sql(schema, (damaged or {})[name])})"
-        elif files:
-            source = scan_sql(files)
-            meshes = [root + store.url(path) for path in published_files(store, manifest, "meshes")]
-            if name == "faces" and manifest.meshes_apart:
-                source = _with_meshes(source, scan_sql(meshes))
-        elif name == "runs" and next(store.list(RUNS), None):
-            source = _inline(corpus_tables.read_runs(store))
-        else:
-            columns = [f"CAST(NULL AS {sql_type(f.type)}) AS {_quote_name(f.name)}" for f in schema]
-            source = "(SELECT 1) WHERE false"
-        condition = _exclusion(schema, unfinished if name == "attempts" else denied)
-        rows = f"SELECT {', '.join(columns)} FROM {source}"
-        try:
-            connection.execute(f"CREATE VIEW {name} AS SELECT * FROM ({rows}) WHERE {condition or 'true'}")
-        except duckdb.Error as error:
-            text = (
-                f"{name}: a file of it is missing or damaged ({' '.join(str(error).split())[:300]}); `ffavatar verify`"
-            )
-            connection.execute(f"CREATE VIEW {name} AS {_raising_sql(schema, text)}")
-        connection.execute(f"COMMENT ON VIEW {name} IS {_quote_text('one row is ' + _meta(schema, b'description'))}")
-        for f in schema:
-            connection.execute(f"COMMENT ON COLUMN {name}.{_quote_name(f.name)} IS {_quote_text(describe_column(f))}")
     connection.execute(f"CREATE VIEW {DICTIONARY} AS SELECT * FROM {_inline(dictionary_table())}")
     connection.execute(f"COMMENT ON VIEW {DICTIONARY} IS 'one row is a column of a view'")
-    ledger = root + store.url(LEDGER).rstrip("/") + "/"  # as a folder: it may hold many thousands of files
-    return _both_spellings(read), _both_spellings([ledger])
 
 
 def scan_sql(files: Sequence[str], options: str = "") -> str:
@@ -148,14 +228,6 @@ def _with_meshes(faces: str, meshes: str) -> str:
     """
     grouped = f"SELECT face_id, first(mesh468) AS mesh468 FROM {meshes} GROUP BY face_id"
     return f"(SELECT f.*, m.mesh468 FROM {faces} f LEFT JOIN ({grouped}) m ON f.face_id = m.face_id)"
-
-
-def _raising_sql(schema: pa.Schema, error: str) -> str:
-    """Return a query that has the columns of a table, and raises an error when it is run."""
-    columns = ", ".join(f"CAST(NULL AS {sql_type(f.type)}) AS {_quote_name(f.name)}" for f in schema)
-    return (
-        f"SELECT {columns} FROM range(1) AS r(i) WHERE error({_quote_text(error)} || CAST(i AS VARCHAR)[1:0]) IS NULL"
-    )
 
 
 def _exclusion(schema: pa.Schema, tokens: Iterable[str]) -> str:

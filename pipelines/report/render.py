@@ -16,7 +16,7 @@ from pipelines.report.charts import histogram
 from pipelines.report.thumbnails import ReadBlob, Thumbnails
 
 if TYPE_CHECKING:
-    from mfhq.sql_fence import FencedConnection
+    from mfhq.fenced_connection import FencedConnection
 
 PAGE = "report.html"
 """File name of the page."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mfhq.decisions import MERGE, SPLIT, Decision
 
 if TYPE_CHECKING:
-    from mfhq.sql_fence import FencedConnection
+    from mfhq.fenced_connection import FencedConnection
 
 MAX_TRACKS = 24
 """Upper bound on a person's tracks on the page: those without a decision come first, then the least similar."""

@@ -14,6 +14,7 @@ from mfhq.parquet import from_parquet, to_parquet
 from mfhq.schema import FACES, IDENTITIES, TABLES
 from mfhq.views import DICTIONARY
 from pipelines.publishing.publish_tables import publish_tables
+from tests.support.raw_views import raw_views
 
 
 def people(*names):
@@ -113,15 +114,15 @@ def test_queries(catalog, sql):
 
 def test_named_queries_run_on_any_corpus(catalog):
     assert {"funnel", "people", "cost"} <= set(named_queries())
-    for name, sql in named_queries().items():
-        assert sql.startswith("-- "), name
+    for name, question in named_queries().items():
+        assert question.sql.startswith(f"-- {question.question}"), name
         assert catalog.open().query(f"@{name}").column_names
-    with pytest.raises(CatalogError, match="no query '@nothing'; there are @cost, @failures"):
+    with pytest.raises(CatalogError, match="no query '@nothing'; `ffavatar sql --list` lists @changes, @cost"):
         catalog.open().query("@nothing")
 
 
 def test_every_column_says_what_it_means(catalog):
-    with catalog.open()._open_views(biometric=True) as connection:
+    with raw_views(catalog.open(), biometric=True) as connection:
         comments = connection.execute("SELECT view_name, comment FROM duckdb_views() WHERE NOT internal").fetchall()
         columns = connection.execute(
             "SELECT table_name, column_name, comment FROM duckdb_columns() WHERE NOT internal AND comment IS NOT NULL"

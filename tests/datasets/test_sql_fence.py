@@ -21,6 +21,7 @@ from mfhq.sql_fence import BLOCKED_FUNCTIONS, FILE_READERS, TABLE_FUNCTIONS, Ref
 from mfhq.where import rows_where
 from pipelines.publishing.publish_tables import publish_tables
 from pipelines.publishing.thresholds import apply_where
+from tests.support.raw_views import raw_views
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "format_1"
 SECRET = "hunter2-9f31"
@@ -230,7 +231,7 @@ def test_duckdb_itself_opens_nothing_but_the_snapshot(statement: str, root: Path
     """The second check holds without the first: what the parser let through would still find no file."""
     a_python_table = pa.table({"a": [SECRET]})
     before = state(root)
-    with snapshot._open_views() as connection:
+    with raw_views(snapshot) as connection:
         with pytest.raises(duckdb.Error):
             connection.execute(spell(statement, root)).fetchall()
         assert connection.execute("SELECT count(*) FROM faces").fetchall()[0][0] > 0
@@ -239,7 +240,7 @@ def test_duckdb_itself_opens_nothing_but_the_snapshot(statement: str, root: Path
 
 def test_a_variable_of_python_is_no_table_and_settings_stay_locked_when_trusted(snapshot: Snapshot) -> None:
     a_python_table = pa.table({"a": [SECRET]})
-    with snapshot._open_views(trusted=True) as connection:
+    with raw_views(snapshot, trusted=True) as connection:
         for statement in ("FROM a_python_table", "SET python_enable_replacements = true"):
             with pytest.raises(duckdb.Error):
                 connection.execute(statement).fetchall()
@@ -315,7 +316,7 @@ def test_every_named_query_works(snapshot: Snapshot) -> None:
 
 
 def test_a_large_query_spills_to_a_folder_that_is_removed(root: Path, snapshot: Snapshot) -> None:
-    with snapshot._open_views() as connection:
+    with raw_views(snapshot) as connection:
         (spill,) = connection.execute("SELECT current_setting('temp_directory')").fetchall()[0]
         assert Path(spill).stat().st_mode & 0o777 == 0o700
     assert not Path(spill).exists() and not list((root / "cwd").iterdir())
@@ -354,7 +355,7 @@ def test_embeddings_are_read_with_biometric_alone(sql: str, embedded: Snapshot) 
     with pytest.raises(CatalogError, match=r"--biometric|refused|no view|name embeddings does not exist") as refused:
         embedded.query(sql)
     assert "0.8" not in str(refused.value)
-    with embedded._open_views() as connection, pytest.raises(duckdb.Error):
+    with raw_views(embedded) as connection, pytest.raises(duckdb.Error):
         connection.execute(sql).fetchall()
 
 

@@ -10,6 +10,7 @@ from mfhq.catalog import Catalog, CatalogError, read_blob
 from mfhq.corpus_tables import record_run
 from mfhq.schema import CAMERAS, CAPTURES, TABLES, VIEWS
 from pipelines.publishing.publish_tables import publish_tables
+from tests.support.raw_views import raw_views
 
 
 def publish_capture(store):
@@ -78,7 +79,7 @@ def test_nothing_beside_the_snapshot_is_read(store):
     (file,) = snapshot.manifest.tables["views"].files
     store.write("tables/views/other.parquet", store.read(file.path))
     root = "" if store.uri.startswith("file:") else "s3://"
-    with snapshot._open_views() as connection:
+    with raw_views(snapshot) as connection:
         assert connection.execute("SELECT count(*) FROM views").fetchall() == [(2,)]
         with pytest.raises(duckdb.PermissionException):
             connection.execute("FROM read_blob($1)", [root + store.url("tables/views/other.parquet")]).fetchall()
