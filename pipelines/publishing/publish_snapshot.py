@@ -19,6 +19,7 @@ from mfhq.ids import digest
 from mfhq.manifest import read_manifest, versions
 from mfhq.parquet import StoredRows
 from mfhq.schema import ALIASES, ASSIGNMENTS, EMBEDDINGS
+from mfhq.seals import DamagedFileError
 from mfhq.store import Store
 from mfhq.takedowns import read_deny_list
 from pipelines.identity.aliases import extend_aliases
@@ -27,7 +28,7 @@ from pipelines.publishing.identity_lookup import IdentityLookup
 from pipelines.publishing.people_tables import people_tables
 from pipelines.publishing.publish_presets import SMALL, Preset
 from pipelines.publishing.publish_tables import SnapshotRef, commit_snapshot, write_tables
-from pipelines.publishing.published_videos import published_sources, published_videos
+from pipelines.publishing.published_videos import published_sources, write_videos
 from pipelines.publishing.segment_tables import SegmentPublisher
 from pipelines.publishing.segments import VideoSegment, plan_segments
 from pipelines.publishing.step_outputs import StepOutputs
@@ -76,13 +77,21 @@ def publish_snapshot(
     optional = {
         name: table for name, table in (("decisions", decisions), ("takedowns", takedowns)) if table is not None
     }
+    deep = False
     while True:
         denied = read_deny_list(store)
         people = IdentityLookup(denied.prune(assignments), denied.prune(means))
         outputs = StepOutputs(store, steps, denied)
         segments = plan_segments(outputs.markers["tracks"], former_segments(store))
-        fresh = _publish_segments(segments, outputs, people, preset, where)
-        fresh |= people_tables(store, fresh, people, preset)
+        publisher = SegmentPublisher(outputs, people, preset, where, published_sources(store, denied), deep)
+        try:
+            fresh = _publish_segments(segments, publisher)
+            fresh |= people_tables(store, fresh, people, preset)
+        except DamagedFileError:  # in a large file that is used again, where it is found when it is read
+            if deep:
+                raise
+            deep = True
+            continue
         if aliases is not None:
             optional["aliases"] = _all_aliases(store, aliases, fresh["assignments"])
         fresh |= write_tables(store, optional, denied)
@@ -113,18 +122,14 @@ def former_segments(store: Store) -> Sequence[Any]:
     return []
 
 
-def _publish_segments(
-    segments: Sequence[VideoSegment], outputs: StepOutputs, people: IdentityLookup, preset: Preset, where: str
-) -> dict[str, TableFiles]:
+def _publish_segments(segments: Sequence[VideoSegment], publisher: SegmentPublisher) -> dict[str, TableFiles]:
     """Write the tables of the videos."""
-    sources = published_sources(outputs.store, outputs.denied)
-    publisher = SegmentPublisher(outputs, people, preset, where, sources)
     tables = {name: TableFiles() for name in SEGMENT_TABLES}
     with ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, _MOST_WORKERS))) as pool:
         for found in pool.map(publisher.publish, segments):
             tables = {name: files + found[name] for name, files in tables.items()}
-    rows = published_videos(outputs, sources, tables["tracks"])
-    return {**tables, "videos": write_table(outputs.store, "videos", rows)}
+    videos = write_videos(publisher.outputs, publisher.sources, tables["tracks"], publisher.deep)
+    return {**tables, "videos": videos}
 
 
 def _all_aliases(store: Store, fresh: pa.Table, assignments: TableFiles) -> pa.Table:

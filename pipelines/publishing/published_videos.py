@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mfhq.ids import shard_of
+from mfhq.ids import digest, shard_of
 from mfhq.parquet import StoredRows
 from mfhq.schema import REJECTED, TABLES
 from mfhq.store import Store
@@ -18,16 +18,15 @@ from pipelines.engine.sources import recorded_sources
 from pipelines.mining.digests import drop_superseded_failures
 from pipelines.mining.schemas import SOURCES
 from pipelines.publishing.reasons import TAKEN_DOWN
-from pipelines.publishing.step_outputs import StepOutputs
-from pipelines.publishing.table_files import TableFiles
+from pipelines.publishing.segment_records import STATES, read_record, write_record, write_states
+from pipelines.publishing.step_outputs import STATE_COLUMNS, StepOutputs
+from pipelines.publishing.table_digest import sum_rows
+from pipelines.publishing.table_files import ROW_GROUP, TableFiles, TableWriter
 from pipelines.publishing.thresholds import apply_to_videos, outcomes_of_videos, set_status
 from pipelines.publishing.unnest import STEPS, videos_table
 
-_COLUMNS = {
-    "probe": ("video_id", "status", "reason", "codec", "width", "height", "fps", "duration_s", "n_frames"),
-    "tracks": ("video_id", "status", "reason", "n_frames_decoded"),
-}
-_STATE = ("video_id", "status", "reason")
+_VERSION = 1
+"""Version of the table; raised when its content changes."""
 
 
 def published_sources(store: Store, denied: DenyList) -> pa.Table:
@@ -43,31 +42,61 @@ def published_sources(store: Store, denied: DenyList) -> pa.Table:
     return denied.prune(recorded.take(first["_row_min"]).combine_chunks())
 
 
-def published_videos(outputs: StepOutputs, sources: pa.Table, tracks: TableFiles) -> Iterator[pa.Table]:
-    """Yield the rows of ``videos``, shard by shard.
+def write_videos(outputs: StepOutputs, sources: pa.Table, tracks: TableFiles, deep: bool = False) -> TableFiles:
+    """Write the table ``videos``.
+
+    If sources, steps' outputs and take-downs are those of an earlier call, they are not read again: the rows come from
+    the file of that call, and the states that the steps gave from a file beside its record.
 
     Args:
         outputs: The steps' outputs.
         sources: ``published_sources``.
         tracks: Files of the table ``tracks``.
+        deep: Compute the sha256 of large files before they are used again.
     """
-    outcomes = _outcomes(outputs.store, tracks)
+    store, outcomes = outputs.store, _outcomes(outputs.store, tracks)
+    parts = {step: [[path, m.sha256] for path, m in markers.items()] for step, markers in outputs.markers.items()}
+    denied = sorted(takedown.takedown_id for takedown in outputs.denied.takedowns)
+    key = digest([_VERSION, "videos", parts, sum_rows(sources).digest(sources.schema), denied])
+    known = read_record(store, key, deep)
+    writer, states = TableWriter(store, "videos"), list[pa.Table]()
+    for rows in _videos_again(store, known.tables) if known else _videos_by_shard(outputs, sources):
+        states.append(rows.select(STATES.names))
+        own = outcomes.filter(pc.is_in(outcomes["video_id"], value_set=rows["video_id"].combine_chunks()))
+        writer.write(mark_taken_down(apply_to_videos(rows, own), outputs.denied))
+    files = writer.close()
+    if known is None:
+        write_record(store, key, {"videos": files, "states": write_states(store, states)})
+    return files
+
+
+def _videos_again(store: Store, known: Mapping[str, TableFiles]) -> Iterator[pa.Table]:
+    """Yield the videos of an earlier call, with the states that the steps gave."""
+    videos, states = (
+        StoredRows(store, [file.path for file in known[name].files], schema)
+        for name, schema in (("videos", TABLES["videos"]), ("states", STATES))
+    )
+    for start in range(0, known["videos"].sum.rows, ROW_GROUP):
+        rows, state = (
+            stored.read(start, ROW_GROUP, names)
+            for stored, names in ((videos, TABLES["videos"].names), (states, STATES.names))
+        )
+        yield set_status(rows, state["status"], state["reason"])
+
+
+def _videos_by_shard(outputs: StepOutputs, sources: pa.Table) -> Iterator[pa.Table]:
     shard = np.fromiter(map(shard_of, sources["video_id"].to_pylist()), np.int64, sources.num_rows)
     with ThreadPoolExecutor(2) as pool:
         shards = sorted(set(shard.tolist()))
-        yield from pool.map(
-            lambda n: _videos_of_shard(outputs, n, sources.filter(pa.array(shard == n)), outcomes), shards
-        )
+        yield from pool.map(lambda n: _videos_of_shard(outputs, n, sources.filter(pa.array(shard == n))), shards)
 
 
-def _videos_of_shard(outputs: StepOutputs, shard: int, sources: pa.Table, outcomes: pa.Table) -> pa.Table:
+def _videos_of_shard(outputs: StepOutputs, shard: int, sources: pa.Table) -> pa.Table:
     ids = sources["video_id"].to_pylist()
     states = {
-        step: outputs.newest_rows(step, outputs.newest_parts(step, shard), ids, _COLUMNS.get(step, _STATE))
-        for step in STEPS
+        step: outputs.newest_rows(step, outputs.newest_parts(step, shard), ids, STATE_COLUMNS[step]) for step in STEPS
     }
-    own = outcomes.filter(pc.is_in(outcomes["video_id"], value_set=sources["video_id"].combine_chunks()))
-    return mark_taken_down(apply_to_videos(videos_table(sources, states), own), outputs.denied)
+    return videos_table(sources, states)
 
 
 def mark_taken_down(videos: pa.Table, denied: DenyList) -> pa.Table:

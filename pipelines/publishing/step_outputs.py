@@ -24,14 +24,17 @@ from pipelines.engine.commits import (
     read_part,
     remake_part,
 )
-from pipelines.mining.schemas import SCORES
 from pipelines.publishing.segments import VideoSegment
 from pipelines.publishing.unnest import STEPS
 
-NARROW = {
-    "scores": ("video_id", "status", "reason", *(f"faces.{f.name}" for f in SCORES if f.name != "mesh468")),
+_STATE = ("video_id", "status", "reason")
+STATE_COLUMNS = {
+    "probe": (*_STATE, "codec", "width", "height", "fps", "duration_s", "n_frames"),
+    "tracks": (*_STATE, "n_frames_decoded"),
+    "scores": _STATE,
+    "embeddings": _STATE,
 }
-"""Columns of a step that are read where its meshes are not needed."""
+"""Columns of each step that ``unnest.videos_table`` takes."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +130,33 @@ class SegmentOutputs:
             step: [[path, self.outputs.markers[step][path].sha256] for path in sorted(read[step])] for step in STEPS
         }
 
-    def chunks(self, most_faces: int, with_meshes: bool) -> Iterator[dict[str, pa.Table]]:
+    def shards(self) -> list[int]:
+        """Return the numbers of the shards that have a part of the segment."""
+        markers = self.outputs.markers["tracks"]
+        return sorted({markers[path].shard for path in self.segment.parts})
+
+    def parts_of_shards(self) -> dict[str, list[list[str]]]:
+        """Return, for each step, [path, sha256] of every part of the segment's shards."""
+        own = set(self.shards())
+        return {
+            step: [[path, marker.sha256] for path, marker in markers.items() if marker.shard in own]
+            for step, markers in self.outputs.markers.items()
+        }
+
+    def states(self) -> dict[str, pa.Table]:
+        """Read, for each step, the columns of the videos' rows that ``unnest.videos_table`` takes."""
+        found: dict[str, list[pa.Table]] = {step: [] for step in STEPS}
+        for _, newest, videos in self._shards():
+            for step in STEPS:
+                rows = self.outputs.newest_rows(step, newest[step], videos, STATE_COLUMNS[step])
+                found[step].append(rows)
+        return {step: pa.concat_tables(tables) for step, tables in found.items()}
+
+    def chunks(self, most_faces: int) -> Iterator[dict[str, pa.Table]]:
         """Yield the steps' outputs, for so many videos at a time that they have about ``most_faces`` faces.
 
         Args:
             most_faces: Number of faces at which a chunk ends; the next part of ``tracks`` begins another one.
-            with_meshes: False to leave the meshes out.
         """
         waiting: dict[str, list[pa.Table]] = {step: [] for step in STEPS}
         n_faces = 0
@@ -147,30 +171,25 @@ class SegmentOutputs:
                 pending += of_part[path]
                 n_faces += _count_faces(rows)
                 if n_faces >= most_faces:
-                    self._add(waiting, newest, pending, with_meshes)
+                    self._add(waiting, newest, pending)
                     yield {step: pa.concat_tables(tables) for step, tables in waiting.items()}
                     waiting, n_faces, pending = {step: [] for step in STEPS}, 0, []
-            self._add(waiting, newest, pending, with_meshes)
+            self._add(waiting, newest, pending)
         if waiting["tracks"]:
             yield {step: pa.concat_tables(tables) for step, tables in waiting.items()}
 
     def _add(
-        self,
-        waiting: dict[str, list[pa.Table]],
-        newest: Mapping[str, Mapping[str, str]],
-        videos: list[str],
-        with_meshes: bool,
+        self, waiting: dict[str, list[pa.Table]], newest: Mapping[str, Mapping[str, str]], videos: list[str]
     ) -> None:
         for step in STEPS:
             if step != "tracks":
-                columns = None if with_meshes else NARROW.get(step)
-                waiting[step].append(self.outputs.newest_rows(step, newest[step], videos, columns))
+                waiting[step].append(self.outputs.newest_rows(step, newest[step], videos))
 
     def _shards(self) -> Iterator[tuple[list[str], dict[str, dict[str, str]], list[str]]]:
         """Yield (parts of ``tracks``, the newest parts by step and video, videos) of each shard of the segment."""
         own = set(self.segment.parts)
         markers = self.outputs.markers["tracks"]
-        for shard in sorted({markers[path].shard for path in own}):
+        for shard in self.shards():
             newest = {step: self.outputs.newest_parts(step, shard) for step in STEPS}
             videos = [video for video, path in newest["tracks"].items() if path in own]
             yield [path for path in self.segment.parts if markers[path].shard == shard], newest, videos

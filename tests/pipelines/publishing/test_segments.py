@@ -18,6 +18,7 @@ from pipelines.publishing import segment_tables, segments, table_files
 from pipelines.publishing.publish_presets import SMALL, preset_named
 from pipelines.publishing.publish_snapshot import publish_snapshot
 from pipelines.publishing.segments import plan_segments
+from pipelines.publishing.step_outputs import StepOutputs
 from pipelines.publishing.table_digest import sum_rows, table_digest
 from pipelines.publishing.unnest import STEPS
 from tests.support.mined_tables import mined_tables
@@ -34,9 +35,9 @@ def corpus(tmp_path, toy, mined_folder):
     return store, fingerprints(toy.toy_steps(), toy.AFTER)
 
 
-def publish(corpus, toy, preset=SMALL):
+def publish(corpus, toy, preset=SMALL, where=""):
     cut = mined_tables(*corpus, preset)
-    return publish_snapshot(*corpus, toy.assign(cut), preset, track_embeddings=toy.means(cut))
+    return publish_snapshot(*corpus, toy.assign(cut), preset, track_embeddings=toy.means(cut), where=where)
 
 
 def files_of(store, version, name):
@@ -80,14 +81,15 @@ def test_many_small_segments_and_chunks_give_the_same_snapshot(corpus, toy, tmp_
 
 def test_other_thresholds_write_no_meshes_and_no_vectors(corpus, toy, monkeypatch):
     publish(corpus, toy)
-    monkeypatch.setattr(segment_tables, "meshes_tables", lambda *_: pytest.fail("the meshes are made again"))
+    for name in ("read", "newest_parts"):
+        monkeypatch.setattr(StepOutputs, name, lambda *_: pytest.fail("a step's output is read again"))
     publish(corpus, toy, STRICT)
     store = corpus[0]
     for name in ("meshes", "shots"):
         assert files_of(store, "v1", name) == files_of(store, "v2", name)
     assert files_of(store, "v1", "embeddings") & files_of(store, "v2", "embeddings")
     assert files_of(store, "v1", "faces") != files_of(store, "v2", "faces")
-    monkeypatch.setattr(segment_tables.SegmentPublisher, "_rows", lambda *_: pytest.fail("nothing is read"))
+    monkeypatch.setattr(segment_tables.SegmentPublisher, "_cut", lambda *_: pytest.fail("nothing is cut again"))
     assert publish(corpus, toy).rows["faces"] == 116, "back to thresholds that were published before"
 
 
