@@ -53,6 +53,30 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
         columns: Headings; a column of numbers is right-aligned.
         rows: Rows, each with one cell per column; None is an empty cell.
     """
+    drawn, needed = _draw_table(title, columns, rows)
+    out.print(drawn, width=max(out.width, needed))  # a line is longer than the terminal, rather than an id broken
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows as a table; on a terminal that it does not fit, each row upright: a line for each column.
+
+    Args:
+        columns: Headings.
+        rows: Rows, with cells as in ``print_table``.
+    """
+    drawn, needed = _draw_table("", columns, rows)
+    if not out.is_terminal or needed <= out.width:
+        out.print(drawn, width=max(out.width, needed))
+        return
+    widest = max(map(cell_len, columns))
+    for number, row in enumerate(rows, 1):
+        out.print(f"-- row {number} ".ljust(out.width, "-"), style="dim")
+        for name, value in zip(columns, row, strict=True):
+            out.print(f"{_plain(name)}{' ' * (widest - cell_len(name))} | {_cell(value)}")
+
+
+def _draw_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> tuple[Table, int]:
+    """Return a table and the width that it needs."""
     drawn = Table(title=_plain(title), title_justify="left", title_style="bold", show_edge=False, pad_edge=False)
     for index, name in enumerate(columns):
         numeric = bool(rows) and all(isinstance(row[index], int | float) or row[index] is None for row in rows)
@@ -61,8 +85,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]
         drawn.add_column(name, justify="right" if numeric else "left", overflow="fold", min_width=longest or None)
     for row in rows:
         drawn.add_row(*(_cell(value) for value in row))
-    needed = Measurement.get(out, out.options.update(max_width=1 << 20), drawn).minimum
-    out.print(drawn, width=max(out.width, needed))  # a line is longer than the terminal, rather than an id broken
+    return drawn, Measurement.get(out, out.options.update(max_width=1 << 20), drawn).minimum
 
 
 def _cell(value: Any) -> str:
@@ -96,6 +119,10 @@ class StepCounts(Protocol):
     def failed(self) -> Mapping[str, int]:
         """Number of failed items by reason."""
 
+    @property
+    def in_work(self) -> float:
+        """Sum of the shares that are done of long items in work."""
+
 
 class _RateColumn(TextColumn):
     """Column with the number of items per minute."""
@@ -124,7 +151,7 @@ class ProgressBar:
         """
         self._title, self._every_s = shown_text(title), every_s
         self._began, self._printed_at = time.monotonic(), 0.0
-        self._parts: dict[str, tuple[int, int, Mapping[str, int]]] = {}
+        self._parts: dict[str, tuple[float, int, Mapping[str, int]]] = {}
         self._is_printed = False
         self._tasks: dict[str, TaskID] = {}
         self._display: Progress | None = None
@@ -146,12 +173,12 @@ class ProgressBar:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def update(self, part: str, done: int, total: int, failed: Mapping[str, int] | None = None) -> None:
+    def update(self, part: str, done: float, total: int, failed: Mapping[str, int] | None = None) -> None:
         """Record the progress of a part.
 
         Args:
             part: Name of the part; a new name gets a new row.
-            done: Number of items that have ended.
+            done: Number of items that have ended; with decimals, also the shares that are done of items in work.
             total: Number of items of the part.
             failed: Number of failed items by reason.
         """
@@ -169,7 +196,8 @@ class ProgressBar:
 
     def update_step(self, counts: StepCounts) -> None:
         """Record the progress of a step; callable as ``on_progress`` of ``pipelines.engine.ray_data.run_steps``."""
-        self.update(counts.step, counts.done, counts.total, counts.failed)
+        done = counts.done + counts.in_work if counts.in_work else counts.done
+        self.update(counts.step, done, counts.total, counts.failed)
 
     def close(self) -> None:
         """Print the last counts, unless they are printed already."""
@@ -183,7 +211,8 @@ class ProgressBar:
         seconds = self._printed_at - self._began
         parts = []
         for name, (done, total, failed) in self._parts.items():
-            parts.append(f"{name} {done}/{total}" + (f" ({_by_reason(failed)})" if failed else ""))
+            count = f"{done:.2f}" if isinstance(done, float) else str(done)
+            parts.append(f"{name} {count}/{total}" + (f" ({_by_reason(failed)})" if failed else ""))
         out.print(f"  {self._title} {seconds:5.0f} s  " + "  ".join(parts), markup=False)
 
 

@@ -20,7 +20,7 @@ from tests.support.source_tree import OURS, ROOT, begins, imports, module_name, 
 
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     # the longest prefix of a module's name that stands here says which of our modules it may import (prefixes, too)
-    "mfhq": ("mfhq",),
+    "mfhq": ("mfhq", "infra.storage"),  # mfhq/__init__.py alone: connect() opens a corpus by its URI
     "ava256": ("ava256", "mfhq.schema"),
     "nersemble": ("nersemble", "mfhq.schema"),
     "pipelines": ("pipelines", "mfhq", "ava256", "nersemble"),
@@ -75,6 +75,15 @@ def test_imports_go_the_allowed_ways() -> None:
         and not any(begins(found.imported, prefix) for prefix in _allowed(found.module))
     ]
     _report("imports against the architecture:", wrong)
+
+
+def test_the_corpus_takes_its_store_from_outside_but_for_connect() -> None:
+    wrong = [
+        f"{found.where}: {found.module} imports {found.imported}; a store is passed in"
+        for found in imports()
+        if begins(found.module, "mfhq") and begins(found.imported, "infra") and (found.module != "mfhq" or found.at_top)
+    ]
+    _report("a store that is opened in mfhq:", wrong)
 
 
 def test_nobody_imports_flows() -> None:

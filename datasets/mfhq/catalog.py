@@ -17,7 +17,7 @@ from mfhq import corpus_tables
 from mfhq.fenced_connection import MESH, FencedConnection, Parameters
 from mfhq.integrity import check_files, check_footers, check_opened, check_read, is_image_whole
 from mfhq.manifest import FileEntry, Manifest, read_manifest, versions
-from mfhq.named_queries import QuestionError, named_query
+from mfhq.named_queries import NamedQuery, QuestionError, named_query
 from mfhq.parquet import StoredParquet, StoredRows, from_parquet
 from mfhq.schema import TABLES
 from mfhq.sql_fence import RefusedSql
@@ -142,11 +142,12 @@ class Snapshot:
     def _read_files(self, name: str, columns: Sequence[str]) -> pa.Table:
         """Read columns of all files of a table."""
         schema = TABLES[name]
-        tables = [schema.empty_table().select(list(columns))]
+        wanted = schema.empty_table().select(list(columns)).schema
+        tables, held = [wanted.empty_table()], self._held(name, columns)
         for file in self._files(name):
             with self._explain_missing(file.path):
                 data = check_read(self.store, file.path, self.store.read(file.path), file.sha256)
-                tables.append(from_parquet(data, schema, columns))
+                tables.append(fill_columns(from_parquet(data, schema, held), wanted))
         return pa.concat_tables(tables)
 
     def parts(
@@ -175,14 +176,15 @@ class Snapshot:
                 with self._explain_missing(file.path):
                     check_opened(self.store, file)
             meshes = StoredRows(self.store, [file.path for file in self._files("meshes")], TABLES["meshes"])
-        number = row = 0
+        number, row, held = 0, 0, self._held(name, read)
+        schema = pa.schema([schema.field(column) for column in read])
         for file in self._files(name):
             with self._explain_missing(file.path):
                 check_opened(self.store, file)
-                stored = StoredParquet(self.store, file.path, schema)
+                stored = StoredParquet(self.store, file.path, TABLES[name])
                 for group in range(stored.row_groups):
                     if numbers is None or number in numbers:
-                        part = stored.read(group, read)
+                        part = fill_columns(stored.read(group, held), schema)
                         if meshes is not None:
                             part = self._with_meshes(part, meshes.read(row, part.num_rows, ["face_id", MESH]))
                         yield number, denied.prune(part).select(list(columns))
@@ -198,6 +200,12 @@ class Snapshot:
         denied = snapshot_deny_list(self.store, self.manifest.clean_of)
         ids = ID_COLUMNS & set(schema.names) if denied else ()
         return denied, list(dict.fromkeys([*columns, *ids]))
+
+    def _held(self, name: str, columns: Sequence[str]) -> list[str]:
+        """Return those of the columns that the files have."""
+        entry = self.manifest.tables.get(name)
+        lacking = entry.lacks(name) if entry else frozenset()
+        return [column for column in columns if column not in lacking]
 
     def _files(self, name: str) -> tuple[FileEntry, ...]:
         entry = self.manifest.tables.get("faces" if name == "meshes" and not self.manifest.meshes_apart else name)
@@ -287,25 +295,31 @@ class Snapshot:
             DamagedFileError: A file that it needs is damaged.
         """
         with explain_refusal():
-            question = named_query(sql) if sql.strip().startswith("@") else None
-            with self.connect(biometric, trusted, self.earlier() if question and question.compares else None) as opened:
-                if question:
-                    return opened.table(question.sql, opened.bind(question, dict(parameters or {})))
+            if sql.strip().startswith("@"):
+                question = named_query(sql)
+                parameters = question.bind_to(self.version, dict(parameters or {}))
+                with self.connect(biometric, trusted, self.compared(question, parameters)) as opened:
+                    return opened.table(question.sql, parameters)
+            with self.connect(biometric, trusted) as opened:
                 return opened.table(sql, parameters)
 
-    def earlier(self, version: str = "") -> Snapshot:
-        """Return a snapshot to compare this one with.
+    def compared(self, question: NamedQuery | None, values: Mapping[str, Any]) -> Snapshot | None:
+        """Return the earlier snapshot that a question compares this one with; None if it does not.
 
         Args:
-            version: Its name; by default the one before this one, or this one if it is the first.
+            question: The question; None for SQL.
+            values: Values of its parameters; ``since`` names the snapshot. Empty stands for the one before this one, or
+                for this one if it is the first.
 
         Raises:
             CatalogError: There is no such snapshot.
         """
+        if question is None or not question.compares:
+            return None
         catalog = Catalog(self.store)
-        if version:
-            return catalog.open(version)
-        older = [name for name in catalog.versions() if name < self.version]
+        if values["since"]:
+            return catalog.open(values["since"])
+        older = catalog.versions()[: catalog.versions().index(self.version)]
         return catalog.open(older[-1]) if older else self
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mfhq.manifest import Manifest
-from mfhq.named_queries import NamedQuery, named_query
+from mfhq.named_queries import named_query
 from mfhq.paths import PRIVATE_TABLES
 from mfhq.schema import TABLES
 from mfhq.sql_fence import check_query, lock_database, open_database, words_of
@@ -155,19 +155,7 @@ class FencedConnection:
             QuestionError: There is no such question or parameter, or a value is of another type.
         """
         question = named_query(name)
-        return self.table(question.sql, self.bind(question, values))
-
-    def bind(self, question: NamedQuery, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a question's parameters with these values and its defaults; ``this_snapshot`` is the one that is open.
-
-        Args:
-            question: The question.
-            values: Values, of their types or as texts.
-
-        Raises:
-            QuestionError: There is no such parameter, or a value is of another type.
-        """
-        return question.bind({**({"this_snapshot": self.version} if question.has("this_snapshot") else {}), **values})
+        return self.table(question.sql, question.bind_to(self.version, values))
 
     def head(self, sql: str, most: int, parameters: Parameters | None = None) -> tuple[pa.Table, int]:
         """Run one query, and return its first rows and the number of all; the others are not kept.

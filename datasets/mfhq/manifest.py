@@ -64,13 +64,21 @@ class TableEntry:
     """Files of the table."""
 
     def schema(self, name: str) -> pa.Schema:
-        """Return the schema of the files: that of the view if an earlier version wrote them, else the stored one.
+        """Return the schema of the files: the stored one, or that of the earlier version that wrote them.
 
         Args:
             name: Name of the table.
         """
-        whole = TABLES[name]
-        return whole if self.schema_hash == schema_hash(whole) else stored_schema(name)
+        earlier = (TABLES[name], former_schema(name))
+        return next((schema for schema in earlier if self.schema_hash == schema_hash(schema)), stored_schema(name))
+
+    def lacks(self, name: str) -> frozenset[str]:
+        """Return the columns that were added since an earlier version wrote the files.
+
+        Args:
+            name: Name of the table.
+        """
+        return frozenset(ADDED_COLUMNS.get(name, ())) - set(self.schema(name).names)
 
 
 @dataclass(frozen=True)

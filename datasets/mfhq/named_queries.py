@@ -65,6 +65,15 @@ class NamedQuery:
         """True if the question compares the snapshot with an earlier one, by default the one before it."""
         return self.has("since")
 
+    def bind_to(self, version: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what ``bind`` returns; a parameter ``this_snapshot`` has the name of a snapshot as its default.
+
+        Args:
+            version: Name of the snapshot that is asked.
+            values: Values by name.
+        """
+        return self.bind({**({"this_snapshot": version} if self.has("this_snapshot") else {}), **values})
+
     def bind(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the value of every parameter: the given one, else its default.
 
@@ -95,6 +104,11 @@ def named_queries() -> dict[str, NamedQuery]:
     files = sorted((resources.files("mfhq") / "sql").iterdir(), key=lambda file: file.name)
     names = [file.name.removesuffix(".sql") for file in files if file.name.endswith(".sql")]
     return {name: _parse(name, (resources.files("mfhq") / "sql" / f"{name}.sql").read_text()) for name in names}
+
+
+def is_named(text: str) -> bool:
+    """Return True if a text is the name of a question and no SQL, with or without ``@`` before it."""
+    return re.fullmatch(r"\s*@?\w+\s*", text) is not None
 
 
 def named_query(name: str) -> NamedQuery:

@@ -78,6 +78,21 @@ def prune_schema(schema: pa.Schema, columns: Sequence[str]) -> pa.Schema:
     return pa.schema([_prune_field(schema.field(top), _below(columns, top)) for top in tops])
 
 
+def fill_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return a table with the columns of a schema; those that it lacks are null.
+
+    Args:
+        table: Rows with some of the columns.
+        schema: The columns of the result.
+    """
+    if table.column_names == schema.names:
+        return table
+    columns = [
+        table[f.name] if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in schema
+    ]
+    return pa.table(columns, schema=schema)
+
+
 def from_parquet(
     data: bytes, schema: pa.Schema, columns: Sequence[str] | None = None, where: str = "", remedy: str = ""
 ) -> pa.Table:

@@ -93,6 +93,8 @@ VIDEOS = table_schema(
     field("n_frames_decoded", pa.int64(), "frames that could be decoded"),
     field("licence", pa.string(), "licence, from the source list"),
     field("consent", pa.string(), "consent, from the source list"),
+    field("duplicate_of", _ID, "the file of which this one is a copy, for the most part (table duplicates); null for none"),
+    field("duplicate_distance", pa.float32(), "mean distance of the copied shots, as in duplicates", "bits of 64"),
 )
 
 SHOTS = table_schema(
@@ -103,6 +105,19 @@ SHOTS = table_schema(
     field("start_frame", pa.int64(), "first frame", nullable=False),
     field("end_frame", pa.int64(), "one past the last frame", nullable=False),
     field("transition", pa.string(), "how the shot begins: hard, dissolve, fade or none", nullable=False),
+)
+
+DUPLICATES = table_schema(
+    "a shot that is a copy of another one or of a part of it: encoded again, scaled, cropped or cut shorter",
+    ("video_id", "shot_index", "rank"),
+    field("video_id", _ID, "the file of the copy", nullable=False),
+    field("shot_index", pa.int32(), "the copy", nullable=False),
+    field("rank", pa.int32(), "0 for the original that it is most like; a copy of several originals has a row for each"),
+    field("duplicate_of", _ID, "the file of the original: the longest copy, then the one with the widest face"),
+    field("original_shot", pa.int32(), "the original", nullable=False),
+    field("distance", pa.float32(), "mean number of bits in which the hashes of frames at the same time differ", "of 64"),
+    field("agreement", pa.float32(), "correlation of the hashes' changes over time; 1 for a still shot", "-1 to 1"),
+    field("share", pa.float32(), "share of the shorter shot's frames that are in both", "0 to 1"),
 )
 
 TRACKS = table_schema(
@@ -424,6 +439,7 @@ COSTS = table_schema(
 TABLES: dict[str, pa.Schema] = {
     "videos": VIDEOS,
     "shots": SHOTS,
+    "duplicates": DUPLICATES,
     "tracks": TRACKS,
     "faces": FACES,
     "meshes": MESHES,
@@ -449,6 +465,15 @@ TABLES: dict[str, pa.Schema] = {
 
 NOT_DIGESTED = frozenset({"runs", "attempts", "costs", "funnel", "chosen"})
 """Tables that a snapshot's digest leaves out: those with run ids and times, and ``chosen``, a join of other tables."""
+
+
+ADDED_COLUMNS: dict[str, tuple[str, ...]] = {"videos": ("duplicate_of", "duplicate_distance")}
+"""Columns that the files of earlier versions lack; they are null there."""
+
+
+def former_schema(name: str) -> pa.Schema:
+    """Return the schema of a table's files before ``ADDED_COLUMNS``."""
+    return pa.schema([f for f in stored_schema(name) if f.name not in ADDED_COLUMNS.get(name, ())])
 
 
 def stored_schema(name: str) -> pa.Schema:

@@ -187,7 +187,9 @@ class SnapshotViews:
     def _definition(self, name: str, source: str, condition: str) -> list[str]:
         """Return the statements that define a view and its comments; it has no rows if the source is empty."""
         schema, view = TABLES[name], self._prefix + name
-        values = (_quote_name(f.name) if source else "NULL" for f in schema)
+        entry = self._manifest.tables.get(name)
+        lacking = entry.lacks(name) if entry else ()
+        values = (_quote_name(f.name) if source and f.name not in lacking else "NULL" for f in schema)
         columns = [
             f"CAST({value} AS {sql_type(f.type)}) AS {_quote_name(f.name)}"
             for value, f in zip(values, schema, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,18 +14,34 @@ from flows.cli.options import CORPUS, DEMO_CORPUS, SNAPSHOT
 @click.argument("query", required=False)
 @click.option("--corpus", default=DEMO_CORPUS, show_default=True, metavar="URI", help="The corpus.")
 @SNAPSHOT
+@click.option("--list", "listed", is_flag=True, help="List the named questions and their parameters.")
+@click.option("--set", "values", multiple=True, metavar="NAME=VALUE", help="Value of a parameter ($NAME in SQL).")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV.")
 @click.option("--json", "form", flag_value="json", help="Print JSON lines.")
+@click.option("--parquet", type=click.Path(path_type=Path), metavar="FILE", help="Write a Parquet file.")
 @click.option("--biometric", is_flag=True, help="Let the query read embeddings, which identify people.")
 @click.option("--trusted", is_flag=True, help="Let the query read any file too; for your own machine and your own SQL.")
-def sql(query: str | None, corpus: str, snapshot: str | None, form: str | None, biometric: bool, trusted: bool) -> None:
-    """Answer QUERY over a corpus's views; without one, list the views and their columns.
+def sql(
+    query: str | None,
+    corpus: str,
+    snapshot: str | None,
+    listed: bool,
+    values: Sequence[str],
+    form: str | None,
+    parquet: Path | None,
+    biometric: bool,
+    trusted: bool,
+) -> None:
+    """Answer QUERY, which is SQL or the name of a question, over a corpus's views.
 
-    A query reads the views and nothing else, and writes nothing.
+    Without QUERY it is a shell on a terminal, and elsewhere lists the views and their columns. A query reads the views
+    and nothing else, and writes nothing.
     """
-    from flows.corpus.sql import sql_command
+    from flows.corpus.sql import SqlRequest, list_questions, sql_command
 
-    sql_command(corpus, query, snapshot, form or "table", biometric, trusted)
+    if listed:
+        return list_questions()
+    sql_command(SqlRequest(corpus, snapshot, biometric, trusted), query, values, form, parquet)
 
 
 @click.command()

@@ -121,7 +121,7 @@ def _run_parts(paths: _Paths, samples: bool, seconds: float, times: list[_Timing
     from flows.captures import render_capture_corpus
     from flows.cli.demo_cast import choose_cast, write_photos, write_strip
     from flows.corpus.report import report_command
-    from flows.corpus.sql import sql_command
+    from flows.corpus.sql import SqlRequest, sql_command
     from flows.curriculum import curriculum
     from flows.mine import mine
     from pipelines.samples.make import make_samples
@@ -137,7 +137,7 @@ def _run_parts(paths: _Paths, samples: bool, seconds: float, times: list[_Timing
         mined = mine(source=str(paths.videos), corpus=corpus, home=paths.home)
     for question, query in QUESTIONS:
         out.print(f"{question}  ffavatar sql --corpus '{corpus}' \"{query}\"", markup=False)
-        sql_command(corpus, query, None, "table")
+        sql_command(SqlRequest(corpus, None), query)
     cast = choose_cast(corpus, paths.videos)
     with _part("captures", times):
         render_capture_corpus(out=paths.captures, home=paths.home, seed=0, **CAPTURES)

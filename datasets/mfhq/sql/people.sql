@@ -13,7 +13,7 @@ turns AS (
     FROM chosen SEMI JOIN shown USING (identity_id) JOIN videos USING (video_id)
     GROUP BY identity_id
 )
-SELECT identity_id, split, n_tracks, n_videos, n_faces, round(cohesion, 3) AS cohesion,
-       round(yaw_range_deg, 1) AS yaw_range_deg, files
+SELECT identity_id, split, n_tracks, n_videos, n_faces, round(cohesion::DOUBLE, 3) AS cohesion,
+       round(yaw_range_deg::DOUBLE, 1) AS yaw_range_deg, files
 FROM shown LEFT JOIN turns USING (identity_id)
 ORDER BY n_faces DESC, identity_id
