@@ -68,7 +68,7 @@ class TrainConfig:
     """Prefixes of the names of trainable parameters; empty makes all parameters trainable."""
     autocast: Literal["off", "bf16"] = "off"
     graphs: bool = True
-    """True makes each step one CUDA graph (``training.cuda_graphs``), if there is one CUDA device."""
+    """True makes each step a CUDA graph (``training.cuda_graphs``), if there is a CUDA device."""
     ema: float = 0.0
     """Decay of the averaged weights, which are validated and saved for inference; 0 averages no weights."""
     seed: int = 0

@@ -36,6 +36,9 @@ from ffavatar_model.training.validation import tile_renderings, validate
 
 log = logging.getLogger(__name__)
 
+_AGREE_EVERY = 10
+"""Steps after which workers agree on the elapsed time."""
+
 
 class Reporter(Protocol):
     """Interface of a receiver of a run's metrics, images and checkpoints."""
@@ -141,15 +144,17 @@ class Trainer:
         self._sources_trained = any(name.startswith(("encoder.", "query_former.", "identity.")) for name in trainable)
         self._drivers_trained = any(name.startswith("estimator.") for name in trainable)
         self.adversary = Adversary(config.adversary, device) if config.adversary.weight else None
-        alone = world == 1 and config.accumulate == 1 and self.adversary is None
-        graphed = config.graphs and self.device.type == "cuda" and alone
+        plain = config.accumulate == 1 and self.adversary is None
+        graphed = config.graphs and self.device.type == "cuda" and plain
         self.optimizer = build_optimizer(config.optimizer, model, graphed)
         self.graphed: GraphedSteps | None = None
         if graphed:
             clip, low_precision = config.optimizer.clip, config.autocast == "bf16"
-            self.graphed = GraphedSteps(self.objective, self.optimizer, clip, low_precision)
+            self.graphed = GraphedSteps(self.objective, self.optimizer, clip, low_precision, world)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.step, self.elapsed = 0, 0.0
+        self._unshared = 0.0
+        """Seconds that are not in ``elapsed`` yet."""
         self.averaged: dict[str, Tensor] | None = None
         self.seconds = {"data": 0.0, "step": 0.0, "validation": 0.0, "checkpoint": 0.0}
         self.held_out_metrics: dict[str, float] = {}
@@ -159,7 +164,7 @@ class Trainer:
         self._precomputed: dict[str, Tensor] = {}
         """Values that do not depend on trainable parameters: features by sources, the estimator's values by driver."""
         self.module: nn.Module = self.objective
-        if world > 1:
+        if world > 1 and not graphed:
             self.module = DistributedDataParallel(self.objective, find_unused_parameters=True)
 
     @property
@@ -204,7 +209,7 @@ class Trainer:
             self.launch_step(batch)
             done = time.perf_counter()
             self.seconds["data"] += loaded - begin
-            self.elapsed += self._slowest(done - begin)
+            self._add_elapsed(done - begin)
             last = self.progress >= 1
             validates = last or (config.validate_every > 0 and self.step % config.validate_every == 0)
             saves = last or (config.checkpoint_every > 0 and self.step % config.checkpoint_every == 0)
@@ -416,13 +421,21 @@ class Trainer:
             self.averaged = {name: value.to(self.device) for name, value in state["averaged"].items()}
         log.info("going on from step %d of %s", self.step, folder)
 
-    def _slowest(self, seconds: float) -> float:
-        """Return the largest value of all workers, so that a time limit ends the run at the same step on each."""
-        if self.world == 1 or not self.config.max_seconds:
-            return seconds
-        value = torch.tensor(seconds, device=self.device)
-        torch.distributed.all_reduce(value, torch.distributed.ReduceOp.MAX)
-        return float(value)
+    def _add_elapsed(self, seconds: float) -> None:
+        """Add a step's seconds to ``elapsed``, so that a time limit ends the run at the same step on each worker.
+
+        Workers agree on the slowest one's seconds at every tenth step, since that waits for the device.
+        """
+        self._unshared += seconds
+        limited = self.world > 1 and self.config.max_seconds > 0
+        if limited and self.step % _AGREE_EVERY:
+            return
+        if limited:
+            slowest = torch.tensor(self._unshared, device=self.device)
+            torch.distributed.all_reduce(slowest, torch.distributed.ReduceOp.MAX)
+            self._unshared = float(slowest)
+        self.elapsed += self._unshared
+        self._unshared = 0.0
 
 
 def _freeze(model: FFAvatar, moves: tuple[str, ...]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -18,20 +17,25 @@ from ffavatar_model.networks.estimator import DrivingParameters
 from ffavatar_model.presets import find_preset
 from ffavatar_model.training.loop import Trainer
 from ffavatar_model.training.recipes import recipe
+from ffavatar_model.training.workers import join_workers
 from flows.bench.model_fixture import (
     Figures,
     bench_device,
     bench_head,
     emit_figures,
-    median_seconds,
     random_parameters,
     random_photos,
 )
 from flows.bench.synthetic_model import set_trained_sizes
 
+_WARM_UP, _STEPS = 3, 100
+"""Steps before those that are timed, and steps that are timed on a GPU."""
+
 
 def bench_train(size: str, head: str | None, overrides: list[str]) -> None:
     """Measure a training step of stage pretrain on random images, and print the figure.
+
+    Under torchrun the batch is divided among its processes, and the first prints the figure.
 
     Args:
         size: Preset of the model.
@@ -39,7 +43,12 @@ def bench_train(size: str, head: str | None, overrides: list[str]) -> None:
         overrides: Settings of the recipe, each written ``a.b=c``.
     """
     mesh = bench_head(head)
-    emit_figures("train", size, mesh, _measure_step(size, mesh, overrides))
+    rank, world, device = join_workers()
+    figures = _measure_step(size, mesh, overrides, rank, world, device)
+    if rank == 0:
+        emit_figures("train", size, mesh, figures)
+    else:
+        list(figures)
 
 
 def bench_personalize(size: str, head: str | None, overrides: list[str]) -> None:
@@ -54,19 +63,31 @@ def bench_personalize(size: str, head: str | None, overrides: list[str]) -> None
     emit_figures("personalize", size, mesh, _measure_personalization(size, mesh, overrides))
 
 
-def _measure_step(size: str, mesh: HeadModel, overrides: list[str]) -> Figures:
-    config, device = override(recipe("pretrain", size), overrides), bench_device()
-    trainer = Trainer(config, mesh, device, 0, 1)
+def _measure_step(
+    size: str, mesh: HeadModel, overrides: list[str], rank: int, world: int, device: torch.device
+) -> Figures:
+    config = override(recipe("pretrain", size), overrides)
+    trainer = Trainer(config, mesh, device, rank, world)
     n_sources, n_drivers = config.data.sources[1], config.data.drivers
-    batch = _random_batch(n_sources, n_drivers, config.model.image_size, 0, config.batch).to(device)
-    spent = median_seconds(partial(trainer.train_step, batch))
+    batch = _random_batch(n_sources, n_drivers, config.model.image_size, rank, config.batch // world).to(device)
+    for _ in range(_WARM_UP):
+        trainer.train_step(batch)
+    began = time.perf_counter()
+    for _ in range(_STEPS if device.type == "cuda" else 3):
+        trainer.launch_step(batch)
+    trainer.read_metrics()
+    spent = (time.perf_counter() - began) / (_STEPS if device.type == "cuda" else 3)
     yield {
+        "workers": world,
         "people": config.batch,
         "sources": n_sources,
         "drivers": n_drivers,
         "ms": 1e3 * spent,
+        "people_per_s": config.batch / spent,
         "images_per_s": config.batch * n_drivers / spent,
     }
+    if world > 1:
+        torch.distributed.destroy_process_group()
 
 
 def _measure_personalization(size: str, mesh: HeadModel, overrides: list[str]) -> Figures:

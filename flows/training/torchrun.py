@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from ffavatar_model.head import load_head
 from ffavatar_model.training import build_config, train
 from ffavatar_model.training.checkpoint import list_checkpoints
+from ffavatar_model.training.workers import join_workers
 from flows.avatar.heads import prepare_head_file
 from flows.training.stage_data import open_datasets
 from infra.storage import open_store
@@ -72,16 +72,8 @@ def main(
     out: Path,
 ) -> None:
     """Train STAGE on a corpus, as one process of as many as the environment says (torchrun's RANK, WORLD_SIZE)."""
-    rank, world, local = (
-        int(os.environ.get(name, default)) for name, default in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0))
-    )
+    rank, world, device = join_workers()
     logging.basicConfig(level=logging.INFO if rank == 0 else logging.WARNING, format="%(message)s")
-    cuda = torch.cuda.is_available()
-    device = torch.device("cuda", local) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(device)
-    if world > 1:
-        torch.distributed.init_process_group("nccl" if cuda else "gloo")
     config = build_config(stage, overrides, size, init)
     out.mkdir(parents=True, exist_ok=True)
     checkpoints = list_checkpoints(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from ffavatar_model.data.dataset import IdentityDataset, MultiviewDataset
 from ffavatar_model.head import HeadModel
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import TrainConfig, Trainer, cuda_graphs, recipe
+from tests.support.two_workers import train_worker
 
 pytestmark = [
     pytest.mark.gpu,
@@ -149,3 +151,31 @@ def test_steps_under_way_are_taken_again_in_order(
     length = torch.stack([v.norm() for v in moved[0].values()]).norm()
     apart = torch.stack([(moved[1][n] - v).norm() for n, v in moved[0].items()]).norm()
     assert length > 0 and apart / length < 0.05
+
+
+def test_two_workers_take_the_same_graphed_steps(
+    head: HeadModel, model_config: FFAvatar.Config, people, tmp_path: Path
+) -> None:
+    """Gradients are averaged between two graphs: parameters move as with DDP, are equal, and stop on a NaN together."""
+    config = replace(configured("pretrain", model_config, graphs=True), ema=0.0, batch=2)
+    made = [replace(b, sources=b.sources[:, :1], source_mask=b.source_mask[:, :1]) for b in batches(config, people)]
+    made = [
+        replace(b, ids=[[row[0], *row[-b.drivers.shape[1] :]] for row in b.ids]).to(torch.device("cpu")) for b in made
+    ]
+    shares = [[one_person(batch, rank) for batch in made] for rank in range(2)]
+    torch.save((config, head, shares), tmp_path / "given.pt")
+    torch.multiprocessing.spawn(train_worker, args=(tmp_path,), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt", weights_only=False) for rank in range(2))
+    plain, graphed = (run["moved"] for run in first["runs"])
+    length = torch.stack([v.norm() for v in plain.values()]).norm()
+    apart = torch.stack([(graphed[n] - v).norm() for n, v in plain.items()]).norm()
+    assert length > 0 and apart / length < 0.05
+    for name, value in second["runs"][1]["moved"].items():
+        assert torch.equal(value, graphed[name]), name
+    for worker, people_of in ((first, shares[0]), (second, shares[1])):
+        assert people_of[-1].ids[0][0] in worker["raised"] and worker["same"]
+
+
+def one_person(batch: Batch, rank: int) -> Batch:
+    cut = slice(rank, rank + 1)
+    return batch.with_tensors({"ids": batch.ids[cut], **{name: x[cut] for name, x in batch.tensors().items()}})
