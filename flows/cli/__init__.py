@@ -18,6 +18,7 @@ from flows.cli import (
     bench_commands,
     corpus_commands,
     operate_commands,
+    sharing_commands,
     train_commands,
 )
 from infra.console import WRONG_CALL, CallError, complain, err, report_error, start_log
@@ -27,7 +28,15 @@ from mfhq.masking import has_credentials
 INTERRUPTED = 130
 """Exit status of a command that Ctrl-C ended."""
 
-_MODULES = (corpus_commands, train_commands, avatar_commands, analyst_commands, operate_commands, bench_commands)
+_MODULES = (
+    corpus_commands,
+    train_commands,
+    avatar_commands,
+    analyst_commands,
+    sharing_commands,
+    operate_commands,
+    bench_commands,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

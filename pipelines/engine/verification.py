@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from mfhq.integrity import check_file
 from mfhq.manifest import FormatError, read_manifest, versions
 from mfhq.parquet import explain_damage
-from mfhq.paths import BIOMETRIC, SNAPSHOTS
+from mfhq.paths import BIOMETRIC, CARDS, SNAPSHOTS
 from mfhq.seals import DamagedFileError, check_parquet, open_json
 from mfhq.store import Store, StoreError
 from pipelines.engine.commits import Marker
@@ -30,6 +30,7 @@ _BY_FOLDER = {
     "decisions/": ("every later clustering", "restore it from a copy; without one, delete it and review again"),
     "takedowns/": ("all readers", "restore it from a copy, or delete it and take the same down again"),
     "runs/": ("the view runs", "delete it; the tracking server still has the run"),
+    CARDS: ("the data card", "restore it from a copy, or publish again"),
     "publishing/": ("nothing", "delete it; the next publication makes it anew"),
     "clusterings/": ("the ids of the next clustering", "delete it; people then keep the ids of an older clustering"),
     f"{BIOMETRIC}clusterings/": ("the next clustering", "delete the folder; the next clustering computes it anew"),
@@ -127,6 +128,9 @@ def _plan_snapshots(store: Store, deep: bool) -> Iterator[_Check | Damage]:
         for name, entry in manifest.tables.items():
             for file in entry.files:
                 users.setdefault((file.path, file.n_bytes, file.sha256), {}).setdefault(name, []).append(manifest.name)
+        for card in manifest.about.get("cards", {}).values():
+            key = (card["path"], card["n_bytes"], card["sha256"])
+            users.setdefault(key, {}).setdefault("the data card", []).append(manifest.name)
     deleted = {path for path, _, _ in users if path.startswith(BIOMETRIC)}
     if deleted and not any(map(store.exists, deleted)):  # the whole prefix may be deleted for privacy
         users = {key: value for key, value in users.items() if key[0] not in deleted}

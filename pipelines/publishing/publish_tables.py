@@ -21,6 +21,7 @@ from mfhq.views import published_files
 from pipelines.engine.commits import create_once
 from pipelines.publishing.audits import audit_schema, audit_tables
 from pipelines.publishing.table_files import TableFiles, conform, write_table
+from pipelines.sharing.snapshot_cards import with_cards
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +136,7 @@ def commit_snapshot(
             about=dict(about or {}),
             clean_of=tuple(takedown.takedown_id for takedown in denied.takedowns),
         )
-        if create_once(store, snapshot_path(manifest.version), manifest.to_json()):
+        if create_once(store, snapshot_path(manifest.version), with_cards(store, manifest).to_json()):
             log.info("published %s %s in %s", manifest.name, digest[:12], store.uri)
             return SnapshotRef(manifest.name, digest, True, rows)
         log.info("%s was taken by another publisher; trying the next", manifest.name)

@@ -21,6 +21,7 @@ from mfhq.takedowns import DenyList
 from pipelines.identity.vector_lists import lists_to_vectors
 from pipelines.publishing.table_digest import RowSum, sum_rows
 from pipelines.publishing.table_files import store_file
+from pipelines.sharing.snapshot_cards import renew_cards
 from pipelines.takedown.rewrite import Changes, erase_ranges, redact_table
 
 TABLE_FOLDERS = ("tables/", f"{BIOMETRIC}tables/")
@@ -98,6 +99,7 @@ def redact_snapshots(store: Store, denied: DenyList) -> Changes:
                 redacted_digest=snapshot_digest(tables),
             )
             done.snapshots.append(manifest.name)
+            fresh = renew_cards(store, fresh)
         done.add(erase_ranges(store, files.ranges))
         files.ranges.clear()
         store.write(path, fresh.to_json())
