@@ -90,7 +90,7 @@ class Pose:
     head_to_world: NDArray[np.float64] = field(default_factory=lambda: np.eye(4))
     """(4, 4) pose of the head, metres."""
     neck: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    """Axis-angle of the head against the shoulders, radians; ``head_to_world`` holds for the head, the shoulders turn."""
+    """Axis-angle of the head against the shoulders, radians: the shoulders turn under the head."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
