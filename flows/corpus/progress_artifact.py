@@ -58,12 +58,14 @@ def progress_markdown(title: str, steps: dict[str, StepProgress], seconds: float
     Returns:
         Percentage of all items that are done, and the text with the table, in Markdown.
     """
-    done, total = (sum(getattr(p, name) for p in steps.values()) for name in ("done", "total"))
+    done, total = sum(p.done + p.in_work for p in steps.values()), sum(p.total for p in steps.values())
     percent = 100.0 * done / total if total else 0.0
     lines = [title, "", "| step | items | of | per minute | failed |", "|---|---|---|---|---|"]
     for p in steps.values():
         failed = ", ".join(f"{reason} {n}" for reason, n in p.failed.items()) or "none"
-        lines.append(f"| {p.step} | {p.done} | {p.total} | {60 * p.done / max(seconds, 1e-3):.1f} | {failed} |")
+        count = f"{p.done + p.in_work:.2f}" if p.in_work else str(p.done)
+        rate = f"{60 * p.done / max(seconds, 1e-3):.1f}"
+        lines.append(f"| {p.step} | {count} | {p.total} | {rate} | {failed} |")
     if 0 < done < total and seconds > 0:
         left = datetime.timedelta(seconds=round(seconds * (total - done) / done))
         lines += ["", f"about {left} to go"]

@@ -58,6 +58,8 @@ class StepProgress:
     total: int
     failed: Mapping[str, int]
     """Reason code to the number of failed items."""
+    in_work: float = 0.0
+    """Sum of the shares that are done of long items in work, 0 to 1 each."""
 
 
 def progress_of(
@@ -65,6 +67,7 @@ def progress_of(
     finished: Mapping[str, OutcomeCounts],
     current: Mapping[str, OutcomeCounts],
     n_items: int,
+    in_work: Mapping[str, float] | None = None,
 ) -> list[StepProgress]:
     """Return each step's progress.
 
@@ -73,6 +76,7 @@ def progress_of(
         finished: Step name to the outcomes of items that earlier calls finished.
         current: Step name to the outcomes of this call so far; a step may be missing.
         n_items: Number of items of the call.
+        in_work: Step name to the sum of the shares that are done of its items in work; a step may be missing.
     """
     sums: dict[str, OutcomeCounts] = {}
     totals: dict[str, int] = {}
@@ -84,4 +88,8 @@ def progress_of(
         if b.upstream:
             upstream = sums[b.upstream.name]
             totals[name] = totals[b.upstream.name] - upstream.rejected - upstream.failed
-    return [StepProgress(name, s.items, totals[name], dict(s.failed_reasons)) for name, s in sums.items()]
+    shares = in_work or {}
+    return [
+        StepProgress(name, s.items, totals[name], dict(s.failed_reasons), round(shares.get(name, 0.0), 2))
+        for name, s in sums.items()
+    ]

@@ -294,7 +294,8 @@ class _GroupWorker:
                 steps, store, run_id, max_attempts = ray.cloudpickle.loads(self.pickled)
                 report = self._report if self.counter is not None else None
                 states = OrderedDict[tuple[str, int], ShardState]()
-                self.workers = [StepWorker(b, store, run_id, max_attempts, report, states) for b in steps]
+                share = self._report_share if self.counter is not None else None
+                self.workers = [StepWorker(b, store, run_id, max_attempts, report, states, share) for b in steps]
             sources = pa.ipc.open_stream(row["sources"]).read_all() if row["sources"] else None
             inputs = {worker.bound.upstream.name for worker in self.workers if worker.bound.upstream}
             handover = Handover(inputs | self.later_inputs)
@@ -313,18 +314,31 @@ class _GroupWorker:
     def _report(self, name: str, counts: OutcomeCounts) -> None:
         self.counter.add.remote(name, counts)
 
+    def _report_share(self, name: str, key: str, share: float) -> None:
+        self.counter.set_share.remote(name, key, share)
+
 
 class _ProgressActor:
     """A Ray actor that adds up the outcomes that the workers report, by step."""
 
     def __init__(self) -> None:
         self.counts: dict[str, OutcomeCounts] = {}
+        self.shares: dict[tuple[str, str], float] = {}
 
     def add(self, name: str, counts: OutcomeCounts) -> None:
         self.counts.setdefault(name, OutcomeCounts()).add(counts)
 
-    def read(self) -> dict[str, OutcomeCounts]:
-        return self.counts
+    def set_share(self, name: str, key: str, share: float) -> None:
+        """Set the share that is done of an item in work; 0 forgets it."""
+        self.shares[name, key] = share
+        if not share:
+            del self.shares[name, key]
+
+    def read(self) -> tuple[dict[str, OutcomeCounts], dict[str, float]]:
+        in_work: dict[str, float] = {}
+        for (name, _), share in self.shares.items():
+            in_work[name] = in_work.get(name, 0.0) + share
+        return self.counts, in_work
 
 
 @contextmanager
@@ -343,8 +357,8 @@ def _report_progress(
     finished = {name: counts.copy() for name, counts in plan.finished.items()}
 
     def report() -> None:
-        current: dict[str, OutcomeCounts] = ray.get(counter.read.remote())
-        for progress in progress_of(bound, finished, current, n_items):
+        current, in_work = ray.get(counter.read.remote())
+        for progress in progress_of(bound, finished, current, n_items, in_work):
             if reported.get(progress.step) != progress:
                 reported[progress.step] = progress
                 on_progress(progress)

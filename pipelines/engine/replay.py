@@ -64,7 +64,7 @@ def replay_item(store: Store, bound: BoundStep, item_id: str, source: pa.Table) 
     recorded = fetch_blobs(row.select(step.output.names), step.output, store) if row is not None else None
     started, error, replayed = time.perf_counter(), "", None
     try:
-        replayed = step.fn(step.load(), table).cast(step.output)
+        replayed = step.call(step.load(), table)
     except Exception:  # the replay then results in the traceback
         error = traceback.format_exc()
     seconds = time.perf_counter() - started

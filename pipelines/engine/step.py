@@ -12,6 +12,7 @@ import pyarrow as pa
 from mfhq.ids import digest
 from mfhq.masking import mask_secrets
 from mfhq.schema import FAILED, OK, REJECTED, schema_hash
+from pipelines.engine.unfinished import UnfinishedItems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,8 @@ class Step:
     """Schema of the table that ``fn`` returns; must contain ``key``, ``status`` and ``reason``."""
     load: Callable[[], Any]
     """Function that builds the resource (models, decoders) once per worker; heavy imports belong inside it."""
-    fn: Callable[[Any, pa.Table], pa.Table]
+    fn: Callable[..., pa.Table]
+    """``fn(resource, table)``; of a step with ``in_parts``, ``fn(resource, table, unfinished)``."""
     resources: Resources = field(default_factory=Resources)
     config: Mapping[str, Any] = field(default_factory=dict)
     """Settings that change the output; part of the fingerprint."""
@@ -76,6 +78,8 @@ class Step:
     """Name to sha256 of every weight file that ``load`` reads; part of the fingerprint."""
     private: bool = False
     """True stores the output under the corpus's biometric prefix (face embeddings)."""
+    in_parts: bool = False
+    """True: an item takes long, and ``fn`` keeps finished parts of it (``engine.unfinished.UnfinishedItems``)."""
     continues: tuple[Former, ...] = ()
     """Former definitions whose output is gone on with, the newest first; no part of the fingerprint."""
 
@@ -91,6 +95,17 @@ class Step:
             required = [f.name for f in self.output if f.name not in known and not f.nullable]
             if required:
                 raise ValueError(f"step {self.name}: {required} may not be null, and version {former.version} has none")
+
+    def call(self, resource: Any, rows: pa.Table, unfinished: UnfinishedItems | None = None) -> pa.Table:
+        """Call ``fn``, and return its output as ``output``.
+
+        Args:
+            resource: The result of ``load``.
+            rows: Input rows, of ``input``.
+            unfinished: Parts of the items, of a step with ``in_parts``; None keeps none.
+        """
+        extra = (unfinished or UnfinishedItems(),) if self.in_parts else ()
+        return self.fn(resource, rows, *extra).cast(self.output)
 
     def fingerprint(self, upstream: str = "") -> str:
         """Return the digest of everything that determines the output.
@@ -118,7 +133,9 @@ class Step:
         return replace(self, version=former.version, continues=(), **given)
 
 
-def run_isolated(step: Step, resource: Any, rows: pa.Table) -> Iterator[tuple[pa.Table, dict[str, str]]]:
+def run_isolated(
+    step: Step, resource: Any, rows: pa.Table, unfinished: UnfinishedItems | None = None
+) -> Iterator[tuple[pa.Table, dict[str, str]]]:
     """Run ``step.fn``; a batch that fails is halved until the failing row is alone.
 
     A failed row has status ``failed``, the error's class as its reason, and null or empty values elsewhere. A batch
@@ -128,13 +145,14 @@ def run_isolated(step: Step, resource: Any, rows: pa.Table) -> Iterator[tuple[pa
         step: The step.
         resource: The result of ``step.load``.
         rows: Input rows, of ``step.input``.
+        unfinished: Parts of the items, of a step with ``in_parts``; None keeps none.
 
     Yields:
         ``(output rows, errors)`` for each batch that ran; ``errors`` maps the key of a failed row to the error's class
         and a short traceback.
     """
     try:
-        out = step.fn(resource, rows).cast(step.output)
+        out = step.call(resource, rows, unfinished)
         missing = set(rows[step.key].to_pylist()) ^ set(out[step.key].to_pylist())
         if missing or out.num_rows != rows.num_rows:
             counts = f"{rows.num_rows} rows in, {out.num_rows} out"
@@ -142,8 +160,8 @@ def run_isolated(step: Step, resource: Any, rows: pa.Table) -> Iterator[tuple[pa
     except Exception as error:
         if rows.num_rows > 1:
             half = rows.num_rows // 2
-            yield from run_isolated(step, resource, rows.slice(0, half))
-            yield from run_isolated(step, resource, rows.slice(half))
+            yield from run_isolated(step, resource, rows.slice(0, half), unfinished)
+            yield from run_isolated(step, resource, rows.slice(half), unfinished)
             return
         key = rows[step.key][0].as_py()
         short = mask_secrets("".join(traceback.format_exception(error, limit=-3)))[-2000:]

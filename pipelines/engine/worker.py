@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,7 @@ from pipelines.engine.handover import Handover
 from pipelines.engine.ledger import Attempts
 from pipelines.engine.state import BoundStep, OutcomeCounts, ShardState
 from pipelines.engine.step import run_isolated
+from pipelines.engine.unfinished import UnfinishedItems
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +36,9 @@ MAX_SHARD_STATES = 16
 
 Report = Callable[[str, OutcomeCounts], None]
 """Function that is called after each batch with the step's name and the batch's outcomes."""
+
+ReportShare = Callable[[str, str, float], None]
+"""Function that is called with the step's name, an item's id, and the share of the item that is done, 0 to 1."""
 
 
 class StepWorker:
@@ -50,6 +55,7 @@ class StepWorker:
         max_attempts: int = 3,
         report: Report | None = None,
         states: OrderedDict[tuple[str, int], ShardState] | None = None,
+        report_share: ReportShare | None = None,
     ) -> None:
         """Prepare a worker; nothing is loaded or read yet.
 
@@ -60,9 +66,12 @@ class StepWorker:
             max_attempts: Number of attempts, including earlier runs, after which a failed item is finished.
             report: Receives the outcomes of each batch.
             states: States of shards that the workers of a process share; by default the worker has its own.
+            report_share: Receives the share that is done of an item that takes long.
         """
         self.bound, self.store, self.run_id, self.max_attempts = bound, store, run_id, max_attempts
         self.report = report or (lambda name, counts: None)
+        share = partial(report_share, bound.step.name) if report_share else None
+        self._unfinished = UnfinishedItems(store, bound.step.name, bound.location.fingerprint, share)
         self._resource: Any = None
         self._loaded = False
         self._states = OrderedDict[tuple[str, int], ShardState]() if states is None else states
@@ -118,10 +127,15 @@ class StepWorker:
                         batch_counts.count(row[step.key], row["status"], row["reason"], before=False)
                 counts.add(batch_counts)
                 self.report(step.name, batch_counts)
+                self._unfinished.report_end(batch[step.key].to_pylist())
                 part.commit_if_due()
             pending = sorted(failed)
         part.commit()
         return counts
+
+    def drop_unfinished(self, keys: Sequence[str]) -> None:
+        """Delete the parts of items that are committed; those of failed ones stay for the next attempt."""
+        self._unfinished.drop(keys)
 
     def _run_batch(
         self, batch: pa.Table, attempts: dict[str, int], part: _PendingPart
@@ -130,7 +144,7 @@ class StepWorker:
         step = self.bound.step
         resource = self._load()
         started = time.perf_counter()
-        for out, errors in run_isolated(step, resource, batch):
+        for out, errors in run_isolated(step, resource, batch, self._unfinished):
             seconds = time.perf_counter() - started
             for key in out[step.key].to_pylist():
                 attempts[key] += 1
@@ -239,6 +253,7 @@ class _PendingPart:
             marker = commit_part(store, location, shard, number, rows, self.file, self.inputs, run_id)
             if marker is not None:
                 self.state.add(marker, rows)
+                self.worker.drop_unfinished(rows.filter(pc.not_equal(rows["status"], FAILED))[key].to_pylist())
                 for table in self.unpacked:
                     self.handover.put(
                         location, table.filter(pc.is_in(table[key], value_set=rows[key].combine_chunks()))

@@ -120,6 +120,8 @@ class MiningConfig:
     """Device of the face pack's networks, cpu or cuda (``faces.device.choose_device``)."""
     decode_threads: int = 1
     """Number of threads of one decoder; it does not change the result."""
+    part_s: float = 60.0
+    """Time after which finished shots of a file in work are kept for a next attempt, seconds; it changes no result."""
     decode_silence_s: float = 60.0
     """Longest wait for a decoder's next frame, seconds; then the decoder is stopped."""
     decode_limit_s: float = 1800.0

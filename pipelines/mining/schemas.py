@@ -59,19 +59,42 @@ CANDIDATE = _struct(
 )
 """Type of a candidate face in the output of ``tracks``: box, landmarks, first scores, aligned crop (WebP, RGB)."""
 
-TRACKED = pa.schema(
-    [
-        *_KEY,
-        *_STATUS,
-        pa.field("n_frames", pa.int64()),
-        pa.field("n_frames_decoded", pa.int64()),
-        pa.field("shots", pa.list_(_struct(SHOTS))),
-        pa.field("tracks", pa.list_(_struct(TRACKS, extra=(pa.field("faces", pa.list_(CANDIDATE)),)))),
-    ]
-)
+HASHES = (pa.field("hash_times_s", pa.list_(pa.float32())), pa.field("hashes", pa.list_(pa.int64())))
+"""Fields of a shot: times of its sampled frames, and their perceptual hashes, eight a frame
+(``media.frame_hash.WINDOWS``). Blank frames are left out; both are null if the shot was found before version 5."""
+
+
+def _tracked(*of_shot: pa.Field) -> pa.Schema:
+    return pa.schema(
+        [
+            *_KEY,
+            *_STATUS,
+            pa.field("n_frames", pa.int64()),
+            pa.field("n_frames_decoded", pa.int64()),
+            pa.field("shots", pa.list_(_struct(SHOTS, extra=of_shot))),
+            pa.field("tracks", pa.list_(_struct(TRACKS, extra=(pa.field("faces", pa.list_(CANDIDATE)),)))),
+        ]
+    )
+
+
+TRACKED = _tracked(*HASHES)
 """Schema of the output of ``tracks``, which decodes every frame: the number of frames that decode; the shots, separated
 by cuts, dissolves and fades; and the tracks of the faces in sampled frames, each within one shot, with up to
 ``TrackConfig.candidates`` candidates per track."""
+
+TRACKED_BEFORE_5 = _tracked()
+"""Schema of the output of ``tracks`` before version 5: without the hashes of the shots."""
+
+SEGMENT = pa.schema(
+    [
+        *_KEY,
+        pa.field("number", pa.int32(), nullable=False),
+        pa.field("frames", pa.list_(pa.int64()), nullable=False),
+        TRACKED.field("tracks"),
+    ]
+)
+"""Schema of a part of a video in work: sampled frames between two hard cuts, in the order of ``number``, and the tracks
+through them, whose ``shot_index`` is set when the shots are known."""
 
 SCORES = pa.struct(
     [

@@ -43,11 +43,10 @@ class TrackBuilder:
         if self.candidates.accepts(frame.frame_index, face.rank):
             self.candidates.put(frame.frame_index, face.rank, (face, copy_patch(frame, face, config)))
 
-    def row(self, shot_index: int, config: TrackConfig) -> dict[str, Any]:
-        """Return the track as a row of ``TRACKED.tracks``, with the crops of its candidates.
+    def row(self, config: TrackConfig) -> dict[str, Any]:
+        """Return the track as a row of ``TRACKED.tracks`` of shot 0, with the crops of its candidates.
 
         Args:
-            shot_index: The shot's number in the video.
             config: Number, spacing, size and quality of the candidates' crops.
         """
         intervals = math.ceil(round((self.times_s[-1] - self.times_s[0]) / config.candidate_spacing_s, 3))
@@ -58,7 +57,7 @@ class TrackBuilder:
         usable = any(face["status"] == OK for face in faces)
         return {
             "track_id": self.track_id,
-            "shot_index": shot_index,
+            "shot_index": 0,
             "start_frame": self.frames[0],
             "end_frame": self.frames[-1] + 1,
             "n_faces": len(self.frames),
@@ -106,6 +105,27 @@ class Segment:
                 self.tracks[number] = TrackBuilder(track_id, SpreadBest(self.config.candidates))
             self.tracks[number].add(frame, face, self.config)
 
+    def finish(self) -> FinishedSegment:
+        """Choose the candidates of the tracks, and crop them."""
+        return FinishedSegment(self.frames, [track.row(self.config) for track in self.tracks.values()])
+
+
+@dataclass(frozen=True)
+class FinishedSegment:
+    """Sampled frames between two hard cuts, and the tracks through them with their crops."""
+
+    frames: list[int]
+    tracks: list[dict[str, Any]]
+    """Rows of ``TRACKED.tracks``, in the order of the tracks' first faces; ``shot_index`` is 0."""
+
+    def rows_of_shot(self, shot_index: int) -> list[dict[str, Any]]:
+        """Return the tracks as those of a shot.
+
+        Args:
+            shot_index: The shot's number in the video.
+        """
+        return [{**track, "shot_index": shot_index} for track in self.tracks]
+
     def is_within(self, shot: Shot) -> bool:
         """Return True if all frames belong to the shot."""
         return shot.start_frame <= self.frames[0] and self.frames[-1] < shot.end_frame
@@ -115,7 +135,7 @@ class Segment:
         return self.frames[0] < shot.end_frame and shot.start_frame <= self.frames[-1]
 
 
-def match_segments(segments: Sequence[Segment], shots: Sequence[Shot]) -> dict[int, Segment]:
+def match_segments(segments: Sequence[FinishedSegment], shots: Sequence[Shot]) -> dict[int, FinishedSegment]:
     """Match the segments to the shots that hold the same frames.
 
     Args:
@@ -126,7 +146,7 @@ def match_segments(segments: Sequence[Segment], shots: Sequence[Shot]) -> dict[i
         Shot number to its segment. A shot is missing if a gradual transition lies within its segment, or if no frame
         of the shot was sampled.
     """
-    matched: dict[int, Segment] = {}
+    matched: dict[int, FinishedSegment] = {}
     for number, shot in enumerate(shots):
         near = [segment for segment in segments if segment.overlaps(shot)]
         if len(near) == 1 and near[0].is_within(shot):
@@ -136,7 +156,7 @@ def match_segments(segments: Sequence[Segment], shots: Sequence[Shot]) -> dict[i
 
 def follow_shots(
     config: TrackConfig, detector: Any, video_id: str, shots: Sequence[Shot], frames: Iterable[Frame]
-) -> dict[int, Segment]:
+) -> dict[int, FinishedSegment]:
     """Track faces through known shots, with one frame in memory at a time.
 
     Args:
@@ -155,4 +175,4 @@ def follow_shots(
         number = next((i for i, shot in enumerate(shots) if shot.start_frame <= index < shot.end_frame), None)
         if number is not None:
             segments.setdefault(number, Segment(config, video_id)).follow(frame, detector)
-    return segments
+    return {number: segment.finish() for number, segment in segments.items()}

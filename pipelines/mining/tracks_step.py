@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,14 @@ import pyarrow as pa
 
 from mfhq.schema import FAILED, OK, REJECTED
 from pipelines.engine.step import Former, Resources, Step
-from pipelines.media.decoder import DecodeSummary, ProcessDecoder
+from pipelines.engine.unfinished import UnfinishedItems
+from pipelines.media.decoder import DecodeSummary
+from pipelines.media.frame_hash import FrameHashes
 from pipelines.media.shots import find_shots
 from pipelines.media.survey import SurveyConfig
 from pipelines.mining.config import DECODERS, MiningConfig, former_track_settings
-from pipelines.mining.schemas import PROBED, TRACKED
+from pipelines.mining.schemas import PROBED, TRACKED, TRACKED_BEFORE_5
+from pipelines.mining.segment_parts import SegmentParts
 from pipelines.mining.shot_tracks import Segment, follow_shots, match_segments
 from pipelines.mining.video_tools import SOURCE_CHANGED, SourceChanged, VideoTools, video_tools
 
@@ -49,13 +53,19 @@ def tracks_step(config: MiningConfig, pack_name: str | None = None, filesystem: 
     from pipelines.faces.pack import face_pack
 
     settings = {"shots": asdict(config.shots), "tracks": asdict(config.tracks)}
+    current = {**settings, "decoder": config.decoder}
     others = [{**settings, "decoder": name} for name in DECODERS if name != config.decoder]
     return Step(
         name="tracks",
-        version=4,
+        version=5,
         continues=(
-            *(Former(version=4, config=other) for other in others),
-            Former(version=3, config={**settings, "tracks": former_track_settings(settings["tracks"])}),
+            *(Former(version=5, config=other) for other in others),
+            *(Former(version=4, config=settings_then, output=TRACKED_BEFORE_5) for settings_then in (current, *others)),
+            Former(
+                version=3,
+                config={**settings, "tracks": former_track_settings(settings["tracks"])},
+                output=TRACKED_BEFORE_5,
+            ),
         ),
         key="video_id",
         input=PROBED,
@@ -63,8 +73,9 @@ def tracks_step(config: MiningConfig, pack_name: str | None = None, filesystem: 
         load=partial(load_track_tools, config, pack_name, filesystem),
         fn=partial(track_videos, config),
         resources=Resources(cpus=1, gpus=config.gpus, batch=1),
-        config={**settings, "decoder": config.decoder},
+        config=current,
         weights=face_pack(pack_name).files,
+        in_parts=True,
     )
 
 
@@ -88,26 +99,33 @@ def load_track_tools(config: MiningConfig, pack_name: str | None, filesystem: An
     return TrackTools(video_tools(config, filesystem), detector)
 
 
-def track_videos(config: MiningConfig, tools: TrackTools, videos: pa.Table) -> pa.Table:
+def track_videos(
+    config: MiningConfig, tools: TrackTools, videos: pa.Table, unfinished: UnfinishedItems | None = None
+) -> pa.Table:
     """Find the shots and tracks of each video.
 
     Args:
         config: Settings of the shots and the tracks.
         tools: The decoder and the detector.
         videos: ``PROBED`` rows.
+        unfinished: Keeps the finished shots of a long video; by default nothing is kept.
 
     Returns:
         ``TRACKED`` rows; a video without a face is rejected with reason ``no_face``.
     """
-    return pa.Table.from_pylist([_track_video(config, tools, row) for row in videos.to_pylist()], schema=TRACKED)
+    unfinished = unfinished or UnfinishedItems()
+    rows = [_track_video(config, tools, row, unfinished) for row in videos.to_pylist()]
+    return pa.Table.from_pylist(rows, schema=TRACKED)
 
 
-def _track_video(config: MiningConfig, tools: TrackTools, row: dict[str, Any]) -> dict[str, Any]:
+def _track_video(
+    config: MiningConfig, tools: TrackTools, row: dict[str, Any], unfinished: UnfinishedItems
+) -> dict[str, Any]:
     promised = row["n_frames"]
     try:
         with tools.videos.local(row["uri"], row["video_id"]) as path:
             tools.videos.set_limit(path, row["duration_s"])
-            result = _survey(config, tools, row["video_id"], path)
+            result = _survey(config, tools, row, path, unfinished)
     except SourceChanged:
         return {"video_id": row["video_id"], "status": FAILED, "reason": SOURCE_CHANGED}
     out = {
@@ -134,30 +152,42 @@ class _Survey:
     summary: DecodeSummary
 
 
-def _survey(config: MiningConfig, tools: TrackTools, video_id: str, path: Path) -> _Survey:
+def _survey(
+    config: MiningConfig, tools: TrackTools, row: dict[str, Any], path: Path, unfinished: UnfinishedItems
+) -> _Survey:
     """Decode a video, and find its shots and tracks.
 
     Faces are tracked while the frames are decoded, from hard cut to hard cut. If a gradual transition is found in
-    between afterwards, the sampled frames of the shots on both sides of it are decoded and tracked once more.
+    between afterwards, the sampled frames of the shots on both sides of it are decoded and tracked once more. Shots
+    that an earlier attempt finished are decoded, but no network runs on them again.
     """
-    decoder: ProcessDecoder = tools.videos.decoder
-    segments: list[Segment] = []
-    for frame in decoder.survey(path, SurveyConfig(per_second=config.tracks.samples_per_second, shots=config.shots)):
+    decoder, video_id = tools.videos.decoder, row["video_id"]
+    segments, hashes = SegmentParts(unfinished, video_id, config.part_s), FrameHashes()
+    sampled_frames = decoder.survey(path, SurveyConfig(per_second=config.tracks.samples_per_second, shots=config.shots))
+    for frame in sampled_frames:
+        unfinished.report(video_id, frame.time_s / (row["duration_s"] or math.inf))
+        hashes.add(frame)
+        if frame.frame_index <= segments.last_frame:
+            continue
         if frame.after_cut:
-            segments.append(Segment(config.tracks, video_id))
-        segments[-1].follow(frame, tools.detector)
+            segments.begin(Segment(config.tracks, video_id))
+        segments.follow(frame, tools.detector)
     summary = decoder.summary
     shots = find_shots(decoder.features, config.shots)
-    segment_of = match_segments(segments, shots)
+    finished = segments.finish()
+    segment_of = match_segments(finished, shots)
     unmatched = [shot for number, shot in enumerate(shots) if number not in segment_of]
-    sampled = [index for segment in segments for index in segment.frames]
+    sampled = [index for segment in finished for index in segment.frames]
     sampled = [index for index in sampled if any(shot.start_frame <= index < shot.end_frame for shot in unmatched)]
     if sampled:
         frames = decoder.frames(path, indices=sampled)
         segment_of |= follow_shots(config.tracks, tools.detector, video_id, shots, frames)
     return _Survey(
-        shots=[{"shot_index": i, **asdict(shot)} for i, shot in enumerate(shots)],
-        tracks=[track.row(i, config.tracks) for i in sorted(segment_of) for track in segment_of[i].tracks.values()],
+        shots=[
+            {"shot_index": i, **asdict(shot), **hashes.between(shot.start_frame, shot.end_frame)}
+            for i, shot in enumerate(shots)
+        ],
+        tracks=[track for i in sorted(segment_of) for track in segment_of[i].rows_of_shot(i)],
         n_decoded=len(decoder.features),
         summary=summary,
     )
