@@ -86,7 +86,7 @@ def publish_snapshot(
         publisher = SegmentPublisher(outputs, people, preset, where, published_sources(store, denied), deep)
         try:
             fresh = _publish_segments(segments, publisher)
-            fresh |= people_tables(store, fresh, people, preset)
+            fresh |= people_tables(store, fresh, people, preset, deep)
         except DamagedFileError:  # in a large file that is used again, where it is found when it is read
             if deep:
                 raise

@@ -18,7 +18,7 @@ from pipelines.engine.sources import recorded_sources
 from pipelines.mining.digests import drop_superseded_failures
 from pipelines.mining.schemas import SOURCES
 from pipelines.publishing.reasons import TAKEN_DOWN
-from pipelines.publishing.segment_records import STATES, read_record, write_record, write_states
+from pipelines.publishing.segment_records import STATES, read_record, write_record, write_rows
 from pipelines.publishing.step_outputs import STATE_COLUMNS, StepOutputs
 from pipelines.publishing.table_digest import sum_rows
 from pipelines.publishing.table_files import ROW_GROUP, TableFiles, TableWriter
@@ -66,7 +66,7 @@ def write_videos(outputs: StepOutputs, sources: pa.Table, tracks: TableFiles, de
         writer.write(mark_taken_down(apply_to_videos(rows, own), outputs.denied))
     files = writer.close()
     if known is None:
-        write_record(store, key, {"videos": files, "states": write_states(store, states)})
+        write_record(store, key, {"videos": files, "states": write_rows(store, STATES, states)})
     return files
 
 

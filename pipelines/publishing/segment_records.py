@@ -75,14 +75,15 @@ def write_record(
     return Recorded(tables, about or {})
 
 
-def write_states(store: Store, states: Sequence[pa.Table]) -> TableFiles:
-    """Write a file of states in the order of the rows of another file; there is no id in it.
+def write_rows(store: Store, schema: pa.Schema, tables: Sequence[pa.Table]) -> TableFiles:
+    """Write a file beside the records, with rows in the order of those of another file; there is no id in it.
 
     Args:
         store: The corpus.
-        states: Tables of schema ``STATES``.
+        schema: Schema of the file.
+        tables: The rows.
     """
-    rows = pa.concat_tables([STATES.empty_table(), *(table.cast(STATES) for table in states)])
+    rows = pa.concat_tables([schema.empty_table(), *(table.cast(schema) for table in tables)])
     data = to_parquet(rows)
     file = FileEntry.of(f"{PUBLISHING}{hashlib.sha256(data).hexdigest()[:32]}.parquet", rows.num_rows, data)
     store.write(file.path, data)

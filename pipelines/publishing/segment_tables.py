@@ -21,7 +21,7 @@ from mfhq.schema import TABLES, stored_schema
 from mfhq.store import Store
 from pipelines.publishing.identity_lookup import IdentityLookup
 from pipelines.publishing.publish_presets import Preset
-from pipelines.publishing.segment_records import STATES, Recorded, read_record, write_record, write_states
+from pipelines.publishing.segment_records import STATES, Recorded, read_record, write_record, write_rows
 from pipelines.publishing.segments import VideoSegment
 from pipelines.publishing.step_outputs import SegmentOutputs, StepOutputs
 from pipelines.publishing.table_files import MESH_ROW_GROUP, TableFiles, TableWriter, write_table
@@ -125,7 +125,7 @@ class SegmentPublisher:
             for part in meshes_tables(faces, outputs["scores"], 16 * MESH_ROW_GROUP):
                 writers["meshes"].write(part)
         tables = {name: writer.close() for name, writer in writers.items()}
-        tables["states"] = write_states(self.store, states)
+        tables["states"] = write_rows(self.store, STATES, states)
         return write_record(self.store, key, tables, {"chunks": chunks})
 
     def _cut_published(self, own: SegmentOutputs, mined: Recorded) -> Iterator[tuple[str, pa.Table]]:
