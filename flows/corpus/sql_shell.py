@@ -62,6 +62,7 @@ def run_shell(request: SqlRequest, snapshot: Snapshot, **session: Any) -> None:
         multiline=True,
         key_bindings=_submit_keys(),
         prompt_continuation=" ...> ",
+        reserve_space_for_menu=4,
         **session,
     )
     earlier = snapshot.compared(named_queries()["changes"], {"since": ""})
