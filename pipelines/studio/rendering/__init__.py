@@ -1,0 +1,1 @@
+"""Rendering of studio people: light, cameras, colour, a ray caster on the CPU and a rasteriser in OpenGL."""
