@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -17,7 +20,7 @@ from flows.corpus.run_record import record_tracked_run
 from flows.corpus.speed_report import report_speed
 from flows.publish import publish
 from infra.console import SOME_FAILED, ProgressBar, say
-from infra.settings import PUBLISH_PRESET
+from infra.settings import PUBLISH_PRESET, load_settings
 from infra.shown_text import masked_errors
 from infra.storage import open_store
 from infra.tracking import tracked_run
@@ -26,8 +29,10 @@ from mfhq.store import Store
 from pipelines.engine.progress import StepProgress
 from pipelines.engine.ray_data import MAX_ATTEMPTS, StepSummary, map_on_ray, run_steps
 from pipelines.engine.state import bind_steps, make_plan, resume_steps
+from pipelines.media.source_copies import SourceCopies
 from pipelines.mining.config import DECODERS, MiningConfig
 from pipelines.mining.digests import find_merged, known_digests, sources_to_mine
+from pipelines.mining.fetch_waves import fetch_waves
 from pipelines.mining.source_listing import Source, list_sources
 from pipelines.mining.steps import AFTER, mining_steps
 from pipelines.publishing.publish_presets import preset_named
@@ -160,6 +165,45 @@ def run_mining(
     """
     store, filesystem = open_store(corpus), remote_filesystem(source)
     listed = list_sources(source, filesystem, warn=lambda line: say("{line}", line=line))
+    config = config or MiningConfig()
+    if in_prefect():  # otherwise no network runs
+        config = replace(config, device=faces_device().name)
+    steps, settings = mining_steps(config, pack or None, filesystem), load_settings()
+    room = settings.fetch_bytes or (SourceCopies(filesystem).room() if filesystem is not None else 0)
+    waves, done, mined = fetch_waves(listed, known_digests(store), room), list[list[dict[str, Any]]](), set[str]()
+    for number, wave in enumerate(waves, start=1):
+        if len(waves) > 1:
+            say("wave {number} of {n}: {files} files", number=number, n=len(waves), files=len(wave))
+        sources = _digest_wave(wave, source, store, filesystem)
+        sources = sources.filter(pc.invert(pc.is_in(sources["video_id"], value_set=pa.array(mined, pa.string()))))
+        mined.update(sources["video_id"].to_pylist())
+        artifact = ProgressArtifact(f"mining {source} into {store.uri}") if in_prefect() else None
+        with ProgressBar("mining") as progress:
+
+            def report(
+                counts: StepProgress, bar: ProgressBar = progress, page: ProgressArtifact | None = artifact
+            ) -> None:
+                bar.update_step(counts)
+                if page:
+                    page.update(counts)
+
+            limits = {"max_workers": settings.max_workers}
+            summaries = run_steps(steps, sources, store, run_id, after=AFTER, on_progress=report, **limits)
+        if artifact:
+            artifact.close()
+        done.append([summary_row(s) for s in summaries])
+    return [_sum_rows(rows) for rows in zip(*done, strict=True)]
+
+
+def _sum_rows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Add up the ``summary_row`` of one step in several waves."""
+    names = ("items", "before", "ok", "rejected", "failed", "seconds")
+    total = {name: sum(row[name] for row in rows) for name in names}
+    return {**rows[0], **total, "failures": {key: value for row in rows for key, value in row["failures"].items()}}
+
+
+def _digest_wave(listed: list[Source], source: str, store: Store, filesystem: Any) -> pa.Table:
+    """Digest the files of a wave, and say what is mined of them."""
     sources, skipped = sources_to_mine(listed, store, filesystem, map_on_ray)
     if skipped:
         say("skipping {n} files: {reason}", n=skipped, reason=TAKEN_DOWN)
@@ -175,22 +219,7 @@ def run_mining(
         say("  {uri}: the same bytes as {kept}, which stands for both", uri=uri, kept=kept)
     if len(merged) > MAX_NAMED:
         say("  and {n} more of the same bytes as another", n=len(merged) - MAX_NAMED)
-    artifact = ProgressArtifact(f"mining {source} into {store.uri}") if in_prefect() else None
-    config = config or MiningConfig()
-    if in_prefect():  # otherwise no network runs
-        config = replace(config, device=faces_device().name)
-    steps = mining_steps(config, pack or None, filesystem)
-    with ProgressBar("mining") as progress:
-
-        def report(counts: StepProgress) -> None:
-            progress.update_step(counts)
-            if artifact:
-                artifact.update(counts)
-
-        summaries = run_steps(steps, sources, store, run_id, after=AFTER, on_progress=report)
-    if artifact:
-        artifact.close()
-    return [summary_row(s) for s in summaries]
+    return sources
 
 
 def summary_row(summary: StepSummary) -> dict[str, Any]:

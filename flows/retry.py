@@ -15,7 +15,7 @@ from flows.corpus.remote_filesystem import remote_filesystem
 from flows.mine import collect_failures, summary_row
 from flows.publish import publish
 from infra.console import SOME_FAILED, ProgressBar, say
-from infra.settings import PUBLISH_PRESET
+from infra.settings import PUBLISH_PRESET, load_settings
 from infra.shown_text import masked_errors
 from infra.storage import open_store
 from infra.tracking import tracked_run
@@ -116,9 +116,8 @@ def run_failed_items(corpus: str, where: str, pack: str, run_id: str) -> list[di
     rows = look_again(rows, store, filesystem)
     steps = mining_steps(MiningConfig(device=faces_device().name), pack or None, filesystem)
     with ProgressBar("retry") as progress:
-        summaries = run_steps(
-            steps, rows, store, run_id, after=AFTER, max_attempts=attempts, on_progress=progress.update_step
-        )
+        limits = {"max_attempts": attempts, "max_workers": load_settings().max_workers}
+        summaries = run_steps(steps, rows, store, run_id, after=AFTER, on_progress=progress.update_step, **limits)
     return [summary_row(s) for s in summaries]
 
 

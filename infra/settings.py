@@ -35,6 +35,12 @@ class Settings:
     """Address of a Ray cluster; RAY_ADDRESS, by default None: each command starts and stops Ray on this machine."""
     faces_device: str
     """Device of the face networks of mining; FFAVATAR_FACES_DEVICE: auto (a GPU if one can be used), cpu or cuda."""
+    fetch_bytes: int | None
+    """Upper bound on the bytes of remote files that are fetched before they are mined; FFAVATAR_FETCH_BYTES, by default
+    None: half of the free disk."""
+    max_workers: int
+    """Upper bound on the workers of a step that Ray may be asked for, so that a cluster's autoscaler starts machines;
+    FFAVATAR_MAX_WORKERS, by default 0: as many as the machines of now can run."""
     train_storage: str
     """Path or s3:// prefix of Ray Train's checkpoints; FFAVATAR_TRAIN_STORAGE, by default a folder in ``home``."""
 
@@ -54,6 +60,9 @@ def load_settings(home: str | Path | None = None) -> Settings:
 
     Args:
         home: Folder to use instead of FFAVATAR_HOME; None or empty to use FFAVATAR_HOME.
+
+    Raises:
+        ValueError: A variable that is a number has another value.
     """
     root = Path(home or os.environ.get("FFAVATAR_HOME") or Path.home() / ".ffavatar").expanduser().resolve()
     return Settings(
@@ -61,8 +70,20 @@ def load_settings(home: str | Path | None = None) -> Settings:
         tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{root / 'mlflow.db'}",
         ray_address=os.environ.get("RAY_ADDRESS") or None,
         faces_device=os.environ.get("FFAVATAR_FACES_DEVICE") or "auto",
+        fetch_bytes=_whole_number("FFAVATAR_FETCH_BYTES"),
+        max_workers=_whole_number("FFAVATAR_MAX_WORKERS") or 0,
         train_storage=os.environ.get("FFAVATAR_TRAIN_STORAGE") or str(root / "train"),
     )
+
+
+def _whole_number(name: str) -> int | None:
+    """Return the value of an environment variable; None if it is not set or empty."""
+    text = os.environ.get(name)
+    if not text:
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise ValueError(f"{name} is {text!r}; it must be a whole number, 1 or more")
+    return int(text)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import ray
@@ -86,6 +86,7 @@ def run_steps(
     after: Mapping[str, str] | None = None,
     on_progress: Callable[[StepProgress], None] | None = None,
     max_attempts: int = MAX_ATTEMPTS,
+    max_workers: int = 0,
 ) -> list[StepSummary]:
     """Run the steps on the sources; finished items are not touched.
 
@@ -100,6 +101,8 @@ def run_steps(
         after: Step name to the name of the step whose output it reads; by default the step before it in the list.
         on_progress: Called about twice a second, from another thread, for each step whose progress changed.
         max_attempts: Number of attempts, including earlier calls, after which a failed item is quarantined.
+        max_workers: Upper bound on the workers of a step that Ray is asked for, so that an autoscaler starts machines;
+            0 for as many as the cluster of now can run.
 
     Returns:
         A summary of each step, in the order of ``steps``.
@@ -127,7 +130,9 @@ def run_steps(
             for progress in progress_of(bound, totals, {}, len(sources)):
                 on_progress(progress)
         try:
-            for counts_of_task in _run_tasks(bound, plan, sources, store, run_id, on_progress, max_attempts):
+            for counts_of_task in _run_tasks(
+                bound, plan, sources, store, run_id, on_progress, max_attempts, max_workers
+            ):
                 for name, counts in counts_of_task.items():
                     totals[name].add(counts)
             break
@@ -200,6 +205,7 @@ def _run_tasks(
     run_id: str,
     on_progress: Callable[[StepProgress], None] | None,
     max_attempts: int,
+    max_workers: int,
 ) -> Iterator[dict[str, OutcomeCounts]]:
     """Yield each task's outcomes by step, as the tasks leave the last step."""
     if not plan.tasks:
@@ -211,7 +217,7 @@ def _run_tasks(
     with _quiet_ray_data(), _report_progress(counter, bound, plan, len(sources), on_progress):
         row_of = {key: row for row, key in enumerate(sources[bound[0].step.key].to_pylist())}
         dataset: ray.data.Dataset = ray.data.from_arrow([_task_row(task, row_of, sources) for task in plan.tasks])
-        groups = worker_groups(bound, ray.cluster_resources(), len(plan.tasks))
+        groups = worker_groups(bound, ray.cluster_resources(), len(plan.tasks), max_workers)
         for i, group in enumerate(groups):
             later_steps = [b for later in groups[i + 1 :] for b in later.steps]
             sources_needed = any(b.from_sources(sources.schema) for b in later_steps)
@@ -222,7 +228,9 @@ def _run_tasks(
                     _GroupWorker,
                     batch_size=1,  # a row is a task
                     batch_format="pyarrow",
-                    compute=ray.data.ActorPoolStrategy(min_size=1, initial_size=group.workers, max_size=group.workers),
+                    compute=ray.data.ActorPoolStrategy(
+                        min_size=1, initial_size=group.workers, max_size=group.most_workers
+                    ),
                     fn_constructor_args=(
                         ray.cloudpickle.dumps((group.steps, store, run_id, max_attempts)),
                         counter,
@@ -236,7 +244,7 @@ def _run_tasks(
                 )
         try:
             for block in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for row in block.to_pylist():  # type: ignore[union-attr]
+                for row in cast(pa.Table, block).to_pylist():
                     if row["error"]:
                         raise EngineError(row["error"])
                     yield {name: OutcomeCounts(**fields) for name, fields in json.loads(row["counts"]).items()}
@@ -421,10 +429,14 @@ class WorkerGroup:
     """CPUs that Ray reserves for one worker; fewer than the steps request if the cluster has too few for all."""
     gpus: float
     workers: int
-    """Upper bound on the number of workers that run at once."""
+    """Number of workers that the cluster of now can run at once."""
+    most_workers: int
+    """Upper bound on the number of workers."""
 
 
-def worker_groups(bound: Sequence[BoundStep], cluster: Mapping[str, float], n_tasks: int) -> list[WorkerGroup]:
+def worker_groups(
+    bound: Sequence[BoundStep], cluster: Mapping[str, float], n_tasks: int, max_workers: int = 0
+) -> list[WorkerGroup]:
     """Divide a cluster's resources among the steps, so that one worker of each group fits at once.
 
     Consecutive steps without a GPU share their workers: a process takes seconds to start and hundreds of megabytes of
@@ -435,6 +447,7 @@ def worker_groups(bound: Sequence[BoundStep], cluster: Mapping[str, float], n_ta
         bound: The steps in their order.
         cluster: Resources of the cluster (``ray.cluster_resources()``): CPU, GPU.
         n_tasks: Number of tasks; no group has more workers than there are tasks.
+        max_workers: Upper bound on a group's workers, if it is above what the cluster can run.
 
     Raises:
         EngineError: A step needs more GPUs than the cluster has.
@@ -455,5 +468,6 @@ def worker_groups(bound: Sequence[BoundStep], cluster: Mapping[str, float], n_ta
         capacity = int(min(gpus / sum(requested_gpus), cores) if step_gpus else cores / max(cpus, 1.0))
         gpu_share = int(1000 * step_gpus * gpu_scale) / 1000
         shares = (int(1000 * cpus * scale) / 1000, gpu_share if gpu_share <= 1 else float(int(gpu_share)))
-        groups.append(WorkerGroup(steps, *shares, max(1, min(capacity, n_tasks))))
+        workers = max(1, min(capacity, n_tasks))
+        groups.append(WorkerGroup(steps, *shares, workers, max(workers, min(max_workers, n_tasks))))
     return groups

@@ -95,6 +95,25 @@ class SourceCopies:
         finally:
             link.unlink(missing_ok=True)
 
+    def remove(self, video_id: str) -> None:
+        """Remove the copy of a file that is not needed any more.
+
+        Args:
+            video_id: Digest of its bytes.
+        """
+        (self.folder / video_id).unlink(missing_ok=True)
+
+    def room(self) -> int:
+        """Return the upper bound on the bytes of the copies."""
+        if self.max_bytes is not None:
+            return self.max_bytes
+        self._prepare()
+        held = 0
+        for path in self.folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                held += path.stat().st_size
+        return int(DISK_SHARE * (shutil.disk_usage(self.folder).free + held))
+
     def _link(self, name: str, link: Path) -> bool:
         copy = self.folder / name
         try:
@@ -116,11 +135,7 @@ class SourceCopies:
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
                 copies.append((path.name != keep, now - status.st_mtime, status.st_size, path))
-        total = sum(size for _, _, size, _ in copies)
-        room = self.max_bytes
-        if room is None:
-            room = int(DISK_SHARE * (shutil.disk_usage(self.folder).free + total))
-        kept = 0
+        room, kept = self.room(), 0
         for is_other, age, size, path in sorted(copies):
             kept += size
             is_unused = age > KEPT_SECONDS or (kept > room and not path.suffix)

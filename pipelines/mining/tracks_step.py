@@ -126,6 +126,7 @@ def _track_video(
         with tools.videos.local(row["uri"], row["video_id"]) as path:
             tools.videos.set_limit(path, row["duration_s"])
             result = _survey(config, tools, row, path, unfinished)
+        tools.videos.release(row["uri"], row["video_id"])
     except SourceChanged:
         return {"video_id": row["video_id"], "status": FAILED, "reason": SOURCE_CHANGED}
     out = {

@@ -56,6 +56,16 @@ class VideoTools:
                         raise SourceChanged(f"{uri}: other bytes than those of {video_id[:12]}; mine it again")
             yield path
 
+    def release(self, uri: str, video_id: str) -> None:
+        """Remove the copy of a remote source that no step reads again.
+
+        Args:
+            uri: The source.
+            video_id: Digest of its bytes.
+        """
+        if is_remote(uri) and self.filesystem is not None:
+            SourceCopies(self.filesystem).remove(video_id)
+
     def set_limit(self, path: Path, duration_s: float | None) -> None:
         """Give the decoder the time that a file may take (``MiningConfig.decode_limit``).
 

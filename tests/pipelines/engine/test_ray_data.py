@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import pyarrow.compute as pc
 import pytest
 
 from infra.storage import open_store
 from mfhq.corpus_tables import read_attempts
+from pipelines.engine import ray_data
 from pipelines.engine.commits import locate_step, read_markers
 from pipelines.engine.progress import progress_of
 from pipelines.engine.ray_data import EngineError, map_on_ray, run_steps, worker_groups
@@ -21,6 +23,7 @@ from pipelines.engine.state import OutcomeCounts, bind_steps, fingerprints
 from pipelines.engine.step import Resources
 from pipelines.publishing.publish_snapshot import publish_snapshot
 from tests.support.mined_tables import mined_tables
+from tests.support.toy_run import run_toy
 
 N = 20
 
@@ -80,6 +83,37 @@ def test_the_same_call_again_does_nothing_and_new_items_are_added(mined, on_ray)
         (s.items, s.ok, s.rejected, s.failed) for s in summaries.values()
     ]
     assert all(s.before == s.items for s in again)
+
+
+@pytest.mark.ray
+def test_more_workers_than_there_is_room_for_change_nothing(mined, on_ray, tmp_path):
+    _, summaries, _ = mined
+    wide = run_steps(
+        on_ray.toy_steps(), on_ray.sources(N), open_store(tmp_path), "wide", after=on_ray.AFTER, max_workers=9
+    )
+    assert [(s.items, s.ok, s.rejected, s.failed) for s in wide] == [
+        (s.items, s.ok, s.rejected, s.failed) for s in summaries.values()
+    ]
+
+
+@pytest.mark.parametrize("productive", [0, 6])
+def test_lost_nodes_end_a_run_only_if_there_is_no_progress(toy, tmp_path, monkeypatch, productive):
+    """Nodes are lost after each task; the first tasks finish an item before."""
+    store, sources, calls = open_store(tmp_path), toy.sources(N), []
+
+    def lose_a_node(bound, plan, *rest):
+        calls.append(len(plan.tasks))
+        if len(calls) <= productive:
+            key = plan.tasks[0].keys[0]
+            run_toy(store, N, sources=sources.filter(pc.equal(sources["video_id"], key)))
+        raise ray_data.NodeLost("1 of 2 nodes of the cluster were lost; run the same command again")
+        yield
+
+    monkeypatch.setattr(ray_data, "_run_tasks", lose_a_node)
+    with pytest.raises(ray_data.NodeLost, match="1 of 2 nodes"):
+        run_steps(toy.toy_steps(), sources, store, "lost", after=toy.AFTER)
+    assert len(calls) == productive + 1 + ray_data.MAX_LOST_NODES
+    assert calls[0] > calls[-1] or not productive
 
 
 @pytest.mark.ray
@@ -144,6 +178,9 @@ def test_steps_without_a_gpu_share_their_workers(toy):
     assert len(group.steps) == 4 and (group.cpus, group.workers) == (1.0, 2)
     assert worker_groups(bound, {"CPU": 64.0}, 100)[0].workers == 64
     assert worker_groups(bound, {"CPU": 64.0}, 3)[0].workers == 3, "no more than there are tasks"
+    growing = [worker_groups(bound, {"CPU": 2.0}, n, 16)[0] for n in (100, 5, 1)]
+    assert [(g.workers, g.most_workers) for g in growing] == [(2, 16), (2, 5), (1, 1)], "an autoscaler is asked"
+    assert group.most_workers == 2
 
 
 def test_steps_with_a_gpu_have_their_own_workers(toy):

@@ -15,7 +15,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from infra.storage import open_store
 from pipelines.media.source_copies import BytesDiffer, SourceCopies
 from pipelines.mining.config import MiningConfig
-from pipelines.mining.digests import digest_sources, known_digests
+from pipelines.mining.digests import digest_sources, known_digests, sources_to_mine
+from pipelines.mining.fetch_waves import fetch_waves
 from pipelines.mining.source_listing import list_sources
 from pipelines.mining.video_tools import SourceChanged, video_tools
 
@@ -59,6 +60,28 @@ def test_digesting_and_two_readers_fetch_a_file_once(remote, tmp_path):
     assert set(remote.fetches.values()) == {1} and len(known_digests(store)) == 4
     left = sorted(path.name for path in SourceCopies(remote).folder.iterdir())
     assert left == sources["video_id"].to_pylist(), "no part and no link is left behind"
+
+
+def test_a_corpus_larger_than_the_disk_is_fetched_in_waves(remote, tmp_path, monkeypatch):
+    monkeypatch.setattr(SourceCopies, "room", lambda self: 2500)
+    store, listed = open_store(tmp_path), list_sources("memory://bucket", remote)
+    assert sum(source.size for source in listed) > 2500
+    waves = fetch_waves(listed, known_digests(store), 2500)
+    assert [source for wave in waves for source in wave] == sorted(listed) and len(waves) > 1
+    tools, found = video_tools(MiningConfig(), remote), []
+    for wave in waves:
+        assert sum(source.size for source in wave) <= 2500
+        sources, _ = sources_to_mine(wave, store, remote)
+        assert sum(path.stat().st_size for path in SourceCopies(remote).folder.iterdir()) <= 2500
+        for row in sources.to_pylist():
+            with tools.local(row["uri"], row["video_id"]):
+                found.append(row["video_id"])
+            tools.release(row["uri"], row["video_id"])
+        assert not list(SourceCopies(remote).folder.iterdir()), "a copy goes when it was used"
+    assert set(remote.fetches.values()) == {1}
+    assert sorted(set(found)) == digest_sources(listed, store, remote)["video_id"].to_pylist()
+    assert fetch_waves(listed, known_digests(store), 2500) == [sorted(listed)], "of known digest: nothing to fetch"
+    assert [len(wave) for wave in fetch_waves(listed, (), 1)] == [1] * len(listed), "a file larger than the bound"
 
 
 def test_groups_may_be_read_in_any_order(remote, tmp_path):
