@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from infra.console import say
 from infra.storage import open_store
-from mfhq.catalog import Catalog, read_blob
+from mfhq.catalog import Catalog, Snapshot, read_blob
 from pipelines.mining.speed_of_light import read_limits
 from pipelines.report import render_report
+from pipelines.report.history import read_history
 
 
 def report_command(corpus: str, version: str | None, out: Path) -> Path:
@@ -26,12 +28,16 @@ def report_command(corpus: str, version: str | None, out: Path) -> Path:
         CatalogError: There is no such snapshot.
     """
     store = open_store(corpus)
-    snapshot = Catalog(store).open(version)
+    catalog = Catalog(store)
+    snapshot = catalog.open(version)
+    history = read_history(catalog, snapshot.version)
+    former = [counts.version for counts in history if counts.version != snapshot.version]
+    before = catalog.open(former[-1]) if former else None
 
     def blob(uri: str, offset: int, length: int) -> bytes:
         return read_blob(store, {"uri": uri, "offset": offset, "length": length})
 
-    with snapshot.connect() as connection:
+    with snapshot.connect(before=before) as connection:
         page = render_report(
             connection,
             blob,
@@ -41,6 +47,16 @@ def report_command(corpus: str, version: str | None, out: Path) -> Path:
             corpus=store.uri,
             mattes=True,
             limits=read_limits(store),
+            history=history,
+            before=before.version if before else "",
+            settings=_changed_settings(before, snapshot),
         )
     say("report {page}", page=page)
     return page
+
+
+def _changed_settings(before: Snapshot | None, after: Snapshot) -> list[tuple[str, Any, Any]]:
+    """Return the thresholds in which two snapshots differ: name, former and present value."""
+    was, now = (snapshot.manifest.about.get("preset", {}) if snapshot else {} for snapshot in (before, after))
+    names = [name for name in {**was, **now} if was.get(name) != now.get(name)] if before else []
+    return [(name, was.get(name, "–"), now.get(name, "–")) for name in names]

@@ -56,7 +56,9 @@ class Histogram:
     y_ticks: tuple[Tick, ...]
     """Labels of the vertical axis."""
     total: int
-    """Number of faces in all bins."""
+    """Number of items in all bins."""
+    counted: str = "faces"
+    """Name of the counted items."""
     left: float = _LEFT
     """Left edge of the plot."""
     right: float = WIDTH - _RIGHT
@@ -75,6 +77,7 @@ def histogram(
     rows: Sequence[Mapping[str, Any]],
     step: float,
     label: Callable[[float], str] = lambda value: f"{value:g}",
+    counted: str = "faces",
 ) -> Histogram:
     """Lay out a histogram with bins of equal width.
 
@@ -85,10 +88,11 @@ def histogram(
             ``unused``.
         step: Width of a bin.
         label: Function that formats an edge of a bin.
+        counted: Name of the counted items.
     """
     counts = {round(row["low"] / step): (int(row["used"]), int(row["unused"])) for row in rows}
     if not counts:
-        return Histogram(title=title, unit=unit, bars=(), x_ticks=(), y_ticks=(), total=0)
+        return Histogram(title=title, unit=unit, bars=(), x_ticks=(), y_ticks=(), total=0, counted=counted)
     first, last = min(counts), max(counts)
     bin_width = (WIDTH - _LEFT - _RIGHT) / (last - first + 1)
     top = _round_up(max(used + unused for used, unused in counts.values()))
@@ -113,9 +117,19 @@ def histogram(
         Tick(at=round(_LEFT + (index - first) * bin_width, 2), text=label(index * step))
         for index in range(-(-first // every) * every, last + 2, every)
     )
-    y_ticks = tuple(Tick(at=round(base - tall * part, 2), text=f"{top * part:g}") for part in (0.0, 0.5, 1.0))
+    y_ticks = tuple(Tick(at=round(base - tall * part, 2), text=_short(top * part)) for part in (0.0, 0.5, 1.0))
     total = sum(used + unused for used, unused in counts.values())
-    return Histogram(title=title, unit=unit, bars=tuple(bars), x_ticks=x_ticks, y_ticks=y_ticks, total=total)
+    return Histogram(
+        title=title, unit=unit, bars=tuple(bars), x_ticks=x_ticks, y_ticks=y_ticks, total=total, counted=counted
+    )
+
+
+def _short(value: float) -> str:
+    """Format a count of an axis, with k or M for thousands or millions."""
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{unit}"
+    return f"{value:g}"
 
 
 def _round_up(value: int) -> int:

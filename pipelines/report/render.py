@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,14 @@ from pipelines.mining.speed_of_light import MachineLimits, stage_speeds
 from pipelines.report import formatting
 from pipelines.report import report_queries as queries
 from pipelines.report.charts import histogram
+from pipelines.report.history import SnapshotCounts, lay_out_trends
+from pipelines.report.sections import (
+    Row,
+    describe_people,
+    group_by_reason,
+    lay_out_poses,
+    show_captures,
+)
 from pipelines.report.thumbnails import ReadBlob, Thumbnails
 
 if TYPE_CHECKING:
@@ -20,8 +30,6 @@ if TYPE_CHECKING:
 
 PAGE = "report.html"
 """File name of the page."""
-
-Row = dict[str, Any]
 
 
 def render_report(
@@ -35,14 +43,20 @@ def render_report(
     title: str = "Face corpus",
     mattes: bool = False,
     limits: Mapping[str, MachineLimits] | None = None,
+    history: Sequence[SnapshotCounts] = (),
+    before: str = "",
+    settings: Sequence[tuple[str, Any, Any]] = (),
 ) -> Path:
     """Write ``report.html`` into a folder.
 
-    The page is one file that contains its style and images, runs no script and loads nothing. Values from the data are
-    escaped. Embeddings are not read. The same snapshot gives the same bytes.
+    The page is one file that contains its style, images and script, and loads nothing; all of it can be read without
+    the script. Values from the data are escaped. Embeddings are not read. The same snapshot gives the same bytes. Its
+    size does not grow with the corpus: the numbers of people, samples and rows are bounded, and what is left out is
+    said.
 
     Args:
-        connection: Connection with a view for each table of ``mfhq.schema.TABLES``, also for empty ones.
+        connection: Connection with a view for each table of ``mfhq.schema.TABLES``, also for empty ones; with
+            ``before`` also ``before_funnel``.
         read_blob: Function that reads the bytes of an encoded image of the corpus, given (uri, offset, length).
         out_dir: Folder of the page; made if it does not exist.
         version: Name of the snapshot, for example ``v0003``.
@@ -51,6 +65,9 @@ def render_report(
         title: Heading of the page.
         mattes: Use the mattes to dim the background of the chosen faces.
         limits: Name of a machine to its limits, with which the stages' times are compared (``speed_of_light``).
+        history: The snapshots up to this one, oldest first, for the trends.
+        before: Name of the snapshot with which this one is compared; empty for none.
+        settings: Settings that differ from that snapshot: name, former and present value.
 
     Returns:
         Path of the page.
@@ -58,37 +75,41 @@ def render_report(
     Raises:
         duckdb.Error: A view is missing or lacks a column.
     """
-    thumbnails = Thumbnails(read_blob)
-    answers = {name: _rows(connection, query) for name, query in _QUERIES.items()}
-    headline = answers["headline"][0]
-    page = (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            title=title,
-            version=version,
-            digest=digest,
-            corpus=corpus,
-            queries=_QUERIES,
-            tiles=formatting.tiles(headline),
-            n_videos=headline["videos"],
-            n_identities=headline["identities"],
-            funnel=[list(rows) for _, rows in groupby(answers["funnel"], key=lambda row: row["stage"])],
-            identities=_describe_people(answers["identities"], thumbnails, mattes),
-            diversity=answers["diversity"],
-            splits=answers["splits"],
-            captures=[
-                row | {"images": [thumbnails.data_uri(image) for image in row["images"] or []]}
-                for row in answers["captures"]
-            ],
-            charts=_charts(connection),
-            rejected_tracks=_group_by_reason(answers["rejected_tracks"], thumbnails),
-            rejected_faces=_group_by_reason(answers["rejected_faces"], thumbnails),
-            videos=answers["videos"],
-            rights=answers["rights"],
-            attempts=answers["attempts"],
-            speeds=stage_speeds(answers["work"], limits or {}),
-        )
+    asked = {name: query for name, query in _QUERIES.items() if _is_asked(name, before, limits)}
+    answers = {name: _rows(connection, query) for name, query in asked.items()}
+    headline, thumbnails, environment = answers["headline"][0], Thumbnails(read_blob), _environment()
+    script = _read_template(environment, "report.js")
+    page = environment.get_template("report.html.j2").render(
+        title=title,
+        version=version,
+        digest=digest,
+        corpus=corpus,
+        script=script,
+        script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        queries=asked,
+        tiles=formatting.tiles(headline),
+        n_videos=headline["videos"],
+        n_identities=headline["identities"],
+        funnel=[list(rows) for _, rows in groupby(answers["funnel"], key=lambda row: row["stage"])],
+        history=history,
+        trends=lay_out_trends(history),
+        before=before,
+        changes=answers.get("changes", []),
+        settings=settings,
+        identities=describe_people(answers["identities"], thumbnails, mattes),
+        poses=lay_out_poses(answers["poses"], thumbnails),
+        diversity=answers["diversity"],
+        splits=answers["splits"],
+        captures=show_captures(answers["captures"], thumbnails),
+        n_captures=headline["captures"],
+        charts=_charts(connection),
+        rejected_tracks=group_by_reason(answers["rejected_tracks"], thumbnails),
+        rejected_faces=group_by_reason(answers["rejected_faces"], thumbnails),
+        videos=answers["videos"],
+        rights=answers["rights"],
+        costs=answers["costs"],
+        speeds=stage_speeds(answers.get("work", []), limits or {}),
+        images_left_out=thumbnails.left_out,
     )
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,12 +118,24 @@ def render_report(
     return part.replace(folder / PAGE)
 
 
+def _is_asked(name: str, before: str, limits: Mapping[str, MachineLimits] | None) -> bool:
+    """Return False for a query whose answer the page would not show."""
+    return {"changes": bool(before), "work": bool(limits)}.get(name, True)
+
+
+def _read_template(environment: Environment, name: str) -> str:
+    assert environment.loader is not None
+    return environment.loader.get_source(environment, name)[0]
+
+
 _QUERIES: dict[str, queries.ReportQuery] = {
     query.name: query
     for query in (
         queries.HEADLINE,
         queries.FUNNEL,
+        queries.CHANGES,
         queries.IDENTITIES,
+        queries.POSES,
         queries.DIVERSITY,
         queries.SPLITS,
         queries.CAPTURES,
@@ -110,7 +143,7 @@ _QUERIES: dict[str, queries.ReportQuery] = {
         queries.REJECTED_FACES,
         queries.VIDEOS,
         queries.RIGHTS,
-        queries.ATTEMPTS,
+        queries.COSTS,
         queries.WORK,
     )
 }
@@ -135,57 +168,18 @@ def _rows(connection: FencedConnection, query: queries.ReportQuery) -> list[Row]
     return [dict(zip(names, values, strict=True)) for values in cursor.fetchall()]
 
 
-def _describe_people(rows: Iterable[Row], thumbnails: Thumbnails, mattes: bool) -> list[Row]:
-    """Return one entry per identity, with its chosen faces in order."""
-    people = []
-    for identity_id, group in groupby(rows, key=lambda row: row["identity_id"]):
-        members = list(group)
-        faces = [
-            {
-                "image": thumbnails.data_uri(row["crop"], row["matte"] if mattes else None),
-                "label": f"{row['why']} · {formatting.number(row['yaw_deg'], 0)}°",
-                "caption": f"rank {row['rank']}, {row['why']}: {_source_label(row)}, "
-                f"yaw {formatting.number(row['yaw_deg'])}°, pitch {formatting.number(row['pitch_deg'])}°, "
-                f"{_size_label(row)}",
-            }
-            for row in members
-            if row["face_id"] is not None
-        ]
-        people.append(members[0] | {"short": identity_id[:12], "faces": faces})
-    return people
-
-
-def _group_by_reason(rows: Iterable[Row], thumbnails: Thumbnails) -> list[Row]:
-    """Return one entry per reason, with the number of its items and samples of them."""
-    groups = []
-    for reason, group in groupby(rows, key=lambda row: row["reason"]):
-        members = list(group)
-        samples = [
-            {
-                "image": thumbnails.data_uri(row["crop"]),
-                "label": _size_label(row),
-                "caption": f"{_source_label(row)}, {_size_label(row)}",
-            }
-            for row in members
-        ]
-        groups.append({"reason": reason, "total": members[0]["total"], "samples": samples})
-    return groups
-
-
 def _charts(connection: FencedConnection) -> list[Row]:
     def chart(query: queries.ReportQuery, title: str, unit: str, step: float, **options: Any) -> Row:
         return {"chart": histogram(title, unit, _rows(connection, query), step, **options), "query": query}
 
+    def exponential(value: float) -> str:
+        return f"{2.0**value:.0f}"
+
     return [
         chart(queries.WIDTHS, "Face width", "px of the frame", 20),
-        chart(queries.SHARPNESS, "Sharpness", "Laplacian variance, log scale", 0.5, label=lambda v: f"{2.0**v:.0f}"),
+        chart(queries.SHARPNESS, "Sharpness", "Laplacian variance, log scale", 0.5, label=exponential),
         chart(queries.YAWS, "Yaw", "degrees", 10),
+        chart(queries.LENGTHS, "Length of a video", "seconds, log scale", 0.5, label=exponential, counted="videos"),
+        chart(queries.FILES, "Videos of a person", "20: or more", 1, counted="people"),
+        chart(queries.CHOICES, "Chosen faces of a person", "20: or more", 1, counted="people"),
     ]
-
-
-def _source_label(row: Mapping[str, Any]) -> str:
-    return f"{formatting.basename(row['uri'] or '')} frame {row['frame_index']}"
-
-
-def _size_label(row: Mapping[str, Any]) -> str:
-    return f"{formatting.number(row['width_px'], 0)} px, {formatting.number(row['sharpness'], 0)}"

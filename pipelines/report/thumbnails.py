@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cv2
@@ -15,35 +16,53 @@ from pipelines.media.image_codec import Image, decode_image, encode_webp
 ReadBlob = Callable[[str, int, int], bytes]
 """Function that reads an image of the corpus: (uri relative to the corpus, offset, length) → bytes."""
 
+Location = Mapping[str, Any] | None
+"""Location of an image, ``mfhq.schema.BLOB_REF``; None for no image."""
+
+_THREADS = 4
+
 log = logging.getLogger(__name__)
 
 
 class Thumbnails:
     """A maker of thumbnails, which reads images by their location in the corpus."""
 
-    def __init__(self, read_blob: ReadBlob, size: int = 104, quality: int = 82) -> None:
+    def __init__(self, read_blob: ReadBlob, size: int = 104, quality: int = 82, most_bytes: int = 5 << 20) -> None:
         """Set up the maker without reading anything.
 
         Args:
             read_blob: Function that reads the bytes of an image.
             size: Longer side of a thumbnail, pixels; smaller images keep their size.
             quality: Quality of the WebP files, 1 to 100.
+            most_bytes: Upper bound on the characters of all URIs; later thumbnails are left out.
         """
         self._read_blob = read_blob
         self._size = size
         self._quality = quality
+        self._left_bytes = most_bytes
+        self.left_out = 0
+        """Number of thumbnails that are left out because the page would become too large."""
 
-    def data_uri(self, location: Mapping[str, Any] | None, matte: Mapping[str, Any] | None = None) -> str:
-        """Make a thumbnail as a ``data:image/webp`` URI; empty if the image cannot be read.
+    def data_uris(self, locations: Sequence[Location], mattes: Sequence[Location] | None = None) -> list[str]:
+        """Make thumbnails as ``data:image/webp`` URIs; the URI of an image that cannot be read is empty.
 
         Args:
-            location: Location of the image, as for ``webp``.
-            matte: Location of the image's matte, as for ``webp``.
+            locations: Locations of the images, as for ``webp``.
+            mattes: Locations of the images' mattes, as for ``webp``.
         """
-        data = self.webp(location, matte)
-        return "data:image/webp;base64," + base64.b64encode(data).decode() if data else ""
+        with ThreadPoolExecutor(_THREADS) as pool:
+            found = list(pool.map(self.webp, locations, mattes or [None] * len(locations)))
+        return [self._within_bounds(data) for data in found]
 
-    def webp(self, location: Mapping[str, Any] | None, matte: Mapping[str, Any] | None = None) -> bytes | None:
+    def _within_bounds(self, data: bytes | None) -> str:
+        uri = "data:image/webp;base64," + base64.b64encode(data).decode() if data else ""
+        if len(uri) > self._left_bytes:
+            self.left_out += 1
+            return ""
+        self._left_bytes -= len(uri)
+        return uri
+
+    def webp(self, location: Location, matte: Location = None) -> bytes | None:
         """Make a thumbnail with at most ``size`` pixels on the longer side.
 
         Args:
@@ -64,7 +83,7 @@ class Thumbnails:
             image = np.rint(image * (0.25 + 0.75 * share)).astype(np.uint8)
         return encode_webp(image, self._quality)
 
-    def _decode(self, location: Mapping[str, Any] | None, grey: bool) -> Image | None:
+    def _decode(self, location: Location, grey: bool) -> Image | None:
         if not location or not location.get("uri") or not location["length"]:
             return None
         try:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from mfhq.schema import TABLES
+from mfhq.views import DERIVED
 from pipelines.media.image_codec import encode_png, encode_webp
 
 NASTY = 'clip"><script>alert(1)</script>&.mp4'
@@ -43,7 +44,11 @@ class MadeCorpus:
         for name, schema in TABLES.items():
             rows = [{f.name: row.get(f.name) for f in schema} for row in self.rows.get(name, [])]
             connection.register(f"_{name}", pa.Table.from_pylist(rows, schema=schema))
-            connection.execute(f"CREATE VIEW {name} AS FROM _{name}")
+            if name not in DERIVED:
+                connection.execute(f"CREATE VIEW {name} AS FROM _{name}")
+        for name, (_, query) in DERIVED.items():
+            columns = ", ".join(f.name for f in TABLES[name])
+            connection.execute(f"CREATE VIEW {name} AS SELECT {columns} FROM {query.format('')}")
         return connection
 
 
