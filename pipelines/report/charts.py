@@ -9,6 +9,8 @@ from typing import Any
 WIDTH, HEIGHT = 360, 190
 """Size of a chart, SVG user units."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 38, 18, 10, 26
+_LEAST_BINS = 6
+"""Number of bins for which there is room at least, so that one bin does not fill the plot."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +96,7 @@ def histogram(
     if not counts:
         return Histogram(title=title, unit=unit, bars=(), x_ticks=(), y_ticks=(), total=0, counted=counted)
     first, last = min(counts), max(counts)
-    bin_width = (WIDTH - _LEFT - _RIGHT) / (last - first + 1)
+    bin_width = (WIDTH - _LEFT - _RIGHT) / max(last - first + 1, _LEAST_BINS)
     top = _round_up(max(used + unused for used, unused in counts.values()))
     tall = HEIGHT - _TOP - _BOTTOM
     base = HEIGHT - _BOTTOM
@@ -133,10 +135,10 @@ def _short(value: float) -> str:
 
 
 def _round_up(value: int) -> int:
-    """Return the smallest of 2, 4, 10, 20, 40, 100 … that is at least the value."""
+    """Return the smallest round number that is at least the value: 2, 3, 4, 5, 6, 8 or 10, times a power of ten."""
     scale = 1
     while True:
-        for part in (2, 4, 10):
+        for part in (2, 3, 4, 5, 6, 8, 10):
             if value <= part * scale:
                 return part * scale
         scale *= 10

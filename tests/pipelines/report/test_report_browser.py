@@ -50,7 +50,7 @@ def test_people_are_found_and_opened_by_the_keyboard(page: Any) -> None:
     assert shown() == ["q"] and "1 of 2 shown" in page.find_element("id", "found").text
     press(page, Keys.ESCAPE)
     page.execute_script("document.querySelector('#find').value = ''")
-    page.find_element("css selector", "[data-split=val]").click()
+    page.execute_script("document.querySelector('[data-split=val]').click()")
     assert shown() == ["q"]
     assert page.get_log("browser") == [], "nothing is refused by the policy, and nothing fails"
 
