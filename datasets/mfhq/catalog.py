@@ -18,7 +18,7 @@ from mfhq.fenced_connection import MESH, FencedConnection, Parameters
 from mfhq.integrity import check_files, check_footers, check_opened, check_read, is_image_whole
 from mfhq.manifest import FileEntry, Manifest, read_manifest, versions
 from mfhq.named_queries import NamedQuery, QuestionError, named_query
-from mfhq.parquet import StoredParquet, StoredRows, from_parquet
+from mfhq.parquet import StoredParquet, StoredRows, fill_columns, from_parquet
 from mfhq.schema import TABLES
 from mfhq.sql_fence import RefusedSql
 from mfhq.store import Store

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mfhq.ids import digest
 from mfhq.paths import SNAPSHOTS, snapshot_path
-from mfhq.schema import NOT_DIGESTED, TABLES, schema_hash, stored_schema
+from mfhq.schema import ADDED_COLUMNS, NOT_DIGESTED, TABLES, former_schema, schema_hash, stored_schema
 from mfhq.seals import DamagedFileError, open_json, seal_json
 from mfhq.store import Store
 

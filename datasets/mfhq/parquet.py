@@ -87,9 +87,7 @@ def fill_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """
     if table.column_names == schema.names:
         return table
-    columns = [
-        table[f.name] if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in schema
-    ]
+    columns = [table[f.name] if f.name in table.column_names else pa.nulls(table.num_rows, f.type) for f in schema]
     return pa.table(columns, schema=schema)
 
 
@@ -150,7 +148,7 @@ class StoredParquet:
             StoreError: The store cannot be reached or read, or the file is damaged.
         """
         self._schema, self._where = schema, f"{store.uri}/{path}"
-        stream = pa.PythonFile(_StoredFile(store, path), mode="r")
+        stream = pa.PythonFile(StoredFile(store, path), mode="r")
         with explain_damage(self._where, _VERIFY):
             self._file = pq.ParquetFile(stream, page_checksum_verification=True)
 
@@ -208,11 +206,19 @@ class StoredRows:
         return pa.concat_tables(tables).slice(start - self._starts[first], n)
 
 
-class _StoredFile(io.RawIOBase):
+class StoredFile(io.RawIOBase):
     """Python stream of a file in a store; each read of the stream reads a byte range of the file."""
 
-    def __init__(self, store: Store, path: str) -> None:
-        self._store, self._path, self._size, self._position = store, path, store.size(path), 0
+    def __init__(self, store: Store, path: str, size: int | None = None) -> None:
+        """Open a file.
+
+        Args:
+            store: The store.
+            path: Path of the file.
+            size: Its size, bytes; None to ask the store.
+        """
+        self._store, self._path, self._position = store, path, 0
+        self._size = store.size(path) if size is None else size
 
     def readable(self) -> bool:
         return True

@@ -7,8 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mfhq.schema import BLOB_REF
+
+POINTERS = frozenset({"duplicate_of"})
+"""Names of string columns that become null if they name what is withdrawn, where they may; the row stays."""
 
 IsWithdrawn = Callable[[pa.Array], npt.NDArray[np.bool_]]
 """Function from an array of N strings to (N,) bools: True for each withdrawn value, False for a null."""
@@ -31,8 +35,13 @@ def prune(table: pa.Table, is_withdrawn: IsWithdrawn) -> pa.Table:
     """
     columns = [_as_array(column) for column in table.columns]
     keep = np.ones(table.num_rows, bool)
-    for f, column in zip(table.schema, columns, strict=True):
-        keep &= ~_hit(f.name, column, is_withdrawn)
+    for n, (f, column) in enumerate(zip(table.schema, columns, strict=True)):
+        hit = _hit(f.name, column, is_withdrawn)
+        if f.name in POINTERS and f.nullable:
+            table = table.set_column(n, f, pc.if_else(pa.array(hit), None, column)) if hit.any() else table
+            columns[n] = _as_array(table.column(n))
+        else:
+            keep &= ~hit
     if not keep.all():
         columns = [column.filter(pa.array(keep)) for column in columns]
     pruned = [_prune_array(column, is_withdrawn) for column in columns]

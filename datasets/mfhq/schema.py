@@ -93,7 +93,9 @@ VIDEOS = table_schema(
     field("n_frames_decoded", pa.int64(), "frames that could be decoded"),
     field("licence", pa.string(), "licence, from the source list"),
     field("consent", pa.string(), "consent, from the source list"),
-    field("duplicate_of", _ID, "the file of which this one is a copy, for the most part (table duplicates); null for none"),
+    field(
+        "duplicate_of", _ID, "the file of which this one is a copy, for the most part (table duplicates); null for none"
+    ),
     field("duplicate_distance", pa.float32(), "mean distance of the copied shots, as in duplicates", "bits of 64"),
 )
 
@@ -105,6 +107,15 @@ SHOTS = table_schema(
     field("start_frame", pa.int64(), "first frame", nullable=False),
     field("end_frame", pa.int64(), "one past the last frame", nullable=False),
     field("transition", pa.string(), "how the shot begins: hard, dissolve, fade or none", nullable=False),
+    field(
+        "hash_times_s",
+        pa.list_(pa.float32()),
+        "times of the sampled frames that are not blank; null if mined before",
+        "s",
+    ),
+    field(
+        "hashes", pa.list_(pa.int64()), "perceptual hashes of these frames: eight a frame, the first of the whole one"
+    ),
 )
 
 DUPLICATES = table_schema(
@@ -112,10 +123,12 @@ DUPLICATES = table_schema(
     ("video_id", "shot_index", "rank"),
     field("video_id", _ID, "the file of the copy", nullable=False),
     field("shot_index", pa.int32(), "the copy", nullable=False),
-    field("rank", pa.int32(), "0 for the original that it is most like; a copy of several originals has a row for each"),
-    field("duplicate_of", _ID, "the file of the original: the longest copy, then the one with the widest face"),
+    field("rank", pa.int32(), "0 for the original that it is most like; others have rows too", nullable=False),
+    field("duplicate_of", _ID, "the file of the original: the longest copy, then the widest face", nullable=False),
     field("original_shot", pa.int32(), "the original", nullable=False),
-    field("distance", pa.float32(), "mean number of bits in which the hashes of frames at the same time differ", "of 64"),
+    field(
+        "distance", pa.float32(), "mean number of bits in which the hashes of frames at the same time differ", "of 64"
+    ),
     field("agreement", pa.float32(), "correlation of the hashes' changes over time; 1 for a still shot", "-1 to 1"),
     field("share", pa.float32(), "share of the shorter shot's frames that are in both", "0 to 1"),
 )
@@ -467,7 +480,10 @@ NOT_DIGESTED = frozenset({"runs", "attempts", "costs", "funnel", "chosen"})
 """Tables that a snapshot's digest leaves out: those with run ids and times, and ``chosen``, a join of other tables."""
 
 
-ADDED_COLUMNS: dict[str, tuple[str, ...]] = {"videos": ("duplicate_of", "duplicate_distance")}
+ADDED_COLUMNS: dict[str, tuple[str, ...]] = {
+    "videos": ("duplicate_of", "duplicate_distance"),
+    "shots": ("hash_times_s", "hashes"),
+}
 """Columns that the files of earlier versions lack; they are null there."""
 
 

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.media.frame_hash import WINDOWS, Hashes
+from pipelines.media.frame_hash import Hashes
 
 MAX_DISTANCE = 9.0
-"""Upper bound on the mean number of bits in which the frames of two copies differ, of 64; measured in docs/mining.md."""
+"""Upper bound on the mean number of bits in which the frames of two copies differ, of 64 (docs/mining.md)."""
 LEAST_FRAMES = 5
 """Least number of frames at the same time in both shots."""
 LEAST_SHARE = 0.6
 """Least share of the shorter shot's frames that are at the same time in both."""
 LEAST_AGREEMENT = 0.35
-"""Least correlation of the bits that change over time; without it, two parts of one take of a still camera are copies."""
+"""Least correlation of the bits that change over time; without it, two parts of one take are copies."""
 STILL_CHANGES = 0.5
 """Mean number of changing bits (variance, of 64) below which a shot is still, and the correlation says nothing."""
 _TIME_SLACK_S = 0.13
@@ -74,24 +74,25 @@ def compare_shots(one: HashedShot, other: HashedShot, offsets_s: Sequence[float]
         times = other.times_s + offset
         nearest = _nearest(one.times_s, times)
         at = np.flatnonzero(np.abs(one.times_s[nearest] - times) <= _TIME_SLACK_S)
-        if len(at) < 2:
-            continue
-        share = len(at) / min(len(one.times_s), len(times))
-        a, b = one.hashes[nearest[at]], other.hashes[at]
-        found += [_compare(a[:, 0], b[:, window], share) for window in range(len(WINDOWS))]
-        found += [_compare(a[:, window], b[:, 0], share) for window in range(1, len(WINDOWS))]
+        if len(at) >= 2:
+            share = len(at) / min(len(one.times_s), len(times))
+            found.append(_compare(one.hashes[nearest[at]], other.hashes[at], share))
     long_enough = [match for match in found if match.share >= LEAST_SHARE] or found
     return min(long_enough, key=lambda match: (match.distance - 4 * match.agreement, -match.share), default=None)
 
 
 def _compare(a: Hashes, b: Hashes, share: float) -> Match:
+    """Compare (N, 8) hashes of frames at the same time: the whole picture of one with the nearest part of the other."""
+    whole_a = np.bitwise_count(a[:, :1] ^ b).mean(axis=0)
+    whole_b = np.bitwise_count(a ^ b[:, :1]).mean(axis=0)
+    part = int(min(whole_a.argmin(), whole_b.argmin(), key=lambda n: min(whole_a[n], whole_b[n])))
+    a, b = (a[:, 0], b[:, part]) if whole_a[part] <= whole_b[part] else (a[:, part], b[:, 0])
     bits_a, bits_b = _bits(a), _bits(b)
-    distance = float((bits_a != bits_b).sum(axis=1).mean())
     moving_a, moving_b = bits_a - bits_a.mean(axis=0), bits_b - bits_b.mean(axis=0)
     changes = np.array([(moving * moving).sum() for moving in (moving_a, moving_b)])
     still = changes.max() < STILL_CHANGES * len(a)
     agreement = 1.0 if still else float((moving_a * moving_b).sum() / max(np.sqrt(changes.prod()), 1e-9))
-    return Match(distance, agreement, share, len(a))
+    return Match(float(min(whole_a[part], whole_b[part])), agreement, share, len(a))
 
 
 def _bits(hashes: Hashes) -> npt.NDArray[np.float32]:

@@ -59,30 +59,29 @@ CANDIDATE = _struct(
 )
 """Type of a candidate face in the output of ``tracks``: box, landmarks, first scores, aligned crop (WebP, RGB)."""
 
-HASHES = (pa.field("hash_times_s", pa.list_(pa.float32())), pa.field("hashes", pa.list_(pa.int64())))
-"""Fields of a shot: times of its sampled frames, and their perceptual hashes, eight a frame
-(``media.frame_hash.WINDOWS``). Blank frames are left out; both are null if the shot was found before version 5."""
+HASHES = ("hash_times_s", "hashes")
+"""Fields of a shot that version 5 of the step ``tracks`` added (``media.frame_hash``)."""
 
 
-def _tracked(*of_shot: pa.Field) -> pa.Schema:
+def _tracked(*without: str) -> pa.Schema:
     return pa.schema(
         [
             *_KEY,
             *_STATUS,
             pa.field("n_frames", pa.int64()),
             pa.field("n_frames_decoded", pa.int64()),
-            pa.field("shots", pa.list_(_struct(SHOTS, extra=of_shot))),
+            pa.field("shots", pa.list_(_struct(SHOTS, *without))),
             pa.field("tracks", pa.list_(_struct(TRACKS, extra=(pa.field("faces", pa.list_(CANDIDATE)),)))),
         ]
     )
 
 
-TRACKED = _tracked(*HASHES)
+TRACKED = _tracked()
 """Schema of the output of ``tracks``, which decodes every frame: the number of frames that decode; the shots, separated
 by cuts, dissolves and fades; and the tracks of the faces in sampled frames, each within one shot, with up to
 ``TrackConfig.candidates`` candidates per track."""
 
-TRACKED_BEFORE_5 = _tracked()
+TRACKED_BEFORE_5 = _tracked(*HASHES)
 """Schema of the output of ``tracks`` before version 5: without the hashes of the shots."""
 
 SEGMENT = pa.schema(

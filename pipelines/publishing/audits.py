@@ -34,6 +34,7 @@ class Reference:
 REFERENCES: tuple[Reference, ...] = (
     Reference("shots", ("video_id",), "videos"),
     Reference("tracks", ("video_id", "shot_index"), "shots"),
+    Reference("duplicates", ("video_id", "shot_index"), "shots"),
     Reference("faces", ("video_id",), "videos"),
     Reference("faces", ("track_id",), "tracks"),
     Reference("meshes", ("face_id",), "faces"),
@@ -59,6 +60,15 @@ _SEGMENTS = """SELECT identity_id, capture_id, coalesce(segment, ''), list_sort(
 GROUP BY ALL HAVING min(split) <> max(split) ORDER BY ALL LIMIT 1"""
 
 
+_PARTED = """WITH placed AS (SELECT t.video_id, t.shot_index, i.split FROM assignments a
+JOIN tracks t USING (track_id) JOIN identities i USING (identity_id))
+SELECT d.duplicate_of, d.original_shot, d.video_id, d.shot_index, list_sort(list(DISTINCT s.split)) FROM duplicates d
+JOIN placed c ON c.video_id = d.video_id AND c.shot_index = d.shot_index
+JOIN placed s ON (s.video_id = d.video_id AND s.shot_index = d.shot_index)
+OR (s.video_id = d.duplicate_of AND s.shot_index = d.original_shot)
+GROUP BY ALL HAVING count(DISTINCT s.split) > 1 ORDER BY ALL LIMIT 1"""
+
+
 def audit_tables(store: Store, entries: Mapping[str, TableEntry], fresh: Iterable[str]) -> None:
     """Check nulls, keys, statuses, references, splits and packed images of a snapshot.
 
@@ -72,7 +82,7 @@ def audit_tables(store: Store, entries: Mapping[str, TableEntry], fresh: Iterabl
     """
     fresh = set(fresh)
     for name, entry in entries.items():
-        if entry.schema_hash not in (schema_hash(stored_schema(name)), schema_hash(TABLES[name])):
+        if entry.schema_hash != schema_hash(entry.schema(name)):
             raise AuditError(f"table {name} of the snapshot before has an older schema; publish it again too")
     with query_tables(store, entries) as connection:
         for name in sorted(fresh & set(entries)):
@@ -82,6 +92,8 @@ def audit_tables(store: Store, entries: Mapping[str, TableEntry], fresh: Iterabl
                 _audit_reference(connection, reference)
         if {"identities", "views"} & fresh:
             _audit_splits(connection)
+        if {"identities", "duplicates"} & fresh:
+            _audit_duplicates(connection)
         for name in sorted(fresh & set(entries)):
             _audit_packed_files(connection, name, store)
 
@@ -124,6 +136,13 @@ def _audit_splits(connection: duckdb.DuckDBPyConnection) -> None:
     if row := connection.execute(_SEGMENTS).fetchone():
         where = f"segment {row[2]!r} of capture {row[1]!r} (identity {row[0]!r})"
         raise AuditError(f"{where} is in the splits {row[3]}; hold out a whole segment")
+
+
+def _audit_duplicates(connection: duckdb.DuckDBPyConnection) -> None:
+    """Check that the people in a shot and in its copy are in one split."""
+    if row := connection.execute(_PARTED).fetchone():
+        shots = f"shot {row[1]} of video {row[0]!r} and its copy, shot {row[3]} of video {row[2]!r}"
+        raise AuditError(f"{shots}, are in the splits {row[4]}; a shot and its copies must be in one")
 
 
 def _audit_packed_files(connection: duckdb.DuckDBPyConnection, name: str, store: Store) -> None:

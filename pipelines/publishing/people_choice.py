@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -26,13 +28,13 @@ from pipelines.publishing.face_selection import (
     choose_faces,
 )
 from pipelines.publishing.former_choices import KEYS, MOUTHS, FormerChoices, keys_of_people
-from pipelines.publishing.identities import split_of_identity
 from pipelines.publishing.publish_presets import Preset
 from pipelines.publishing.table_files import TableFiles
 
 _BATCH_FACES = 2048
 _MESH_VALUES = 3 * N_POINTS
 _CACHED_GROUPS_BYTES = 640 << 20
+_READERS, _GROUPS_AT_ONCE = 2, 16
 _CHOICE = pa.schema([*IDENTITY_FACES, *MOUTHS])
 _LIPS, _CORNERS = (13, 14), (61, 291)
 """Mesh points: inner edge of the upper and of the lower lip; corners of the mouth."""
@@ -45,6 +47,8 @@ class PeopleChooser:
     preset: Preset
     meshes: StoredMeshes
     former: FormerChoices
+    split_of: Callable[[str], str]
+    """Function that returns the split of a person."""
 
     def choose(self, faces: pa.Table) -> dict[str, pa.Table]:
         """Choose the faces of people.
@@ -71,7 +75,7 @@ class PeopleChooser:
         return {
             "identity_faces": rows.select(IDENTITY_FACES.names),
             "diversity": found["diversity"],
-            "chosen": chosen_rows(faces, rows, self.preset),
+            "chosen": chosen_rows(faces, rows, self.split_of),
             "keys": pa.table([keys[:, 0], keys[:, 1], n_chosen], schema=KEYS),
             "mouths": rows.select(MOUTHS.names),
         }
@@ -82,18 +86,18 @@ def _merge(former: pa.Table, fresh: pa.Table) -> pa.Table:
     return pa.concat_tables([former, fresh]).sort_by(order)
 
 
-def chosen_rows(faces: pa.Table, choice: pa.Table, preset: Preset) -> pa.Table:
+def chosen_rows(faces: pa.Table, choice: pa.Table, split_of: Callable[[str], str]) -> pa.Table:
     """Return rows of the table ``chosen``.
 
     Args:
         faces: Usable faces, with the columns of ``mfhq.schema.CHOSEN`` that are the face's.
         choice: Rows of ``identity_faces`` with ``mouth_open``, of these faces.
-        preset: Shares of the splits.
+        split_of: Function that returns the split of a person.
     """
     choice = choice.sort_by([("identity_id", "ascending"), ("rank", "ascending")])
     own = faces.take(pc.index_in(choice["face_id"], value_set=faces["face_id"].combine_chunks()))
     people = choice["identity_id"].combine_chunks().dictionary_encode()
-    splits = pa.array([split_of_identity(name, preset) for name in people.dictionary.to_pylist()], pa.string())
+    splits = pa.array([split_of(name) for name in people.dictionary.to_pylist()], pa.string())
     columns = {name: own[name] for name in own.column_names} | {name: choice[name] for name in choice.column_names}
     columns |= {"split": splits.take(people.indices), "width_px": pc.subtract(own["x1"], own["x0"])}
     return pa.table({f.name: columns[f.name] for f in CHOSEN})
@@ -212,6 +216,7 @@ class StoredMeshes:
         self._groups = [(file, group) for file in opened for group in range(file.row_groups)]
         self._starts = np.cumsum([0, *(file.group_rows(group) for file, group in self._groups)])
         self._cached: OrderedDict[int, npt.NDArray[np.float32]] = OrderedDict()
+        self._readers = ThreadPoolExecutor(_READERS)
         self._lock = threading.Lock()
 
     def file_numbers(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
@@ -232,7 +237,7 @@ class StoredMeshes:
             (N, 1404) float32.
         """
         found = np.empty((len(places), _MESH_VALUES), np.float32)
-        with self._lock:  # it is decoding that takes the time, and one block is chosen from while the next is decoded
+        with self._lock:  # one block is chosen from while the next is decoded
             self._read_into(found, places)
         return found
 
@@ -240,18 +245,25 @@ class StoredMeshes:
         group_of = np.searchsorted(self._starts, places, side="right") - 1
         order = np.argsort(group_of, kind="stable")
         groups, first = np.unique(group_of[order], return_index=True)
-        for group, rows in zip(groups.tolist(), np.split(order, first[1:]), strict=True):
-            found[rows] = self._group(group)[places[rows] - self._starts[group]]
-
-    def _group(self, number: int) -> npt.NDArray[np.float32]:
-        if number not in self._cached:
-            file, group = self._groups[number]
-            column = file.read(group, ["mesh468"])["mesh468"]
-            points = np.full((len(column), _MESH_VALUES), np.nan, np.float32)
-            valid = column.is_valid().to_numpy()
-            points[valid] = pc.list_flatten(column).to_numpy().reshape(-1, _MESH_VALUES)
-            self._cached[number] = points
+        parts = list(zip(groups.tolist(), np.split(order, first[1:]), strict=True))
+        for some in (parts[at : at + _GROUPS_AT_ONCE] for at in range(0, len(parts), _GROUPS_AT_ONCE)):
+            decoded = self._readers.map(self._decode, [number for number, _ in some])
+            for (number, rows), points in zip(some, decoded, strict=True):
+                found[rows] = points[places[rows] - self._starts[number]]
+                self._cached[number] = points
+                self._cached.move_to_end(number)
             while sum(map(len, self._cached.values())) * _MESH_VALUES * 4 > _CACHED_GROUPS_BYTES:
                 self._cached.popitem(last=False)
-        self._cached.move_to_end(number)
-        return self._cached[number]
+
+    def _decode(self, number: int) -> npt.NDArray[np.float32]:
+        """Return the meshes of a row group, from the cache or from its file."""
+        if number in self._cached:
+            return self._cached[number]
+        file, group = self._groups[number]
+        column = file.read(group, ["mesh468"])["mesh468"]
+        flat = pc.list_flatten(column).to_numpy().reshape(-1, _MESH_VALUES)
+        if not column.null_count:
+            return flat
+        points = np.full((len(column), _MESH_VALUES), np.nan, np.float32)
+        points[column.is_valid().to_numpy()] = flat
+        return points

@@ -21,7 +21,7 @@ from mfhq.schema import ASSIGNMENTS, IDENTITIES
 from mfhq.store import Store
 from pipelines.identity.vector_lists import lists_to_vectors
 from pipelines.publishing.former_choices import FormerChoices, record_choices
-from pipelines.publishing.identities import split_of_identity
+from pipelines.publishing.identities import SplitGroups, split_of_identity
 from pipelines.publishing.identity_lookup import IdentityLookup
 from pipelines.publishing.people_choice import PeopleChooser, StoredMeshes, starts_of_people
 from pipelines.publishing.publish_presets import Preset
@@ -35,8 +35,10 @@ BLOCK_ROWS = 32_768
 """Number of faces or tracks of a block of people."""
 _WORKERS = 2
 
-_ASSIGNED = """CREATE TABLE assigned AS SELECT a.*, t.video_id FROM given a
-JOIN (SELECT track_id, video_id FROM tracks WHERE status = 'ok') t USING (track_id)"""
+_ASSIGNED = """CREATE TABLE assigned AS SELECT a.*, coalesce(d.duplicate_of, t.video_id) AS video_id FROM given a
+JOIN (SELECT track_id, video_id, shot_index FROM tracks WHERE status = 'ok') t USING (track_id)
+LEFT JOIN (FROM duplicates WHERE rank = 0) d ON d.video_id = t.video_id AND d.shot_index = t.shot_index
+WHERE $count_duplicates OR d.duplicate_of IS NULL"""
 _IMAGE = """CASE WHEN f.{0} IS NOT NULL THEN
 struct_pack(uri := f.{0}.uri, "offset" := f.{0}."offset", length := f.{0}.length, sha256 := NULL::VARCHAR) END AS {0}"""
 _FACES = f"""SELECT a.identity_id, f.face_id, f.track_id, f.video_id, f.frame_index, f.time_s, f.yaw_deg, f.pitch_deg,
@@ -54,7 +56,7 @@ def people_tables(
 
     Args:
         store: The corpus.
-        tables: Files of ``tracks``, ``faces`` and ``meshes``.
+        tables: Files of ``tracks``, ``duplicates``, ``faces`` and ``meshes``.
         people: The clustering.
         preset: Number of faces per person, their least difference, and the shares of the splits.
         deep: Compute the sha256 of large files before they are used again.
@@ -62,7 +64,7 @@ def people_tables(
     entries = {name: files.entry(name) for name, files in tables.items()}
     with query_tables(store, entries) as connection:
         connection.register("given", people.assignments)
-        connection.execute(_ASSIGNED)
+        connection.execute(_ASSIGNED, {"count_duplicates": preset.count_duplicates})
         connection.unregister("given")
         order = f"SELECT {', '.join(ASSIGNMENTS.names)} FROM assigned ORDER BY identity_id, track_id"
         assignments = write_table(store, "assignments", _stream(connection, order))
@@ -70,7 +72,13 @@ def people_tables(
         writers = {name: TableWriter(store, name) for name in names}
         keys, mouths = list[pa.Table](), list[pa.Table]()
         counts = [pa.table({"identity_id": pa.array([], pa.string()), "n": pa.array([], pa.int32())})]
-        chooser = PeopleChooser(preset, StoredMeshes(store, tables["meshes"]), FormerChoices.read(store, preset, deep))
+        groups = SplitGroups.read(connection)
+
+        def split_of(name: str) -> str:
+            return split_of_identity(groups.of(name), preset)
+
+        meshes, former = StoredMeshes(store, tables["meshes"]), FormerChoices.read(store, preset, deep)
+        chooser = PeopleChooser(preset, meshes, former, split_of)
         for found in _in_order(chooser.choose, _usable_faces(store, connection, tables["faces"])):
             for name, writer in writers.items():
                 writer.write(found[name])
@@ -83,11 +91,14 @@ def people_tables(
         n_faces = pa.concat_tables(counts)
         tracks = "SELECT identity_id, track_id, video_id FROM assigned ORDER BY identity_id, track_id"
         blocks = _blocks_of_people(_stream(connection, tracks))
-        identities = write_table(store, "identities", (_identities(b, people, n_faces, preset) for b in blocks))
+        rows = (_identities(block, people, n_faces, split_of) for block in blocks)
+        identities = write_table(store, "identities", rows)
     return {"assignments": assignments, "identities": identities, **written}
 
 
-def _identities(tracks: pa.Table, people: IdentityLookup, n_faces: pa.Table, preset: Preset) -> pa.Table:
+def _identities(
+    tracks: pa.Table, people: IdentityLookup, n_faces: pa.Table, split_of: Callable[[str], str]
+) -> pa.Table:
     """Return the rows of ``identities`` for a block of people."""
     starts = starts_of_people(tracks["identity_id"])
     names = tracks["identity_id"].take(pa.array(starts)).combine_chunks()
@@ -103,7 +114,7 @@ def _identities(tracks: pa.Table, people: IdentityLookup, n_faces: pa.Table, pre
         "n_videos": counts[0].cast(pa.int32()),
         "n_faces": pc.fill_null(counts[1], 0),
         "cohesion": _cohesions(tracks, names, people),
-        "split": pa.array([split_of_identity(name, preset) for name in names.to_pylist()]),
+        "split": pa.array([split_of(name) for name in names.to_pylist()]),
     }
     return pa.table([columns[f.name] for f in IDENTITIES], schema=IDENTITIES)
 

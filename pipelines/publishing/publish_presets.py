@@ -33,6 +33,9 @@ class Preset:
     """Number of chosen faces below which a person counts as ``few_faces`` in the funnel, but is still listed."""
     min_difference: float = 0.02
     """Least distance of a chosen face from every face chosen before it (``face_selection.choose_faces``)."""
+    count_duplicates: bool = False
+    """Whether the faces of a shot that is a copy of another one count too (table ``duplicates``). If they do, the
+    people of a shot and of its copies are in one split, and the copies are no further videos of a person."""
     val_share: float = 0.1
     test_share: float = 0.1
     """Share of people in the split, like ``val_share``; a hash of the id decides, so nobody moves to another split."""

@@ -22,12 +22,15 @@ from mfhq.schema import ALIASES, ASSIGNMENTS, EMBEDDINGS
 from mfhq.seals import DamagedFileError
 from mfhq.store import Store
 from mfhq.takedowns import read_deny_list
+from pipelines.duplicates.duplicate_shots import find_duplicates
 from pipelines.identity.aliases import extend_aliases
+from pipelines.publishing.costs import costs_table
 from pipelines.publishing.funnel import funnel_table
 from pipelines.publishing.identity_lookup import IdentityLookup
 from pipelines.publishing.people_tables import people_tables
 from pipelines.publishing.publish_presets import SMALL, Preset
 from pipelines.publishing.publish_tables import SnapshotRef, commit_snapshot, write_tables
+from pipelines.publishing.published_query import query_tables
 from pipelines.publishing.published_videos import published_sources, write_videos
 from pipelines.publishing.segment_tables import SegmentPublisher
 from pipelines.publishing.segments import VideoSegment, plan_segments
@@ -98,6 +101,7 @@ def publish_snapshot(
         entries = {name: files.entry(name) for name, files in fresh.items()}
         funnel = funnel_table(store, entries, steps, preset)
         fresh["funnel"] = write_table(store, "funnel", [funnel])
+        fresh["costs"] = write_table(store, "costs", [costs_table(store)])
         about = {
             "preset": preset.to_dict(),
             "fingerprints": steps,
@@ -128,8 +132,11 @@ def _publish_segments(segments: Sequence[VideoSegment], publisher: SegmentPublis
     with ThreadPoolExecutor(max(1, min(os.cpu_count() or 1, _MOST_WORKERS))) as pool:
         for found in pool.map(publisher.publish, segments):
             tables = {name: files + found[name] for name, files in tables.items()}
-    videos = write_videos(publisher.outputs, publisher.sources, tables["tracks"], publisher.deep)
-    return {**tables, "videos": videos}
+    store, outputs = publisher.store, publisher.outputs
+    with query_tables(store, {name: tables[name].entry(name) for name in ("tracks", "shots")}) as connection:
+        copies = find_duplicates(connection)
+    videos = write_videos(outputs, publisher.sources, tables["tracks"], copies, publisher.preset, publisher.deep)
+    return {**tables, "videos": videos, "duplicates": write_table(store, "duplicates", [copies.shots])}
 
 
 def _all_aliases(store: Store, fresh: pa.Table, assignments: TableFiles) -> pa.Table:

@@ -11,13 +11,15 @@ import pyarrow.compute as pc
 
 from mfhq.ids import digest, shard_of
 from mfhq.parquet import StoredRows
-from mfhq.schema import REJECTED, TABLES
+from mfhq.schema import OK, REJECTED, TABLES
 from mfhq.store import Store
 from mfhq.takedowns import DenyList
+from pipelines.duplicates.duplicate_shots import DuplicateShots, is_all_copied, mark_duplicates
 from pipelines.engine.sources import recorded_sources
 from pipelines.mining.digests import drop_superseded_failures
 from pipelines.mining.schemas import SOURCES
-from pipelines.publishing.reasons import TAKEN_DOWN
+from pipelines.publishing.publish_presets import Preset
+from pipelines.publishing.reasons import DUPLICATE, TAKEN_DOWN
 from pipelines.publishing.segment_records import STATES, read_record, write_record, write_rows
 from pipelines.publishing.step_outputs import STATE_COLUMNS, StepOutputs
 from pipelines.publishing.table_digest import sum_rows
@@ -25,7 +27,7 @@ from pipelines.publishing.table_files import ROW_GROUP, TableFiles, TableWriter
 from pipelines.publishing.thresholds import apply_to_videos, outcomes_of_videos, set_status
 from pipelines.publishing.unnest import STEPS, videos_table
 
-_VERSION = 1
+_VERSION = 2
 """Version of the table; raised when its content changes."""
 
 
@@ -42,7 +44,14 @@ def published_sources(store: Store, denied: DenyList) -> pa.Table:
     return denied.prune(recorded.take(first["_row_min"]).combine_chunks())
 
 
-def write_videos(outputs: StepOutputs, sources: pa.Table, tracks: TableFiles, deep: bool = False) -> TableFiles:
+def write_videos(
+    outputs: StepOutputs,
+    sources: pa.Table,
+    tracks: TableFiles,
+    duplicates: DuplicateShots,
+    preset: Preset,
+    deep: bool = False,
+) -> TableFiles:
     """Write the table ``videos``.
 
     If sources, steps' outputs and take-downs are those of an earlier call, they are not read again: the rows come from
@@ -52,6 +61,8 @@ def write_videos(outputs: StepOutputs, sources: pa.Table, tracks: TableFiles, de
         outputs: The steps' outputs.
         sources: ``published_sources``.
         tracks: Files of the table ``tracks``.
+        duplicates: Shots that are copies.
+        preset: Says whether duplicates count.
         deep: Compute the sha256 of large files before they are used again.
     """
     store, outcomes = outputs.store, _outcomes(outputs.store, tracks)
@@ -63,7 +74,8 @@ def write_videos(outputs: StepOutputs, sources: pa.Table, tracks: TableFiles, de
     for rows in _videos_again(store, known.tables) if known else _videos_by_shard(outputs, sources):
         states.append(rows.select(STATES.names))
         own = outcomes.filter(pc.is_in(outcomes["video_id"], value_set=rows["video_id"].combine_chunks()))
-        writer.write(mark_taken_down(apply_to_videos(rows, own), outputs.denied))
+        marked = reject_duplicates(apply_to_videos(mark_duplicates(rows, duplicates), own), duplicates, preset)
+        writer.write(mark_taken_down(marked, outputs.denied))
     files = writer.close()
     if known is None:
         write_record(store, key, {"videos": files, "states": write_rows(store, STATES, states)})
@@ -97,6 +109,23 @@ def _videos_of_shard(outputs: StepOutputs, shard: int, sources: pa.Table) -> pa.
         step: outputs.newest_rows(step, outputs.newest_parts(step, shard), ids, STATE_COLUMNS[step]) for step in STEPS
     }
     return videos_table(sources, states)
+
+
+def reject_duplicates(videos: pa.Table, duplicates: DuplicateShots, preset: Preset) -> pa.Table:
+    """Reject, as ``duplicate``, the ok videos whose usable shots are all copies, unless the preset counts duplicates.
+
+    Args:
+        videos: ``mfhq.schema.VIDEOS`` rows.
+        duplicates: The copies.
+        preset: Says whether duplicates count.
+    """
+    if preset.count_duplicates:
+        return videos
+    mask = pc.and_(pc.equal(videos["status"], OK), is_all_copied(videos, duplicates))
+    status, reason = (
+        pc.if_else(mask, value, videos[name]) for name, value in (("status", REJECTED), ("reason", DUPLICATE))
+    )
+    return set_status(videos, status, reason)
 
 
 def mark_taken_down(videos: pa.Table, denied: DenyList) -> pa.Table:

@@ -17,6 +17,9 @@ class Reason:
 TAKEN_DOWN = "taken_down"
 """Reason: a take-down names the file or somebody in it; the file is not mined again."""
 
+DUPLICATE = "duplicate"
+"""Reason: the video's shots with usable faces are copies of other videos' shots, and the preset does not count them."""
+
 _THRESHOLD = "publish with a preset that asks for less, if such faces are good enough"
 
 REASONS: tuple[Reason, ...] = (
@@ -59,6 +62,11 @@ REASONS: tuple[Reason, ...] = (
     Reason("occluded", "too much of the face is covered", _THRESHOLD),
     Reason("compressed", "the codec's blocks show", _THRESHOLD),
     Reason("disagrees", "the face's embedding is unlike the others of its track", "look: two people in one track?"),
+    Reason(
+        DUPLICATE,
+        "each of its shots with a usable face is a copy of a shot of another video, which `duplicate_of` names",
+        "nothing, or publish with count_duplicates",
+    ),
     Reason("not_selected", "the condition of `publish --where` leaves it out", "publish without, or with another one"),
     Reason("not_scored", "the step that scores it did not get that far", "run the same mine command again"),
     Reason("not_finished", "a step has not worked on it yet", "run the same mine command again"),

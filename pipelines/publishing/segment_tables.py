@@ -35,7 +35,7 @@ from pipelines.publishing.unnest import (
     videos_table,
 )
 
-VERSION = 2
+VERSION = 3
 """Version of the files that these functions make of a segment; raised when their content changes."""
 CHUNK_FACES = 49_152
 """Number of faces that are in memory at once, with their meshes; the rows of a chunk are sorted by person."""
