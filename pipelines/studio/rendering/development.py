@@ -40,7 +40,7 @@ def sensor_noise(height: int, width: int, seed: int) -> Floats:
     pixel = np.arange(height * width, dtype=np.uint32)
     pixel ^= np.uint32(seed & 0xFFFFFFFF)
     pixel = _scramble(pixel) * np.uint32(8)
-    index = pixel[:, None] + np.arange(6, dtype=np.uint32)
+    index = (pixel[:, None] + np.arange(6, dtype=np.uint32)).astype(np.uint32)
     numbers = ((_scramble(index) >> np.uint32(8)).astype(np.float32) + np.float32(0.5)) / np.float32(16777216)
     radius = np.sqrt(-2 * np.log(numbers[:, ::2]))
     return (radius * np.cos(2 * np.pi * numbers[:, 1::2])).reshape(height, width, 3).astype(np.float32)

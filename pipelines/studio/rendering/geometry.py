@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import cv2
@@ -10,12 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from pipelines.studio.rendering.occlusion import sky_visibility
+
 if TYPE_CHECKING:
     from pipelines.studio.people.figure import Figure, Material, PosedFigure, Surface
 
 Floats = NDArray[np.float32]
 FIBRES = ("hair", "beard", "brows", "lashes")
 """Beginnings of the names of surfaces that are shaded as hair."""
+THIN = ("brows", "lashes", "glasses", "eye")
+"""Beginnings of the names of surfaces that hide no light of the sky from others."""
 SOLID_ALPHA = 0.5
 """Least alpha of the surface whose depth, normal, part and texture coordinates are the truth."""
 
@@ -113,8 +117,19 @@ def pose_figure(drawn: tuple[DrawableSurface, ...], posed: PosedFigure) -> tuple
 
 
 def drawables(figure: Figure) -> tuple[DrawableSurface, ...]:
-    """Return the drawable surfaces of a figure."""
-    return tuple(drawable(surface) for surface in figure.surfaces)
+    """Return the drawable surfaces of a figure; occlusion that it does not bring is baked from its rest pose."""
+    surfaces = figure.surfaces
+    if all(surface.occlusion is not None for surface in surfaces):
+        return tuple(drawable(surface) for surface in surfaces)
+    from pipelines.studio.people.figure import Pose
+
+    rest = figure.pose(Pose()).vertices
+    blocks = [not surface.name.startswith(THIN) for surface in surfaces]
+    baked = sky_visibility([np.asarray(v, np.float32) for v in rest], [s.triangles for s in surfaces], blocks)
+    return tuple(
+        drawable(s if s.occlusion is not None else replace(s, occlusion=shares))
+        for s, shares in zip(surfaces, baked, strict=True)
+    )
 
 
 def detail_texture(material: Material) -> NDArray[np.uint8]:
