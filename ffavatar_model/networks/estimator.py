@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from ffavatar_model.camera import POSE_SIZE
 from ffavatar_model.config import require
 from ffavatar_model.networks.backbone import Backbone
 
+_OUTLINE_PX = 64
 FACE_CENTRE = (0.5, 0.64)
 """Centre of the face in an aligned crop, as shares of its side: right and down."""
 
@@ -45,6 +47,9 @@ class Estimator(nn.Module):
         crop: float = 1.0
         """Side of the part of an aligned crop that the estimator sees, as a share of its side: 0.61 shows eyes at a
         distance of 0.36 of the part's side. Estimated poses are those in the complete crop."""
+        outline: int = 0
+        """Channels of a small network that sees the complete crop at 64 pixels, and so the head's outline, which a
+        smaller ``crop`` cuts off; 0 leaves it out."""
         neck_limit: float = 0.3
         """Largest entry of the neck's axis-angle vector, radians; small, as rotations of neck and head look alike."""
         jaw_limit: float = 0.6
@@ -58,6 +63,7 @@ class Estimator(nn.Module):
             for name in ("expression_limit", "neck_limit", "jaw_limit", "eye_limit", "gain"):
                 require(getattr(self, name) > 0, name, getattr(self, name), "more than 0")
             require(0 < self.crop <= 1, "crop", self.crop, "above 0, at most 1")
+            require(self.outline >= 0, "outline", self.outline, "0 or more")
 
     start: Tensor
 
@@ -73,7 +79,8 @@ class Estimator(nn.Module):
         self.config = config
         self.n_expression = min(config.n_expression, n_expression)
         self.backbone = Backbone(config.backbone)
-        self.head = nn.Linear(2 * config.backbone.width, self.n_expression + 12 + POSE_SIZE)
+        self.outline = OutlineNetwork(config.outline) if config.outline else None
+        self.head = nn.Linear(2 * config.backbone.width + config.outline, self.n_expression + 12 + POSE_SIZE)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         side = self.backbone.side
@@ -86,7 +93,10 @@ class Estimator(nn.Module):
         (tokens,) = self.backbone(crop_face(images, self.config.crop))
         # The mean of the tokens has no information on their positions; a few channels of each token add it.
         layout = self.places(self.pool(tokens).flatten(1))
-        return self.config.gain * self.head(torch.cat((tokens.mean(1), layout), -1)).float()
+        features = [tokens.mean(1), layout]
+        if self.outline is not None:
+            features.append(self.outline(images))
+        return self.config.gain * self.head(torch.cat(features, -1)).float()
 
     def limit(self, raw: Tensor) -> DrivingParameters:
         """Convert values without limits (..., n_expression + 21) to parameters within the configured limits."""
@@ -104,6 +114,18 @@ class Estimator(nn.Module):
         """Estimate parameters from aligned crops (..., 3, H, W), with the same leading dimensions."""
         leading = images.shape[:-3]
         return self.limit(self.raw(images.flatten(0, -4)).unflatten(0, leading))
+
+
+class OutlineNetwork(nn.Sequential):
+    """Four convolutions of stride 2 and a linear layer, on images of 64 x 64 pixels: (N, 3, H, W) to (N, channels)."""
+
+    def __init__(self, channels: int) -> None:
+        """Build the network with ``channels`` outputs."""
+        widths = (3, 16, 32, 64, 64)
+        layers: list[nn.Module] = [nn.AdaptiveAvgPool2d(_OUTLINE_PX)]
+        for inner, outer in pairwise(widths):
+            layers += [nn.Conv2d(inner, outer, 3, 2, 1), nn.GELU()]
+        super().__init__(*layers, nn.Flatten(), nn.Linear(widths[-1] * (_OUTLINE_PX // 16) ** 2, channels))
 
 
 def crop_face(images: Tensor, share: float) -> Tensor:

@@ -32,6 +32,17 @@ def test_the_estimator_sees_the_face_alone(head, model_config) -> None:
     assert torch.equal(crop_face(images, 0.5), images[..., 12:28, 8:24]) and crop_face(images, 1.0) is images
 
 
+def test_an_outline_network_sees_what_the_crop_leaves_out(head, model_config) -> None:
+    config = replace(model_config, estimator=replace(model_config.estimator, crop=0.5, outline=8))
+    torch.manual_seed(0)
+    model = FFAvatar(config, head)
+    torch.nn.init.normal_(model.estimator.head.weight)
+    images = torch.rand(1, 3, 32, 32)
+    elsewhere = images.clone()
+    elsewhere[..., :12, :] = 0
+    assert (model.estimator.raw(elsewhere) - model.estimator.raw(images)).abs().max() > 1e-3
+
+
 def test_irises_follow_the_eyes(shaped_head) -> None:
     rig = Rig(shaped_head, 2)
     left, right = rig.iris_points.tolist()
