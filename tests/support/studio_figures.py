@@ -60,6 +60,9 @@ class BallFigure:
         g = np.random.default_rng(0)
         skin = Material(_skin_texture(g), _bumps(), roughness=0.45, specular=0.028, subsurface=1.0)
         wet = Material(np.full((1, 1, 4), (90, 110, 130, 255), np.uint8), roughness=0.3, clearcoat=1.0)
+        patched = np.full((8, 8, 4), (90, 110, 130, 255), np.uint8)
+        patched[:, :2, 3] = 0
+        cut = Material(patched, roughness=0.3, clearcoat=0.5, alpha_mode="cutout")
         hair = Material(_hair_texture(), roughness=0.4, alpha_mode="blend")
         shapes = self._shapes()
         return tuple(
@@ -68,7 +71,7 @@ class BallFigure:
                 shapes,
                 ("skin", "eye_left", "eye_right", "hair"),
                 (Part.BODY, Part.BODY, Part.BODY, Part.HAIR),
-                (skin, wet, wet, hair),
+                (skin, wet, cut, hair),
                 strict=True,
             )
         )

@@ -20,7 +20,7 @@ NEAREST = 0.30
 """Least distance of a camera from the head's origin, metres."""
 KEY_SHARE, RIM_SHARE = 0.5, 0.25
 """Shares of scenes with a key light and with a rim light."""
-SKIN_LEVEL = 0.34
+SKIN_LEVEL = 0.27
 """Radiance after exposure of a white surface in the light that falls on the face, halved by skin."""
 
 

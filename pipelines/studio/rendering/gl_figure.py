@@ -32,7 +32,6 @@ class SurfaceBuffers:
         """
         self.drawn, material = drawn, drawn.surface.material
         self.sorted = material.alpha_mode == "blend"
-        self.opaque = material.alpha_mode == "opaque"
         corners, bytes_ = len(drawn.vertex), drawn.triangles.astype(np.int32).tobytes()
         static = np.concatenate([drawn.uv, drawn.occlusion[:, None], drawn.part[:, None].astype(np.float32)], axis=1)
         self._static = context.buffer(np.ascontiguousarray(static, np.float32).tobytes())

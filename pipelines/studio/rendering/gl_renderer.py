@@ -193,7 +193,8 @@ class GlRenderer:
                         subsurface=material.subsurface,
                         clearcoat=material.clearcoat,
                         fibre=float(surface.drawn.fibre),
-                        opaque=float(surface.opaque),
+                        opaque=float(material.alpha_mode == "opaque"),
+                        cutout=float(material.alpha_mode == "cutout"),
                     )
                     surface.arrays["colour"].render()
         targets.depth_writes(True)

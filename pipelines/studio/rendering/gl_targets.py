@@ -33,7 +33,8 @@ class ImageTargets:
             [
                 context.texture(size, 1, dtype="f4"),
                 context.texture(size, 4, dtype="f2"),
-                context.texture(size, 4, dtype="f4"),
+                context.texture(size, 2, dtype="f4"),
+                context.texture(size, 2, dtype="u1"),
             ],
             context.depth_renderbuffer(size),
         )
@@ -78,14 +79,13 @@ class ImageTargets:
         width, height = self.size
         depth = np.frombuffer(self._truth.read(components=1, attachment=0, dtype="f4"), np.float32)
         normals = np.frombuffer(self._truth.read(components=4, attachment=1, dtype="f2"), np.float16)
-        place = np.frombuffer(self._truth.read(components=4, attachment=2, dtype="f4"), np.float32)
-        place = place.reshape(height, width, 4)
-        unit = normals.reshape(height, width, 4)[..., :3].astype(np.float32)
-        unit /= np.sqrt(np.einsum("hwc,hwc->hw", unit, unit)).clip(1e-6)[..., None]
+        uv = np.frombuffer(self._truth.read(components=2, attachment=2, dtype="f4"), np.float32)
+        ids = np.frombuffer(self._truth.read(components=2, attachment=3, dtype="u1", alignment=1), np.uint8)
+        ids = ids.reshape(height, width, 2)
         return (
             depth.reshape(height, width),
-            unit,
-            place[..., 2].astype(np.uint8),
-            place[..., 3].astype(np.int16) - 1,
-            place[..., :2].copy(),
+            normals.reshape(height, width, 4)[..., :3].astype(np.float32),
+            ids[..., 0].copy(),
+            ids[..., 1].astype(np.int16) - 1,
+            uv.reshape(height, width, 2),
         )

@@ -83,12 +83,14 @@ uniform float surface_index;
     + """
 layout(location = 0) out float out_depth;
 layout(location = 1) out vec4 out_normal;
-layout(location = 2) out vec4 out_place;
+layout(location = 2) out vec2 out_uv;
+layout(location = 3) out uvec2 out_ids;
 void main() {
     if (texture(base_map, uv).a < 0.5) discard;
     out_depth = dot(depth_row, vec4(position, 1.0));
     out_normal = vec4(to_camera * facing_normal(), 1.0);
-    out_place = vec4(uv, part, surface_index + 1.0);
+    out_uv = uv;
+    out_ids = uvec2(part, surface_index + 1.0);
 }
 """
 )
@@ -122,6 +124,7 @@ uniform float subsurface;
 uniform float clearcoat;
 uniform float fibre;
 uniform float opaque;
+uniform float cutout;
 uniform vec3 light_direction[2];
 uniform vec3 light_colour[2];
 uniform float shadow_bias;
@@ -179,7 +182,8 @@ float shadow(vec3 n) {
 }
 void main() {
     vec4 texel = texture(base_map, uv);
-    float alpha = opaque > 0.5 ? 1.0 : texel.a;
+    if (cutout > 0.5 && texel.a < 0.5) discard;
+    float alpha = opaque + cutout > 0.5 ? 1.0 : texel.a;
     if (alpha < 0.004 && clearcoat == 0.0) discard;
     texture_axes();
     vec4 detail = texture(detail_map, uv);

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.studio.rendering.geometry import DrawableSurface, PosedSurface, detail_texture
+from pipelines.studio.rendering.geometry import SOLID_ALPHA, DrawableSurface, PosedSurface, detail_texture
 from pipelines.studio.rendering.shading import Points, sample_bilinear, unit
 
 Floats = NDArray[np.float32]
@@ -104,10 +104,14 @@ def _surface_points(
     detail = sample_bilinear(detail_texture_of(drawn), uv[:, 0], uv[:, 1])
     normal = detailed_normal(smooth, across, along, (detail[:, :3] - np.float32(128)) / np.float32(127))
     base = sample_bilinear(_decoded(drawn), uv[:, 0], uv[:, 1])
-    alpha = np.ones(len(uv)) if material.alpha_mode == "opaque" else hits.texture_alpha[here]
+    alpha = hits.texture_alpha[here] if material.alpha_mode == "blend" else np.ones(len(uv))
+    if material.alpha_mode == "cutout":
+        alpha = (hits.texture_alpha[here] >= SOLID_ALPHA).astype(np.float32)
     occlusion = np.einsum("nk,nk->n", weights, drawn.occlusion[corners])
     flat = [material.specular, material.subsurface, material.clearcoat, float(drawn.fibre)]
     rows = [alpha, detail[:, 3] / 255, *(np.full(len(uv), value) for value in flat), occlusion, np.ones(len(uv))]
+    if material.alpha_mode == "cutout":
+        rows[4] = rows[4] * alpha
     return np.stack([smooth, normal, base]), np.stack(rows).astype(np.float32)
 
 

@@ -27,6 +27,7 @@ SURFACE = {
     "bench personalize": {"size", "head", "overrides"},
     "bench publish": {"people", "faces_per_person"},
     "bench reconstruct": {"size", "head", "overrides"},
+    "bench studio": {"assets", "renderers", "size", "people"},
     "bench render": {"size", "head", "overrides"},
     "bench train": {"size", "head", "overrides"},
     "calibrate": {"pairs", "pack", "people"},
