@@ -13,6 +13,7 @@ from mfhq.paths import PRIVATE_TABLES
 from mfhq.schema import TABLES
 from mfhq.sql_fence import check_query, lock_database, open_database, words_of
 from mfhq.store import Store
+from mfhq.store_files import StoreFileSystem
 from mfhq.views import DICTIONARY, SnapshotViews, create_dictionary
 
 if TYPE_CHECKING:
@@ -82,9 +83,11 @@ class FencedConnection:
         with contextlib.ExitStack() as stack:
             self._connection = stack.enter_context(open_database())
             self._connection.execute("SET parquet_metadata_cache = true")
-            if not snapshot.store.uri.startswith("file:"):  # no extension with DuckDB's own S3 reader is there
-                self._connection.register_filesystem(snapshot.store.filesystem)
             shown = [(snapshot, ""), *([(before, BEFORE)] if before else [])]
+            if not snapshot.store.uri.startswith("file:"):
+                tables = [table for source, _ in shown for table in source.manifest.tables.values()]
+                sizes = {file.path: file.n_bytes for table in tables for file in table.files}
+                self._connection.register_filesystem(StoreFileSystem(snapshot.store, sizes))
             self._views = [
                 (source, SnapshotViews(self._connection, source.store, source.manifest, biometric, prefix))
                 for source, prefix in shown
