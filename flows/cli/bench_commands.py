@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -96,6 +96,30 @@ def publish_bench(people: int, faces_per_person: int) -> None:
     from flows.bench.bench_publish import bench_publish
 
     bench_publish(people, faces_per_person)
+
+
+@bench.command("sql")
+@click.option("--people", default=1_250_000, show_default=True, type=click.IntRange(20), help="Drawn, in TMPDIR.")
+@click.option("--faces-per-person", default=8, show_default=True, type=click.IntRange(2))
+@click.option("--corpus", metavar="URI", help="Ask a published corpus instead of a drawn one.")
+@click.option("--s3/--no-s3", default=True, show_default=True, help="Ask a copy on a local S3 server too.")
+def sql_bench(people: int, faces_per_person: int, corpus: str | None, s3: bool) -> None:
+    """Measure each named question beside the same one by hand in pyarrow, on a disk and from S3."""
+    from flows.bench.bench_sql import bench_sql
+
+    bench_sql(people, faces_per_person, corpus, s3)
+
+
+@bench.command("studio")
+@click.option("--assets", type=click.Path(path_type=Path, exists=True, file_okay=False), help="Kit of assets.")
+@click.option("--renderer", "renderers", default=("gl", "cpu"), multiple=True, type=click.Choice(("gl", "cpu")))
+@click.option("--size", default=512, show_default=True, type=click.IntRange(16), help="Pixels a side.")
+@click.option("--people", default=2, show_default=True, type=click.IntRange(1))
+def studio_bench(assets: Path | None, renderers: Sequence[Literal["gl", "cpu"]], size: int, people: int) -> None:
+    """Measure the renderers of studio people: images a second, the first image of a person, a pose."""
+    from flows.bench.bench_studio import bench_open_people
+
+    bench_open_people(assets, renderers, size, people)
 
 
 @bench.command("convert")
