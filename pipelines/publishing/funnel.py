@@ -7,15 +7,13 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from mfhq.corpus_tables import ledger_files
 from mfhq.manifest import TableEntry
-from mfhq.schema import ATTEMPTS, FUNNEL, OK
+from mfhq.schema import FUNNEL, OK
 from mfhq.store import Store
-from mfhq.takedowns import DenyList, read_takedowns, token_sql
-from mfhq.views import sql_type
 from pipelines.engine.commits import locate_step
+from pipelines.publishing.costs import ledger_sql
 from pipelines.publishing.publish_presets import Preset
-from pipelines.publishing.published_query import query_tables, scan
+from pipelines.publishing.published_query import query_tables
 
 STEPS_OF_STAGE = {"videos": ("probe",), "shots": (), "tracks": ("tracks",), "faces": ("scores", "embeddings")}
 """Stage to the steps whose seconds are charged to it; step ``tracks`` also finds the shots.
@@ -84,19 +82,10 @@ def funnel_table(
 
 def _spent(store: Store, fingerprints: Mapping[str, str]) -> str:
     """Return the query for the seconds spent on each item by each step (step, item_id, seconds)."""
-    paths = ledger_files(store)
-    if not paths:
-        columns = ", ".join(f'CAST(NULL AS {sql_type(f.type)}) AS "{f.name}"' for f in ATTEMPTS)
-        ledger = f"(SELECT {columns} FROM (SELECT 1) WHERE false)"
-    else:
-        ledger = scan(store, paths)
     steps = " OR ".join(
         f"(step = '{step}' AND fingerprint = '{location.fingerprint}')"
         for step, fingerprint in fingerprints.items()
         for location in locate_step(store, step, fingerprint).family
     )
-    withdrawn = DenyList(tuple(read_takedowns(store, unfinished=True))).tokens
-    tokens = ", ".join(f"'{token}'" for token in sorted(withdrawn))
-    allowed = f" AND {token_sql('item_id')} NOT IN ({tokens})" if tokens else ""
     columns = "step, item_id, sum(coalesce(seconds, 0)) AS seconds"
-    return f"SELECT {columns} FROM {ledger} WHERE ({steps}){allowed} GROUP BY ALL"
+    return f"SELECT {columns} FROM {ledger_sql(store)} WHERE {steps} GROUP BY ALL"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -34,7 +33,6 @@ from pipelines.publishing.table_files import TableFiles
 _BATCH_FACES = 2048
 _MESH_VALUES = 3 * N_POINTS
 _CACHED_GROUPS_BYTES = 640 << 20
-_READERS, _GROUPS_AT_ONCE = 2, 16
 _CHOICE = pa.schema([*IDENTITY_FACES, *MOUTHS])
 _LIPS, _CORNERS = (13, 14), (61, 291)
 """Mesh points: inner edge of the upper and of the lower lip; corners of the mouth."""
@@ -216,7 +214,6 @@ class StoredMeshes:
         self._groups = [(file, group) for file in opened for group in range(file.row_groups)]
         self._starts = np.cumsum([0, *(file.group_rows(group) for file, group in self._groups)])
         self._cached: OrderedDict[int, npt.NDArray[np.float32]] = OrderedDict()
-        self._readers = ThreadPoolExecutor(_READERS)
         self._lock = threading.Lock()
 
     def file_numbers(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint64]:
@@ -237,7 +234,7 @@ class StoredMeshes:
             (N, 1404) float32.
         """
         found = np.empty((len(places), _MESH_VALUES), np.float32)
-        with self._lock:  # one block is chosen from while the next is decoded
+        with self._lock:  # and not two at once: threads that read one file through Arrow were seen to hang
             self._read_into(found, places)
         return found
 
@@ -245,13 +242,11 @@ class StoredMeshes:
         group_of = np.searchsorted(self._starts, places, side="right") - 1
         order = np.argsort(group_of, kind="stable")
         groups, first = np.unique(group_of[order], return_index=True)
-        parts = list(zip(groups.tolist(), np.split(order, first[1:]), strict=True))
-        for some in (parts[at : at + _GROUPS_AT_ONCE] for at in range(0, len(parts), _GROUPS_AT_ONCE)):
-            decoded = self._readers.map(self._decode, [number for number, _ in some])
-            for (number, rows), points in zip(some, decoded, strict=True):
-                found[rows] = points[places[rows] - self._starts[number]]
-                self._cached[number] = points
-                self._cached.move_to_end(number)
+        for number, rows in zip(groups.tolist(), np.split(order, first[1:]), strict=True):
+            points = self._decode(number)
+            found[rows] = points[places[rows] - self._starts[number]]
+            self._cached[number] = points
+            self._cached.move_to_end(number)
             while sum(map(len, self._cached.values())) * _MESH_VALUES * 4 > _CACHED_GROUPS_BYTES:
                 self._cached.popitem(last=False)
 

@@ -103,13 +103,14 @@ class TableWriter:
 
 
 class _OpenFile:
-    """A Parquet file in the making, in the folder for temporary files."""
+    """A Parquet file in the making: a temporary file without a name, of which a killed process leaves nothing."""
 
     def __init__(self, schema: pa.Schema) -> None:
-        handle, name = tempfile.mkstemp(prefix="ffavatar-publish-", suffix=".parquet")
-        os.close(handle)
-        self._path, self._schema, self._sum = Path(name), storage_schema(schema), RowSum()
-        self._sink = pa.OSFile(name, "wb")
+        handle, name = tempfile.mkstemp(prefix="ffavatar-publish-")
+        Path(name).unlink()
+        self._file = os.fdopen(handle, "w+b")
+        self._schema, self._sum = storage_schema(schema), RowSum()
+        self._sink = pa.PythonFile(self._file, "w")
         with_statistics = [
             f"{f.name}.{child.name}" if pa.types.is_struct(f.type) else f.name
             for f in self._schema
@@ -130,9 +131,9 @@ class _OpenFile:
 
     def store_as(self, store: Store, name: str) -> TableFiles:
         self._writer.close()
-        self._sink.close()
-        data = self._path.read_bytes()
-        self._path.unlink()
+        with self._file as file:
+            file.seek(0)
+            data = file.read()
         return TableFiles((store_file(store, name, self._sum.rows, data),), self._sum)
 
 
