@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mfhq.schema import DUPLICATES
-from pipelines.duplicates.candidates import CopySearch, shots_of
+from pipelines.duplicates.copy_search import CopySearch, shots_of
 from pipelines.duplicates.originals import choose_originals, other_of
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ class HashedShot:
 
 
 @dataclass(frozen=True)
-class Match:
+class ShotMatch:
     """Result of a comparison of two shots."""
 
     distance: float
@@ -57,7 +57,7 @@ class Match:
         )
 
 
-def compare_shots(one: HashedShot, other: HashedShot, offsets_s: Sequence[float]) -> Match | None:
+def compare_shots(one: HashedShot, other: HashedShot, offsets_s: Sequence[float]) -> ShotMatch | None:
     """Compare two shots at some offsets in time.
 
     Args:
@@ -69,7 +69,7 @@ def compare_shots(one: HashedShot, other: HashedShot, offsets_s: Sequence[float]
         The comparison at the offset and with the part of the picture that differ least; None if the shots share less
         than two frames at every offset.
     """
-    found: list[Match] = []
+    found: list[ShotMatch] = []
     for offset in offsets_s:
         times = other.times_s + offset
         nearest = _nearest(one.times_s, times)
@@ -81,7 +81,7 @@ def compare_shots(one: HashedShot, other: HashedShot, offsets_s: Sequence[float]
     return min(long_enough, key=lambda match: (match.distance - 4 * match.agreement, -match.share), default=None)
 
 
-def _compare(a: Hashes, b: Hashes, share: float) -> Match:
+def _compare(a: Hashes, b: Hashes, share: float) -> ShotMatch:
     """Compare (N, 8) hashes of frames at the same time: the whole picture of one with the nearest part of the other."""
     whole_a = np.bitwise_count(a[:, :1] ^ b).mean(axis=0)
     whole_b = np.bitwise_count(a ^ b[:, :1]).mean(axis=0)
@@ -92,7 +92,7 @@ def _compare(a: Hashes, b: Hashes, share: float) -> Match:
     changes = np.array([(moving * moving).sum() for moving in (moving_a, moving_b)])
     still = changes.max() < STILL_CHANGES * len(a)
     agreement = 1.0 if still else float((moving_a * moving_b).sum() / max(np.sqrt(changes.prod()), 1e-9))
-    return Match(float(min(whole_a[part], whole_b[part])), agreement, share, len(a))
+    return ShotMatch(float(min(whole_a[part], whole_b[part])), agreement, share, len(a))
 
 
 def _bits(hashes: Hashes) -> npt.NDArray[np.float32]:

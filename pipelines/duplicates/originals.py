@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pipelines.duplicates.candidates import Copy
+from pipelines.duplicates.copy_search import Copy
 
 
 def choose_originals(copies: Iterable[Copy], order: Mapping[int, Any]) -> dict[int, list[Copy]]:

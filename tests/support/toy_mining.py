@@ -1,7 +1,8 @@
 """Mining-shaped steps that decode nothing: made-up tracks, faces and images that depend on the video's id alone.
 
 The URI says what a video is: ``good-{person}``, ``noface``, ``junk`` (no video), ``bad`` (the step raises);
-``good-{person}.and-{other}`` shows two people.
+``good-{person}.and-{other}`` shows two people; ``.take-{number}-{start}-{end}`` says which sampled frames of which take
+it shows, so that its shot has hashes.
 """
 
 from __future__ import annotations
@@ -72,11 +73,25 @@ def tracks(seconds, table):
                 "reason": reason,
                 "n_frames": 100,
                 "n_frames_decoded": 100,
-                "shots": [{"shot_index": 0, "start_frame": 0, "end_frame": 100, "transition": "none"}],
+                "shots": [
+                    {"shot_index": 0, "start_frame": 0, "end_frame": 100, "transition": "none", **hashes(row["uri"])}
+                ],
                 "tracks": [] if nobody else [track(row), *([track(row, 300)] if ".and-" in row["uri"] else [])],
             }
         )
     return pa.Table.from_pylist(rows, schema=TRACKED)
+
+
+def hashes(uri):
+    """The hashes of a shot: a take has a picture of its own, of which a few bits change from frame to frame."""
+    if ".take-" not in uri:
+        return {}
+    number, start, end = (int(value) for value in uri.rsplit(".take-")[-1].split(".")[0].split("-"))
+    rng = np.random.default_rng(number)
+    changing = rng.integers(0, 64, (200, 8, 3), dtype=np.uint64)
+    values = rng.integers(0, 2**64, 8, dtype=np.uint64) ^ np.bitwise_or.reduce(np.uint64(1) << changing, axis=-1)
+    times = [round(0.2 * i, 3) for i in range(end - start)]
+    return {"hash_times_s": times, "hashes": values[start:end].ravel().view(np.int64).tolist()}
 
 
 def person_of(uri, left=0):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipelines.duplicates.matching import HashedShot, Match, compare_shots
+from pipelines.duplicates.matching import HashedShot, ShotMatch, compare_shots
 from pipelines.media.frame_hash import WINDOWS
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Copy:
     """Number of a shot."""
     other: int
     """Number of the other shot, the larger one."""
-    match: Match
+    match: ShotMatch
 
 
 class CopySearch:
