@@ -7,7 +7,6 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
@@ -31,7 +30,7 @@ from pipelines.engine.ray_data import MAX_ATTEMPTS, StepSummary, map_on_ray, run
 from pipelines.engine.state import bind_steps, make_plan, resume_steps
 from pipelines.media.source_copies import SourceCopies
 from pipelines.mining.config import DECODERS, MiningConfig
-from pipelines.mining.digests import find_merged, known_digests, sources_to_mine
+from pipelines.mining.digests import combine_terms, find_merged, known_digests, sources_to_mine
 from pipelines.mining.fetch_waves import fetch_waves
 from pipelines.mining.source_listing import Source, list_sources
 from pipelines.mining.steps import AFTER, mining_steps
@@ -170,13 +169,16 @@ def run_mining(
         config = replace(config, device=faces_device().name)
     steps, settings = mining_steps(config, pack or None, filesystem), load_settings()
     room = settings.fetch_bytes or (SourceCopies(filesystem).room() if filesystem is not None else 0)
-    waves, done, mined = fetch_waves(listed, known_digests(store), room), list[list[dict[str, Any]]](), set[str]()
+    waves, done, mined = (
+        fetch_waves(listed, known_digests(store), room),
+        list[list[dict[str, Any]]](),
+        dict[str, dict[str, Any]](),
+    )
     for number, wave in enumerate(waves, start=1):
         if len(waves) > 1:
             say("wave {number} of {n}: {files} files", number=number, n=len(waves), files=len(wave))
         sources = _digest_wave(wave, source, store, filesystem)
-        sources = sources.filter(pc.invert(pc.is_in(sources["video_id"], value_set=pa.array(mined, pa.string()))))
-        mined.update(sources["video_id"].to_pylist())
+        sources = _drop_mined(sources, mined)
         artifact = ProgressArtifact(f"mining {source} into {store.uri}") if in_prefect() else None
         with ProgressBar("mining") as progress:
 
@@ -200,6 +202,27 @@ def _sum_rows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     names = ("items", "before", "ok", "rejected", "failed", "seconds")
     total = {name: sum(row[name] for row in rows) for name in names}
     return {**rows[0], **total, "failures": {key: value for row in rows for key, value in row["failures"].items()}}
+
+
+def _drop_mined(sources: pa.Table, mined: dict[str, dict[str, Any]]) -> pa.Table:
+    """Drop the files whose bytes an earlier wave had, unless they add a licence or a consent to its row.
+
+    Args:
+        sources: ``SOURCES`` rows of a wave.
+        mined: ``video_id`` to the row of the earlier waves, to which those of this wave are added.
+
+    Raises:
+        SourceError: Files with the same bytes have other licences or consents.
+    """
+    rows = []
+    for row in sources.to_pylist():
+        kept = mined.setdefault(row["video_id"], row)
+        before = dict(kept)
+        if kept is not row:
+            combine_terms(kept, row)
+        if kept is row or kept != before:
+            rows.append(kept)
+    return pa.Table.from_pylist(rows, schema=sources.schema)
 
 
 def _digest_wave(listed: list[Source], source: str, store: Store, filesystem: Any) -> pa.Table:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.media.containers import OPEN_OPTIONS, check_frame
-from pipelines.media.frame_reader import DecodeCounts, Frame, open_timeline, read_frames
+from pipelines.media.frame_reader import DecodeCounts, Frame, is_untagged_hd, open_timeline, read_frames
 from pipelines.media.timeline import Timeline
 from pipelines.media.tone_mapping import is_hdr
 from pipelines.media.video_stream import Geometry, frame_geometry, select_stream
@@ -97,6 +97,7 @@ def _trusted_timeline(path: str, counts: DecodeCounts) -> Timeline | None:
             plain = frame_geometry(frame, stream.sample_aspect_ratio or Fraction(1)) == Geometry()
             known = stream.codec_context.name in ("h264", "hevc", "vp9", "mpeg4")
             single = len(container.streams.video) == 1
-            return timeline if plain and known and single and not is_hdr(int(frame.color_trc)) else None
+            coloured = is_hdr(int(frame.color_trc)) or is_untagged_hd(frame)
+            return timeline if plain and known and single and not coloured else None
     except Exception:  # PyAV reports it when it reads the file
         return None

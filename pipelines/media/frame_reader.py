@@ -22,6 +22,12 @@ NO_STREAM = "no video stream"
 """Error of a container without a video stream."""
 
 
+UNSPECIFIED = 2
+"""Number of the matrix coefficients, in ITU-T H.273, of a stream that does not state them."""
+HD_HEIGHT = 720
+"""Height of stored frames from which such a stream is taken for BT.709, pixels; below, for BT.601."""
+
+
 @dataclass
 class DecodeCounts:
     """Counts of the frames of one request."""
@@ -144,6 +150,17 @@ class _FrameDecoder:
         return index, self._timeline.seconds(index), pixels
 
 
+def is_untagged_hd(frame: Any) -> bool:
+    """Return True for a frame that does not state its matrix, and is so high that players take it for BT.709.
+
+    FFmpeg takes such a frame for BT.601.
+
+    Args:
+        frame: The decoded frame.
+    """
+    return int(frame.colorspace) == UNSPECIFIED and frame.height >= HD_HEIGHT
+
+
 def to_upright_rgb(
     frame: Any, size: Sequence[int] | None = None, reformatter: Any = None, pixel_ratio: Any = None
 ) -> npt.NDArray[np.uint8]:
@@ -161,6 +178,8 @@ def to_upright_rgb(
     Raises:
         FrameTooLarge: The frame has too many pixels (``containers.py``).
     """
+    from av.video.reformatter import Colorspace
+
     geometry = frame_geometry(frame, pixel_ratio)
     width, height = geometry.square_size(frame.width, frame.height)
     if size:
@@ -168,8 +187,15 @@ def to_upright_rgb(
     check_frame(frame.width, frame.height)
     check_frame(width, height)
     hdr = is_hdr(int(frame.color_trc))
+    matrix = Colorspace.ITU709 if is_untagged_hd(frame) and not hdr else None
     reformat = reformatter.reformat if reformatter else type(frame).reformat
-    target = {"width": width, "height": height, "format": "rgb48le" if hdr else "rgb24", "threads": 1}
+    target = {
+        "width": width,
+        "height": height,
+        "format": "rgb48le" if hdr else "rgb24",
+        "src_colorspace": matrix,
+        "threads": 1,
+    }
     pixels = reformat(frame, **target).to_ndarray()
     return geometry.turn(map_to_sdr(pixels, int(frame.color_trc)) if hdr else pixels)
 

@@ -21,6 +21,7 @@ from pipelines.media.local_files import is_remote, local_path
 from pipelines.media.source_copies import SourceCopies
 from pipelines.mining.schemas import SOURCES
 from pipelines.mining.source_listing import Source, stat_source
+from pipelines.mining.source_lists import SourceError
 
 CACHE_PREFIX = "cache/digests"
 """Folder, in a corpus, of the cache that maps (uri, size, stamp) to video_id.
@@ -70,6 +71,9 @@ def digest_sources(
 
     Returns:
         ``SOURCES`` rows ordered by ``video_id``; of files with the same bytes, the one with the lowest URI.
+
+    Raises:
+        SourceError: Files with the same bytes have other licences or consents.
     """
     known = known_digests(store)
     pending = [s for s in sources if s.size >= 0 and (s.uri, s.size, s.stamp) not in known]
@@ -83,6 +87,7 @@ def digest_sources(
         size = source.size if video_id else -1
         video_id = video_id or digest(["unreachable", source.uri], 64)
         if video_id in rows:
+            combine_terms(rows[video_id], {"uri": source.uri, "licence": source.licence, "consent": source.consent})
             logger.info("%s has the same bytes as %s", source.uri, rows[video_id]["uri"])
             continue
         rows[video_id] = {
@@ -93,6 +98,26 @@ def digest_sources(
             "consent": source.consent,
         }
     return pa.Table.from_pylist([rows[video_id] for video_id in sorted(rows)], schema=SOURCES)
+
+
+def combine_terms(kept: dict[str, Any], other: dict[str, Any]) -> None:
+    """Give a source the licence and consent of another file of the same bytes, where it has none.
+
+    Args:
+        kept: ``SOURCES`` row that stands for both, which is changed.
+        other: URI, licence and consent of the other file.
+
+    Raises:
+        SourceError: The two contradict each other.
+    """
+    for name in ("licence", "consent"):
+        if kept[name] is None:
+            kept[name] = other[name]
+        elif other[name] is not None and other[name] != kept[name]:
+            raise SourceError(
+                f"{kept['uri']} and {other['uri']} have the same bytes, and {name} {kept[name]!r} and {other[name]!r}; "
+                "make them agree in the list"
+            )
 
 
 def sources_to_mine(

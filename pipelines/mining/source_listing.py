@@ -108,9 +108,10 @@ def _list_folder(text: str, warn: Callable[[str], None]) -> list[Source]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         linked += [f"{folder}/{name}" for name in folders if Path(folder, name).is_symlink()]
         names += [f"{folder}/{name}" for name in files if not name.startswith(".")]
-    for kind, paths in (("unreadable folders", unreadable), ("linked folders", linked)):
+    for kind, paths in (("unreadable folder", unreadable), ("linked folder", linked)):
         if paths:
-            warn(f"{text}: passed over {len(paths)} {kind}, such as {canonical_uri(min(paths))}; name them as sources")
+            such = f"{count_of(len(paths), kind)}, such as {canonical_uri(min(paths))}"
+            warn(f"{text}: passed over {such}; name them as sources")
     _warn_of_others(names, text, warn)
     sources = [stat_source({"uri": canonical_uri(name)}, None) for name in names if _is_video(name)]
     if not sources:
@@ -128,9 +129,14 @@ def _warn_of_others(names: Iterable[str], text: str, warn: Callable[[str], None]
         )
         more = f" and {len(counts) - 5} more kinds" if len(counts) > 5 else ""
         warn(
-            f"{text}: passed over {counts.total()} files whose names are not of videos ({kinds}{more}); "
+            f"{text}: passed over {count_of(counts.total(), 'file')} whose names are not of videos ({kinds}{more}); "
             "name them in a list to mine them"
         )
+
+
+def count_of(n: int, noun: str) -> str:
+    """Return a number with its noun in the singular or the plural, such as ``1 file`` and ``2 files``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def stat_source(entry: dict[str, Any], filesystem: Any) -> Source:
