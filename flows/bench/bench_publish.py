@@ -38,16 +38,21 @@ def bench_publish(people: int, faces_per_person: int) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-publish-") as root:
         corpus, clustering = Path(root) / "corpus", Path(root) / "clustering"
         clustering.mkdir()
-        _run(_draw, corpus, DrawnPeople(0, people, faces_per_person), clustering)
+        run_fresh(draw_people, corpus, DrawnPeople(0, people, faces_per_person), clustering)
         for name, changes in (("first", {}), ("other thresholds", {"min_sharpness": 60.0, "max_yaw_deg": 50.0})):
-            emit("publish", kind=name, people=people, **_run(_publish, corpus, clustering, changes))
-        _run(_draw, corpus, DrawnPeople(people, max(1, people // 100), faces_per_person), clustering)
+            emit("publish", kind=name, people=people, **run_fresh(publish_drawn, corpus, clustering, changes))
+        run_fresh(draw_people, corpus, DrawnPeople(people, max(1, people // 100), faces_per_person), clustering)
         changes = {"min_sharpness": 60.0, "max_yaw_deg": 50.0}
-        emit("publish", kind="1 % more videos", people=people, **_run(_publish, corpus, clustering, changes))
+        emit("publish", kind="1 % more videos", people=people, **run_fresh(publish_drawn, corpus, clustering, changes))
 
 
-def _run(function: Any, *arguments: Any) -> Any:
-    """Run a function in a fresh process."""
+def run_fresh(function: Any, *arguments: Any) -> Any:
+    """Run a function in a fresh process, and return its result.
+
+    Args:
+        function: The function; it and its arguments are pickled.
+        *arguments: Its arguments.
+    """
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
 
@@ -58,11 +63,25 @@ def _open(corpus: Path) -> FolderStore:
     return store
 
 
-def _draw(corpus: Path, people: DrawnPeople, clustering: Path) -> None:
+def draw_people(corpus: Path, people: DrawnPeople, clustering: Path) -> None:
+    """Draw people into a corpus and a clustering (``draw_corpus``).
+
+    Args:
+        corpus: Folder of the corpus.
+        people: The people.
+        clustering: Folder of the clustering.
+    """
     draw_corpus(_open(corpus), people, clustering)
 
 
-def _publish(corpus: Path, clustering: Path, changes: dict[str, float]) -> dict[str, Any]:
+def publish_drawn(corpus: Path, clustering: Path, changes: dict[str, float]) -> dict[str, Any]:
+    """Publish drawn people, and return the figures of the publication.
+
+    Args:
+        corpus: Folder of the corpus.
+        clustering: Folder of the clustering.
+        changes: Thresholds that differ from those of the preset ``small``.
+    """
     store = _open(corpus)
     before = {path for folder in _FOLDERS for path in store.list(folder)}
     assignments, means = (

@@ -78,7 +78,10 @@ SURFACE = {
     "review": {"corpus", "reviewer", "port", "each"},
     "sql": {"query", "corpus", "snapshot", "listed", "values", "form", "parquet", "biometric", "trusted"},
     "bench sql": {"people", "faces_per_person", "corpus", "s3"},
-    "studio": {"layout", "identities", "cameras", "moments", "seconds", "size", "seed", "out"},
+    "studio": {
+        *("layout", "identities", "cameras", "moments", "seconds", "size", "seed", "out"),
+        *("report", "people", "clips", "assets"),
+    },
     "takedown": {"corpus", "videos", "sources", "identities", "photographs", "pack", "yes"},
     "train": {
         "stage",
@@ -163,6 +166,7 @@ def test_every_command_says_what_it_does() -> None:
         (("reconstruct", "{tmp}/photo.png", "--checkpoint", "{tmp}/none", "-o", "{tmp}/a"), "none", "safetensors"),
         (("reconstruct", "{tmp}/p.png", "--checkpoint", "{tmp}/photo.png", "-o", "{tmp}/a"), "photo.png", "checkpoint"),
         (("studio", "--layout", "mfhq", "--identities", "0", "-o", "{tmp}/x"), "identities", "x>=1"),
+        (("studio", "--identities", "1", "-o", "{tmp}/x"), "--layout", "--report DIR"),
         (("paint",), "paint", "No such command"),
     ],
 )

@@ -152,6 +152,15 @@ def test_the_history_is_for_the_user_alone(tmp_path: Path) -> None:
     assert (tmp_path / "home").stat().st_mode & 0o077 == 0
 
 
+def test_the_notebook_runs(corpus: Path) -> None:
+    notebook = json.loads((Path(__file__).parents[3] / "docs/sql.ipynb").read_text())
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    check = "assert list(people['identity_id']) == ['p1', 'p2'] and n_rows == 5 and turned['faces'].sum() == 3"
+    env = {**os.environ, "FFAVATAR_CORPUS": str(corpus)}
+    ended = subprocess.run([sys.executable, "-c", "\n".join([*cells, check])], env=env, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+
+
 class Terminal:
     """``ffavatar sql`` in a terminal of its own."""
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from flows.bench.local_s3 import Seaweed
 from flows.mine import mine
 from infra.storage import open_store
 from mfhq.corpus_tables import read_attempts
@@ -124,45 +123,6 @@ def test_a_full_disk_is_one_line_and_room_is_all_it_needs(tmp_path, calm):
         assert published(open_store(small)).digest == calm
     finally:
         subprocess.run(["umount", "-l", str(small)], check=False)
-
-
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
-
-
-class Seaweed:
-    """A real S3 server over one folder, that can be stopped and started again."""
-
-    def __init__(self, folder):
-        self.folder, self.process = folder, None
-        self.ports = {name: free_port() for name in ("master", "volume", "filer", "s3")}
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.ports['s3']}"
-
-    def start(self):
-        weed = Path(sys.executable).with_name("weed")
-        ports = [f"-{name}.port={port}" for name, port in self.ports.items()]
-        grpc = [f"-{name}.port.grpc={free_port()}" for name in ("master", "volume", "filer", "s3")]
-        command = [str(weed), "server", "-s3", "-filer", f"-dir={self.folder}", "-ip=127.0.0.1", *ports, *grpc]
-        command += ["-volume.max=20", "-master.volumeSizeLimitMB=64"]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 90
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError):
-                connection = http.client.HTTPConnection("127.0.0.1", self.ports["s3"], timeout=2)
-                connection.request("GET", "/")
-                if connection.getresponse().status < 500:
-                    return
-            time.sleep(0.3)
-        raise TimeoutError("the S3 server did not answer within 90 s")
-
-    def stop(self):
-        self.process.kill()
-        self.process.wait()
 
 
 @pytest.fixture
