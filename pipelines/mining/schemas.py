@@ -31,11 +31,13 @@ SOURCES = pa.schema(
 )
 """Schema of source files with known digest (``pipelines.mining.digests``); ``size`` in bytes, -1 if unreadable."""
 
+_NOT_PROBED = {"video_id", "status", "reason", "n_frames_decoded", "duplicate_of", "duplicate_distance"}
+
 PROBED = pa.schema(
     [
         *_KEY,
         *_STATUS,
-        *(f.remove_metadata() for f in VIDEOS if f.name not in {"video_id", "status", "reason", "n_frames_decoded"}),
+        *(f.remove_metadata() for f in VIDEOS if f.name not in _NOT_PROBED),
         pa.field("rotation_deg", pa.int32()),
     ]
 )
