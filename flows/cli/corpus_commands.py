@@ -10,6 +10,9 @@ import click
 
 from flows.cli.options import CORPUS, DATASETS, OFFICIAL_LAYOUTS, PACK, PRESET
 
+FOLDER = click.Path(path_type=Path, file_okay=False)
+EXISTING = click.Path(path_type=Path, file_okay=False, exists=True)
+
 
 @click.command()
 @click.argument("source")
@@ -156,9 +159,12 @@ def convert(
 @click.option(
     "--layout",
     type=click.Choice(["mfhq", "captures", *OFFICIAL_LAYOUTS]),
-    required=True,
     help="mfhq: videos of talking heads; captures: a corpus of views; or an official layout.",
 )
+@click.option("--report", type=FOLDER, metavar="DIR", help="Judge rendered people by the face stack, and write this.")
+@click.option("--people", type=click.Choice(["painted", "open"]), default="painted", help="Judged people (--report).")
+@click.option("--clips", type=EXISTING, metavar="DIR", help="Real videos to compare with (--report).")
+@click.option("--assets", type=EXISTING, metavar="DIR", help="Kit of assets, with networks that score (--report).")
 @click.option("--identities", default=4, show_default=True, type=click.IntRange(1))
 @click.option("--cameras", default=6, show_default=True, type=click.IntRange(1), help="Not for mfhq.")
 @click.option("--moments", default=2, show_default=True, type=click.IntRange(1), help="Not for mfhq: timesteps each.")
@@ -171,11 +177,29 @@ def convert(
     help="Pixels; of ava256 and nersemble the image's height.",
 )
 @click.option("--seed", default=0, show_default=True)
-@click.option("-o", "--out", required=True, metavar="DIR", help="Folder of the videos, or URI of the corpus.")
+@click.option("-o", "--out", metavar="DIR", help="Folder of the videos, or URI of the corpus.")
 def studio(
-    layout: str, identities: int, cameras: int, moments: int, seconds: float, size: int, seed: int, out: str
+    layout: str | None,
+    report: Path | None,
+    people: str,
+    clips: Path | None,
+    assets: Path | None,
+    identities: int,
+    cameras: int,
+    moments: int,
+    seconds: float,
+    size: int,
+    seed: int,
+    out: str | None,
 ) -> None:
-    """Render captures of the open head, with their ground truth."""
+    """Render captures of the open head with their ground truth, or judge rendered people."""
+    if report:
+        from flows.corpus.studio_report import report_command
+
+        report_command(report, people, clips, assets, identities, seed)
+        return
+    if layout is None or out is None:
+        raise click.UsageError("Missing option '--layout' or '-o': give both, or --report DIR.")
     if layout in OFFICIAL_LAYOUTS:
         from flows.corpus.studio_layouts import layout_command
 

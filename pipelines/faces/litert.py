@@ -40,7 +40,11 @@ class LiteModel:
 
     def run(self, image: npt.NDArray[np.uint8]) -> list[Floats]:
         """Run the model on an RGB image (side, side, 3), scaled to 0 to 1; return the outputs in the file's order."""
-        self._interpreter.set_tensor(self._input["index"], (image.astype(np.float32) / 255)[None])
+        return self.run_tensor(np.asarray(image / np.float32(255), np.float32)[None])
+
+    def run_tensor(self, tensor: Floats) -> list[Floats]:
+        """Run the model on a tensor of its input's shape; return the outputs in the file's order."""
+        self._interpreter.set_tensor(self._input["index"], tensor)
         self._interpreter.invoke()
         return [np.array(self._interpreter.get_tensor(output["index"]), np.float32) for output in self._outputs]
 

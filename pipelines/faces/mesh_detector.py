@@ -56,14 +56,14 @@ class MeshDetector:
         first, score = self._run_on_square(crop, (x * width, y * height), side * max(width, height), 0.0)
         if score < 0.5:
             return first, score
-        return self._run_on_square(crop, *_face_square(first))
+        return self._run_on_square(crop, *face_square(first))
 
     def _run_on_square(
         self, crop: npt.NDArray[np.uint8], centre: tuple[float, float], side: float, turn: float
     ) -> tuple[npt.NDArray[np.float32], float]:
         """Run the model on a square of the crop: centre and side in pixels, turned clockwise by ``turn`` radians."""
         size = self.model.side
-        to_input = _square_transform(centre, side, turn, size)
+        to_input = square_transform(centre, side, turn, size)
         points, logit = self.model.run(warp_crop(crop, to_input, size))
         mesh = points.reshape(N_POINTS, 3).astype(np.float64)
         xy = transform_points(invert_transform(to_input), mesh[:, :2])
@@ -71,7 +71,7 @@ class MeshDetector:
         return np.column_stack([xy, z]).astype(np.float32), 1 / (1 + math.exp(-float(logit.reshape(-1)[0])))
 
 
-def _square_transform(centre: tuple[float, float], side: float, turn: float, size: int) -> Matrix:
+def square_transform(centre: tuple[float, float], side: float, turn: float, size: int) -> Matrix:
     """Compute the transform (2, 3) from a turned square of the image to an upright square of ``size`` pixels."""
     scale = size / side
     cosine, sine = math.cos(turn) * scale, math.sin(turn) * scale
@@ -79,7 +79,7 @@ def _square_transform(centre: tuple[float, float], side: float, turn: float, siz
     return np.column_stack([rotation, np.full(2, (size - 1) / 2) - rotation @ np.asarray(centre)])
 
 
-def _face_square(mesh: npt.NDArray[np.float32]) -> tuple[tuple[float, float], float, float]:
+def face_square(mesh: npt.NDArray[np.float32]) -> tuple[tuple[float, float], float, float]:
     """Return centre, side and turn (radians) of the square around a mesh; its upper edge is parallel to the eyes."""
     left, right = (mesh[i, :2].astype(np.float64) for i in EYE_CORNERS)
     turn = math.atan2(right[1] - left[1], right[0] - left[0])

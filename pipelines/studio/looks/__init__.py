@@ -1,0 +1,1 @@
+"""Appearance of a person as textures and materials."""

@@ -1,0 +1,49 @@
+"""Materials of a person's surfaces, drawn from its id and its facts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from mfhq.ids import seed_of
+from pipelines.studio.assets.kit import AssetKit
+from pipelines.studio.looks.hair_colours import COLOURS, draw_hair_colour, recolour
+from pipelines.studio.looks.skin_textures import skin_texture
+from pipelines.studio.people.figure import Attributes, Material
+from pipelines.studio.people.wardrobe import plain_dress
+
+FACE = (slice(348, 696), slice(200, 500))
+"""Rows and columns of a kit's skins that show the middle of the face."""
+PLAIN_SIDE = 512
+"""Side of a skin that is made without a kit, pixels."""
+
+
+def dress(identity_id: str, attributes: Attributes, kit: AssetKit | None) -> dict[str, Material]:
+    """Return the materials of a person's surfaces by name.
+
+    Skin gets the person's tone, flattened shading, pores and spots; hair, brows and lashes get one natural colour.
+
+    Args:
+        identity_id: Id of the person.
+        attributes: Its facts, with the names of its assets.
+        kit: Kit of skins and proxies; without one the skin is made from noise.
+    """
+    g = np.random.default_rng([seed_of(identity_id), 40])
+    materials = plain_dress(identity_id, attributes, kit)
+    tone = (attributes.skin_tone or 0) + float(g.uniform(-0.4, 0.4))
+    skin = materials["skin"]
+    base, face = skin.base_colour, FACE
+    if kit is not None and "skin" in attributes.styles:
+        base = kit.image(attributes.styles["skin"])
+    if min(base.shape[:2]) < PLAIN_SIDE:
+        base, face = np.full((PLAIN_SIDE, PLAIN_SIDE, 4), base[0, 0], np.uint8), (slice(None), slice(None))
+    texture = skin_texture(base, face, tone, g)
+    materials["skin"] = replace(skin, base_colour=texture, roughness=float(g.uniform(0.38, 0.58)))
+    colour = COLOURS[draw_hair_colour(g, attributes.skin_tone or 0, attributes.age)]
+    for name, lightness in (("hair", 1.0), ("brows", 0.8), ("lashes", 0.3)):
+        if name in materials:
+            worn = materials[name]
+            shade = (colour[0] * lightness, colour[1], colour[2])
+            materials[name] = replace(worn, base_colour=recolour(worn.base_colour, shade), roughness=0.55)
+    return materials

@@ -1,0 +1,54 @@
+"""Skins and hair of studio people: tones, details and colours."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from pipelines.studio.looks.dress import dress
+from pipelines.studio.looks.hair_colours import COLOURS, draw_hair_colour, recolour
+from pipelines.studio.looks.skin_textures import N_TONES, skin_texture, tone_colour
+from pipelines.studio.people.figure import Attributes
+
+WHOLE = (slice(None), slice(None))
+
+
+def lightness(texture: np.ndarray) -> np.ndarray:
+    return np.asarray(cv2.cvtColor(texture[..., :3].astype(np.float32) / 255, cv2.COLOR_RGB2LAB))[..., 0]
+
+
+def test_tones_step_evenly_in_lightness() -> None:
+    steps = np.diff([tone_colour(t)[0] for t in range(N_TONES)])
+    assert np.allclose(steps, steps[0]) and steps[0] < -5
+
+
+def test_skin_takes_the_tone_and_loses_baked_shading() -> None:
+    shaded = np.full((512, 512, 4), 255, np.uint8)
+    shaded[..., :3] = np.linspace(90, 220, 512)[:, None, None]
+    for tone in (1, 8):
+        made = lightness(skin_texture(shaded, WHOLE, tone, np.random.default_rng(0)))
+        assert abs(np.median(made) - tone_colour(tone)[0]) < 3
+        before = np.ptp(lightness(shaded)[::100].mean(1))
+        assert np.ptp(made[::100].mean(1)) < 0.75 * before
+
+
+def test_the_same_id_gives_the_same_skin_and_another_another() -> None:
+    facts = Attributes("open", "female", "young", 3)
+    first, again, other = (dress(i, facts, None)["skin"].base_colour for i in ("a", "a", "b"))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_hair_takes_a_colour_and_keeps_alpha() -> None:
+    g = np.random.default_rng(0)
+    strands = g.integers(40, 120, (64, 64, 4)).astype(np.uint8)
+    strands[..., 3] = 255
+    strands[:8, :, 3] = 7
+    made = recolour(strands, COLOURS["blond"])
+    assert np.array_equal(made[..., 3], strands[..., 3]) and abs(lightness(made)[8:].mean() - 62) < 2
+
+
+def test_old_people_are_mostly_grey_and_dark_skin_has_dark_hair() -> None:
+    g = np.random.default_rng(0)
+    old = [draw_hair_colour(g, 2, "old") for _ in range(300)]
+    assert 0.6 < np.mean([name in ("grey", "white") for name in old]) < 0.8
+    assert {draw_hair_colour(g, 8, "young") for _ in range(300)} <= {"black", "dark brown", "grey", "white"}
