@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipelines.media.cameras import Camera, look_at
 from pipelines.studio.rendering import glsl
 from pipelines.studio.rendering.environment import Environment
+from pipelines.studio.rendering.geometry import SOLID_ALPHA
 from pipelines.studio.rendering.gl_figure import FigureBuffers
 from pipelines.studio.rendering.gl_targets import ImageTargets
 from pipelines.studio.rendering.image import StudioImage, SurfaceTruth
@@ -28,6 +29,8 @@ SHADOW_RADIUS = 0.005
 """Half of the side of the square over which shadows are softened, metres."""
 KEPT_FIGURES = 4
 """Number of figures whose buffers stay on the device."""
+HIDING_ALPHA = 0.98
+"""Alpha from which hair hides what is behind it."""
 BLEND, DEPTH_TEST = 1, 2
 """Flags of moderngl."""
 
@@ -56,11 +59,12 @@ class GlRenderer:
         self._programs = {
             "colour": compile_(vertex_shader=glsl.VERTEX, fragment_shader=glsl.SURFACE_FRAGMENT),
             "truth": compile_(vertex_shader=glsl.VERTEX, fragment_shader=glsl.TRUTH_FRAGMENT),
-            "shadow": compile_(vertex_shader=glsl.SHADOW_VERTEX, fragment_shader=glsl.SHADOW_FRAGMENT),
+            "depth": compile_(vertex_shader=glsl.DEPTH_VERTEX, fragment_shader=glsl.DEPTH_FRAGMENT),
         }
         self._develop = compile_(vertex_shader=glsl.SCREEN_VERTEX, fragment_shader=glsl.DEVELOP_FRAGMENT)
         self._screen = self._gl.vertex_array(self._develop, [])
         self._figures: OrderedDict[str, FigureBuffers] = OrderedDict()
+        self._gl.depth_func = "<="
         self._targets: dict[tuple[int, int], ImageTargets] = {}
         self._light: tuple[Environment, float, Any, Any] | None = None
         self._shadow_map = self._gl.depth_texture((SHADOW_SIZE, SHADOW_SIZE))
@@ -148,10 +152,17 @@ class GlRenderer:
         self._shadow_target.use()
         self._shadow_target.clear(depth=1.0)
         self._gl.enable_only(DEPTH_TEST)
-        _assign(self._programs["shadow"], to_clip=to_shadow, base_map=0)
+        self._draw_depth(buffers, to_shadow, SOLID_ALPHA)
+
+    def _draw_depth(self, buffers: FigureBuffers, to_clip: NDArray[np.float64], least_alpha: float) -> None:
+        """Draw the depth alone; of surfaces that are not opaque, where their alpha is at least ``least_alpha``."""
+        program = self._programs["depth"]
+        _assign(program, to_clip=to_clip, base_map=0)
         for surface in buffers.surfaces:
+            alpha_mode = surface.drawn.surface.material.alpha_mode
+            _assign(program, least_alpha={"opaque": 0.0, "cutout": SOLID_ALPHA, "blend": least_alpha}[alpha_mode])
             surface.base.use(0)
-            surface.arrays["shadow"].render()
+            surface.arrays["depth"].render()
 
     def _view(self, buffers: FigureBuffers, camera: Camera, scene: StudioScene, truth: bool, index: int) -> StudioImage:
         size = (camera.width, camera.height)
@@ -176,6 +187,9 @@ class GlRenderer:
     ) -> None:
         program = self._programs["colour"]
         targets.start_colour()
+        # What is hidden is not shaded: the depth comes first.
+        self._gl.enable_only(DEPTH_TEST)
+        self._draw_depth(buffers, to_clip, HIDING_ALPHA)
         _assign(program, to_clip=to_clip, eye=camera.centre)
         self._gl.blend_func = (1, 0x0303)  # one, one minus the source's alpha: light is multiplied by alpha
         for blended in (False, True):

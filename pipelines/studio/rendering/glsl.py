@@ -22,26 +22,33 @@ out vec3 normal;
 out vec2 uv;
 out float occlusion;
 flat out float part;
+invariant gl_Position;
 void main() {
     gl_Position = to_clip * vec4(in_position, 1.0);
     position = in_position; normal = in_normal; uv = in_uv; occlusion = in_data.x; part = in_data.y;
 }
 """
 
-SHADOW_VERTEX = """
+DEPTH_VERTEX = """
 #version 330
 uniform mat4 to_clip;
 in vec3 in_position;
 in vec2 in_uv;
 out vec2 uv;
+invariant gl_Position;
 void main() { gl_Position = to_clip * vec4(in_position, 1.0); uv = in_uv; }
 """
 
-SHADOW_FRAGMENT = """
+DEPTH_FRAGMENT = """
 #version 330
 uniform sampler2D base_map;
+uniform float least_alpha;
 in vec2 uv;
-void main() { if (texture(base_map, uv).a < 0.5) discard; }
+out vec4 nothing;
+void main() {
+    if (texture(base_map, uv).a < least_alpha) discard;
+    nothing = vec4(0.0);
+}
 """
 
 _FRAME = """
@@ -176,9 +183,9 @@ vec3 tinted(float visible) { return pow(vec3(max(visible, 1e-6)), vec3(1.0) - su
 float shadow(vec3 n) {
     vec4 at = to_shadow * vec4(position + (n + light_direction[0]) * shadow_bias, 1.0);
     float sum = 0.0;
-    for (int y = -2; y <= 2; y++) for (int x = -2; x <= 2; x++)
-        sum += texture(shadow_map, at.xyz * 0.5 + 0.5 + vec3(x, y, 0.0) * shadow_radius * 0.5);
-    return sum / 25.0;
+    for (int y = -1; y <= 1; y++) for (int x = -1; x <= 1; x++)
+        sum += texture(shadow_map, at.xyz * 0.5 + 0.5 + vec3(x, y, 0.0) * shadow_radius);
+    return sum / 9.0;
 }
 void main() {
     vec4 texel = texture(base_map, uv);

@@ -29,7 +29,7 @@ STEP = 2e-5
 """Distance behind a surface from which a ray goes on, metres."""
 LEAST_LIGHT = 0.004
 """Share of light below which a ray ends."""
-SHADOW_BIAS, SHADOW_RADIUS, SHADOW_GRID = 0.002, 0.005, 5
+SHADOW_BIAS, SHADOW_RADIUS, SHADOW_GRID = 0.002, 0.005, 3
 """Start of shadow rays (metres), half of the side of the square over which they are spread, rays along its side."""
 
 
