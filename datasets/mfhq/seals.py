@@ -10,9 +10,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from mfhq.store import StoreError
+
+Record = TypeVar("Record")
 
 KEY = "seal"
 """Key of a JSON file's seal."""
@@ -58,6 +60,26 @@ def open_json(data: bytes, where: str, remedy: str) -> dict[str, Any]:
     if not isinstance(row, dict) or row.pop(KEY, None) not in (None, _digest(row)):
         raise DamagedFileError(f"{where}: is damaged (not the document that was written); {remedy}")
     return row
+
+
+def open_record(cls: type[Record], data: bytes, where: str, remedy: str) -> Record:
+    """Return the dataclass whose fields a JSON document holds; lists become tuples.
+
+    Args:
+        cls: The dataclass.
+        data: The document, as for ``open_json``.
+        where: URI of the file, for the error.
+        remedy: What to do if it is damaged, for the error.
+
+    Raises:
+        DamagedFileError: It is not the document that was written, or its fields are not those of the dataclass.
+    """
+    row = open_json(data, where, remedy)
+    listed = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
+    try:
+        return cls(**{**row, **listed})
+    except TypeError as error:
+        raise DamagedFileError(f"{where}: is damaged (no {cls.__name__}: {error}); {remedy}") from error
 
 
 def _digest(row: Mapping[str, Any]) -> str:

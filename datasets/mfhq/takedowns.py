@@ -22,7 +22,7 @@ import pyarrow.compute as pc
 from mfhq.paths import TAKEDOWNS
 from mfhq.pruning import prune
 from mfhq.schema import TAKEDOWNS as SCHEMA
-from mfhq.seals import open_json, seal_json
+from mfhq.seals import open_record, seal_json
 from mfhq.store import Store
 
 VIDEO, SOURCE, IDENTITY, PHOTOGRAPH = "video", "source", "identity", "photograph"
@@ -84,9 +84,7 @@ class Takedown:
         Raises:
             DamagedFileError: It is not the document that was written.
         """
-        row = open_json(data, where, _REMEDY)
-        listed: dict[str, Any] = {name: tuple(value) for name, value in row.items() if isinstance(value, list)}
-        return cls(**{**row, **listed})
+        return open_record(cls, data, where, _REMEDY)
 
 
 def record_path(takedown_id: str) -> str:

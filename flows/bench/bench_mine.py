@@ -30,6 +30,7 @@ from pipelines.engine.state import fingerprints
 from pipelines.faces.pack import face_pack
 from pipelines.identity.assign import assign_identities
 from pipelines.identity.config import ClusterConfig
+from pipelines.media.containers import check_container
 from pipelines.mining.digests import digest_sources
 from pipelines.mining.source_listing import list_sources
 from pipelines.mining.steps import AFTER, mining_steps
@@ -128,6 +129,7 @@ def _decode(path: str) -> int:
 
     decord.logging.set_level(decord.logging.QUIET)
     try:
+        check_container(path)
         reader = decord.VideoReader(path, num_threads=1)
         for _ in range(len(reader)):
             reader.next().asnumpy()

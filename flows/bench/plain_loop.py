@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from pipelines.media.containers import check_container
 from pipelines.mining.tracker import iou
 
 MIN_IOU = 0.5
@@ -68,6 +69,7 @@ def plain_loop(videos: Sequence[Path], pack_root: Path, threshold: float, limit_
     for video in videos:
         if done and time.perf_counter() - began > limit_s:
             break
+        check_container(video)
         reader = decord.VideoReader(str(video))
         running: list[PlainTrack] = []
         for index in range(len(reader)):

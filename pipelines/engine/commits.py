@@ -24,7 +24,7 @@ from mfhq.integrity import MINE_AGAIN, is_image_whole
 from mfhq.parquet import from_parquet, prune_schema, to_parquet
 from mfhq.paths import shard_prefix, step_prefix
 from mfhq.schema import BLOB_REF, STATUSES, schema_hash
-from mfhq.seals import DamagedFileError, open_json, seal_json
+from mfhq.seals import DamagedFileError, open_json, open_record, seal_json
 from mfhq.store import Store, StoreError
 from pipelines.engine.nested_tables import conform_table, has_column
 from pipelines.engine.step import Step
@@ -115,11 +115,7 @@ class Marker:
         Raises:
             DamagedFileError: It is not the document that was written.
         """
-        row = open_json(data, where, MINE_AGAIN)
-        try:
-            return cls(**{**row, "inputs": tuple(row["inputs"])})
-        except (KeyError, TypeError) as error:
-            raise DamagedFileError(f"{where}: is damaged (no marker: {error}); {MINE_AGAIN}") from error
+        return open_record(cls, data, where, MINE_AGAIN)
 
     @classmethod
     def read(cls, store: Store, path: str) -> Marker:
