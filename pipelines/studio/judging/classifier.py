@@ -23,7 +23,7 @@ THUMBNAIL, RINGS = 28, 16
 
 @dataclass(frozen=True)
 class Separation:
-    """How well rendered faces are told from real ones."""
+    """Accuracy at which rendered faces are told from real ones."""
 
     accuracy: float
     """Mean of the accuracies on rendered and on real faces of people that were not trained on, 0 to 1."""

@@ -145,4 +145,4 @@ def pose_of(name: str, strength: float) -> Pose:
 def _correlation(rows: NDArray[np.float64]) -> float:
     if len(rows) < 3 or not rows.std(0).all():
         return float("nan")
-    return float(np.corrcoef(rows.T)[0, 1])
+    return float(np.asarray(np.corrcoef(rows.T))[0, 1])
