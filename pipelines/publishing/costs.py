@@ -15,7 +15,7 @@ _RETRIED = """CREATE TABLE retried AS SELECT step, fingerprint, item_id, max(att
 WHERE attempt > 1 GROUP BY ALL"""
 _COSTS = """SELECT step, fingerprint, status, reason,
 count(*) FILTER (latest IS NULL OR attempt >= latest) AS items, count(*) AS attempts,
-sum(coalesce(seconds, 0)) AS seconds, CAST(sum(coalesce(bytes, 0)) AS BIGINT) AS bytes
+round(fsum(coalesce(seconds, 0)), 6) AS seconds, CAST(sum(coalesce(bytes, 0)) AS BIGINT) AS bytes
 FROM {ledger} LEFT JOIN retried USING (step, fingerprint, item_id) GROUP BY ALL ORDER BY ALL"""
 
 
@@ -28,7 +28,7 @@ def costs_table(store: Store) -> pa.Table:
     with query_tables(store, {}) as connection:
         ledger = ledger_sql(store)
         connection.execute(_RETRIED.format(ledger=ledger))
-        found = connection.execute(_COSTS.format(ledger=ledger)).to_arrow_table()
+        found = connection.sql(_COSTS.format(ledger=ledger)).to_arrow_table()
     return found.select(COSTS.names).cast(COSTS)
 
 
