@@ -221,20 +221,25 @@ class StoredFile(io.RawIOBase):
         self._size = store.size(path) if size is None else size
 
     def readable(self) -> bool:
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
+        """Return True."""
         return True
 
     def tell(self) -> int:
+        """Return the position of the next byte that is read."""
         return self._position
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move to a position, and return it."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
         self._position = base + offset
         return self._position
 
     def readinto(self, buffer: Any) -> int:
+        """Read as many bytes as the buffer holds and the file still has; return their number."""
         length = min(len(buffer), self._size - self._position)
         data = self._store.read(self._path, self._position, length) if length > 0 else b""
         buffer[: len(data)] = data

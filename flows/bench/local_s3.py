@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from pyarrow import fs
+
 BUCKET = "corpora"
 """Bucket that ``local_s3`` makes."""
 
@@ -80,8 +82,6 @@ def local_s3(folder: str, megabytes: int = 1024) -> Iterator[str]:
         folder: Folder of the objects.
         megabytes: As for ``Seaweed.start``.
     """
-    import s3fs
-
     server = Seaweed(folder)
     settings = {"FFAVATAR_S3_ENDPOINT": server.url, "AWS_DEFAULT_REGION": "us-east-1"}
     settings |= {"AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anyone"}
@@ -89,7 +89,13 @@ def local_s3(folder: str, megabytes: int = 1024) -> Iterator[str]:
     try:
         server.start(megabytes)
         os.environ.update(settings)
-        s3fs.S3FileSystem(endpoint_url=server.url, skip_instance_cache=True).mkdir(BUCKET)
+        client = fs.S3FileSystem(
+            endpoint_override=server.url.removeprefix("http://"),
+            scheme="http",
+            region="us-east-1",
+            allow_bucket_creation=True,
+        )
+        client.create_dir(BUCKET)
         yield server.url
     finally:
         server.stop()

@@ -37,7 +37,8 @@ def sql(
     Without QUERY it is a shell on a terminal, and elsewhere lists the views and their columns. A query reads the views
     and nothing else, and writes nothing.
     """
-    from flows.corpus.sql import SqlRequest, list_questions, sql_command
+    from flows.sql.sql_command import sql_command
+    from flows.sql.sql_requests import SqlRequest, list_questions
 
     if listed:
         return list_questions()

@@ -121,9 +121,10 @@ def _run_parts(paths: _Paths, samples: bool, seconds: float, times: list[_Timing
     from flows.captures import render_capture_corpus
     from flows.cli.demo_cast import choose_cast, write_photos, write_strip
     from flows.corpus.report import report_command
-    from flows.corpus.sql import SqlRequest, sql_command
     from flows.curriculum import curriculum
     from flows.mine import mine
+    from flows.sql.sql_command import sql_command
+    from flows.sql.sql_requests import SqlRequest
     from pipelines.samples.make import make_samples
 
     folder, corpus = paths.folder, paths.corpus

@@ -24,8 +24,12 @@ A, B = "/src/a", "/src/b"
 ANSWERS: dict[str, tuple[dict[str, Any], list[tuple[Any, ...]]]] = {
     "changes": (
         {},
-        [("chosen faces", 2, 5, 3, 0, 0), ("faces", 3, 7, 4, 0, 1), ("identities", 1, 2, 1, 0, 0),
-         ("videos", 1, 3, 2, 0, 0)],
+        [
+            ("chosen faces", 2, 5, 3, 0, 0),
+            ("faces", 3, 7, 4, 0, 1),
+            ("identities", 1, 2, 1, 0, 0),
+            ("videos", 1, 3, 2, 0, 0),
+        ],
     ),
     "cost": (
         {},
@@ -37,8 +41,13 @@ ANSWERS: dict[str, tuple[dict[str, Any], list[tuple[Any, ...]]]] = {
         {},
         [(0.0, "best", 1, 1), (0.5, "expression", 1, 1), (None, "best", 1, 1), (None, "pose", 2, 1)],
     ),
-    "failures": ({}, [("probe", "va", "/src/a/1.mp4", 1, "ValueError", "ValueError"),
-                      ("probe", "vc", "/src/b/3.mp4", 1, "ValueError", "ValueError: no index")]),
+    "failures": (
+        {},
+        [
+            ("probe", "va", "/src/a/1.mp4", 1, "ValueError", "ValueError"),
+            ("probe", "vc", "/src/b/3.mp4", 1, "ValueError", "ValueError: no index"),
+        ],
+    ),
     "funnel": ({}, [("videos", "ok", 2, 66.7, 3.0)]),
     "licences": (
         {},
@@ -46,10 +55,12 @@ ANSWERS: dict[str, tuple[dict[str, Any], list[tuple[Any, ...]]]] = {
     ),
     "lineage": (
         {"run": "train"},
-        [(0, "run", "train-1", "pretrain", "v0002", "abc", "c0ffee", None, None),
-         (1, "run", "publish-1", "publish", "v0001", "abc", None, None, None),
-         (None, "file", "va", "/src/a/1.mp4", "v0002", None, None, 3, 1),
-         (None, "file", "vb", "/src/a/2.mp4", "v0002", None, None, 1, 1)],
+        [
+            (0, "run", "train-1", "pretrain", "v0002", "abc", "c0ffee", None, None),
+            (1, "run", "publish-1", "publish", "v0001", "abc", None, None, None),
+            (None, "file", "va", "/src/a/1.mp4", "v0002", None, None, 3, 1),
+            (None, "file", "vb", "/src/a/2.mp4", "v0002", None, None, 1, 1),
+        ],
     ),
     "people": (
         {"faces": "2"},
@@ -71,7 +82,7 @@ ANSWERS: dict[str, tuple[dict[str, Any], list[tuple[Any, ...]]]] = {
     ),
     "turned_people": ({"faces": 3}, [("p1", "train", 3, 50.0)]),
     "unused_videos": ({}, [("/src/b/3.mp4", "rejected", "no_face", None, None)]),
-}  # fmt: skip
+}
 """Question to parameters, and the rows of its answer."""
 
 

@@ -100,10 +100,20 @@ def publish_known(root: Any) -> None:
     record_run(store, "train-1", "pretrain", "v0002", "abc", "c0ffee", "publish-1")
     tried = [("va", 1, "failed", "ValueError", 4.0), ("va", 2, "ok", "", 2.0), ("vb", 1, "ok", "", 1.0)]
     ledger = [
-        {"item_id": i, "step": "probe", "fingerprint": "p", "attempt": n, "status": s, "reason": r, "seconds": t,
-         "bytes": 1_000_000, "error": r or None, "run_id": f"run-{n}"}
+        {
+            "item_id": i,
+            "step": "probe",
+            "fingerprint": "p",
+            "attempt": n,
+            "status": s,
+            "reason": r,
+            "seconds": t,
+            "bytes": 1_000_000,
+            "error": r or None,
+            "run_id": f"run-{n}",
+        }
         for i, n, s, r, t in tried
-    ]  # fmt: skip
+    ]
     ledger.append({**ledger[0], "item_id": "vc", "error": "ValueError: no index", "seconds": 0.5})
     ledger.append({**ledger[2], "step": "tracks", "seconds": 20.0})
     for step in ("probe", "tracks"):

@@ -21,7 +21,7 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
 from flows.cli import main
-from flows.corpus.sql_shell import SqlCompleter, history_file
+from flows.sql.sql_shell import SqlCompleter, history_file
 from infra import console
 from tests.support.known_corpus import publish_known
 
@@ -120,8 +120,9 @@ def test_a_long_table_shows_200_rows_and_says_how_many_there_are(run: Run) -> No
     status, out, _ = run("SELECT i FROM range(208000) r(i)")
     lines = out.splitlines()
     assert status == 0 and len(lines) < 210 and "199" in out
-    assert re.fullmatch(r"208,000 rows in .* s; the first 200 are shown; --csv, --json and --parquet FILE have all",
-                        lines[-1])  # fmt: skip
+    assert re.fullmatch(
+        r"208,000 rows in .* s; the first 200 are shown; --csv, --json and --parquet FILE have all", lines[-1]
+    )
 
 
 def test_rows_stand_upright_where_columns_do_not_fit(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from prompt_toolkit.filters import Condition
 from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
-from flows.corpus.sql import SqlRequest, describe_views, list_questions, parse_query
-from flows.corpus.sql_output import print_answer
+from flows.sql.sql_output import print_answer
+from flows.sql.sql_requests import SqlRequest, describe_views, list_questions, parse_query
 from infra.console import CallError, err, print_rows, say
 from infra.settings import PRIVATE_FOLDER, load_settings
 from infra.storage import StoreError
