@@ -1,4 +1,4 @@
-"""The table ``funnel``: number and cost of the items of each stage, by outcome."""
+"""The tables ``funnel`` (items of each stage, by outcome) and ``costs`` (attempts of each step, by outcome)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
+from mfhq.corpus_tables import ledger_files
 from mfhq.manifest import TableEntry
-from mfhq.schema import FUNNEL, OK
+from mfhq.schema import ATTEMPTS, COSTS, FUNNEL, OK
 from mfhq.store import Store
+from mfhq.takedowns import DenyList, read_takedowns, token_sql
+from mfhq.views import sql_type
 from pipelines.engine.commits import locate_step
-from pipelines.publishing.costs import ledger_sql
 from pipelines.publishing.publish_presets import Preset
-from pipelines.publishing.published_query import query_tables
+from pipelines.publishing.published_query import query_tables, scan
 
 STEPS_OF_STAGE = {"videos": ("probe",), "shots": (), "tracks": ("tracks",), "faces": ("scores", "embeddings")}
 """Stage to the steps whose seconds are charged to it; step ``tracks`` also finds the shots.
@@ -28,6 +30,12 @@ JOIN (SELECT video_id, count(*) AS n FROM {stage} GROUP BY ALL) t USING (video_i
 JOIN spent s ON s.item_id = c.video_id WHERE list_contains([{steps}], s.step) GROUP BY ALL"""
 _LEFT_OVER = """SELECT {outcome}, sum(s.seconds) FROM videos v JOIN spent s ON s.item_id = v.video_id
 WHERE list_contains([{steps}], s.step) AND v.video_id NOT IN (SELECT video_id FROM {stage}) GROUP BY ALL"""
+_RETRIED = """CREATE TABLE retried AS SELECT step, fingerprint, item_id, max(attempt) AS latest FROM {ledger}
+WHERE attempt > 1 GROUP BY ALL"""
+_COSTS = """SELECT step, fingerprint, status, reason,
+count(*) FILTER (latest IS NULL OR attempt >= latest) AS items, count(*) AS attempts,
+round(fsum(coalesce(seconds, 0)), 6) AS seconds, CAST(sum(coalesce(bytes, 0)) AS BIGINT) AS bytes
+FROM {ledger} LEFT JOIN retried USING (step, fingerprint, item_id) GROUP BY ALL ORDER BY ALL"""
 
 
 def funnel_table(
@@ -89,3 +97,32 @@ def _spent(store: Store, fingerprints: Mapping[str, str]) -> str:
     )
     columns = "step, item_id, sum(coalesce(seconds, 0)) AS seconds"
     return f"SELECT {columns} FROM {ledger_sql(store)} WHERE {steps} GROUP BY ALL"
+
+
+def costs_table(store: Store) -> pa.Table:
+    """Build the table ``costs`` from the ledger; attempts at what a take-down withdrew are left out.
+
+    Args:
+        store: The corpus.
+    """
+    with query_tables(store, {}) as connection:
+        ledger = ledger_sql(store)
+        connection.execute(_RETRIED.format(ledger=ledger))
+        found = connection.sql(_COSTS.format(ledger=ledger)).to_arrow_table()
+    return found.select(COSTS.names).cast(COSTS)
+
+
+def ledger_sql(store: Store) -> str:
+    """Return the attempts in the ledger as a table expression of DuckDB, without those at withdrawn items.
+
+    Args:
+        store: The corpus.
+    """
+    paths = ledger_files(store)
+    if not paths:
+        columns = ", ".join(f'CAST(NULL AS {sql_type(f.type)}) AS "{f.name}"' for f in ATTEMPTS)
+        return f"(SELECT {columns} FROM (SELECT 1) WHERE false)"
+    withdrawn = DenyList(tuple(read_takedowns(store, unfinished=True))).tokens
+    tokens = ", ".join(f"'{token}'" for token in sorted(withdrawn))
+    allowed = f"{token_sql('item_id')} NOT IN ({tokens})" if tokens else "true"
+    return f"(SELECT * FROM {scan(store, paths)} WHERE {allowed})"

@@ -24,8 +24,7 @@ from mfhq.store import Store
 from mfhq.takedowns import read_deny_list
 from pipelines.duplicates.duplicate_shots import find_duplicates
 from pipelines.identity.aliases import extend_aliases
-from pipelines.publishing.costs import costs_table
-from pipelines.publishing.funnel import funnel_table
+from pipelines.publishing.funnel import costs_table, funnel_table
 from pipelines.publishing.identity_lookup import IdentityLookup
 from pipelines.publishing.people_tables import people_tables
 from pipelines.publishing.publish_presets import SMALL, Preset
