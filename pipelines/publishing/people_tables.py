@@ -21,11 +21,11 @@ from mfhq.schema import ASSIGNMENTS, IDENTITIES
 from mfhq.store import Store
 from pipelines.identity.vector_lists import lists_to_vectors
 from pipelines.publishing.former_choices import FormerChoices, record_choices
-from pipelines.publishing.identities import SplitGroups, split_of_identity
 from pipelines.publishing.identity_lookup import IdentityLookup
 from pipelines.publishing.people_choice import PeopleChooser, StoredMeshes, starts_of_people
 from pipelines.publishing.publish_presets import Preset
 from pipelines.publishing.published_query import query_tables, scan
+from pipelines.publishing.splits import SplitGroups, split_of_identity
 from pipelines.publishing.table_files import TableFiles, TableWriter, write_table
 
 if TYPE_CHECKING:

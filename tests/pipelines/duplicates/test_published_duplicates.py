@@ -14,9 +14,9 @@ from mfhq.schema import VIDEOS
 from pipelines.engine.state import fingerprints
 from pipelines.mining.schemas import SOURCES
 from pipelines.publishing.audits import AuditError
-from pipelines.publishing.identities import SplitGroups, split_of_identity
 from pipelines.publishing.publish_presets import SMALL, preset_named
 from pipelines.publishing.publish_snapshot import publish_snapshot
+from pipelines.publishing.splits import SplitGroups, split_of_identity
 from tests.support.mined_tables import mined_tables
 
 COUNTED = preset_named("small", name="counted", count_duplicates=True, test_share=0.45, val_share=0.1)

@@ -13,8 +13,8 @@ from pipelines.publishing.diversity import MOST_SAMPLED
 from pipelines.publishing.diversity import measure_diversity as measure_batch
 from pipelines.publishing.face_selection import REASONS, FaceFeatures, PeopleBatch
 from pipelines.publishing.face_selection import choose_faces as choose_batch
-from pipelines.publishing.identities import split_of_identity
 from pipelines.publishing.publish_presets import SMALL
+from pipelines.publishing.splits import split_of_identity
 from pipelines.publishing.table_digest import table_digest
 
 
