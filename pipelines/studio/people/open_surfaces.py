@@ -1,0 +1,165 @@
+"""The surfaces of a person of the open head: the skin of head and bust, and the proxies of a kit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.studio.assets.kit import AssetKit
+from pipelines.studio.part_classes import Part
+from pipelines.studio.people.figure import Material, Surface
+from pipelines.studio.people.open_base import OpenBase
+from pipelines.studio.people.proxies import Proxy, read_proxy, split_jaws
+from pipelines.studio.people.wardrobe import KINDS, flat
+
+if TYPE_CHECKING:
+    from ffavatar_model.head import HeadModel
+
+Floats = NDArray[np.float32]
+Follows = Literal["skin", "skull", "shoulders", "eyes", "jaw"]
+FOLLOWS: dict[str, Follows] = {"hair": "skull", "clothes": "shoulders", "eyes": "eyes"}
+"""Kind of proxy → what it follows; the others follow the skin."""
+PARTS = {
+    "hair": Part.HAIR,
+    "clothes": Part.APPAREL,
+    "teeth_upper": Part.UPPER_TEETH,
+    "teeth_lower": Part.LOWER_TEETH,
+    "tongue": Part.TONGUE,
+}
+"""Name of the surface → its class; others belong to the body."""
+DOUBLES = {"eyes": ("left_eye", "right_eye"), "tongue": ("tongue",)}
+"""Kind of proxy → regions of the open head that it replaces."""
+SKIN_COLOUR, CLOTH_COLOUR = (200.0, 160.0, 140.0), (70.0, 75.0, 90.0)
+LIP = 0.5
+"""Least value of the mask of the lips in a triangle of a lip."""
+
+
+@dataclass(frozen=True, eq=False)
+class WornProxy:
+    """A proxy on a person."""
+
+    proxy: Proxy
+    """Mesh and binding."""
+    rest: Floats
+    """(P, 3) vertices at rest, metres."""
+    follows: Follows
+    """What it follows."""
+    used: NDArray[np.int64]
+    """Vertices of the surface's triangles."""
+
+
+def build_surfaces(
+    head: HeadModel,
+    base: OpenBase,
+    rest: Floats,
+    kit: AssetKit | None,
+    wardrobe: Mapping[str, str],
+    materials: Mapping[str, Material],
+) -> tuple[NDArray[np.int64], tuple[Surface, ...], tuple[WornProxy, ...]]:
+    """Build the surfaces of a person.
+
+    Args:
+        head: The open head.
+        base: Its base mesh.
+        rest: (N, 3) base mesh of the person at rest, metres.
+        kit: Kit of proxies, or None.
+        wardrobe: Kind of asset → its name in the kit.
+        materials: Name of the surface → its material.
+
+    Returns:
+        Base vertices (V,) of the skin; the skin's surface and those of the proxies; and the proxies.
+    """
+    surfaces, worn = [], []
+    hidden = np.zeros(len(rest), bool)
+    doubled: list[str] = []
+    for kind in KINDS if kit is not None else ():
+        if kit is None or kind not in wardrobe:
+            continue
+        place = f"{kind}/{wardrobe[kind]}.npz"
+        proxy = read_proxy(kit.arrays(place), place)
+        doubled += DOUBLES.get(kind, ())
+        if kind == "clothes":
+            hidden[proxy.hides] = True
+        for name, triangles, corners, follows in _pieces(kind, proxy, rest):
+            material = materials.get(name, materials.get(kind, Material(flat(CLOTH_COLOUR))))
+            surfaces.append(Surface(name, triangles, corners, PARTS.get(name, Part.BODY), material))
+            worn.append(WornProxy(proxy, proxy.binding.fit(rest), follows, np.unique(triangles)))
+    skin_vertex, skin = _skin(head, base, hidden, doubled, kit, materials)
+    return skin_vertex, (skin, *surfaces), tuple(worn)
+
+
+def _pieces(kind: str, proxy: Proxy, rest: Floats) -> list[tuple[str, NDArray[np.int32], Floats, Follows]]:
+    """Return the surfaces of a proxy: name, triangles (T, 3), coordinates (T, 3, 2) and what it follows."""
+    if kind != "teeth":
+        return [(kind, proxy.triangles, proxy.uv, FOLLOWS.get(kind, "skin"))]
+    lower = split_jaws(proxy.binding.fit(rest), proxy.triangles)[proxy.triangles[:, 0]]
+    return [
+        ("teeth_upper", proxy.triangles[~lower], proxy.uv[~lower], "skull"),
+        ("teeth_lower", proxy.triangles[lower], proxy.uv[lower], "jaw"),
+    ]
+
+
+def _skin(
+    head: HeadModel,
+    base: OpenBase,
+    hidden: NDArray[np.bool_],
+    doubled: list[str],
+    kit: AssetKit | None,
+    materials: Mapping[str, Material],
+) -> tuple[NDArray[np.int64], Surface]:
+    """Return the base vertices (V,) of the skin and its surface; vertices of the open head come first."""
+    skin_vertex = np.concatenate([base.head_vertex, base.bust_vertex])
+    place = np.full(len(base.template), -1)
+    place[skin_vertex] = np.arange(len(skin_vertex))
+    own = head.triangles.numpy()
+    triangles = np.concatenate([own, place[base.bust_triangles]])
+    uv = np.concatenate([head.uvs.numpy()[head.uv_triangles.numpy()], base.bust_uv])
+    part = np.full(len(triangles), Part.BODY, np.uint8)
+    part[: len(own)] = _lips(head)
+    drawn = ~hidden[skin_vertex][triangles].any(1)
+    drawn[: len(own)] = True
+    for region in doubled:
+        drawn[: len(own)] &= ~(head.region(region).numpy() > 0.5)[own].all(1)
+    uv = uv * np.array([1, -1]) + np.array([0, 1])
+    if kit is not None:
+        uv = skin_coordinates(uv, kit)
+    material = materials.get("skin", Material(flat(SKIN_COLOUR), specular=0.028, subsurface=1.0))
+    return skin_vertex, Surface(
+        "skin", triangles[drawn].astype(np.int32), uv[drawn].astype(np.float32), part[drawn], material
+    )
+
+
+def _lips(head: HeadModel) -> NDArray[np.uint8]:
+    """Return the class (T,) of each triangle of the open head."""
+    from ffavatar_model.head.interface import JAW
+
+    triangles = head.triangles.numpy()
+    lips = head.region("lips").numpy()[triangles].mean(1) > LIP
+    lower = head.skinning_weights.numpy()[triangles, JAW].mean(1) > 0.5
+    return np.where(lips, np.where(lower, Part.LOWER_LIP, Part.UPPER_LIP), Part.BODY).astype(np.uint8)
+
+
+def skin_coordinates(uv: Floats, kit: AssetKit) -> Floats:
+    """Convert MakeHuman's texture coordinates (T, 3, 2) to those of a kit's skins, v down.
+
+    A triangle whose corners lie in no tile gets the nearest point of the nearest tile.
+
+    Args:
+        uv: Coordinates in the base mesh's map, v down.
+        kit: The kit, whose ``skins.json`` names the tiles.
+    """
+    table = kit.table("skins/skins.json")
+    pixels = uv * np.array(table["source_size"])
+    rectangles = np.array([tile["source_rect"] for tile in table["tiles"]], float)
+    origins = np.array([tile["atlas_origin"] for tile in table["tiles"]], float)
+    centre = pixels.mean(1)[:, None]
+    nearest = np.clip(centre, rectangles[:, :2] + 1, rectangles[:, 2:] - 1)
+    tile = np.linalg.norm(nearest - centre, axis=2).argmin(1)
+    low, high = rectangles[tile, None, :2], rectangles[tile, None, 2:]
+    return ((np.clip(pixels, low + 0.5, high - 0.5) - low + origins[tile, None]) / table["image_size"]).astype(
+        np.float32
+    )
