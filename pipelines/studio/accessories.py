@@ -11,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.media.srgb import decode_srgb
 from pipelines.studio.appearance import Appearance
 from pipelines.studio.hair import CENTRE
 from pipelines.studio.mesh import Mesh, grid_barycentric, merge
 from pipelines.studio.part_classes import Part
-from pipelines.studio.renderer import decode_srgb
 from pipelines.studio.studio_head import JAW, NECK, ORDER, StudioHead
 
 Floats = NDArray[np.float32]

@@ -26,10 +26,11 @@ from ava256.writer import CaptureWriter, write_ids
 from mfhq.ids import digest, seed_of
 from pipelines.conversion.ava256_config import HEAD_AXES
 from pipelines.media.cameras import Array, Camera, compose
+from pipelines.media.srgb import encode_srgb
 from pipelines.studio.camera_rig import RigCapture, RigSpec, invert_rigid, plan_rig
 from pipelines.studio.mesh import sample_colours
 from pipelines.studio.person import StudioPerson
-from pipelines.studio.renderer import build_scene, encode_srgb
+from pipelines.studio.renderer import build_scene
 from pipelines.studio.studio_head import StudioHead
 from pipelines.studio.truth import write_truth
 

@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from pipelines.conversion.head_crops import HEAD_CENTRE
 from pipelines.media.cameras import Array, Camera, compose, look_at, rotation_yxz
+from pipelines.media.srgb import encode_srgb
 from pipelines.studio.mesh import Mesh, grid_barycentric, merge
 from pipelines.studio.part_classes import Part
 from pipelines.studio.performance import Timestep, plan_timesteps
 from pipelines.studio.person import StudioPerson, make_person
-from pipelines.studio.renderer import Lighting, build_scene, cast_rays, encode_srgb, render_mesh
+from pipelines.studio.renderer import Lighting, build_scene, cast_rays, render_mesh
 from pipelines.studio.scenes import lighting_in_head_frame, random_background, random_lighting
 from pipelines.studio.segmentation import triangle_parts
 from pipelines.studio.studio_head import ORDER, StudioHead

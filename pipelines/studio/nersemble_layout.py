@@ -28,10 +28,10 @@ from nersemble.layout import (
 )
 from nersemble.metadata import write_tables
 from pipelines.media.cameras import Array
+from pipelines.media.srgb import decode_srgb, encode_srgb
 from pipelines.media.video_writer import write_video
 from pipelines.studio.camera_rig import RigCapture, RigSpec, plan_rig
 from pipelines.studio.performance import Timestep
-from pipelines.studio.renderer import decode_srgb, encode_srgb
 from pipelines.studio.studio_head import StudioHead
 
 Image = NDArray[np.uint8]

@@ -10,9 +10,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.media.srgb import decode_srgb
 from pipelines.studio.appearance import Appearance
 from pipelines.studio.hair import hair_cover
-from pipelines.studio.renderer import decode_srgb
 from pipelines.studio.studio_head import StudioHead
 
 Floats = NDArray[np.float32]

@@ -10,6 +10,7 @@ from embreex.mesh_construction import TriangleMesh
 from numpy.typing import NDArray
 
 from pipelines.media.cameras import Camera
+from pipelines.media.srgb import encode_srgb
 from pipelines.studio.mesh import Mesh, sample_colours, vertex_normals
 
 Floats = NDArray[np.float32]
@@ -182,18 +183,6 @@ def render_mesh(
         depth=pooled[..., 4] / share[..., 0],
         normals=pooled[..., 5:] / share,
     )
-
-
-def encode_srgb(linear: Floats) -> NDArray[np.uint8]:
-    """Return the 8-bit sRGB values (IEC 61966-2-1) of linear light, which is clipped to 0 to 1."""
-    x = np.clip(linear, 0, 1)
-    return (np.where(x <= 0.0031308, 12.92 * x, 1.055 * x ** (1 / 2.4) - 0.055) * 255 + 0.5).astype(np.uint8)
-
-
-def decode_srgb(rgb: NDArray[np.floating] | tuple[float, float, float]) -> Floats:
-    """Return the linear light of sRGB values from 0 to 1 (IEC 61966-2-1)."""
-    x = np.asarray(rgb, np.float32)
-    return np.where(x <= 0.04045, x / 12.92, ((x + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def _dot(a: Floats, b: Floats) -> Floats:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.media.cameras import Camera
+from pipelines.media.srgb import encode_srgb
 from pipelines.studio.rendering.scene import ColourLook, StudioScene
 from pipelines.studio.rendering.shading import map_coordinates, unit
 
@@ -31,8 +32,7 @@ def develop(light: Floats, look: ColourLook, seed: int) -> NDArray[np.uint8]:
     x = 0.18 * (x / 0.18).clip(1e-9) ** look.contrast
     bent = look.knee + (1 - look.knee) * (1 - np.exp(-(x - look.knee).clip(0) / (1 - look.knee)))
     x = np.where(x > look.knee, bent, x)
-    curve = np.where(x > 0.0031308, 1.055 * x ** (1 / 2.4) - 0.055, 12.92 * x)
-    return (curve.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+    return encode_srgb(x)
 
 
 def sensor_noise(height: int, width: int, seed: int) -> Floats:

@@ -8,13 +8,12 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.media.srgb import decode_srgb
 from pipelines.studio.rendering.geometry import SOLID_ALPHA, DrawableSurface, PosedSurface, detail_texture
 from pipelines.studio.rendering.shading import Points, sample_bilinear, unit
 
 Floats = NDArray[np.float32]
-DECODE = np.where(
-    np.arange(256) / 255 <= 0.04045, np.arange(256) / 255 / 12.92, ((np.arange(256) / 255 + 0.055) / 1.055) ** 2.4
-).astype(np.float32)
+DECODE = decode_srgb(np.arange(256) / 255)
 """Linear light of 8-bit sRGB values."""
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from pipelines.media.cameras import Camera, aimed_camera, compose, look_at, rotation_yxz
+from pipelines.media.srgb import decode_srgb, encode_srgb
 from pipelines.studio.mesh import Mesh, grid_barycentric, grid_index, grid_points, merge, sample_colours, vertex_normals
-from pipelines.studio.renderer import Light, Lighting, build_scene, cast_rays, decode_srgb, encode_srgb, render_mesh
+from pipelines.studio.renderer import Light, Lighting, build_scene, cast_rays, render_mesh
 
 FLAT = Lighting((), sky=(1.0, 1.0, 1.0), ground=(1.0, 1.0, 1.0))
 """Light from everywhere: the image shows the colours as they are."""
