@@ -14,11 +14,12 @@ from mfhq.schema import VIDEOS
 from pipelines.engine.state import fingerprints
 from pipelines.mining.schemas import SOURCES
 from pipelines.publishing.audits import AuditError
-from pipelines.publishing.publish_presets import SMALL, preset_named
+from pipelines.publishing.publish_presets import preset_named
 from pipelines.publishing.publish_snapshot import publish_snapshot
 from pipelines.publishing.splits import SplitGroups, split_of_identity
 from tests.support.mined_tables import mined_tables
 
+NOT_COUNTED = preset_named("small", name="not counted", count_duplicates=False)
 COUNTED = preset_named("small", name="counted", count_duplicates=True, test_share=0.45, val_share=0.1)
 CLIPS = ("good-0.take-1-0-50", "good-0.take-1-10-35", "good-0.take-2-0-50", "good-1.take-3-0-50", "good-2")
 WHOLE, CUT, OTHER = (digest(["clip", n], 64) for n in range(3))
@@ -48,7 +49,7 @@ def publish(corpus, toy, preset, person_of_cut="person-0"):
 
 
 def test_faces_of_a_copy_do_not_count(corpus, toy):
-    snapshot = publish(corpus, toy, SMALL)
+    snapshot = publish(corpus, toy, NOT_COUNTED)
     rows = {row["video_id"]: row for row in snapshot.table("videos").to_pylist()}
     assert (rows[CUT]["status"], rows[CUT]["reason"]) == ("rejected", "duplicate")
     assert (rows[CUT]["duplicate_of"], rows[CUT]["duplicate_distance"]) == (WHOLE, 0.0)
@@ -93,7 +94,7 @@ def test_no_split_parts_copies(corpus, toy, monkeypatch):
 
 
 def test_a_withdrawn_original_is_named_no_more(corpus, toy):
-    videos = publish(corpus, toy, SMALL).table("videos").select(VIDEOS.names)
+    videos = publish(corpus, toy, NOT_COUNTED).table("videos").select(VIDEOS.names)
     left = prune(videos, lambda values: pc.equal(values, WHOLE).fill_null(False).to_numpy(zero_copy_only=False))
     rows = {row["video_id"]: row["duplicate_of"] for row in left.to_pylist()}
     assert WHOLE not in rows and rows[CUT] is None and len(rows) == 4
