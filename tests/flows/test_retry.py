@@ -30,7 +30,7 @@ def corpus(tmp_path, ray_session, prefect_server, settings, monkeypatch):
     ray.cloudpickle.register_pickle_by_value(toy_mining)
     published = []
     monkeypatch.setenv("FFAVATAR_HOME", str(settings.home))
-    monkeypatch.setattr(retry, "mining_steps", lambda **options: toy_mining.toy_steps())
+    monkeypatch.setattr(retry, "mining_steps", lambda *arguments, **options: toy_mining.toy_steps())
     monkeypatch.setattr(retry, "AFTER", toy_mining.AFTER)
     monkeypatch.setattr(retry, "publish", lambda **arguments: published.append(arguments) or {"snapshot": "v0001"})
     store = open_store(tmp_path / "corpus")
