@@ -107,7 +107,7 @@ def texture_path(kit: AssetKit, kind: str, styles: Mapping[str, str]) -> str | N
     if kind == "eyes":
         return styles["iris"]
     index = kit.table(f"{kind}/index.json")
-    shared = index.get("textures") or [{}]
+    shared = index.get("textures") or [index.get("texture") or {}]
     mesh = next(m for m in index["meshes"] if m["name"] == styles[kind])
     found = mesh.get("texture") or shared[0].get("texture")
     return None if found is None else str(found)
