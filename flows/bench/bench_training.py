@@ -72,11 +72,12 @@ def _measure_step(
     batch = _random_batch(n_sources, n_drivers, config.model.image_size, rank, config.batch // world).to(device)
     for _ in range(_WARM_UP):
         trainer.train_step(batch)
+    steps = _STEPS if device.type == "cuda" else 3
     began = time.perf_counter()
-    for _ in range(_STEPS if device.type == "cuda" else 3):
+    for _ in range(steps):
         trainer.launch_step(batch)
     trainer.read_metrics()
-    spent = (time.perf_counter() - began) / (_STEPS if device.type == "cuda" else 3)
+    spent = (time.perf_counter() - began) / steps
     yield {
         "workers": world,
         "people": config.batch,

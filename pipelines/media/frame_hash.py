@@ -1,7 +1,7 @@
-"""Perceptual hashes of a frame: of the whole picture, and of parts of it that a copy may have been cropped to.
+"""Perceptual hashes of a frame: of the whole image, and of parts of it that a copy may have been cropped to.
 
-A hash is a difference hash of 64 bits: each bit says which of two neighbouring areas is brighter. So the whole picture
-of a cropped copy has about the hash of a part of the original's picture. A mirrored copy has another hash.
+A hash is a difference hash of 64 bits: each bit says which of two neighbouring areas is brighter. So the whole image
+of a cropped copy has about the hash of a part of the original's image. A mirrored copy has another hash.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WINDOWS = (
     (0.0, 0.15, 1.0, 1.0),
     (0.0, 0.0, 1.0, 0.85),
 )
-"""Left, upper, right and lower edge of each hashed part, as shares of the picture's sides; the first is the whole."""
+"""Left, upper, right and lower edge of each hashed part, as shares of the image's sides; the first is the whole."""
 
 _SIDE, _POINTS = 96, 4
 _DARK = 24
@@ -37,7 +37,7 @@ def hash_frame(rgb: Image) -> Hashes | None:
     """Hash the parts of a frame.
 
     Args:
-        rgb: (H, W, 3) uint8 RGB. Its aspect ratio and black bars around the picture do not matter.
+        rgb: (H, W, 3) uint8 RGB. Its aspect ratio and black bars around the image do not matter.
 
     Returns:
         (8,) hashes, in the order of ``WINDOWS``; None for a blank frame.
@@ -46,8 +46,8 @@ def hash_frame(rgb: Image) -> Hashes | None:
     grey = cv2.cvtColor(cv2.resize(points, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2GRAY)
     if grey.std() < _LEAST_STD:
         return None
-    picture = _without_bars(np.asarray(grey, np.uint8))
-    return np.array([_difference_hash(_cut(picture, window)) for window in WINDOWS], np.uint64)
+    image = _without_bars(np.asarray(grey, np.uint8))
+    return np.array([_difference_hash(_cut(image, window)) for window in WINDOWS], np.uint64)
 
 
 @dataclass
@@ -78,19 +78,19 @@ class FrameHashes:
 
 
 def _without_bars(grey: Image) -> Image:
-    """Cut off the black bars; a picture that is dark nearly everywhere stays as it is."""
+    """Cut off the black bars; a image that is dark nearly everywhere stays as it is."""
     rows, columns = (np.flatnonzero(grey.max(axis=axis) > _DARK) for axis in (1, 0))
     if min(len(rows), len(columns)) < _SIDE // 4:
         return grey
     return grey[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
-def _cut(picture: Image, window: tuple[float, float, float, float]) -> Image:
-    height, width = picture.shape
+def _cut(image: Image, window: tuple[float, float, float, float]) -> Image:
+    height, width = image.shape
     x0, y0, x1, y1 = (round(share * side) for share, side in zip(window, (width, height) * 2, strict=True))
-    return np.ascontiguousarray(picture[y0:y1, x0:x1])
+    return np.ascontiguousarray(image[y0:y1, x0:x1])
 
 
-def _difference_hash(picture: Image) -> int:
-    areas = np.asarray(cv2.resize(picture, (9, 8), interpolation=cv2.INTER_AREA), np.int16)
+def _difference_hash(image: Image) -> int:
+    areas = np.asarray(cv2.resize(image, (9, 8), interpolation=cv2.INTER_AREA), np.int16)
     return int.from_bytes(np.packbits(areas[:, 1:] > areas[:, :-1]).tobytes(), "big")

@@ -54,7 +54,7 @@ class SegmentPublisher:
     sources: pa.Table
     """``mining.schemas.SOURCES`` rows, which ``where`` may ask for."""
     deep: bool = False
-    """Whether the sha256 of large files is computed before they are used again."""
+    """True computes the sha256 of large files before they are used again."""
 
     @property
     def store(self) -> Store:

@@ -56,7 +56,7 @@ class Surface:
     part: Part | NDArray[np.uint8]
     """Segmentation class of the surface, or of each triangle (T,)."""
     material: Material
-    """How it reflects light."""
+    """Reflection of light."""
     occlusion: Floats | None = None
     """(V,) share of the sky that each vertex sees at rest, 0 to 1; None means 1."""
 

@@ -47,7 +47,7 @@ class WornProxy:
     rest: Floats
     """(P, 3) vertices at rest, metres."""
     follows: Follows
-    """What it follows."""
+    """Part of the person that moves it."""
     used: NDArray[np.int64]
     """Vertices of the surface's triangles."""
 

@@ -1,4 +1,4 @@
-"""What a licence and a consent allow, as people write them in lists of sources."""
+"""Permissions that follow from a licence and a consent, as people write them in lists of sources."""
 
 from __future__ import annotations
 
