@@ -6,13 +6,15 @@ are drawn with all vertices, which are then regressed on the shape coefficients,
 
 from __future__ import annotations
 
-import tempfile
+import io
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from pipelines.faces.weight_cache import write_atomically
 
 if TYPE_CHECKING:
     from ffavatar_model.head import HeadModel
@@ -73,10 +75,9 @@ def load_open_base(cache: Path, head: HeadModel) -> OpenBase:
             if set(stored.files) == {f.name for f in fields(OpenBase)}:
                 return OpenBase(**{name: stored[name] for name in stored.files})
     base = make_open_base(head)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        np.savez(file, **{f.name: getattr(base, f.name) for f in fields(base)})
-    Path(file.name).replace(path)
+    arrays = io.BytesIO()
+    np.savez(arrays, **{f.name: getattr(base, f.name) for f in fields(base)})
+    write_atomically(arrays.getvalue(), path)
     return base
 
 

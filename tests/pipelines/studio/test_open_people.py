@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipelines.faces.weight_cache import cache_dir
 from pipelines.studio.assets.kit import open_kit
 from pipelines.studio.people.figure import Pose
 from pipelines.studio.people.identities import STRATA, draw_facts
@@ -67,8 +68,9 @@ def test_a_kit_is_whole_or_says_what_is_wrong(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def open_people(studio_head, tmp_path_factory: pytest.TempPathFactory) -> OpenSource:
-    return open_source(tmp_path_factory.mktemp("base"), lambda _: studio_head.model)
+def open_people(studio_head) -> OpenSource:
+    """People of the open head; their base mesh is built once into the machine's cache, as the head is."""
+    return open_source(cache_dir(), lambda _: studio_head.model)
 
 
 def test_a_pose_turns_the_shoulders_the_eyes_and_the_jaw(open_people) -> None:
