@@ -55,7 +55,7 @@ def check_kills(mined_folder: Path, tmp_path: Path, toy, places, seed: int) -> N
         assert killed.returncode == -signal.SIGKILL, killed.stderr
         left = open_store(corpus)
         assert not Catalog(left).versions() and not verify_corpus(left, deep=True), "no snapshot, or a whole one"
-        assert not list((tmp_path / f"tmp-{corpus.name}").glob("*.parquet"))
+        assert not [file for file in (tmp_path / f"tmp-{corpus.name}").rglob("*") if file.is_file()]
         prints = fingerprints(toy.toy_steps(), toy.AFTER)
         cut = mined_tables(left, prints, SMALL)
         again = publish_snapshot(left, prints, toy.assign(cut), SMALL, track_embeddings=toy.means(cut))
