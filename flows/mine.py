@@ -169,11 +169,9 @@ def run_mining(
         config = replace(config, device=faces_device().name)
     steps, settings = mining_steps(config, pack or None, filesystem), load_settings()
     room = settings.fetch_bytes or (SourceCopies(filesystem).room() if filesystem is not None else 0)
-    waves, done, mined = (
-        fetch_waves(listed, known_digests(store), room),
-        list[list[dict[str, Any]]](),
-        dict[str, dict[str, Any]](),
-    )
+    waves = fetch_waves(listed, known_digests(store), room)
+    done: list[list[dict[str, Any]]] = []
+    mined: dict[str, dict[str, Any]] = {}
     for number, wave in enumerate(waves, start=1):
         if len(waves) > 1:
             say("wave {number} of {n}: {files} files", number=number, n=len(waves), files=len(wave))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from mfhq.manifest import Manifest
 from mfhq.named_queries import named_query
 from mfhq.paths import PRIVATE_TABLES
-from mfhq.schema import TABLES
 from mfhq.sql_fence import check_query, lock_database, open_database, words_of
 from mfhq.store import Store
 from mfhq.store_files import StoreFileSystem
@@ -244,4 +243,4 @@ class FencedConnection:
             plan = MESH
         if MESH in plan:
             for source, _ in self._views:
-                source.check_tables({"meshes"} & set(TABLES))
+                source.check_tables({"meshes"})
