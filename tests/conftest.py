@@ -17,6 +17,7 @@ import pytest
 from infra.settings import Settings, load_settings, quiet_services
 
 if TYPE_CHECKING:
+    from pipelines.studio.captures.portraits import PortraitStudio
     from pipelines.studio.studio_head import StudioHead
 
 
@@ -61,6 +62,15 @@ def studio_head() -> StudioHead:
     from pipelines.studio.studio_head import load_studio_head
 
     return load_studio_head(cache_dir())
+
+
+@pytest.fixture(scope="session")
+def portrait_studio() -> PortraitStudio:
+    """The studio of portraits with plain people, opened once."""
+    from pipelines.faces.weight_cache import cache_dir
+    from pipelines.studio.captures.portraits import open_portrait_studio
+
+    return open_portrait_studio(cache_dir())
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,13 @@ from numpy.typing import NDArray
 from ffavatar_model.data.images import head_matte
 from flows.experiments.device_images import ResidentImages
 from mfhq.ids import digest
-from pipelines.studio.portraits import FRONTAL, render_all_round_views, render_portraits
-from pipelines.studio.studio_head import StudioHead, load_studio_head
+from pipelines.studio.captures.portraits import (
+    FRONTAL,
+    PortraitStudio,
+    open_portrait_studio,
+    render_all_round_views,
+    render_portraits,
+)
 
 log = logging.getLogger(__name__)
 
@@ -47,34 +52,34 @@ class RenderOrder:
 RenderedArrays = dict[str, NDArray[Any]]
 """Arrays of ``PersonImages`` by name, but ``pixels`` (N, 4, S, S): RGB and the head's matte."""
 
-_head: StudioHead | None = None
+_studio: PortraitStudio | None = None
 
 
-def _start_worker(cache: str) -> None:
-    """Use one thread, load the head once, and give way to the training process."""
-    global _head
+def _start_worker(cache: str, assets: str | None) -> None:
+    """Use one thread, open the studio once, and give way to the training process."""
+    global _studio
     os.nice(5)
     torch.set_num_threads(1)
-    _head = load_studio_head(Path(cache))
+    _studio = open_portrait_studio(Path(cache), Path(assets) if assets else None)
 
 
 def _render_to_file(order: RenderOrder, folder: str) -> tuple[RenderOrder, str]:
     path = Path(folder) / order.file_name
     if not path.is_file():
-        assert _head is not None
+        assert _studio is not None
         part = path.with_suffix(f".{os.getpid()}")
         with part.open("wb") as stream:
-            np.savez(stream, **render_person(_head, order))  # type: ignore[arg-type]
+            np.savez(stream, **render_person(_studio, order))  # type: ignore[arg-type]
         part.replace(path)
     return order, str(path)
 
 
-def render_person(head: StudioHead, order: RenderOrder) -> RenderedArrays:
+def render_person(studio: PortraitStudio, order: RenderOrder) -> RenderedArrays:
     """Render a person's images, with the body below the chin faded out of the mattes as in every crop of a corpus."""
     if order.kind == "portraits":
-        images = render_portraits(head, order.person, order.timesteps, order.size)
+        images = render_portraits(studio, order.person, order.timesteps, order.size)
     else:
-        images = render_all_round_views(head, order.person, order.timesteps, order.cameras, order.size)
+        images = render_all_round_views(studio, order.person, order.timesteps, order.cameras, order.size)
     mattes = [
         head_matte(matte, torch.from_numpy(points))
         for matte, points in zip(images.matte, images.landmarks, strict=True)
@@ -118,6 +123,7 @@ def render_in_background(
     processes: int,
     cache: Path,
     folder: Path,
+    assets: Path | None = None,
 ) -> Iterator[Callable[[], int]]:
     """Render people in processes, handing each one on as it is done, in about the given order.
 
@@ -125,8 +131,9 @@ def render_in_background(
         orders: The people to render.
         take: Gets each person's arrays, in a thread of this process.
         processes: Number of processes; they end when the context is left.
-        cache: Folder of the studio head.
+        cache: Cache folder of the open head.
         folder: Rendered people are stored here, and read from here by another run.
+        assets: Kit of skins, hair and environment maps; None for plain people.
 
     Yields:
         A function that returns how many people are done, and that raises the error of rendering.
@@ -135,7 +142,7 @@ def render_in_background(
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     state: dict[str, Any] = {"done": 0, "error": None}
-    pool = context.Pool(processes, _start_worker, (str(cache),))
+    pool = context.Pool(processes, _start_worker, (str(cache), str(assets) if assets else None))
     ended = threading.Event()
 
     def collect() -> None:

@@ -69,6 +69,7 @@ class LogReporter:
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for what comes back.")
 @click.option("--work", type=click.Path(path_type=Path), required=True, help="Folder for images and checkpoints.")
 @click.option("--head", type=click.Path(path_type=Path), help="Cache folder that holds heads/open-head-v*.safetensors.")
+@click.option("--assets", type=click.Path(path_type=Path), help="Kit of skins, hair and environment maps.")
 @click.option("--init", type=click.Path(path_type=Path), help="Model file to begin with.")
 @click.option("--model", "size", default="small", help="Preset.")
 @click.option("--seconds", default=400.0, help="Of training.")
@@ -95,6 +96,7 @@ def main(
     out: Path,
     work: Path,
     head: Path | None,
+    assets: Path | None,
     init: Path | None,
     size: str,
     seconds: float,
@@ -140,7 +142,8 @@ def main(
         else:
             (portraits_data if order in mixed_set else own).add(to_resident_images(order, rendered))
 
-    with render_in_background([*held_out_orders, *orders], take, processes, cache, work / "pictures") as count_done:
+    ordered = [*held_out_orders, *orders]
+    with render_in_background(ordered, take, processes, cache, work / "pictures", assets) as count_done:
         began = time.monotonic()
         trainer = _build_trainer(config, cache, device, init)
         _warm_up(trainer.model, device)

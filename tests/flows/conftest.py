@@ -23,12 +23,10 @@ from flows.avatar.heads import prepare_head_file
 from flows.avatar.reconstruct import reconstruct_photos
 from infra.storage import open_store
 from mfhq.schema import CAMERAS, CAPTURES, IDENTITIES, VIEWS
-from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.image_codec import encode_png
 from pipelines.media.video_writer import write_video
 from pipelines.publishing.publish_tables import publish_tables
-from pipelines.studio.portraits import render_all_round_views
-from pipelines.studio.studio_head import load_studio_head
+from pipelines.studio.captures.portraits import PortraitStudio, render_all_round_views
 
 STUDIO_PX, MOMENTS, CAMERAS_EACH = 96, 2, 6
 
@@ -66,10 +64,10 @@ def performer(tmp_path_factory: pytest.TempPathFactory) -> Performer:
 
 
 @pytest.fixture(scope="session")
-def studio_corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
+def studio_corpus(portrait_studio: PortraitStudio, tmp_path_factory: pytest.TempPathFactory) -> str:
     """URI of four studio people seen from all round, each from six sides at two timesteps; two are held out."""
     store = open_store(tmp_path_factory.mktemp("corpus"))
-    head, blob = load_studio_head(cache_dir()), bytearray()
+    blob = bytearray()
     rows: dict[str, list[dict[str, object]]] = {"cameras": [], "captures": [], "views": [], "identities": []}
 
     def pack(image: np.ndarray) -> dict[str, object]:
@@ -78,7 +76,7 @@ def studio_corpus(tmp_path_factory: pytest.TempPathFactory) -> str:
         return {"uri": "pictures.bin", "offset": len(blob) - len(data), "length": len(data)}
 
     for person, split in (("person-0", "train"), ("person-1", "val"), ("person-2", "val"), ("person-3", "train")):
-        seen = render_all_round_views(head, person, MOMENTS, CAMERAS_EACH, STUDIO_PX)
+        seen = render_all_round_views(portrait_studio, person, MOMENTS, CAMERAS_EACH, STUDIO_PX)
         rows["identities"].append({"identity_id": person, "n_tracks": 0, "n_videos": 0, "n_faces": 0, "split": split})
         rows["captures"].append(
             {

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from mfhq.ids import seed_of
 from pipelines.conversion.head_crops import HEAD_CENTRE
 from pipelines.media.cameras import Camera, aimed_camera
+from pipelines.studio.captures.portraits import random_actions
 from pipelines.studio.motion import gaze
 from pipelines.studio.people.figure import PeopleSource, Pose
 from pipelines.studio.person import make_person
-from pipelines.studio.portraits import random_actions
 from pipelines.studio.renderer import build_scene, render_mesh
 from pipelines.studio.rendering.image import Renderer
 from pipelines.studio.rendering.scene import StudioScene
@@ -78,8 +78,7 @@ class PaintedPeople:
 
     def random_pose(self, g: np.random.Generator) -> Pose:
         """Draw a pose, see ``JudgedPeople.random_pose``."""
-        actions = {k: v for k, v in random_actions(g, self.head).items() if not k.startswith("eyeLook")}
-        return random_turn(g, actions)
+        return random_turn(g, random_actions(g, self.head.model.action_names))
 
 
 @dataclass(frozen=True)
@@ -107,12 +106,12 @@ class FigurePeople:
 
     def random_pose(self, g: np.random.Generator) -> Pose:
         """Draw a pose, see ``JudgedPeople.random_pose``."""
-        actions = {k: v for k, v in random_actions(g, self.head).items() if not k.startswith("eyeLook")}
-        return random_turn(g, actions)
+        return random_turn(g, random_actions(g, self.head.model.action_names))
 
 
 def random_turn(g: np.random.Generator, actions: dict[str, float]) -> Pose:
-    """Return a pose with a random gaze and a head that is turned a little, as people in front of a camera are."""
+    """Return a pose with a random gaze instead of the actions' own, and with a head that is turned a little."""
+    actions = {name: value for name, value in actions.items() if not name.startswith("eyeLook")}
     across, up = float(g.normal(scale=0.2)), float(g.normal(scale=0.1))
     x, y, z = g.normal(scale=[0.08, 0.2, 0.05])
     turn, _ = cv2.Rodrigues(np.array([x, y, z]))

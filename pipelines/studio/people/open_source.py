@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +70,7 @@ class OpenFigure:
         corners = head_vertices[self.head.triangles.numpy()[self.head.landmark_triangles.numpy()]]
         points = (corners * self.head.landmark_barycentric.numpy()[..., None]).sum(1)
         landmarks[self.head.landmark_index.numpy()] = points
-        landmarks[N_MESH:] = iris_points(*self._eyeballs(), turns)
+        landmarks[N_MESH:] = iris_points(*self._eyeballs, turns)
         return PosedFigure(
             vertices=tuple(_moved(v, to_world) for v in vertices),
             landmarks=_moved(landmarks, to_world),
@@ -91,6 +92,7 @@ class OpenFigure:
         vertices, _ = pose_head_numpy(self.head, self.shape[None], expression, rotations)
         return vertices[0], expression[0], rotations[0]
 
+    @cached_property
     def _eyeballs(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return centres (2, 3) and radii (2,) of the eyeballs, metres."""
         from ffavatar_model.head import iris_vertices
@@ -112,7 +114,7 @@ class OpenFigure:
         if worn.follows == "skull":
             return rest
         if worn.follows == "eyes":
-            centres, _ = self._eyeballs()
+            centres, _ = self._eyeballs
             left = (rest[:, 0] > 0).astype(int)
             centre, turn = centres[1 - left], turns[1 - left]
             return (np.einsum("pab,pb->pa", turn, rest - centre) + centre).astype(np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,7 @@ def random_scene(g: np.random.Generator, maps: tuple[Path, ...] = ()) -> StudioS
     Raises:
         EnvironmentMapError: A map is damaged.
     """
-    environment = read_environment(maps[int(g.integers(len(maps)))]) if maps else made_environment(g)
+    environment = _kept_environment(maps[int(g.integers(len(maps)))]) if maps else made_environment(g)
     yaw = float(g.uniform(-np.pi, np.pi))
     ambient = face_light(environment, yaw)
     key = _light(g, ambient * g.uniform(0.4, 1.6), 1.1, 0.9) if g.random() < KEY_SHARE else None
@@ -68,6 +69,12 @@ def random_scene(g: np.random.Generator, maps: tuple[Path, ...] = ()) -> StudioS
         look=random_look(g, 2 * SKIN_LEVEL / total * gain),
         noise_seed=int(g.integers(2**31)),
     )
+
+
+@lru_cache(maxsize=32)
+def _kept_environment(path: Path) -> Environment:
+    """Read a map and keep it with its filtered layers, which take half a second, for the next people."""
+    return read_environment(path)
 
 
 def face_light(environment: Environment, yaw: float) -> float:

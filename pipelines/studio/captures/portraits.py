@@ -5,7 +5,9 @@ They are meant for experiments that render their data on the machine that trains
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -16,15 +18,16 @@ from mfhq.ids import seed_of
 from pipelines.conversion.head_crops import HEAD_CENTRE, aligned_crop
 from pipelines.faces.align import Matrix, crop_transform
 from pipelines.media.cameras import Array, Camera, aimed_camera, rotation_yxz
+from pipelines.studio.assets.kit import open_kit
+from pipelines.studio.looks.dress import dress
 from pipelines.studio.motion import gaze, random_expression, speech
-from pipelines.studio.person import make_person
-from pipelines.studio.renderer import Lighting, Scene, build_scene, render_mesh
-from pipelines.studio.scenes import lighting_in_head_frame, random_background, random_lighting
-from pipelines.studio.studio_head import StudioHead
+from pipelines.studio.people.figure import N_MESH, PeopleSource, Pose
+from pipelines.studio.people.open_source import open_source
+from pipelines.studio.rendering.choice import Choice, open_renderer
+from pipelines.studio.rendering.draws import find_environments, random_scene
+from pipelines.studio.rendering.image import Renderer
 
 Floats = NDArray[np.float32]
-N_MESH = 468
-"""Number of points of the face mesh."""
 RIGHT_EYE, LEFT_EYE, NOSE, MOUTH = (133, 130, 145, 159), (362, 359, 374, 386), 1, (61, 291)
 """Indices of face-mesh points: around each eye, the tip of the nose, and the corners of the mouth (right, left)."""
 FRONTAL = np.radians(60.0)
@@ -36,6 +39,24 @@ FULL_SPAN, FULL_PX = 0.6, 1000
 """Span of a camera's full image at the head in metres, and its side in pixels."""
 MISS = 0.02
 """Standard deviation of the simulated detector's landmark errors, as a share of the distance between the eyes."""
+GAZE_SPREAD = (0.24, 0.15)
+"""Standard deviations of the eyes' turn to the side and up, radians."""
+SHOULDERS_STAY = (0.3, 1.0)
+"""Least and largest share of the head's turn that the shoulders do not follow."""
+
+
+@dataclass(frozen=True)
+class PortraitStudio:
+    """All that images of people are made with."""
+
+    source: PeopleSource
+    """Source of the people; their topology is the open head's."""
+    renderer: Renderer
+    """Renderer, used in the thread that opened it."""
+    action_names: tuple[str, ...]
+    """Named actions that are drawn."""
+    maps: tuple[Path, ...] = ()
+    """Environment maps; without any, rooms and skies are made."""
 
 
 @dataclass(frozen=True)
@@ -66,11 +87,30 @@ class PersonImages:
     """(N, 5, 3) axis-angles of the joints, radians."""
 
 
-def render_portraits(head: StudioHead, identity_id: str, n: int, size: int) -> PersonImages:
+def open_portrait_studio(cache: Path, assets: Path | None = None, choice: Choice = "auto") -> PortraitStudio:
+    """Open the open source of people with a renderer, in the calling thread.
+
+    Args:
+        cache: Cache folder of the open head and its base mesh.
+        assets: Kit of skins, hair and environment maps; None for plain people and made light.
+        choice: Renderer.
+
+    Raises:
+        ValueError: The kit is incomplete or damaged.
+        RendererError: The renderer was named, and does not run here.
+    """
+    from ffavatar_model.head.open_head import build_open_head
+
+    kit = open_kit(assets) if assets else None
+    source = replace(open_source(cache, build_open_head, kit), dress=dress)
+    return PortraitStudio(source, open_renderer(choice), source.head.action_names, find_environments(assets))
+
+
+def render_portraits(studio: PortraitStudio, identity_id: str, n: int, size: int) -> PersonImages:
     """Render timesteps in front of one camera (|yaw| up to 40°), like the faces of a person mined from a video.
 
     Args:
-        head: Head of the studio, with landmarks.
+        studio: Source, renderer and light.
         identity_id: Id of the person.
         n: Number of timesteps, which is also the number of images.
         size: Side of an image, pixels.
@@ -79,20 +119,22 @@ def render_portraits(head: StudioHead, identity_id: str, n: int, size: int) -> P
     camera = aimed_camera(
         float(g.normal(scale=0.12)),
         float(g.normal(scale=0.08)),
-        distance=g.uniform(0.55, 1.6),
+        distance=g.uniform(0.45, 1.8),
         target=HEAD_CENTRE,
         span=FULL_SPAN,
         size=FULL_PX,
         roll=float(g.normal(scale=0.03)),
     )
-    return _render(head, identity_id, g, n, [camera], size)
+    return _render(studio, identity_id, g, n, [camera], size)
 
 
-def render_all_round_views(head: StudioHead, identity_id: str, timesteps: int, cameras: int, size: int) -> PersonImages:
+def render_all_round_views(
+    studio: PortraitStudio, identity_id: str, timesteps: int, cameras: int, size: int
+) -> PersonImages:
     """Render ``timesteps`` x ``cameras`` images from cameras spread evenly around the head, the first nearly in front.
 
     Args:
-        head: Head of the studio, with landmarks.
+        studio: Source, renderer and light.
         identity_id: Id of the person.
         timesteps: Number of timesteps.
         cameras: Number of cameras; each of them renders every timestep.
@@ -112,15 +154,15 @@ def render_all_round_views(head: StudioHead, identity_id: str, timesteps: int, c
         )
         for yaw in yaws
     ]
-    return _render(head, identity_id, g, timesteps, rig, size)
+    return _render(studio, identity_id, g, timesteps, rig, size)
 
 
-def random_actions(g: np.random.Generator, head: StudioHead) -> dict[str, float]:
+def random_actions(g: np.random.Generator, action_names: Sequence[str]) -> dict[str, float]:
     """Draw the actions of one timestep: rest, speech, an expression, or arbitrary actions, with a random gaze.
 
     Args:
         g: Random generator.
-        head: Head whose actions are drawn.
+        action_names: Named actions.
 
     Returns:
         Action → strength.
@@ -132,8 +174,8 @@ def random_actions(g: np.random.Generator, head: StudioHead) -> dict[str, float]
     elif kind < 0.7:
         actions = random_expression(g)[1]
     elif kind < 0.9:
-        for name in g.choice(len(head.model.action_names), int(g.integers(1, 5)), replace=False):
-            actions[head.model.action_names[name]] = float(g.uniform(0.3, 1.0))
+        for name in g.choice(list(action_names), int(g.integers(1, 5)), replace=False).tolist():
+            actions[name] = float(g.uniform(0.3, 1.0))
     actions |= gaze(float(g.normal(scale=0.4)), float(g.normal(scale=0.25)))
     if g.random() < 0.12:
         blink = float(g.uniform(0.5, 1.0))
@@ -141,86 +183,60 @@ def random_actions(g: np.random.Generator, head: StudioHead) -> dict[str, float]
     return actions
 
 
+def random_pose(g: np.random.Generator, action_names: tuple[str, ...]) -> Pose:
+    """Draw an expression, a gaze of its own and a pose of the head, which the shoulders follow in part.
+
+    Args:
+        g: Random generator.
+        action_names: Named actions that are drawn.
+    """
+    actions = {name: value for name, value in random_actions(g, action_names).items() if not name.startswith("eyeLook")}
+    across, up = g.normal(scale=GAZE_SPREAD).clip(-0.6, 0.6).tolist()
+    turn = rotation_yxz(*np.clip(g.normal(scale=[0.28, 0.13, 0.1]), -0.7, 0.7))
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = turn, HEAD_CENTRE - turn @ HEAD_CENTRE + g.normal(scale=0.01, size=3)
+    neck = cv2.Rodrigues(turn)[0][:, 0] * g.uniform(*SHOULDERS_STAY)
+    return Pose(actions, ((across, up), (across, up)), pose, (neck[0], neck[1], neck[2]))
+
+
 def _render(
-    head: StudioHead, identity_id: str, g: np.random.Generator, n: int, cameras: list[Camera], size: int
+    studio: PortraitStudio, identity_id: str, g: np.random.Generator, n: int, cameras: list[Camera], size: int
 ) -> PersonImages:
-    person, lighting = make_person(head, identity_id), random_lighting(g)
-    actions = [random_actions(g, head) for _ in range(n)]
-    parameters = [head.parameters({k: np.array([v]) for k, v in a.items()}) for a in actions]
-    expression, rotations = np.concatenate([p[0] for p in parameters]), np.concatenate([p[1] for p in parameters])
-    rotations[:, 1] += g.normal(scale=0.04, size=(n, 3))
-    shape = np.broadcast_to(person.shape, (n, len(person.shape)))
-    posed, _ = head.pose(shape, expression, rotations)
-    backgrounds = [random_background(g, size) for _ in cameras]
-    rows: dict[str, list[Any]] = {
-        name: [] for name in ("rgb", "matte", "landmarks", "irises", "K", "camera", "timestep", "azimuth")
-    }
-    for timestep, mesh in enumerate(person.meshes(expression, rotations)):
-        turn = rotation_yxz(*np.clip(g.normal(scale=[0.28, 0.13, 0.1]), -0.7, 0.7))
-        pose = np.concatenate([turn, (HEAD_CENTRE - turn @ HEAD_CENTRE + g.normal(scale=0.01, size=3))[:, None]], 1)
-        lighting_in_head, scene = lighting_in_head_frame(lighting, pose), build_scene(mesh)
-        points = _mesh_points(head, posed[timestep])
-        for camera, background in zip(cameras, backgrounds, strict=True):
-            crop = _crop(camera, pose, points, size, g)
-            in_head_frame = crop.moved(pose)
-            rgb, matte = _image_and_matte(scene, in_head_frame, lighting_in_head, background)
-            pixels, _ = in_head_frame.project(points)
+    figure, scene = studio.source.person(identity_id), random_scene(g, studio.maps)
+    rows: dict[str, list[Any]] = {name: [] for name in PersonImages.__dataclass_fields__ if name != "identity_id"}
+    for timestep in range(n):
+        pose = random_pose(g, studio.action_names)
+        posed, head_to_world = figure.pose(pose), pose.head_to_world[:3]
+        if posed.expression is None or posed.rotations is None:
+            raise ValueError(f"people of source {studio.source.name!r} have no coefficients of the open head")
+        crops = [_crop(camera, head_to_world, posed.landmarks.astype(np.float64), size, g) for camera in cameras]
+        images = studio.renderer.render_views(figure, posed, crops, scene, truth=False)
+        for crop, image in zip(crops, images, strict=True):
+            pixels = np.nan_to_num(crop.project(posed.landmarks)[0] / size)
+            in_head_frame = crop.moved(head_to_world)
             to_camera = in_head_frame.centre - HEAD_CENTRE
-            rows["rgb"].append(rgb)
-            rows["matte"].append(matte)
-            rows["landmarks"].append(np.where(np.any(points, -1, keepdims=True), pixels / size, 0.0))
-            rows["irises"].append(in_head_frame.project(posed[timestep][head.irises])[0] / size)
-            rows["K"].append(crop.K)
-            rows["camera"].append(in_head_frame.world_to_camera)
+            rows["rgb"].append(image.rgb)
+            rows["matte"].append((image.matte * 255 + 0.5).astype(np.uint8))
+            rows["landmarks"].append(pixels[:N_MESH].astype(np.float32))
+            rows["irises"].append(pixels[[N_MESH + 5, N_MESH]].astype(np.float32))
+            rows["K"].append(crop.K.astype(np.float32))
+            rows["head_to_camera"].append(in_head_frame.world_to_camera.astype(np.float32))
             rows["timestep"].append(timestep)
-            rows["azimuth"].append(np.degrees(np.arctan2(to_camera[0], to_camera[2])))
-    timesteps = np.array(rows["timestep"], np.int64)
-    return PersonImages(
-        identity_id=identity_id,
-        rgb=np.stack(rows["rgb"]),
-        matte=np.stack(rows["matte"]),
-        landmarks=np.stack(rows["landmarks"]).astype(np.float32),
-        irises=np.stack(rows["irises"]).astype(np.float32),
-        K=np.stack(rows["K"]).astype(np.float32),
-        head_to_camera=np.stack(rows["camera"]).astype(np.float32),
-        timestep=timesteps,
-        azimuth=np.array(rows["azimuth"], np.float32),
-        expression=expression[timesteps].astype(np.float32),
-        rotations=rotations[timesteps].astype(np.float32),
-    )
-
-
-def _image_and_matte(
-    scene: Scene, camera: Camera, lighting: Lighting, background: NDArray[np.floating]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Render RGB and matte with one ray per pixel at 1.5 times the size, and average them down."""
-    size = camera.width
-    large = round(1.5 * size)
-    scaled = Camera(np.diag([large / size, large / size, 1.0]) @ camera.K, camera.world_to_camera, large, large)
-    enlarged = cv2.resize(np.asarray(background, np.float32), (large, large), interpolation=cv2.INTER_LINEAR)
-    rendered = render_mesh(scene, scaled, lighting, np.asarray(enlarged, np.float32), samples=1)
-    rgb, alpha = (cv2.resize(p, (size, size), interpolation=cv2.INTER_AREA) for p in (rendered.rgb, rendered.alpha))
-    return np.asarray(rgb, np.uint8), (np.asarray(alpha) * 255 + 0.5).astype(np.uint8)
-
-
-def _mesh_points(head: StudioHead, posed: Floats) -> Array:
-    """Return the face-mesh points (468, 3) on posed vertices (V, 3), metres; zero for points that the model lacks."""
-    model, points = head.model, np.zeros((N_MESH, 3))
-    corners = posed[model.triangles.numpy()[model.landmark_triangles.numpy()]]
-    points[model.landmark_index.numpy()] = (corners * model.landmark_barycentric.numpy()[..., None]).sum(1)
-    return points
+            rows["azimuth"].append(np.float32(np.degrees(np.arctan2(to_camera[0], to_camera[2]))))
+            rows["expression"].append(posed.expression)
+            rows["rotations"].append(posed.rotations)
+    return PersonImages(identity_id, **{name: np.stack(values) for name, values in rows.items()})
 
 
 def _crop(camera: Camera, pose: Array, points: Array, size: int, g: np.random.Generator) -> Camera:
     """Return the camera of the crop that the face stack would make."""
-    in_head_frame = camera.moved(pose)
-    to_camera = in_head_frame.centre - HEAD_CENTRE
+    to_camera = camera.moved(pose).centre - HEAD_CENTRE
     if abs(np.arctan2(to_camera[0], to_camera[2])) > FRONTAL:
         return aligned_crop(camera, pose, size)
     five = np.stack(
         [points[list(RIGHT_EYE)].mean(0), points[list(LEFT_EYE)].mean(0), points[NOSE], *points[list(MOUTH)]]
     )
-    pixels, _ = in_head_frame.project(five)
+    pixels, _ = camera.project(five)
     pixels += g.normal(scale=MISS * np.linalg.norm(pixels[1] - pixels[0]), size=pixels.shape)
     return crop_camera(camera, crop_transform(pixels - 0.5, size), size)
 
