@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.media.cameras import Array, rotation_yxz
-from pipelines.studio.motion import blinks, gaze, random_expression, smooth_noise, speech
+from pipelines.studio.motion import MotionKind, plan_motion
 from pipelines.studio.studio_head import StudioHead
 
 Floats = NDArray[np.float32]
-STILL, MOVING = 0.5, 1.6
-"""Factors of the head's rotation: in a segment with a held pose, and in one with free motion."""
 FREE = ("free", "dance", "rom", "head", "workout")
 """Words in the name of a segment in which the head moves freely and the person talks."""
 SPOKEN = ("sen", "speech", "read")
@@ -89,34 +87,25 @@ def turn_about_neck(rotation: Array, shift: Array) -> Array:
     return np.concatenate([rotation, (neck - rotation @ neck + shift)[:, None]], axis=1)
 
 
+def motion_kind(segment: str) -> MotionKind:
+    """Return the kind of motion of a segment by the words in its name."""
+    name = segment.lower()
+    if "neutral" in name:
+        return "neutral"
+    if any(word in name for word in FREE):
+        return "free"
+    return "speech" if any(word in name for word in SPOKEN) else "expression"
+
+
 def _segment(
     head: StudioHead, g: np.random.Generator, name: str, frames: NDArray[np.int64], times: Array
 ) -> list[Timestep]:
-    lower_name = name.lower()
-    actions = _actions(g, lower_name, times)
-    expression, rotations = head.parameters(actions)
-    amount = MOVING if any(word in lower_name for word in FREE) else STILL
-    limits = np.radians([30.0, 15.0, 10.0])
-    turns = np.stack([0.5 * amount * limit * smooth_noise(g, times, 3.0) for limit in limits], 1).clip(-limits, limits)
-    drift = 0.01 * amount * np.stack([smooth_noise(g, times, 5.0) for _ in range(3)], 1)
-    poses = [turn_about_neck(rotation_yxz(*turn), shift) for turn, shift in zip(turns, drift, strict=True)]
+    motion = plan_motion(g, times, motion_kind(name))
+    expression, rotations = head.parameters(motion.all_actions())
+    poses = [
+        turn_about_neck(rotation_yxz(*turn), shift) for turn, shift in zip(motion.turns, motion.shifts, strict=True)
+    ]
     return [
         Timestep(int(frame), name, float(time), expression[i], rotations[i], poses[i])
         for i, (frame, time) in enumerate(zip(frames, times, strict=True))
     ]
-
-
-def _actions(g: np.random.Generator, lower_name: str, times: Array) -> dict[str, Array]:
-    """Draw action → strengths (T,) over a segment."""
-    blink = blinks(g, times)
-    if "neutral" in lower_name:
-        return {"eyeBlinkLeft": blink, "eyeBlinkRight": blink, "jawOpen": np.zeros_like(times)}
-    if any(word in lower_name for word in (*SPOKEN, *FREE)):
-        actions = speech(g, times)
-        gazes = [gaze(float(across), float(up)) for across, up in g.normal(scale=[0.3, 0.15], size=(len(times), 2))]
-        actions |= {name: np.array([strengths[name] for strengths in gazes]) for name in gazes[0]}
-        return actions | {"eyeBlinkLeft": blink, "eyeBlinkRight": blink}
-    _, peak = random_expression(g)
-    # From neutral to the peak and back within the segment; if there is only one frame, it is the peak.
-    rise = np.sin(np.pi * (np.arange(len(times)) + 1) / (len(times) + 1))
-    return {action: strength * rise for action, strength in peak.items()}

@@ -1,4 +1,4 @@
-"""People, motion, talking heads and landmarks of the studio."""
+"""People, talking heads and landmarks of the studio."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from pipelines.faces.pack import face_pack
 from pipelines.media.cameras import aimed_camera
 from pipelines.studio.appearance import HAIR_STYLES, random_appearance
 from pipelines.studio.landmark_search import LIGHTING, SIZE, SPAN, TARGET, find_landmarks, open_head_with_landmarks
-from pipelines.studio.motion import EXPRESSIONS, blinks, expand_sides, gaze, random_expression, smooth_noise, speech
 from pipelines.studio.person import make_person
 from pipelines.studio.renderer import build_scene, render_mesh
 from pipelines.studio.studio_head import make_studio_head
@@ -76,24 +75,6 @@ def test_hair_stands_off_and_follows_the_head(studio_head):
     moved = replace(person, offset=off).meshes(NEUTRAL[0], turned)[0].vertices - bare
     top = moved[studio_head.template[:, 1].argmax()]
     np.testing.assert_allclose(top, [0.01 * np.sin(0.4), 0, 0.01 * np.cos(0.4)], atol=1e-5)
-
-
-def test_motion_uses_the_heads_own_actions_within_their_range(studio_head):
-    g, times = np.random.default_rng(0), np.arange(0, 20, 0.04)
-    known = set(studio_head.model.action_names)
-    for name, actions in EXPRESSIONS.items():
-        assert {a for action in actions for a in expand_sides(action)} <= known, name
-    for _ in range(50):
-        _, actions = random_expression(g)
-        assert set(actions) <= known and max(actions.values()) <= 1.5 and min(actions.values()) >= 0
-    talk = speech(g, times)
-    assert set(talk) <= known and np.ptp(talk["jawOpen"]) > 0.3
-    assert all(v.min() >= 0 and v.max() <= 1 for v in talk.values())
-    blink = blinks(g, times)
-    starts = ((blink[1:] > 0.5) & (blink[:-1] <= 0.5)).sum()
-    assert 3 <= starts <= 14 and blink.max() > 0.9
-    assert set(gaze(0.5, -0.5)) <= known
-    assert abs(np.std(smooth_noise(g, np.arange(0, 400, 0.1), 1.0)) - 1) < 0.3
 
 
 def test_a_talking_head_is_written_with_its_truth(studio_head, tmp_path):
