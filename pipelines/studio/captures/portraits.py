@@ -5,7 +5,6 @@ They are meant for experiments that render their data on the machine that trains
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from pipelines.faces.align import Matrix, crop_transform
 from pipelines.media.cameras import Array, Camera, aimed_camera, rotation_yxz
 from pipelines.studio.assets.kit import open_kit
 from pipelines.studio.looks.dress import dress
-from pipelines.studio.motion import gaze, random_expression, speech
+from pipelines.studio.motion import random_actions, random_gaze
 from pipelines.studio.people.figure import N_MESH, PeopleSource, Pose
 from pipelines.studio.people.open_source import open_source
 from pipelines.studio.rendering.choice import Choice, open_renderer
@@ -39,8 +38,6 @@ FULL_SPAN, FULL_PX = 0.6, 1000
 """Span of a camera's full image at the head in metres, and its side in pixels."""
 MISS = 0.02
 """Standard deviation of the simulated detector's landmark errors, as a share of the distance between the eyes."""
-GAZE_SPREAD = (0.24, 0.15)
-"""Standard deviations of the eyes' turn to the side and up, radians."""
 SHOULDERS_STAY = (0.3, 1.0)
 """Least and largest share of the head's turn that the shoulders do not follow."""
 
@@ -157,32 +154,6 @@ def render_all_round_views(
     return _render(studio, identity_id, g, timesteps, rig, size)
 
 
-def random_actions(g: np.random.Generator, action_names: Sequence[str]) -> dict[str, float]:
-    """Draw the actions of one timestep: rest, speech, an expression, or arbitrary actions, with a random gaze.
-
-    Args:
-        g: Random generator.
-        action_names: Named actions.
-
-    Returns:
-        Action → strength.
-    """
-    kind = g.random()
-    actions: dict[str, float] = {}
-    if kind < 0.25:
-        actions = {name: float(value[0]) for name, value in speech(g, np.array([0.0, 0.1])).items()}
-    elif kind < 0.7:
-        actions = random_expression(g)[1]
-    elif kind < 0.9:
-        for name in g.choice(list(action_names), int(g.integers(1, 5)), replace=False).tolist():
-            actions[name] = float(g.uniform(0.3, 1.0))
-    actions |= gaze(float(g.normal(scale=0.4)), float(g.normal(scale=0.25)))
-    if g.random() < 0.12:
-        blink = float(g.uniform(0.5, 1.0))
-        actions |= {"eyeBlinkLeft": blink, "eyeBlinkRight": blink}
-    return actions
-
-
 def random_pose(g: np.random.Generator, action_names: tuple[str, ...]) -> Pose:
     """Draw an expression, a gaze of its own and a pose of the head, which the shoulders follow in part.
 
@@ -190,13 +161,12 @@ def random_pose(g: np.random.Generator, action_names: tuple[str, ...]) -> Pose:
         g: Random generator.
         action_names: Named actions that are drawn.
     """
-    actions = {name: value for name, value in random_actions(g, action_names).items() if not name.startswith("eyeLook")}
-    across, up = g.normal(scale=GAZE_SPREAD).clip(-0.6, 0.6).tolist()
+    actions, eyes = random_actions(g, action_names), random_gaze(g)
     turn = rotation_yxz(*np.clip(g.normal(scale=[0.28, 0.13, 0.1]), -0.7, 0.7))
     pose = np.eye(4)
     pose[:3, :3], pose[:3, 3] = turn, HEAD_CENTRE - turn @ HEAD_CENTRE + g.normal(scale=0.01, size=3)
     neck = cv2.Rodrigues(turn)[0][:, 0] * g.uniform(*SHOULDERS_STAY)
-    return Pose(actions, ((across, up), (across, up)), pose, (neck[0], neck[1], neck[2]))
+    return Pose(actions, eyes, pose, (neck[0], neck[1], neck[2]))
 
 
 def _render(

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from mfhq.ids import seed_of
 from pipelines.conversion.head_crops import HEAD_CENTRE
 from pipelines.media.cameras import Camera, aimed_camera
-from pipelines.studio.captures.portraits import random_actions
-from pipelines.studio.motion import gaze
+from pipelines.studio.motion import gaze, random_actions, random_gaze
 from pipelines.studio.people.figure import PeopleSource, Pose
 from pipelines.studio.person import make_person
 from pipelines.studio.renderer import build_scene, render_mesh
@@ -110,14 +109,12 @@ class FigurePeople:
 
 
 def random_turn(g: np.random.Generator, actions: dict[str, float]) -> Pose:
-    """Return a pose with a random gaze instead of the actions' own, and with a head that is turned a little."""
-    actions = {name: value for name, value in actions.items() if not name.startswith("eyeLook")}
-    across, up = float(g.normal(scale=0.2)), float(g.normal(scale=0.1))
+    """Return a pose with a random gaze and a head that is turned a little, as people in front of a camera are."""
     x, y, z = g.normal(scale=[0.08, 0.2, 0.05])
     turn, _ = cv2.Rodrigues(np.array([x, y, z]))
     world = np.eye(4)
     world[:3, :3], world[:3, 3] = turn, HEAD_CENTRE - turn @ HEAD_CENTRE
-    return Pose(actions=actions, gaze=((across, up), (across, up)), head_to_world=world)
+    return Pose(actions=actions, gaze=random_gaze(g), head_to_world=world)
 
 
 def _camera(size: int) -> Camera:

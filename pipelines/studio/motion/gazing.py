@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,6 +74,11 @@ def gaze_strengths(eyes: Floats) -> dict[str, Floats]:
         for name, angle in {"Out": across, "In": -across, "Up": up, "Down": -up}.items():
             strengths[f"eyeLook{name}{side}"] = np.clip(angle / FULL[name], 0, 1)
     return strengths
+
+
+def without_gaze(actions: Mapping[str, float]) -> dict[str, float]:
+    """Return the actions without those of gaze."""
+    return {name: value for name, value in actions.items() if not name.startswith("eyeLook")}
 
 
 def random_gaze(g: np.random.Generator) -> Angles:

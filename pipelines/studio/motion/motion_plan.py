@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pipelines.studio.motion.blinking import blink_actions
 from pipelines.studio.motion.curves import smooth_noise, swell
 from pipelines.studio.motion.expressions import random_expression
-from pipelines.studio.motion.gazing import gaze_strengths, plan_gaze, random_gaze
+from pipelines.studio.motion.gazing import gaze_strengths, plan_gaze, random_gaze, without_gaze
 from pipelines.studio.motion.sides import combine, face_actions, reconcile
 from pipelines.studio.motion.single_images import single_actions
 from pipelines.studio.motion.speaking import plan_speech
@@ -62,7 +62,7 @@ def plan_motion(g: np.random.Generator, times: Floats, kind: MotionKind) -> Moti
     if kind == "expression":
         # A single frame shows the peak.
         rise = np.sin(np.pi * (np.arange(len(times)) + 1) / (len(times) + 1))
-        actions = {name: value * rise for name, value in _without_gaze(random_expression(g)[1]).items()}
+        actions = {name: value * rise for name, value in without_gaze(random_expression(g)[1]).items()}
         eyes = rise[:, None, None] * np.array(random_gaze(g))
     elif kind == "neutral":
         eyes = np.zeros_like(eyes)
@@ -79,10 +79,6 @@ def plan_motion(g: np.random.Generator, times: Floats, kind: MotionKind) -> Moti
     return MotionPlan(reconcile(actions), eyes, turns, shifts)
 
 
-def _without_gaze(actions: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in actions.items() if not name.startswith("eyeLook")}
-
-
 def _faces(g: np.random.Generator, times: Floats) -> dict[str, Floats]:
     """Draw faces that are pulled every few seconds: expressions, and single actions at all strengths."""
     total: dict[str, Floats] = {}
@@ -91,7 +87,7 @@ def _faces(g: np.random.Generator, times: Floats) -> dict[str, Floats]:
         drawn = random_expression(g, least=0.2)[1] if g.random() < 0.5 else single_actions(g, face_actions())
         rise, hold, fall = g.uniform(0.15, 0.6), g.uniform(0.1, 1.0), g.uniform(0.2, 0.8)
         curve = swell(times, start, rise, hold, fall)
-        for name, value in _without_gaze(drawn).items():
+        for name, value in without_gaze(drawn).items():
             total[name] = total.get(name, np.zeros_like(times)) + value * curve
         start += rise + hold + fall + g.uniform(0.2, 2.0)
     return total

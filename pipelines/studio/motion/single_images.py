@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipelines.studio.motion.expressions import random_expression, to_numbers
-from pipelines.studio.motion.gazing import gaze_actions, random_gaze
+from pipelines.studio.motion.gazing import gaze_actions, random_gaze, without_gaze
 from pipelines.studio.motion.sides import SIDED, draw_sides, expand_sides
 from pipelines.studio.motion.speaking import speech
 
@@ -34,14 +34,14 @@ SELDOM = {
 
 
 def random_actions(g: np.random.Generator, action_names: Sequence[str]) -> dict[str, float]:
-    """Draw the actions of one image: rest, speech, an expression, or single actions, with a random gaze.
+    """Draw the actions of one image: rest, speech, an expression, or single actions; the gaze is ``random_gaze``'s.
 
     Args:
         g: Random generator.
         action_names: Actions that the head has; others are not drawn.
 
     Returns:
-        Action → strength, 0 to 1; gaze stands there as the actions ``eyeLook…``.
+        Action → strength, 0 to 1, without those of gaze.
     """
     kind, known = g.random(), frozenset(action_names)
     if kind < REST_SHARE:
@@ -54,8 +54,8 @@ def random_actions(g: np.random.Generator, action_names: Sequence[str]) -> dict[
         actions = single_actions(g, known)
     if g.random() < BLINK_SHARE:
         actions |= draw_sides(g, "eyeBlink", float(g.uniform(0.2, 1.05)))
-    actions |= gaze_actions(random_gaze(g))
-    return {name: value for name, value in to_numbers(actions).items() if name in known}
+    possible = to_numbers(without_gaze(actions))
+    return {name: value for name, value in possible.items() if name in known}
 
 
 def single_actions(g: np.random.Generator, known: frozenset[str]) -> dict[str, float]:
@@ -81,7 +81,7 @@ def single_actions(g: np.random.Generator, known: frozenset[str]) -> dict[str, f
 
 
 def action_shares(g: np.random.Generator, action_names: Sequence[str], n: int, above: float = 0.3) -> dict[str, float]:
-    """Count how often each action is strong in images that ``random_actions`` draws.
+    """Count how often each action is strong in images that ``random_actions`` and ``random_gaze`` draw.
 
     Args:
         g: Random generator.
@@ -94,6 +94,7 @@ def action_shares(g: np.random.Generator, action_names: Sequence[str], n: int, a
     """
     counts = dict.fromkeys(action_names, 0)
     for _ in range(n):
-        for name, value in random_actions(g, action_names).items():
-            counts[name] += value > above
+        for name, value in (random_actions(g, action_names) | gaze_actions(random_gaze(g))).items():
+            if name in counts:
+                counts[name] += value > above
     return {name: count / n for name, count in counts.items()}

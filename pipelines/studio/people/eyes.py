@@ -1,4 +1,4 @@
-"""Gaze and irises: rotations of eyeballs, the actions that move the lids with them, and the ten iris points."""
+"""Gaze and irises: rotations of eyeballs, and the ten iris points."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 IRIS_RADIUS = 0.0059
 """Radius of an iris, metres."""
-FULL = {"Up": 0.45, "Down": 0.45, "In": 0.55, "Out": 0.55}
-"""Turn of the eye at full strength of its action, radians."""
 
 
 def gaze_rotation(across: float, up: float) -> Array:
@@ -19,20 +17,6 @@ def gaze_rotation(across: float, up: float) -> Array:
     ca, sa, cu, su = np.cos(across), np.sin(across), np.cos(up), np.sin(up)
     turn = np.array([[ca, 0, sa], [0, 1, 0], [-sa, 0, ca]])
     return turn @ np.array([[1, 0, 0], [0, cu, su], [0, -su, cu]])
-
-
-def gaze_actions(gaze: tuple[tuple[float, float], tuple[float, float]]) -> dict[str, float]:
-    """Return the strengths from 0 to 1 of the eight actions that belong to the angles of the left and right eye.
-
-    Args:
-        gaze: Angles of the left and the right eye, radians: to the head's left, and up.
-    """
-    strengths = {}
-    for side, (across, up), outward in (("Left", gaze[0], 1), ("Right", gaze[1], -1)):
-        angles = {"Out": outward * across, "In": -outward * across, "Up": up, "Down": -up}
-        for name, angle in angles.items():
-            strengths[f"eyeLook{name}{side}"] = float(np.clip(angle / FULL[name], 0, 1))
-    return strengths
 
 
 def split_gaze(actions: Mapping[str, float]) -> dict[str, float]:

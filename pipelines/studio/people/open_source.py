@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from pipelines.studio.assets.kit import AssetKit
-from pipelines.studio.people.eyes import gaze_actions, gaze_rotation, iris_points, split_gaze
+from pipelines.studio.motion import gaze_actions
+from pipelines.studio.people.eyes import gaze_rotation, iris_points, split_gaze
 from pipelines.studio.people.figure import N_LANDMARKS, N_MESH, Attributes, Pose, PosedFigure, Surface
 from pipelines.studio.people.identities import draw_facts, draw_shape
 from pipelines.studio.people.open_base import OpenBase, load_open_base

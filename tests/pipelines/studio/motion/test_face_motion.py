@@ -48,6 +48,7 @@ def test_single_images_have_all_strengths_of_known_actions_alone():
     assert counts.min() > 20, counts
     both = np.array([[a.get(f"mouthSmile{side}", 0.0) for side in ("Left", "Right")] for a in drawn])
     assert 0.55 < np.corrcoef(both[both.max(1) > 0.1].T)[0, 1] < 0.95, "sides go together, but not exactly"
+    assert not any(set(actions) & GAZE for actions in drawn)
     assert set(random_actions(g, ("jawOpen", "mouthPucker"))) <= {"jawOpen", "mouthPucker"}
     assert [random_actions(np.random.default_rng(5), NAMES)] == [random_actions(np.random.default_rng(5), NAMES)]
 
