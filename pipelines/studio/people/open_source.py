@@ -20,6 +20,7 @@ from pipelines.studio.people.identities import draw_facts, draw_shape
 from pipelines.studio.people.open_base import OpenBase, load_open_base
 from pipelines.studio.people.open_surfaces import WornProxy, build_surfaces
 from pipelines.studio.people.proxies import rigid_motion
+from pipelines.studio.people.shoulders import move_points, shoulder_share, turn_shoulders
 from pipelines.studio.people.wardrobe import Dress, choose_wardrobe, plain_dress
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 LEFT_EYE, RIGHT_EYE = 3, 4
 """Joints of the open head."""
-PIVOT = np.array([0.0, -0.09, -0.09])
-"""Point about which the head turns on the shoulders, metres; that of ``pipelines.studio.performance``."""
-BEND_TOP, BEND_BOTTOM = -0.10, -0.19
-"""Heights between which the turn of the shoulders grows from nothing to all of it, metres."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +57,8 @@ class OpenFigure:
     def pose(self, pose: Pose) -> PosedFigure:
         """Pose the person; see ``Figure.pose``."""
         head_vertices, expression, rotations = self._head(pose)
-        rest, share = self.rest, _shoulder_share(self.rest, self.base.head_vertex)
-        posed = _turn_shoulders(rest, share, pose.neck)
+        rest, share = self.rest, shoulder_share(self.rest, self.base.head_vertex)
+        posed = turn_shoulders(rest, share, pose.neck)
         posed[self.base.head_vertex] = head_vertices
         turns = np.stack([gaze_rotation(*angles) for angles in pose.gaze])
         vertices = [posed[self.skin_vertex]]
@@ -73,8 +70,8 @@ class OpenFigure:
         landmarks[self.head.landmark_index.numpy()] = points
         landmarks[N_MESH:] = iris_points(*self._eyeballs, turns)
         return PosedFigure(
-            vertices=tuple(_moved(v, to_world) for v in vertices),
-            landmarks=_moved(landmarks, to_world),
+            vertices=tuple(move_points(v, to_world) for v in vertices),
+            landmarks=move_points(landmarks, to_world),
             gaze=(turns[:, :, 2] @ to_world[:3, :3].T).astype(np.float32),
             head_vertices=head_vertices,
             expression=expression,
@@ -111,7 +108,7 @@ class OpenFigure:
         rest = worn.rest
         if worn.follows == "shoulders":
             weights = np.einsum("pk,pk->p", binding.weight, share[binding.index]).clip(0, 1)
-            return _turn_shoulders(rest, weights.astype(np.float32), neck)
+            return turn_shoulders(rest, weights.astype(np.float32), neck)
         if worn.follows == "skull":
             return rest
         if worn.follows == "eyes":
@@ -165,26 +162,3 @@ def open_source(cache: Path, load_head: Callable[[Path], HeadModel], kit: AssetK
     """
     head = load_head(cache)
     return OpenSource(head, load_open_base(cache, head), kit)
-
-
-def _shoulder_share(rest: Floats, head_vertex: NDArray[np.int64]) -> Floats:
-    """Return the share (N,) of the shoulders' turn at base vertices; none for those of the head."""
-    lowest = rest[head_vertex, 1].min()
-    fall = np.clip((lowest + 0.035 - rest[:, 1]) / (BEND_TOP - BEND_BOTTOM), 0, 1)
-    share = fall * fall * (3 - 2 * fall)
-    share[head_vertex] = 0
-    return share.astype(np.float32)
-
-
-def _turn_shoulders(points: Floats, share: Floats, neck: tuple[float, float, float]) -> Floats:
-    """Return points (N, 3) turned back about the neck by their share (N,) of its rotation."""
-    turned = points.copy()
-    moving = share > 0
-    if moving.any() and any(neck):
-        turns = Rotation.from_rotvec(-share[moving, None] * np.asarray(neck))
-        turned[moving] = turns.apply(points[moving] - PIVOT) + PIVOT
-    return turned
-
-
-def _moved(points: NDArray[np.floating], to_world: NDArray[np.float64]) -> Floats:
-    return (points @ to_world[:3, :3].T + to_world[:3, 3]).astype(np.float32)
