@@ -20,7 +20,7 @@ from pipelines.media.cameras import Array, Camera, aimed_camera, rotation_yxz
 from pipelines.studio.assets.kit import open_kit
 from pipelines.studio.looks.dress import dress
 from pipelines.studio.motion import random_actions, random_gaze
-from pipelines.studio.people.figure import N_MESH, PeopleSource, Pose
+from pipelines.studio.people.figure import N_MESH, PeopleSource, Pose, require_training
 from pipelines.studio.people.open_source import open_source
 from pipelines.studio.rendering.choice import Choice, open_renderer
 from pipelines.studio.rendering.draws import find_environments, random_scene
@@ -54,6 +54,10 @@ class PortraitStudio:
     """Named actions that are drawn."""
     maps: tuple[Path, ...] = ()
     """Environment maps; without any, rooms and skies are made."""
+
+    def __post_init__(self) -> None:
+        """Refuse people who are kept for evaluation: portraits become training data."""
+        require_training(self.source)
 
 
 @dataclass(frozen=True)

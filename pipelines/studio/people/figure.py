@@ -168,3 +168,16 @@ class PeopleSource(Protocol):
             identity_id: Id of the person, its seed.
         """
         ...
+
+
+def require_training(source: PeopleSource) -> None:
+    """Refuse people who are kept for evaluation; everything whose images may be trained on calls this.
+
+    Args:
+        source: Source of the people.
+
+    Raises:
+        ValueError: No training may see the source's people.
+    """
+    if not source.training_allowed:
+        raise ValueError(f"people of source {source.name!r} are kept for evaluation: name open or ict with --people")

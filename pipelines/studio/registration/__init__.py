@@ -1,0 +1,1 @@
+"""Registration of topologies: which points of their surfaces are the points of the face mesh."""
