@@ -16,7 +16,7 @@ from pipelines.studio.assets.kit import AssetKit
 from pipelines.studio.motion import gaze_actions
 from pipelines.studio.people.eyes import gaze_rotation, iris_points, split_gaze
 from pipelines.studio.people.figure import N_LANDMARKS, N_MESH, Attributes, Pose, PosedFigure, Surface
-from pipelines.studio.people.identities import draw_facts, draw_shape
+from pipelines.studio.people.identities import Facts, draw_facts, draw_shape
 from pipelines.studio.people.open_base import OpenBase, load_open_base
 from pipelines.studio.people.open_surfaces import WornProxy, build_surfaces
 from pipelines.studio.people.proxies import rigid_motion
@@ -79,7 +79,7 @@ class OpenFigure:
             normal_strength=dict(pose.actions),
         )
 
-    def _head(self, pose: Pose) -> tuple[Floats, Floats, Floats]:
+    def _head(self, pose: Pose) -> tuple[Floats, Floats | None, Floats | None]:
         """Return the open head's vertices (V, 3), expression (E,) and rotations (5, 3) in a pose."""
         from ffavatar_model.head import actions_to_parameters, pose_head_numpy
 
@@ -144,9 +144,20 @@ class OpenSource:
         """Make a person; see ``PeopleSource.person``."""
         facts = draw_facts(identity_id)
         shape = draw_shape(identity_id, facts, self.base)
-        rest = self.base.shaped(shape)
+        return self.figure(identity_id, facts, shape, self.base.shaped(shape))
+
+    def figure(self, identity_id: str, facts: Facts, shape: Floats, rest: Floats, source: str = "open") -> OpenFigure:
+        """Dress a person of any geometry of the base mesh.
+
+        Args:
+            identity_id: Id of the person.
+            facts: Its facts.
+            shape: (S,) shape coefficients of the open head.
+            rest: (N, 3) base mesh of the person at rest, metres.
+            source: Name of the source of people.
+        """
         wardrobe = choose_wardrobe(identity_id, facts, self.kit)
-        attributes = Attributes("open", facts.sex, facts.age, facts.tone, facts.unusual, wardrobe)
+        attributes = Attributes(source, facts.sex, facts.age, facts.tone, facts.unusual, wardrobe)
         materials = self.dress(identity_id, attributes, self.kit)
         skin_vertex, surfaces, worn = build_surfaces(self.head, self.base, rest, self.kit, wardrobe, materials)
         return OpenFigure(identity_id, attributes, surfaces, self.head, self.base, shape, rest, skin_vertex, worn)

@@ -17,9 +17,10 @@ from pipelines.studio.motion.gazing import gaze_actions
 from pipelines.studio.motion.sides import face_actions
 from pipelines.studio.part_classes import Part
 from pipelines.studio.people.figure import Pose, require_training
+from pipelines.studio.people.nearest import closest_barycentric, nearest_on_mesh
 from pipelines.studio.people.valid_actions import action_mixtures, mix_expressions
 from pipelines.studio.people.valid_source import ValidSource
-from pipelines.studio.registration.mesh_points import SIZE, SPAN, TARGET, closest_barycentric, nearest_on_mesh
+from pipelines.studio.registration.mesh_points import SIZE, SPAN, TARGET
 from pipelines.studio.rendering.draws import random_scene
 from pipelines.studio.rendering.ray_renderer import RayRenderer
 from tests.support.valid_kit import write_valid_kit
