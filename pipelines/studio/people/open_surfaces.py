@@ -36,6 +36,8 @@ DOUBLES = {"eyes": ("left_eye", "right_eye"), "tongue": ("tongue",)}
 SKIN_COLOUR, CLOTH_COLOUR = (200.0, 160.0, 140.0), (70.0, 75.0, 90.0)
 LIP = 0.5
 """Least value of the mask of the lips in a triangle of a lip."""
+SOFT, FIRM = 0.05, 60
+"""Value of the tongue's mask above which a vertex moves with it; least number of vertices that tell a jaw's motion."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,7 @@ class WornProxy:
     follows: Follows
     """Part of the person that moves it."""
     used: NDArray[np.int64]
-    """Vertices of the surface's triangles."""
+    """Vertices of the surface by which a rigid motion is found: those that do not move with the tongue."""
 
 
 def build_surfaces(
@@ -74,7 +76,8 @@ def build_surfaces(
         Base vertices (V,) of the skin; the skin's surface and those of the proxies; and the proxies.
     """
     surfaces, worn = [], []
-    hidden = np.zeros(len(rest), bool)
+    hidden, tongue = np.zeros(len(rest), bool), np.zeros(len(rest), bool)
+    tongue[base.head_vertex] = head.region("tongue").numpy() > SOFT
     doubled: list[str] = []
     for kind in KINDS if kit is not None else ():
         if kit is None or kind not in wardrobe:
@@ -87,7 +90,9 @@ def build_surfaces(
         for name, triangles, corners, follows in _pieces(kind, proxy, rest):
             material = materials.get(name, materials.get(kind, Material(flat(CLOTH_COLOUR))))
             surfaces.append(Surface(name, triangles, corners, PARTS.get(name, Part.BODY), material))
-            worn.append(WornProxy(proxy, proxy.binding.fit(rest), follows, np.unique(triangles)))
+            used = np.unique(triangles).astype(np.int64)
+            firm = used[~tongue[proxy.binding.index[used]].any(1)]
+            worn.append(WornProxy(proxy, proxy.binding.fit(rest), follows, firm if len(firm) >= FIRM else used))
     skin_vertex, skin = _skin(head, base, hidden, doubled, kit, materials)
     return skin_vertex, (skin, *surfaces), tuple(worn)
 

@@ -10,8 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 Floats = NDArray[np.float32]
+TOOTH_SPAN = 0.5
+"""Largest height of a tooth, as a share of the height of all teeth and gums."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,13 +96,29 @@ def triangulate(quads: NDArray[np.integer], *others: NDArray[np.integer]) -> lis
 
 
 def split_jaws(vertices: Floats, triangles: NDArray[np.int32]) -> NDArray[np.bool_]:
-    """Return a mask (P,) of the vertices of the lower teeth: whole pieces that lie below the middle."""
+    """Return a mask (P,) of the vertices of the lower jaw.
+
+    Single teeth lie above or below the plane between all teeth. Gums may be one piece: a vertex belongs to the nearest
+    tooth.
+
+    Args:
+        vertices: (P, 3) vertices at rest; y is up.
+        triangles: (T, 3) triangles.
+    """
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]]])
     graph = csr_array((np.ones(len(edges)), (edges[:, 0], edges[:, 1])), shape=(len(vertices),) * 2)
     n, piece = connected_components(graph, directed=False)
-    heights = np.bincount(piece, vertices[:, 1], n) / np.bincount(piece, minlength=n)
-    middle = (vertices[:, 1].min() + vertices[:, 1].max()) / 2
-    return heights[piece] < middle
+    spans = [np.ptp(vertices[piece == k, 1]) for k in range(n)]
+    tooth = np.array(spans)[piece] < TOOTH_SPAN * np.ptp(vertices[:, 1])
+    sums = np.stack([np.bincount(piece, vertices[:, axis], n) for axis in (1, 2)], 1)
+    centres = sums / np.bincount(piece, minlength=n)[:, None]
+    plane = np.stack([np.ones(n), centres[:, 1]], 1)
+    teeth = np.unique(piece[tooth]) if tooth.any() else np.arange(n)
+    above = centres[:, 0] - plane @ np.linalg.lstsq(plane[teeth], centres[teeth, 0], rcond=None)[0]
+    lower = (above < 0)[piece]
+    if tooth.any() and not tooth.all():
+        lower[~tooth] = lower[tooth][cKDTree(vertices[tooth]).query(vertices[~tooth])[1]]
+    return lower
 
 
 def rigid_motion(rest: Floats, posed: Floats) -> tuple[Floats, Floats]:

@@ -45,6 +45,9 @@ def test_teeth_move_rigidly() -> None:
     points = np.float32([[0, 0, 0], [1, 0, 0], [0, 0, 1], [0, 5, 0], [1, 5, 0], [0, 5, 1]])
     jaws = split_jaws(points, np.int32([[0, 1, 2], [3, 4, 5]]))
     assert jaws.tolist() == [True] * 3 + [False] * 3
+    gums = np.float32([[0, -2, 0], [0, 7, 0], [0.2, 7, 0]])
+    jaws = split_jaws(np.append(points, gums, 0), np.int32([[0, 1, 2], [3, 4, 5], [6, 7, 8]]))
+    assert jaws.tolist() == [True] * 3 + [False] * 3 + [True, False, False], "one piece of gums has both jaws"
 
 
 def test_a_kit_is_whole_or_says_what_is_wrong(tmp_path: Path) -> None:
