@@ -21,8 +21,12 @@ NEAREST = 0.30
 """Least distance of a camera from the head's origin, metres."""
 KEY_SHARE, RIM_SHARE = 0.5, 0.25
 """Shares of scenes with a key light and with a rim light."""
-SKIN_LEVEL = 0.27
-"""Radiance after exposure of a white surface in the light that falls on the face, halved by skin."""
+WHITE_LEVEL = 0.68
+"""Mean radiance after exposure of a white surface in the light that falls on the face; light skin reflects half."""
+KEY_WEIGHT = 0.85
+"""Weight of the key light in that exposure: less than 1, because it lights a part of the face alone."""
+EXPOSURE_SPREAD, LARGEST_GAIN = 0.22, 1.35
+"""Standard deviation of the exposure's logarithm; largest factor, because cameras spare faces."""
 
 
 def find_environments(assets: Path | None) -> tuple[Path, ...]:
@@ -57,8 +61,8 @@ def random_scene(g: np.random.Generator, maps: tuple[Path, ...] = ()) -> StudioS
     ambient = face_light(environment, yaw)
     key = _light(g, ambient * g.uniform(0.4, 1.6), 1.1, 0.9) if g.random() < KEY_SHARE else None
     rim = _light(g, ambient * g.uniform(0.5, 1.5), 2.7, 0.5, 0.5) if g.random() < RIM_SHARE else None
-    total = ambient + (0.6 * float(np.mean(key.colour)) if key else 0)
-    gain = float(np.exp(g.normal(scale=0.25)))
+    total = ambient + (KEY_WEIGHT * float(np.mean(key.colour)) if key else 0)
+    gain = min(float(np.exp(g.normal(scale=EXPOSURE_SPREAD))), LARGEST_GAIN)
     return StudioScene(
         environment,
         yaw,
@@ -66,7 +70,7 @@ def random_scene(g: np.random.Generator, maps: tuple[Path, ...] = ()) -> StudioS
         rim=rim,
         background_blur=float(np.exp(g.uniform(np.log(0.008), np.log(0.06)))),
         background_gain=float(np.exp(g.normal(scale=0.3))),
-        look=random_look(g, 2 * SKIN_LEVEL / total * gain),
+        look=random_look(g, WHITE_LEVEL / total * gain),
         noise_seed=int(g.integers(2**31)),
     )
 
