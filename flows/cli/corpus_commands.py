@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -162,7 +163,12 @@ def convert(
     help="mfhq: videos of talking heads; captures: a corpus of views; or an official layout.",
 )
 @click.option("--report", type=FOLDER, metavar="DIR", help="Judge rendered people by the face stack, and write this.")
-@click.option("--people", type=click.Choice(["painted", "open"]), default="painted", help="Judged people (--report).")
+@click.option(
+    "--people",
+    type=click.Choice(["painted", "open", "ict", "valid"]),
+    default="painted",
+    help="Judged people (--report); ict and valid need --assets.",
+)
 @click.option("--clips", type=EXISTING, metavar="DIR", help="Real videos to compare with (--report).")
 @click.option("--assets", type=EXISTING, metavar="DIR", help="Kit of assets, with networks that score (--report).")
 @click.option("--identities", default=4, show_default=True, type=click.IntRange(1))
@@ -181,7 +187,7 @@ def convert(
 def studio(
     layout: str | None,
     report: Path | None,
-    people: str,
+    people: Literal["painted", "open", "ict", "valid"],
     clips: Path | None,
     assets: Path | None,
     identities: int,

@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,18 +18,17 @@ from pipelines.faces.mesh_detector import MeshDetector
 from pipelines.faces.pack import embedded_pack
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.decoder import ProcessDecoder
-from pipelines.studio.assets.kit import open_kit
 from pipelines.studio.judging.blendshapes import BlendshapeScorer
 from pipelines.studio.judging.face_sample import FaceJudge, FaceSample, Image
 from pipelines.studio.judging.judged_people import FigurePeople, JudgedPeople, PaintedPeople
 from pipelines.studio.judging.measures import driven_correlations, measure_faces, separations
 from pipelines.studio.judging.report_files import write_report
-from pipelines.studio.looks.dress import dress
-from pipelines.studio.people.open_source import open_source
+from pipelines.studio.looks.dressed_people import PeopleName, identity_ids, open_people
 from pipelines.studio.rendering.choice import open_renderer
 from pipelines.studio.rendering.draws import find_environments, random_scene
 from pipelines.studio.studio_head import load_studio_head
 
+JudgedName = PeopleName | Literal["painted"]
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 """Endings of video files."""
 FRAME_STEP = 20
@@ -41,12 +39,14 @@ FACES, SIZE, ACTORS = 6, 320, 4
 """Faces a person, side of a rendered image in pixels, and people who perform the driven actions."""
 
 
-def report_command(out: Path, source: str, clips: Path | None, assets: Path | None, identities: int, seed: int) -> None:
+def report_command(
+    out: Path, source: JudgedName, clips: Path | None, assets: Path | None, identities: int, seed: int
+) -> None:
     """Run ``ffavatar studio --report``.
 
     Args:
         out: Folder of the report.
-        source: People to judge, ``painted`` or ``open``.
+        source: People to judge: ``painted``, or the name of a source.
         clips: Folder of real videos; None measures the rendered people alone.
         assets: Kit with ``networks/``; None leaves out the blendshape scores.
         identities: Number of rendered people.
@@ -60,8 +60,7 @@ def report_command(out: Path, source: str, clips: Path | None, assets: Path | No
         mesh = MeshDetector.load()
         judge = FaceJudge(FaceAnalyzer(embedded_pack()), mesh)
         real = list(real_faces(clips, judge)) if clips else []
-        people = judged_people(source, assets)
-        ids = [digest(["studio", seed, number]) for number in range(identities)]
+        people, ids = judged_people(source, assets, identities, seed)
         rendered = list(rendered_faces(people, ids, judge))
         figures: dict[str, Any] = {"Faces": _by_measure({people.name: rendered, "real": real}, mesh)}
         figures["Found"] = {people.name: {"share of images with one usable face": len(rendered) / (FACES * len(ids))}}
@@ -76,21 +75,22 @@ def report_command(out: Path, source: str, clips: Path | None, assets: Path | No
     say("report {page}", page=out / "report.md")
 
 
-def judged_people(source: str, assets: Path | None) -> JudgedPeople:
-    """Return the people that are judged.
+def judged_people(source: JudgedName, assets: Path | None, count: int, seed: int) -> tuple[JudgedPeople, list[str]]:
+    """Return the people that are judged, and their ids.
 
     Args:
-        source: ``painted`` for the painted head, ``open`` for the open source with its renderer.
+        source: ``painted`` for the painted head, or the name of a source of people.
         assets: Kit of assets, or None.
+        count: Number of people.
+        seed: Seed of the people.
     """
     head = load_studio_head(cache_dir())
     if source == "painted":
-        return PaintedPeople(head)
-    kit = open_kit(assets) if assets else None
-    people = replace(open_source(cache_dir(), lambda _: head.model, kit), dress=dress)
-    maps = find_environments(assets)
+        return PaintedPeople(head), [digest(["studio", seed, number]) for number in range(count)]
+    people = open_people(source, cache_dir(), lambda _: head.model, assets)
+    maps = find_environments(assets) if assets and (assets / "hdri").is_dir() else ()
     scenes = [random_scene(np.random.default_rng([32, number]), maps) for number in range(SCENES)]
-    return FigurePeople(people, open_renderer("auto"), scenes, head)
+    return FigurePeople(people, open_renderer("auto"), scenes, head), identity_ids(people, count, seed)
 
 
 def rendered_faces(people: JudgedPeople, ids: list[str], judge: FaceJudge) -> Iterator[FaceSample]:
