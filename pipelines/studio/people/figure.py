@@ -109,6 +109,8 @@ class PosedFigure:
     """(E,) expression coefficients of the open head; None for other topologies."""
     rotations: Floats | None = None
     """(5, 3) axis-angles of the open head's joints, radians; None for other topologies."""
+    shape: Floats | None = None
+    """(S,) shape coefficients of the open head; None for other topologies."""
     normal_strength: Mapping[str, float] = field(default_factory=dict)
     """Action → strength of its wrinkles."""
 

@@ -16,6 +16,7 @@ from pipelines.studio.assets.kit import AssetKit
 from pipelines.studio.motion import gaze_actions
 from pipelines.studio.people.eyes import gaze_rotation, iris_points, split_gaze
 from pipelines.studio.people.figure import N_LANDMARKS, N_MESH, Attributes, Pose, PosedFigure, Surface
+from pipelines.studio.people.hair_shapes import hang_hair
 from pipelines.studio.people.identities import Facts, draw_facts, draw_shape
 from pipelines.studio.people.open_base import OpenBase, load_open_base
 from pipelines.studio.people.open_surfaces import WornProxy, build_surfaces
@@ -76,6 +77,7 @@ class OpenFigure:
             head_vertices=head_vertices,
             expression=expression,
             rotations=rotations,
+            shape=self.shape,
             normal_strength=dict(pose.actions),
         )
 
@@ -111,6 +113,8 @@ class OpenFigure:
             return turn_shoulders(rest, weights.astype(np.float32), neck)
         if worn.follows == "skull":
             return rest
+        if worn.follows == "hair":
+            return hang_hair(rest, neck)
         if worn.follows == "eyes":
             centres, _ = self._eyeballs
             left = (rest[:, 0] > 0).astype(int)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pipelines.studio.assets.kit import AssetKit
 from pipelines.studio.part_classes import Part
 from pipelines.studio.people.figure import Material, Surface
+from pipelines.studio.people.hair_shapes import part_fringe
 from pipelines.studio.people.open_base import OpenBase
 from pipelines.studio.people.proxies import Proxy, read_proxy, split_jaws
 from pipelines.studio.people.wardrobe import KINDS, flat
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from ffavatar_model.head import HeadModel
 
 Floats = NDArray[np.float32]
-Follows = Literal["skin", "skull", "shoulders", "eyes", "jaw"]
-FOLLOWS: dict[str, Follows] = {"hair": "skull", "clothes": "shoulders", "eyes": "eyes"}
+Follows = Literal["skin", "skull", "hair", "shoulders", "eyes", "jaw"]
+FOLLOWS: dict[str, Follows] = {"hair": "hair", "clothes": "shoulders", "eyes": "eyes"}
 """Kind of proxy → what it follows; the others follow the skin."""
 PARTS = {
     "hair": Part.HAIR,
@@ -34,6 +35,11 @@ PARTS = {
 DOUBLES = {"eyes": ("left_eye", "right_eye"), "tongue": ("tongue",)}
 """Kind of proxy → regions of the open head that it replaces."""
 SKIN_COLOUR, CLOTH_COLOUR = (200.0, 160.0, 140.0), (70.0, 75.0, 90.0)
+MOUTH_LIGHT, MOUTH_DEPTH = (0.75, 0.15), 0.03
+"""Shares of the sky that teeth and tongue see in front and behind; the distance between the two, metres.
+
+They are not baked, because the mouth is shut at rest.
+"""
 LIP = 0.5
 """Least value of the mask of the lips in a triangle of a lip."""
 SOFT, FIRM = 0.05, 60
@@ -87,12 +93,16 @@ def build_surfaces(
         doubled += DOUBLES.get(kind, ())
         if kind == "clothes":
             hidden[proxy.hides] = True
+        fitted = proxy.binding.fit(rest)
+        if kind == "hair" and "fringe" not in wardrobe:
+            fitted = part_fringe(fitted)
         for name, triangles, corners, follows in _pieces(kind, proxy, rest):
             material = materials.get(name, materials.get(kind, Material(flat(CLOTH_COLOUR))))
-            surfaces.append(Surface(name, triangles, corners, PARTS.get(name, Part.BODY), material))
+            light = _mouth_light(fitted) if kind in ("teeth", "tongue") else None
+            surfaces.append(Surface(name, triangles, corners, PARTS.get(name, Part.BODY), material, light))
             used = np.unique(triangles).astype(np.int64)
             firm = used[~tongue[proxy.binding.index[used]].any(1)]
-            worn.append(WornProxy(proxy, proxy.binding.fit(rest), follows, firm if len(firm) >= FIRM else used))
+            worn.append(WornProxy(proxy, fitted, follows, firm if len(firm) >= FIRM else used))
     skin_vertex, skin = _skin(head, base, hidden, doubled, kit, materials)
     return skin_vertex, (skin, *surfaces), tuple(worn)
 
@@ -106,6 +116,12 @@ def _pieces(kind: str, proxy: Proxy, rest: Floats) -> list[tuple[str, NDArray[np
         ("teeth_upper", proxy.triangles[~lower], proxy.uv[~lower], "skull"),
         ("teeth_lower", proxy.triangles[lower], proxy.uv[lower], "jaw"),
     ]
+
+
+def _mouth_light(rest: Floats) -> Floats:
+    """Return the share of the sky (P,) that vertices (P, 3) in an open mouth see; z points out of it."""
+    depth = ((rest[:, 2].max() - rest[:, 2]) / MOUTH_DEPTH).clip(0, 1)
+    return (MOUTH_LIGHT[0] + depth * (MOUTH_LIGHT[1] - MOUTH_LIGHT[0])).astype(np.float32)
 
 
 def _skin(

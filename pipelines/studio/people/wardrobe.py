@@ -19,6 +19,8 @@ Dress = Callable[[str, Attributes, AssetKit | None], Mapping[str, Material]]
 KINDS = ("hair", "brows", "lashes", "eyes", "teeth", "tongue", "clothes")
 """Folders of proxies in a kit."""
 BALD_SHARE = {"female": 0.0, "male": 0.15}
+FRINGE_SHARE = 0.06
+"""Share of people whose fringe may cover an eye, where their hair has one; others have it swept aside."""
 FEMALE_HAIR = ("bob", "long", "braid", "ponytail")
 BLEND = ("hair", "brows", "lashes")
 AGE_WORD = {"young": "young", "middle": "middleage", "old": "old"}
@@ -42,6 +44,8 @@ def choose_wardrobe(identity_id: str, facts: Facts, kit: AssetKit | None) -> dic
     g = np.random.default_rng([seed_of(identity_id), 22])
     chosen = {kind: str(g.choice(_names(kit, kind, facts))) for kind in KINDS}
     chosen["eyes"], chosen["teeth"] = "high_poly", f"{chosen['teeth']}"
+    if g.random() < FRINGE_SHARE:
+        chosen["fringe"] = "over the eyes"
     if g.random() < BALD_SHARE[facts.sex]:
         del chosen["hair"]
     chosen["skin"] = str(g.choice(_skins(kit, facts)))

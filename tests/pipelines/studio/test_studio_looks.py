@@ -9,6 +9,8 @@ from pipelines.studio.looks.dress import dress
 from pipelines.studio.looks.hair_colours import COLOURS, draw_hair_colour, recolour
 from pipelines.studio.looks.skin_textures import N_TONES, skin_texture, tone_colour
 from pipelines.studio.people.figure import Attributes
+from pipelines.studio.people.hair_shapes import hang_hair, part_fringe
+from pipelines.studio.people.shoulders import turn_shoulders
 
 WHOLE = (slice(None), slice(None))
 
@@ -52,3 +54,21 @@ def test_old_people_are_mostly_grey_and_dark_skin_has_dark_hair() -> None:
     old = [draw_hair_colour(g, 2, "old") for _ in range(300)]
     assert 0.6 < np.mean([name in ("grey", "white") for name in old]) < 0.8
     assert {draw_hair_colour(g, 8, "young") for _ in range(300)} <= {"black", "dark brown", "grey", "white"}
+
+
+def test_a_fringe_is_swept_from_the_eyes_and_hair_at_the_sides_stays() -> None:
+    g = np.random.default_rng(0)
+    hair = g.uniform([-0.11, -0.2, -0.12], [0.11, 0.15, 0.05], (2000, 3)).astype(np.float32)
+    parted = part_fringe(hair)
+    before_eyes = (np.abs(hair[:, 0]) < 0.045) & (hair[:, 2] > 0) & (np.abs(hair[:, 1]) < 0.02)
+    assert before_eyes.sum() > 20 and parted[before_eyes, 1].min() > 0.029
+    sides = (np.abs(hair[:, 0]) > 0.072) | (hair[:, 2] < -0.03) | (hair[:, 1] > 0.075)
+    assert np.array_equal(parted[sides], hair[sides])
+
+
+def test_long_hair_stays_on_the_shoulders_when_the_head_turns() -> None:
+    hair = np.array([[0.08, 0.05, -0.05], [0.1, -0.25, -0.05]], np.float32)
+    hung = hang_hair(hair, (0.0, 0.5, 0.0))
+    assert np.array_equal(hung[0], hair[0])
+    expected = turn_shoulders(hair[1:], np.ones(1, np.float32), (0.0, 0.5, 0.0))[0]
+    assert np.allclose(hung[1], expected) and np.linalg.norm(hung[1] - hair[1]) > 0.03
