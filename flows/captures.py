@@ -11,6 +11,8 @@ from prefect.cache_policies import NO_CACHE
 from ffavatar_model.head.open_head import build_open_head
 from flows.corpus.flow_session import opened, run_flow
 from flows.corpus.run_record import record_tracked_run
+from flows.running.flow_parameters import Count, Limit, Pixels, Uri
+from flows.running.task_retries import RETRIED
 from infra.console import ProgressBar, say
 from infra.shown_text import masked_errors
 from infra.storage import open_store
@@ -70,9 +72,9 @@ def write_talking_heads(folder: Path, identities: int, seconds: float, size: int
         say("{video}  (truth: {truth})", video=video, truth=truth.name)
 
 
-@flow(name="studio", validate_parameters=False)
+@flow(name="studio", flow_run_name="studio {out}")
 def render_capture_corpus(
-    *, out: str, identities: int, cameras: int, timesteps: int, size: int, seed: int = 0, home: str = ""
+    *, out: Uri, identities: Count, cameras: Count, timesteps: Count, size: Pixels, seed: Limit = 0, home: str = ""
 ) -> dict[str, Any]:
     """Render calibrated captures of random people into a corpus and publish ``cameras``, ``captures``, ``views``.
 
@@ -96,7 +98,7 @@ def render_capture_corpus(
         "size": size,
         "seed": seed,
     }
-    with opened(home) as settings, tracked_run(settings, "studio", f"studio {out}", config) as run:
+    with opened(home, corpus=out) as settings, tracked_run(settings, "studio", f"studio {out}", config) as run:
         fingerprint = render_missing_captures(out, identities, cameras, timesteps, size, seed, run.run_id)
         store = open_store(out)
         tables = capture_tables(read_step(store, "render_capture", fingerprint))
@@ -118,7 +120,7 @@ def render_capture_corpus(
     }
 
 
-@task(name="render captures", cache_policy=NO_CACHE)
+@task(name="render captures", cache_policy=NO_CACHE, **RETRIED)
 @masked_errors()
 def render_missing_captures(
     out: str, identities: int, cameras: int, timesteps: int, size: int, seed: int, run_id: str

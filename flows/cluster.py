@@ -12,6 +12,7 @@ from prefect import flow
 from flows.corpus.calibrate import clustering_threshold
 from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.run_record import record_tracked_run
+from flows.running.flow_parameters import Uri
 from infra.console import CallError, ProgressBar, say
 from infra.ray_session import ray_session
 from infra.settings import Settings
@@ -68,8 +69,8 @@ def check_mined(store: Store, pack: str) -> None:
         raise CallError(f"{store.uri}: nothing is mined in it{with_pack}; `ffavatar mine SOURCE --corpus` comes first")
 
 
-@flow(name="cluster", validate_parameters=False)
-def cluster(*, corpus: str, pack: str = "", full: bool = False, home: str = "") -> dict[str, Any]:
+@flow(name="cluster", flow_run_name="cluster {corpus}")
+def cluster(*, corpus: Uri, pack: str = "", full: bool = False, home: str = "") -> dict[str, Any]:
     """Cluster the mined tracks and store the result, which publishing uses from then on.
 
     Args:
@@ -81,7 +82,7 @@ def cluster(*, corpus: str, pack: str = "", full: bool = False, home: str = "") 
     Returns:
         ``version`` of the clustering, and the numbers of ``tracks`` and ``identities``.
     """
-    with opened(home, with_ray=False) as settings:
+    with opened(home, with_ray=False, corpus=corpus) as settings:
         store = open_store(corpus)
         clustering = tracked_clustering(settings, store, pack, full=full)
     result = {"version": clustering.version, **_counts(clustering)}

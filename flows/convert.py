@@ -17,6 +17,8 @@ from ffavatar_model.config import override, to_dict
 from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.corpus.run_record import record_tracked_run
+from flows.running.flow_parameters import CaptureDataset, Uri
+from flows.running.task_retries import RETRIED
 from infra.console import SOME_FAILED, CallError, ProgressBar, say
 from infra.shown_text import masked_errors
 from infra.storage import open_store
@@ -102,9 +104,9 @@ def plan_conversion(dataset: str, source: str, config: ConversionConfig) -> Conv
     return DATASETS[dataset][1](source, config, remote_filesystem(source))
 
 
-@flow(name="convert", validate_parameters=False)
+@flow(name="convert", flow_run_name="convert {dataset} {source}")
 def convert(
-    *, dataset: str, source: str, corpus: str, overrides: list[str] | None = None, home: str = ""
+    *, dataset: CaptureDataset, source: Uri, corpus: Uri, overrides: list[str] | None = None, home: str = ""
 ) -> dict[str, Any]:
     """Convert captures into a corpus and publish a snapshot; after an interruption, the same call continues.
 
@@ -122,7 +124,10 @@ def convert(
     """
     config = conversion_config(dataset, overrides or [])
     described = {"dataset": dataset, "source": source, "corpus": corpus, "config": to_dict(config)}
-    with opened(home) as settings, tracked_run(settings, "convert", f"convert {dataset} {source}", described) as run:
+    with (
+        opened(home, corpus=corpus) as settings,
+        tracked_run(settings, "convert", f"convert {dataset} {source}", described) as run,
+    ):
         key = (dataset, source, tuple(overrides or ()))
         plan = _PLANNED.pop(key, None) or plan_conversion(dataset, source, config)
         converted = run_conversion(source, corpus, cast(ConversionPlan, quote(plan)), run.run_id)
@@ -161,7 +166,7 @@ def convert(
     }
 
 
-@task(name="conversion step", cache_policy=NO_CACHE)
+@task(name="conversion step", cache_policy=NO_CACHE, **RETRIED)
 @masked_errors()
 def run_conversion(source: str, corpus: str, plan: ConversionPlan, run_id: str) -> dict[str, Any]:
     """Convert the items that the corpus does not contain yet.

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
@@ -17,11 +17,11 @@ from prefect.artifacts import create_markdown_artifact
 from ffavatar_model.atomic_file import write_atomically
 from ffavatar_model.io.weights import MODEL_FILE, model_file
 from ffavatar_model.training import RECIPES
+from flows.corpus.flow_session import opened, run_flow
+from flows.running.flow_parameters import Stage
 from flows.train import StoppedError, check_call, show_result, train
 from infra.console import CallError, say
-from infra.ray_session import ray_session
-from infra.settings import MAX_FAILURES, MODEL_PRESET, TIMEOUT_S, load_settings
-from infra.shown_text import masked_errors
+from infra.settings import MAX_FAILURES, MODEL_PRESET, TIMEOUT_S
 from infra.storage import open_store
 from infra.tracking import config_hash, file_digest
 from mfhq.catalog import Catalog
@@ -30,6 +30,10 @@ RECORD = "curriculum.json"
 """File in the curriculum's folder that lists the stages that passed, each with a digest of its inputs."""
 GATE = "psnr"
 """Held-out metric (dB, inside the matte) that a stage must raise before the next stage begins."""
+
+
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""The stages, in the order in which they are trained."""
 
 
 class GateError(RuntimeError):
@@ -60,8 +64,6 @@ class Curriculum:
     """Settings of the recipe by stage, each written ``a.b=c``."""
     head: str = ""
     """Head file; empty for the open head."""
-    home: str = ""
-    """Folder of runs and logs; empty for the one that the environment sets (``infra.settings``)."""
     max_failures: int = MAX_FAILURES
     """Restarts of each stage's job from its last checkpoint, at most."""
     timeout_s: int = TIMEOUT_S
@@ -103,7 +105,6 @@ def curriculum_command(
         GateError: A stage did not improve; later stages were not begun.
         ValueError: ``flows.train.check_call`` found an error in the arguments.
     """
-    settings = load_settings()
     config = Curriculum(
         corpus=corpus,
         captures=captures,
@@ -115,24 +116,22 @@ def curriculum_command(
         gain=gain,
         overrides=split_by_stage(overrides),
         head=head or "",
-        home=str(settings.home),
         max_failures=max_failures,
         timeout_s=timeout_s,
     )
     for stage in RECIPES:
         corpus = config.captures if stage == "multiview" else config.corpus
         check_call(stage, corpus, config.init, config.identity, config.overrides[stage], out / stage, config.head)
-    with ray_session(settings):
-        curriculum(asdict(config))
+    run_flow(curriculum, config=config)
 
 
-@flow(name="curriculum", validate_parameters=False)
-@masked_errors()
-def curriculum(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+@flow(name="curriculum", flow_run_name="curriculum")
+def curriculum(config: Curriculum, home: str = "") -> dict[str, dict[str, Any]]:
     """Train the three stages, beginning with the first stage that has not passed yet.
 
     Args:
-        config: A ``Curriculum`` as plain values.
+        config: The stages; of a deployment, its fields as plain values.
+        home: Folder of runs and logs; empty for the one that the environment sets (``infra.settings``).
 
     Returns:
         The result of ``flows.train.train`` for each stage.
@@ -141,46 +140,52 @@ def curriculum(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         GateError: A stage did not improve; later stages were not begun.
         RuntimeError: A stage's job ended before its last step; the message tells what to do.
     """
-    c = Curriculum(**config)
-    folder = Path(c.out)
+    c, folder = config, Path(config.out)
     results: dict[str, dict[str, Any]] = {}
     init = c.init
-    for stage in RECIPES:
-        corpus = c.captures if stage == "multiview" else c.corpus
-        identity = c.identity if stage == "personalize" else ""
-        key = _stage_key(c, stage, corpus, identity, init)
-        passed = _read_record(folder).get(stage, {})
-        if passed.get("key") == key and (folder / stage / MODEL_FILE).is_file():
-            say("{stage} has passed before: {path}", stage=stage, path=folder / stage)
-            results[stage] = passed["ended"]
-        else:
-            try:
-                results[stage] = train(
-                    stage=stage,
-                    corpus=corpus,
-                    init=init,
-                    identity=identity,
-                    workers=c.workers,
-                    size=c.size,
-                    overrides=c.overrides.get(stage),
-                    out=str(folder / stage),
-                    head=c.head,
-                    home=c.home,
-                    max_failures=c.max_failures,
-                    timeout_s=c.timeout_s,
-                )
-            except StoppedError as error:
-                raise RuntimeError(
-                    f"{error.cause}; call `ffavatar curriculum` with the same settings again: {stage} begins anew, the "
-                    "stages that passed before it are not repeated"
-                ) from error
-            show_result(stage, results[stage])
-            _check_gain(stage, results[stage]["metrics"], c.gain)
-            record = _read_record(folder) | {stage: {"key": key, "ended": results[stage]}}
-            write_atomically(folder / RECORD, json.dumps(record, indent=1).encode())
-        init = str(folder / stage)
+    with opened(home):
+        for stage in STAGES:
+            corpus = c.captures if stage == "multiview" else c.corpus
+            identity = c.identity if stage == "personalize" else ""
+            key = _stage_key(c, stage, corpus, identity, init)
+            passed = _read_record(folder).get(stage, {})
+            if passed.get("key") == key and (folder / stage / MODEL_FILE).is_file():
+                say("{stage} has passed before: {path}", stage=stage, path=folder / stage)
+                results[stage] = passed["ended"]
+            else:
+                results[stage] = _train_stage(config, stage, corpus, identity, init, home)
+                show_result(stage, results[stage])
+                _check_gain(stage, results[stage]["metrics"], c.gain)
+                record = _read_record(folder) | {stage: {"key": key, "ended": results[stage]}}
+                write_atomically(folder / RECORD, json.dumps(record, indent=1).encode())
+            init = str(folder / stage)
     _create_artifact(results)
     return results
+
+
+def _train_stage(c: Curriculum, stage: Stage, corpus: str, identity: str, init: str, home: str) -> dict[str, Any]:
+    """Train one stage; the error of a stage that stopped tells how to continue the curriculum."""
+    try:
+        result: dict[str, Any] = train(
+            stage=stage,
+            corpus=corpus,
+            init=init,
+            identity=identity,
+            workers=c.workers,
+            size=c.size,
+            overrides=c.overrides.get(stage),
+            out=str(Path(c.out) / stage),
+            head=c.head,
+            home=home,
+            max_failures=c.max_failures,
+            timeout_s=c.timeout_s,
+        )
+    except StoppedError as error:
+        raise RuntimeError(
+            f"{error.cause}; call `ffavatar curriculum` with the same settings again: {stage} begins anew, the "
+            "stages that passed before it are not repeated"
+        ) from error
+    return result
 
 
 def _check_gain(stage: str, metrics: Mapping[str, float], gain: float) -> None:

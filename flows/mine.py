@@ -18,6 +18,8 @@ from flows.corpus.remote_filesystem import remote_filesystem
 from flows.corpus.run_record import record_tracked_run
 from flows.corpus.speed_report import report_speed
 from flows.publish import publish
+from flows.running.flow_parameters import Decoder, PresetName, Seconds, Uri
+from flows.running.task_retries import RETRIED
 from infra.console import SOME_FAILED, ProgressBar, say
 from infra.settings import PUBLISH_PRESET, load_settings
 from infra.shown_text import masked_errors
@@ -39,6 +41,8 @@ from pipelines.publishing.reasons import TAKEN_DOWN
 
 MAX_NAMED = 20
 """Most files of the same bytes as another that are named."""
+DECODE_LIMIT_S = MiningConfig().decode_limit_s
+"""Default of the time that decoding a short file may take, seconds."""
 
 
 def mine_command(
@@ -47,7 +51,7 @@ def mine_command(
     pack: str | None,
     preset: str,
     decoder: str = DECODERS[0],
-    decode_limit_s: float = MiningConfig().decode_limit_s,
+    decode_limit_s: float = DECODE_LIMIT_S,
 ) -> int:
     """Run ``ffavatar mine``.
 
@@ -102,16 +106,16 @@ def is_mined(listed: list[Source], store: Store, pack: str, config: MiningConfig
     return not make_plan(bound, sources, store, MAX_ATTEMPTS).tasks
 
 
-@flow(name="mine", validate_parameters=False)
+@flow(name="mine", flow_run_name="mine {source}")
 def mine(
     *,
-    source: str,
-    corpus: str,
+    source: Uri,
+    corpus: Uri,
     pack: str = "",
-    preset: str = PUBLISH_PRESET,
+    preset: PresetName = PUBLISH_PRESET,
     home: str = "",
-    decoder: str = DECODERS[0],
-    decode_limit_s: float = MiningConfig().decode_limit_s,
+    decoder: Decoder = "pyav",
+    decode_limit_s: Seconds = DECODE_LIMIT_S,
 ) -> dict[str, Any]:
     """Mine a source into a corpus; the same call again mines new files, and continues after an interruption.
 
@@ -129,7 +133,7 @@ def mine(
     """
     described = {"source": source, "corpus": corpus, "pack": pack, "preset": asdict(preset_named(preset))}
     with (
-        opened(home, with_ray=in_prefect()) as settings,
+        opened(home, with_ray=in_prefect(), corpus=corpus) as settings,
         tracked_run(settings, "mine", f"mine {source}", described) as run,
     ):
         config = MiningConfig(decoder=decoder, decode_limit_s=decode_limit_s)
@@ -145,7 +149,7 @@ def mine(
     return {**published, "failures": collect_failures(summaries), "run_id": run.run_id}
 
 
-@task(name="mining steps", cache_policy=NO_CACHE)
+@task(name="mining steps", cache_policy=NO_CACHE, **RETRIED)
 @masked_errors()
 def run_mining(
     source: str, corpus: str, pack: str, run_id: str, config: MiningConfig | None = None

@@ -13,6 +13,7 @@ from flows.cluster import check_mined, decided_clustering, tracked_clustering
 from flows.corpus.calibrate import clustering_threshold
 from flows.corpus.flow_session import in_prefect, open_corpus, opened, run_flow
 from flows.corpus.run_record import record_tracked_run
+from flows.running.flow_parameters import PresetName, Uri
 from infra.console import print_table
 from infra.settings import PUBLISH_PRESET
 from infra.storage import open_store
@@ -54,9 +55,15 @@ def publish_command(corpus: str, preset: str, pack: str | None, where: str | Non
     run_flow(publish, corpus=corpus, pack=pack or "", preset=preset, where=where or "")
 
 
-@flow(name="publish", validate_parameters=False)
+@flow(name="publish", flow_run_name="publish {corpus}")
 def publish(
-    *, corpus: str, pack: str = "", preset: str = PUBLISH_PRESET, home: str = "", parent: str = "", where: str = ""
+    *,
+    corpus: Uri,
+    pack: str = "",
+    preset: PresetName = PUBLISH_PRESET,
+    home: str = "",
+    parent: str = "",
+    where: str = "",
 ) -> dict[str, Any]:
     """Cluster the mined tracks into identities and publish a snapshot; no network runs.
 
@@ -72,7 +79,7 @@ def publish(
         ``snapshot`` (its name), ``digest`` of the snapshot, ``created`` (False if the newest snapshot already has the
         same rows), and ``rows`` (number per table).
     """
-    with opened(home, with_ray=False) as settings:
+    with opened(home, with_ray=False, corpus=corpus) as settings:
         store = open_store(corpus)
         prints = corpus_fingerprints(store, mining_steps(pack_name=pack or None), AFTER)
         clustering = decided_clustering(store, tracked_clustering(settings, store, pack, parent))

@@ -11,11 +11,13 @@ from prefect import flow
 from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.corpus.run_record import record_tracked_run
+from flows.running.flow_parameters import Pixels, Uri
 from infra.console import SOME_FAILED, ProgressBar, say
 from infra.storage import open_store
-from infra.tracking import tracked_run
-from mfhq.catalog import Catalog
+from infra.tracking import TrackedRun, tracked_run
+from mfhq.catalog import Catalog, Snapshot
 from mfhq.schema import OK
+from mfhq.store import Store
 from pipelines.engine.commits import read_step
 from pipelines.engine.ray_data import run_steps
 from pipelines.mining.config import MiningConfig
@@ -45,8 +47,8 @@ def recrop_command(corpus: str, size: int) -> int:
     return SOME_FAILED if result["failures"] else 0
 
 
-@flow(name="recrop", validate_parameters=False)
-def recrop(*, corpus: str, size: int, home: str = "") -> dict[str, Any]:
+@flow(name="recrop", flow_run_name="recrop {corpus} at {size} px")
+def recrop(*, corpus: Uri, size: Pixels, home: str = "") -> dict[str, Any]:
     """Cut the newest snapshot's usable faces again, and publish what could be cut.
 
     Args:
@@ -57,25 +59,31 @@ def recrop(*, corpus: str, size: int, home: str = "") -> dict[str, Any]:
     Returns:
         ``snapshot`` (its name), ``n_faces`` (number of faces with a new crop) and ``failures`` (URI to reason).
     """
-    store = open_store(corpus)
-    snapshot = Catalog(store).open()
+    with opened(home, corpus=corpus) as settings:
+        store = open_store(corpus)
+        snapshot = Catalog(store).open()
+        described = {"corpus": corpus, "size": size, "from": snapshot.version}
+        with tracked_run(settings, "recrop", f"recrop {corpus}", described) as run:
+            return _recrop(store, snapshot, size, run, described)
+
+
+def _recrop(store: Store, snapshot: Snapshot, size: int, run: TrackedRun, described: dict[str, Any]) -> dict[str, Any]:
+    """Cut a snapshot's faces again; ``recrop`` describes the result."""
     faces, videos = snapshot.table("faces"), snapshot.table("videos")
     to_cut = faces_to_recrop(faces, videos)
     step = recrop_step(to_cut, size, filesystem=remote_filesystem(store.uri))
     uri_of = dict(zip(to_cut["video_id"].to_pylist(), to_cut["uri"].to_pylist(), strict=True))
-    described = {"corpus": corpus, "size": size, "from": snapshot.version}
-    with opened(home) as settings, tracked_run(settings, "recrop", f"recrop {corpus}", described) as run:
-        with ProgressBar("recrop") as progress:
-            (summary,) = run_steps([step], to_cut, store, run.run_id, on_progress=progress.update_step)
-        cut = read_step(store, "recrop", summary.fingerprint)
-        cut = cut.filter(pc.equal(cut["status"], OK))
-        failures = {uri_of[item]: reason for item, reason in sorted(summary.failures.items())}
-        if not cut.num_rows:
-            return {"snapshot": snapshot.version, "n_faces": 0, "failures": failures}
-        new, about = merge_crops(faces, cut, snapshot.manifest.about, size)
-        published = publish_tables(store, {"faces": new}, run_id=run.run_id, about=about)
-        run.log_snapshot(store.uri, published.version, published.digest, "output")
-        record_tracked_run(store, run, "recrop", published.version, described, "")
+    with ProgressBar("recrop") as progress:
+        (summary,) = run_steps([step], to_cut, store, run.run_id, on_progress=progress.update_step)
+    cut = read_step(store, "recrop", summary.fingerprint)
+    cut = cut.filter(pc.equal(cut["status"], OK))
+    failures = {uri_of[item]: reason for item, reason in sorted(summary.failures.items())}
+    if not cut.num_rows:
+        return {"snapshot": snapshot.version, "n_faces": 0, "failures": failures}
+    new, about = merge_crops(faces, cut, snapshot.manifest.about, size)
+    published = publish_tables(store, {"faces": new}, run_id=run.run_id, about=about)
+    run.log_snapshot(store.uri, published.version, published.digest, "output")
+    record_tracked_run(store, run, "recrop", published.version, described, "")
     n_faces = pc.sum(pc.list_value_length(cut["faces"])).as_py() or 0
     return {"snapshot": published.version, "n_faces": n_faces, "failures": failures}
 

@@ -14,6 +14,8 @@ from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.remote_filesystem import remote_filesystem
 from flows.mine import collect_failures, summary_row
 from flows.publish import publish
+from flows.running.flow_parameters import PresetName, Uri
+from flows.running.task_retries import RETRIED
 from infra.console import SOME_FAILED, ProgressBar, say
 from infra.settings import PUBLISH_PRESET, load_settings
 from infra.shown_text import masked_errors
@@ -62,9 +64,9 @@ def retry_command(corpus: str, where: str, pack: str | None, preset: str) -> int
     return SOME_FAILED if result["failures"] else 0
 
 
-@flow(name="retry", validate_parameters=False)
+@flow(name="retry", flow_run_name="retry {corpus}")
 def retry(
-    *, corpus: str, where: str = "true", pack: str = "", preset: str = PUBLISH_PRESET, home: str = ""
+    *, corpus: Uri, where: str = "true", pack: str = "", preset: PresetName = PUBLISH_PRESET, home: str = ""
 ) -> dict[str, Any]:
     """Run the failed items that meet an SQL condition again, then publish.
 
@@ -84,13 +86,16 @@ def retry(
     Raises:
         CatalogError: DuckDB refuses the condition.
     """
-    with opened(home) as settings, tracked_run(settings, "mine", f"retry {corpus}", {"where": where}) as run:
+    with (
+        opened(home, corpus=corpus) as settings,
+        tracked_run(settings, "mine", f"retry {corpus}", {"where": where}) as run,
+    ):
         summaries = run_failed_items(corpus, where, pack, run.run_id)
         published = publish(corpus=corpus, pack=pack, preset=preset, home=home, parent=run.run_id)
     return {**published, "failures": collect_failures(summaries), "run_id": run.run_id}
 
 
-@task(name="retry steps", cache_policy=NO_CACHE)
+@task(name="retry steps", cache_policy=NO_CACHE, **RETRIED)
 @masked_errors()
 def run_failed_items(corpus: str, where: str, pack: str, run_id: str) -> list[dict[str, Any]]:
     """Run every mining step on the failed items that meet an SQL condition.

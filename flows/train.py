@@ -18,13 +18,13 @@ from ffavatar_model.io.weights import MODEL_FILE, load_weights, model_file
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import build_config
 from flows.avatar.heads import prepare_head_file
-from flows.corpus.flow_session import open_corpus
+from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.run_record import record_tracked_run
+from flows.running.flow_parameters import Count, Limit, Stage, Uri
 from flows.training.job import Job, run_job
 from flows.training.stage_data import open_datasets
 from infra import ray_train
 from infra.console import CallError, print_table, say
-from infra.ray_session import ray_session
 from infra.settings import MAX_FAILURES, MODEL_PRESET, TIMEOUT_S, load_settings
 from infra.shown_text import masked_errors
 from infra.storage import open_store
@@ -87,21 +87,20 @@ def train_command(
     check_call(stage, corpus, init or "", identity or "", overrides, out, head or "")
     if resume:
         TrackedRun(settings.tracking_uri, resume).read_config()
-    with ray_session(settings):
-        result = train(
-            stage=stage,
-            corpus=corpus,
-            init=init or "",
-            identity=identity or "",
-            workers=workers,
-            overrides=overrides,
-            out=str(out or ""),
-            head=head or "",
-            home=str(settings.home),
-            resume=resume or "",
-            max_failures=max_failures,
-            timeout_s=timeout_s,
-        )
+    result = run_flow(
+        train,
+        stage=stage,
+        corpus=corpus,
+        init=init or "",
+        identity=identity or "",
+        workers=workers,
+        overrides=overrides,
+        out=str(out or ""),
+        head=head or "",
+        resume=resume or "",
+        max_failures=max_failures,
+        timeout_s=timeout_s,
+    )
     show_result(stage, result)
 
 
@@ -173,23 +172,22 @@ def run_stage_job(
     return result.metrics
 
 
-@flow(name="train", validate_parameters=False)
-@masked_errors()
+@flow(name="train", flow_run_name="train {stage} on {corpus}")
 def train(
     *,
-    stage: str,
-    corpus: str,
+    stage: Stage,
+    corpus: Uri,
     init: str = "",
     identity: str = "",
-    workers: int = 1,
+    workers: Count = 1,
     overrides: list[str] | None = None,
     out: str = "",
     head: str = "",
     home: str = "",
     size: str = MODEL_PRESET,
     resume: str = "",
-    max_failures: int = MAX_FAILURES,
-    timeout_s: int = TIMEOUT_S,
+    max_failures: Limit = MAX_FAILURES,
+    timeout_s: Count = TIMEOUT_S,
 ) -> dict[str, Any]:
     """Train a stage on the newest snapshot of a corpus.
 
@@ -218,58 +216,58 @@ def train(
         FinalError: The loop raised an error that would recur after a restart.
         ValueError: ``resume`` names a run with other settings.
     """
-    settings = load_settings(home or None)
-    init = str(model_file(Path(init)).resolve()) if init else ""
-    config = build_config(stage, overrides or [], size, init)
-    store = open_store(corpus)
-    begun_with = TrackedRun(settings.tracking_uri, resume).read_config() if resume else {}
-    snapshot = Catalog(store).open(begun_with.get("snapshot"))
-    head_path = prepare_head_file(head or None).resolve()
-    parent = _parent_run(init)
-    described = {
-        "stage": stage,
-        "corpus": store.uri,
-        "snapshot": snapshot.version,
-        "identity": identity,
-        "workers": workers,
-        "init": init,
-        "head": str(head_path),
-        "train": to_dict(config),
-    }
-    if resume:
-        _check_same_settings(resume, begun_with, described)
-    with tracked_run(settings, stage, f"{stage} {snapshot.version}", described, parent, resume) as run:
-        if not resume:
-            run.log_snapshot(store.uri, snapshot.version, snapshot.digest, "training")
-            if init:
-                run.set_tags({"init_digest": file_digest(Path(init))})
-            if config.objective.lpips:
-                run.set_tags({"lpips_digest": file_digest(Path(config.objective.lpips_file))})
-        job = Job(
-            corpus=store.uri,
-            snapshot=snapshot.version,
-            head=str(head_path),
-            config=to_dict(config),
-            identity=identity,
-            init=init,
-            tracking_uri=settings.tracking_uri,
-            run_id=run.run_id,
-        )
-        checkpoint = Path(out).resolve() if out else settings.home / "checkpoints" / f"{stage}-{run.run_id[:8]}"
-        name = f"{stage}-{run.run_id}"
-        try:
-            metrics = run_stage_job(
-                job.to_values(), name, workers, str(settings.home), str(checkpoint), max_failures, timeout_s
+    with opened(home) as settings:
+        init = str(model_file(Path(init)).resolve()) if init else ""
+        config = build_config(stage, overrides or [], size, init)
+        store = open_store(corpus)
+        begun_with = TrackedRun(settings.tracking_uri, resume).read_config() if resume else {}
+        snapshot = Catalog(store).open(begun_with.get("snapshot"))
+        head_path = prepare_head_file(head or None).resolve()
+        parent = _parent_run(init)
+        described = {
+            "stage": stage,
+            "corpus": store.uri,
+            "snapshot": snapshot.version,
+            "identity": identity,
+            "workers": workers,
+            "init": init,
+            "head": str(head_path),
+            "train": to_dict(config),
+        }
+        if resume:
+            _check_same_settings(resume, begun_with, described)
+        with tracked_run(settings, stage, f"{stage} {snapshot.version}", described, parent, resume) as run:
+            if not resume:
+                run.log_snapshot(store.uri, snapshot.version, snapshot.digest, "training")
+                if init:
+                    run.set_tags({"init_digest": file_digest(Path(init))})
+                if config.objective.lpips:
+                    run.set_tags({"lpips_digest": file_digest(Path(config.objective.lpips_file))})
+            job = Job(
+                corpus=store.uri,
+                snapshot=snapshot.version,
+                head=str(head_path),
+                config=to_dict(config),
+                identity=identity,
+                init=init,
+                tracking_uri=settings.tracking_uri,
+                run_id=run.run_id,
             )
-        except ray_train.FinalError:
-            raise  # a run resumed from the last checkpoint with the same settings would raise the same error
-        except RuntimeError as error:
-            raise StoppedError(str(error), run.run_id) from error
-        record = {"run_id": run.run_id, "stage": stage, "corpus": store.uri, "snapshot": snapshot.version}
-        (checkpoint / RUN_FILE).write_text(json.dumps(record | {"config_hash": config_hash(described)}, indent=1))
-        run.set_tags({"weights_digest": file_digest(checkpoint / MODEL_FILE)})
-        run.register_model(f"ffavatar-{stage}", checkpoint / MODEL_FILE)
-        record_tracked_run(store, run, stage, snapshot.version, described, parent)
+            checkpoint = Path(out).resolve() if out else settings.home / "checkpoints" / f"{stage}-{run.run_id[:8]}"
+            name = f"{stage}-{run.run_id}"
+            try:
+                metrics = run_stage_job(
+                    job.to_values(), name, workers, str(settings.home), str(checkpoint), max_failures, timeout_s
+                )
+            except ray_train.FinalError:
+                raise  # a run resumed from the last checkpoint with the same settings would raise the same error
+            except RuntimeError as error:
+                raise StoppedError(str(error), run.run_id) from error
+            record = {"run_id": run.run_id, "stage": stage, "corpus": store.uri, "snapshot": snapshot.version}
+            (checkpoint / RUN_FILE).write_text(json.dumps(record | {"config_hash": config_hash(described)}, indent=1))
+            run.set_tags({"weights_digest": file_digest(checkpoint / MODEL_FILE)})
+            run.register_model(f"ffavatar-{stage}", checkpoint / MODEL_FILE)
+            record_tracked_run(store, run, stage, snapshot.version, described, parent)
     steps = int(metrics.pop("step", 0))
     _create_artifact(stage, metrics, checkpoint, snapshot.version)
     return {"checkpoint": str(checkpoint), "run_id": run.run_id, "metrics": metrics, "steps": steps}

@@ -21,6 +21,9 @@ from infra.shown_text import mask_logs, shown_text
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+said = logging.getLogger(f"{__name__}.said")
+"""Logger of the lines that ``say`` prints; the terminal has them already, so only handlers of its own get them."""
+said.propagate = False
 
 OURS = ("ava256", "ffavatar_model", "flows", "infra", "mfhq", "nersemble", "pipelines")
 """Packages of this project; the messages of their errors are written for the user."""
@@ -42,7 +45,10 @@ def say(text: str, **values: Any) -> None:
             are masked, and control characters are spelled out (``infra.shown_text``).
     """
     shown = {k: v if isinstance(v, int | float) else _plain(v) for k, v in values.items()}
-    out.print(text.format(**shown) if values else text)
+    line = text.format(**shown) if values else text
+    out.print(line)
+    if said.handlers:
+        said.info("%s", Text.from_markup(line).plain)
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 MAX_FAILURES = 1
 """Most restarts of a training job from its last checkpoint."""
@@ -14,7 +15,7 @@ TIMEOUT_S = 1800
 """Longest time that training workers wait for one another, and for a place in the cluster, seconds."""
 PRIVATE_FOLDER = 0o700
 """Mode of the folders that only the user may enter: the home of runs and logs, and biometric data."""
-PUBLISH_PRESET = "small"
+PUBLISH_PRESET: Final = "small"
 """Default preset of the publish thresholds (``pipelines.publishing.publish_presets``)."""
 MODEL_PRESET = "tiny"
 """Default preset of the model's size (``ffavatar_model.presets``)."""
@@ -101,6 +102,23 @@ def setup_lock(home: Path, service: str) -> Iterator[None]:
         yield
 
 
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Environment variables that Ray and MLflow read when they are imported: no telemetry, few lines, version 2 of Train.
+
+A deployment hands them to the process of its runs."""
+
+
 def quiet_services(settings: Settings) -> None:
     """Set environment variables that Prefect, Ray and MLflow read; call this function before importing them.
 
@@ -117,20 +135,11 @@ def quiet_services(settings: Settings) -> None:
     except OSError as error:
         raise ValueError(f"{settings.home}: cannot be made ({error.strerror}); set FFAVATAR_HOME to another") from error
     for name, value in {
-        "DO_NOT_TRACK": "1",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_HOME": str(settings.home / "prefect"),
         "PREFECT_LOGGING_LEVEL": "WARNING",
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_BACKEND_LOG_LEVEL": "fatal",
-        "RAY_TRAIN_V2_ENABLED": "1",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_TRAIN_ENABLE_STATE_TRACKING": "0",
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-        "GIT_PYTHON_REFRESH": "quiet",
-        "TOKENIZERS_PARALLELISM": "false",
+        **QUIET,
     }.items():
         os.environ.setdefault(name, value)

@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
-from mlflow.entities import Dataset, DatasetInput, InputTag, RunStatus
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
@@ -30,6 +31,8 @@ EXPERIMENT = "ffavatar"
 """Name of the experiment that holds every run."""
 CONFIG_FILE = "config.json"
 """Name of the artifact with all settings of a run."""
+MAX_BATCH = 1000
+"""Most metrics in one request that MLflow accepts."""
 _PARAM_LENGTH = 500
 _DIGEST_LENGTH = 36
 """Most characters of a dataset's digest that MLflow accepts."""
@@ -69,6 +72,14 @@ class TrackedRun:
         self.run_id = run_id
         self._client = MlflowClient(tracking_uri=tracking_uri)
 
+    @property
+    def page(self) -> str:
+        """URL of the run's page on MLflow's server; empty if runs are tracked in a file."""
+        if not self.tracking_uri.startswith("http"):
+            return ""
+        experiment = self._client.get_run(self.run_id).info.experiment_id
+        return f"{mask_secrets(self.tracking_uri.rstrip('/'))}/#/experiments/{experiment}/runs/{self.run_id}"
+
     def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
         """Log metrics.
 
@@ -76,8 +87,10 @@ class TrackedRun:
             values: Metrics by name.
             step: Training step of the metrics; None for none.
         """
-        for name, value in values.items():
-            self._client.log_metric(self.run_id, name, float(value), step=step)
+        at = int(1000 * time.time())
+        batch = [Metric(name, float(value), at, step or 0) for name, value in values.items()]
+        for first in range(0, len(batch), MAX_BATCH):
+            self._client.log_batch(self.run_id, metrics=batch[first : first + MAX_BATCH])
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Log settings, with secrets masked; those in nested mappings get dotted names, and long values are cut."""
@@ -228,7 +241,8 @@ def git_revision() -> str:
 def tracked_run(
     settings: Settings, kind: str, name: str, config: Mapping[str, Any], parent_run_id: str = "", run_id: str = ""
 ) -> Iterator[TrackedRun]:
-    """Begin a run, and end it when the block ends: as finished, or as failed if the block raises.
+    """Begin a run, and end it when the block ends: as finished, as failed if the block raises an ``Exception``, or as
+    killed if it is interrupted or cancelled.
 
     A new run records its config and the config's hash, the git revision, and its parent run.
 
@@ -254,7 +268,8 @@ def tracked_run(
         yield run
     except BaseException as error:
         run.set_tags({"error": mask_secrets(f"{type(error).__name__}: {error}")[:_PARAM_LENGTH]})
-        client.set_terminated(run_id, RunStatus.to_string(RunStatus.FAILED))
+        ended = RunStatus.FAILED if isinstance(error, Exception) else RunStatus.KILLED
+        client.set_terminated(run_id, RunStatus.to_string(ended))
         raise
     client.set_terminated(run_id, RunStatus.to_string(RunStatus.FINISHED))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,7 +143,7 @@ def _run_parts(paths: _Paths, samples: bool, seconds: float, times: list[_Timing
     with _part("captures", times):
         render_capture_corpus(out=paths.captures, home=paths.home, seed=0, **CAPTURES)
     with _part("curriculum", times) as steps:
-        results = curriculum(asdict(demo_curriculum(folder, corpus, paths.home, cast.identity, seconds)))
+        results = curriculum(demo_curriculum(folder, corpus, cast.identity, seconds), home=paths.home)
         steps += [result["metrics"]["seconds/step"] for result in results.values()]
     with _part("avatar", times):
         photos = write_photos(corpus, cast.identity, folder / "photos", N_PHOTOS)
@@ -160,13 +160,12 @@ def _run_parts(paths: _Paths, samples: bool, seconds: float, times: list[_Timing
     return len(mined["failures"])
 
 
-def demo_curriculum(folder: Path, corpus: str, home: str, identity: str, seconds: float) -> Curriculum:
+def demo_curriculum(folder: Path, corpus: str, identity: str, seconds: float) -> Curriculum:
     """Return the demo's configuration of the three stages.
 
     Args:
         folder: Folder of the demo.
         corpus: URI of the mined corpus.
-        home: Folder of runs and logs.
         identity: Id of the person to personalize for.
         seconds: Training time of each stage, seconds.
     """
@@ -178,7 +177,6 @@ def demo_curriculum(folder: Path, corpus: str, home: str, identity: str, seconds
         captures=(folder / "captures").as_uri(),
         identity=identity,
         out=str(folder / "checkpoints"),
-        home=home,
         gain=NO_GATE,
         overrides={stage: [*ENDLESS, f"max_seconds={seconds}"] for stage in RECIPES},
     )

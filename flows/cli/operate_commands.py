@@ -95,5 +95,16 @@ def verify(corpus: str, deep: bool) -> None:
         sys.exit(status)
 
 
-COMMANDS = (doctor, sbom, demo, review, takedown, verify)
+@click.command()
+@click.option("--pool", default="ffavatar", show_default=True, help="Work pool; made if it is missing.")
+@click.option("--source", metavar="URI", help="Default source of the deployment `mine`.")
+@click.option("--corpus", metavar="URI", help="Default corpus of every deployment.")
+def deploy(pool: str, source: str | None, corpus: str | None) -> None:
+    """Make every flow a deployment of the Prefect server at PREFECT_API_URL; schedules are there, and off."""
+    from flows.cli.deployments import deploy_command
+
+    deploy_command(pool, source, corpus)
+
+
+COMMANDS = (doctor, sbom, demo, review, takedown, verify, deploy)
 """Commands that ``flows.cli`` adds to the group."""

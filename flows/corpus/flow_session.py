@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any
 
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.client.schemas.objects import ConcurrencyLeaseHolder
+from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext, TaskRunContext
+from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 
+from flows.running.run_log import run_log
 from infra.ray_session import ray_session
 from infra.settings import Settings, load_settings, quiet_services, setup_lock
 from infra.shown_text import mask_logs, masked_errors
 from infra.storage import open_store
+from mfhq.ids import digest
 from mfhq.manifest import check_formats
 from mfhq.store import Store
 
+LEASE_S = 60.0
+"""Seconds after which Prefect's server gives a killed run's corpus to the next run."""
+
+log = logging.getLogger(__name__)
+_held: ContextVar[frozenset[str]] = ContextVar("held corpora", default=frozenset())
+
 
 @contextmanager
-def opened(home: str, with_ray: bool = True) -> Iterator[Settings]:
-    """Open what a flow needs, and close it after the block: settings of the services, logs without secrets, and Ray.
+def opened(home: str, with_ray: bool = True, corpus: str = "") -> Iterator[Settings]:
+    """Open what a flow needs, and close it after the block: settings, logs without secrets, the corpus, and Ray.
 
-    Secrets in the message of an error that leaves the block are masked, because Prefect stores the message.
+    Log records and printed lines of the block go to the log of Prefect's run. Secrets in the message of an error that
+    leaves the block are masked, because Prefect stores the message.
 
     Args:
         home: Folder of runs and logs; empty for the one that the environment sets (``infra.settings``).
         with_ray: False for a flow that starts Ray itself where it needs it.
+        corpus: URI of the corpus that the flow changes: another run that changes it waits (``hold_corpus``); empty for
+            a flow that changes none.
 
     Yields:
         The settings.
@@ -33,8 +51,45 @@ def opened(home: str, with_ray: bool = True) -> Iterator[Settings]:
     settings = load_settings(home or None)
     quiet_services(settings)
     mask_logs()
-    with masked_errors(), ray_session(settings) if with_ray else nullcontext():
+    with (
+        masked_errors(),
+        run_log(),
+        hold_corpus(corpus) if corpus else nullcontext(),
+        ray_session(settings) if with_ray else nullcontext(),
+    ):
         yield settings
+
+
+@contextmanager
+def hold_corpus(corpus: str) -> Iterator[None]:
+    """Keep other runs of Prefect's server from changing a corpus during the block; wait for the run that changes it.
+
+    The limit is one of Prefect's global concurrency limits, which its page shows with the run that holds it. Runs
+    without a server (``PREFECT_API_URL`` is not set), or of another server, do not wait: the corpus stays whole, and
+    some work may be done twice. A flow that is called by a flow that holds the corpus does not wait, either.
+
+    Args:
+        corpus: URI of the corpus.
+    """
+    uri, run = open_store(corpus).uri, FlowRunContext.get()
+    if run is None or run.flow_run is None or not PREFECT_API_URL.value() or uri in _held.get():
+        yield
+        return
+    name = f"corpus-{digest(uri, 16)}"
+    with get_client(sync_client=True) as client:
+        try:
+            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
+        except ObjectAlreadyExists:
+            if client.read_global_concurrency_limit_by_name(name).active_slots:
+                log.info("waiting for the run that changes %s (limit %s)", uri, name)
+    holder = ConcurrencyLeaseHolder(type="flow_run", id=run.flow_run.id)
+    # without a lease the work goes on: a second run does no harm
+    with concurrency(name, lease_duration=LEASE_S, strict=True, holder=holder, raise_on_lease_renewal_failure=False):
+        token = _held.set(_held.get() | {uri})
+        try:
+            yield
+        finally:
+            _held.reset(token)
 
 
 def open_corpus(uri: str) -> Store:

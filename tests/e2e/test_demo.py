@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -127,18 +127,18 @@ def test_no_embedding_is_in_mlflow(demo: Path, snapshot: Snapshot) -> None:
 
 def test_a_curriculum_goes_on_where_it_stopped_and_stops_where_a_stage_does_not_help(demo: Path) -> None:
     cast = choose_cast((demo / "corpus").as_uri(), demo / "samples")
-    asked = demo_curriculum(demo, (demo / "corpus").as_uri(), str(demo / "runs"), cast.identity, SECONDS)
+    asked = demo_curriculum(demo, (demo / "corpus").as_uri(), cast.identity, SECONDS)
     before = {stage: json.loads((demo / "checkpoints" / stage / "run.json").read_text())["run_id"] for stage in STAGES}
-    again = curriculum(asdict(asked))
+    again = curriculum(asked, home=str(demo / "runs"))
     assert {stage: ended["run_id"] for stage, ended in again.items()} == before, "what has passed is not done again"
     unhelpful = replace(asked, gain=50.0, overrides=asked.overrides | {"personalize": ["steps=1"]})
     with pytest.raises(GateError, match=r"personalize: held-out PSNR went from [\d.]+ to [\d.]+ dB, a gain of 50"):
-        curriculum(asdict(unhelpful))
+        curriculum(unhelpful, home=str(demo / "runs"))
     after = {stage: json.loads((demo / "checkpoints" / stage / "run.json").read_text())["run_id"] for stage in STAGES}
     assert [stage for stage in STAGES if after[stage] != before[stage]] == ["personalize"]
     crowded = replace(unhelpful, workers=(psutil.cpu_count() or 1) + 1, timeout_s=2, max_failures=0)
     with pytest.raises(RuntimeError, match="`ffavatar curriculum` with the same settings again: personalize") as no:
-        curriculum(asdict(crowded))
+        curriculum(crowded, home=str(demo / "runs"))
     assert "--resume" not in str(no.value) and "\n" not in str(no.value), "that is an option of `train` alone"
 
 

@@ -82,6 +82,7 @@ SURFACE = {
         *("layout", "identities", "cameras", "moments", "seconds", "size", "seed", "out"),
         *("report", "people", "clips", "assets"),
     },
+    "deploy": {"pool", "source", "corpus"},
     "takedown": {"corpus", "videos", "sources", "identities", "photographs", "pack", "yes"},
     "train": {
         "stage",

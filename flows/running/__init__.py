@@ -1,0 +1,1 @@
+"""Parts of flows that are runs of Prefect: types of parameters, logs, retries."""
