@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePosixPath
 
 import numpy as np
 
 from mfhq.ids import seed_of
 from pipelines.studio.assets.kit import AssetKit
+from pipelines.studio.looks.eye_textures import eye_texture
 from pipelines.studio.looks.hair_colours import COLOURS, draw_hair_colour, recolour
-from pipelines.studio.looks.skin_textures import skin_texture
+from pipelines.studio.looks.skin_paint import paint_skin
+from pipelines.studio.looks.skin_places import skin_places
+from pipelines.studio.looks.skin_textures import encode_skin, skin_colours
 from pipelines.studio.people.figure import Attributes, Material
 from pipelines.studio.people.wardrobe import plain_dress
 
@@ -22,7 +26,8 @@ PLAIN_SIDE = 512
 def dress(identity_id: str, attributes: Attributes, kit: AssetKit | None) -> dict[str, Material]:
     """Return the materials of a person's surfaces by name.
 
-    Skin gets the person's tone, flattened shading, pores and spots; hair, brows and lashes get one natural colour.
+    Skin gets the person's tone, flattened shading, pores, spots, beard and make-up; hair, brows and lashes get one
+    natural colour, and eyes irises of the person's own size.
 
     Args:
         identity_id: Id of the person.
@@ -38,9 +43,15 @@ def dress(identity_id: str, attributes: Attributes, kit: AssetKit | None) -> dic
         base = kit.image(attributes.styles["skin"])
     if min(base.shape[:2]) < PLAIN_SIDE:
         base, face = np.full((PLAIN_SIDE, PLAIN_SIDE, 4), base[0, 0], np.uint8), (slice(None), slice(None))
-    texture = skin_texture(base, face, tone, g)
-    materials["skin"] = replace(skin, base_colour=texture, roughness=float(g.uniform(0.38, 0.58)))
+    lab = skin_colours(base, face, tone, g)
     colour = COLOURS[draw_hair_colour(g, attributes.skin_tone or 0, attributes.age)]
+    if kit is not None and base is not skin.base_colour and (places := skin_places(kit)) is not None:
+        lab = paint_skin(lab, places, attributes.styles, colour, g)
+    texture = encode_skin(lab, base[..., 3:])
+    materials["skin"] = replace(skin, base_colour=texture, roughness=float(g.uniform(0.38, 0.58)))
+    if "eyes" in materials:
+        eyes, name = materials["eyes"], PurePosixPath(attributes.styles["iris"]).stem
+        materials["eyes"] = replace(eyes, base_colour=eye_texture(eyes.base_colour, name, tone, g), roughness=0.35)
     for name, lightness in (("hair", 1.0), ("brows", 0.8), ("lashes", 0.3)):
         if name in materials:
             worn = materials[name]

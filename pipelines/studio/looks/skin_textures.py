@@ -34,8 +34,8 @@ def tone_colour(tone: float) -> Floats:
     return (lab + swell * np.array([0, 6.0, 8.0])).astype(np.float32)
 
 
-def skin_texture(base: Image, face: tuple[slice, slice], tone: float, g: np.random.Generator) -> Image:
-    """Return a person's skin (H, W, 4) from a base map.
+def skin_colours(base: Image, face: tuple[slice, slice], tone: float, g: np.random.Generator) -> Floats:
+    """Return a person's skin as CIELAB colours (H, W, 3) from a base map.
 
     Args:
         base: (H, W, 4) map, sRGB and alpha.
@@ -43,7 +43,7 @@ def skin_texture(base: Image, face: tuple[slice, slice], tone: float, g: np.rand
         tone: 0 (lightest) to 9 (darkest).
         g: Random generator of the details.
     """
-    lab = cv2.cvtColor(base[..., :3].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
+    lab = np.asarray(cv2.cvtColor(base[..., :3].astype(np.float32) / 255, cv2.COLOR_RGB2LAB), np.float32)
     low = shading(lab[..., 0])
     lab[..., 0] -= FLATTENED * (low - np.median(low[face]))
     wanted, found = tone_colour(tone), np.median(lab[face].reshape(-1, 3), axis=0)
@@ -53,8 +53,13 @@ def skin_texture(base: Image, face: tuple[slice, slice], tone: float, g: np.rand
     lab[..., 1] += blotches(lab.shape[:2], g) * g.uniform(0.3, 1.4)
     spots = freckles(lab.shape[:2], g, int(g.integers(0, 1500) if g.random() < 0.25 else g.integers(2, 14)))
     lab -= spots[..., None] * np.array([9.0, -2.0, -3.0], np.float32) * g.uniform(0.5, 1.2)
+    return np.asarray(lab, np.float32)
+
+
+def encode_skin(lab: Floats, alpha: Image) -> Image:
+    """Return the texture (H, W, 4) of CIELAB colours (H, W, 3) with an alpha (H, W, 1)."""
     rgb = cv2.cvtColor(np.clip(lab, [0, -60, -60], [100, 60, 60]).astype(np.float32), cv2.COLOR_LAB2RGB)
-    return np.concatenate([(rgb.clip(0, 1) * 255 + 0.5).astype(np.uint8), base[..., 3:]], 2)
+    return np.concatenate([(rgb.clip(0, 1) * 255 + 0.5).astype(np.uint8), alpha], 2)
 
 
 def shading(lightness: Floats) -> Floats:

@@ -22,6 +22,12 @@ BALD_SHARE = {"female": 0.0, "male": 0.15}
 FRINGE_SHARE = 0.06
 """Share of people whose fringe may cover an eye, where their hair has one; others have it swept aside."""
 FEMALE_HAIR = ("bob", "long", "braid", "ponytail")
+BEARDS = {"none": 0.3, "shadow": 0.25, "stubble": 0.2, "moustache": 0.05, "goatee": 0.07, "full": 0.13}
+"""Style of a man's beard → share of men."""
+MAKE_UP = {"lips": 0.35, "eyes": 0.3}
+"""Part of the face → share of women who paint it."""
+BROWN_SHARE = 0.4
+"""Share of people of light skin whose eyes are brown by this draw; the others have one of all colours."""
 BLEND = ("hair", "brows", "lashes")
 AGE_WORD = {"young": "young", "middle": "middleage", "old": "old"}
 FIRST_DARK = 6
@@ -51,8 +57,23 @@ def choose_wardrobe(identity_id: str, facts: Facts, kit: AssetKit | None) -> dic
     chosen["skin"] = str(g.choice(_skins(kit, facts)))
     textures = [each["texture"] for each in kit.table("eyes/index.json")["textures"]]
     dark = [name for name in textures if "brown" in name]
-    chosen["iris"] = str(g.choice(dark if facts.tone >= FIRST_DARK else textures))
-    return chosen
+    chosen["iris"] = str(g.choice(dark if facts.tone >= FIRST_DARK or g.random() < BROWN_SHARE else textures))
+    return chosen | choose_paint(identity_id, facts)
+
+
+def choose_paint(identity_id: str, facts: Facts) -> dict[str, str]:
+    """Choose beard and make-up of a person: kind → style.
+
+    Args:
+        identity_id: Id of the person.
+        facts: Its facts.
+    """
+    g = np.random.default_rng([seed_of(identity_id), 23])
+    if facts.sex == "male":
+        beard = str(g.choice(list(BEARDS), p=list(BEARDS.values())))
+        return {} if beard == "none" else {"beard": beard}
+    make_up = [part for part, share in MAKE_UP.items() if g.random() < share]
+    return {"make_up": " and ".join(make_up)} if make_up else {}
 
 
 def _names(kit: AssetKit, kind: str, facts: Facts) -> list[str]:

@@ -118,6 +118,7 @@ const vec3 SHADOW = {_vec(shading.SCATTER_SHADOW)};
 const float COAT_ROUGHNESS = {shading.COAT_ROUGHNESS};
 const float COAT_F0 = {shading.COAT_F0};
 const float FIBRE_WRAP = {shading.FIBRE_WRAP};
+const float FIBRE_GRAZE = {shading.FIBRE_GRAZE};
 """
     + """
 uniform sampler2DArray layers;
@@ -200,7 +201,8 @@ void main() {
     float roughness = detail.a;
     float nv = clamp(dot(n, v), 1e-3, 1.0), nv_coat = clamp(dot(smooth_, v), 1e-3, 1.0);
     vec3 diffuse = scattered(n, smooth_) * tinted(occlusion);
-    vec3 gloss = environment(reflect(-v, n), roughness) * environment_brdf(specular, roughness, nv)
+    vec3 gloss = environment(reflect(-v, n), roughness)
+        * environment_brdf(specular, roughness, max(nv, FIBRE_GRAZE * fibre))
         * specular_occlusion(nv, occlusion, roughness);
     float fresnel = clearcoat * (COAT_F0 + (1.0 - COAT_F0) * pow(1.0 - nv_coat, 5.0));
     vec3 coat = vec3(0.0);

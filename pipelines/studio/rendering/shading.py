@@ -32,6 +32,8 @@ COAT_F0 = 0.04
 """Reflectance of a clear coat at normal incidence."""
 FIBRE_WRAP = 0.45
 """Limit of diffuse light beyond a right angle, of hair."""
+FIBRE_GRAZE = 0.45
+"""Least cosine at which hair mirrors the environment: strands are round, so that no edge of a card is a mirror."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,8 @@ def shade(points: Points, scene: StudioScene) -> tuple[Floats, Floats]:
     ambient = _tinted(p.occlusion, s)
     diffuse = scattered_irradiance(p, scene) * ambient
     mirror = reflect(p.to_eye, p.normal)
-    gloss = _environment(scene, mirror, p.roughness) * environment_brdf(p.specular, p.roughness, nv)[:, None]
+    nv_gloss = np.maximum(nv, np.float32(FIBRE_GRAZE) * p.fibre)
+    gloss = _environment(scene, mirror, p.roughness) * environment_brdf(p.specular, p.roughness, nv_gloss)[:, None]
     gloss = gloss * specular_occlusion(nv, p.occlusion, p.roughness)[:, None]
     nv_coat = _dot(p.smooth, p.to_eye).clip(1e-3, 1)
     fresnel = p.clearcoat * (COAT_F0 + (1 - COAT_F0) * (1 - nv_coat) ** 5)

@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 
 from pipelines.studio.looks.dress import dress
+from pipelines.studio.looks.eye_textures import CENTRES, IRIS, PUPIL, eye_texture
 from pipelines.studio.looks.hair_colours import COLOURS, draw_hair_colour, recolour
-from pipelines.studio.looks.skin_textures import N_TONES, skin_texture, tone_colour
+from pipelines.studio.looks.skin_paint import paint_skin
+from pipelines.studio.looks.skin_textures import N_TONES, encode_skin, skin_colours, tone_colour
 from pipelines.studio.people.figure import Attributes
 from pipelines.studio.people.hair_shapes import hang_hair, part_fringe
 from pipelines.studio.people.shoulders import turn_shoulders
@@ -28,7 +30,8 @@ def test_skin_takes_the_tone_and_loses_baked_shading() -> None:
     shaded = np.full((512, 512, 4), 255, np.uint8)
     shaded[..., :3] = np.linspace(90, 220, 512)[:, None, None]
     for tone in (1, 8):
-        made = lightness(skin_texture(shaded, WHOLE, tone, np.random.default_rng(0)))
+        skin = skin_colours(shaded, WHOLE, tone, np.random.default_rng(0))
+        made = lightness(encode_skin(skin, shaded[..., 3:]))
         assert abs(np.median(made) - tone_colour(tone)[0]) < 3
         before = np.ptp(lightness(shaded)[::100].mean(1))
         assert np.ptp(made[::100].mean(1)) < 0.75 * before
@@ -72,3 +75,40 @@ def test_long_hair_stays_on_the_shoulders_when_the_head_turns() -> None:
     assert np.array_equal(hung[0], hair[0])
     expected = turn_shoulders(hair[1:], np.ones(1, np.float32), (0.0, 0.5, 0.0))[0]
     assert np.allclose(hung[1], expected) and np.linalg.norm(hung[1] - hair[1]) > 0.03
+
+
+def test_irises_have_a_persons_own_size_and_whites_stay() -> None:
+    side = 512
+    texture = np.full((side, side, 4), 255, np.uint8)
+    texture[..., :3] = 170
+    for across, down in CENTRES:
+        centre = (round(across * side), round(down * side))
+        cv2.circle(texture, centre, round(IRIS * side), (60, 110, 90, 255), -1)
+        cv2.circle(texture, centre, round(PUPIL * side), (10, 10, 10, 255), -1)
+    sizes = set()
+    for seed in range(4):
+        made = eye_texture(texture, "green_eye", 2.0, np.random.default_rng(seed))
+        row = made[round(CENTRES[0][1] * side), : side // 2, :3].astype(int)
+        coloured, pupil = (row[:, 1] - row[:, 0] > 3).sum() / 2, (row.max(1) < 35).sum() / 2
+        assert 0.2 < pupil / (IRIS * side) < 0.6, pupil
+        sizes.add((int(coloured), int(pupil)))
+        assert 140 < made[5, side // 2, :3].min() <= made[5, side // 2, :3].max() < 172
+    assert len(sizes) == 4
+
+
+def test_beards_and_make_up_stay_where_they_belong() -> None:
+    y, x = np.mgrid[0.13:-0.12:-0.001, -0.09:0.09:0.001].astype(np.float32)
+    face = np.stack([x, y, np.where(np.hypot(x, y) < 0.085, 0.01, -0.06)], -1)
+    skin = np.full((*y.shape, 3), (60, 12, 15), np.float32)
+    painted = {
+        name: np.abs(paint_skin(skin, face, styles, (12, 1, 1), np.random.default_rng(1)) - skin).max(-1)
+        for name, styles in {
+            "full": {"beard": "full"},
+            "lips": {"make_up": "lips"},
+            "hair": {"hair": "short01"},
+        }.items()
+    }
+    eyes, chin, lips = np.abs(y) < 0.015, (y < -0.09) & (np.abs(x) < 0.02), np.hypot(x / 0.02, (y + 0.067) / 0.006) < 1
+    assert painted["full"][chin].mean() > 25 and painted["full"][eyes & (np.abs(x) < 0.05)].max() < 1
+    assert painted["lips"][lips].mean() > 8 and painted["lips"][eyes & (np.abs(x) < 0.03)].max() < 2
+    assert painted["hair"][(y > 0.1)].mean() > 25 and painted["hair"][(y < 0.05) & (np.abs(x) < 0.05)].max() < 1
