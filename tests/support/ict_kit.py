@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ffavatar_model.head import HeadModel, actions_to_parameters, pose_head_numpy
-from pipelines.studio.people.ict_model import (
+from pipelines.studio.ict.ict_model import (
     EXPRESSIONS,
     LANDMARKS_68,
     LOWER_TEETH,
@@ -19,7 +19,7 @@ from pipelines.studio.people.ict_model import (
     SCLERAS,
     UPPER_TEETH,
 )
-from pipelines.studio.people.ict_wrap import MESH_OF_68, inner_vertices
+from pipelines.studio.ict.ict_wrap import MESH_OF_68, inner_vertices
 
 SIZE, STEP_CM = 1.06, 0.0002
 """Size against the open head, and the unit of the stored offsets."""

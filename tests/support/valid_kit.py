@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipelines.studio.people.valid_actions import needed_expressions
-from pipelines.studio.people.valid_points import valid_points
-from pipelines.studio.people.valid_source import PARTS
+from pipelines.studio.valid.valid_actions import needed_expressions
+from pipelines.studio.valid.valid_points import valid_points
+from pipelines.studio.valid.valid_source import PARTS
 
 N = 60
 """Number of vertices; the last 12 are the eyeballs, 6 each."""

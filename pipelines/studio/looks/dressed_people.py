@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from mfhq.ids import digest
 from pipelines.studio.assets.kit import SUMS, AssetKit, open_kit
+from pipelines.studio.ict.ict_model import CHECKOUT, PACKED
+from pipelines.studio.ict.ict_source import open_ict_source
 from pipelines.studio.looks.dress import dress
 from pipelines.studio.people.figure import PeopleSource
-from pipelines.studio.people.ict_model import CHECKOUT, PACKED
-from pipelines.studio.people.ict_source import open_ict_source
-from pipelines.studio.people.open_source import open_source
-from pipelines.studio.people.valid_source import TOPOLOGY, ValidSource
+from pipelines.studio.people.makehuman_kit import find_makehuman_root, open_makehuman_kit
+from pipelines.studio.people.open_source import OpenSource, open_source
+from pipelines.studio.valid.valid_source import TOPOLOGY, ValidSource
 
 if TYPE_CHECKING:
     from ffavatar_model.head import HeadModel
@@ -33,7 +34,8 @@ def open_people(
         name: Name of the source.
         cache: Cache folder of the open head and of what is derived from it.
         load_head: Function that returns the open head with its landmarks from the cache folder.
-        assets: Folder of a kit, or of a checkout of ICT-FaceKit; None for plain people of the open head.
+        assets: Folder of a packed kit, of MakeHuman's own assets (for open people), or of a checkout of ICT-FaceKit
+            (for ict people); None for plain people of the open head.
 
     Raises:
         ValueError: The source needs assets that are missing, damaged or of another version; or has another name.
@@ -44,15 +46,14 @@ def open_people(
         kit = _needed_kit(name, assets)
         kit.require(TOPOLOGY)
         return ValidSource(kit)
-    checkout = assets is not None and not (assets / SUMS).is_file() and (assets / CHECKOUT).is_dir()
-    people = replace(open_source(cache, load_head, None if checkout else _kit(assets)), dress=dress)
+    plain = open_source(cache, load_head)
     if name == "open":
-        return people
-    if checkout and assets is not None:
-        return open_ict_source(cache, people, assets)
+        return _dressed(plain, _kit(plain, assets))
+    if assets is not None and not (assets / SUMS).is_file() and (assets / CHECKOUT).is_dir():
+        return open_ict_source(cache, _dressed(plain, None), assets)
     kit = _needed_kit(name, assets)
     kit.require(PACKED)
-    return open_ict_source(cache, people, kit)
+    return open_ict_source(cache, _dressed(plain, kit), kit)
 
 
 def identity_ids(source: PeopleSource, count: int, seed: int) -> list[str]:
@@ -73,8 +74,18 @@ def identity_ids(source: PeopleSource, count: int, seed: int) -> list[str]:
     return list(source.names[:count])
 
 
-def _kit(assets: Path | None) -> AssetKit | None:
-    return None if assets is None else open_kit(assets)
+def _dressed(people: OpenSource, kit: AssetKit | None) -> OpenSource:
+    """Return the people with the assets of a kit, or painted without one."""
+    return replace(people, kit=kit, dress=dress)
+
+
+def _kit(people: OpenSource, assets: Path | None) -> AssetKit | None:
+    """Return the packed kit in a folder, or MakeHuman's own assets, or None without a folder."""
+    if assets is None:
+        return None
+    if not (assets / SUMS).is_file() and (root := find_makehuman_root(assets)) is not None:
+        return open_makehuman_kit(root, people.base, people.head.triangles.numpy())
+    return open_kit(assets)
 
 
 def _needed_kit(name: str, assets: Path | None) -> AssetKit:

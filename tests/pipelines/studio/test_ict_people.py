@@ -10,10 +10,11 @@ import pytest
 
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.studio.assets.kit import open_kit
+from pipelines.studio.ict.ict_model import load_ict_model
+from pipelines.studio.ict.ict_source import IctSource, open_ict_source
+from pipelines.studio.ict.ict_wrap import carried, wrap_head
 from pipelines.studio.people.figure import Pose, require_training
-from pipelines.studio.people.ict_model import load_ict_model, read_obj
-from pipelines.studio.people.ict_source import IctSource, open_ict_source
-from pipelines.studio.people.ict_wrap import carried, wrap_head
+from pipelines.studio.people.obj_files import read_obj
 from pipelines.studio.people.open_source import OpenSource, open_source
 from tests.support.ict_kit import SIZE, write_ict_kit
 
@@ -70,7 +71,7 @@ def test_people_differ_act_and_have_the_open_heads_points(source, open_people):
 
 
 def test_registered_shapes_are_kept(source, open_people, kit_root, monkeypatch):
-    monkeypatch.setattr("pipelines.studio.people.ict_source.register_ict", lambda *_: pytest.fail("registered again"))
+    monkeypatch.setattr("pipelines.studio.ict.ict_source.register_ict", lambda *_: pytest.fail("registered again"))
     again = open_ict_source(kit_root / "cache", open_people, open_kit(kit_root))
     np.testing.assert_array_equal(again.shapes.offsets, source.shapes.offsets)
 
@@ -82,15 +83,17 @@ def test_damaged_data_are_one_line(studio_head, open_people, kit_root, tmp_path)
     assert not (tmp_path / "heads").exists(), "nothing half-written"
     folder = tmp_path / "checkout" / "FaceXModel"
     folder.mkdir(parents=True)
-    with pytest.raises(ValueError, match=r"generic_neutral_mesh\.obj cannot be read .* complete checkout"):
+    with pytest.raises(ValueError, match=r"generic_neutral_mesh\.obj cannot be read .* complete folder with --assets"):
         load_ict_model(tmp_path / "checkout")
     mesh = folder / "generic_neutral_mesh.obj"
-    mesh.write_text("mtllib ../../secret.mtl\nv 0 0 0\nv 1 0 0\nv 0 1 0\nv 1 1 0\nf 1/1 2/2 3/3\nf 1 2 4 3\n")
-    vertices, quads = read_obj(mesh)
-    assert vertices.shape == (4, 3) and quads.tolist() == [[0, 1, 2, -1], [0, 1, 3, 2]]
+    corners = "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 1 1 0\n"
+    mesh.write_text(f"mtllib ../../secret.mtl\nvt 0 0\nvt 1 0\nvt 0 1\n{corners}f 1/1 2/2 3/3\nf 1 2 4 3\n")
+    found = read_obj(mesh)
+    assert found.vertices.shape == (4, 3) and found.quads.tolist() == [[0, 1, 2, -1], [0, 1, 3, 2]]
+    assert found.quads_uv.tolist() == [[0, 1, 2, -1], [-1] * 4]
     with pytest.raises(ValueError, match=r"identity000\.obj cannot be read"):
         load_ict_model(tmp_path / "checkout")
-    for wrong in ("v 0 0 x\nf 1 1 1\n", "v 0 0 0\nf 1 2 3\n"):
+    for wrong in ("v 0 0 x\nf 1 1 1\n", "v 0 0 0\nf 1 2 3\n", "v 0 0 0\nf 1 1\n"):
         mesh.write_text(wrong)
         with pytest.raises(ValueError, match="is damaged"):
             read_obj(mesh)

@@ -18,11 +18,11 @@ from pipelines.studio.motion.sides import face_actions
 from pipelines.studio.part_classes import Part
 from pipelines.studio.people.figure import Pose, require_training
 from pipelines.studio.people.nearest import closest_barycentric, nearest_on_mesh
-from pipelines.studio.people.valid_actions import action_mixtures, mix_expressions
-from pipelines.studio.people.valid_source import ValidSource
 from pipelines.studio.registration.mesh_points import SIZE, SPAN, TARGET
 from pipelines.studio.rendering.draws import random_scene
 from pipelines.studio.rendering.ray_renderer import RayRenderer
+from pipelines.studio.valid.valid_actions import action_mixtures, mix_expressions
+from pipelines.studio.valid.valid_source import ValidSource
 from tests.support.valid_kit import write_valid_kit
 
 KIT = os.environ.get("FFAVATAR_ASSETS", "")

@@ -16,9 +16,9 @@ from mfhq.ids import seed_of
 from pipelines.studio.assets.kit import AssetKit
 from pipelines.studio.part_classes import Part
 from pipelines.studio.people.figure import Attributes, Material, Sex, Surface
-from pipelines.studio.people.valid_actions import needed_expressions
-from pipelines.studio.people.valid_figure import SurfacePoints, ValidBody, ValidFigure
-from pipelines.studio.people.valid_points import valid_points
+from pipelines.studio.valid.valid_actions import needed_expressions
+from pipelines.studio.valid.valid_figure import SurfacePoints, ValidBody, ValidFigure
+from pipelines.studio.valid.valid_points import valid_points
 
 Arrays = Mapping[str, NDArray[Any]]
 TOPOLOGY, INDEX = "valid/topology.npz", "valid/index.json"

@@ -15,11 +15,11 @@ from scipy.spatial import cKDTree
 from mfhq.ids import seed_of
 from pipelines.faces.weight_cache import write_atomically
 from pipelines.studio.assets.kit import AssetKit
+from pipelines.studio.ict.ict_model import ict_digest, load_ict_model
+from pipelines.studio.ict.ict_wrap import carried, wrap_head
 from pipelines.studio.motion import gaze_actions
 from pipelines.studio.people.eyes import gaze_rotation, split_gaze
 from pipelines.studio.people.figure import Pose
-from pipelines.studio.people.ict_model import ict_digest, load_ict_model
-from pipelines.studio.people.ict_wrap import carried, wrap_head
 from pipelines.studio.people.identities import AGE, GENDER, Facts, draw_facts
 from pipelines.studio.people.open_source import OpenFigure, OpenSource
 

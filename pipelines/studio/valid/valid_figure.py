@@ -11,7 +11,7 @@ from pipelines.studio.motion import gaze_actions
 from pipelines.studio.people.eyes import gaze_rotation, iris_points, split_gaze
 from pipelines.studio.people.figure import Attributes, Pose, PosedFigure, Surface
 from pipelines.studio.people.shoulders import move_points, turn_shoulders
-from pipelines.studio.people.valid_actions import mix_expressions
+from pipelines.studio.valid.valid_actions import mix_expressions
 
 Floats = NDArray[np.float32]
 

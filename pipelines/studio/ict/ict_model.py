@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.studio.assets.kit import AssetKit
+from pipelines.studio.people.obj_files import ADVICE, read_obj
 from pipelines.studio.people.proxies import triangulate
 
 Floats = NDArray[np.float32]
@@ -124,33 +125,17 @@ def _packed(kit: AssetKit) -> IctModel:
 
 def _checkout(root: Path) -> IctModel:
     folder = root / CHECKOUT
-    neutral, quads = read_obj(folder / "generic_neutral_mesh.obj")
-    modes = [read_obj(folder / f"identity{number:03d}.obj")[0] - neutral for number in range(N_MODES)]
-    expressions = {name: (read_obj(folder / f"{name}.obj")[0] - neutral) / 100 for name in sorted(EXPRESSIONS)}
-    return _checked(neutral / 100, quads, np.stack(modes) / 100, expressions, ict_digest(root), folder)
+    mesh = read_obj(folder / "generic_neutral_mesh.obj")
 
+    def offsets(name: str) -> NDArray[np.float64]:
+        vertices = read_obj(folder / f"{name}.obj").vertices
+        if vertices.shape != mesh.vertices.shape:
+            raise ValueError(f"{folder / name}.obj has {len(vertices)} vertices, not {len(mesh.vertices)}: {ADVICE}")
+        return vertices - mesh.vertices
 
-def read_obj(path: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Read vertices (N, 3) and faces (F, 4), -1 in the last column for a triangle, of an OBJ file.
-
-    Args:
-        path: The file; materials that it names are not opened.
-
-    Raises:
-        ValueError: The file is missing, or a line is no vertex or face of three or four corners.
-    """
-    try:
-        lines = path.read_bytes().splitlines()
-        vertices = np.array([line.split()[1:4] for line in lines if line.startswith(b"v ")], np.float64)
-        faces = [[int(corner.split(b"/")[0]) - 1 for corner in line.split()[1:]] for line in lines if line[:2] == b"f "]
-        quads = np.array([face if len(face) == 4 else [*face, -1] for face in faces], np.int64).reshape(-1, 4)
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read ({error.strerror}): name a complete checkout with --assets") from error
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}): check out ICT-FaceKit again") from error
-    if vertices.ndim != 2 or quads.max(initial=-1) >= len(vertices):
-        raise ValueError(f"{path} is damaged (faces without vertices): check out ICT-FaceKit again")
-    return vertices, quads
+    modes = [offsets(f"identity{number:03d}") for number in range(N_MODES)]
+    expressions = {name: offsets(name) / 100 for name in sorted(EXPRESSIONS)}
+    return _checked(mesh.vertices / 100, mesh.quads, np.stack(modes) / 100, expressions, ict_digest(root), folder)
 
 
 def _checked(

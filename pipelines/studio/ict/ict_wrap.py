@@ -18,7 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 from scipy.spatial import cKDTree
 
-from pipelines.studio.people.ict_model import (
+from pipelines.studio.ict.ict_model import (
     INNER_SHELLS,
     LANDMARKS_68,
     LOWER_TEETH,

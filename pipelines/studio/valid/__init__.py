@@ -1,0 +1,1 @@
+"""People of VALID: textured avatars that are kept for evaluation."""
