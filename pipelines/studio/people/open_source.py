@@ -19,7 +19,8 @@ from pipelines.studio.people.figure import N_LANDMARKS, N_MESH, Attributes, Pose
 from pipelines.studio.people.hair_shapes import hang_hair
 from pipelines.studio.people.identities import Facts, draw_facts, draw_shape
 from pipelines.studio.people.open_base import OpenBase, load_open_base
-from pipelines.studio.people.open_surfaces import WornProxy, build_surfaces
+from pipelines.studio.people.open_surfaces import WornProxy, build_surfaces, wear_accessories
+from pipelines.studio.people.plain_wear import PlainLooks
 from pipelines.studio.people.proxies import rigid_motion
 from pipelines.studio.people.shoulders import move_points, shoulder_share, turn_shoulders
 from pipelines.studio.people.wardrobe import Dress, choose_wardrobe, plain_dress
@@ -139,6 +140,8 @@ class OpenSource:
     """Kit of skins and proxies."""
     dress: Dress = plain_dress
     """Function that chooses the materials of surfaces."""
+    looks: PlainLooks | None = None
+    """Looks of people without a kit; None for a skin of one colour and no hair."""
 
     name = "open"
     training_allowed = True
@@ -160,10 +163,16 @@ class OpenSource:
             rest: (N, 3) base mesh of the person at rest, metres.
             source: Name of the source of people.
         """
-        wardrobe = choose_wardrobe(identity_id, facts, self.kit)
+        wear = self.looks.wear(identity_id, facts) if self.kit is None and self.looks is not None else None
+        wardrobe = choose_wardrobe(identity_id, facts, self.kit) if wear is None else wear.styles
         attributes = Attributes(source, facts.sex, facts.age, facts.tone, facts.unusual, wardrobe)
-        materials = self.dress(identity_id, attributes, self.kit)
-        skin_vertex, surfaces, worn = build_surfaces(self.head, self.base, rest, self.kit, wardrobe, materials)
+        materials = self.dress(identity_id, attributes, self.kit) if wear is None else {"skin": wear.skin}
+        pieces = () if wear is None else wear.pieces
+        skin_vertex, surfaces, worn = build_surfaces(self.head, self.base, rest, self.kit, wardrobe, materials, pieces)
+        eyes = (self.head.joint_regressor.numpy() @ rest[self.base.head_vertex].astype(np.float64))[
+            [LEFT_EYE, RIGHT_EYE]
+        ]
+        surfaces, worn = wear_accessories(identity_id, wardrobe, self.base, rest, eyes, surfaces, worn)
         return OpenFigure(identity_id, attributes, surfaces, self.head, self.base, shape, rest, skin_vertex, worn)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,16 @@ from pipelines.studio.part_classes import Part
 from pipelines.studio.people.figure import Material, Surface
 from pipelines.studio.people.hair_shapes import part_fringe
 from pipelines.studio.people.open_base import OpenBase
+from pipelines.studio.people.plain_wear import Follows, Piece, bind_nearest
 from pipelines.studio.people.proxies import Proxy, read_proxy, split_jaws
+from pipelines.studio.people.triangle_atlas import atlas_coordinates
 from pipelines.studio.people.wardrobe import KINDS, flat
+from pipelines.studio.people.worn_accessories import make_accessories, under_hat
 
 if TYPE_CHECKING:
     from ffavatar_model.head import HeadModel
 
 Floats = NDArray[np.float32]
-Follows = Literal["skin", "skull", "hair", "shoulders", "eyes", "jaw"]
 FOLLOWS: dict[str, Follows] = {"hair": "hair", "clothes": "shoulders", "eyes": "eyes"}
 """Kind of proxy → what it follows; the others follow the skin."""
 PARTS = {
@@ -67,6 +69,7 @@ def build_surfaces(
     kit: AssetKit | None,
     wardrobe: Mapping[str, str],
     materials: Mapping[str, Material],
+    pieces: Sequence[Piece] = (),
 ) -> tuple[NDArray[np.int64], tuple[Surface, ...], tuple[WornProxy, ...]]:
     """Build the surfaces of a person.
 
@@ -77,6 +80,7 @@ def build_surfaces(
         kit: Kit of proxies, or None.
         wardrobe: Kind of asset → its name in the kit.
         materials: Name of the surface → its material.
+        pieces: What a person wears without a kit.
 
     Returns:
         Base vertices (V,) of the skin; the skin's surface and those of the proxies; and the proxies.
@@ -103,8 +107,45 @@ def build_surfaces(
             used = np.unique(triangles).astype(np.int64)
             firm = used[~tongue[proxy.binding.index[used]].any(1)]
             worn.append(WornProxy(proxy, fitted, follows, firm if len(firm) >= FIRM else used))
+    for piece in pieces:
+        fitted = piece.proxy.binding.fit(rest)
+        surfaces.append(Surface(piece.name, piece.proxy.triangles, piece.proxy.uv, piece.part, piece.material))
+        worn.append(WornProxy(piece.proxy, fitted, piece.follows, np.arange(len(fitted))))
     skin_vertex, skin = _skin(head, base, hidden, doubled, kit, materials)
     return skin_vertex, (skin, *surfaces), tuple(worn)
+
+
+def wear_accessories(
+    identity_id: str,
+    styles: Mapping[str, str],
+    base: OpenBase,
+    rest: Floats,
+    eyes: NDArray[np.float64],
+    surfaces: tuple[Surface, ...],
+    worn: tuple[WornProxy, ...],
+) -> tuple[tuple[Surface, ...], tuple[WornProxy, ...]]:
+    """Return surfaces and proxies with a person's accessories; a hat presses the hair.
+
+    Args:
+        identity_id: Id of the person.
+        styles: Its styles.
+        base: The base mesh.
+        rest: (N, 3) base mesh of the person at rest, metres.
+        eyes: (2, 3) centres of the left and the right eyeball, metres.
+        surfaces: Surfaces so far; the skin is the first.
+        worn: Proxies so far, in the order of ``surfaces[1:]``.
+    """
+    head, bust = rest[base.head_vertex], rest[base.bust_vertex]
+    if "hat" in styles:
+        worn = tuple(replace(w, rest=under_hat(w.rest, head)) if w.follows == "hair" else w for w in worn)
+    for made in make_accessories(identity_id, styles, head, eyes, bust):
+        shape = made.shape
+        follows: Follows = "shoulders" if made.follows_shoulders else "skull"
+        binding = bind_nearest(shape.vertices, base, base.bust_vertex)
+        proxy = Proxy(shape.triangles, shape.uv, binding, np.zeros(0, np.int64))
+        surfaces = (*surfaces, Surface(made.name, shape.triangles, shape.uv, made.part, made.material))
+        worn = (*worn, WornProxy(proxy, shape.vertices, follows, np.arange(len(shape.vertices))))
+    return surfaces, worn
 
 
 def _pieces(kind: str, proxy: Proxy, rest: Floats) -> list[tuple[str, NDArray[np.int32], Floats, Follows]]:
@@ -138,20 +179,26 @@ def _skin(
     place[skin_vertex] = np.arange(len(skin_vertex))
     own = head.triangles.numpy()
     triangles = np.concatenate([own, place[base.bust_triangles]])
-    uv = np.concatenate([head.uvs.numpy()[head.uv_triangles.numpy()], base.bust_uv])
     part = np.full(len(triangles), Part.BODY, np.uint8)
     part[: len(own)] = _lips(head)
     drawn = ~hidden[skin_vertex][triangles].any(1)
     drawn[: len(own)] = True
     for region in doubled:
         drawn[: len(own)] &= ~(head.region(region).numpy() > 0.5)[own].all(1)
-    uv = uv * np.array([1, -1]) + np.array([0, 1])
-    if kit is not None:
-        uv = skin_coordinates(uv, kit)
+    uv = _skin_coordinates(head, base, kit)
     material = materials.get("skin", Material(flat(SKIN_COLOUR), specular=0.028, subsurface=1.0))
     return skin_vertex, Surface(
         "skin", triangles[drawn].astype(np.int32), uv[drawn].astype(np.float32), part[drawn], material
     )
+
+
+def _skin_coordinates(head: HeadModel, base: OpenBase, kit: AssetKit | None) -> Floats:
+    """Return the texture coordinates (T, 3, 2) of the skin: in a kit's map, or in the atlas of the head's triangles."""
+    if kit is None:
+        atlas = atlas_coordinates(len(head.triangles))
+        return np.concatenate([atlas[:-1], np.repeat(atlas[-1:], len(base.bust_triangles), axis=0)])
+    uv = np.concatenate([head.uvs.numpy()[head.uv_triangles.numpy()], base.bust_uv])
+    return skin_coordinates(uv * np.array([1, -1]) + np.array([0, 1]), kit)
 
 
 def _lips(head: HeadModel) -> NDArray[np.uint8]:
@@ -161,7 +208,9 @@ def _lips(head: HeadModel) -> NDArray[np.uint8]:
     triangles = head.triangles.numpy()
     lips = head.region("lips").numpy()[triangles].mean(1) > LIP
     lower = head.skinning_weights.numpy()[triangles, JAW].mean(1) > 0.5
-    return np.where(lips, np.where(lower, Part.LOWER_LIP, Part.UPPER_LIP), Part.BODY).astype(np.uint8)
+    parts = np.where(lips, np.where(lower, Part.LOWER_LIP, Part.UPPER_LIP), Part.BODY).astype(np.uint8)
+    parts[head.region("tongue").numpy()[triangles].mean(1) > 0.5] = Part.TONGUE
+    return parts
 
 
 def skin_coordinates(uv: Floats, kit: AssetKit) -> Floats:
