@@ -287,7 +287,9 @@ class S3Store:
         with self._errors(path):
             try:
                 self._put(path, data, "create")
-            except FileExistsError:
+            except OSError as error:
+                if not _is_taken(error):
+                    raise
                 return False
         return True
 
@@ -349,6 +351,12 @@ class S3Store:
             raise StoreError(
                 f"{uri}: {server} failed ({_one_line(error)}); check the network and {ENDPOINT_VARIABLES[0]}"
             ) from error
+
+
+def _is_taken(error: OSError) -> bool:
+    """Tell whether an object was there already; SeaweedFS says so without the name of the condition that failed."""
+    answer = getattr(error.__cause__, "response", None) or {}
+    return isinstance(error, FileExistsError) or answer.get("Error", {}).get("Code") == "PreconditionFailed"
 
 
 def _one_line(error: BaseException) -> str:

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 
 import pytest
 
 
 @pytest.fixture(scope="session")
-def s3_server():
-    """URL of moto's server; credentials are in the environment while it runs."""
-    from moto.server import ThreadedMotoServer
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of SeaweedFS's server; credentials are in the environment while it runs."""
+    from flows.bench.local_s3 import local_s3
 
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FFAVATAR_S3_ENDPOINT", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "someone")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "a-well-kept-secret")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        import s3fs
-
-        s3fs.S3FileSystem(endpoint_url=f"http://{host}:{port}", skip_instance_cache=True).mkdir("corpora")
-        yield f"http://{host}:{port}"
-    server.stop()
+    with local_s3(str(tmp_path_factory.mktemp("s3")), megabytes=64) as url:
+        yield url
 
 
 @pytest.fixture(params=["folder", "s3"])
