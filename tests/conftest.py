@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from infra.settings import Settings, load_settings, quiet_services
 
 if TYPE_CHECKING:
     from pipelines.studio.captures.portraits import PortraitStudio
+    from pipelines.studio.people.open_source import OpenSource
     from pipelines.studio.studio_head import StudioHead
 
 
@@ -62,6 +64,18 @@ def studio_head() -> StudioHead:
     from pipelines.studio.studio_head import load_studio_head
 
     return load_studio_head(cache_dir())
+
+
+@pytest.fixture(scope="session")
+def plain_people() -> OpenSource:
+    """People of the open head with painted skins and hair, opened once."""
+    from ffavatar_model.head.open_head import build_open_head
+    from pipelines.faces.weight_cache import cache_dir
+    from pipelines.studio.looks.plain_looks import painted_looks
+    from pipelines.studio.people.open_source import open_source
+
+    source = open_source(cache_dir(), build_open_head)
+    return replace(source, looks=painted_looks(source))
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from pipelines.studio.assets.kit import SUMS, AssetKit, open_kit
 from pipelines.studio.ict.ict_model import CHECKOUT, PACKED
 from pipelines.studio.ict.ict_source import open_ict_source
 from pipelines.studio.looks.dress import dress
+from pipelines.studio.looks.plain_looks import painted_looks
 from pipelines.studio.people.figure import PeopleSource
 from pipelines.studio.people.makehuman_kit import find_makehuman_root, open_makehuman_kit
 from pipelines.studio.people.open_source import OpenSource, open_source
@@ -76,7 +77,7 @@ def identity_ids(source: PeopleSource, count: int, seed: int) -> list[str]:
 
 def _dressed(people: OpenSource, kit: AssetKit | None) -> OpenSource:
     """Return the people with the assets of a kit, or painted without one."""
-    return replace(people, kit=kit, dress=dress)
+    return replace(people, kit=kit, dress=dress, looks=None if kit else painted_looks(people))
 
 
 def _kit(people: OpenSource, assets: Path | None) -> AssetKit | None:

@@ -23,7 +23,7 @@ Follows = Literal["skin", "skull", "hair", "shoulders", "eyes", "jaw"]
 
 @dataclass(frozen=True, eq=False)
 class Piece:
-    """A surface that is worn without a kit: hair, a cap, teeth or glasses."""
+    """A surface that is worn without a kit: hair or teeth."""
 
     name: str
     """Name of the surface."""
