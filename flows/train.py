@@ -33,6 +33,8 @@ from mfhq.catalog import Catalog
 
 RUN_FILE = "run.json"
 """File beside a checkpoint that names its run and snapshot; the next stage reads its parent run from this file."""
+SCORE = "end/psnr"
+"""Metric on held-out people or images that decides which version of a registered model is the champion, dB."""
 RESUME_MAY_CHANGE = ("workers",)
 """Settings that a resumed run may change."""
 
@@ -166,6 +168,7 @@ def run_stage_job(
         workers=workers,
         gpu=torch.cuda.is_available(),
         max_failures=max_failures,
+        keep=max(1, job["config"]["keep_best"]),
         timeout_s=timeout_s,
     )
     result.save(Path(out))
@@ -266,7 +269,7 @@ def train(
             record = {"run_id": run.run_id, "stage": stage, "corpus": store.uri, "snapshot": snapshot.version}
             (checkpoint / RUN_FILE).write_text(json.dumps(record | {"config_hash": config_hash(described)}, indent=1))
             run.set_tags({"weights_digest": file_digest(checkpoint / MODEL_FILE)})
-            run.register_model(f"ffavatar-{stage}", checkpoint / MODEL_FILE)
+            run.register_model(f"ffavatar-{stage}", checkpoint / MODEL_FILE, score=metrics.get(SCORE))
             record_tracked_run(store, run, stage, snapshot.version, described, parent)
     steps = int(metrics.pop("step", 0))
     _create_artifact(stage, metrics, checkpoint, snapshot.version)

@@ -23,6 +23,9 @@ from infra.settings import MAX_FAILURES, TIMEOUT_S
 FINAL = (FloatingPointError,)
 """Errors of a loop that would recur after a restart, because batches and random numbers would be the same."""
 
+QUALITY = "quality"
+"""Metric that ranks the checkpoints of a job, higher is better; a checkpoint without it ranks below those with it."""
+
 _TIMEOUT_VARIABLES = ("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S")
 """Ray Train's environment variables for the longest time until all workers are placed, and until a worker answers."""
 
@@ -104,7 +107,7 @@ def run_training_job(
     gpu: bool = False,
     cpus: float | None = None,
     max_failures: int = MAX_FAILURES,
-    keep: int = 2,
+    keep: int = 1,
     timeout_s: int = TIMEOUT_S,
 ) -> TrainResult:
     """Run ``loop(config, worker)`` on each of ``workers`` workers, and wait until the job ends.
@@ -119,7 +122,7 @@ def run_training_job(
         cpus: CPUs per worker; None for the value of ``cpu_share``.
         max_failures: Restarts from the last checkpoint, at most. A lost worker, or an error of the loop that is not in
             ``FINAL``, restarts the job.
-        keep: Number of the newest checkpoints that are kept.
+        keep: Number of checkpoints with the highest ``QUALITY`` that are kept, besides the newest one.
         timeout_s: Longest time in seconds that workers wait for one another in a collective operation, that a worker
             may not answer Ray, and that starting all workers in the cluster may take. Ray's own environment variables
             take precedence over the latter two.
@@ -147,7 +150,9 @@ def run_training_job(
                 max_failures=max_failures,
                 controller_failure_limit=max_failures,  # type: ignore[call-arg]  # Ray Train's version 2 has it
             ),
-            checkpoint_config=train.CheckpointConfig(num_to_keep=keep),
+            checkpoint_config=train.CheckpointConfig(
+                num_to_keep=keep, checkpoint_score_attribute=QUALITY, checkpoint_score_order="max"
+            ),
             callbacks=[_StopOnFinal()],  # type: ignore[list-item]  # likewise
         ),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import math
 import subprocess
 import tempfile
 import time
@@ -20,6 +21,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunStatus
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from mlflow.tracking import MlflowClient
+from mlflow.utils.async_logging.run_operations import RunOperations
 
 from infra.settings import Settings, setup_lock
 from mfhq.ids import digest, digest_file
@@ -31,6 +33,10 @@ EXPERIMENT = "ffavatar"
 """Name of the experiment that holds every run."""
 CONFIG_FILE = "config.json"
 """Name of the artifact with all settings of a run."""
+CHAMPION, SCORE_TAG = "champion", "held_out_score"
+"""Alias of a registered model's version with the highest score, and the tag of a version that has its score."""
+MOST_SENT = 1000
+"""Most requests for metrics that a thread may have to send before the next step waits for them."""
 MAX_BATCH = 1000
 """Most metrics in one request that MLflow accepts."""
 _PARAM_LENGTH = 500
@@ -71,6 +77,7 @@ class TrackedRun:
         self.tracking_uri = tracking_uri
         self.run_id = run_id
         self._client = MlflowClient(tracking_uri=tracking_uri)
+        self._sent: list[RunOperations] = []
 
     @property
     def page(self) -> str:
@@ -80,17 +87,31 @@ class TrackedRun:
         experiment = self._client.get_run(self.run_id).info.experiment_id
         return f"{mask_secrets(self.tracking_uri.rstrip('/'))}/#/experiments/{experiment}/runs/{self.run_id}"
 
-    def log_metrics(self, values: Mapping[str, float], step: int | None = None) -> None:
-        """Log metrics.
+    def log_metrics(self, values: Mapping[str, float], step: int | None = None, wait: bool = True) -> None:
+        """Log metrics, in one request.
 
         Args:
             values: Metrics by name.
             step: Training step of the metrics; None for none.
+            wait: False to return at once, while a thread sends the metrics; ``flush_metrics`` waits for it.
         """
         at = int(1000 * time.time())
         batch = [Metric(name, float(value), at, step or 0) for name, value in values.items()]
         for first in range(0, len(batch), MAX_BATCH):
-            self._client.log_batch(self.run_id, metrics=batch[first : first + MAX_BATCH])
+            sent = self._client.log_batch(self.run_id, metrics=batch[first : first + MAX_BATCH], synchronous=wait)
+            self._sent += [sent] if sent is not None else []
+        if len(self._sent) >= MOST_SENT:
+            self.flush_metrics()
+
+    def flush_metrics(self) -> None:
+        """Wait until all metrics are stored.
+
+        Raises:
+            MlflowException: The server refused them, or did not answer.
+        """
+        for sent in self._sent:
+            sent.wait()
+        self._sent = []
 
     def log_params(self, values: Mapping[str, Any]) -> None:
         """Log settings, with secrets masked; those in nested mappings get dotted names, and long values are cut."""
@@ -177,13 +198,16 @@ class TrackedRun:
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", role)])])
         self.set_tags({"corpus": corpus_uri, "snapshot": version, "snapshot_digest": snapshot_digest})
 
-    def register_model(self, name: str, checkpoint: Path, alias: str = "newest") -> str:
+    def register_model(self, name: str, checkpoint: Path, score: float | None = None) -> str:
         """Store a checkpoint file as a new version of a registered model.
+
+        The alias ``newest`` moves to the new version, and ``champion`` does if its score is above the champion's.
 
         Args:
             name: Name of the registered model, which is created if missing.
             checkpoint: The checkpoint's file.
-            alias: Alias that is moved to the new version.
+            score: Score on held-out data, higher is better, stored as the version's tag ``SCORE_TAG``; None if it was
+                not measured: the version does not become the champion.
 
         Returns:
             The new version.
@@ -195,8 +219,20 @@ class TrackedRun:
             self._client.get_registered_model(name)
         uri = f"{self._client.get_run(self.run_id).info.artifact_uri}/model"
         version = self._client.create_model_version(name, uri, self.run_id).version
-        self._client.set_registered_model_alias(name, alias, version)
+        self._client.set_registered_model_alias(name, "newest", version)
+        if score is not None and math.isfinite(score):
+            self._client.set_model_version_tag(name, version, SCORE_TAG, repr(float(score)))
+            if score > self._champion_score(name):
+                self._client.set_registered_model_alias(name, CHAMPION, version)
         return str(version)
+
+    def _champion_score(self, name: str) -> float:
+        """Return the score of a model's champion; minus infinity if it has none."""
+        try:
+            champion = self._client.get_model_version_by_alias(name, CHAMPION)
+        except MlflowException:  # no version has the alias
+            return -math.inf
+        return float(champion.tags.get(SCORE_TAG, -math.inf))
 
 
 def _masked(value: Any) -> Any:

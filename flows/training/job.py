@@ -20,10 +20,11 @@ import torch
 
 from ffavatar_model.config import from_dict
 from ffavatar_model.head import load_head
+from ffavatar_model.io.weights import read_header
 from ffavatar_model.training import TrainConfig, train
 from flows.training.run_sources import SOURCES_FILE, list_run_sources
 from flows.training.stage_data import open_datasets
-from infra.ray_train import RayWorker
+from infra.ray_train import QUALITY, RayWorker
 from infra.storage import open_store
 from infra.tracking import TrackedRun
 from mfhq.catalog import Catalog
@@ -93,6 +94,8 @@ def run_job(values: Mapping[str, Any], worker: RayWorker) -> None:
             world=worker.world_size,
         )
         reporter.report(outcome.step, outcome.metrics, outcome.checkpoint)
+        if run is not None:
+            run.flush_metrics()
 
 
 class _RayReporter:
@@ -105,9 +108,12 @@ class _RayReporter:
     def report(self, step: int, metrics: Mapping[str, float], checkpoint: Path | None) -> None:
         """Report metrics and a checkpoint, as a ``ffavatar_model.training.Reporter``."""
         if self._run is not None:
-            self._run.log_metrics(metrics, step)
+            self._run.log_metrics(metrics, step, wait=False)
         self._reported |= metrics
-        self._worker.report({**self._reported, "step": step}, checkpoint)
+        written = checkpoint if self._worker.rank == 0 else None
+        quality = read_header(written).get("quality") if written is not None else None
+        ranked = {} if quality is None else {QUALITY: quality}
+        self._worker.report({**self._reported, **ranked, "step": step}, checkpoint)
 
     def image(self, step: int, name: str, rgb: npt.NDArray[np.uint8]) -> None:
         """Store an image as an artifact of the MLflow run."""
