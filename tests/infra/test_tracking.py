@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,41 @@ def test_a_run_holds_config_parent_snapshot_and_model(home: Settings, tmp_path: 
     assert [item.path for item in client.list_artifacts(first.run_id, "pictures")] == ["pictures/000003.png"]
     registered = client.get_model_version_by_alias("ffavatar-multiview", "newest")
     assert str(registered.version) == version and registered.run_id == second.run_id
+
+
+def test_the_champion_is_the_version_with_the_best_score(home: Settings, tmp_path: Path) -> None:
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(b"weights")
+    client = MlflowClient(tracking_uri=home.tracking_uri)
+    champions = []
+    with tracked_run(home, "pretrain", "scored", {}) as run:
+        for score in (None, 20.0, 25.5, 21.0, float("nan"), 26.0):
+            version = run.register_model("ffavatar-scored", weights, score)
+            assert str(client.get_model_version_by_alias("ffavatar-scored", "newest").version) == version
+            aliases = client.get_registered_model("ffavatar-scored").aliases
+            champions.append(str(aliases.get("champion", "")))
+    assert champions == ["", "2", "3", "3", "3", "6"]
+
+
+def test_metrics_that_a_thread_sends_are_there_after_a_flush_and_cost_a_step_little(home: Settings) -> None:
+    with tracked_run(home, "pretrain", "steps", {}) as run:
+        run.log_metrics({"loss": 0.0}, step=0, wait=False)  # starts the thread
+        began = time.perf_counter()
+        for step in range(1, 41):
+            run.log_metrics(
+                {f"loss/{name}": 1.0 / step for name in range(12)} | {"loss": float(step)}, step, wait=False
+            )
+        seconds = (time.perf_counter() - began) / 40
+        run.flush_metrics()
+    history = MlflowClient(tracking_uri=home.tracking_uri).get_metric_history(run.run_id, "loss")
+    assert [(m.step, m.value) for m in sorted(history, key=lambda m: m.step)] == [(n, float(n)) for n in range(41)]
+    assert seconds < 0.005, f"{1000 * seconds:.1f} ms a step"
+
+
+def test_a_cancelled_run_is_killed(home: Settings) -> None:
+    with pytest.raises(KeyboardInterrupt), tracked_run(home, "mine", "cancelled", {}) as run:
+        raise KeyboardInterrupt
+    assert MlflowClient(tracking_uri=home.tracking_uri).get_run(run.run_id).info.status == "KILLED"
 
 
 def test_a_run_that_raises_is_failed_and_says_why(home: Settings) -> None:
