@@ -22,6 +22,9 @@ FACE = (slice(348, 696), slice(200, 500))
 PLAIN_SIDE = 512
 """Side of a skin that is made without a kit, pixels."""
 
+HAIR, BROWS = 2.2, (0.75, 1.7)
+"""Factors of the alpha of hair, whose cards are half transparent, and of brows (least and largest)."""
+
 
 def dress(identity_id: str, attributes: Attributes, kit: AssetKit | None) -> dict[str, Material]:
     """Return the materials of a person's surfaces by name.
@@ -47,14 +50,18 @@ def dress(identity_id: str, attributes: Attributes, kit: AssetKit | None) -> dic
     colour = COLOURS[draw_hair_colour(g, attributes.skin_tone or 0, attributes.age)]
     if kit is not None and base is not skin.base_colour and (places := skin_places(kit)) is not None:
         lab = paint_skin(lab, places, attributes.styles, colour, g)
-    texture = encode_skin(lab, base[..., 3:])
-    materials["skin"] = replace(skin, base_colour=texture, roughness=float(g.uniform(0.38, 0.58)))
+    materials["skin"] = replace(
+        skin, base_colour=encode_skin(lab, base[..., 3:]), roughness=float(g.uniform(0.38, 0.58))
+    )
     if "eyes" in materials:
         eyes, name = materials["eyes"], PurePosixPath(attributes.styles["iris"]).stem
         materials["eyes"] = replace(eyes, base_colour=eye_texture(eyes.base_colour, name, tone, g), roughness=0.35)
-    for name, lightness in (("hair", 1.0), ("brows", 0.8), ("lashes", 0.3)):
+    brows = float(g.uniform(*BROWS))
+    for name, lightness, fullness in (("hair", 1.0, HAIR), ("brows", 0.8, brows), ("lashes", 0.3, 1.0)):
         if name in materials:
             worn = materials[name]
             shade = (colour[0] * lightness, colour[1], colour[2])
-            materials[name] = replace(worn, base_colour=recolour(worn.base_colour, shade), roughness=0.55)
+            materials[name] = replace(
+                worn, base_colour=recolour(worn.base_colour, shade, fullness=fullness), roughness=0.55
+            )
     return materials

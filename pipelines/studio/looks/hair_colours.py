@@ -41,20 +41,23 @@ def draw_hair_colour(g: np.random.Generator, tone: int, age: AgeBand | None) -> 
     return str(g.choice(names, p=[0.17, 0.22, 0.24, 0.16, 0.16, 0.05]))
 
 
+BLACK = 1.0
+"""Lightness up to which a texture shows no hair."""
 PALER, DARKER = 16.0, 30.0
 """Largest distances of a strand's lightness from the mean: textures of hair have a few white lines."""
 
 
-def recolour(texture: Image, colour: tuple[float, float, float], contrast: float = 0.8) -> Image:
+def recolour(texture: Image, colour: tuple[float, float, float], contrast: float = 0.8, fullness: float = 1.0) -> Image:
     """Return a texture of hair (H, W, 4) with another mean colour; the strands keep their lightness around it.
 
     Args:
         texture: (H, W, 4) sRGB and alpha.
         colour: CIELAB colour of the mean.
         contrast: Factor of the strands' differences in lightness.
+        fullness: Factor of alpha: above 1, strands are thicker and layers of them hide each other.
     """
     lab = cv2.cvtColor(texture[..., :3].astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
-    solid = texture[..., 3] > 128
+    solid = (texture[..., 3] > 128) & (lab[..., 0] > BLACK)
     mean = lab[solid if solid.any() else slice(None)].reshape(-1, 3).mean(0)
     out = np.empty_like(lab)
     out[..., 0] = colour[0] + contrast * (lab[..., 0] - mean[0]).clip(-DARKER, PALER) * np.clip(
@@ -62,4 +65,5 @@ def recolour(texture: Image, colour: tuple[float, float, float], contrast: float
     )
     out[..., 1:] = np.array(colour[1:], np.float32)
     rgb = cv2.cvtColor(np.clip(out, [2, -60, -60], [98, 60, 60]).astype(np.float32), cv2.COLOR_LAB2RGB)
-    return np.concatenate([(rgb.clip(0, 1) * 255 + 0.5).astype(np.uint8), texture[..., 3:]], 2)
+    alpha = (texture[..., 3:] * fullness).clip(0, 255).astype(np.uint8)
+    return np.concatenate([(rgb.clip(0, 1) * 255 + 0.5).astype(np.uint8), alpha], 2)
