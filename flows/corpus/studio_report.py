@@ -24,6 +24,7 @@ from pipelines.studio.judging.judged_people import FigurePeople, JudgedPeople, P
 from pipelines.studio.judging.measures import driven_correlations, measure_faces, separations
 from pipelines.studio.judging.report_files import write_report
 from pipelines.studio.looks.dressed_people import PeopleName, identity_ids, open_people
+from pipelines.studio.people.attribute_counts import count_attributes
 from pipelines.studio.rendering.choice import open_renderer
 from pipelines.studio.rendering.draws import find_environments, random_scene
 from pipelines.studio.studio_head import load_studio_head
@@ -64,6 +65,8 @@ def report_command(
         rendered = list(rendered_faces(people, ids, judge))
         figures: dict[str, Any] = {"Faces": _by_measure({people.name: rendered, "real": real}, mesh)}
         figures["Found"] = {people.name: {"share of images with one usable face": len(rendered) / (FACES * len(ids))}}
+        if isinstance(people, FigurePeople):
+            figures["People by attribute"] = _people_by_attribute(people)
         if real:
             figures["Classifier: accuracy, and 95 % interval over people"] = separations(real, rendered)
         if scorer:
@@ -73,6 +76,11 @@ def report_command(
         raise CallError(str(error)) from error
     write_report(out, {"rendered": [f.crop for f in rendered[::2]], "beside_real": _beside(rendered, real)}, figures)
     say("report {page}", page=out / "report.md")
+
+
+def _people_by_attribute(people: FigurePeople) -> dict[str, dict[str, int]]:
+    counts = count_attributes(people.attributes.values())
+    return {f"{name}: {v}": {people.name: n} for name, values in counts.items() for v, n in values.items()}
 
 
 def judged_people(source: JudgedName, assets: Path | None, count: int, seed: int) -> tuple[JudgedPeople, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import cv2
@@ -14,7 +14,7 @@ from mfhq.ids import seed_of
 from pipelines.conversion.head_crops import HEAD_CENTRE
 from pipelines.media.cameras import Camera, aimed_camera
 from pipelines.studio.motion import gaze, random_actions, random_gaze
-from pipelines.studio.people.figure import PeopleSource, Pose
+from pipelines.studio.people.figure import Attributes, PeopleSource, Pose
 from pipelines.studio.person import make_person
 from pipelines.studio.renderer import build_scene, render_mesh
 from pipelines.studio.rendering.image import Renderer
@@ -92,6 +92,8 @@ class FigurePeople:
     """Light and background; a person's id chooses one."""
     head: StudioHead
     """Head whose named actions are drawn."""
+    attributes: dict[str, Attributes] = field(default_factory=dict)
+    """Person → its declared facts, of the people who were rendered so far."""
 
     @property
     def name(self) -> str:
@@ -101,6 +103,7 @@ class FigurePeople:
     def images(self, person: str, poses: Sequence[Pose], size: int) -> list[Image]:
         """Render poses of a person, see ``JudgedPeople.images``."""
         figure, scene = self.source.person(person), self.scenes[seed_of(person) % len(self.scenes)]
+        self.attributes[person] = figure.attributes
         return [self.renderer.render(figure, figure.pose(p), _camera(size), scene, truth=False).rgb for p in poses]
 
     def random_pose(self, g: np.random.Generator) -> Pose:

@@ -7,6 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from pipelines.studio.people.attribute_counts import count_attributes
+from pipelines.studio.people.figure import Attributes
 from pipelines.studio.people.worn_accessories import (
     CENTRE,
     STYLES,
@@ -72,3 +74,16 @@ def test_shares_of_styles_are_those_declared() -> None:
     for kind, styles in STYLES.items():
         for style, share in styles.items():
             assert abs(seen[kind, style] / n - share) < 4 * np.sqrt(share / n), (kind, style)
+
+
+def test_attributes_are_counted_once_a_person() -> None:
+    people = [
+        Attributes("open", "female", "young", 3, styles={"hair": "bob01", "glasses": "round"}),
+        Attributes("open", "male", "old", 9, True, {"hair": "short01"}),
+        Attributes("ict", None, None, None, styles={"hair": "bob01"}),
+    ]
+    counts = count_attributes(people)
+    assert counts["sex"] == {"female": 1, "male": 1, "unknown": 1} and counts["source"] == {"ict": 1, "open": 2}
+    assert counts["skin tone"] == {"3": 1, "9": 1, "unknown": 1} and counts["shape"] == {"unusual": 1, "usual": 2}
+    assert counts["hair"] == {"bob01": 2, "short01": 1} and counts["glasses"] == {"none": 2, "round": 1}
+    assert all(sum(values.values()) == 3 for values in counts.values())
