@@ -264,8 +264,9 @@ class Snapshot:
     ) -> FencedConnection:
         """Open a DuckDB database with a view of each of ``mfhq.schema.TABLES``, to be closed or used by ``with``.
 
-        It answers one query at a time, and only queries that ``query`` answers. Column comments and the view
-        ``dictionary`` (table_name, column_name, type, unit, description) say what the columns mean.
+        It answers one query at a time, and only queries that ``query`` answers. The view ``dictionary``
+        (table_name, column_name, type, unit, description) says what the columns mean; so do column comments, for
+        trusted queries.
 
         Args:
             biometric: Create the views of ``mfhq.paths.PRIVATE_TABLES`` too (``embeddings``).

@@ -87,8 +87,9 @@ class FencedConnection:
                 tables = [table for source, _ in shown for table in source.manifest.tables.values()]
                 sizes = {file.path: file.n_bytes for table in tables for file in table.files}
                 self._connection.register_filesystem(StoreFileSystem(snapshot.store, sizes))
+            # comments are in DuckDB's own views, which trusted queries alone may read
             self._views = [
-                (source, SnapshotViews(self._connection, source.store, source.manifest, biometric, prefix))
+                (source, SnapshotViews(self._connection, source.store, source.manifest, biometric, prefix, trusted))
                 for source, prefix in shown
             ]
             create_dictionary(self._connection)

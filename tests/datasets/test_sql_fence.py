@@ -322,12 +322,13 @@ def test_a_large_query_spills_to_a_folder_that_is_removed(root: Path, snapshot: 
     assert not Path(spill).exists() and not list((root / "cwd").iterdir())
 
 
-@pytest.fixture
-def embedded(tmp_path: Path) -> Snapshot:
-    """A snapshot with an embedding, in a folder whose name has wildcards in it."""
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """A snapshot with an embedding, in a folder whose name has wildcards in it; for tests that only ask."""
+    root = tmp_path_factory.mktemp("embedded") / "people [1]*"
     with zipfile.ZipFile(GOLDEN / "corpus.zip") as packed:
-        packed.extractall(tmp_path / "people [1]*")
-    store = open_store(tmp_path / "people [1]*")
+        packed.extractall(root)
+    store = open_store(root)
     track = Catalog(store).open().table("tracks")["track_id"][0].as_py()
     embedding = {"track_id": track, "face_id": "", "model": "m", "vector": [0.6, 0.8] + [0.0] * 510}
     publish_tables(store, {"embeddings": pa.Table.from_pylist([embedding], schema=EMBEDDINGS)})
