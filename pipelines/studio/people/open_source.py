@@ -24,6 +24,7 @@ from pipelines.studio.people.plain_wear import PlainLooks
 from pipelines.studio.people.proxies import rigid_motion
 from pipelines.studio.people.shoulders import move_points, shoulder_share, turn_shoulders
 from pipelines.studio.people.wardrobe import Dress, choose_wardrobe, plain_dress
+from pipelines.studio.people.worn_accessories import choose_accessories
 
 if TYPE_CHECKING:
     from ffavatar_model.head import HeadModel
@@ -165,13 +166,14 @@ class OpenSource:
         """
         wear = self.looks.wear(identity_id, facts) if self.kit is None and self.looks is not None else None
         wardrobe = choose_wardrobe(identity_id, facts, self.kit) if wear is None else wear.styles
+        if wardrobe:  # people of one colour without hair, for tests of geometry, wear nothing
+            wardrobe = {**wardrobe, **choose_accessories(identity_id)}
         attributes = Attributes(source, facts.sex, facts.age, facts.tone, facts.unusual, wardrobe)
         materials = self.dress(identity_id, attributes, self.kit) if wear is None else {"skin": wear.skin}
         pieces = () if wear is None else wear.pieces
         skin_vertex, surfaces, worn = build_surfaces(self.head, self.base, rest, self.kit, wardrobe, materials, pieces)
-        eyes = (self.head.joint_regressor.numpy() @ rest[self.base.head_vertex].astype(np.float64))[
-            [LEFT_EYE, RIGHT_EYE]
-        ]
+        joints = self.head.joint_regressor.numpy() @ rest[self.base.head_vertex].astype(np.float64)
+        eyes = joints[[LEFT_EYE, RIGHT_EYE]]
         surfaces, worn = wear_accessories(identity_id, wardrobe, self.base, rest, eyes, surfaces, worn)
         return OpenFigure(identity_id, attributes, surfaces, self.head, self.base, shape, rest, skin_vertex, worn)
 

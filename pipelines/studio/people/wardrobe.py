@@ -13,7 +13,6 @@ from pipelines.studio.appearance import SKIN_TONES
 from pipelines.studio.assets.kit import AssetKit
 from pipelines.studio.people.figure import Attributes, Material
 from pipelines.studio.people.identities import N_TONES, Facts
-from pipelines.studio.people.worn_accessories import choose_accessories
 
 Dress = Callable[[str, Attributes, AssetKit | None], Mapping[str, Material]]
 """A function from id, facts and kit to the material of each surface by name; a missing one is plain."""
@@ -59,7 +58,7 @@ def choose_wardrobe(identity_id: str, facts: Facts, kit: AssetKit | None) -> dic
     textures = [each["texture"] for each in kit.table("eyes/index.json")["textures"]]
     dark = [name for name in textures if "brown" in name]
     chosen["iris"] = str(g.choice(dark if facts.tone >= FIRST_DARK or g.random() < BROWN_SHARE else textures))
-    return chosen | choose_paint(identity_id, facts) | choose_accessories(identity_id)
+    return chosen | choose_paint(identity_id, facts)
 
 
 def choose_paint(identity_id: str, facts: Facts) -> dict[str, str]:
