@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psutil
 import ray
@@ -31,8 +34,10 @@ def ray_session(settings: Settings) -> Iterator[None]:
         ConnectionError: Ray cannot be reached or started; the message names the address.
     """
     if ray.is_initialized():
-        yield
+        with _interrupt_at_sigterm(signal.getsignal(signal.SIGTERM)):
+            yield
         return
+    on_sigterm = signal.getsignal(signal.SIGTERM)
     try:
         if settings.ray_address:
             ray.init(address=settings.ray_address, log_to_driver=False, logging_level=logging.ERROR)
@@ -49,10 +54,42 @@ def ray_session(settings: Settings) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = settings.ray_address or "this machine"
         raise ConnectionError(f"Ray at {where} could not be reached: {error}; check RAY_ADDRESS or unset it") from error
+    with _interrupt_at_sigterm(on_sigterm):
+        try:
+            yield
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _interrupt_at_sigterm(handler: Any) -> Iterator[None]:
+    """Raise KeyboardInterrupt at SIGTERM inside the block, and call the former handler when the block has ended.
+
+    Ray takes SIGTERM for itself and aborts the process, and while it waits it swallows every error of another handler
+    but KeyboardInterrupt. So a flow that its worker cancels would go on until it is killed, or end without leaving its
+    blocks.
+
+    Args:
+        handler: The handler before Ray was started; Ray's stays if it is none.
+    """
+    if not callable(handler) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: Any) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
+    except KeyboardInterrupt:
+        if received:
+            handler(received[0], None)
+        raise
     finally:
-        ray.shutdown()
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _quoted_python() -> dict[str, str]:
