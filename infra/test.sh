@@ -4,6 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${VENV:-.venv}/bin/python
+unset PYTHONDONTWRITEBYTECODE  # some images set it; each of the many processes would then compile every module anew
 output=$(mktemp)
 "$python" -m pytest -q -m "ray and not soak" > "$output" 2>&1 &
 services=$!

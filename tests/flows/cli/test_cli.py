@@ -70,7 +70,7 @@ SURFACE = {
         "max_failures",
         "timeout_s",
     },
-    "reconstruct": {"images", "checkpoint", "face", "pack", "out", "personalize"},
+    "reconstruct": {"images", "checkpoint", "face", "fast", "force", "pack", "out", "personalize"},
     "recrop": {"corpus", "size"},
     "replay": {"item", "step", "corpus", "pack"},
     "retry": {"corpus", "where", "preset", "pack"},
@@ -126,9 +126,9 @@ def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, list[s
     return int(ended.value.code or 0), capsys.readouterr().err.strip().splitlines()
 
 
-def without_the_four(*words: object) -> subprocess.CompletedProcess[str]:
-    """The command in a process that cannot import Ray, Prefect, MLflow or DuckDB."""
-    command = [sys.executable, "-c", BLOCKER, *(str(word) for word in words)]
+def without_the_four(*words: object, before: str = "") -> subprocess.CompletedProcess[str]:
+    """The command in a process that cannot import Ray, Prefect, MLflow or DuckDB; ``before`` is run there first."""
+    command = [sys.executable, "-c", BLOCKER.replace("main(", f"{before}\nmain("), *(str(word) for word in words)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
@@ -188,6 +188,7 @@ def test_a_wrong_call_is_one_line_and_status_2(
 def test_commands_without_the_four_run(home: Path) -> None:
     """``--help`` and ``bench`` need none of Ray, Prefect, MLflow and DuckDB."""
     assert without_the_four("--help").returncode == 0
-    done = without_the_four("bench", "reconstruct")
+    short = "import flows.bench.model_fixture as fixture; fixture.SECONDS = 0.1"
+    done = without_the_four("bench", "reconstruct", before=short)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"photos"') == 3

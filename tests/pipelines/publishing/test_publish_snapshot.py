@@ -109,10 +109,10 @@ def test_the_same_content_is_published_once(corpus, toy, tmp_path, mine):
 
 
 def test_two_publishers_at_once_both_get_a_snapshot(corpus, toy):
-    presets = [preset_named("small", name=f"p{i}", min_sharpness=200 + 20 * i) for i in range(4)]
-    with ThreadPoolExecutor(4) as pool:
+    presets = [preset_named("small", name=f"p{i}", min_sharpness=200 + 20 * i) for i in range(3)]
+    with ThreadPoolExecutor(3) as pool:
         made = list(pool.map(lambda preset: cut_and_publish(corpus, toy, preset), presets))
-    assert sorted(ref.version for ref in made) == ["v0001", "v0002", "v0003", "v0004"]
+    assert sorted(ref.version for ref in made) == ["v0001", "v0002", "v0003"]
     for ref in made:
         assert Catalog(corpus[0]).open(ref.version).digest == ref.digest
 
