@@ -36,6 +36,8 @@ class AvatarHeader:
     """Name of the head model to which the Gaussians are bound."""
     head_digest: str
     """Digest of that head model."""
+    open_head_version: int = 0
+    """Version of the open head (``open_head.VERSION``); 0 for other heads, and in files that do not say it."""
     subdivisions: int
     """Number of subdivisions of the head model."""
     sources: tuple[str, ...] = ()
@@ -115,8 +117,11 @@ def _header(path: Path, fields: dict[str, object]) -> AvatarHeader:
     """Check the type of each field, as the file may come from anywhere, and build the header."""
     text = ("head", "head_digest", "checkpoint", "licence", "consent")
     sources, subdivisions = fields.get("sources", []), fields.get("subdivisions")
+    version = fields.get("open_head_version", 0)
     valid = (
-        set(fields) <= {*text, "sources", "subdivisions"}
+        set(fields) <= {*text, "sources", "subdivisions", "open_head_version"}
+        and isinstance(version, int)
+        and version >= 0
         and all(isinstance(fields.get(name, ""), str) and len(str(fields.get(name, ""))) <= _LONGEST for name in text)
         and {"head", "head_digest"} <= set(fields)
         and isinstance(sources, Sequence)
@@ -130,4 +135,5 @@ def _header(path: Path, fields: dict[str, object]) -> AvatarHeader:
     if not valid:
         raise ValueError(f"{path}: its header is not an avatar's; the file may be damaged")
     values = {name: str(fields.get(name, "")) for name in text}
-    return AvatarHeader(**values, subdivisions=subdivisions, sources=tuple(sources))  # type: ignore[arg-type]
+    fields = {"open_head_version": version, "subdivisions": subdivisions, "sources": tuple(sources)}  # type: ignore[arg-type]
+    return AvatarHeader(**values, **fields)  # type: ignore[arg-type]

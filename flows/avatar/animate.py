@@ -23,12 +23,13 @@ from ffavatar_model.networks.estimator import DrivingParameters
 from flows.avatar import y4m
 from flows.avatar.drivers import CameraDriver, Driver, open_driver
 from flows.avatar.load_models import open_avatar
+from flows.avatar.outputs import check_output
 from flows.avatar.photos import FaceAligner, Image, follow_face
 from flows.avatar.reconstruct import to_model_input
 from infra.console import CallError, err, say
 from pipelines.faces.align import Matrix, crop_transform, invert_transform, warp_crop
 from pipelines.faces.analysis import Detection
-from pipelines.media.video_writer import write_video
+from pipelines.media.video_writer import VIDEO_FORMATS, write_video
 
 IMAGE_PX = 256
 """Pixels per side of the avatar's image, and of the driver's image beside it."""
@@ -91,7 +92,8 @@ def animate_video(
     Args:
         avatar: The avatar's file.
         driver: A video file, a camera's index, or ``-`` for raw frames on standard input.
-        out: An mp4 file, or ``-`` for raw frames on standard output; each is written as soon as it is rendered.
+        out: An mp4, webm or gif file, as its ending says, or ``-`` for raw frames on standard output; each frame is
+            written as soon as it is rendered.
         checkpoint: Checkpoint of the model; by default the one that made the avatar.
         pack: Face pack of the detector; None for the default pack.
         smoothing: Settings of the filter that smooths the driving parameters; None for no smoothing.
@@ -101,10 +103,13 @@ def animate_video(
         The number of frames.
 
     Raises:
-        CallError: The driver is missing, is no video, or shows no face in any frame; or the avatar does not belong to
-            the checkpoint, or its checkpoint is not in the cache.
+        CallError: ``out`` has another ending, is an input or cannot be written; the driver is missing, is no video, or
+            shows no face in any frame; or the avatar does not belong to the checkpoint, or its checkpoint is not here.
         ValueError: The avatar's file is not valid.
     """
+    inputs = [avatar, Path(driver), *([checkpoint] if checkpoint else [])]
+    if str(out) != "-":
+        check_output("-o", Path(out), inputs, tuple(VIDEO_FORMATS))
     animator = open_animator(avatar, checkpoint, smoothing)
     source = open_driver(str(driver))
     latency = latency or Latency()

@@ -23,6 +23,7 @@ from ffavatar_model.viewer import avatar_page, pack_avatar, pack_track
 from flows.avatar.animate import IMAGE_PX, open_animator, track_driver
 from flows.avatar.drivers import open_driver
 from flows.avatar.load_models import open_avatar_and_head
+from flows.avatar.outputs import check_output
 from flows.avatar.photos import FaceAligner
 from infra.console import CallError, say
 
@@ -49,17 +50,16 @@ def export_command(
     """
     if (out is None) == (page is None):
         raise CallError("export writes one thing: -o X.ply, --driver VIDEO -o FOLDER, or --html X.html")
+    inputs = [avatar, *([Path(driver)] if driver else []), *([checkpoint] if checkpoint else [])]
     if page is not None:
-        if page.suffix != ".html":
-            raise CallError(f"--html {page}: a page ends in .html; name it so")
+        check_output("--html", page, inputs, (".html",))
         size = export_page(avatar, page, driver, checkpoint=checkpoint, pack=pack)
         say("{page}: {size:.1f} MB; open it in any browser, it needs no server", page=page, size=size / 1e6)
     elif driver is not None and out is not None:
         n = export_sequence(avatar, driver, out, checkpoint=checkpoint, pack=pack)
         say("{n} frames in {out}: 000000.ply and so on; open them in a 3D Gaussian viewer", n=n, out=out)
     elif out is not None:
-        if out.suffix != ".ply":
-            raise CallError(f"-o {out}: only .ply can be written; name it so, or give --driver VIDEO and a new folder")
+        check_output("-o", out, inputs, (".ply",))
         say("{n} Gaussians in {out}; open it in a 3D Gaussian viewer", n=export_ply(avatar, out), out=out)
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from ffavatar_model.head import HeadModel, load_head
+from ffavatar_model.head.open_head import OPEN_HEAD, VERSION
 from ffavatar_model.io.avatar import AvatarHeader, load_avatar
-from ffavatar_model.io.weights import load_model, model_file, read_header
+from ffavatar_model.io.weights import fits_head, load_model, model_file, read_header
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.networks.gaussians import CanonicalAvatar
+from ffavatar_model.pretrained import STUDIO
 from flows.avatar.heads import cached_head_path, prepare_head_file
 from infra.console import CallError
 from pipelines.faces.weight_cache import cache_dir, sha256_of
@@ -68,7 +71,8 @@ def open_avatar(avatar: Path, checkpoint: Path | None = None) -> tuple[Canonical
     """
     canonical, header = load_avatar(avatar, default_device())
     model, _ = open_model(checkpoint or find_checkpoint(header, avatar))
-    fits = (header.head_digest, header.subdivisions) == (model.head_digest, model.config.subdivisions)
+    fits = fits_head(asdict(header), model.head_name, model.head_digest)
+    fits = fits and header.subdivisions == model.config.subdivisions
     if not fits or canonical.offsets.shape[1] != len(model.rig.points):
         raise CallError(
             f"{avatar}: bound to head model {header.head}, the checkpoint to {model.head_name}; pass its own"
@@ -90,12 +94,20 @@ def open_avatar_and_head(avatar: Path) -> tuple[CanonicalAvatar, AvatarHeader, H
     """
     canonical, header = load_avatar(avatar)
     head = find_head(header.head, header.head_digest)
-    if head.digest != header.head_digest:
-        raise CallError(
-            f"{avatar}: bound to head model {header.head} ({header.head_digest[:12]}), which is not in the cache; use "
-            "it once in a command that takes --head"
-        )
+    if not fits_head(asdict(header), head.name, head.digest):
+        raise CallError(f"{avatar}: bound to {_missing_head(header)}")
     return canonical, header, head
+
+
+def _missing_head(header: AvatarHeader) -> str:
+    """Return the head model that an avatar needs and that is not here, with the way to get it."""
+    if header.head == OPEN_HEAD:
+        version = f"version {header.open_head_version or 'unknown'}"
+        return f"the open head of {version}, this program's is {VERSION}; make the avatar again from its photos"
+    return (
+        f"head model {header.head} ({header.head_digest[:12]}), which is not in the cache; use it once in a command "
+        "that takes --head"
+    )
 
 
 def cache_checkpoint(weights: Path) -> str:
@@ -117,7 +129,7 @@ def cache_checkpoint(weights: Path) -> str:
 
 
 def find_checkpoint(header: AvatarHeader, avatar: Path) -> Path:
-    """Return the cached model file that an avatar was made with.
+    """Return the model file that an avatar was made with: from the cache, or the one that comes with the code.
 
     Args:
         header: Header of the avatar.
@@ -127,12 +139,14 @@ def find_checkpoint(header: AvatarHeader, avatar: Path) -> Path:
         Path of the model file.
 
     Raises:
-        CallError: The model file is not in the cache.
+        CallError: The model file is not here.
     """
     cached = _cached_checkpoint_path(header.checkpoint)
-    if not cached.is_file():
-        raise CallError(f"{avatar}: its checkpoint {header.checkpoint[:12]} is not in the cache; pass --checkpoint")
-    return cached
+    if cached.is_file():
+        return cached
+    if header.checkpoint == sha256_of(STUDIO):
+        return STUDIO
+    raise CallError(f"{avatar}: its checkpoint {header.checkpoint[:12]} is not in the cache; pass --checkpoint")
 
 
 def _cached_checkpoint_path(digest: str) -> Path:

@@ -7,29 +7,39 @@ from pathlib import Path
 
 import click
 
-from flows.cli.options import PACK
+from flows.cli.options import PACK, PERSONALIZE_STEPS
 
 
 @click.command()
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE[:N]...")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Default the small model that comes with the code.")
 @click.option(
     "--personalize",
     metavar="N",
-    default=0,
+    default=PERSONALIZE_STEPS,
+    show_default=True,
     type=click.IntRange(0),
     help="First fit the person's own Gaussians to the photos, in N steps (500 are the paper's).",
 )
-@click.option("--face", type=click.IntRange(1), help="Which face of a photo with several, from the left.")
+@click.option("--fast", is_flag=True, help="Leave that out: seconds instead of minutes, and less like the person.")
+@click.option("--face", type=click.IntRange(1), help="Which face of a photo with several, from the left; also IMAGE:N.")
+@click.option("--force", is_flag=True, help="Also of photos that seem to show different people.")
 @PACK
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The avatar file.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The avatar file, .safetensors.")
 def reconstruct(
-    images: Sequence[Path], checkpoint: Path | None, personalize: int, face: int | None, pack: str | None, out: Path
+    images: Sequence[str],
+    checkpoint: Path | None,
+    personalize: int,
+    fast: bool,
+    face: int | None,
+    force: bool,
+    pack: str | None,
+    out: Path,
 ) -> None:
-    """Reconstruct an avatar from IMAGES of one person, in one forward pass."""
+    """Reconstruct an avatar from IMAGES of one person; IMAGE:2 is the second face from the left."""
     from flows.avatar.reconstruct import reconstruct_command
 
-    reconstruct_command(list(images), checkpoint, personalize, face, pack, out)
+    reconstruct_command(images, checkpoint, 0 if fast else personalize, face, pack, force, out)
 
 
 @click.command()
@@ -43,7 +53,9 @@ def reconstruct(
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
 @click.option("--smooth", is_flag=True, help="Smooth the estimator's parameters (a one-euro filter).")
 @PACK
-@click.option("-o", "--out", required=True, metavar="MP4|-", help="The video, driver | avatar; - is raw frames (y4m).")
+@click.option(
+    "-o", "--out", required=True, metavar="FILE|-", help="An mp4, webm or gif, driver | avatar; - is raw frames."
+)
 def animate(avatar: Path, driver: str, checkpoint: Path | None, smooth: bool, pack: str | None, out: str) -> None:
     """Drive AVATAR by a face, frame by frame."""
     from flows.avatar.animate import animate_command

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from infra.console import SOME_FAILED, CallError, out, print_table, say
 from infra.peak_memory import PeakMemory
@@ -18,7 +18,7 @@ from pipelines.mining.source_listing import list_sources
 if TYPE_CHECKING:
     from flows.curriculum import Curriculum
 
-CAPTURES = {"identities": 6, "cameras": 5, "timesteps": 2, "size": 160}
+CAPTURES: dict[str, Any] = {"identities": 6, "cameras": 5, "timesteps": 2, "size": 160}
 """Captures that the studio renders for the multiview stage: 60 calibrated views."""
 N_PHOTOS = 4
 """Number of photos that the avatar is made from."""
@@ -148,7 +148,7 @@ def _run_parts(paths: _Paths, samples: bool, seconds: float, times: list[_Timing
     with _part("avatar", times):
         photos = write_photos(corpus, cast.identity, folder / "photos", N_PHOTOS)
         n = max(1, round(STEPS_A_SECOND * seconds))
-        avatar = reconstruct_photos(photos, STUDIO, folder / "avatar.safetensors", steps=n)
+        avatar = reconstruct_photos(photos, STUDIO, folder / "avatar.safetensors", steps=n, force=True)
         export_ply(avatar, folder / "avatar.ply")
     with _part("video", times):
         animate_video(avatar, cast.driver, folder / "avatar.mp4")

@@ -99,10 +99,16 @@ def write_photos(corpus: str, identity: str, folder: Path, n: int) -> list[Path]
     folder.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     for crop in rows["crop"].to_pylist():
-        image = decode_image(read_blob(store, crop))
-        if len(paths) < n and len(aligner.detect_faces(image)) == 1:
-            paths.append(folder / f"{len(paths)}.png")
-            paths[-1].write_bytes(encode_png(image))
+        if len(paths) == n:
+            break
+        path = folder / f"{len(paths)}.png"
+        path.write_bytes(encode_png(decode_image(read_blob(store, crop))))
+        try:
+            aligner.align_photo(path)
+        except CallError:  # several faces, or none that an avatar can be made of
+            path.unlink()
+        else:
+            paths.append(path)
     if not paths:
         raise CallError(f"identity {identity}: no crop shows that person alone; choose other clips")
     return paths

@@ -13,6 +13,9 @@ DATASETS = ("ava256", "nersemble")
 OFFICIAL_LAYOUTS = (*DATASETS, "nersemble-benchmark")
 """Layouts of official data sets that the studio writes."""
 
+PERSONALIZE_STEPS = 60
+"""Number of personalization steps that make an avatar recognisable as its person (docs/experiments.md)."""
+
 CORPUS = click.option("--corpus", required=True, metavar="URI", help="The corpus: a path, file:// or s3:// URI.")
 
 SNAPSHOT = click.option("--snapshot", metavar="vN", help="Default the newest.")

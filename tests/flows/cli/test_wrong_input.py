@@ -235,7 +235,7 @@ def contents(folder: Path) -> dict[str, int]:
 
 
 def test_the_same_photo_with_a_face_that_is_there_gives_an_avatar(given: Path, tmp_path: Path) -> None:
-    words = ["reconstruct", given / "six.jpg", "--face", 6, "--checkpoint", given / "model.safetensors"]
+    words = ["reconstruct", given / "six.jpg", "--fast", "--face", 6, "--checkpoint", given / "model.safetensors"]
     main([str(word) for word in (*words, "-o", tmp_path / "avatar.safetensors")])
     avatar, _ = load_avatar(tmp_path / "avatar.safetensors")
     assert bool(torch.isfinite(avatar.colours).all())
@@ -244,7 +244,8 @@ def test_the_same_photo_with_a_face_that_is_there_gives_an_avatar(given: Path, t
 def test_reconstruct_needs_none_of_ray_prefect_mlflow_and_duckdb(given: Path, tmp_path: Path) -> None:
     out = tmp_path / "avatar.safetensors"
     done = without_the_four(
-        "reconstruct", given / "astronaut.png", "--checkpoint", given / "model.safetensors", "-o", out
+        *("reconstruct", given / "astronaut.png", "--fast"),
+        *("--checkpoint", given / "model.safetensors", "-o", out),
     )
     assert done.returncode == 0, done.stderr
     made, header = load_avatar(out)

@@ -6,9 +6,17 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import skimage.data
 from PIL import ExifTags
 
-from pipelines.media.image_codec import ImageFileError, decode_image, encode_png, encode_webp, read_photograph
+from pipelines.media.image_codec import (
+    ImageFileError,
+    decode_image,
+    encode_png,
+    encode_webp,
+    read_photograph,
+    read_with_alpha,
+)
 
 
 @pytest.fixture
@@ -46,6 +54,26 @@ def test_bytes_that_are_no_image_are_named(data: bytes) -> None:
 def test_other_arrays_are_named(bad: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"\(H, W\) or \(H, W, 3\) of uint8"):
         encode_png(bad)
+
+
+def test_heic_opens_and_the_rotation_of_avif_is_applied(tmp_path: Path) -> None:
+    """AVIF keeps its rotation in a box of the container (irot) instead of EXIF."""
+    original = skimage.data.astronaut()[0:256, 96:352].astype(int)
+    heic = read_photograph(Path(__file__).parents[2] / "golden" / "astronaut.heic")
+    assert np.abs(heic - original).mean() < 4
+    exif = PIL.Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned = PIL.Image.fromarray(np.rot90(original).astype(np.uint8))
+    turned.save(tmp_path / "a.avif", exif=exif)
+    assert np.abs(read_photograph(tmp_path / "a.avif") - original).mean() < 4
+
+
+def test_alpha_0_is_white_and_known(image: np.ndarray, tmp_path: Path) -> None:
+    alpha = np.full(image.shape[:2], 255, np.uint8)
+    alpha[0] = 0
+    PIL.Image.fromarray(np.dstack([image, alpha])).save(tmp_path / "photo.png")
+    rgb, known = read_with_alpha(tmp_path / "photo.png")
+    assert known is not None and (known == alpha).all() and (rgb[0] == 255).all() and (rgb[1:] == image[1:]).all()
 
 
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (3, 2), (6, 1), (8, 3)])
@@ -90,7 +118,7 @@ def test_only_photographs_of_a_bounded_size_are_read(tmp_path):
         PIL.Image.fromarray(image).save(tmp_path / f"{kind}.png", kind)
         with pytest.raises(ImageFileError, match="not an image that can be read"):
             read_photograph(tmp_path / f"{kind}.png")
-    for kind in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF"):
+    for kind in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF", "BMP", "GIF"):  # nothing here writes HEIF
         PIL.Image.fromarray(image).save(tmp_path / "any.name", kind)
         assert read_photograph(tmp_path / "any.name").shape == (8, 8, 3)
     PIL.Image.new("1", (16385, 8192)).save(tmp_path / "large.png")
