@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ffavatar_model.head import HeadModel
 
 Floats = NDArray[np.float32]
-VERSION = 1
+VERSION = 2
 """Version of the registered shapes' file, part of its name; it is increased when the file's content changes."""
 SPREAD, UNUSUAL_SPREAD, LIMIT = 0.8, 1.15, 2.5
 """Standard deviations of the modes' coefficients, for usual people and for the few in the tail; largest coefficient."""

@@ -36,14 +36,13 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 MESH_OF_68 = {
-    **dict(zip(range(17, 27), (70, 63, 105, 66, 107, 336, 296, 334, 293, 300), strict=True)),
     **dict(zip(range(27, 36), (168, 197, 5, 4, 98, 97, 2, 326, 327), strict=True)),
     **dict(zip(range(36, 48), (33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380), strict=True)),
     **dict(zip(range(48, 60), (61, 39, 37, 0, 267, 269, 291, 405, 314, 17, 84, 181), strict=True)),
     **dict(zip(range(60, 68), (78, 82, 13, 312, 308, 317, 14, 87), strict=True)),
     8: 152,
 }
-"""Landmark of Multi-PIE → point of the face mesh."""
+"""Landmark of Multi-PIE → point of the face mesh. Those of the brows are left out: they mark hair, not bone."""
 STIFFNESS = (30.0, 10.0, 4.0, 2.0, 1.0, 0.5)
 """Weight of a vertex's neighbours against its own nearest place, at each step."""
 REACH, FACING = 0.025, 0.3
