@@ -52,6 +52,8 @@ def load_flame(path: Path, n_shape: int = N_SHAPE, jaw_rotates: bool | None = No
         raise ValueError(f"{path}: refused as a FLAME model: {error}") from None
     if missing := [name for name in NEEDED if name not in arrays]:
         raise ValueError(f"{path}: not a FLAME model: it lacks {missing}")
+    if odd := [name for name in NEEDED if not np.isfinite(np.asarray(arrays[name], np.float64)).all()]:
+        raise ValueError(f"{path}: not a FLAME model: {odd[0]} has values that are not finite; fetch the file again")
     directions = arrays["shapedirs"]
     if directions.ndim != 3 or directions.shape[2] <= n_shape:
         raise ValueError(f"{path}: shapedirs has shape {directions.shape}, expected (V, 3, more than {n_shape})")

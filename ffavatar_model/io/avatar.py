@@ -26,6 +26,7 @@ _RANGE = {
 }
 _DIGEST, _NAME = re.compile(r"[0-9a-f]{0,64}"), re.compile(r"[^/\\\x00-\x1f]{1,200}")
 _LONGEST = 10_000
+_FLAT = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,8 @@ def load_avatar(path: Path, device: torch.device | str = "cpu") -> tuple[Canonic
             raise ValueError(f"{path}: {name} is {value.dtype} {tuple(value.shape)}, expected float32 {(n, *tail)}")
         if not bool((value >= low).all() and (value <= high).all()):
             raise ValueError(f"{path}: {name} has values outside {low} to {high}")
+    if float(tensors["scales"].max()) < _FLAT:
+        raise ValueError(f"{path}: no scale is above {_FLAT:g} m; the Gaussians are flat, make the avatar again")
     lengths = tensors["rotations"].norm(dim=-1)
     if not bool(((lengths > 0.99) & (lengths < 1.01)).all()):
         raise ValueError(f"{path}: rotations are not unit quaternions (the shortest has length {lengths.min():.3f})")

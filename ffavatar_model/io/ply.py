@@ -43,7 +43,7 @@ def write_ply(path: Path, means: Tensor, rotations: Tensor, scales: Tensor, opac
 
     Args:
         path: Path of the file.
-        means: (N, 3) centres, metres, written unchanged (head axes: y up, z out of the face).
+        means: (N, 3) centres, metres, written unchanged.
         rotations: (N, 4) quaternions w, x, y, z; they are normalised here.
         scales: (N, 3) standard deviations, metres; written as logarithms.
         opacities: (N,) 0 to 1; written as logits.

@@ -150,7 +150,7 @@ def check_and_load(tensors: Mapping[str, Tensor], model: nn.Module, where: str) 
         where: Source of the tensors, for error messages.
 
     Raises:
-        ValueError: A parameter is missing, unknown or of another shape; the message names it.
+        ValueError: A parameter is missing, unknown, of another shape or not finite; the message names it.
     """
     own = model.state_dict()
     optional = ("personal.",) if any(name.startswith("identity.") for name in tensors) else ("personal.", "identity.")
@@ -162,6 +162,9 @@ def check_and_load(tensors: Mapping[str, Tensor], model: nn.Module, where: str) 
         if tensors[name].shape != value.shape:
             found, expected = tuple(tensors[name].shape), tuple(value.shape)
             raise ValueError(f"{where}: parameter {name} has shape {found}, the model {expected}; {_WAY_OUT}")
+    odd = next((name for name in sorted(tensors) if not bool(tensors[name].isfinite().all())), None)
+    if odd is not None:
+        raise ValueError(f"{where}: parameter {odd} has values that are not finite; the file is damaged, use another")
     for name in sorted(tensors):
         if name not in own and not name.startswith("personal."):
             shape = tuple(tensors[name].shape)

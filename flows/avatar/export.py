@@ -32,7 +32,13 @@ MOST_EXPRESSIONS = 100
 
 
 def export_command(
-    avatar: Path, out: Path | None, page: Path | None, driver: str | None, checkpoint: Path | None, pack: str | None
+    avatar: Path,
+    out: Path | None,
+    page: Path | None,
+    driver: str | None,
+    checkpoint: Path | None,
+    pack: str | None,
+    y_up: bool,
 ) -> None:
     """Run ``ffavatar export``: write a ``.ply``, a folder of them, or a page.
 
@@ -44,6 +50,7 @@ def export_command(
             avatar at rest.
         checkpoint: Checkpoint of the model; by default the one that made the avatar.
         pack: Face pack of the detector.
+        y_up: True to write ``.ply`` files with y up, as in ``export_ply``.
 
     Raises:
         CallError: The arguments do not name exactly one output, or its name has the wrong suffix.
@@ -56,19 +63,30 @@ def export_command(
         size = export_page(avatar, page, driver, checkpoint=checkpoint, pack=pack)
         say("{page}: {size:.1f} MB; open it in any browser, it needs no server", page=page, size=size / 1e6)
     elif driver is not None and out is not None:
-        n = export_sequence(avatar, driver, out, checkpoint=checkpoint, pack=pack)
+        n = export_sequence(avatar, driver, out, checkpoint=checkpoint, pack=pack, y_up=y_up)
         say("{n} frames in {out}: 000000.ply and so on; open them in a 3D Gaussian viewer", n=n, out=out)
     elif out is not None:
         check_output("-o", out, inputs, (".ply",))
-        say("{n} Gaussians in {out}; open it in a 3D Gaussian viewer", n=export_ply(avatar, out), out=out)
+        n = export_ply(avatar, out, y_up=y_up)
+        say("{n} Gaussians in {out}; open it in a 3D Gaussian viewer", n=n, out=out)
 
 
-def export_ply(avatar: Path, out: Path) -> int:
-    """Write an avatar at rest as a ``.ply`` file (the head's axes, metres), and return its number of Gaussians."""
+def export_ply(avatar: Path, out: Path, *, y_up: bool = False) -> int:
+    """Write an avatar at rest as a ``.ply`` file, in metres.
+
+    Args:
+        avatar: The avatar's file.
+        out: The ``.ply`` file.
+        y_up: True for the head's axes: y up, z out of the face. False for the axes of captured scenes, which most
+            viewers expect: y down, z into the face.
+
+    Returns:
+        The number of Gaussians.
+    """
     canonical, header, head = open_avatar_and_head(avatar)
     for _ in range(header.subdivisions):
         head = subdivide(head)
-    _write(out, canonical, head.template + canonical.offsets[0], canonical.rotations[0])
+    _write(out, canonical, head.template + canonical.offsets[0], canonical.rotations[0], y_up)
     return head.n_vertices
 
 
@@ -121,7 +139,13 @@ def pack_avatar_file(avatar: Path, track: dict[str, Any] | None = None) -> bytes
 
 
 def export_sequence(
-    avatar: Path, driver: str, folder: Path, *, checkpoint: Path | None = None, pack: str | None = None
+    avatar: Path,
+    driver: str,
+    folder: Path,
+    *,
+    checkpoint: Path | None = None,
+    pack: str | None = None,
+    y_up: bool = False,
 ) -> int:
     """Write an avatar that a video drives, one file per frame: ``000000.ply`` and so on.
 
@@ -134,6 +158,7 @@ def export_sequence(
         folder: Folder to write, which must be new or empty.
         checkpoint: Checkpoint of the model; by default the one that made the avatar.
         pack: Face pack of the detector.
+        y_up: True for files with y up, as in ``export_ply``.
 
     Returns:
         The number of frames.
@@ -155,7 +180,7 @@ def export_sequence(
             rotation, position = _head_in_view(frame.parameters)
             origin = position if origin is None else origin
             means, rotations = _move(posed.means[0, 0], posed.rotations[0, 0], rotation, position - origin)
-            _write(part / f"{n - 1:06d}.ply", posed.avatar, means, rotations)
+            _write(part / f"{n - 1:06d}.ply", posed.avatar, means, rotations, y_up)
         part.replace(folder)
         return n
     finally:
@@ -163,7 +188,9 @@ def export_sequence(
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _write(path: Path, avatar: CanonicalAvatar, means: Tensor, rotations: Tensor) -> None:
+def _write(path: Path, avatar: CanonicalAvatar, means: Tensor, rotations: Tensor, y_up: bool) -> None:
+    if not y_up:
+        means, rotations = _move(means, rotations, torch.diag(means.new_tensor((1.0, -1.0, -1.0))), means.new_zeros(3))
     write_ply(path, means, rotations, avatar.scales[0], avatar.opacities[0], avatar.colours[0])
 
 

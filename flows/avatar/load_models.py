@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from ffavatar_model.head import HeadModel, load_head
+from ffavatar_model.head import HeadModel, load_head, subdivide
 from ffavatar_model.head.open_head import OPEN_HEAD, VERSION
 from ffavatar_model.io.avatar import AvatarHeader, load_avatar
 from ffavatar_model.io.weights import fits_head, load_model, model_file, read_header
@@ -90,12 +90,18 @@ def open_avatar_and_head(avatar: Path) -> tuple[CanonicalAvatar, AvatarHeader, H
         The canonical avatar (B = 1), its header, and the head model before subdivision, all on the CPU.
 
     Raises:
-        CallError: The head model is not in the cache.
+        CallError: The head model is not in the cache, or the avatar has another number of Gaussians than its head.
     """
     canonical, header = load_avatar(avatar)
     head = find_head(header.head, header.head_digest)
     if not fits_head(asdict(header), head.name, head.digest):
         raise CallError(f"{avatar}: bound to {_missing_head(header)}")
+    points = head
+    for _ in range(header.subdivisions):
+        points = subdivide(points)
+    if canonical.offsets.shape[1] != points.n_vertices:
+        n = canonical.offsets.shape[1]
+        raise CallError(f"{avatar}: has {n} Gaussians, its head {points.n_vertices} points; make the avatar again")
     return canonical, header, head
 
 

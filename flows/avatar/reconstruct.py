@@ -96,8 +96,7 @@ def reconstruct_photos(
     Raises:
         CallError: A photo cannot be used (``FaceAligner.align_photo``), the photos seem to show different people, or
             ``out`` is a photo, or has another ending than ``.safetensors``.
-        FloatingPointError: The model gives values that are not finite: the checkpoint is damaged.
-        ValueError: The file is not a checkpoint, or does not fit the head model.
+        ValueError: The file is not a checkpoint, holds values that are not finite, or does not fit the head model.
     """
     choices = [image if isinstance(image, PhotoChoice) else PhotoChoice(image, None) for image in images]
     paths = [choice.path for choice in choices]
@@ -122,9 +121,6 @@ def reconstruct_photos(
     sources = compose_image(torch.stack([photo.pixels for photo in photos]))[0][None].to(model.rig.points.device)
     with torch.inference_mode():
         avatar = model.reconstruct(sources)
-    odd = [name for name, value in avatar.tensors().items() if not bool(value.isfinite().all())]
-    if odd:
-        raise FloatingPointError(f"{checkpoint}: its model gives {odd[0]} that are not finite; the file is damaged")
     header = AvatarHeader(
         head=model.head_name,
         head_digest=model.head_digest,

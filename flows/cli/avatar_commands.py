@@ -70,15 +70,22 @@ def animate(avatar: Path, driver: str, checkpoint: Path | None, smooth: bool, pa
     "--html", "page", type=click.Path(path_type=Path), help="One page that animates the avatar in any browser."
 )
 @click.option("--driver", metavar="VIDEO", help="Write the avatar as this video drives it.")
+@click.option("--y-up", is_flag=True, help="Write .ply files with y up; most viewers expect y down (docs/avatars.md).")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
 @PACK
 def export(
-    avatar: Path, out: Path | None, page: Path | None, driver: str | None, checkpoint: Path | None, pack: str | None
+    avatar: Path,
+    out: Path | None,
+    page: Path | None,
+    driver: str | None,
+    y_up: bool,
+    checkpoint: Path | None,
+    pack: str | None,
 ) -> None:
     """Write AVATAR for 3D Gaussian viewers, at rest or one file a frame, or as a page that animates it."""
     from flows.avatar.export import export_command
 
-    export_command(avatar, out, page, driver, checkpoint, pack)
+    export_command(avatar, out, page, driver, checkpoint, pack, y_up)
 
 
 @click.command()

@@ -14,9 +14,13 @@ import PIL.Image
 import pytest
 import skimage.data
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from scipy.spatial.transform import Rotation
 
 from ffavatar_model.head import load_head, save_head
 from ffavatar_model.io.avatar import AvatarHeader, load_avatar, save_avatar
+from ffavatar_model.io.ply import read_ply
 from flows.avatar.heads import prepare_head_file
 from flows.avatar.photos import FaceAligner
 from flows.avatar.reconstruct import check_same_person
@@ -234,3 +238,44 @@ def test_an_output_is_never_an_input(
         status, said = call(*words)
         assert status == 2 and named in said, (words, said)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+
+
+def test_a_ply_has_y_down_or_up(call: Callable[..., tuple[int, str]], performer: Any, tmp_path: Path) -> None:
+    assert call("export", performer.avatar, "-o", tmp_path / "down.ply")[0] == 0
+    assert call("export", performer.avatar, "--y-up", "-o", tmp_path / "up.ply")[0] == 0
+    (down, turned, *_), (up, rest, *_) = (read_ply(tmp_path / f"{name}.ply") for name in ("down", "up"))
+    avatar, head = load_avatar(performer.avatar)[0], load_head(prepare_head_file(None))
+    torch.testing.assert_close(up, head.template + avatar.offsets[0])
+    half_turn = torch.tensor([1.0, -1.0, -1.0])
+    torch.testing.assert_close(down, up * half_turn)
+    expected = half_turn.diag() @ quaternion_to_matrix(rest)
+    torch.testing.assert_close(quaternion_to_matrix(turned), expected, atol=1e-5, rtol=0)
+
+
+def quaternion_to_matrix(quaternions: torch.Tensor) -> torch.Tensor:
+    matrices = Rotation.from_quat(quaternions[:, [1, 2, 3, 0]].numpy()).as_matrix()
+    return torch.from_numpy(matrices).float()
+
+
+def test_damaged_files_are_named_in_one_line(
+    call: Callable[..., tuple[int, str]], performer: Any, photo: Callable[..., Path], tmp_path: Path
+) -> None:
+    avatar, header = load_avatar(performer.avatar)
+    half = type(avatar)(**{name: value[:, :99] for name, value in avatar.tensors().items()})
+    save_avatar(tmp_path / "half.safetensors", half, header)
+    flat = avatar._replace(scales=torch.zeros_like(avatar.scales))
+    save_avatar(tmp_path / "flat.safetensors", flat, header)
+    with safe_open(performer.checkpoint, "pt") as opened:
+        notes = opened.metadata()
+    tensors = load_file(performer.checkpoint)
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, tmp_path / "nan.safetensors", notes)
+    one = photo(skimage.data.astronaut())
+    for words, named in {
+        ("export", tmp_path / "half.safetensors", "-o", tmp_path / "x.ply"): "has 99 Gaussians, its head 4538 points",
+        ("export", tmp_path / "flat.safetensors", "-o", tmp_path / "x.ply"): "the Gaussians are flat",
+        ("reconstruct", one, "--checkpoint", tmp_path / "nan.safetensors", "-o", tmp_path / "x"): "not finite",
+    }.items():
+        status, said = call(*words)
+        assert status == 2 and said.count("ffavatar: ") == 1 and named in said, said
+    assert not list(tmp_path.glob("x*"))

@@ -49,7 +49,7 @@ SURFACE = {
         "pack",
         "out",
     },
-    "export": {"avatar", "out", "page", "driver", "checkpoint", "pack"},
+    "export": {"avatar", "out", "page", "driver", "y_up", "checkpoint", "pack"},
     "export-corpus": {"corpus", "snapshot", "form", "out", "meshes", "biometric", "unclear", "shard"},
     "mine": {"source", "corpus", "pack", "preset", "decoder", "decode_limit"},
     "overlap": {"source", "corpus", "pack"},
