@@ -102,7 +102,7 @@ def build_surfaces(
             fitted = part_fringe(fitted)
         for name, triangles, corners, follows in _pieces(kind, proxy, rest):
             material = materials.get(name, materials.get(kind, Material(flat(CLOTH_COLOUR))))
-            light = _mouth_light(fitted) if kind in ("teeth", "tongue") else None
+            light = mouth_light(fitted) if kind in ("teeth", "tongue") else None
             surfaces.append(Surface(name, triangles, corners, PARTS.get(name, Part.BODY), material, light))
             used = np.unique(triangles).astype(np.int64)
             firm = used[~tongue[proxy.binding.index[used]].any(1)]
@@ -159,8 +159,12 @@ def _pieces(kind: str, proxy: Proxy, rest: Floats) -> list[tuple[str, NDArray[np
     ]
 
 
-def _mouth_light(rest: Floats) -> Floats:
-    """Return the share of the sky (P,) that vertices (P, 3) in an open mouth see; z points out of it."""
+def mouth_light(rest: Floats) -> Floats:
+    """Return the share of the sky (P,) that vertices (P, 3) of teeth and tongue see in an open mouth.
+
+    Args:
+        rest: (P, 3) vertices, metres; z points out of the mouth.
+    """
     depth = ((rest[:, 2].max() - rest[:, 2]) / MOUTH_DEPTH).clip(0, 1)
     return (MOUTH_LIGHT[0] + depth * (MOUTH_LIGHT[1] - MOUTH_LIGHT[0])).astype(np.float32)
 

@@ -16,6 +16,7 @@ from mfhq.ids import seed_of
 from pipelines.studio.assets.kit import AssetKit
 from pipelines.studio.part_classes import Part
 from pipelines.studio.people.figure import Attributes, Material, Sex, Surface
+from pipelines.studio.people.open_surfaces import mouth_light
 from pipelines.studio.valid.valid_actions import needed_expressions
 from pipelines.studio.valid.valid_figure import SurfacePoints, ValidBody, ValidFigure
 from pipelines.studio.valid.valid_points import valid_points
@@ -34,6 +35,8 @@ SHOULDERS = {"Spine1": 1.0, "Spine2": 1.0, "LeftShoulder": 1.0, "RightShoulder":
 NECK_SHARE = 0.5
 """Share of the shoulders' turn at vertices of the neck."""
 SEXES: dict[str, Sex] = {"F": "female", "M": "male"}
+MOUTH = ("teeth_upper", "teeth_lower", "tongue")
+"""Surfaces that are lit as in an open mouth."""
 TONGUE_MOVES = 1e-4
 """Least offset by an expression of the tongue for a vertex of the tongue, metres."""
 ARM_DOWN = 1.0
@@ -136,7 +139,9 @@ class ValidSource:
         surfaces, vertex = [], []
         for name, (rows, kind, material) in chosen.items():
             used, triangles = np.unique(faces[rows], return_inverse=True)
-            surfaces.append(Surface(name, triangles.reshape(-1, 3).astype(np.int32), uv[rows], kind, material))
+            light = mouth_light(body.rest[used]) if name in MOUTH and len(used) else None
+            mesh = triangles.reshape(-1, 3).astype(np.int32)
+            surfaces.append(Surface(name, mesh, uv[rows], kind, material, light))
             vertex.append(used)
         if body.wig is not None:
             surfaces.append(self._wig(row, arrays))
