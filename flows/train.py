@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ffavatar_model.io.weights import MODEL_FILE, load_weights, model_file
 from ffavatar_model.model import FFAvatar
 from ffavatar_model.training import build_config
 from flows.avatar.heads import prepare_head_file
+from flows.avatar.serve import SERVED, example_photo
 from flows.corpus.flow_session import open_corpus, opened, run_flow
 from flows.corpus.run_record import record_tracked_run
 from flows.running.flow_parameters import Count, Limit, Stage, Uri
@@ -29,6 +31,7 @@ from infra.settings import MAX_FAILURES, MODEL_PRESET, TIMEOUT_S, load_settings
 from infra.shown_text import masked_errors
 from infra.storage import open_store
 from infra.tracking import TrackedRun, config_hash, file_digest, tracked_run
+from infra.tracking_model import save_model
 from mfhq.catalog import Catalog
 
 RUN_FILE = "run.json"
@@ -269,7 +272,10 @@ def train(
             record = {"run_id": run.run_id, "stage": stage, "corpus": store.uri, "snapshot": snapshot.version}
             (checkpoint / RUN_FILE).write_text(json.dumps(record | {"config_hash": config_hash(described)}, indent=1))
             run.set_tags({"weights_digest": file_digest(checkpoint / MODEL_FILE)})
-            run.register_model(f"ffavatar-{stage}", checkpoint / MODEL_FILE, score=metrics.get(SCORE))
+            with tempfile.TemporaryDirectory(prefix="ffavatar-model-") as folder:
+                example: dict[str, list[Any]] = {"person": ["example"], "photo": [example_photo()]}
+                save_model(Path(folder) / "model", checkpoint / MODEL_FILE, SERVED, example)
+                run.register_model(f"ffavatar-{stage}", Path(folder) / "model", score=metrics.get(SCORE))
             record_tracked_run(store, run, stage, snapshot.version, described, parent)
     steps = int(metrics.pop("step", 0))
     _create_artifact(stage, metrics, checkpoint, snapshot.version)

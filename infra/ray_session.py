@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import ray
+from ray._private import services
 
 from infra.settings import Settings
 
@@ -43,14 +44,15 @@ def ray_session(settings: Settings) -> Iterator[None]:
             ray.init(address=settings.ray_address, log_to_driver=False, logging_level=logging.ERROR)
         else:
             memory = psutil.virtual_memory().total
-            ray.init(
-                num_cpus=os.cpu_count(),
-                include_dashboard=False,
-                object_store_memory=min(int(memory * _OBJECT_STORE_SHARE), _OBJECT_STORE_MAX_BYTES),
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=_quoted_python(),
-            )
+            with _own_process_groups():
+                ray.init(
+                    num_cpus=os.cpu_count(),
+                    include_dashboard=False,
+                    object_store_memory=min(int(memory * _OBJECT_STORE_SHARE), _OBJECT_STORE_MAX_BYTES),
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env=_quoted_python(),
+                )
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = settings.ray_address or "this machine"
         raise ConnectionError(f"Ray at {where} could not be reached: {error}; check RAY_ADDRESS or unset it") from error
@@ -59,6 +61,29 @@ def ray_session(settings: Settings) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+
+
+class _GroupedPopen(services.ConsolePopen):
+    """Process of Ray's that leads a process group of its own."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **(kwargs | {"process_group": 0}))
+
+
+@contextmanager
+def _own_process_groups() -> Iterator[None]:
+    """Start Ray's processes in groups of their own inside the block.
+
+    Prefect's worker cancels a run by a signal to the run's process group. If it ended Ray's processes at once, Ray
+    would abort the flow before the flow has left its blocks. They end with the flow all the same: by ``ray.shutdown``,
+    and if the flow is killed, by the kernel, as Ray ties them to their parent.
+    """
+    former = services.ConsolePopen
+    services.ConsolePopen = _GroupedPopen  # type: ignore[misc]  # Ray has no setting for it
+    try:
+        yield
+    finally:
+        services.ConsolePopen = former  # type: ignore[misc]
 
 
 @contextmanager

@@ -198,21 +198,21 @@ class TrackedRun:
         self._client.log_inputs(self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", role)])])
         self.set_tags({"corpus": corpus_uri, "snapshot": version, "snapshot_digest": snapshot_digest})
 
-    def register_model(self, name: str, checkpoint: Path, score: float | None = None) -> str:
-        """Store a checkpoint file as a new version of a registered model.
+    def register_model(self, name: str, model: Path, score: float | None = None) -> str:
+        """Store a model's files as a new version of a registered model.
 
         The alias ``newest`` moves to the new version, and ``champion`` does if its score is above the champion's.
 
         Args:
             name: Name of the registered model, which is created if missing.
-            checkpoint: The checkpoint's file.
+            model: A folder that ``infra.tracking_model.save_model`` wrote.
             score: Score on held-out data, higher is better, stored as the version's tag ``SCORE_TAG``; None if it was
                 not measured: the version does not become the champion.
 
         Returns:
             The new version.
         """
-        self.log_file(checkpoint, "model")
+        self._client.log_artifacts(self.run_id, str(model), "model")
         try:
             self._client.create_registered_model(name)
         except MlflowException:  # the model exists already

@@ -25,7 +25,7 @@ def test_a_run_holds_config_parent_snapshot_and_model(home: Settings, tmp_path: 
         first.log_bytes(b"picture", "pictures/000003.png")
     with tracked_run(home, "multiview", "second", {"a": {"b": 2}}, first.run_id) as second:
         second.log_snapshot("file:///corpus", "v0002", "ab" * 32, "training")
-        version = second.register_model("ffavatar-multiview", weights)
+        version = second.register_model("ffavatar-multiview", weights.parent)
     client = MlflowClient(tracking_uri=home.tracking_uri)
     one, two = client.get_run(first.run_id), client.get_run(second.run_id)
     assert one.info.status == two.info.status == "FINISHED"
@@ -45,7 +45,7 @@ def test_the_champion_is_the_version_with_the_best_score(home: Settings, tmp_pat
     champions = []
     with tracked_run(home, "pretrain", "scored", {}) as run:
         for score in (None, 20.0, 25.5, 21.0, float("nan"), 26.0):
-            version = run.register_model("ffavatar-scored", weights, score)
+            version = run.register_model("ffavatar-scored", tmp_path, score)
             assert str(client.get_model_version_by_alias("ffavatar-scored", "newest").version) == version
             aliases = client.get_registered_model("ffavatar-scored").aliases
             champions.append(str(aliases.get("champion", "")))
