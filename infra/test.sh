@@ -4,6 +4,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 python=${VENV:-.venv}/bin/python
+# OpenMP's threads spin while they wait; of two processes on the same cores, each then takes them from the other
+export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
 unset PYTHONDONTWRITEBYTECODE  # some images set it; each of the many processes would then compile every module anew
 output=$(mktemp)
 "$python" -m pytest -q -m "ray and not soak" > "$output" 2>&1 &
