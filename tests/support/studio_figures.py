@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipelines.studio.part_classes import Part
 from pipelines.studio.people.figure import Attributes, Material, Pose, PosedFigure, Surface
+from pipelines.studio.rendering.wrinkles import STEP
 
 Floats = NDArray[np.float32]
 
@@ -48,6 +49,14 @@ def _bumps() -> NDArray[np.uint8]:
     return (slope * 127 + 128).round().astype(np.uint8)
 
 
+def _folds() -> NDArray[np.uint8]:
+    """Return a wrinkle map with waves in two regions, which fade where they meet."""
+    y, x = np.mgrid[0:64, 0:128]
+    wave = 0.7 * np.sin(y * 0.8) * np.abs(np.sin(x * np.pi / 64))
+    folds = np.stack([128 + 60 * wave, 128 + 127 * wave, np.where(x < 64, STEP, 2 * STEP)], -1)
+    return folds.round().astype(np.uint8)
+
+
 @dataclass(frozen=True)
 class BallFigure:
     """A head that is a ball, with eyes and a cap of hair."""
@@ -58,7 +67,7 @@ class BallFigure:
     @property
     def surfaces(self) -> tuple[Surface, ...]:
         g = np.random.default_rng(0)
-        skin = Material(_skin_texture(g), _bumps(), roughness=0.45, specular=0.028, subsurface=1.0)
+        skin = Material(_skin_texture(g), _bumps(), _folds(), roughness=0.45, specular=0.028, subsurface=1.0)
         wet = Material(np.full((1, 1, 4), (90, 110, 130, 255), np.uint8), roughness=0.3, clearcoat=1.0)
         patched = np.full((8, 8, 4), (90, 110, 130, 255), np.uint8)
         patched[:, :2, 3] = 0
@@ -83,7 +92,7 @@ class BallFigure:
         landmarks = np.full((478, 3), np.nan, np.float32)
         landmarks[:3] = front @ turn[:3, :3].T + turn[:3, 3]
         gaze = np.tile(turn[:3, 2], (2, 1)).astype(np.float32)
-        return PosedFigure(vertices, landmarks, gaze)
+        return PosedFigure(vertices, landmarks, gaze, normal_strength=dict(pose.actions))
 
     def _shapes(self) -> tuple[tuple[Floats, NDArray[np.int32], Floats], ...]:
         return (

@@ -14,6 +14,7 @@ from pipelines.studio.looks.hair_colours import COLOURS, draw_hair_colour, recol
 from pipelines.studio.looks.skin_paint import paint_skin
 from pipelines.studio.looks.skin_places import skin_places
 from pipelines.studio.looks.skin_textures import encode_skin, skin_colours
+from pipelines.studio.looks.wrinkle_maps import wrinkle_map
 from pipelines.studio.people.figure import Attributes, Material
 from pipelines.studio.people.wardrobe import plain_dress
 
@@ -50,6 +51,7 @@ def dress(identity_id: str, attributes: Attributes, kit: AssetKit | None) -> dic
     colour = COLOURS[draw_hair_colour(g, attributes.skin_tone or 0, attributes.age)]
     if kit is not None and base is not skin.base_colour and (places := skin_places(kit)) is not None:
         lab = paint_skin(lab, places, attributes.styles, colour, g)
+        skin = replace(skin, wrinkle_map=wrinkle_map(places, attributes.age, g))
     materials["skin"] = replace(
         skin, base_colour=encode_skin(lab, base[..., 3:]), roughness=float(g.uniform(0.38, 0.58))
     )

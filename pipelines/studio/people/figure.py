@@ -31,6 +31,11 @@ class Material:
     """(H, W, 4) sRGB and alpha; row 0 is v = 0."""
     normal_map: NDArray[np.uint8] | None = None
     """(H, W, 3) normals in tangent space; None for a smooth surface."""
+    wrinkle_map: NDArray[np.uint8] | None = None
+    """(H, W, 3) slopes along x and y in tangent space that expressions add, and numbers of regions in blue.
+
+    See ``pipelines.studio.rendering.wrinkles``; slopes are 0 (128) where regions meet. None for a surface without.
+    """
     roughness: float | NDArray[np.uint8] = 0.5
     """Roughness from 0 to 1, or an image (H, W) from 0 to 255."""
     specular: float = 0.04

@@ -24,6 +24,8 @@ STYLES: dict[str, dict[str, float]] = {
 """Kind of accessory → style → share of people who wear it."""
 CENTRE = np.array([0.0, 0.02, -0.075])
 """Middle of the skull, from which hats are measured, metres."""
+ASIDE, HALF_NOSE = 1.09, 0.0085
+"""Distance of the middles of rims from the middle of the face in that of the eyes; least distance of rims, metres."""
 CLOTH = 64
 """Side of a texture of cloth, pixels."""
 
@@ -118,13 +120,15 @@ def _glasses(style: str, head: Floats, eyes: Array, g: np.random.Generator) -> l
     power = {"round": 2.0, "half": 3.0}.get(style, 3.6)
     scale, thin = float(g.uniform(1.0, 1.2)), float(g.uniform(0.0008, 0.002))
     near = head[(np.abs(head[:, 1]) < 0.015) & (np.abs(np.abs(head[:, 0]) - 0.032) < 0.02)]
-    front = max(float(near[:, 2].max()) - 0.002, float(eyes[:, 2].max()) + 0.022)
+    nose = head[(np.abs(head[:, 0]) < 0.008) & (np.abs(head[:, 1]) < 0.008), 2].max(initial=0.0)
+    front = max(float(near[:, 2].max()) - 0.002, float(eyes[:, 2].max()) + 0.022, float(nose) + 0.001)
+    width *= min(scale, (float(np.abs(eyes[:, 0]).min()) * ASIDE - HALF_NOSE) / width)
     angle = np.linspace(0, 2 * np.pi, 36, endpoint=False)
     c, s = np.cos(angle), np.sin(angle)
     round_ = (np.abs(c) ** power + np.abs(s) ** power) ** (-1 / power)
     rims = []
     for eye in eyes:
-        x = eye[0] * 1.07 + scale * width * c * round_
+        x = eye[0] * ASIDE + width * c * round_
         y = eye[1] - 0.003 + scale * height * s * round_
         rims.append(np.stack([x, y, front - 1.6 * x**2 - 0.12 * (eye[1] - y)], 1))
     bridge_z = front - 0.001 + 0.004 * np.array([0, 0.8, 1, 0.8, 0])

@@ -21,10 +21,12 @@ NEAREST = 0.30
 """Least distance of a camera from the head's origin, metres."""
 KEY_SHARE, RIM_SHARE = 0.5, 0.25
 """Shares of scenes with a key light and with a rim light."""
-WHITE_LEVEL = 0.68
+WHITE_LEVEL = 0.78
 """Mean radiance after exposure of a white surface in the light that falls on the face; light skin reflects half."""
 KEY_WEIGHT = 0.85
 """Weight of the key light in that exposure: less than 1, because it lights a part of the face alone."""
+BALANCED = (0.6, 1.0)
+"""Least and largest share of the light's colour that the white balance takes away."""
 EXPOSURE_SPREAD, LARGEST_GAIN = 0.22, 1.35
 """Standard deviation of the exposure's logarithm; largest factor, because cameras spare faces."""
 
@@ -58,10 +60,12 @@ def random_scene(g: np.random.Generator, maps: tuple[Path, ...] = ()) -> StudioS
     """
     environment = _kept_environment(maps[int(g.integers(len(maps)))]) if maps else made_environment(g)
     yaw = float(g.uniform(-np.pi, np.pi))
-    ambient = face_light(environment, yaw)
+    fill = face_light(environment, yaw)
+    ambient = max(float(fill.mean()), 0.2 * float(environment.radiance.mean()))
     key = _light(g, ambient * g.uniform(0.4, 1.6), 1.1, 0.9) if g.random() < KEY_SHARE else None
     rim = _light(g, ambient * g.uniform(0.5, 1.5), 2.7, 0.5, 0.5) if g.random() < RIM_SHARE else None
-    total = ambient + (KEY_WEIGHT * float(np.mean(key.colour)) if key else 0)
+    light = fill.clip(0.1 * ambient) + (KEY_WEIGHT * np.array(key.colour) if key else 0)
+    total = max(float(light.mean()), ambient)
     gain = min(float(np.exp(g.normal(scale=EXPOSURE_SPREAD))), LARGEST_GAIN)
     return StudioScene(
         environment,
@@ -70,7 +74,7 @@ def random_scene(g: np.random.Generator, maps: tuple[Path, ...] = ()) -> StudioS
         rim=rim,
         background_blur=float(np.exp(g.uniform(np.log(0.008), np.log(0.06)))),
         background_gain=float(np.exp(g.normal(scale=0.3))),
-        look=random_look(g, WHITE_LEVEL / total * gain),
+        look=random_look(g, WHITE_LEVEL / total * gain, light / light.mean()),
         noise_seed=int(g.integers(2**31)),
     )
 
@@ -81,28 +85,30 @@ def _kept_environment(path: Path) -> Environment:
     return read_environment(path)
 
 
-def face_light(environment: Environment, yaw: float) -> float:
-    """Return the mean radiance of a white surface that faces +z (a face, looking straight ahead) in an environment.
+def face_light(environment: Environment, yaw: float) -> NDArray[np.float64]:
+    """Return the radiance (3,) of a white surface that faces +z (a face, looking straight ahead) in an environment.
 
     Args:
         environment: The environment.
         yaw: Its turn, radians.
     """
     front = np.array([[-np.sin(yaw), 0, np.cos(yaw)]])
-    return max(float((harmonic_basis(front) @ environment.harmonics).mean()), 0.2 * float(environment.radiance.mean()))
+    return np.asarray((harmonic_basis(front) @ environment.harmonics)[0], np.float64)
 
 
-def random_look(g: np.random.Generator, exposure: float) -> ColourLook:
-    """Draw a camera's way from light to numbers.
+def random_look(g: np.random.Generator, exposure: float, light: NDArray[np.float64]) -> ColourLook:
+    """Draw a camera's way from light to numbers; its white balance takes away most of the light's colour.
 
     Args:
         g: Random generator.
         exposure: Factor of the light.
+        light: (3,) colour of the light on the face, its mean 1.
     """
-    warmth, tint = g.normal(scale=0.06), g.normal(scale=0.02)
+    warmth, tint = g.normal(loc=0.03, scale=0.06), g.normal(scale=0.02)
+    red, green, blue = (light ** -g.uniform(*BALANCED)).clip(0.5, 2.0)
     return ColourLook(
         exposure=exposure,
-        white_balance=(float(1 + warmth), float(1 - tint), float(1 - warmth)),
+        white_balance=(float(red * (1 + warmth)), float(green * (1 - tint)), float(blue * (1 - warmth))),
         contrast=float(g.uniform(0.95, 1.2)),
         saturation=float(g.uniform(0.85, 1.1)),
         knee=float(g.uniform(0.4, 0.7)),

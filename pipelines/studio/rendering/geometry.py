@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from pipelines.studio.rendering.occlusion import sky_visibility
+from pipelines.studio.rendering.wrinkles import region_strengths
 
 if TYPE_CHECKING:
     from pipelines.studio.people.figure import Figure, Material, PosedFigure, Surface
@@ -57,6 +58,8 @@ class PosedSurface:
     """(C, 3) positions, metres, world."""
     normals: Floats
     """(C, 3) unit normals, world."""
+    wrinkles: Floats
+    """(8,) strengths of the regions of a wrinkle map."""
 
 
 def drawable(surface: Surface) -> DrawableSurface:
@@ -93,13 +96,13 @@ def drawable(surface: Surface) -> DrawableSurface:
     )
 
 
-def pose_surface(drawn: DrawableSurface, vertices: Floats) -> PosedSurface:
+def pose_surface(drawn: DrawableSurface, vertices: Floats, wrinkles: Floats) -> PosedSurface:
     """Return the corners of a surface whose vertices (V, 3) are posed, with normals weighted by area."""
     corners = vertices[drawn.surface.triangles]
     faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]).astype(np.float32)
     normals = drawn.normals @ faces
     normals /= np.sqrt(np.einsum("ij,ij->i", normals, normals)).clip(1e-20)[:, None]
-    return PosedSurface(np.ascontiguousarray(vertices[drawn.vertex], np.float32), normals[drawn.vertex])
+    return PosedSurface(np.ascontiguousarray(vertices[drawn.vertex], np.float32), normals[drawn.vertex], wrinkles)
 
 
 def pose_figure(drawn: tuple[DrawableSurface, ...], posed: PosedFigure) -> tuple[PosedSurface, ...]:
@@ -113,7 +116,9 @@ def pose_figure(drawn: tuple[DrawableSurface, ...], posed: PosedFigure) -> tuple
     for each, vertices in zip(drawn, posed.vertices, strict=True):
         if not np.isfinite(vertices).all():
             raise ValueError(f"surface {each.surface.name}: a posed vertex is not finite; check the expression")
-    return tuple(pose_surface(d, np.asarray(v, np.float32)) for d, v in zip(drawn, posed.vertices, strict=True))
+    strengths = region_strengths(posed.normal_strength)
+    pairs = zip(drawn, posed.vertices, strict=True)
+    return tuple(pose_surface(d, np.asarray(v, np.float32), strengths) for d, v in pairs)
 
 
 def drawables(figure: Figure) -> tuple[DrawableSurface, ...]:
@@ -148,3 +153,9 @@ def detail_texture(material: Material) -> NDArray[np.uint8]:
         for m in (normal, rough)
     ]
     return np.ascontiguousarray(np.concatenate([sized[0], sized[1][..., None]], axis=-1))
+
+
+def wrinkle_texture(material: Material) -> NDArray[np.uint8]:
+    """Return a material's wrinkle map (H, W, 3), or one flat texel."""
+    flat = np.full((1, 1, 3), (128, 128, 0), np.uint8)
+    return flat if material.wrinkle_map is None else np.ascontiguousarray(material.wrinkle_map)

@@ -8,7 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.media.cameras import Camera
-from pipelines.studio.rendering.geometry import DrawableSurface, PosedSurface, detail_texture, drawables, pose_figure
+from pipelines.studio.rendering.geometry import (
+    DrawableSurface,
+    PosedSurface,
+    detail_texture,
+    drawables,
+    pose_figure,
+    wrinkle_texture,
+)
 
 if TYPE_CHECKING:
     from pipelines.studio.people.figure import Figure, PosedFigure
@@ -39,6 +46,7 @@ class SurfaceBuffers:
         self._index = context.buffer(bytes_, dynamic=self.sorted)
         self.base = _texture(context, material.base_colour, SRGB8_ALPHA8)
         self.detail = _texture(context, detail_texture(material), None)
+        self.wrinkles = _texture(context, wrinkle_texture(material), None)
         self.arrays = {name: self._array(context, program) for name, program in programs.items()}
         self._centroids = np.zeros((0, 3), np.float32)
 
@@ -66,7 +74,15 @@ class SurfaceBuffers:
 
     def release(self) -> None:
         """Free the device's memory."""
-        for each in (*self.arrays.values(), self._static, self._posed, self._index, self.base, self.detail):
+        for each in (
+            *self.arrays.values(),
+            self._static,
+            self._posed,
+            self._index,
+            self.base,
+            self.detail,
+            self.wrinkles,
+        ):
             each.release()
 
 
@@ -78,6 +94,7 @@ class FigureBuffers:
         self.drawn = drawables(figure)
         self.surfaces = [SurfaceBuffers(context, drawn, programs) for drawn in self.drawn]
         self.centre, self.radius = np.zeros(3), 1.0
+        self.wrinkles = np.zeros(8, np.float32)
 
     def pose(self, posed: PosedFigure) -> None:
         """Upload a pose, and measure the sphere around it."""
@@ -85,6 +102,7 @@ class FigureBuffers:
         for surface, each in zip(self.surfaces, corners, strict=True):
             surface.pose(each)
         self.centre, self.radius = bounding_sphere(corners)
+        self.wrinkles = corners[0].wrinkles
 
     def release(self) -> None:
         """Free the device's memory."""

@@ -119,6 +119,8 @@ class GlRenderer:
             self._programs["colour"],
             base_map=0,
             detail_map=1,
+            wrinkle_map=5,
+            wrinkles=buffers.wrinkles,
             layers=2,
             shadow_map=3,
             harmonics=scene.environment.harmonics,
@@ -201,6 +203,7 @@ class GlRenderer:
                     surface.sort(camera)
                     surface.base.use(0)
                     surface.detail.use(1)
+                    surface.wrinkles.use(5)
                     _assign(
                         program,
                         specular=material.specular,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipelines.studio.rendering import shading
 from pipelines.studio.rendering.environment import ROUGHNESS
+from pipelines.studio.rendering.wrinkles import STEP
 
 
 def _vec(values: tuple[float, float, float]) -> str:
@@ -59,6 +60,8 @@ in float occlusion;
 flat in float part;
 uniform sampler2D base_map;
 uniform sampler2D detail_map;
+uniform sampler2D wrinkle_map;
+uniform float wrinkles[8];
 uniform vec3 eye;
 vec3 across, along;
 // unit vectors along u and v of the texture in the plane of the triangle
@@ -118,6 +121,7 @@ const vec3 SHADOW = {_vec(shading.SCATTER_SHADOW)};
 const float COAT_ROUGHNESS = {shading.COAT_ROUGHNESS};
 const float COAT_F0 = {shading.COAT_F0};
 const float FIBRE_WRAP = {shading.FIBRE_WRAP};
+const float WRINKLE_STEP = {float(STEP)};
 const float FIBRE_GRAZE = {shading.FIBRE_GRAZE};
 """
     + """
@@ -197,7 +201,10 @@ void main() {
     vec4 detail = texture(detail_map, uv);
     vec3 base = texel.rgb, v = normalize(eye - position);
     vec3 smooth_ = facing_normal();
-    vec3 n = detailed_normal(smooth_, detail.xyz * (255.0 / 127.0) - (128.0 / 127.0));
+    vec3 folds = texture(wrinkle_map, uv).xyz * 255.0;
+    vec3 bend = detail.xyz * (255.0 / 127.0) - (128.0 / 127.0);
+    bend.xy += (folds.xy - 128.0) / 127.0 * wrinkles[int(folds.z / WRINKLE_STEP + 0.5)];
+    vec3 n = detailed_normal(smooth_, bend);
     float roughness = detail.a;
     float nv = clamp(dot(n, v), 1e-3, 1.0), nv_coat = clamp(dot(smooth_, v), 1e-3, 1.0);
     vec3 diffuse = scattered(n, smooth_) * tinted(occlusion);

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pipelines.media.srgb import decode_srgb
 from pipelines.studio.rendering.geometry import SOLID_ALPHA, DrawableSurface, PosedSurface, detail_texture
 from pipelines.studio.rendering.shading import Points, sample_bilinear, unit
+from pipelines.studio.rendering.wrinkles import STEP
 
 Floats = NDArray[np.float32]
 DECODE = decode_srgb(np.arange(256) / 255)
@@ -101,7 +102,12 @@ def _surface_points(
     smooth = np.where(back[:, None], -smooth, smooth)
     # OpenGL's derivatives run over the screen, so its axes are the same from both sides.
     detail = sample_bilinear(detail_texture_of(drawn), uv[:, 0], uv[:, 1])
-    normal = detailed_normal(smooth, across, along, (detail[:, :3] - np.float32(128)) / np.float32(127))
+    bend = (detail[:, :3] - np.float32(128)) / np.float32(127)
+    if material.wrinkle_map is not None and posed.wrinkles.any():
+        folds = sample_bilinear(material.wrinkle_map, uv[:, 0], uv[:, 1])
+        strength = posed.wrinkles[np.rint(folds[:, 2] / STEP).astype(np.int64)]
+        bend[:, :2] += (folds[:, :2] - np.float32(128)) / np.float32(127) * strength[:, None]
+    normal = detailed_normal(smooth, across, along, bend)
     base = sample_bilinear(_decoded(drawn), uv[:, 0], uv[:, 1])
     alpha = hits.texture_alpha[here] if material.alpha_mode == "blend" else np.ones(len(uv))
     if material.alpha_mode == "cutout":

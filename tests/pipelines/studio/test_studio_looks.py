@@ -10,9 +10,11 @@ from pipelines.studio.looks.eye_textures import CENTRES, IRIS, PUPIL, eye_textur
 from pipelines.studio.looks.hair_colours import COLOURS, draw_hair_colour, recolour
 from pipelines.studio.looks.skin_paint import paint_skin
 from pipelines.studio.looks.skin_textures import N_TONES, encode_skin, skin_colours, tone_colour
+from pipelines.studio.looks.wrinkle_maps import wrinkle_map
 from pipelines.studio.people.figure import Attributes
 from pipelines.studio.people.hair_shapes import hang_hair, part_fringe
 from pipelines.studio.people.shoulders import turn_shoulders
+from pipelines.studio.rendering.wrinkles import REGIONS, STEP
 
 WHOLE = (slice(None), slice(None))
 
@@ -112,3 +114,17 @@ def test_beards_and_make_up_stay_where_they_belong() -> None:
     assert painted["full"][chin].mean() > 25 and painted["full"][eyes & (np.abs(x) < 0.05)].max() < 1
     assert painted["lips"][lips].mean() > 8 and painted["lips"][eyes & (np.abs(x) < 0.03)].max() < 2
     assert painted["hair"][(y > 0.1)].mean() > 25 and painted["hair"][(y < 0.05) & (np.abs(x) < 0.05)].max() < 1
+
+
+def test_folds_deepen_with_age_and_are_flat_where_regions_meet() -> None:
+    y, x = np.mgrid[0.13:-0.12:-0.001, -0.09:0.09:0.001].astype(np.float32)
+    face = np.stack([x, y, np.full_like(x, 0.01)], -1)
+    maps = {age: wrinkle_map(face, age, np.random.default_rng(2)).astype(int) for age in ("young", "old")}
+    slopes = {age: np.abs(made[..., :2] - 128).max(-1) for age, made in maps.items()}
+    assert set(np.unique(maps["old"][..., 2])) == {number * STEP for number in range(len(REGIONS))}
+    for number in range(1, len(REGIONS)):
+        here = maps["old"][..., 2] == number * STEP
+        assert slopes["old"][here].sum() > 2 * slopes["young"][here].sum() > 0
+    region = maps["old"][..., 2]
+    edges = (region != np.roll(region, 1, 0)) | (region != np.roll(region, 1, 1))
+    assert slopes["old"][edges].max() <= 12 and slopes["old"][region == 0].max() <= 12

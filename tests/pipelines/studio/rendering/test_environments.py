@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from pipelines.studio.rendering.draws import find_environments, portrait_camera, random_scene
+from pipelines.studio.rendering.draws import face_light, find_environments, portrait_camera, random_look, random_scene
 from pipelines.studio.rendering.environment import (
     EnvironmentMapError,
     environment_from_radiance,
@@ -92,3 +92,12 @@ def test_the_focal_length_sets_the_distance(focal: float) -> None:
     camera = portrait_camera(0.3, 0.1, focal, 0.5, 256, np.zeros(3))
     distance = np.linalg.norm(camera.centre)
     assert distance == pytest.approx(max(0.5 * focal / 36, 0.3)) and camera.K[0, 0] / 256 == pytest.approx(focal / 36)
+
+
+def test_the_white_balance_takes_most_of_the_lights_colour_away() -> None:
+    orange = environment_from_radiance("orange", np.full((32, 64, 3), (1.5, 1.0, 0.5), np.float32))
+    assert np.allclose(face_light(orange, 0.0), (1.5, 1.0, 0.5), rtol=0.03)
+    g = np.random.default_rng(0)
+    looks = [random_look(g, 1.0, np.array([1.5, 1.0, 0.5])) for _ in range(50)]
+    ratios = [1.5 * look.white_balance[0] / (0.5 * look.white_balance[2]) for look in looks]
+    assert 1.0 < np.mean(ratios) < 1.6 and max(ratios) < 2.4

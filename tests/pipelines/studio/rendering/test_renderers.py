@@ -50,8 +50,8 @@ def _scene(key: bool = True) -> StudioScene:
     return StudioScene(made_environment(np.random.default_rng(3)), 0.7, key=light, rim=rim, look=look, noise_seed=9)
 
 
-def _posed() -> PosedFigure:
-    return BallFigure().pose(Pose())
+def _posed(**actions: float) -> PosedFigure:
+    return BallFigure().pose(Pose(actions))
 
 
 @pytest.mark.parametrize("key", [False, True])
@@ -62,6 +62,20 @@ def test_the_rasteriser_equals_the_rays(rasteriser: GlRenderer, rays: RayRendere
     assert off.mean() < 1.0 and np.percentile(off, 99) < 12, (off.mean(), np.percentile(off, 99))
     assert np.abs(drawn.matte - cast.matte).mean() < 0.004
     _assert_same_truth(drawn, cast)
+
+
+def test_an_expression_folds_the_skin_alike_in_both(rasteriser: GlRenderer, rays: RayRenderer) -> None:
+    """Wrinkles change the light of their region and no truth; both renderers draw the same."""
+    smooth, brows = _posed(), _posed(browInnerUp=1.0, browOuterUpLeft=0.6)
+    images = [
+        [r.render(BallFigure(), posed, _camera(), _scene()) for posed in (smooth, brows)] for r in (rasteriser, rays)
+    ]
+    for plain, folded in images:
+        assert plain.truth is not None and folded.truth is not None
+        changed = np.abs(plain.rgb.astype(int) - folded.rgb).max(-1)
+        assert (changed > 12).mean() > 0.01 and np.array_equal(plain.truth.normals, folded.truth.normals)
+    off = np.abs(images[0][1].rgb.astype(int) - images[1][1].rgb).mean(-1)
+    assert off.mean() < 1.0 and np.percentile(off, 99) < 12, (off.mean(), np.percentile(off, 99))
 
 
 def _assert_same_truth(drawn: StudioImage, cast: StudioImage) -> None:
