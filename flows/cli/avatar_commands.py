@@ -50,17 +50,20 @@ def reconstruct(
     metavar="VIDEO|INDEX|-",
     help="A video of a face, a camera's index, or - for raw frames on standard input (y4m).",
 )
+@click.option("--driver-face", "face", type=click.IntRange(1), help="Who drives, from the left; default the largest.")
 @click.option("--checkpoint", type=click.Path(path_type=Path), help="Estimator; default the avatar's own checkpoint.")
 @click.option("--smooth", is_flag=True, help="Smooth the estimator's parameters (a one-euro filter).")
 @PACK
 @click.option(
     "-o", "--out", required=True, metavar="FILE|-", help="An mp4, webm or gif, driver | avatar; - is raw frames."
 )
-def animate(avatar: Path, driver: str, checkpoint: Path | None, smooth: bool, pack: str | None, out: str) -> None:
+def animate(
+    avatar: Path, driver: str, face: int | None, checkpoint: Path | None, smooth: bool, pack: str | None, out: str
+) -> None:
     """Drive AVATAR by a face, frame by frame."""
     from flows.avatar.animate import animate_command
 
-    animate_command(avatar, driver, checkpoint, pack, smooth, out)
+    animate_command(avatar, driver, face, checkpoint, pack, smooth, out)
 
 
 @click.command()

@@ -153,9 +153,9 @@ def test_a_driver_that_cannot_be_used_is_named_and_nothing_is_left(driver: str, 
     (tmp_path / "text.mp4").write_text("a letter\n" * 99)
     (tmp_path / "list.mp4").write_text("#EXTM3U\n#EXTINF:1.0,\ngrey.mp4\n")
     write_video(tmp_path / "grey.mp4", [np.full((64, 64, 3), 99, np.uint8)] * 3, 25)
-    for call in (animate_video, export_sequence):
+    for call, out in ((animate_video, "out.mp4"), (export_sequence, "out")):
         with pytest.raises(CallError, match=named) as error:
-            call(performer.avatar, str(tmp_path / driver), tmp_path / "out")
+            call(performer.avatar, str(tmp_path / driver), tmp_path / out)
         assert driver in str(error.value)
     assert {path.name for path in tmp_path.iterdir()} == {"text.mp4", "list.mp4", "grey.mp4"}
 

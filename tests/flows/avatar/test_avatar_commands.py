@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import PIL.Image
@@ -21,12 +24,15 @@ from scipy.spatial.transform import Rotation
 from ffavatar_model.head import load_head, save_head
 from ffavatar_model.io.avatar import AvatarHeader, load_avatar, save_avatar
 from ffavatar_model.io.ply import read_ply
+from flows.avatar.driver_face import DriverFace
 from flows.avatar.heads import prepare_head_file
 from flows.avatar.photos import FaceAligner
 from flows.avatar.reconstruct import check_same_person
 from flows.cli import main
 from pipelines.faces.weight_cache import cache_dir
-from pipelines.media.image_codec import encode_png
+from pipelines.media.decoder import ProcessDecoder
+from pipelines.media.image_codec import encode_png, read_photograph
+from pipelines.media.video_writer import write_video
 
 HEIC = Path(__file__).parents[2] / "golden" / "astronaut.heic"
 """A crop of ``skimage.data.astronaut`` as a phone stores photographs."""
@@ -279,3 +285,66 @@ def test_damaged_files_are_named_in_one_line(
         status, said = call(*words)
         assert status == 2 and said.count("ffavatar: ") == 1 and named in said, said
     assert not list(tmp_path.glob("x*"))
+
+
+def test_the_driving_person_is_followed_across_cuts_and_nobody_else_drives(
+    call: Callable[..., tuple[int, str]], performer: Any, six_people: Path, tmp_path: Path
+) -> None:
+    """Four frames of one person, four of others, then the first person elsewhere and at twice the size."""
+    person, others = skimage.data.astronaut()[:320, 60:380], read_photograph(six_people)[60:700, 500:1140]
+    near = cv2.resize(person[30:190, 80:240], (320, 320), interpolation=cv2.INTER_CUBIC)
+    shots = [person] * 4 + [cv2.resize(others, (320, 320), interpolation=cv2.INTER_AREA)] * 4 + [near] * 4
+    write_video(tmp_path / "cuts.mp4", shots, 10)
+    status, said = call("animate", performer.avatar, "--driver", tmp_path / "cuts.mp4", "-o", tmp_path / "a.mp4")
+    assert status == 0 and "12 frames" in said and "the driving face was away for 0.4 s" in said, said
+    decoder = ProcessDecoder()
+    frames = [frame.rgb.astype(int) for frame in decoder.frames(tmp_path / "a.mp4")]
+    decoder.close()
+    driver, avatar = np.stack(frames)[:, :, :256], np.stack(frames)[:, :, 256:]
+    assert np.abs(avatar[3:7] - avatar[4:8]).mean() < 0.5, "it holds still while others are shown"
+    driver = driver[:, 80:176, 80:176]  # the face; what is around it is outside the last shot
+    assert np.abs(driver[2] - driver[10]).mean() < 25 < np.abs(driver[2] - driver[6]).mean(), "framed alike"
+    aligner = FaceAligner()
+    face = DriverFace(aligner, 256)
+    assert face.follow(person) is not None and face.framing is not None
+    framing = face.framing
+    assert face.follow(shots[6]) is None and face.framing is framing, "a face of somebody else is none"
+
+
+def test_a_variable_frame_rate_keeps_its_times(
+    call: Callable[..., tuple[int, str]], performer: Any, tmp_path: Path
+) -> None:
+    """Frames at 0, 0.1, 1.1 and 1.2 s: the third is at 1.1 s of the video too, and was at 0.6 s before."""
+    times = (0, 100, 1100, 1200)
+    with av.open(str(tmp_path / "v.mp4"), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt, stream.time_base = 320, 320, "yuv420p", Fraction(1, 1000)
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for time_ms, image in zip(times, performer.frames[1:5], strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
+            file.mux(stream.encode(frame))
+        file.mux(stream.encode(None))
+    status, said = call("animate", performer.avatar, "--driver", tmp_path / "v.mp4", "-o", tmp_path / "a.mp4")
+    assert status == 0, said
+    decoder = ProcessDecoder()
+    frames = list(decoder.frames(tmp_path / "a.mp4"))
+    decoder.close()
+    changes = [
+        after.time_s
+        for before, after in itertools.pairwise(frames)
+        if np.abs(before.rgb[:, :256].astype(int) - after.rgb[:, :256]).mean() > 2
+    ]
+    half_frame = frames[1].time_s / 2
+    assert any(abs(change - 1.1) <= half_frame for change in changes), (changes, half_frame)
+
+
+def test_an_animation_is_written_in_the_format_that_its_ending_says(
+    call: Callable[..., tuple[int, str]], performer: Any, tmp_path: Path
+) -> None:
+    for ending, codec in ((".webm", "vp9"), (".gif", "gif")):
+        out = tmp_path / f"a{ending}"
+        assert call("animate", performer.avatar, "--driver", performer.driver, "-o", out)[0] == 0
+        with av.open(str(out)) as file:
+            assert file.streams.video[0].codec_context.name.endswith(codec)
+            assert sum(1 for _ in file.decode(video=0)) == 6

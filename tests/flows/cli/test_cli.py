@@ -16,7 +16,7 @@ from pipelines.media.image_codec import encode_png
 from pipelines.media.video_writer import write_video
 
 SURFACE = {
-    "animate": {"avatar", "driver", "checkpoint", "smooth", "pack", "out"},
+    "animate": {"avatar", "driver", "face", "checkpoint", "smooth", "pack", "out"},
     "bench animate": {"size", "head", "overrides"},
     "bench cluster": {"sizes", "widths", "methods", "seed", "vectors", "threshold", "new"},
     "bench convert": {"dataset", "size"},
