@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.studio.assets.kit import AssetKit
-from pipelines.studio.people.obj_files import ADVICE, read_obj
+from pipelines.studio.people.obj_files import ADVICE, read_obj, read_vertices
 from pipelines.studio.people.proxies import triangulate
 
 Floats = NDArray[np.float32]
@@ -128,7 +128,7 @@ def _checkout(root: Path) -> IctModel:
     mesh = read_obj(folder / "generic_neutral_mesh.obj")
 
     def offsets(name: str) -> NDArray[np.float64]:
-        vertices = read_obj(folder / f"{name}.obj").vertices
+        vertices = read_vertices(folder / f"{name}.obj")
         if vertices.shape != mesh.vertices.shape:
             raise ValueError(f"{folder / name}.obj has {len(vertices)} vertices, not {len(mesh.vertices)}: {ADVICE}")
         return vertices - mesh.vertices

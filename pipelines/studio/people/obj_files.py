@@ -36,19 +36,35 @@ def read_obj(path: Path) -> ObjMesh:
         ValueError: It is missing, or a line is no vertex, coordinate, or face with three or four corners that exist.
     """
     try:
-        lines = [line.split() for line in read_text(path).splitlines()]
-        vertices = np.array([line[1:4] for line in lines if line[:1] == ["v"]], np.float64)
+        vertices = read_vertices(path)
+        lines = [line.split() for line in read_text(path).splitlines() if line.startswith(("vt ", "f "))]
         uv = np.array([line[1:3] for line in lines if line[:1] == ["vt"]], np.float32).reshape(-1, 2)
         faces = [[corner.split("/") for corner in line[1:]] for line in lines if line[:1] == ["f"]]
         quads, quads_uv = (np.array([_corners(face, place) for face in faces], np.int64) for place in (0, 1))
-        mesh = ObjMesh(vertices.reshape(-1, 3), uv, quads.reshape(-1, 4), quads_uv.reshape(-1, 4))
+        mesh = ObjMesh(vertices, uv, quads.reshape(-1, 4), quads_uv.reshape(-1, 4))
     except (ValueError, IndexError) as error:
-        if "cannot be read" in str(error):
+        if str(path) in str(error):
             raise
         raise ValueError(f"mesh {path} is damaged ({error}): {ADVICE}") from error
     if mesh.quads.max(initial=-1) >= len(vertices) or mesh.quads_uv.max(initial=-1) >= len(uv):
         raise ValueError(f"mesh {path} is damaged (faces without vertices): {ADVICE}")
     return mesh
+
+
+def read_vertices(path: Path) -> NDArray[np.float64]:
+    """Read the vertices (N, 3) of an OBJ file alone, which takes a tenth of the time.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: It is missing, or a line is no vertex.
+    """
+    words = [line[2:] for line in read_text(path).splitlines() if line.startswith("v ")]
+    try:
+        return np.array(" ".join(words).split(), np.float64).reshape(len(words), -1)[:, :3]
+    except ValueError as error:
+        raise ValueError(f"mesh {path} is damaged ({error}): {ADVICE}") from error
 
 
 def read_text(path: Path) -> str:
