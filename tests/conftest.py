@@ -18,6 +18,7 @@ import pytest
 from infra.settings import Settings, load_settings, quiet_services
 
 if TYPE_CHECKING:
+    from pipelines.studio.captures.capture_studio import CaptureStudio
     from pipelines.studio.captures.portraits import PortraitStudio
     from pipelines.studio.people.open_source import OpenSource
     from pipelines.studio.studio_head import StudioHead
@@ -79,6 +80,15 @@ def plain_people() -> OpenSource:
 
 
 @pytest.fixture(scope="session")
+def capture_studio() -> CaptureStudio:
+    """The studio of captures with painted people, opened once."""
+    from pipelines.faces.weight_cache import cache_dir
+    from pipelines.studio.captures.capture_studio import open_capture_studio
+
+    return open_capture_studio(cache_dir())
+
+
+@pytest.fixture(scope="session")
 def portrait_studio() -> PortraitStudio:
     """The studio of portraits with plain people, opened once."""
     from pipelines.faces.weight_cache import cache_dir
@@ -88,13 +98,13 @@ def portrait_studio() -> PortraitStudio:
 
 
 @pytest.fixture(scope="session")
-def ava256_source(studio_head: StudioHead, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def ava256_source(capture_studio: CaptureStudio, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two rendered captures in Ava-256's layout: four cameras, three segments of a frame each, small pictures."""
-    from pipelines.studio.ava256_layout import Ava256Spec, write_ava256
+    from pipelines.studio.captures.ava256_layout import Ava256Spec, write_ava256
 
     root = tmp_path_factory.mktemp("ava256")
     spec = Ava256Spec(n_cameras=4, frames=3, height=256, absent=0.08, uv_size=250)
-    assert len(list(write_ava256(studio_head, root, 2, spec))) == 2
+    assert len(list(write_ava256(capture_studio, root, 2, spec))) == 2
     return root
 
 

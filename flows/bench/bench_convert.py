@@ -31,7 +31,7 @@ from pipelines.conversion.ava256_step import ITEM_FRAMES, plan_ava256
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.cameras import compose
 from pipelines.media.image_codec import encode_png, encode_webp
-from pipelines.studio.ava256_layout import (
+from pipelines.studio.captures.ava256_layout import (
     HEAD_FRAME,
     Ava256Spec,
     RegisteredSurface,
@@ -39,8 +39,8 @@ from pipelines.studio.ava256_layout import (
     capture_name,
     plan_capture,
 )
-from pipelines.studio.camera_rig import invert_rigid
-from pipelines.studio.studio_head import load_studio_head
+from pipelines.studio.captures.camera_rig import invert_rigid
+from pipelines.studio.captures.capture_studio import open_capture_studio
 
 ROUNDS = 4
 """Number of timed runs of each way."""
@@ -156,15 +156,15 @@ def write_bench_capture(root: Path, n_frames: int, height: int = 1024) -> None:
         n_frames: Number of frames of the capture.
         height: Height of the images, pixels; 1024 gives images of 667 x 1024.
     """
-    head = load_studio_head(cache_dir())
+    studio = open_capture_studio(cache_dir())
     identity, spec = digest(["studio", "bench"]), Ava256Spec(n_cameras=1, frames=2, height=height)
-    capture = plan_capture(head, identity, spec)
+    capture = plan_capture(studio, identity, spec)
     (name, camera), *_ = capture.cameras.items()
     cameras: dict[str, CalibratedCamera] = {name: calibrated_camera(camera)}
     frames = [ListedFrame("EXP_bench", frame) for frame in range(n_frames)]
-    surface, g = RegisteredSurface(capture.person), np.random.default_rng(0)
+    surface, g = RegisteredSurface(studio.head), np.random.default_rng(0)
     with CaptureWriter(root, capture_name(identity), cameras, frames) as out:
-        views = [next(iter(capture.render_views(timestep, samples=1))) for timestep in capture.timesteps]
+        views = [next(iter(capture.render_views(timestep))) for timestep in capture.timesteps]
         images = [[_add_noise(view.rgb, g) for view in views] for _ in range(2)]
         encoded = [[encode_avif(image) for image in row] for row in images]
         for listed in frames:
@@ -172,7 +172,7 @@ def write_bench_capture(root: Path, n_frames: int, height: int = 1024) -> None:
             out.head_pose(listed.frame, compose(capture.timesteps[which].head_to_world, invert_rigid(HEAD_FRAME)))
             out.add_image(name, listed.frame, encoded[listed.frame // 2 % 2][which])
             out.parts(name, listed.frame, views[which].parts)
-        out.vertices(0, surface.vertices(capture.vertices(capture.timesteps[0])))
+        out.vertices(0, surface.vertices(capture.timesteps[0].vertices))
 
 
 def _add_noise(image: NDArray[np.uint8], g: np.random.Generator) -> NDArray[np.uint8]:

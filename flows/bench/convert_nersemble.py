@@ -21,8 +21,8 @@ from pipelines.conversion.nersemble.recordings import plan_nersemble
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.decoder import ProcessDecoder
 from pipelines.media.video_writer import write_video
-from pipelines.studio.nersemble_layout import STUDIO_SEQUENCES, plan_session, write_sessions
-from pipelines.studio.studio_head import load_studio_head
+from pipelines.studio.captures.capture_studio import open_capture_studio
+from pipelines.studio.captures.nersemble_layout import STUDIO_SEQUENCES, plan_session, write_sessions
 
 PERSON = 18
 """Number of the participant."""
@@ -131,8 +131,8 @@ def write_videos(root: Path, n_cameras: int, n_frames: int, width: int) -> list[
     import cv2
 
     g, decoder = np.random.default_rng(0), ProcessDecoder()
-    head = load_studio_head(cache_dir())
-    capture = plan_session(head, PERSON, n_cameras, 2, SMALL_WIDTH, 0, STUDIO_SEQUENCES[:1])
+    studio = open_capture_studio(cache_dir())
+    capture = plan_session(studio, PERSON, n_cameras, 2, SMALL_WIDTH, 0, STUDIO_SEQUENCES[:1])
     list(write_sessions(root, {PERSON: capture}))
 
     def enlarge(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -166,11 +166,16 @@ def convert(
 @click.option(
     "--people",
     type=click.Choice(["painted", "open", "ict", "valid"]),
-    default="painted",
-    help="Judged people (--report); ict and valid need --assets.",
+    default="open",
+    help="Source of people; ict and valid need --assets, painted and valid are for --report alone.",
 )
 @click.option("--clips", type=EXISTING, metavar="DIR", help="Real videos to compare with (--report).")
-@click.option("--assets", type=EXISTING, metavar="DIR", help="Kit of assets, with networks that score (--report).")
+@click.option(
+    "--assets",
+    type=EXISTING,
+    metavar="DIR",
+    help="Kit of skins, hair, lights and networks that score.",
+)
 @click.option("--identities", default=4, show_default=True, type=click.IntRange(1))
 @click.option("--cameras", default=6, show_default=True, type=click.IntRange(1), help="Not for mfhq.")
 @click.option("--moments", default=2, show_default=True, type=click.IntRange(1), help="Not for mfhq: timesteps each.")
@@ -206,14 +211,18 @@ def studio(
         return
     if layout is None or out is None:
         raise click.UsageError("Missing option '--layout' or '-o': give both, or --report DIR.")
+    if people == "painted":
+        raise click.UsageError(
+            "people 'painted' are judged alone: name open or ict with --people, or give --report DIR."
+        )
     if layout in OFFICIAL_LAYOUTS:
         from flows.corpus.studio_layouts import layout_command
 
-        layout_command(layout, identities, cameras, moments, size, seed, out)
+        layout_command(layout, identities, cameras, moments, size, seed, out, people, assets)
         return
     from flows.captures import studio_command
 
-    studio_command(layout, identities, cameras, moments, seconds, size, seed, out)
+    studio_command(layout, identities, cameras, moments, seconds, size, seed, out, people, assets)
 
 
 COMMANDS = (mine, plan, cluster, calibrate, overlap, publish, recrop, retry, replay, convert, studio)

@@ -8,16 +8,27 @@ from pathlib import Path
 from infra.console import ProgressBar, say
 from nersemble.layout import FULL_HEIGHT, FULL_WIDTH
 from pipelines.faces.weight_cache import cache_dir
-from pipelines.studio.ava256_layout import Ava256Spec, write_ava256
-from pipelines.studio.nersemble_benchmark_layout import BenchmarkSpec, write_benchmark
-from pipelines.studio.nersemble_layout import FIRST_PARTICIPANT, plan_session, write_sessions
-from pipelines.studio.studio_head import StudioHead, load_studio_head
+from pipelines.studio.captures.ava256_layout import Ava256Spec, write_ava256
+from pipelines.studio.captures.capture_studio import CaptureStudio, open_capture_studio
+from pipelines.studio.captures.nersemble_benchmark_layout import BenchmarkSpec, write_benchmark
+from pipelines.studio.captures.nersemble_layout import FIRST_PARTICIPANT, plan_session, write_sessions
+from pipelines.studio.looks.dressed_people import PeopleName
 
-Writer = Callable[[StudioHead, Path, int, int, int, int, int], Iterator[Path]]
-"""Function from (head, folder, identities, cameras, timesteps, image height in pixels, seed) to the capture folders."""
+Writer = Callable[[CaptureStudio, Path, int, int, int, int, int], Iterator[Path]]
+"""Function from (studio, folder, identities, cameras, timesteps, image height in pixels, seed) to captures' folders."""
 
 
-def layout_command(layout: str, identities: int, cameras: int, timesteps: int, size: int, seed: int, out: str) -> None:
+def layout_command(
+    layout: str,
+    identities: int,
+    cameras: int,
+    timesteps: int,
+    size: int,
+    seed: int,
+    out: str,
+    people: PeopleName = "open",
+    assets: Path | None = None,
+) -> None:
     """Run ``ffavatar studio`` for an official layout.
 
     Args:
@@ -28,37 +39,42 @@ def layout_command(layout: str, identities: int, cameras: int, timesteps: int, s
         size: Height of an image, pixels; ignored for ``nersemble-benchmark``.
         seed: Seed of people, cameras and motion.
         out: Folder of the data set.
+        people: Name of the source of people.
+        assets: Folder of a kit, or None.
+
+    Raises:
+        ValueError: The people cannot be in these layouts, or their assets are missing or damaged.
     """
     root = Path(out.removeprefix("file://"))
-    head = load_studio_head(cache_dir())
+    studio = open_capture_studio(cache_dir(), people, assets)
     with ProgressBar(f"rendering {layout}") as progress:
-        folders = LAYOUTS[layout](head, root, identities, cameras, timesteps, size, seed)
+        folders = LAYOUTS[layout](studio, root, identities, cameras, timesteps, size, seed)
         for number, folder in enumerate(folders, 1):
             progress.update("captures", number, identities)
             say("{folder}", folder=folder)
 
 
 def _ava256(
-    head: StudioHead, root: Path, identities: int, cameras: int, timesteps: int, size: int, seed: int
+    studio: CaptureStudio, root: Path, identities: int, cameras: int, timesteps: int, size: int, seed: int
 ) -> Iterator[Path]:
-    return write_ava256(head, root, identities, Ava256Spec(n_cameras=cameras, frames=timesteps, height=size), seed)
+    return write_ava256(studio, root, identities, Ava256Spec(n_cameras=cameras, frames=timesteps, height=size), seed)
 
 
 def _nersemble(
-    head: StudioHead, root: Path, identities: int, cameras: int, timesteps: int, size: int, seed: int
+    studio: CaptureStudio, root: Path, identities: int, cameras: int, timesteps: int, size: int, seed: int
 ) -> Iterator[Path]:
     width = round(size * FULL_WIDTH / FULL_HEIGHT / 2) * 2
     people = range(FIRST_PARTICIPANT, FIRST_PARTICIPANT + identities)
-    sessions = {p: plan_session(head, p, cameras, timesteps, width, seed) for p in people}
+    sessions = {p: plan_session(studio, p, cameras, timesteps, width, seed) for p in people}
     return write_sessions(root, sessions)
 
 
 def _nersemble_benchmark(
-    head: StudioHead, root: Path, identities: int, cameras: int, timesteps: int, size: int, seed: int
+    studio: CaptureStudio, root: Path, identities: int, cameras: int, timesteps: int, size: int, seed: int
 ) -> Iterator[Path]:
     """Write the benchmark's layout; the benchmark fixes the image sizes, so ``size`` is ignored."""
     return write_benchmark(
-        head, root, BenchmarkSpec(identities=identities, frames=timesteps, cameras=cameras, seed=seed)
+        studio, root, BenchmarkSpec(identities=identities, frames=timesteps, cameras=cameras, seed=seed)
     )
 
 

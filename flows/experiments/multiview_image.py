@@ -19,19 +19,20 @@ from pipelines.conversion.ava256_step import plan_ava256
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.cameras import Camera
 from pipelines.media.image_codec import decode_image
-from pipelines.studio.ava256_layout import Ava256Spec, write_ava256
+from pipelines.studio.captures.ava256_layout import Ava256Spec, write_ava256
+from pipelines.studio.captures.capture_studio import open_capture_studio
 from pipelines.studio.overlay import draw_mesh, tile_images
-from pipelines.studio.studio_head import load_studio_head
 
 CAMERAS, COLUMNS, SIZE, SEED = 12, 6, 232, 5
 
 
 def draw_multiview_image(out: Path) -> None:
     """Write the image as a PNG of few colours."""
-    head = load_studio_head(cache_dir())
+    studio = open_capture_studio(cache_dir())
+    triangles = studio.head.triangles.numpy()
     with tempfile.TemporaryDirectory() as folder:
         spec = Ava256Spec(n_cameras=CAMERAS, frames=1, segments=("EXP_smile",), height=1024, absent=0.0)
-        list(write_ava256(head, Path(folder), 1, spec, SEED))
+        list(write_ava256(studio, Path(folder), 1, spec, SEED))
         plan = plan_ava256(folder, Ava256Config(size=SIZE))
         rows = plan.step.fn(plan.step.load(), plan.items).to_pylist()
         (decoder,) = find_captures(folder, LocalFileSystem()).values()
@@ -49,7 +50,7 @@ def draw_multiview_image(out: Path) -> None:
                 np.array(view["K"]).reshape(3, 3), np.array(camera["world_to_camera"]).reshape(3, 4), SIZE, SIZE
             )
             world = in_head @ pose[:, :3].T + pose[:, 3]
-            images.append(draw_mesh(decode_image(view["image"]), view_camera, world, head.triangles))
+            images.append(draw_mesh(decode_image(view["image"]), view_camera, world, triangles))
     image = Image.fromarray(tile_images(images, COLUMNS))
     image.quantize(255, dither=Image.Dither.FLOYDSTEINBERG).save(out, optimize=True)
 

@@ -21,11 +21,11 @@ from pipelines.samples.photographs import SAMPLE_FACES, SampleFace, load_photogr
 from pipelines.samples.takes import FPS, Take, film_photograph, make_takes
 
 if TYPE_CHECKING:
-    from pipelines.studio.studio_head import StudioHead
+    from pipelines.studio.captures.capture_studio import CaptureStudio
 
 TRUTH_FILE = "samples.json"
 """Name of the file with the truth."""
-RECIPE = 3
+RECIPE = 4
 """Version of the clips' recipe; clips of another version are made again."""
 
 log = logging.getLogger(__name__)
@@ -90,8 +90,8 @@ def make_samples(
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    load_head = cache(lambda: _load_head(head_cache))
-    jobs = _jobs(quick, load_head)
+    open_studio = cache(lambda: _open_studio(head_cache))
+    jobs = _jobs(quick, open_studio)
     if people is not None:
         known = {job.clip.person for job in jobs}
         if unknown := sorted(set(people) - known):
@@ -122,13 +122,15 @@ def read_truth(directory: str | Path) -> list[SampleClip]:
     return [SampleClip(**entry) for entry in truth["clips"]] if truth.get("recipe") == RECIPE else []
 
 
-def _jobs(quick: bool, load_head: Callable[[], StudioHead]) -> list[_Job]:
+def _jobs(quick: bool, open_studio: Callable[[], CaptureStudio]) -> list[_Job]:
     """List all clips, first those of photographs, then the rendered ones."""
     return [
         _photograph_job(face, letter, take)
         for face in SAMPLE_FACES
         for letter, take in zip("ab", make_takes(face.person, quick=quick), strict=True)
-    ] + [_rendered_job(person, take, quick, load_head) for person in rendered.rendered_people(quick) for take in (0, 1)]
+    ] + [
+        _rendered_job(person, take, quick, open_studio) for person in rendered.rendered_people(quick) for take in (0, 1)
+    ]
 
 
 def _photograph_job(face: SampleFace, letter: str, take: Take) -> _Job:
@@ -146,7 +148,7 @@ def _photograph_job(face: SampleFace, letter: str, take: Take) -> _Job:
     return _Job(clip, lambda: film_photograph(load_photograph(face.photograph), face, take))
 
 
-def _rendered_job(person: str, take: int, quick: bool, load_head: Callable[[], StudioHead]) -> _Job:
+def _rendered_job(person: str, take: int, quick: bool, open_studio: Callable[[], CaptureStudio]) -> _Job:
     clip = SampleClip(
         file=f"{person}_{'ab'[take]}.mp4",
         person=person,
@@ -158,14 +160,15 @@ def _rendered_job(person: str, take: int, quick: bool, load_head: Callable[[], S
         mirrored=False,
         n_frames=round(rendered.clip_seconds(quick) * rendered.FPS),
     )
-    return _Job(clip, lambda: rendered.film_rendered(load_head(), person, take, quick))
+    return _Job(clip, lambda: rendered.film_rendered(open_studio(), person, take, quick))
 
 
-def _load_head(head_cache: Path | None) -> StudioHead:
+def _open_studio(head_cache: Path | None) -> CaptureStudio:
+    """Open the studio in the calling thread; rays on the CPU give the same bytes on any machine."""
     from pipelines.faces.weight_cache import cache_dir
-    from pipelines.studio.studio_head import load_studio_head
+    from pipelines.studio.captures.capture_studio import open_capture_studio
 
-    return load_studio_head(head_cache or cache_dir())
+    return open_capture_studio(head_cache or cache_dir(), choice="cpu")
 
 
 def _make_all(folder: Path, jobs: Iterable[_Job]) -> Iterator[SampleClip]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from pipelines.studio.studio_head import StudioHead
+    from pipelines.studio.captures.capture_studio import CaptureStudio
 
 FPS = 8.0
 """Frames per second.
@@ -24,16 +24,16 @@ LICENCE = "CC0 (rendered from the open head)"
 _ZOOM = 1.25
 """Factor for the focal length, because the studio's camera leaves room for shoulders, which rendered heads lack."""
 _STUDIO_NAMES = {
-    "rendered_person_1": "rendered_person_17",
-    "rendered_person_2": "rendered_person_14",
-    "rendered_person_3": "rendered_person_18",
-    "rendered_person_4": "rendered_person_3",
-    "rendered_person_5": "rendered_person_4",
+    "rendered_person_1": "rendered_person_0",
+    "rendered_person_2": "rendered_person_19",
+    "rendered_person_3": "rendered_person_27",
+    "rendered_person_4": "rendered_person_34",
+    "rendered_person_5": "rendered_person_59",
 }
-"""Label of the person → name from which the studio draws the appearance.
+"""Label of the person → name from which the studio makes the person; its number says sex, age and tone of skin.
 
-Of 24 such names, these are the ones that SFace distinguishes best: the similarity of two of them is at most 0.38. The
-most similar of the 24 would be taken for one person.
+Of ten such names of different sex, age and tone, these are the ones that SFace distinguishes best: the similarity of
+two of them is at most 0.48. Others would be taken for one person.
 """
 
 
@@ -48,12 +48,12 @@ def clip_seconds(quick: bool) -> float:
 
 
 def film_rendered(
-    head: StudioHead, person: str, take: int, quick: bool, frames: Sequence[int] | None = None
+    studio: CaptureStudio, person: str, take: int, quick: bool, frames: Sequence[int] | None = None
 ) -> Iterator[np.ndarray]:
     """Render a take of a person; the two takes differ in light, background and speech.
 
     Args:
-        head: Head of the studio (``pipelines.studio.studio_head.load_studio_head``).
+        studio: People, renderer and light; the renderer is used in the thread that opened it.
         person: A label from ``rendered_people``.
         take: Number of the take, 0 or 1.
         quick: Make the shorter clip, as in ``clip_seconds``.
@@ -62,10 +62,10 @@ def film_rendered(
     Yields:
         Frames (size, size, 3) uint8 RGB.
     """
-    from pipelines.studio.talking_head import render_talking_head
+    from pipelines.studio.captures.talking_head import render_talking_head
 
-    video = render_talking_head(head, _STUDIO_NAMES[person], clip_seconds(quick), FPS, SIZES[take], take)
+    video = render_talking_head(studio, _STUDIO_NAMES[person], clip_seconds(quick), FPS, SIZES[take], take)
     zoomed = video.camera.K.copy()
     zoomed[[0, 1], [0, 1]] *= _ZOOM
-    truth = video.truth if frames is None else video.truth.take(list(frames))
-    return replace(video, camera=replace(video.camera, K=zoomed), truth=truth).frames()
+    poses = video.poses if frames is None else tuple(video.poses[frame] for frame in frames)
+    return replace(video, camera=replace(video.camera, K=zoomed), poses=poses).frames()

@@ -12,6 +12,8 @@ ORDER = 6
 """Order of the grid of colours over a triangle; on the face of the open head, its points are 0.5 to 1 mm apart."""
 CELL = ORDER + 2
 """Side of a cell, pixels."""
+SPOT = 0.05
+"""Share of the spare cell's width that is shown."""
 
 
 def atlas_coordinates(count: int) -> Floats:
@@ -27,6 +29,8 @@ def atlas_coordinates(count: int) -> Floats:
     row, column = np.divmod(np.arange(count + 1), side)
     corners = np.array([[0, 0], [ORDER, 0], [0, ORDER]]) + 0.5
     places = CELL * np.stack([column, row], 1)[:, None] + corners
+    # a small spot of the spare cell, so that no reduced texture mixes it with its neighbours
+    places[-1] = places[-1].mean(0) + SPOT * (places[-1] - places[-1].mean(0))
     return (places / (CELL * side)).astype(np.float32)
 
 

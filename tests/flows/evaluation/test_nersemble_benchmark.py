@@ -34,9 +34,9 @@ from nersemble.flame_tracking import read_tracking, write_tracking
 from nersemble.layout import tracking_path
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.decoder import ProcessDecoder
-from pipelines.studio.nersemble_benchmark_layout import HIDDEN, BenchmarkSpec, write_benchmark
-from pipelines.studio.nersemble_layout import TRUTH_FILE
-from pipelines.studio.studio_head import load_studio_head
+from pipelines.studio.captures.nersemble_benchmark_layout import HIDDEN, BenchmarkSpec, write_benchmark
+from pipelines.studio.captures.nersemble_layout import TRUTH_FILE
+from pipelines.studio.captures.capture_studio import open_capture_studio
 
 PERSON, SEQUENCE = 393, "FREE"
 WHITE = 240
@@ -47,7 +47,7 @@ SPEC = BenchmarkSpec(tasks=(MONO,), frames=1, train_sequences=("EXP-1-head",), t
 def benchmark(tmp_path_factory) -> Path:
     """One person of the mono task, a frame a video."""
     root = tmp_path_factory.mktemp("benchmark")
-    assert list(write_benchmark(load_studio_head(cache_dir()), root, SPEC)) == [root / MONO.name / f"{PERSON}"]
+    assert list(write_benchmark(open_capture_studio(cache_dir()), root, SPEC)) == [root / MONO.name / f"{PERSON}"]
     return root
 
 
@@ -257,7 +257,7 @@ def test_the_kit_takes_what_is_rendered_for_everybody(kit, performer, tmp_path):
     """All of both tasks: 95 videos of rendered people, one frame each."""
     spec = BenchmarkSpec(identities=5, frames=1, cameras=3, train_sequences=("EXP-1-head",))
     assert spec.test_sequences == MONO_TEST_SEQUENCES
-    assert len(list(write_benchmark(load_studio_head(cache_dir()), tmp_path / "data", spec))) == 10
+    assert len(list(write_benchmark(open_capture_studio(cache_dir()), tmp_path / "data", spec))) == 10
     made = render_submissions(performer.checkpoint, tmp_path / "data", tmp_path / "out")
     assert list(made.values()) == [True, True]
     for path in made:

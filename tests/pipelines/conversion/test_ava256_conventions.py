@@ -17,9 +17,7 @@ from pipelines.conversion.ava256_config import head_model_frame
 from pipelines.conversion.head_crops import resample
 from pipelines.media.cameras import Camera
 from pipelines.media.image_codec import decode_image
-from pipelines.studio.ava256_layout import DISTORTION
-from pipelines.studio.person import make_person
-from pipelines.studio.renderer import Lighting, build_scene, render_mesh
+from pipelines.studio.captures.ava256_layout import DISTORTION, Ava256Spec, plan_capture
 
 BOUND = 0.1
 """Pixels."""
@@ -81,12 +79,12 @@ def points_of(capture, points, index, timestep):
 
 
 def keypoint_vertices():
+    from ffavatar_model.head.open_head import build_open_head
     from pipelines.faces.weight_cache import cache_dir
-    from pipelines.studio.ava256_layout import spread_keypoints
-    from pipelines.studio.studio_head import load_studio_head
+    from pipelines.studio.captures.ava256_layout import spread_keypoints
 
     if not _CHOSEN:
-        _CHOSEN.append(spread_keypoints(load_studio_head(cache_dir()).template))
+        _CHOSEN.append(spread_keypoints(build_open_head(cache_dir()).template.numpy()))
     return _CHOSEN[0]
 
 
@@ -167,26 +165,18 @@ def test_a_wrong_convention_is_seen(mutation, ava256_copy, convert_ava256):
     assert reprojection_error(decoder, convert_ava256(source, crop="full", size=256)) > 3 * BOUND
 
 
-def silhouettes(decoder, view, camera_row, size):
+def silhouettes(studio, decoder, view, camera_row, size):
     """The converted matte, and the silhouette of the true mesh seen by the converted view's camera (floats)."""
     _, timesteps, person = truth_of(decoder)
-    timestep = timesteps[view["frame_index"]]
-    mesh = _person(person).meshes(
-        np.array(timestep["expression"], np.float32)[None], matrix(timestep["rotations"], 5).astype(np.float32)[None]
-    )[0]
     camera = Camera(matrix(view["K"], 3), matrix(camera_row["world_to_camera"], 3), size, size)
-    true = render_mesh(build_scene(mesh), camera.moved(matrix(timestep["head_to_world"], 3)), Lighting(()))
+    capture = plan_capture(studio, person["identity_id"], Ava256Spec(n_cameras=4, frames=3, height=256))
+    (timestep,) = [t for t in capture.timesteps if t.frame_index == view["frame_index"]]
+    np.testing.assert_allclose(timestep.head_to_world, matrix(timesteps[view["frame_index"]]["head_to_world"], 3))
+    (true,) = capture.render_views(timestep, {"": camera})
     return decode_image(view["matte"], grey=True) / 255.0, true.alpha.astype(np.float64)
 
 
-def _person(about):
-    from pipelines.faces.weight_cache import cache_dir
-    from pipelines.studio.studio_head import load_studio_head
-
-    return make_person(load_studio_head(cache_dir()), about["identity_id"])
-
-
-def test_the_crops_camera_sees_the_person_where_the_matte_is(ava256_copy, convert_ava256):
+def test_the_crops_camera_sees_the_person_where_the_matte_is(capture_studio, ava256_copy, convert_ava256):
     """A head-centred crop's K and pose, with the true mesh, give the matte that was cut out of the files' images."""
     source, decoder = ava256_copy
     size = 128
@@ -194,7 +184,7 @@ def test_the_crops_camera_sees_the_person_where_the_matte_is(ava256_copy, conver
     offsets = []
     for row in rows[:3]:
         view = next(view for view in row["views"] if view["status"] == "ok")
-        matte, true = silhouettes(decoder, view, row["cameras"][0], size)
+        matte, true = silhouettes(capture_studio, decoder, view, row["cameras"][0], size)
         assert np.minimum(matte, true).sum() / np.maximum(matte, true).sum() > 0.95
         y, x = np.mgrid[0:size, 0:size]
         offsets += [(matte * x).sum() / matte.sum() - (true * x).sum() / true.sum()]

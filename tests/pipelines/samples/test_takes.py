@@ -12,6 +12,7 @@ import pytest
 from pipelines.samples.photographs import SAMPLE_FACES, SampleFace, SamplePhotograph, find_photograph, load_photograph
 from pipelines.samples.rendered import SIZES, film_rendered, rendered_people
 from pipelines.samples.takes import Take, film_photograph, make_takes, sampling_maps
+from pipelines.studio.captures.capture_studio import CaptureStudio
 
 ALL = [(sample, take) for sample in SAMPLE_FACES for take in make_takes(sample.person)]
 
@@ -99,18 +100,16 @@ def test_the_face_stack_finds_one_face_a_frame_and_the_same_person_in_both_takes
     assert min(same) > 0.6 and max(other) < 0.45, f"same {min(same):.2f}, other {max(other):.2f}"
 
 
-def test_rendered_people_are_told_apart_and_known_again() -> None:
+def test_rendered_people_are_told_apart_and_known_again(capture_studio: CaptureStudio) -> None:
     from pipelines.faces.analysis import FaceAnalyzer
     from pipelines.faces.pack import face_pack
-    from pipelines.faces.weight_cache import cache_dir
-    from pipelines.studio.studio_head import load_studio_head
 
-    head, pack = load_studio_head(cache_dir()), face_pack(None)
+    pack = face_pack(None)
     analyzer, vectors = FaceAnalyzer(pack), {}
     for person in rendered_people(quick=True):
         for take in (0, 1):
             seen = []
-            for frame in film_rendered(head, person, take, quick=True, frames=[2, 12, 22]):
+            for frame in film_rendered(capture_studio, person, take, quick=True, frames=[2, 12, 22]):
                 assert frame.shape == (SIZES[take], SIZES[take], 3)
                 (face,) = analyzer.detect(frame)
                 assert face.box[2] - face.box[0] >= 80

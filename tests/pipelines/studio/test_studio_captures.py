@@ -11,7 +11,13 @@ from pipelines.conversion.capture_tables import capture_tables
 from pipelines.engine.step import run_isolated
 from pipelines.media.cameras import Camera
 from pipelines.media.image_codec import decode_image
-from pipelines.studio.capture_step import PLAN, RENDERED, plan_captures, render_capture_rows, render_capture_step
+from pipelines.studio.captures.capture_step import (
+    PLAN,
+    RENDERED,
+    plan_captures,
+    render_capture_rows,
+    render_capture_step,
+)
 
 SIZE = 96
 
@@ -22,22 +28,23 @@ def plan():
 
 
 @pytest.fixture(scope="module")
-def rendered(studio_head, plan):
-    return render_capture_rows(studio_head, plan)
+def rendered(capture_studio, plan):
+    return render_capture_rows(capture_studio, plan)
 
 
-def test_a_step_of_three_rows_and_a_bad_one(studio_head, plan, tmp_path):
-    step = render_capture_step(tmp_path, studio_head.model.digest)
+def test_a_step_of_three_rows_and_a_bad_one(capture_studio, plan, tmp_path):
+    step = render_capture_step(tmp_path, capture_studio.head.digest)
     bad = plan.slice(0, 1).to_pylist()[0] | {"capture_id": "bad", "n_cameras": -1}
     rows = pa.concat_tables([plan_captures(1, 1, 1, 64), pa.Table.from_pylist([bad], schema=PLAN)])
-    parts = list(run_isolated(step, studio_head, rows))
+    parts = list(run_isolated(step, capture_studio, rows))
     status = {row["capture_id"]: row["status"] for part, _ in parts for row in part.to_pylist()}
     assert sorted(status.values()) == ["failed", "ok"] and status["bad"] == "failed"
     assert step.fingerprint() != render_capture_step(tmp_path, "other").fingerprint()
+    assert step.fingerprint() != render_capture_step(tmp_path, capture_studio.head.digest, "ict").fingerprint()
 
 
-def test_the_same_plan_gives_the_same_bytes(studio_head, plan, rendered):
-    one_by_one = pa.concat_tables([render_capture_rows(studio_head, plan.slice(i, 1)) for i in (1, 0)])
+def test_the_same_plan_gives_the_same_bytes(capture_studio, plan, rendered):
+    one_by_one = pa.concat_tables([render_capture_rows(capture_studio, plan.slice(i, 1)) for i in (1, 0)])
     assert one_by_one.slice(1, 1).equals(rendered.slice(0, 1)) and one_by_one.slice(0, 1).equals(rendered.slice(1, 1))
 
 

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest
 
-from pipelines.studio.camera_rig import RigCapture
+from pipelines.studio.captures.camera_rig import RigCapture
+from pipelines.studio.captures.capture_studio import CaptureStudio
 
 N_CAMERAS, N_FRAMES, WIDTH, SEED = 5, 2, 220, 0
 PEOPLE = (19, 60)
@@ -22,12 +23,12 @@ class NersembleData(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def nersemble_data(tmp_path_factory: pytest.TempPathFactory) -> NersembleData:
-    from pipelines.faces.weight_cache import cache_dir
-    from pipelines.studio.nersemble_layout import STUDIO_SEQUENCES, plan_session, write_sessions
-    from pipelines.studio.studio_head import load_studio_head
+def nersemble_data(capture_studio: CaptureStudio, tmp_path_factory: pytest.TempPathFactory) -> NersembleData:
+    from pipelines.studio.captures.nersemble_layout import STUDIO_SEQUENCES, plan_session, write_sessions
 
-    head, root = load_studio_head(cache_dir()), tmp_path_factory.mktemp("nersemble")
-    captures = {p: plan_session(head, p, N_CAMERAS, N_FRAMES, WIDTH, SEED, STUDIO_SEQUENCES[:1]) for p in PEOPLE}
+    root = tmp_path_factory.mktemp("nersemble")
+    captures = {
+        p: plan_session(capture_studio, p, N_CAMERAS, N_FRAMES, WIDTH, SEED, STUDIO_SEQUENCES[:1]) for p in PEOPLE
+    }
     assert len(list(write_sessions(root, captures))) == len(PEOPLE)
     return NersembleData(root, captures)

@@ -20,9 +20,9 @@ from pipelines.conversion.nersemble.recordings import plan_nersemble
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.cameras import Camera
 from pipelines.media.image_codec import decode_image
-from pipelines.studio.nersemble_benchmark_layout import SCALE, BenchmarkSpec, write_benchmark
-from pipelines.studio.nersemble_layout import TRUTH_FILE
-from pipelines.studio.studio_head import load_studio_head
+from pipelines.studio.captures.capture_studio import open_capture_studio
+from pipelines.studio.captures.nersemble_benchmark_layout import SCALE, BenchmarkSpec, write_benchmark
+from pipelines.studio.captures.nersemble_layout import TRUTH_FILE
 
 SIZE, N_CAMERAS = 128, 4
 CONFIG = NersembleConfig(size=SIZE, frames=1)
@@ -45,7 +45,7 @@ class Converted(NamedTuple):
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory) -> Converted:
     root = tmp_path_factory.mktemp("benchmark")
-    assert len(list(write_benchmark(load_studio_head(cache_dir()), root, SPEC))) == 2
+    assert len(list(write_benchmark(open_capture_studio(cache_dir()), root, SPEC))) == 2
     person = root / MONO.name / "393"
     shutil.copytree(tracking_path(person, "EXP-1-head").parent, tracking_path(person, "FREE").parent)
     plan = plan_nersemble(str(root), CONFIG)

@@ -30,9 +30,7 @@ from pipelines.conversion.triangulation import triangulate
 from pipelines.media.cameras import Camera
 from pipelines.media.image_codec import decode_image
 from pipelines.publishing.reasons import REASONS
-from pipelines.studio.nersemble_layout import TRUTH_FILE, random_colour_calibrations
-from pipelines.studio.renderer import build_scene, render_mesh
-from pipelines.studio.scenes import lighting_in_head_frame
+from pipelines.studio.captures.nersemble_layout import TRUTH_FILE, random_colour_calibrations
 
 SEQUENCE, SIZE = "EXP-1-head", 160
 CONFIG = NersembleConfig(size=SIZE, frames=2)
@@ -50,7 +48,7 @@ def converted(nersemble_data, tools):
     """The rows of both people, by participant."""
     plan = plan_nersemble(str(nersemble_data.root), CONFIG)
     assert plan.missing == ()
-    glasses = {p: "x" if c.person.appearance.glasses else "" for p, c in nersemble_data.captures.items()}
+    glasses = {p: "x" if "glasses" in c.figure.attributes.styles else "" for p, c in nersemble_data.captures.items()}
     assert plan.participants == {f"nersemble-{p:03d}": {"wears_glasses": mark} for p, mark in glasses.items()}
     rows = plan.step.fn(tools, plan.items).to_pylist()
     return {int(row["identity_id"][-3:]): row for row in rows}
@@ -156,9 +154,7 @@ def test_a_view_shows_what_its_K_and_its_camera_say(nersemble_data, converted):
     for view in row["views"]:
         timestep = capture.timesteps[view["frame_index"]]
         camera = camera_of(row, view)
-        mesh = capture.person.meshes(timestep.expression[None], timestep.rotations[None])[0]
-        lights = lighting_in_head_frame(capture.lighting, timestep.head_to_world)
-        seen = render_mesh(build_scene(mesh), camera.moved(timestep.head_to_world), lights, (0.0, 0.0, 0.0))
+        (seen,) = capture.render_views(timestep, {"": camera})
         image = decode_image(view["image"])
         inside = cv2.erode((seen.alpha > 0.99).astype(np.uint8), np.ones((5, 5), np.uint8)) > 0
         off, blurred = [], [cv2.GaussianBlur(p.astype(np.float32), (0, 0), 1.5).mean(-1) for p in (image, seen.rgb)]
@@ -340,7 +336,7 @@ def test_killed_with_signal_9_and_called_again_gives_the_digest_of_one_run(
     splits = snapshot.query("SELECT DISTINCT identity_id, split FROM views ORDER BY 1").to_pylist()
     assert [row["split"] for row in splits] == [split_of_participant(19, 20), "test"]
     said = snapshot.query("SELECT identity_id FROM participants WHERE name = 'wears_glasses'").to_pylist()
-    wearing = [p for p, capture in nersemble_data.captures.items() if capture.person.appearance.glasses]
+    wearing = [p for p, capture in nersemble_data.captures.items() if "glasses" in capture.figure.attributes.styles]
     assert [row["identity_id"] for row in said] == [f"nersemble-{p:03d}" for p in wearing]
 
 

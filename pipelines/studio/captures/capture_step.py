@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 
@@ -20,11 +21,13 @@ from pipelines.conversion.head_crops import HEAD_CENTRE, aligned_crop
 from pipelines.engine.step import Resources, Step
 from pipelines.media.cameras import Camera, aimed_camera, rotation_yxz
 from pipelines.media.image_codec import encode_png, encode_webp
-from pipelines.studio.motion import random_expression, speech
-from pipelines.studio.person import make_person
-from pipelines.studio.renderer import build_scene, render_mesh
-from pipelines.studio.scenes import lighting_in_head_frame, random_background, random_lighting
-from pipelines.studio.studio_head import StudioHead, load_studio_head
+from pipelines.studio.captures.capture_studio import CaptureStudio, assets_digest, open_capture_studio
+from pipelines.studio.captures.performance import SHOULDERS_STAY
+from pipelines.studio.looks.dressed_people import PeopleName
+from pipelines.studio.motion import plan_motion, random_expression, random_gaze
+from pipelines.studio.motion.gazing import without_gaze
+from pipelines.studio.people.figure import Pose
+from pipelines.studio.rendering.choice import Choice
 
 DATASET, LICENCE = "studio", "CC0-1.0"
 """Data set and licence of the studio's captures, which are rendered from CC0 data."""
@@ -55,7 +58,10 @@ TRUTH = pa.struct(
         pa.field("head_to_world", MATRIX_3X4),
     ]
 )
-"""Truth of one timestep: expression coefficients, axis-angles of the five joints (radians) and head pose (metres)."""
+"""Truth of one timestep: expression coefficients, axis-angles of the five joints (radians) and head pose (metres).
+
+People without the open head's coefficients have none here, nor a ``shape``.
+"""
 RENDERED = pa.schema(
     [
         pa.field("capture_id", pa.string(), nullable=False),
@@ -113,38 +119,47 @@ def plan_captures(
     return pa.Table.from_pylist(rows, schema=PLAN)
 
 
-def render_capture_step(cache: Path, head_digest: str, batch: int = 1) -> Step:
+def render_capture_step(
+    cache: Path,
+    head_digest: str,
+    people: PeopleName = "open",
+    assets: Path | None = None,
+    choice: Choice = "auto",
+) -> Step:
     """Return the step ``render_capture``.
 
     Args:
         cache: Folder of the open head, which is built there if it is missing.
         head_digest: Digest of the head, which is part of the step's fingerprint.
-        batch: Number of captures that are rendered per call.
+        people: Name of the source of people.
+        assets: Folder of a kit, or None.
+        choice: Renderer.
     """
     return Step(
         name="render_capture",
-        version=2,
+        version=3,
         key="capture_id",
         input=PLAN,
         output=RENDERED,
-        load=partial(load_studio_head, cache),
+        load=partial(open_capture_studio, cache, people, assets, choice),
         fn=render_capture_rows,
-        resources=Resources(cpus=1, batch=batch),
-        weights={"head": head_digest},
+        resources=Resources(cpus=1, batch=1),
+        config={"people": people},
+        weights={"head": head_digest, **assets_digest(assets)},
     )
 
 
-def render_capture_rows(head: StudioHead, plan: pa.Table) -> pa.Table:
+def render_capture_rows(studio: CaptureStudio, plan: pa.Table) -> pa.Table:
     """Render captures; all random numbers are seeded with the ids of the capture and the person.
 
     Args:
-        head: The studio's head.
+        studio: People, renderer and light.
         plan: Rows of ``PLAN``.
 
     Returns:
         Rows of ``RENDERED``, in the order of the plan.
     """
-    return pa.Table.from_pylist([_render(head, row) for row in plan.to_pylist()], schema=RENDERED)
+    return pa.Table.from_pylist([_render(studio, row) for row in plan.to_pylist()], schema=RENDERED)
 
 
 def random_studio_cameras(g: np.random.Generator, n: int, size: int) -> list[Camera]:
@@ -176,58 +191,61 @@ def random_studio_cameras(g: np.random.Generator, n: int, size: int) -> list[Cam
     return cameras
 
 
-def _timesteps(head: StudioHead, g: np.random.Generator, n: int) -> list[dict[str, Any]]:
-    """Draw segment, expression, rotations and head pose of ``n`` timesteps: neutral first, speech at every third."""
-    timesteps: list[dict[str, Any]] = []
+def _poses(g: np.random.Generator, n: int) -> list[tuple[str, Pose]]:
+    """Draw segment and pose of ``n`` timesteps: neutral first, speech at every third."""
+    poses: list[tuple[str, Pose]] = []
     for frame in range(n):
-        if frame == 0:
-            segment, actions = "neutral", {}
-        elif frame % 3 == 2:
-            talk = speech(g, np.array([0.0, 0.1]))
-            segment, actions = "speech", {name: float(value[0]) for name, value in talk.items()}
+        segment, actions, gaze = "neutral", {}, random_gaze(g)
+        if frame % 3 == 2:
+            spoken = plan_motion(g, np.array([0.0, 0.1]), "speech").actions
+            segment, actions = "speech", {name: float(value[0]) for name, value in spoken.items()}
+        elif frame:
+            name, drawn = random_expression(g)
+            segment, actions = f"expression-{name}", without_gaze(drawn)
         else:
-            name, actions = random_expression(g)
-            segment = f"expression-{name}"
-        expression, rotations = head.parameters({k: np.array([v]) for k, v in actions.items()})
-        rotations = rotations.copy()
-        rotations[0, 1] += g.normal(scale=0.06, size=3)
+            gaze = Pose().gaze
         turn = rotation_yxz(*np.clip(g.normal(scale=[0.16, 0.1, 0.08]), -0.35, 0.35))
-        pose = np.concatenate([turn, g.normal(scale=0.01, size=(3, 1))], axis=1)
-        timesteps.append(
-            {"segment": segment, "expression": expression[0], "rotations": rotations[0], "head_to_world": pose}
-        )
-    return timesteps
+        to_world = np.eye(4)
+        to_world[:3, :3], to_world[:3, 3] = turn, g.normal(scale=0.01, size=3)
+        x, y, z = cv2.Rodrigues(turn)[0][:, 0] * g.uniform(*SHOULDERS_STAY)
+        poses.append((segment, Pose(actions, gaze, to_world, (float(x), float(y), float(z)))))
+    return poses
 
 
-def _render(head: StudioHead, row: dict[str, Any]) -> dict[str, Any]:
+def _render(studio: CaptureStudio, row: dict[str, Any]) -> dict[str, Any]:
     g = np.random.default_rng(seed_of(row["capture_id"]))
-    person, size = make_person(head, row["identity_id"]), int(row["size"])
+    figure, size = studio.source.person(row["identity_id"]), int(row["size"])
     cameras = {f"studio-{i:02d}": c for i, c in enumerate(random_studio_cameras(g, row["n_cameras"], size))}
-    timesteps = _timesteps(head, g, row["n_frames"])
-    lighting = random_lighting(g)
-    backgrounds = {name: random_background(g, size) for name in cameras}
-    meshes = person.meshes(*(np.stack([t[name] for t in timesteps]) for name in ("expression", "rotations")))
-    views = []
-    for frame, (timestep, mesh) in enumerate(zip(timesteps, meshes, strict=True)):
-        pose = timestep["head_to_world"]
-        lighting_in_head, scene = lighting_in_head_frame(lighting, pose), build_scene(mesh)
-        for name, camera in cameras.items():
-            crop = aligned_crop(camera, pose, size)
-            rendered = render_mesh(scene, crop.moved(pose), lighting_in_head, backgrounds[name])
+    poses, scene = _poses(g, row["n_frames"]), studio.scene(g)
+    views, truths, shape = [], [], None
+    for frame, (segment, pose) in enumerate(poses):
+        posed = figure.pose(pose)
+        to_world, shape = pose.head_to_world[:3], posed.shape
+        crops = [aligned_crop(camera, to_world, size) for camera in cameras.values()]
+        images = studio.renderer.render_views(figure, posed, crops, scene, truth=False)
+        for name, crop, image in zip(cameras, crops, images, strict=True):
             views.append(
                 view_row(
                     row["capture_id"],
                     name,
                     frame,
-                    segment=timestep["segment"],
+                    segment=segment,
                     split=row["split"],
                     time_s=frame / 2,
-                    image=encode_webp(rendered.rgb, 95),
-                    matte=encode_png((rendered.alpha * 255 + 0.5).astype(np.uint8)),
+                    image=encode_webp(image.rgb, 95),
+                    matte=encode_png((image.matte * 255 + 0.5).astype(np.uint8)),
                     K=crop.K,
-                    head_to_world=pose,
+                    head_to_world=to_world,
                 )
             )
+        truths.append(
+            {
+                "frame_index": frame,
+                "expression": posed.expression,
+                "rotations": None if posed.rotations is None else posed.rotations.ravel(),
+                "head_to_world": to_world.ravel(),
+            }
+        )
     return {
         "capture_id": row["capture_id"],
         "status": OK,
@@ -238,14 +256,6 @@ def _render(head: StudioHead, row: dict[str, Any]) -> dict[str, Any]:
         "split": row["split"],
         "cameras": [camera_row(name, camera) for name, camera in cameras.items()],
         "views": views,
-        "truth": [
-            {
-                "frame_index": frame,
-                "expression": timestep["expression"],
-                "rotations": timestep["rotations"].ravel(),
-                "head_to_world": timestep["head_to_world"].ravel(),
-            }
-            for frame, timestep in enumerate(timesteps)
-        ],
-        "shape": person.shape,
+        "truth": truths,
+        "shape": shape,
     }

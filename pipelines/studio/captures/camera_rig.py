@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mfhq.ids import seed_of
 from pipelines.conversion.head_crops import HEAD_CENTRE
 from pipelines.media.cameras import Array, Camera, compose, look_at, rotation_yxz
-from pipelines.media.srgb import encode_srgb
-from pipelines.studio.mesh import Mesh, grid_barycentric, merge
+from pipelines.media.srgb import decode_srgb, encode_srgb
+from pipelines.studio.captures.capture_studio import CaptureStudio
+from pipelines.studio.captures.performance import Timestep, plan_timesteps
 from pipelines.studio.part_classes import Part
-from pipelines.studio.performance import Timestep, plan_timesteps
-from pipelines.studio.person import StudioPerson, make_person
-from pipelines.studio.renderer import Lighting, build_scene, cast_rays, render_mesh
-from pipelines.studio.scenes import lighting_in_head_frame, random_background, random_lighting
-from pipelines.studio.segmentation import triangle_parts
-from pipelines.studio.studio_head import ORDER, StudioHead
+from pipelines.studio.people.figure import Attributes, Figure, Material, Pose, PosedFigure, Surface
+from pipelines.studio.people.wardrobe import flat
+from pipelines.studio.rendering.development import background_light, develop
+from pipelines.studio.rendering.image import Renderer, StudioImage
+from pipelines.studio.rendering.scene import StudioScene
 
 Floats = NDArray[np.float32]
 CHAIR = ((-0.17, -0.45, -0.28), (0.17, -0.19, -0.24))
@@ -66,64 +66,112 @@ class RigView:
     """(H, W) ``Part`` at the centre of each pixel."""
 
 
+@dataclass(frozen=True, eq=False)
+class SeatedFigure:
+    """A person with the back of a chair behind; see ``Figure``."""
+
+    person: Figure
+    """The person."""
+    chair: Surface
+    """Back of the chair."""
+    chair_vertices: Floats
+    """(8, 3) its vertices in the studio, metres."""
+
+    @property
+    def identity_id(self) -> str:
+        """Id of the person, with a mark, because renderers keep surfaces by it."""
+        return f"{self.person.identity_id} on a chair"
+
+    @property
+    def attributes(self) -> Attributes:
+        """Declared facts of the person."""
+        return self.person.attributes
+
+    @property
+    def surfaces(self) -> tuple[Surface, ...]:
+        """Surfaces of the person, then the chair."""
+        return (*self.person.surfaces, self.chair)
+
+    def pose(self, pose: Pose) -> PosedFigure:
+        """Pose the person; the chair stands still."""
+        posed = self.person.pose(pose)
+        return replace(posed, vertices=(*posed.vertices, self.chair_vertices))
+
+
 @dataclass(frozen=True)
 class RigCapture:
     """A planned capture without its images, which ``render_views`` renders timestep by timestep."""
 
-    person: StudioPerson
-    """Person who is captured."""
+    figure: Figure
+    """Person who is captured, with the chair if there is one."""
+    identity_id: str
+    """Id of the person."""
+    shape: Floats
+    """(S,) shape coefficients of the open head."""
+    renderer: Renderer
+    """Renderer."""
     cameras: Mapping[str, Camera]
     """Name → camera of the full image, in the rig's world, metres."""
     timesteps: tuple[Timestep, ...]
     """Performance of the person."""
-    lighting: Lighting
-    """Lighting in the axes of the world."""
-    backgrounds: Mapping[str, Floats]
-    """Name of the camera → (H, W, 3) linear light behind the person."""
-    chair: Mesh | None
-    """Back of the chair in the world, metres; None without a chair."""
-
-    def vertices(self, timestep: Timestep) -> Floats:
-        """Return the head model's vertices (V, 3) in the head's frame, metres, without hair and glasses."""
-        shape = self.person.shape[None]
-        return self.person.head.pose(shape, timestep.expression[None], timestep.rotations[None])[0][0]
+    scene: StudioScene
+    """Light and background in the axes of the studio."""
+    studio_to_world: Array
+    """(3, 4) transform from the studio, whose axes are those of the head at rest, to the rig's world, metres."""
+    white: bool = False
+    """Put the person before white instead of the scene's background."""
 
     def render_background(self, camera_id: str) -> NDArray[np.uint8]:
         """Return a camera's image of the empty room, (H, W, 3) sRGB."""
-        return encode_srgb(self.backgrounds[camera_id])
+        camera = self.cameras[camera_id].moved(self.studio_to_world)
+        if self.white:
+            return np.full((camera.height, camera.width, 3), 255, np.uint8)
+        return develop(background_light(self.scene, camera), self.scene.look, self.scene.noise_seed)
 
-    def render_views(self, timestep: Timestep, samples: int = 2) -> Iterator[RigView]:
-        """Render each camera's image of a timestep.
+    def render_views(self, timestep: Timestep, cameras: Mapping[str, Camera] | None = None) -> Iterator[RigView]:
+        """Render images of a timestep.
 
         Args:
             timestep: One of ``timesteps``.
-            samples: Number of rays along each edge of a pixel.
+            cameras: Name → camera in the rig's world; None for the rig's own.
 
         Yields:
             One view per camera, in the order of ``cameras``.
         """
-        mesh = self.person.meshes(timestep.expression[None], timestep.rotations[None])[0]
-        parts = self._parts
-        if self.chair is not None:
-            turn, shift = timestep.head_to_world[:, :3], timestep.head_to_world[:, 3]
-            mesh = merge([mesh, self.chair.posed((self.chair.vertices - shift) @ turn)])
-        scene, lighting = build_scene(mesh), lighting_in_head_frame(self.lighting, timestep.head_to_world)
-        for name, camera in self.cameras.items():
-            in_head_frame = camera.moved(timestep.head_to_world)
-            image = render_mesh(scene, in_head_frame, lighting, self.backgrounds[name], samples)
-            triangle = cast_rays(scene, in_head_frame).triangle  # one ray through the centre of each pixel
-            labels = np.where(triangle >= 0, parts[triangle], np.uint8(Part.BACKGROUND))
-            alpha = np.where(labels == Part.CHAIR, np.float32(0), image.alpha)
-            yield RigView(name, image.rgb, alpha, labels)
+        named = self.cameras if cameras is None else cameras
+        moved = [camera.moved(self.studio_to_world) for camera in named.values()]
+        scene = replace(self.scene, noise_seed=self.scene.noise_seed + 100 * (1 + timestep.frame_index))
+        posed = self.figure.pose(timestep.pose)
+        images = self.renderer.render_views(self.figure, posed, moved, scene)
+        for name, camera, image in zip(named, moved, images, strict=True):
+            if image.truth is None:
+                raise RuntimeError(f"renderer {self.renderer.name} returned no truth for camera {name}")
+            parts = image.truth.part
+            alpha = np.where(parts == Part.CHAIR, np.float32(0), image.matte)
+            rgb = before_white(image, scene, camera) if self.white else image.rgb
+            yield RigView(name, rgb, alpha, parts)
 
-    @cached_property
-    def _parts(self) -> NDArray[np.uint8]:
-        chair = 0 if self.chair is None else len(self.chair.triangles)
-        return np.concatenate([triangle_parts(self.person), np.full(chair, Part.CHAIR, np.uint8)])
+
+def before_white(image: StudioImage, scene: StudioScene, camera: Camera) -> NDArray[np.uint8]:
+    """Return the image (H, W, 3) with white instead of the background.
+
+    Args:
+        image: The image, with its linear light.
+        scene: Light and background of the image.
+        camera: The image's camera.
+
+    Raises:
+        ValueError: The image has no linear light.
+    """
+    if image.linear is None:
+        raise ValueError("the image has no linear light: render it with truth")
+    uncovered = (1 - image.matte)[..., None]
+    person = develop(image.linear - uncovered * background_light(scene, camera), scene.look, scene.noise_seed)
+    return encode_srgb(decode_srgb(person / np.float32(255)) + uncovered)
 
 
 def plan_rig(
-    head: StudioHead,
+    studio: CaptureStudio,
     identity_id: str,
     spec: RigSpec,
     segments: Mapping[str, int],
@@ -137,7 +185,7 @@ def plan_rig(
     """Plan the capture of one person in a rig; the same arguments give the same capture.
 
     Args:
-        head: The studio's head.
+        studio: People, renderer and light.
         identity_id: Id of the person.
         spec: Settings of the rig.
         segments: Name of the segment → number of its frames, in order.
@@ -151,7 +199,8 @@ def plan_rig(
         The planned capture.
 
     Raises:
-        ValueError: There is no camera or no frame, or there are fewer distinct names than cameras.
+        ValueError: There is no camera or no frame, there are fewer distinct names than cameras, or the people have
+            no parameters of the open head.
     """
     names = camera_names or tuple(f"{i:02d}" for i in range(spec.n_cameras))
     n_frames = sum(segments.values())
@@ -159,8 +208,8 @@ def plan_rig(
         raise ValueError(f"{spec.n_cameras} cameras and {n_frames} frames: at least one of each is needed")
     if len(set(names)) < spec.n_cameras:
         raise ValueError(f"{len(set(names))} names for {spec.n_cameras} cameras: name each one differently")
-    person = make_person(head, identity_id)
-    g = np.random.default_rng([person.appearance.seed, seed, 7])
+    person = studio.source.person(identity_id)
+    g = np.random.default_rng([seed_of(identity_id), seed, 7])
     # The rig's world has a random rotation and an origin that is not in the head.
     world = np.concatenate([rotation_yxz(*g.uniform(-np.pi, np.pi, 3)), g.normal(scale=0.3, size=(3, 1))], axis=1)
     inverse = invert_rigid(world)
@@ -168,15 +217,17 @@ def plan_rig(
         name: Camera(c.K, compose(c.world_to_camera, inverse), c.width, c.height)
         for name, c in zip(names, random_rig_cameras(g, spec), strict=False)
     }
-    timesteps = plan_timesteps(head, g, segments, fps, first_frame, frame_step)
-    chair = _chair(g) if spec.chair else None
+    timesteps = plan_timesteps(person, g, segments, fps, first_frame, frame_step)
+    shape = person.pose(Pose()).shape
     return RigCapture(
-        person=person,
+        figure=SeatedFigure(person, *_chair(g)) if spec.chair else person,
+        identity_id=identity_id,
+        shape=np.zeros(0, np.float32) if shape is None else shape,
+        renderer=studio.renderer,
         cameras=cameras,
         timesteps=tuple(replace(t, head_to_world=compose(world, t.head_to_world)) for t in timesteps),
-        lighting=lighting_in_head_frame(random_lighting(g), inverse),
-        backgrounds={name: random_background(g, spec.width, spec.height) for name in cameras},
-        chair=chair and chair.posed(chair.vertices @ world[:, :3].T + world[:, 3]),
+        scene=studio.scene(g),
+        studio_to_world=world,
     )
 
 
@@ -213,8 +264,8 @@ def random_rig_cameras(g: np.random.Generator, spec: RigSpec) -> list[Camera]:
     return cameras
 
 
-def _chair(g: np.random.Generator) -> Mesh:
-    """Build the back of a chair, a box of one colour."""
+def _chair(g: np.random.Generator) -> tuple[Surface, Floats]:
+    """Build the back of a chair, a box of one colour; return its surface and its vertices (8, 3)."""
     (x0, y0, z0), (x1, y1, z1) = CHAIR
     corners = np.array(
         [
@@ -230,6 +281,8 @@ def _chair(g: np.random.Generator) -> Mesh:
     )
     quads = ((4, 5, 6, 7), (1, 0, 3, 2), (0, 4, 7, 3), (5, 1, 2, 6), (7, 6, 2, 3), (0, 1, 5, 4))
     triangles = np.array([t for a, b, c, d in quads for t in ((a, b, c), (a, c, d))])
-    colour = np.array([*g.uniform(0.02, 0.1, 3), 0.1], np.float32)
-    colours = np.broadcast_to(colour, (len(triangles), len(grid_barycentric(ORDER)), 4))
-    return Mesh(corners.astype(np.float32), triangles, colours, ORDER)
+    red, green, blue = (255 * g.uniform(0.15, 0.35, 3)).tolist()
+    corners_uv = np.tile(np.array([[0, 0], [1, 0], [0, 1]], np.float32), (len(triangles), 1, 1))
+    material = Material(flat((red, green, blue)), roughness=0.7)
+    surface = Surface("chair", triangles.astype(np.int32), corners_uv, Part.CHAIR, material)
+    return surface, corners.astype(np.float32)

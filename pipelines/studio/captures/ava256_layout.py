@@ -6,16 +6,19 @@ Differences from the official data:
   edges.
 - The 274 keypoints are fixed points of this mesh without an anatomical meaning.
 - The texture holds the person's colours in the open head's UV map and is the same in every frame.
-- There are no shoulders.
+- Glasses and hats are labelled as such, but the chair is a plain box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from embreex import rtcore_scene
+from embreex.mesh_construction import TriangleMesh
 from numpy.typing import NDArray
 
 from ava256 import naming
@@ -26,13 +29,14 @@ from ava256.writer import CaptureWriter, write_ids
 from mfhq.ids import digest, seed_of
 from pipelines.conversion.ava256_config import HEAD_AXES
 from pipelines.media.cameras import Array, Camera, compose
-from pipelines.media.srgb import encode_srgb
-from pipelines.studio.camera_rig import RigCapture, RigSpec, invert_rigid, plan_rig
-from pipelines.studio.mesh import sample_colours
-from pipelines.studio.person import StudioPerson
-from pipelines.studio.renderer import build_scene
-from pipelines.studio.studio_head import StudioHead
-from pipelines.studio.truth import write_truth
+from pipelines.studio.captures.camera_rig import RigCapture, RigSpec, invert_rigid, plan_rig
+from pipelines.studio.captures.capture_studio import CaptureStudio
+from pipelines.studio.captures.truth import write_truth
+from pipelines.studio.people.figure import Surface
+from pipelines.studio.rendering.lookup import sample_bilinear
+
+if TYPE_CHECKING:
+    from ffavatar_model.head import HeadModel
 
 SEGMENTS = ("EXP_neutral_peak", "EXP_free_face", "EXP_smile", "SEN_a_good_morrow", "EXP_cheek_blow", "EXP_eyes_closed")
 """Names of the segments, in order; a capture uses the first ones."""
@@ -75,14 +79,16 @@ class Ava256Spec:
         return round(naming.FULL_WIDTH * self.height / naming.FULL_HEIGHT)
 
 
-def write_ava256(head: StudioHead, root: Path, n_identities: int, spec: Ava256Spec, seed: int = 0) -> Iterator[Path]:
+def write_ava256(
+    studio: CaptureStudio, root: Path, n_identities: int, spec: Ava256Spec, seed: int = 0
+) -> Iterator[Path]:
     """Write the captures of several people below ``root``; captures that exist are not changed.
 
     The truth of each capture is written to its folder ``truth`` by ``write_truth``; its poses are those of the head
     model's frame.
 
     Args:
-        head: The studio's head.
+        studio: People, renderer and light.
         root: Folder of the captures.
         n_identities: Number of people, with one capture per person.
         spec: Settings of the captures.
@@ -96,7 +102,7 @@ def write_ava256(head: StudioHead, root: Path, n_identities: int, spec: Ava256Sp
         identity = digest(["studio", seed, number])
         names.append(capture_name(identity))
         if not (root / names[-1].folder).exists():
-            write_capture(plan_capture(head, identity, spec, seed), root, names[-1], spec)
+            write_capture(studio.head, plan_capture(studio, identity, spec, seed), root, names[-1], spec)
             write_ids(root, names)
         yield root / names[-1].folder
 
@@ -109,11 +115,11 @@ def capture_name(identity: str) -> CaptureName:
     return CaptureName(date, f"{g.integers(8, 18):02d}{g.integers(0, 60):02d}", f"{letters}{g.integers(0, 1000):03d}")
 
 
-def plan_capture(head: StudioHead, identity: str, spec: Ava256Spec, seed: int = 0) -> RigCapture:
+def plan_capture(studio: CaptureStudio, identity: str, spec: Ava256Spec, seed: int = 0) -> RigCapture:
     """Plan a person's capture: upright images, a chair, and numbers as the cameras' names.
 
     Args:
-        head: Head of the studio.
+        studio: People, renderer and light.
         identity: Id of the person.
         spec: Settings of the capture.
         seed: Seed of the rig and the performance; another seed gives other ones of the same person.
@@ -123,14 +129,23 @@ def plan_capture(head: StudioHead, identity: str, spec: Ava256Spec, seed: int = 
     rig = RigSpec(n_cameras=spec.n_cameras, width=spec.width, height=spec.height, chair=True)
     names = tuple(f"4{i:05d}" for i in range(940, 940 + spec.n_cameras))
     return plan_rig(
-        head, identity, rig, segments, seed, camera_names=names, fps=FPS, first_frame=FIRST_FRAME, frame_step=FRAME_STEP
+        studio,
+        identity,
+        rig,
+        segments,
+        seed,
+        camera_names=names,
+        fps=FPS,
+        first_frame=FIRST_FRAME,
+        frame_step=FRAME_STEP,
     )
 
 
-def write_capture(capture: RigCapture, root: Path, name: CaptureName, spec: Ava256Spec) -> None:
+def write_capture(head: HeadModel, capture: RigCapture, root: Path, name: CaptureName, spec: Ava256Spec) -> None:
     """Render and write one capture with its truth.
 
     Args:
+        head: The open head.
         capture: The planned capture.
         root: Folder of the captures.
         name: Name of the capture.
@@ -138,11 +153,11 @@ def write_capture(capture: RigCapture, root: Path, name: CaptureName, spec: Ava2
     """
     frames = [ListedFrame(t.segment, t.frame_index) for t in capture.timesteps]
     cameras = {name: calibrated_camera(camera) for name, camera in capture.cameras.items()}
-    surface, missing = RegisteredSurface(capture.person), _missing_images(name, capture, spec.absent)
+    surface, missing = RegisteredSurface(head), _missing_images(name, capture, spec.absent)
     with CaptureWriter(root, name, cameras, frames) as writer:
         for timestep in capture.timesteps:
             frame = timestep.frame_index
-            vertices = surface.vertices(capture.vertices(timestep))
+            vertices = surface.vertices(timestep.vertices)
             pose = compose(timestep.head_to_world, invert_rigid(HEAD_FRAME))
             points = vertices[surface.keypoints] @ pose[:, :3].T + pose[:, 3]
             inliers = _inliers(points, capture.cameras)
@@ -154,8 +169,10 @@ def write_capture(capture: RigCapture, root: Path, name: CaptureName, spec: Ava2
                 if (view.camera_id, frame) not in missing:
                     writer.image(view.camera_id, frame, view.rgb)
                     writer.parts(view.camera_id, frame, view.parts)
-        writer.textures([frame.frame for frame in frames], render_texture(capture.person, spec.uv_size))
-        write_truth(writer.truth, capture)
+        writer.textures(
+            [frame.frame for frame in frames], render_texture(head, capture.figure.surfaces[0], spec.uv_size)
+        )
+        write_truth(writer.truth, capture, head)
 
 
 def calibrated_camera(camera: Camera) -> CalibratedCamera:
@@ -167,14 +184,14 @@ def calibrated_camera(camera: Camera) -> CalibratedCamera:
 class RegisteredSurface:
     """The open head's surface with the official number of points: vertices, then midpoints of its longest edges."""
 
-    def __init__(self, person: StudioPerson) -> None:
-        head = person.head
-        edges = np.sort(head.triangles[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    def __init__(self, head: HeadModel) -> None:
+        template = head.template.numpy()
+        edges = np.sort(head.triangles.numpy()[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
         edges = np.unique(edges, axis=0)
-        length = np.linalg.norm(head.template[edges[:, 0]] - head.template[edges[:, 1]], axis=1)
-        n = naming.N_VERTICES - len(head.template)
+        length = np.linalg.norm(template[edges[:, 0]] - template[edges[:, 1]], axis=1)
+        n = naming.N_VERTICES - len(template)
         self.edges = edges[np.sort(np.argsort(-length, kind="stable")[:n])]
-        self.keypoints = spread_keypoints(head.template)
+        self.keypoints = spread_keypoints(template)
 
     def vertices(self, posed: NDArray[np.floating]) -> Array:
         """Return the points (7306, 3) in the written mesh's frame, given the head model's posed vertices (V, 3)."""
@@ -210,26 +227,33 @@ def _missing_images(name: CaptureName, capture: RigCapture, share: float) -> set
     return {images[int(i)] for i in g.choice(len(images), n, replace=False)}
 
 
-def render_texture(person: StudioPerson, size: int) -> NDArray[np.uint8]:
+def render_texture(head: HeadModel, skin: Surface, size: int) -> NDArray[np.uint8]:
     """Render a person's colours in the head model's UV map.
 
     Args:
-        person: The person.
+        head: The open head.
+        skin: Skin of the person, whose first vertices are the head's.
         size: Side of the texture, pixels.
 
     Returns:
         (size, size, 3) sRGB texture, black outside the triangles of the map.
     """
-    model = person.head.model
-    flat = np.concatenate([model.uvs.numpy(), np.zeros((len(model.uvs), 1), np.float32)], axis=1)
-    unwrapped = replace(person.surface, vertices=flat.astype(np.float32), triangles=model.uv_triangles.numpy())
-    scene = build_scene(unwrapped)
+    number = {tuple(corners): i for i, corners in enumerate(head.triangles.tolist())}
+    found = [(i, number[corners]) for i, t in enumerate(skin.triangles.tolist()) if (corners := tuple(t)) in number]
+    drawn, own = np.array(found).T
+    places = np.zeros((len(own), 3, 3), np.float32)
+    places[..., :2] = head.uvs.numpy()[head.uv_triangles.numpy()[own]]
+    embree = rtcore_scene.EmbreeScene()
+    TriangleMesh(embree, places)
     x, y = np.meshgrid((np.arange(size) + 0.5) / size, 1 - (np.arange(size) + 0.5) / size)
     origins = np.stack([x, y, np.ones_like(x)], -1).reshape(-1, 3).astype(np.float32)
-    down = np.broadcast_to(np.array([0, 0, -1], np.float32), origins.shape)
-    nearest = scene.embree.run(origins, np.ascontiguousarray(down), query="INTERSECT", output=True)
+    down = np.ascontiguousarray(np.broadcast_to(np.array([0, 0, -1], np.float32), origins.shape))
+    nearest = embree.run(origins, down, query="INTERSECT", output=True)
     hit = nearest["primID"] >= 0
-    colours = np.zeros((size * size, 3), np.float32)
-    triangles = nearest["primID"][hit].astype(np.int64)
-    colours[hit] = sample_colours(unwrapped, triangles, nearest["u"][hit], nearest["v"][hit])[:, :3]
-    return encode_srgb(colours).reshape(size, size, 3)
+    u, v = nearest["u"][hit], nearest["v"][hit]
+    weights = np.stack([1 - u - v, u, v], 1)
+    at = np.einsum("nk,nkc->nc", weights, skin.uv[drawn[nearest["primID"][hit]]])
+    texture = np.zeros((size * size, 3), np.uint8)
+    colours = sample_bilinear(skin.material.base_colour[..., :3].astype(np.float32), at[:, 0], at[:, 1])
+    texture[hit] = (colours + 0.5).astype(np.uint8)
+    return texture.reshape(size, size, 3)

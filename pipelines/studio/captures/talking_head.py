@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,20 +13,20 @@ from numpy.typing import NDArray
 from mfhq.ids import seed_of
 from mfhq.schema import MATRIX_3X4
 from pipelines.conversion.head_crops import HEAD_CENTRE
-from pipelines.media.cameras import Camera, aimed_camera, rotation_yxz
+from pipelines.media.cameras import Camera, aimed_camera
 from pipelines.media.video_writer import write_video
-from pipelines.studio.motion import blinks, gaze, smooth_noise, speech
-from pipelines.studio.performance import turn_about_neck
-from pipelines.studio.person import StudioPerson, make_person
-from pipelines.studio.renderer import render_mesh
-from pipelines.studio.scenes import lighting_in_head_frame, random_background, random_lighting
-from pipelines.studio.studio_head import StudioHead
+from pipelines.studio.captures.capture_studio import CaptureStudio
+from pipelines.studio.captures.performance import SHOULDERS_STAY, turned_pose
+from pipelines.studio.motion import plan_motion, smooth_noise
+from pipelines.studio.people.figure import Figure, Pose
+from pipelines.studio.rendering.scene import StudioScene
 
-Floats = NDArray[np.float64]
 SPAN = 0.5
 """Length that the image spans at the head, metres; as in a video call, the face takes about a third of its width."""
-MAX_YAW, MAX_PITCH, MAX_ROLL = np.radians([30.0, 15.0, 10.0])
-"""Largest rotations of the head, radians."""
+TURN_AROUND = np.radians([16.0, 6.0, 4.0])
+"""Standard deviations of the slow turns that are added to those of speech: yaw, pitch, roll, radians."""
+MAX_TURN = np.radians([30.0, 15.0, 10.0])
+"""Largest yaw, pitch and roll, radians."""
 
 TRUTH = pa.schema(
     [
@@ -37,14 +37,15 @@ TRUTH = pa.schema(
         pa.field("pitch_deg", pa.float32(), nullable=False),
         pa.field("roll_deg", pa.float32(), nullable=False),
         pa.field("head_to_world", MATRIX_3X4, nullable=False),
-        pa.field("expression", pa.list_(pa.float32()), nullable=False),
-        pa.field("rotations", pa.list_(pa.float32(), 15), nullable=False),
-        pa.field("shape", pa.list_(pa.float32()), nullable=False),
+        pa.field("expression", pa.list_(pa.float32())),
+        pa.field("rotations", pa.list_(pa.float32(), 15)),
+        pa.field("shape", pa.list_(pa.float32())),
     ]
 )
 """Truth of a video, one row per frame.
 
-As in ``mfhq.schema.FACES``, positive yaw is to the image's right, positive pitch is up, and positive roll is clockwise.
+People without the open head's coefficients have none here. As in ``mfhq.schema.FACES``, positive yaw is to the image's
+right, positive pitch is up, and positive roll is clockwise.
 """
 
 
@@ -52,36 +53,36 @@ As in ``mfhq.schema.FACES``, positive yaw is to the image's right, positive pitc
 class TalkingHead:
     """A planned video without its images, which ``frames`` renders one by one."""
 
-    person: StudioPerson
+    studio: CaptureStudio
+    """People, renderer and light."""
+    figure: Figure
     """Person who is shown."""
     camera: Camera
     """Camera of the video."""
     fps: float
     """Frames per second."""
+    scene: StudioScene
+    """Light and background."""
+    poses: tuple[Pose, ...]
+    """Pose of each frame."""
     truth: pa.Table
     """Truth of the frames, with the schema ``TRUTH``."""
-    seed: int
-    """Seed of lighting and background."""
 
     def frames(self) -> Iterator[NDArray[np.uint8]]:
         """Render the frames in order, as RGB images (size, size, 3)."""
-        g = np.random.default_rng([self.seed, 1])
-        lighting, background = random_lighting(g), random_background(g, self.camera.width)
-        for row in self.truth.select(["expression", "rotations", "head_to_world"]).to_pylist():
-            pose = np.array(row["head_to_world"]).reshape(3, 4)
-            mesh = self.person.meshes(
-                np.array(row["expression"], np.float32)[None], np.array(row["rotations"], np.float32).reshape(1, 5, 3)
-            )[0]
-            yield render_mesh(mesh, self.camera.moved(pose), lighting_in_head_frame(lighting, pose), background).rgb
+        for index, pose in enumerate(self.poses):
+            scene = replace(self.scene, noise_seed=self.scene.noise_seed + index)
+            posed = self.figure.pose(pose)
+            yield self.studio.renderer.render(self.figure, posed, self.camera, scene, truth=False).rgb
 
 
 def render_talking_head(
-    head: StudioHead, identity_id: str, duration_s: float, fps: float, size: int, take: int = 0
+    studio: CaptureStudio, identity_id: str, duration_s: float, fps: float, size: int, take: int = 0
 ) -> TalkingHead:
     """Plan a video of a studio person.
 
     Args:
-        head: The studio's head.
+        studio: People, renderer and light.
         identity_id: Id of the person.
         duration_s: Duration of the video, seconds.
         fps: Frames per second.
@@ -99,13 +100,14 @@ def render_talking_head(
         raise ValueError(f"{duration_s} s at {fps} frames/s and {size} px give no video: at least 1 frame, 32 px")
     seed = seed_of(f"{identity_id}/take/{take}")
     g, times = np.random.default_rng([seed, 0]), np.arange(n) / fps
-    yaw = np.clip(0.55 * MAX_YAW * smooth_noise(g, times, 4.0), -MAX_YAW, MAX_YAW)
-    pitch = np.clip(0.4 * MAX_PITCH * smooth_noise(g, times, 3.0), -MAX_PITCH, MAX_PITCH)
-    roll = np.clip(0.4 * MAX_ROLL * smooth_noise(g, times, 5.0), -MAX_ROLL, MAX_ROLL)
-    drift = 0.012 * np.stack([smooth_noise(g, times, 5.0) for _ in range(3)], 1)
-    expression, rotations = head.parameters(_actions(g, times))
-    poses = [turn_about_neck(rotation_yxz(y, p, r), d) for y, p, r, d in zip(yaw, pitch, roll, drift, strict=True)]
-    person = make_person(head, identity_id)
+    motion, figure = plan_motion(g, times, "speech"), studio.source.person(identity_id)
+    slow = np.stack([smooth_noise(g, times, seconds) for seconds in (4.0, 3.0, 5.0)], 1)
+    turns = np.clip(motion.turns + TURN_AROUND * slow, -MAX_TURN, MAX_TURN)
+    poses, stays = [], float(g.uniform(*SHOULDERS_STAY))
+    for frame, (turn, shift) in enumerate(zip(turns, motion.shifts, strict=True)):
+        actions = {name: float(strengths[frame]) for name, strengths in motion.actions.items()}
+        poses.append(turned_pose(actions, motion.eyes[frame], turn, shift, stays))
+    posed = [figure.pose(pose) for pose in poses]
     camera = aimed_camera(
         float(g.normal(scale=0.05)),
         float(g.normal(scale=0.05)),
@@ -120,17 +122,18 @@ def render_talking_head(
             "time_s": times,
             "identity_id": [identity_id] * n,
             # Seen from the front, the head's left is the image's right; a rotation about +X nods down.
-            "yaw_deg": np.degrees(yaw),
-            "pitch_deg": -np.degrees(pitch),
-            "roll_deg": -np.degrees(roll),
-            "head_to_world": [pose.ravel().tolist() for pose in poses],
-            "expression": expression.tolist(),
-            "rotations": rotations.reshape(n, 15).tolist(),
-            "shape": [person.shape.tolist()] * n,
+            "yaw_deg": np.degrees(turns[:, 0]),
+            "pitch_deg": -np.degrees(turns[:, 1]),
+            "roll_deg": -np.degrees(turns[:, 2]),
+            "head_to_world": [pose.head_to_world[:3].ravel() for pose in poses],
+            "expression": [p.expression for p in posed],
+            "rotations": [None if p.rotations is None else p.rotations.ravel() for p in posed],
+            "shape": [p.shape for p in posed],
         },
         schema=TRUTH,
     )
-    return TalkingHead(person, camera, fps, truth, seed)
+    scene = studio.scene(np.random.default_rng([seed, 1]))
+    return TalkingHead(studio, figure, camera, fps, scene, tuple(poses), truth)
 
 
 def write_talking_head(video: TalkingHead, path: Path) -> Path:
@@ -149,14 +152,3 @@ def write_talking_head(video: TalkingHead, path: Path) -> Path:
     truth = path.with_suffix(".truth.parquet")
     pq.write_table(video.truth, truth)
     return truth
-
-
-def _actions(g: np.random.Generator, times: Floats) -> dict[str, Floats]:
-    """Draw action → strengths (T,) over time: speech, blinks, and a gaze that rests and jumps."""
-    actions = speech(g, times)
-    blink = blinks(g, times)
-    actions |= {"eyeBlinkLeft": blink, "eyeBlinkRight": blink}
-    rest = np.floor(times / g.uniform(0.7, 1.4)).astype(int)
-    targets = g.normal(scale=[0.3, 0.15], size=(rest.max() + 1, 2))[rest]
-    gazes = [gaze(float(across), float(up)) for across, up in targets]
-    return actions | {name: np.array([strengths[name] for strengths in gazes]) for name in gazes[0]}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mfhq.schema import MATRIX_3X4
 from pipelines.conversion.capture_schemas import CAMERA, camera_row
-from pipelines.studio.camera_rig import RigCapture
+from pipelines.studio.captures.camera_rig import RigCapture
+
+if TYPE_CHECKING:
+    from ffavatar_model.head import HeadModel
 
 TIMESTEPS = pa.schema(
     [
@@ -31,7 +34,7 @@ head's frame, metres).
 """
 
 
-def write_truth(folder: Path, capture: RigCapture) -> None:
+def write_truth(folder: Path, capture: RigCapture, head: HeadModel) -> None:
     """Write the truth of a capture into a folder.
 
     The files are ``moments.parquet`` (schema ``TIMESTEPS``), ``cameras.parquet`` (schema ``CAMERA``: full images,
@@ -40,6 +43,7 @@ def write_truth(folder: Path, capture: RigCapture) -> None:
     Args:
         folder: The folder, which is made if it does not exist.
         capture: The planned capture, of which nothing is rendered.
+        head: The open head.
     """
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -50,18 +54,17 @@ def write_truth(folder: Path, capture: RigCapture) -> None:
             "expression": timestep.expression,
             "rotations": timestep.rotations.ravel(),
             "head_to_world": timestep.head_to_world.ravel(),
-            "vertices": capture.vertices(timestep).astype(np.float32).ravel(),
+            "vertices": timestep.vertices.ravel(),
         }
         for timestep in capture.timesteps
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=TIMESTEPS), folder / "moments.parquet", compression="zstd")
     cameras = [camera_row(name, camera) for name, camera in capture.cameras.items()]
     pq.write_table(pa.Table.from_pylist(cameras, schema=pa.schema(list(CAMERA))), folder / "cameras.parquet")
-    person = capture.person
     description = {
-        "identity_id": person.identity_id,
-        "head": person.head.model.name,
-        "head_digest": person.head.model.digest,
-        "shape": person.shape.tolist(),
+        "identity_id": capture.identity_id,
+        "head": head.name,
+        "head_digest": head.digest,
+        "shape": capture.shape.tolist(),
     }
     (folder / "person.json").write_text(json.dumps(description, indent=1))

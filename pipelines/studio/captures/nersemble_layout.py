@@ -30,9 +30,9 @@ from nersemble.metadata import write_tables
 from pipelines.media.cameras import Array
 from pipelines.media.srgb import decode_srgb, encode_srgb
 from pipelines.media.video_writer import write_video
-from pipelines.studio.camera_rig import RigCapture, RigSpec, plan_rig
-from pipelines.studio.performance import Timestep
-from pipelines.studio.studio_head import StudioHead
+from pipelines.studio.captures.camera_rig import RigCapture, RigSpec, plan_rig
+from pipelines.studio.captures.capture_studio import CaptureStudio
+from pipelines.studio.captures.performance import Timestep
 
 Image = NDArray[np.uint8]
 
@@ -90,7 +90,7 @@ def rig_spec(n_cameras: int, width: int) -> RigSpec:
 
 
 def plan_session(
-    head: StudioHead,
+    studio: CaptureStudio,
     participant: int,
     n_cameras: int,
     n_frames: int,
@@ -102,7 +102,7 @@ def plan_session(
     """Plan a participant's recording session; as in the data set, all cameras share one K.
 
     Args:
-        head: The studio's head.
+        studio: People, renderer and light.
         participant: Number of the participant.
         n_cameras: Number of cameras, 2 to 16.
         n_frames: Number of frames per sequence.
@@ -123,7 +123,7 @@ def plan_session(
         )
     person = digest(["studio", seed, "nersemble", participant])
     capture = plan_rig(
-        head,
+        studio,
         person,
         rig_spec(n_cameras, width),
         dict.fromkeys(sequences, n_frames),
@@ -190,7 +190,7 @@ def write_sessions(root: Path, captures: Mapping[int, RigCapture]) -> Iterator[P
     for participant, capture in captures.items():
         truth.append(write_session(root, participant, capture))
         yield root / f"{participant:03d}"
-    people = {p: {"wears_glasses": "x" if c.person.appearance.glasses else ""} for p, c in captures.items()}
+    people = {p: {"wears_glasses": "x" if "glasses" in c.figure.attributes.styles else ""} for p, c in captures.items()}
     write_tables(root, people, {p: list(group_by_segment(c.timesteps)) for p, c in captures.items()})
     pq.write_table(pa.concat_tables(truth), root / TRUTH_FILE)
 
@@ -216,12 +216,12 @@ def truth_row(participant: int, capture: RigCapture, timestep: Timestep, frame: 
         "participant": participant,
         "sequence": timestep.segment,
         "frame_index": frame,
-        "identity_id": capture.person.identity_id,
-        "shape": capture.person.shape,
+        "identity_id": capture.identity_id,
+        "shape": capture.shape,
         "expression": timestep.expression,
         "rotations": timestep.rotations.ravel(),
         "head_to_world": timestep.head_to_world.ravel(),
-        "vertices": capture.vertices(timestep).ravel(),
+        "vertices": timestep.vertices.ravel(),
     }
 
 

@@ -32,10 +32,10 @@ from nersemble.camera_params import CameraParams, write_camera_params
 from nersemble.flame_tracking import N_EXPRESSION, N_SHAPE, FlameTracking, euler_xyz_from_rotations, write_tracking
 from nersemble.layout import alpha_path, calibration_path, tracking_path, video_path
 from pipelines.media.video_writer import write_video
-from pipelines.studio.camera_rig import RigCapture, RigSpec, plan_rig
-from pipelines.studio.nersemble_layout import TRUTH_FILE, TRUTH_SCHEMA, group_by_segment, rig_spec, truth_row
-from pipelines.studio.performance import Timestep
-from pipelines.studio.studio_head import StudioHead
+from pipelines.studio.captures.camera_rig import RigCapture, RigSpec, plan_rig
+from pipelines.studio.captures.capture_studio import CaptureStudio
+from pipelines.studio.captures.nersemble_layout import TRUTH_FILE, TRUTH_SCHEMA, group_by_segment, rig_spec, truth_row
+from pipelines.studio.captures.performance import Timestep
 
 SCALE = 1.05
 """Scale of the tracking: metres of the world per metre of the head. It is not 1, so that code must apply it."""
@@ -71,24 +71,24 @@ class BenchmarkSpec:
                 raise ValueError(f"{name} is {getattr(self, name)}; the benchmark has 1 to {most}")
 
 
-def write_benchmark(head: StudioHead, root: Path, spec: BenchmarkSpec) -> Iterator[Path]:
+def write_benchmark(studio: CaptureStudio, root: Path, spec: BenchmarkSpec) -> Iterator[Path]:
     """Write a benchmark folder (``{task}/{id}/…``, ``{task}/metadata.json``), ``HIDDEN`` and ``TRUTH_FILE``.
 
     Args:
-        head: The studio's head.
+        studio: People, renderer and light.
         root: Folder of the benchmark.
         spec: Settings.
 
     Yields:
         Folder of each participant after it is written.
     """
-    mark = {"name": head.model.name, "digest": head.model.digest}
+    mark = {"name": studio.head.name, "digest": studio.head.digest}
     truth: list[dict[str, object]] = []
     for task in spec.tasks:
         participants = list(dict.fromkeys(p for p, _ in task.recordings))[: spec.identities]
         lengths: dict[tuple[int, str], int] = {}
         for participant in participants:
-            capture, public = _plan(head, task, participant, spec)
+            capture, public = _plan(studio, task, participant, spec)
             person = root / task.name / f"{participant:03d}"
             write_camera_params(calibration_path(person), _calibration(capture))
             for sequence, timesteps in group_by_segment(capture.timesteps).items():
@@ -119,7 +119,7 @@ def make_tracking(capture: RigCapture, timesteps: Sequence[Timestep]) -> FlameTr
     turns = np.stack([t.head_to_world[:, :3] for t in timesteps])
     joints = np.stack([t.rotations for t in timesteps])
     return FlameTracking(
-        shape=_padded(capture.person.shape[None], N_SHAPE),
+        shape=_padded(capture.shape[None], N_SHAPE),
         expression=_padded(np.stack([t.expression for t in timesteps]), N_EXPRESSION),
         rotation=euler_xyz_from_rotations(turns).astype(np.float32),
         rotation_matrices=turns.astype(np.float32),
@@ -133,7 +133,7 @@ def make_tracking(capture: RigCapture, timesteps: Sequence[Timestep]) -> FlameTr
 
 
 def _plan(
-    head: StudioHead, task: BenchmarkTask, participant: int, spec: BenchmarkSpec
+    studio: CaptureStudio, task: BenchmarkTask, participant: int, spec: BenchmarkSpec
 ) -> tuple[RigCapture, tuple[str, ...]]:
     """Plan a participant's recordings on a white background; return them and the public cameras' serial numbers."""
     person = digest(["studio", spec.seed, task.name, participant])
@@ -156,9 +156,8 @@ def _plan(
         serials = (NVS_HELD_OUT[1], *public, NVS_HELD_OUT[0], NVS_HELD_OUT[2])
         rig = rig_spec(len(serials), task.width)
         segments = {NVS_SEQUENCES[participant]: spec.frames}
-    capture = plan_rig(head, person, rig, segments, spec.seed, camera_names=serials, fps=task.fps)
-    white = {name: np.ones_like(background) for name, background in capture.backgrounds.items()}
-    return replace(capture, backgrounds=white), public
+    capture = plan_rig(studio, person, rig, segments, spec.seed, camera_names=serials, fps=task.fps)
+    return replace(capture, white=True), public
 
 
 def _calibration(capture: RigCapture) -> CameraParams:

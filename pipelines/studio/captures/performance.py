@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.media.cameras import Array, rotation_yxz
 from pipelines.studio.motion import MotionKind, plan_motion
-from pipelines.studio.studio_head import StudioHead
+from pipelines.studio.people.figure import Figure, Pose
 
 Floats = NDArray[np.float32]
 FREE = ("free", "dance", "rom", "head", "workout")
@@ -21,6 +22,8 @@ SPOKEN = ("sen", "speech", "read")
 A segment with ``neutral`` in its name stays neutral. Any other segment without a word of ``FREE`` or ``SPOKEN`` shows
 an expression, from neutral to its peak and back.
 """
+SHOULDERS_STAY = (0.3, 1.0)
+"""Least and largest share of the head's turn that the shoulders do not follow."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,14 @@ class Timestep:
     """(5, 3) axis-angles of the joints, radians."""
     head_to_world: Array
     """(3, 4) pose of the head, metres."""
+    vertices: Floats
+    """(V, 3) vertices of the head model in the head's frame, metres, without hair and accessories."""
+    pose: Pose
+    """Pose of the figure in the studio, whose axes are those of the head at rest."""
 
 
 def plan_timesteps(
-    head: StudioHead,
+    figure: Figure,
     g: np.random.Generator,
     segments: Mapping[str, int],
     fps: float = 30.0,
@@ -52,7 +59,7 @@ def plan_timesteps(
     """Draw the timesteps of a performance, segment by segment; the world's axes are those of the head at rest.
 
     Args:
-        head: The head that performs.
+        figure: The person who performs.
         g: Random generator.
         segments: Name of the segment → number of its frames, in order.
         fps: Frame numbers per second.
@@ -61,6 +68,9 @@ def plan_timesteps(
 
     Returns:
         The timesteps in order.
+
+    Raises:
+        ValueError: The figure has no parameters of the open head.
     """
     timesteps: list[Timestep] = []
     frame = first_frame
@@ -68,7 +78,7 @@ def plan_timesteps(
         if n < 1:
             continue
         frames = frame + frame_step * np.arange(n)
-        timesteps += _segment(head, g, name, frames, frames / fps)
+        timesteps += _segment(figure, g, name, frames, frames / fps)
         frame += frame_step * n
     return timesteps
 
@@ -97,15 +107,47 @@ def motion_kind(segment: str) -> MotionKind:
     return "speech" if any(word in name for word in SPOKEN) else "expression"
 
 
+def turned_pose(actions: Mapping[str, float], eyes: Array, turn: Array, shift: Array, stays: float) -> Pose:
+    """Return the pose of a person whose head turns about the neck, with shoulders that follow in part.
+
+    Args:
+        actions: Named action → strength, without those of gaze.
+        eyes: (2, 2) angles of the left and the right eye, radians.
+        turn: (3,) yaw, pitch and roll of the head, radians.
+        shift: (3,) additional translation, metres.
+        stays: Share of the turn that the shoulders do not follow.
+    """
+    rotation, to_world = rotation_yxz(*turn), np.eye(4)
+    to_world[:3] = turn_about_neck(rotation, shift)
+    x, y, z = (stays * cv2.Rodrigues(rotation)[0][:, 0]).tolist()
+    (left_x, left_y), (right_x, right_y) = eyes.tolist()
+    return Pose(actions, ((left_x, left_y), (right_x, right_y)), to_world, (x, y, z))
+
+
 def _segment(
-    head: StudioHead, g: np.random.Generator, name: str, frames: NDArray[np.int64], times: Array
+    figure: Figure, g: np.random.Generator, name: str, frames: NDArray[np.int64], times: Array
 ) -> list[Timestep]:
-    motion = plan_motion(g, times, motion_kind(name))
-    expression, rotations = head.parameters(motion.all_actions())
-    poses = [
-        turn_about_neck(rotation_yxz(*turn), shift) for turn, shift in zip(motion.turns, motion.shifts, strict=True)
-    ]
-    return [
-        Timestep(int(frame), name, float(time), expression[i], rotations[i], poses[i])
-        for i, (frame, time) in enumerate(zip(frames, times, strict=True))
-    ]
+    motion, stays = plan_motion(g, times, motion_kind(name)), float(g.uniform(*SHOULDERS_STAY))
+    timesteps = []
+    for i, (frame, time) in enumerate(zip(frames, times, strict=True)):
+        actions = {action: float(strengths[i]) for action, strengths in motion.actions.items()}
+        pose = turned_pose(actions, motion.eyes[i], motion.turns[i], motion.shifts[i], stays)
+        posed = figure.pose(pose)
+        if posed.expression is None or posed.rotations is None or posed.head_vertices is None:
+            source = figure.attributes.source
+            raise ValueError(
+                f"people of source {source!r} have no parameters of the open head: name open with --people"
+            )
+        timesteps.append(
+            Timestep(
+                int(frame),
+                name,
+                float(time),
+                posed.expression,
+                posed.rotations,
+                pose.head_to_world[:3],
+                posed.head_vertices,
+                pose,
+            )
+        )
+    return timesteps
