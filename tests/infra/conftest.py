@@ -10,9 +10,13 @@ import pytest
 
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of SeaweedFS's server; credentials are in the environment while it runs."""
-    from flows.bench.local_s3 import local_s3
+    """URL of SeaweedFS's server, where it is installed; credentials are in the environment while it runs."""
+    from flows.bench.local_s3 import Seaweed, local_s3
 
+    try:
+        Seaweed("")
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
     with local_s3(str(tmp_path_factory.mktemp("s3")), megabytes=64) as url:
         yield url
 
