@@ -70,6 +70,23 @@ def paint_skin(lab: Floats, places: Floats, styles: Mapping[str, str], hair: Col
     return np.asarray(out, np.float32)
 
 
+def skin_gloss(places: Floats, styles: Mapping[str, str], roughness: float) -> NDArray[np.uint8]:
+    """Return a map of roughness (h, w) from 0 to 255: wet lips, an oily nose and forehead, dull hair.
+
+    Args:
+        places: (h, w, 3) positions of the face on a reduced map, metres.
+        styles: Styles of the person.
+        roughness: Roughness of the cheeks, 0 to 1.
+    """
+    x, y = np.abs(places[..., 0]), places[..., 1]
+    oily = _smooth((0.022 - x) / 0.015) * _smooth((y + 0.055) / 0.01) * (places[..., 2] > -0.03)
+    dull = scalp_share(places) if "hair" in styles else np.zeros_like(x)
+    if beard := styles.get("beard"):
+        dull = np.maximum(dull, BEARD_DEPTH[beard] * beard_share(places, beard))
+    rough = roughness - 0.16 * lip_share(places) - 0.07 * oily + 0.3 * dull
+    return (255 * rough.clip(0.2, 0.95)).astype(np.uint8)
+
+
 def scalp_share(places: Floats) -> Floats:
     """Return the share (h, w) of hair on a scalp at positions (h, w, 3)."""
     x, y, z = np.moveaxis(places, -1, 0)
