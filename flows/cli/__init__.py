@@ -74,7 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         complain(" ".join(wrong.format_message().split()))
         sys.exit(WRONG_CALL)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        complain("interrupted; what was committed stays, and the same command goes on from there")
+        is_whole = bool(words) and words[0] in {command.name for command in avatar_commands.COMMANDS}
+        resumes = "what was committed stays, and the same command goes on from there"
+        stays = "its output was not written" if is_whole else resumes
+        complain(f"interrupted; {stays}")
         sys.exit(INTERRUPTED)
     except Exception as error:
         sys.exit(report_error(error, log_file))

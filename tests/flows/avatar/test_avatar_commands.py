@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
+import signal
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -348,3 +351,17 @@ def test_an_animation_is_written_in_the_format_that_its_ending_says(
         with av.open(str(out)) as file:
             assert file.streams.video[0].codec_context.name.endswith(codec)
             assert sum(1 for _ in file.decode(video=0)) == 6
+
+
+def test_ctrl_c_says_that_nothing_was_written(
+    call: Callable[..., tuple[int, str]], performer: Any, photo: Callable[..., Path], tmp_path: Path
+) -> None:
+    words = ("reconstruct", photo(skimage.data.astronaut()), "--personalize", 400, "--checkpoint", performer.checkpoint)
+    interrupt = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    try:
+        status, said = call(*words, "-o", tmp_path / "a.safetensors")
+    finally:
+        interrupt.cancel()
+    assert status == 130 and "interrupted; its output was not written" in said, said
+    assert not list(tmp_path.glob("*.safetensors"))
