@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from infra.console import CallError, print_table, say
 from infra.storage import open_store
 from mfhq.catalog import Catalog, Snapshot
-from mfhq.named_queries import NamedQuery, is_named, named_queries, named_query
+from mfhq.named_queries import NamedQuery, QuestionError, is_named, named_queries, named_query
 from mfhq.paths import PRIVATE_TABLES
 from mfhq.schema import TABLES
+from pipelines.publishing.publish_presets import Preset, preset_named
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,13 @@ def parse_query(text: str, settings: Sequence[str], snapshot: Snapshot) -> Query
 
     Args:
         text: The text.
-        settings: NAME=VALUE for parameters.
+        settings: NAME=VALUE for parameters; ``preset=NAME`` stands for the thresholds of a preset of ``publish``,
+            in a question whose parameters are thresholds. Thresholds that are given beside it count more.
         snapshot: The snapshot that is asked.
 
     Raises:
         CallError: The text is empty, or a setting has no value.
-        QuestionError: There is no such question or parameter, or a value is of another type.
+        QuestionError: There is no such question, parameter or preset, or a value is of another type.
     """
     if not text.strip():
         raise CallError("the query is empty; try: ffavatar sql 'SELECT stage, reason, items FROM funnel'")
@@ -63,7 +65,7 @@ def parse_query(text: str, settings: Sequence[str], snapshot: Snapshot) -> Query
         values[name] = value
     if is_named(text):
         question = named_query(text)
-        return Query(question.sql, question.bind_to(snapshot.version, values), question)
+        return Query(question.sql, question.bind_to(snapshot.version, _with_preset(question, values)), question)
     return Query(text, {name: _literal(value) for name, value in values.items()})
 
 
@@ -89,6 +91,19 @@ def list_questions() -> None:
             default = p.default if p.default != "" else "(empty)"
             say("    --set {name}={default}  {meaning}", name=p.name, default=default, meaning=p.meaning)
     say("ask with: ffavatar sql NAME --corpus URI [--set PARAMETER=VALUE]")
+
+
+def _with_preset(question: NamedQuery, values: dict[str, Any]) -> dict[str, Any]:
+    """Return values of parameters in which a preset's thresholds stand in the place of its name."""
+    names = [parameter.name for parameter in question.parameters]
+    if "preset" not in values or not names or not set(names) <= {f.name for f in fields(Preset)}:
+        return values
+    try:
+        preset = preset_named(values["preset"])
+    except ValueError as error:
+        raise QuestionError(f"{question.name}: {error}") from error
+    given = {name: value for name, value in values.items() if name != "preset"}
+    return {name: getattr(preset, name) for name in names} | given
 
 
 def _literal(text: str) -> Any:

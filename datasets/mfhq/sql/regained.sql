@@ -1,4 +1,4 @@
--- Rejected faces that other thresholds (by default those of the preset small) would keep, by source
+-- Rejected faces that other thresholds would keep, by source; --set preset=NAME stands for those of a preset (small)
 -- $min_width_px DOUBLE = 40: least width of the face box, px
 -- $min_score DOUBLE = 0.75: least detector score
 -- $min_sharpness DOUBLE = 25: least sharpness

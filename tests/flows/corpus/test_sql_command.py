@@ -21,8 +21,10 @@ from prompt_toolkit.completion import CompleteEvent
 from prompt_toolkit.document import Document
 
 from flows.cli import main
+from flows.sql.sql_requests import SqlRequest, parse_query
 from flows.sql.sql_shell import SqlCompleter, history_file
 from infra import console
+from pipelines.publishing.publish_presets import MFHQ
 from tests.support.known_corpus import publish_known
 
 Run = Callable[..., tuple[int, str, str]]
@@ -59,6 +61,16 @@ def test_a_question_by_name_with_parameters(run: Run) -> None:
     assert status == 0 and {json.loads(line)["added"] for line in out.splitlines()} == {0}
     status, out, _ = run("SELECT count(*) AS n FROM faces WHERE yaw_deg > $yaw", "--set", "yaw=30.5", "--json")
     assert (status, json.loads(out)) == (0, {"n": 3})
+
+
+def test_a_preset_stands_for_its_thresholds_and_single_ones_count_more(run: Run, corpus: Path) -> None:
+    snapshot = SqlRequest(str(corpus), None).open()
+    values = parse_query("regained", ["max_yaw_deg=80", "preset=mfhq"], snapshot).values
+    assert values == {name: getattr(MFHQ, name) for name in values} | {"max_yaw_deg": 80.0} and len(values) == 10
+    words = ("regained", "--json", "--set", "max_yaw_deg=80", "--set", "min_sharpness=20", "--set")
+    status, out, err = run(*words, "preset=small")
+    assert (status, err, json.loads(out)) == (0, "", {"source": "/src/a", "reason": "turned_away", "faces": 1})
+    assert run(*words, "preset=mfhq")[:2] == (0, "")
 
 
 def test_the_list_names_every_question_and_parameter(run: Run) -> None:
@@ -99,6 +111,8 @@ def test_a_query_that_fails_half_way_writes_nothing(form: str, run: Run, tmp_pat
         (("peeple",), "did you mean people?"),
         (("people", "--set", "most"), "--set most: has no value; write --set NAME=VALUE"),
         (("people", "--set", "most=x"), "most=x: INTEGER is needed"),
+        (("regained", "--set", "preset=big"), "regained: no preset 'big'; there are small, mfhq"),
+        (("people", "--set", "preset=small"), "people has no parameter 'preset'"),
         (("people", "--csv", "--parquet", "{tmp}/a"), "one of them is needed"),
         (("--csv",), "no query is given"),
         (("people", "--parquet", "{tmp}/nowhere/a"), "its folder does not exist"),
