@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 
 Floats = NDArray[np.float32]
 PIVOT = np.array([0.0, -0.09, -0.09])
-"""Point about which the head turns on the shoulders, metres; that of ``pipelines.studio.performance``."""
+"""Point about which the head turns on the shoulders, metres; that of ``pipelines.studio.captures.performance``."""
 BEND_TOP, BEND_BOTTOM = -0.10, -0.19
 """Heights between which the turn of the shoulders grows from nothing to all of it, metres."""
 
