@@ -72,6 +72,8 @@ class Output(NamedTuple):
     irises: Tensor
     """(B, D, I, 2) projected centres of the irises, the head's own left first; I is 0 if the head has no eyeballs."""
     avatar: CanonicalAvatar
+    predicted_shape: Tensor | None
+    """(B, S) shape coefficients predicted from the sources; None if the model predicts none, or got ``features``."""
     parameters: DrivingParameters
     """Rendered parameters (B, D, ...); drivers of one timestep share expression and joint rotations."""
     estimated_parameters: DrivingParameters
@@ -143,18 +145,22 @@ class FFAvatar(nn.Module):
             self.personal = Personal(len(self.rig.points), self.estimator.head.out_features).to(self.rig.points.device)
         return self.personal
 
-    def encode_sources(self, sources: Tensor, mask: Tensor | None = None) -> SourceFeatures:
+    def encode_sources(
+        self, sources: Tensor, mask: Tensor | None = None, shape: Tensor | None = None
+    ) -> SourceFeatures:
         """Encode source images; the cost per image does not depend on their number.
 
         Args:
             sources: (B, S, 3, H, W) aligned crops, RGB in 0 to 1.
             mask: (B, S) bool, False for padding; None if there is no padding.
+            shape: (B, S) known shape coefficients of the people; None predicts them if the model can.
 
         Returns:
             Tokens and lifted colours; ``SourceFeatures.merged`` merges them with those of other images.
         """
         tokens = self.encoder(sources.flatten(0, 1)).unflatten(0, sources.shape[:2])
-        return SourceFeatures(tokens, mask, *self._lift_colours(sources, mask, self.predict_shape(tokens, mask)))
+        shape = self.predict_shape(tokens, mask) if shape is None else shape
+        return SourceFeatures(tokens, mask, *self._lift_colours(sources, mask, shape))
 
     def predict_shape(self, tokens: Tensor, mask: Tensor | None) -> Tensor | None:
         """Predict each person's shape coefficients from the tokens of the source images.
@@ -168,10 +174,15 @@ class FFAvatar(nn.Module):
         """
         return None if self.identity is None else self.identity(tokens, mask)
 
-    def query_points(self, encoded: SourceFeatures) -> Tensor:
-        """Compute one feature per head point, (B, P, width + 4), from all encoded images."""
+    def query_points(self, encoded: SourceFeatures, shape: Tensor | None = None) -> Tensor:
+        """Compute one feature per head point, (B, P, width + 4), from all encoded images.
+
+        Args:
+            encoded: Result of ``encode_sources``.
+            shape: (B, S) known shape coefficients, as for ``encode_sources``; None predicts them if the model can.
+        """
         points, positions = self.rig.normalised, self.rig.frontal_positions
-        shape = self.predict_shape(encoded.tokens, encoded.mask)
+        shape = self.predict_shape(encoded.tokens, encoded.mask) if shape is None else shape
         if shape is not None:  # no gradient: the embedding of queries is not a smooth function of the points
             with torch.no_grad(), torch.autocast(shape.device.type, enabled=False):
                 shaped = self.rig.shaped_points(shape)
@@ -183,18 +194,22 @@ class FFAvatar(nn.Module):
         """Compute one feature per head point, (B, P, width + 4); arguments are those of ``encode_sources``."""
         return self.query_points(self.encode_sources(sources, mask))
 
-    def features_and_shape(self, sources: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    def features_and_shape(
+        self, sources: Tensor, mask: Tensor | None = None, shape: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Compute ``point_features`` and the shape coefficients from one pass of the encoder.
 
         Args:
             sources: (B, S, 3, H, W) aligned crops, RGB in 0 to 1.
             mask: (B, S) bool, False for padding; None if there is no padding.
+            shape: (B, S) known shape coefficients; None predicts them if the model can.
 
         Returns:
-            Features (B, P, width + 4), and the result of ``predict_shape``.
+            Features (B, P, width + 4), and ``shape`` or the result of ``predict_shape``.
         """
-        encoded = self.encode_sources(sources, mask)
-        return self.query_points(encoded), self.predict_shape(encoded.tokens, encoded.mask)
+        encoded = self.encode_sources(sources, mask, shape)
+        shape = self.predict_shape(encoded.tokens, mask) if shape is None else shape
+        return self.query_points(encoded, shape), shape
 
     @torch.no_grad()
     def _lift_colours(self, sources: Tensor, mask: Tensor | None, shape: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -225,17 +240,19 @@ class FFAvatar(nn.Module):
         avatar = self.gaussians.activate(raw if self.personal is None else raw + self.personal.raw)
         return avatar._replace(shape=shape)
 
-    def reconstruct(self, sources: Tensor, mask: Tensor | None = None) -> CanonicalAvatar:
+    def reconstruct(self, sources: Tensor, mask: Tensor | None = None, shape: Tensor | None = None) -> CanonicalAvatar:
         """Reconstruct one avatar for each of B people from any number of source images, in any order.
 
         Args:
             sources: (B, S, 3, H, W) aligned crops, RGB in 0 to 1.
             mask: (B, S) bool, False for padding; None if there is no padding.
+            shape: (B, S) known shape coefficients, for example from ``animation.landmark_fit``; None predicts them if
+                the model can.
 
         Returns:
             B canonical avatars.
         """
-        return self.decode_avatar(*self.features_and_shape(sources, mask))
+        return self.decode_avatar(*self.features_and_shape(sources, mask, shape))
 
     def estimate(self, drivers: Tensor) -> DrivingParameters:
         """Estimate driving parameters (B, D, ·) from aligned crops (B, D, 3, H, W), RGB in 0 to 1."""
@@ -327,14 +344,18 @@ class FFAvatar(nn.Module):
                 nothing.
             features: (B, P, width + 4) precomputed ``point_features``; encoder and query former are not run.
             estimates: (B, D, E + 21) precomputed ``estimate_raw`` of the drivers; the estimator is not run.
-            shape: (B, S) precomputed shape coefficients of the same people as ``features``.
+            shape: (B, S) known shape coefficients; None predicts them from the sources if the model can.
             background: (3,) colour behind the head; None is black.
 
         Returns:
             The renderings, their landmarks, the avatars and the driving parameters.
         """
+        predicted = None
         if features is None:
-            features, shape = self.features_and_shape(sources, mask)
+            encoded = self.encode_sources(sources, mask, shape)
+            predicted = self.predict_shape(encoded.tokens, mask)
+            shape = predicted if shape is None else shape
+            features = self.query_points(encoded, shape)
         avatar = self.decode_avatar(features, shape)
         raw = self.estimate_raw(drivers) if estimates is None else estimates
         parameters = estimated_parameters = self.limit_parameters(raw)
@@ -351,7 +372,7 @@ class FFAvatar(nn.Module):
             irises = project_points(posed.means[..., self.rig.iris_points, :], camera, K) / size
             by_estimate = landmarks if head_to_camera is None else project_points(points, estimated, K) / size
             rendered = self.render(posed, camera, K, background)
-        return Output(rendered, landmarks, by_estimate, irises, avatar, parameters, estimated_parameters)
+        return Output(rendered, landmarks, by_estimate, irises, avatar, predicted, parameters, estimated_parameters)
 
 
 def face_visibility(head_to_camera: Tensor) -> Tensor:

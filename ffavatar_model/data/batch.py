@@ -36,6 +36,8 @@ class _BatchFields:
     """True if at least one source is padding."""
     irises: Tensor | None = None
     """(B, D, 2, 2) centres of the irises in image widths, the head's own left first; None if they are not known."""
+    shape: Tensor | None = None
+    """(B, S) shape coefficients of the people's heads; None if they are not known."""
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by field name."""

@@ -41,8 +41,15 @@ class Subject:
     """(D, 3, 4) transforms from head to camera, metres."""
     parameters: DrivingParameters | None = None
     """(D, ...) parameters to use instead of the estimator's."""
+    shape: Tensor | None = None
+    """(S,) known shape coefficients; with None, or a model that uses none, the model goes by the sources alone."""
     notes: list[dict[str, Any]] = field(default_factory=list)
     """For each driver, additional columns of its rows (azimuth, ...)."""
+
+    def shape_for(self, model: FFAvatar) -> Tensor | None:
+        """Return the known shape (1, S) on the model's device, or None if the model uses none."""
+        shape = None if self.shape is None else self.shape[None].to(model.rig.points)
+        return model.rig.known_shape(shape)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,19 +87,28 @@ def self_reenact(
     average = None
     if baselines:
         average = _mean_avatar(
-            model, [model.features_and_shape(s.sources[None, : max(views)].to(device)) for s in subjects]
+            model,
+            [
+                model.features_and_shape(s.sources[None, : max(views)].to(device), None, s.shape_for(model))
+                for s in subjects
+            ],
         )
     for subject in subjects:
         sources, drivers, mattes = (x.to(device) for x in (subject.sources, subject.drivers, subject.mattes))
         parameters = driving_parameters(model, subject)
-        avatars = {s: model.reconstruct(sources[None, :s]) for s in sorted(set(views)) if s <= len(sources)}
+        shape = subject.shape_for(model)
+        avatars = {
+            s: model.reconstruct(sources[None, :s], None, shape) for s in sorted(set(views)) if s <= len(sources)
+        }
         for s, avatar in avatars.items():
             methods: dict[str, Tensor] = {"ours": render_drivers(model, avatar, parameters, subject)}
             if average is not None:
                 methods["nearest"] = _nearest(sources[:s], drivers, mattes)
                 methods["mean_head"] = render_drivers(model, average, parameters, subject)
                 if s > 1:
-                    singles = _mean_avatar(model, [model.features_and_shape(sources[:s, None])])
+                    singles = _mean_avatar(
+                        model, [model.features_and_shape(sources[:s, None], None, _repeated(shape, s))]
+                    )
                     methods["mean_of_views"] = render_drivers(model, singles, parameters, subject)
             for method, rendered in methods.items():
                 values = compute_metrics(model, rendered, drivers, mattes, judges)
@@ -123,7 +139,7 @@ def cross_reenact(
     judges = judges or Judges()
     for subject, other in zip(subjects, [*subjects[1:], subjects[0]], strict=True):
         device = model.rig.points.device
-        avatar = model.reconstruct(subject.sources[None, :views].to(device))
+        avatar = model.reconstruct(subject.sources[None, :views].to(device), None, subject.shape_for(model))
         drivers = other.drivers.to(device)
         rendered = render_drivers(model, avatar, driving_parameters(model, other), other)
         values = _motion_metrics(model, rendered, drivers, judges)
@@ -226,6 +242,10 @@ def embedding_similarity(embed: Embed, rendered: Tensor, target: Tensor) -> Tens
         else:
             similarities.append(float(torch.cosine_similarity(ours, theirs, dim=0)))
     return torch.tensor(similarities)
+
+
+def _repeated(shape: Tensor | None, n: int) -> Tensor | None:
+    return None if shape is None else shape.expand(n, -1)
 
 
 def _nearest(sources: Tensor, drivers: Tensor, mattes: Tensor) -> Tensor:

@@ -113,6 +113,11 @@ class Rig(nn.Module):
         self.register_buffer("normalised", self.normalise(self.points), persistent=False)
         self.register_buffer("frontal_positions", self.project_frontal(self.points), persistent=False)
 
+    def known_shape(self, shape: Tensor | None) -> Tensor | None:
+        """Return the coefficients of known shapes (B, S) that the rig uses, or None if it uses or knows none."""
+        used = len(self.shape_directions)
+        return shape[:, :used] if used and shape is not None else None
+
     def normalise(self, points: Tensor) -> Tensor:
         """Convert points (..., P, 3), metres, to the scale of ``normalised``."""
         return (points - self.centre) / self.extent

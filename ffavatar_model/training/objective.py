@@ -80,7 +80,9 @@ class Objective(nn.Module):
         gaze: float = 0.0
         """Weight of the motion of irises, as ``motion``; 0 for batches without their positions."""
         shape: float = 1e-4
-        """Weight of squared shape coefficients, if the model predicts them."""
+        """Weight of squared shape coefficients, if the model predicts them and they are not known."""
+        known_shape: float = 0.05
+        """Weight of the squared error of predicted shape coefficients, where they are known."""
         pose: float = 1.0
         """Weight of the distances between landmarks projected by estimated and known poses, if cameras are known."""
         expression: float = 1e-3
@@ -164,6 +166,7 @@ class Objective(nn.Module):
         """
         precomputed = precomputed or Precomputed()
         c, model, known = self.config, self.model, batch.known
+        known_shape = model.rig.known_shape(batch.shape)
         output = model(
             batch.sources,
             batch.source_mask if batch.padded else None,
@@ -173,7 +176,7 @@ class Objective(nn.Module):
             timestep=batch.timestep if known else None,
             features=precomputed.features,
             estimates=precomputed.estimates,
-            shape=precomputed.shape,
+            shape=precomputed.shape if known_shape is None else known_shape,
             background=self.background,
         )
         rendered = output.rendered
@@ -187,7 +190,9 @@ class Objective(nn.Module):
             "expression": c.expression * losses.expression_size(output.parameters).mean(),
             "joints": c.joints * losses.joint_size(output.parameters).mean(),
         }
-        if output.avatar.shape is not None:
+        if known_shape is not None and output.predicted_shape is not None:
+            terms["known_shape"] = c.known_shape * (output.predicted_shape - known_shape).square().mean()
+        elif output.avatar.shape is not None:
             terms["shape"] = c.shape * output.avatar.shape.square().mean()
         if c.agreement and known:
             visibility = face_visibility(batch.head_to_camera)

@@ -38,6 +38,8 @@ class ResidentImages:
     """(N,) bool."""
     irises: Tensor | None = None
     """(N, 2, 2) centres of the irises in image widths, where they are known."""
+    shape: Tensor | None = None
+    """(S,) shape coefficients of the person's head, up to ``N_SHAPE``, where they are known."""
     K: Tensor | None = None
     """(N, 3, 3) where cameras are known."""
     head_to_camera: Tensor | None = None
@@ -46,6 +48,10 @@ class ResidentImages:
     """(N,) int64 likewise."""
     source: Tensor | None = None
     """(N,) bool: which may be a source; None for all."""
+
+
+N_SHAPE = 60
+"""Largest number of shape coefficients that are held."""
 
 
 class _Person(NamedTuple):
@@ -86,13 +92,14 @@ class ResidentData:
         self.people: list[_Person] = []
         self.ids: list[str] = []
         self._known: list[bool] = []
-        self._irises_known = True
+        self._irises_known = self._shapes_known = True
         self._order = PermutedOrder(config.seed, digest)
         shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
             "pixels": ((4, size, size), torch.uint8),
             "landmarks": ((N_MESH, 2), torch.float16),
             "has_landmarks": ((), torch.bool),
             "irises": ((2, 2), torch.float16),
+            "shape": ((N_SHAPE,), torch.float32),
             "K": ((3, 3), torch.float32),
             "head_to_camera": ((3, 4), torch.float32),
             "known": ((), torch.bool),
@@ -122,6 +129,7 @@ class ResidentData:
             "landmarks": images.landmarks,
             "has_landmarks": images.has_landmarks,
             "irises": torch.zeros(n, 2, 2) if images.irises is None else images.irises,
+            "shape": torch.zeros(n, N_SHAPE) if images.shape is None else _padded(images.shape).expand(n, -1),
             "K": virtual_intrinsics(self.size).expand(n, 3, 3) if images.K is None else images.K,
             "head_to_camera": torch.eye(3, 4).expand(n, 3, 4) if images.K is None else images.head_to_camera,
             "known": torch.full((n,), images.K is not None),
@@ -136,6 +144,7 @@ class ResidentData:
             self.ids.extend(images.ids)
             self._known.extend([images.K is not None] * n)
             self._irises_known &= images.irises is not None
+            self._shapes_known &= images.shape is not None
             rows = list(range(begin, begin + n))
             self.people.append(_Person(images.person, rows, timestep.tolist(), may_be_source))
 
@@ -184,6 +193,7 @@ class ResidentData:
             landmarks=stored["landmarks"][drivers].float(),
             has_landmarks=stored["has_landmarks"][drivers],
             irises=stored["irises"][drivers].float() if self._irises_known else None,
+            shape=stored["shape"][index[:, 0]] if self._shapes_known else None,
             K=stored["K"][drivers],
             head_to_camera=stored["head_to_camera"][drivers],
             known_camera=stored["known"][drivers],
@@ -192,3 +202,8 @@ class ResidentData:
             known=all(self._known[i] for pick in picks for i in pick.rows[n_sources:]),
             padded=False,
         )
+
+
+def _padded(shape: Tensor) -> Tensor:
+    """Return shape coefficients (S,) with zeros behind them, (``N_SHAPE``,)."""
+    return torch.nn.functional.pad(shape, (0, N_SHAPE - len(shape)))

@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ffavatar_model.animation.landmark_fit import fit_landmarks
 from ffavatar_model.camera import pose_to_camera, project_points, virtual_intrinsics
 from ffavatar_model.data.dataset import LoadedImage
 from ffavatar_model.data.images import compose_image
@@ -54,6 +55,8 @@ class LandmarkedSubject:
     subject: Subject
     landmarks: Tensor
     """(D, 468, 2) face-mesh points in the drivers, in image widths."""
+    source_landmarks: Tensor | None = None
+    """(S, 468, 2) face-mesh points in the sources, from which the shape is fitted if the model uses one."""
     truth: GroundTruth | None = None
     """The drivers' true parameters, where they are known."""
 
@@ -72,8 +75,9 @@ def make_clip_subject(name: str, images: Sequence[LoadedImage]) -> LandmarkedSub
     drivers, mattes = compose_image(torch.stack([image.pixels for image in others]))
     notes = [{"held": image.timestep > earlier[-1].timestep} for image in others]
     subject = Subject(person=name, sources=sources, drivers=drivers, mattes=mattes, notes=notes)
-    points = [image.landmarks for image in others if image.landmarks is not None]
-    return LandmarkedSubject(subject=subject, landmarks=torch.stack(points))
+    points = torch.stack([image.landmarks for image in others if image.landmarks is not None])
+    in_sources = torch.stack([marks for i in first if (marks := earlier[i].landmarks) is not None])
+    return LandmarkedSubject(subject=subject, landmarks=points, source_landmarks=in_sources)
 
 
 def make_rendered_subject(order: RenderOrder, rendered: RenderedArrays) -> LandmarkedSubject:
@@ -187,6 +191,16 @@ def hull_matte(points: Tensor, size: int) -> Tensor:
     return torch.from_numpy(cv2.fillConvexPoly(np.zeros((size, size), np.float32), outline, 1.0))[None]
 
 
+def with_fitted_shape(model: FFAvatar, person: LandmarkedSubject) -> Subject:
+    """Return the subject with the shape that fits the landmarks of its sources, if the model uses one."""
+    marks, subject = person.source_landmarks, person.subject
+    if marks is None or not len(model.rig.shape_directions):
+        return subject
+    start = model.estimate(subject.sources[None, :N_SOURCES].to(model.rig.points.device))
+    fit = fit_landmarks(model.rig, marks.to(model.rig.points.device), DrivingParameters(*(x[0] for x in start)))
+    return replace(subject, shape=fit.shape)
+
+
 def _evaluate_person(
     model: FFAvatar,
     person: LandmarkedSubject,
@@ -195,8 +209,8 @@ def _evaluate_person(
     embed: Embed | None,
 ) -> tuple[dict[str, float], dict[str, Products]]:
     """One person's values and products; ``rows`` are the landmarks of each part."""
-    device, subject = model.rig.points.device, person.subject
-    avatar = model.reconstruct(subject.sources[None, :N_SOURCES].to(device))
+    device, subject = model.rig.points.device, with_fitted_shape(model, person)
+    avatar = model.reconstruct(subject.sources[None, :N_SOURCES].to(device), None, subject.shape_for(model))
     parameters = driving_parameters(model, subject)
     size = subject.drivers.shape[-1]
     predicted = _project_landmarks(model, avatar, parameters, size)

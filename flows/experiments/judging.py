@@ -57,6 +57,7 @@ def make_subject(order: RenderOrder, rendered: RenderedArrays) -> Subject:
         mattes=matte[drivers],
         K=K,
         head_to_camera=head_to_camera,
+        shape=torch.from_numpy(rendered["shape"]) if "shape" in rendered else None,
         notes=[{"azimuth": float(a), "sector": _sector(float(a))} for a in azimuth[drivers]],
     )
 
@@ -139,7 +140,8 @@ def render_sheet(model: FFAvatar, held_out: HeldOut, people: int = 8, n_drivers:
     for order, rendered in held_out[:people]:
         subject = make_subject(order, rendered)
         n, size = min(n_drivers, len(subject.drivers)), subject.drivers.shape[-1]
-        avatar = model.reconstruct(subject.sources[None].to(model.rig.points.device))
+        shape = subject.shape_for(model)
+        avatar = model.reconstruct(subject.sources[None].to(model.rig.points.device), None, shape)
         renderings = render_drivers(model, avatar, driving_parameters(model, subject), subject)[:n].cpu()
         blank = torch.ones(3, size, size)
         above = [*subject.sources, *[blank] * (N_SOURCES - len(subject.sources)), *subject.drivers[:n]]

@@ -5,9 +5,9 @@ They are meant for experiments that render their data on the machine that trains
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -17,14 +17,15 @@ from mfhq.ids import seed_of
 from pipelines.conversion.head_crops import HEAD_CENTRE, aligned_crop
 from pipelines.faces.align import Matrix, crop_transform
 from pipelines.media.cameras import Array, Camera, aimed_camera, rotation_yxz
-from pipelines.studio.assets.kit import open_kit
-from pipelines.studio.looks.dress import dress
+from pipelines.studio.looks.dressed_people import open_people
 from pipelines.studio.motion import random_actions, random_gaze
 from pipelines.studio.people.figure import N_MESH, PeopleSource, Pose, require_training
-from pipelines.studio.people.open_source import open_source
 from pipelines.studio.rendering.choice import Choice, open_renderer
 from pipelines.studio.rendering.draws import find_environments, random_scene
 from pipelines.studio.rendering.image import Renderer
+
+if TYPE_CHECKING:
+    from ffavatar_model.head import HeadModel
 
 Floats = NDArray[np.float32]
 RIGHT_EYE, LEFT_EYE, NOSE, MOUTH = (133, 130, 145, 159), (362, 359, 374, 386), 1, (61, 291)
@@ -50,8 +51,8 @@ class PortraitStudio:
     """Source of the people; their topology is the open head's."""
     renderer: Renderer
     """Renderer, used in the thread that opened it."""
-    action_names: tuple[str, ...]
-    """Named actions that are drawn."""
+    head: HeadModel
+    """The open head, whose named actions are drawn."""
     maps: tuple[Path, ...] = ()
     """Environment maps; without any, rooms and skies are made."""
 
@@ -86,6 +87,8 @@ class PersonImages:
     """(N, E) expression coefficients."""
     rotations: Floats
     """(N, 5, 3) axis-angles of the joints, radians."""
+    shape: Floats
+    """(N, S) shape coefficients of the open head, the same in every image."""
 
 
 def open_portrait_studio(cache: Path, assets: Path | None = None, choice: Choice = "auto") -> PortraitStudio:
@@ -102,9 +105,8 @@ def open_portrait_studio(cache: Path, assets: Path | None = None, choice: Choice
     """
     from ffavatar_model.head.open_head import build_open_head
 
-    kit = open_kit(assets) if assets else None
-    source = replace(open_source(cache, build_open_head, kit), dress=dress)
-    return PortraitStudio(source, open_renderer(choice), source.head.action_names, find_environments(assets))
+    people = open_people("open", cache, build_open_head, assets)
+    return PortraitStudio(people, open_renderer(choice), build_open_head(cache), find_environments(assets))
 
 
 def render_portraits(studio: PortraitStudio, identity_id: str, n: int, size: int) -> PersonImages:
@@ -179,9 +181,9 @@ def _render(
     figure, scene = studio.source.person(identity_id), random_scene(g, studio.maps)
     rows: dict[str, list[Any]] = {name: [] for name in PersonImages.__dataclass_fields__ if name != "identity_id"}
     for timestep in range(n):
-        pose = random_pose(g, studio.action_names)
+        pose = random_pose(g, studio.head.action_names)
         posed, head_to_world = figure.pose(pose), pose.head_to_world[:3]
-        if posed.expression is None or posed.rotations is None:
+        if posed.expression is None or posed.rotations is None or posed.shape is None:
             raise ValueError(f"people of source {studio.source.name!r} have no coefficients of the open head")
         crops = [_crop(camera, head_to_world, posed.landmarks.astype(np.float64), size, g) for camera in cameras]
         images = studio.renderer.render_views(figure, posed, crops, scene, truth=False)
@@ -199,6 +201,7 @@ def _render(
             rows["azimuth"].append(np.float32(np.degrees(np.arctan2(to_camera[0], to_camera[2]))))
             rows["expression"].append(posed.expression)
             rows["rotations"].append(posed.rotations)
+            rows["shape"].append(posed.shape)
     return PersonImages(identity_id, **{name: np.stack(values) for name, values in rows.items()})
 
 

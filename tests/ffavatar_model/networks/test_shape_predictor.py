@@ -80,3 +80,25 @@ def test_a_precomputed_shape_is_the_predicted_one(shaped_head, model_config, peo
     moves = (*config.moves, "identity.")
     trained = Trainer(replace(config, moves=moves), shaped_head, torch.device("cpu"), 0, 1)._precompute(batch)
     assert trained.features is None and trained.shape is None
+
+
+def test_a_known_shape_is_used_and_teaches_the_predictor(shaped_head, model_config, people):
+    model = FFAvatar(replace(model_config, shape=2), shaped_head)
+    sources, known = torch.rand(1, 2, 3, 32, 32), torch.tensor([[1.0, -0.5]])
+    with torch.no_grad():
+        torch.testing.assert_close(model.reconstruct(sources, shape=known).shape, known)
+    config = replace(recipe("pretrain"), model=replace(model_config, shape=2), objective=Objective.Config(), steps=4)
+    tables = {"identity_faces": people.identity_faces, "faces": people.faces}
+    batch = IdentityDataset(config.data, 32, "d", people.read, **tables).batch([0, 1])
+    trainer = Trainer(config, shaped_head, torch.device("cpu"), 0, 1)
+    known = torch.tensor([[1.0, -0.5, 3.0], [0.2, 0.4, 3.0]])  # a third coefficient, which the model does not use
+    _, terms, output = trainer.objective(replace(batch, shape=known), 0.0)
+    torch.testing.assert_close(output.avatar.shape, known[:, :2])
+    assert float(terms["known_shape"]) == pytest.approx(0.05 * float(known[:, :2].square().mean())), (
+        "predicts zeros yet"
+    )
+    assert "shape" not in terms and "known_shape" not in trainer.objective(batch, 0.0)[1]
+    trainer.train_step(replace(batch, shape=known))
+    assert trainer.model.identity.head.weight.grad.abs().max() > 0
+    plain = Trainer(replace(config, model=model_config), shaped_head, torch.device("cpu"), 0, 1)
+    assert plain.objective(replace(batch, shape=known), 0.0)[2].avatar.shape is None
