@@ -41,6 +41,8 @@ class DrawnPeople:
     first: int
     n: int
     faces_per_person: int
+    meshes: bool = True
+    """True draws the 468 points of each face, which take most of the time and of the space."""
 
     @property
     def faces_per_track(self) -> int:
@@ -59,7 +61,7 @@ def draw_corpus(store: FolderStore, people: DrawnPeople, clustering: Path) -> No
     rng = np.random.default_rng(people.first)
     videos = _draw_ids(rng, people.n, 32)
     shards = np.fromiter((shard_of(video.decode()) for video in videos.tolist()), np.int64, people.n)
-    template = rng.integers(2_000, 20_000, 1404)
+    template = rng.integers(2_000, 20_000, 1404) if people.meshes else None
     assigned: list[pa.Table] = []
     writer = pq.ParquetWriter(clustering / f"means-{people.first}.parquet", EMBEDDINGS)
     bound = bind_steps(mining_steps(), AFTER)
@@ -99,9 +101,9 @@ def _draw_part(
     place: tuple[int, int],
     videos: npt.NDArray[np.bytes_],
     each: int,
-    template: npt.NDArray[np.int64],
+    template: npt.NDArray[np.int64] | None,
 ) -> _DrawnPart:
-    """Draw and commit one part of each step; ``each`` is the number of faces of a track."""
+    """Draw and commit one part of each step; ``each`` is the number of faces of a track, ``template`` the mesh."""
     n_tracks = len(videos) * TRACKS_PER_VIDEO
     n = n_tracks * each
     tracks, faces = _draw_ids(rng, n_tracks, 16), _draw_ids(rng, n, 16)
@@ -131,11 +133,9 @@ def _draw_part(
         "status": "ok",
         "crop": _references(rng, crops, n, CROP_BYTES),
     }
-    meshes = (template + rng.integers(-300, 300, (n_tracks, 1404)).repeat(each, axis=0)).astype(np.float32)
-    meshes += rng.integers(-150, 150, (n, 1404), dtype=np.int16)
     scores = {
         "face_id": faces,
-        "mesh468": _fixed((meshes / 100).round(2)),
+        "mesh468": None if template is None else _draw_meshes(rng, template, n_tracks, each),
         "yaw_deg": rng.normal(0, 22, n).round(2),
         "pitch_deg": rng.normal(0, 12, n).round(2),
         "roll_deg": rng.normal(0, 6, n).round(2),
@@ -174,6 +174,13 @@ def _draw_part(
         rows = build_structs(pa.struct(list(b.location.stored_schema)), values, len(videos))
         _commit(store, b, place, pa.Table.from_struct_array(rows))
     return _DrawnPart(tracks, vectors)
+
+
+def _draw_meshes(rng: np.random.Generator, template: npt.NDArray[np.int64], n_tracks: int, each: int) -> pa.Array:
+    """Return a mesh for each face: the template, changed by track and by face."""
+    meshes = (template + rng.integers(-300, 300, (n_tracks, 1404)).repeat(each, axis=0)).astype(np.float32)
+    meshes += rng.integers(-150, 150, (n_tracks * each, 1404), dtype=np.int16)
+    return _fixed((meshes / 100).round(2))
 
 
 def _commit(store: FolderStore, b: BoundStep, place: tuple[int, int], rows: pa.Table) -> None:
