@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -13,7 +13,7 @@ from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.client.schemas.objects import ConcurrencyLeaseHolder
 from prefect.concurrency.sync import concurrency
 from prefect.context import FlowRunContext, TaskRunContext
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 
 from flows.running.run_log import run_log
@@ -78,10 +78,11 @@ def hold_corpus(corpus: str) -> Iterator[None]:
     name = f"corpus-{digest(uri, 16)}"
     with get_client(sync_client=True) as client:
         try:
-            client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
-        except ObjectAlreadyExists:
             if client.read_global_concurrency_limit_by_name(name).active_slots:
                 log.info("waiting for the run that changes %s (limit %s)", uri, name)
+        except ObjectNotFound:
+            with suppress(ObjectAlreadyExists):  # another run was first
+                client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=name, limit=1))
     holder = ConcurrencyLeaseHolder(type="flow_run", id=run.flow_run.id)
     # without a lease the work goes on: a second run does no harm
     with concurrency(name, lease_duration=LEASE_S, strict=True, holder=holder, raise_on_lease_renewal_failure=False):
