@@ -100,7 +100,7 @@ def make_samples(
     finished = {clip.file: clip for clip in read_truth(folder) if _is_intact(folder, clip)}
     missing = [job for job in jobs if not _is_same(finished.get(job.clip.file), job.clip)]
     if missing:
-        for leftover in folder.glob(".*_[ab].mp4.*"):
+        for leftover in folder.glob(".video-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         log.info("making %d sample clips in %s", len(missing), folder)
         for clip in _make_all(folder, missing):

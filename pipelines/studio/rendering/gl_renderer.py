@@ -87,10 +87,11 @@ class GlRenderer:
         truth: bool = True,
     ) -> list[StudioImage]:
         """Render a posed figure from several cameras, see ``Renderer.render_views``."""
-        buffers = self._upload(figure)
-        buffers.pose(posed)
-        self._set_light(buffers, scene)
-        return [self._view(buffers, camera, scene, truth, index) for index, camera in enumerate(cameras)]
+        with self._gl:  # makes it the thread's current context, which another renderer's may be
+            buffers = self._upload(figure)
+            buffers.pose(posed)
+            self._set_light(buffers, scene)
+            return [self._view(buffers, camera, scene, truth, index) for index, camera in enumerate(cameras)]
 
     def close(self) -> None:
         """Free the device's memory."""

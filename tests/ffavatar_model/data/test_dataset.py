@@ -171,7 +171,7 @@ def test_batches_move_as_a_whole(crops: IdentityDataset):
     batch = crops.batch([0, 1])
     assert isinstance(batch, Batch) and len(batch.ids) == 2
     moved = batch.to("meta")
-    plain = {"ids", "known", "padded", "estimator_drivers", "irises"}  # the last two are tensors in other batches
+    plain = {"ids", "known", "padded", "estimator_drivers", "irises", "shape"}  # the last three: tensors in others
     assert moved.tensors().keys() == {f.name for f in fields(Batch)} - plain
     assert all(value.device.type == "meta" for value in moved.tensors().values())
 

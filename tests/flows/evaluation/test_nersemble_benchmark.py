@@ -34,9 +34,9 @@ from nersemble.flame_tracking import read_tracking, write_tracking
 from nersemble.layout import tracking_path
 from pipelines.faces.weight_cache import cache_dir
 from pipelines.media.decoder import ProcessDecoder
+from pipelines.studio.captures.capture_studio import open_capture_studio
 from pipelines.studio.captures.nersemble_benchmark_layout import HIDDEN, BenchmarkSpec, write_benchmark
 from pipelines.studio.captures.nersemble_layout import TRUTH_FILE
-from pipelines.studio.captures.capture_studio import open_capture_studio
 
 PERSON, SEQUENCE = 393, "FREE"
 WHITE = 240
@@ -83,8 +83,10 @@ def test_the_zip_holds_what_the_task_asks_for_and_shows_the_head_where_it_is(ben
         truth = frames_of(benchmark / HIDDEN / MONO.name / f"{PERSON}" / SEQUENCE / path.name)
         for ours, theirs in zip(frames_of(path), truth, strict=True):
             # Random weights, so the mean head: it stands where the person stands, in every camera.
-            assert overlap(ours, theirs) > 0.55
-            centres = [np.argwhere((image < WHITE).any(-1)).mean(0) for image in (ours, theirs)]
+            # The mean head has no shoulders, so what lies below it is left out.
+            below = np.argwhere((ours < WHITE).any(-1))[:, 0].max() + 1
+            assert overlap(ours[:below], theirs[:below]) > 0.55
+            centres = [np.argwhere((image[:below] < WHITE).any(-1)).mean(0) for image in (ours, theirs)]
             assert np.abs(centres[0] - centres[1]).max() < 40
 
 

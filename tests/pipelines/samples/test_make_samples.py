@@ -67,8 +67,8 @@ def test_a_killed_call_leaves_no_half_clip(samples: Path, tmp_path: Path) -> Non
     code = f"from pipelines.samples import make_samples; make_samples({str(tmp_path)!r}, people={PERSON!r})"
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     deadline = time.monotonic() + 120
-    while not list(tmp_path.glob(".*.mp4.*/video.mp4")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
+    while not list(tmp_path.glob(".video-*/video.mp4")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert process.returncode == -signal.SIGKILL

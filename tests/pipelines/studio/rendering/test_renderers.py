@@ -170,3 +170,15 @@ def test_the_same_seed_gives_the_same_bytes(rasteriser: GlRenderer) -> None:
     assert np.array_equal(*images)
     other = replace(_scene(), noise_seed=10)
     assert not np.array_equal(images[0], rasteriser.render(BallFigure(), _posed(), _camera(), other, False).rgb)
+
+
+def test_renderers_take_turns_in_one_thread(rasteriser: GlRenderer) -> None:
+    """Each has a context of its own, and OpenGL knows one current context a thread."""
+    alone = rasteriser.render(BallFigure(), _posed(), _camera(), _scene(), False).rgb
+    other = GlRenderer()
+    dark = replace(_scene(), background_gain=0.1)
+    of_other = other.render(BallFigure(), _posed(jawOpen=1.0), _camera(), dark, False).rgb
+    assert np.array_equal(rasteriser.render(BallFigure(), _posed(), _camera(), _scene(), False).rgb, alone)
+    assert np.array_equal(other.render(BallFigure(), _posed(jawOpen=1.0), _camera(), dark, False).rgb, of_other)
+    other.close()
+    assert np.array_equal(rasteriser.render(BallFigure(), _posed(), _camera(), _scene(), False).rgb, alone)
