@@ -19,7 +19,6 @@ from infra.settings import Settings, load_settings, quiet_services
 
 if TYPE_CHECKING:
     from pipelines.studio.captures.capture_studio import CaptureStudio
-    from pipelines.studio.captures.portraits import PortraitStudio
     from pipelines.studio.people.open_source import OpenSource
     from pipelines.studio.studio_head import StudioHead
 
@@ -81,20 +80,11 @@ def plain_people() -> OpenSource:
 
 @pytest.fixture(scope="session")
 def capture_studio() -> CaptureStudio:
-    """The studio of captures with painted people, opened once."""
+    """The studio of captures and portraits with painted people, opened once."""
     from pipelines.faces.weight_cache import cache_dir
     from pipelines.studio.captures.capture_studio import open_capture_studio
 
     return open_capture_studio(cache_dir())
-
-
-@pytest.fixture(scope="session")
-def portrait_studio() -> PortraitStudio:
-    """The studio of portraits with plain people, opened once."""
-    from pipelines.faces.weight_cache import cache_dir
-    from pipelines.studio.captures.portraits import open_portrait_studio
-
-    return open_portrait_studio(cache_dir())
 
 
 @pytest.fixture(scope="session")

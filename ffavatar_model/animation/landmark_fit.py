@@ -114,7 +114,9 @@ def fit_landmarks(
         ValueError: The rig has no landmarks, or neither a shape of its own nor an avatar is there to be fitted.
     """
     if not len(rig.landmark_index):
-        raise ValueError(f"head model {rig.name!r} has no landmarks: give it some (ffavatar head --landmarks)")
+        raise ValueError(
+            f"head model {rig.name!r} has no landmarks: write a head file with them by ffavatar head FILE -o OUT"
+        )
     start = DrivingParameters(*(value.clone() for value in start))  # a caller's inference mode may have made it
     points = _select_points(rig, avatar, irises is not None)
     if avatar is None and not len(points.shape_directions):
@@ -141,11 +143,10 @@ def _select_points(rig: Rig, avatar: CanonicalAvatar | None, with_irises: bool) 
     index = rig.landmark_corners.flatten()
     index = torch.cat((index, rig.iris_points)) if with_irises else index
     rest, joints = rig.points, rig.joints
+    if avatar is not None and avatar.shape is not None:
+        rest, joints = rig.shaped_points(avatar.shape)[0], rig.shaped_joints(avatar.shape)[0]
     if avatar is not None:
         rest = rest + avatar.offsets[0]
-        if avatar.shape is not None:
-            rest = rest + (avatar.shape[0] @ rig.shape_directions).unflatten(-1, (-1, 3))
-            joints = joints + (avatar.shape[0] @ rig.joint_directions).unflatten(-1, (-1, 3))
     points = _Points(
         rest[index],
         rig.directions.unflatten(-1, (-1, 3))[:, index],

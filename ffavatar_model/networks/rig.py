@@ -131,6 +131,10 @@ class Rig(nn.Module):
         """Return the points (B, P, 3) at rest of heads with shape coefficients (B, S), metres."""
         return self.points + (shape @ self.shape_directions).unflatten(-1, (-1, 3))
 
+    def shaped_joints(self, shape: Tensor) -> Tensor:
+        """Return the joints (B, 5, 3) at rest of heads with shape coefficients (B, S), metres."""
+        return self.joints + (shape @ self.joint_directions).unflatten(-1, (-1, 3))
+
     def shaped_normals(self, shape: Tensor) -> Tensor:
         """Return the outward unit normals (B, P, 3) at rest of heads with shape coefficients (B, S)."""
         return point_normals(self.shaped_points(shape), self.triangles)
@@ -155,8 +159,7 @@ class Rig(nn.Module):
         points, centres = self.points, self.joints.expand(n * d, -1, -1)
         if avatar.shape is not None:
             points = self.shaped_points(avatar.shape)
-            shaped_joints = self.joints + (avatar.shape @ self.joint_directions).unflatten(-1, (-1, 3))
-            centres = shaped_joints[:, None].expand(-1, d, -1, -1).flatten(0, 1)
+            centres = self.shaped_joints(avatar.shape)[:, None].expand(-1, d, -1, -1).flatten(0, 1)
         rest = (points + avatar.offsets)[:, None] + moved.unflatten(-1, (-1, 3)).unflatten(0, (n, d))
         transforms, _ = joint_transforms(matrices, centres, PARENTS)
         means = apply_transforms(blend_transforms(self.weights, transforms), rest.flatten(0, 1))

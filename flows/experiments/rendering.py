@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from ffavatar_model.data.images import head_matte
 from flows.experiments.device_images import ResidentImages
 from mfhq.ids import digest, seed_of
+from pipelines.studio.captures.capture_studio import CaptureStudio, open_capture_studio
 from pipelines.studio.captures.portraits import (
     FRONTAL,
-    PortraitStudio,
-    open_portrait_studio,
     render_all_round_views,
     render_portraits,
 )
+from pipelines.studio.rendering.draws import find_environments
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class RenderOrder:
 RenderedArrays = dict[str, NDArray[Any]]
 """Arrays of ``PersonImages`` by name, but ``pixels`` (N, 4, S, S): RGB and the head's matte."""
 
-_studio: PortraitStudio | None = None
+_studio: CaptureStudio | None = None
 
 
 def _start_worker(cache: str, assets: str | None) -> None:
@@ -67,7 +67,7 @@ def _start_worker(cache: str, assets: str | None) -> None:
     os.nice(15)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    _studio = open_portrait_studio(Path(cache), Path(assets) if assets else None)
+    _studio = open_capture_studio(Path(cache), assets=Path(assets) if assets else None)
 
 
 def _render_to_file(order: RenderOrder, folder: str) -> tuple[RenderOrder, str]:
@@ -81,7 +81,7 @@ def _render_to_file(order: RenderOrder, folder: str) -> tuple[RenderOrder, str]:
     return order, str(path)
 
 
-def render_person(studio: PortraitStudio, order: RenderOrder) -> RenderedArrays:
+def render_person(studio: CaptureStudio, order: RenderOrder) -> RenderedArrays:
     """Render a person's images, with the body below the chin faded out of the mattes as in every crop of a corpus."""
     if order.kind == "portraits":
         images = render_portraits(studio, order.person, order.timesteps, order.size)
@@ -105,7 +105,7 @@ def render_person(studio: PortraitStudio, order: RenderOrder) -> RenderedArrays:
     }
 
 
-def observe_shape(studio: PortraitStudio, shape: NDArray[np.float32], g: np.random.Generator) -> NDArray[np.float32]:
+def observe_shape(studio: CaptureStudio, shape: NDArray[np.float32], g: np.random.Generator) -> NDArray[np.float32]:
     """Return a shape (S,) as a fit to detected landmarks would see it: by the face alone, and not its depth.
 
     It is the maximum a posteriori of the landmarks at rest, displaced by noise of ``LANDMARK_NOISE``.
@@ -165,7 +165,11 @@ def render_in_background(
 
     Yields:
         A function that returns how many people are done, and that raises the error of rendering.
+
+    Raises:
+        EnvironmentMapError: The kit has no environment map.
     """
+    find_environments(assets)  # says what a kit lacks before any process starts
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])

@@ -75,6 +75,21 @@ def _grid_mesh(points: Floats, colour: Floats, gloss: float) -> Mesh:
 
 def _teeth(head: StudioHead, upper: bool) -> Accessory:
     """Build the upper or lower row of teeth: a curved band behind the lips that is darker between the teeth."""
+    points, colour = teeth_band(upper)
+    lips = np.flatnonzero(head.model.regions.numpy()[:, head.model.region_names.index("lips")] > 0.5)
+    part = Part.UPPER_TEETH if upper else Part.LOWER_TEETH
+    return Accessory(_grid_mesh(points, colour, 0.6), NECK if upper else JAW, lips, part)
+
+
+def teeth_band(upper: bool) -> tuple[Floats, Floats]:
+    """Build the upper or lower row of teeth of the template: a curved band that is darker between the teeth.
+
+    Args:
+        upper: True for the upper row.
+
+    Returns:
+        Points (57, 5, 3), metres, and their colours (57, 5, 3), linear RGB.
+    """
     side = np.linspace(-1, 1, 57)
     x = 0.021 * np.sin(side * 1.35) / np.sin(1.35)
     z = 0.0215 - 0.026 * (1 - np.cos(side * 1.35)) - (0.0 if upper else 0.002)
@@ -85,10 +100,7 @@ def _teeth(head: StudioHead, upper: bool) -> Accessory:
     tooth = np.array([0.70, 0.66, 0.56], np.float32) * gaps[:, None, None]
     root = np.array([1.0, 0.35, 0, 0, 0] if upper else [0, 0, 0, 0.35, 1.0])[None, :, None]
     colour = (1 - root) * tooth + root * gum
-    colour = colour * (0.25 + 0.75 * np.cos(side * 1.35))[:, None, None]
-    lips = np.flatnonzero(head.model.regions.numpy()[:, head.model.region_names.index("lips")] > 0.5)
-    part = Part.UPPER_TEETH if upper else Part.LOWER_TEETH
-    return Accessory(_grid_mesh(points, colour, 0.6), NECK if upper else JAW, lips, part)
+    return points, colour * (0.25 + 0.75 * np.cos(side * 1.35))[:, None, None]
 
 
 def _tube(path: NDArray[np.floating], radius: float, colour: Floats, closed: bool) -> Mesh:
@@ -136,6 +148,22 @@ def _glasses(head: StudioHead, appearance: Appearance) -> Accessory:
 
 def _long_hair(head: StudioHead, appearance: Appearance) -> Accessory:
     """Build a curtain of hair that reaches from the scalp to the neck at the sides and the back."""
+    points, shade = hair_curtain(head, appearance)
+    colour = decode_srgb(appearance.hair) * np.clip(shade, 0.4, 1.5)[..., None]
+    scalp = np.flatnonzero(head.template[:, 1] > 0.05)
+    return Accessory(_grid_mesh(points, colour, 0.25), NECK, scalp, Part.HAIR)
+
+
+def hair_curtain(head: StudioHead, appearance: Appearance) -> tuple[Floats, NDArray[np.floating]]:
+    """Draw a curtain of long hair for the template.
+
+    Args:
+        head: The studio's head.
+        appearance: Appearance of the person, with long hair.
+
+    Returns:
+        Points (M, N, 3) of M heights and N directions, metres, and the brightness (N, M) of strands, about 1.
+    """
     g = np.random.default_rng(appearance.seed + 11)
     start, length = np.radians(g.uniform(68, 80)), g.uniform(0.11, 0.145)
     angle = np.linspace(start, 2 * np.pi - start, 90)
@@ -151,10 +179,7 @@ def _long_hair(head: StudioHead, appearance: Appearance) -> Accessory:
         [out * direction[:, :1], np.broadcast_to(height[None], out.shape), out * direction[:, 1:] + CENTRE[2]], -1
     )
     strand = 1 + 0.25 * np.sin(angle * 41 + g.uniform(0, 6.3)) * np.sin(angle * 17) + g.normal(scale=0.06, size=90)
-    shade = strand[:, None] * (1 - 0.25 * drop[None])
-    colour = decode_srgb(appearance.hair) * np.clip(shade, 0.4, 1.5)[..., None]
-    scalp = np.flatnonzero(head.template[:, 1] > 0.05)
-    return Accessory(_grid_mesh(points, colour, 0.25), NECK, scalp, Part.HAIR)
+    return points, strand[:, None] * (1 - 0.25 * drop[None])
 
 
 def _skull_radius(

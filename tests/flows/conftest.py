@@ -26,9 +26,10 @@ from mfhq.schema import CAMERAS, CAPTURES, IDENTITIES, VIEWS
 from pipelines.media.image_codec import encode_png
 from pipelines.media.video_writer import write_video
 from pipelines.publishing.publish_tables import publish_tables
-from pipelines.studio.captures.portraits import PortraitStudio, render_all_round_views
+from pipelines.studio.captures.capture_studio import CaptureStudio
+from pipelines.studio.captures.portraits import render_all_round_views
 
-STUDIO_PX, MOMENTS, CAMERAS_EACH = 96, 2, 6
+STUDIO_PX, TIMESTEPS, CAMERAS_EACH = 96, 2, 6
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def performer(tmp_path_factory: pytest.TempPathFactory) -> Performer:
 
 
 @pytest.fixture(scope="session")
-def studio_corpus(portrait_studio: PortraitStudio, tmp_path_factory: pytest.TempPathFactory) -> str:
+def studio_corpus(capture_studio: CaptureStudio, tmp_path_factory: pytest.TempPathFactory) -> str:
     """URI of four studio people seen from all round, each from six sides at two timesteps; two are held out."""
     store = open_store(tmp_path_factory.mktemp("corpus"))
     blob = bytearray()
@@ -76,7 +77,7 @@ def studio_corpus(portrait_studio: PortraitStudio, tmp_path_factory: pytest.Temp
         return {"uri": "pictures.bin", "offset": len(blob) - len(data), "length": len(data)}
 
     for person, split in (("person-0", "train"), ("person-1", "val"), ("person-2", "val"), ("person-3", "train")):
-        seen = render_all_round_views(portrait_studio, person, MOMENTS, CAMERAS_EACH, STUDIO_PX)
+        seen = render_all_round_views(capture_studio, person, TIMESTEPS, CAMERAS_EACH, STUDIO_PX)
         rows["identities"].append({"identity_id": person, "n_tracks": 0, "n_videos": 0, "n_faces": 0, "split": split})
         rows["captures"].append(
             {
@@ -84,7 +85,7 @@ def studio_corpus(portrait_studio: PortraitStudio, tmp_path_factory: pytest.Temp
                 "identity_id": person,
                 "dataset": "studio",
                 "n_cameras": len(seen.rgb),
-                "n_frames": MOMENTS,
+                "n_frames": TIMESTEPS,
             }
         )
         for i in range(len(seen.rgb)):

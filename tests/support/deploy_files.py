@@ -38,7 +38,7 @@ def pods_of(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def problems(documents: list[dict[str, Any]]) -> list[str]:
-    """What is wrong: unknown or missing fields, and breaches of our rules."""
+    """Return what is wrong: unknown or missing fields, and breaches of our rules."""
     import kubernetes_validate
 
     found = []
@@ -85,7 +85,7 @@ def _rules(spec: dict[str, Any]) -> Iterator[str]:
 
 
 def ray_problems(document: dict[str, Any]) -> list[str]:
-    """What KubeRay's own definition says of a resource; nothing where FFAVATAR_KUBERAY does not name its folder."""
+    """Return what KubeRay's own definition says of a resource; nothing if FFAVATAR_KUBERAY names no folder."""
     schema = ray_schema(str(document["kind"]), str(document["apiVersion"]).partition("/")[2])
     if schema is None:
         return []

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CaptureStudio:
-    """All that captures are made with."""
+    """All that captures and portraits are made with."""
 
     source: PeopleSource
     """Source of the people."""
@@ -34,6 +34,10 @@ class CaptureStudio:
     """Renderer, used in the thread that opened it."""
     maps: tuple[Path, ...] = ()
     """Environment maps; without any, rooms and skies are made."""
+
+    def __post_init__(self) -> None:
+        """Refuse people who are kept for evaluation: images of the studio become training data."""
+        require_training(self.source)
 
     def scene(self, g: np.random.Generator) -> StudioScene:
         """Draw the light and the background of a capture.
@@ -61,10 +65,10 @@ def open_capture_studio(
     """
     from ffavatar_model.head.open_head import build_open_head
 
-    source = open_people(people, cache, build_open_head, assets)
-    require_training(source)
+    head = build_open_head(cache)
+    source = open_people(people, cache, lambda _: head, assets)
     maps = find_environments(assets) if assets is not None and (assets / "hdri").is_dir() else ()
-    return CaptureStudio(source, build_open_head(cache), open_renderer(choice), maps)
+    return CaptureStudio(source, head, open_renderer(choice), maps)
 
 
 def assets_digest(assets: Path | None) -> Mapping[str, str]:

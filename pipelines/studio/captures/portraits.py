@@ -6,7 +6,6 @@ They are meant for experiments that render their data on the machine that trains
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -17,15 +16,12 @@ from mfhq.ids import seed_of
 from pipelines.conversion.head_crops import HEAD_CENTRE, aligned_crop
 from pipelines.faces.align import Matrix, crop_transform
 from pipelines.media.cameras import Array, Camera, aimed_camera, rotation_yxz
-from pipelines.studio.looks.dressed_people import open_people
+from pipelines.studio.captures.capture_studio import CaptureStudio
 from pipelines.studio.motion import random_actions, random_gaze
-from pipelines.studio.people.figure import N_MESH, PeopleSource, Pose, require_training
-from pipelines.studio.rendering.choice import Choice, open_renderer
-from pipelines.studio.rendering.draws import find_environments, random_scene
-from pipelines.studio.rendering.image import Renderer
+from pipelines.studio.people.figure import N_MESH, Pose
 
 if TYPE_CHECKING:
-    from ffavatar_model.head import HeadModel
+    pass
 
 Floats = NDArray[np.float32]
 RIGHT_EYE, LEFT_EYE, NOSE, MOUTH = (133, 130, 145, 159), (362, 359, 374, 386), 1, (61, 291)
@@ -41,24 +37,6 @@ MISS = 0.02
 """Standard deviation of the simulated detector's landmark errors, as a share of the distance between the eyes."""
 SHOULDERS_STAY = (0.3, 1.0)
 """Least and largest share of the head's turn that the shoulders do not follow."""
-
-
-@dataclass(frozen=True)
-class PortraitStudio:
-    """All that images of people are made with."""
-
-    source: PeopleSource
-    """Source of the people; their topology is the open head's."""
-    renderer: Renderer
-    """Renderer, used in the thread that opened it."""
-    head: HeadModel
-    """The open head, whose named actions are drawn."""
-    maps: tuple[Path, ...] = ()
-    """Environment maps; without any, rooms and skies are made."""
-
-    def __post_init__(self) -> None:
-        """Refuse people who are kept for evaluation: portraits become training data."""
-        require_training(self.source)
 
 
 @dataclass(frozen=True)
@@ -91,25 +69,7 @@ class PersonImages:
     """(N, S) shape coefficients of the open head, the same in every image."""
 
 
-def open_portrait_studio(cache: Path, assets: Path | None = None, choice: Choice = "auto") -> PortraitStudio:
-    """Open the open source of people with a renderer, in the calling thread.
-
-    Args:
-        cache: Cache folder of the open head and its base mesh.
-        assets: Kit of skins, hair and environment maps; None for plain people and made light.
-        choice: Renderer.
-
-    Raises:
-        ValueError: The kit is incomplete or damaged.
-        RendererError: The renderer was named, and does not run here.
-    """
-    from ffavatar_model.head.open_head import build_open_head
-
-    people = open_people("open", cache, build_open_head, assets)
-    return PortraitStudio(people, open_renderer(choice), build_open_head(cache), find_environments(assets))
-
-
-def render_portraits(studio: PortraitStudio, identity_id: str, n: int, size: int) -> PersonImages:
+def render_portraits(studio: CaptureStudio, identity_id: str, n: int, size: int) -> PersonImages:
     """Render timesteps in front of one camera (|yaw| up to 40°), like the faces of a person mined from a video.
 
     Args:
@@ -132,7 +92,7 @@ def render_portraits(studio: PortraitStudio, identity_id: str, n: int, size: int
 
 
 def render_all_round_views(
-    studio: PortraitStudio, identity_id: str, timesteps: int, cameras: int, size: int
+    studio: CaptureStudio, identity_id: str, timesteps: int, cameras: int, size: int
 ) -> PersonImages:
     """Render ``timesteps`` x ``cameras`` images from cameras spread evenly around the head, the first nearly in front.
 
@@ -176,9 +136,9 @@ def random_pose(g: np.random.Generator, action_names: tuple[str, ...]) -> Pose:
 
 
 def _render(
-    studio: PortraitStudio, identity_id: str, g: np.random.Generator, n: int, cameras: list[Camera], size: int
+    studio: CaptureStudio, identity_id: str, g: np.random.Generator, n: int, cameras: list[Camera], size: int
 ) -> PersonImages:
-    figure, scene = studio.source.person(identity_id), random_scene(g, studio.maps)
+    figure, scene = studio.source.person(identity_id), studio.scene(g)
     rows: dict[str, list[Any]] = {name: [] for name in PersonImages.__dataclass_fields__ if name != "identity_id"}
     for timestep in range(n):
         pose = random_pose(g, studio.head.action_names)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipelines.media.srgb import decode_srgb, encode_srgb
+from pipelines.studio.accessories import hair_curtain, teeth_band
 from pipelines.studio.appearance import Appearance
 from pipelines.studio.hair import CENTRE, hair_cover, hair_offset
 from pipelines.studio.part_classes import Part
@@ -59,29 +60,14 @@ def long_hair_piece(head: StudioHead, base: OpenBase, appearance: Appearance) ->
         base: Its base mesh.
         appearance: Appearance of the person, with long hair.
     """
-    g = np.random.default_rng(appearance.seed + 11)
-    start, length = np.radians(g.uniform(68, 80)), g.uniform(0.11, 0.145)
-    angle = np.linspace(start, 2 * np.pi - start, 90)
-    height = np.linspace(0.085, -length, 40)
-    direction = np.stack([np.sin(angle), np.cos(angle)], 1)
-    wavy = sum(np.sin(k * angle + g.uniform(0, 6.3)) for k in (9, 14, 23))
-    drop = np.clip((0.02 - height) / 0.12, 0, 1)
-    # The curtain starts inside the hair on the scalp; further down it stands off and bends outwards or inwards.
-    rise = np.clip((0.085 - height) / 0.03, 0, 1)
-    stand = appearance.hair_thickness * (0.95 + 0.2 * np.asarray(wavy)[:, None]) * rise
-    out = _skull_radius(head, direction, height) * (1 + g.uniform(-0.1, 0.06) * drop[None]) + stand
-    points = np.stack(
-        [out * direction[:, :1], np.broadcast_to(height[None], out.shape), out * direction[:, 1:] + CENTRE[2]], -1
-    )
-    strand = 1 + 0.25 * np.sin(angle * 41 + g.uniform(0, 6.3)) * np.sin(angle * 17) + g.normal(scale=0.06, size=90)
-    shade = (strand[:, None] * (1 - 0.25 * drop[None])).T
+    points, shade = hair_curtain(head, appearance)
     scalp = head.template[:, 1] > 0.05
     return Piece(
         "hair_long",
         _grid_proxy(points, base, base.head_vertex[scalp]),
         "hair",
         Part.HAIR,
-        _textured(shade, appearance.hair, 0.5),
+        _textured(shade.T, appearance.hair, 0.5),
     )
 
 
@@ -96,16 +82,7 @@ def teeth_pieces(head: StudioHead, base: OpenBase) -> tuple[Piece, Piece]:
 
 
 def _teeth(head: StudioHead, base: OpenBase, upper: bool) -> Piece:
-    side = np.linspace(-1, 1, 57)
-    x = 0.021 * np.sin(side * 1.35) / np.sin(1.35)
-    z = 0.0215 - 0.026 * (1 - np.cos(side * 1.35)) - (0.0 if upper else 0.002)
-    heights = np.linspace(-0.0655, -0.0745, 5) if upper else np.linspace(-0.0765, -0.0845, 5)
-    gaps = 0.72 + 0.28 * np.minimum(1, np.abs(np.sin(side * np.pi * 4.5)) * 4)
-    points = np.stack(np.broadcast_arrays(x[:, None], heights[None], z[:, None]), -1)
-    gum = np.array([0.45, 0.17, 0.16], np.float32)
-    tooth = np.array([0.70, 0.66, 0.56], np.float32) * gaps[:, None, None]
-    root = np.array([1.0, 0.35, 0, 0, 0] if upper else [0, 0, 0, 0.35, 1.0])[None, :, None]
-    colour = ((1 - root) * tooth + root * gum) * (0.25 + 0.75 * np.cos(side * 1.35))[:, None, None]
+    points, colour = teeth_band(upper)
     jaw = head.weights[:, JAW]
     held = (jaw < 0.1) if upper else (jaw > 0.9)
     inside = held & (head.model.region("mouth_interior").numpy() > 0.5)
@@ -153,19 +130,3 @@ def _four(grid: NDArray[Any]) -> list[NDArray[Any]]:
     """Return the four corners (C, K) of each cell of a grid (M, N, K)."""
     cells = grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]
     return [corner.reshape(-1, grid.shape[2]) for corner in cells]
-
-
-def _skull_radius(
-    head: StudioHead, direction: NDArray[np.floating], height: NDArray[np.floating]
-) -> NDArray[np.floating]:
-    """Return the distance (M, N), metres, from the skull's vertical axis to its surface.
-
-    The directions (M, 2) are (x, z) unit vectors, the heights (N,) are in metres. Below the ears (y < -0.02) the
-    distance at their height is used.
-    """
-    flat, y = head.template[:, [0, 2]] - CENTRE[[0, 2]], head.template[:, 1]
-    rows = []
-    for h in np.maximum(height, -0.02):
-        ring = flat[np.abs(y - h) < 0.008]
-        rows.append((ring @ direction.T).max(0))
-    return np.stack(rows, 1)

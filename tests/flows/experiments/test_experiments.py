@@ -13,7 +13,7 @@ from flows.experiments.compare import main as compare
 from flows.experiments.rendering import RenderOrder, observe_shape
 from flows.experiments.train_on_studio import interleave_orders
 from flows.experiments.train_on_studio import main as studio
-from pipelines.studio.captures.portraits import PortraitStudio
+from pipelines.studio.captures.capture_studio import CaptureStudio
 from pipelines.studio.people.figure import Pose
 
 
@@ -60,14 +60,14 @@ def test_orders_of_two_kinds_are_rendered_in_turn() -> None:
     assert interleave_orders(ours, []) == ours
 
 
-def test_a_shape_is_observed_as_a_fit_sees_it(portrait_studio: PortraitStudio) -> None:
+def test_a_shape_is_observed_as_a_fit_sees_it(capture_studio: CaptureStudio) -> None:
     """It is nearer to the truth than the mean head, less sure than the truth, and drawn anew by the generator alone."""
     errors, sizes = [], []
     for i in range(8):
-        true = portrait_studio.source.person(f"observed-{i}").pose(Pose()).shape
+        true = capture_studio.source.person(f"observed-{i}").pose(Pose()).shape
         assert true is not None
-        seen = observe_shape(portrait_studio, true, np.random.default_rng(i))
-        assert np.array_equal(seen, observe_shape(portrait_studio, true, np.random.default_rng(i)))
+        seen = observe_shape(capture_studio, true, np.random.default_rng(i))
+        assert np.array_equal(seen, observe_shape(capture_studio, true, np.random.default_rng(i)))
         errors.append(np.linalg.norm(seen - true) / np.linalg.norm(true))
         sizes.append(np.linalg.norm(seen) / np.linalg.norm(true))
     assert max(errors) < 1 and 0.3 < np.mean(errors) < 0.8 and np.mean(sizes) < 1

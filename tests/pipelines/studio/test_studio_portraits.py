@@ -8,11 +8,11 @@ import pytest
 from pipelines.conversion.head_crops import HEAD_CENTRE
 from pipelines.faces.align import EYE_LEVEL, EYE_SPAN
 from pipelines.media.cameras import aimed_camera
+from pipelines.studio.captures.capture_studio import CaptureStudio
 from pipelines.studio.captures.portraits import (
     LEFT_EYE,
     MOUTH,
     RIGHT_EYE,
-    PortraitStudio,
     crop_camera,
     render_all_round_views,
     render_portraits,
@@ -32,9 +32,9 @@ def test_a_cut_camera_projects_as_the_cut_image_shows() -> None:
     assert crop_camera(camera, transform, 128).K[0, 1] == 0
 
 
-def test_portraits_are_aligned_crops_of_one_person(portrait_studio: PortraitStudio) -> None:
-    seen = render_portraits(portrait_studio, "someone", 4, 96)
-    again = render_portraits(portrait_studio, "someone", 4, 96)
+def test_portraits_are_aligned_crops_of_one_person(capture_studio: CaptureStudio) -> None:
+    seen = render_portraits(capture_studio, "someone", 4, 96)
+    again = render_portraits(capture_studio, "someone", 4, 96)
     assert np.array_equal(seen.rgb, again.rgb) and seen.rgb.shape == (4, 96, 96, 3)
     assert (np.abs(seen.azimuth) < 75).all() and len(set(seen.timestep.tolist())) == 4
     straight = np.abs(seen.azimuth).argmin()
@@ -49,8 +49,8 @@ def test_portraits_are_aligned_crops_of_one_person(portrait_studio: PortraitStud
     assert np.abs(seen.expression).max() > 0.5 and not np.allclose(seen.expression[0], seen.expression[1])
 
 
-def test_images_from_all_round_have_cameras_that_project_the_landmarks(portrait_studio: PortraitStudio) -> None:
-    seen = render_all_round_views(portrait_studio, "someone", 1, 6, 96)
+def test_images_from_all_round_have_cameras_that_project_the_landmarks(capture_studio: CaptureStudio) -> None:
+    seen = render_all_round_views(capture_studio, "someone", 1, 6, 96)
     assert (np.diff(np.sort(seen.azimuth)) > 20).all() and np.abs(seen.azimuth).max() > 120
     assert len(set(seen.timestep.tolist())) == 1 and np.allclose(seen.expression, seen.expression[0])
     # one set of points explains all the views: least squares from two views predicts the others

@@ -12,7 +12,7 @@ import pytest
 from pipelines.faces.mesh_detector import MeshDetector
 from pipelines.media.cameras import aimed_camera
 from pipelines.studio.assets.kit import open_kit
-from pipelines.studio.captures.portraits import PortraitStudio
+from pipelines.studio.captures.capture_studio import CaptureStudio
 from pipelines.studio.motion.gazing import gaze_actions
 from pipelines.studio.motion.sides import face_actions
 from pipelines.studio.part_classes import Part
@@ -93,7 +93,7 @@ def test_no_training_sees_them(source):
     with pytest.raises(ValueError, match="source 'valid' are kept for evaluation: name open or ict"):
         require_training(source)
     with pytest.raises(ValueError, match="kept for evaluation"):
-        PortraitStudio(source, RayRenderer(), ())
+        CaptureStudio(source, None, RayRenderer())
 
 
 def test_the_nearest_point_of_a_triangle_is_inside_on_an_edge_or_a_corner():
